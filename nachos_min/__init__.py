@@ -1,0 +1,22 @@
+"""Early-exit neural architecture search from scratch on NumPy and Numba.
+
+The three public functions are imported on first use, so that `import nachos_min` and the command line's
+help stay instant.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nachos_min.nas.nachos import search as search
+    from nachos_min.nas.runs import load_run as load_run
+
+__version__ = "0.1.0"
+
+_PUBLIC = {"search": "nachos_min.nas.nachos", "load_run": "nachos_min.nas.runs"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'nachos_min' has no attribute {name!r}")

@@ -1,0 +1,9 @@
+"""The one error a user can cause: every message of it is one line that names the value and the rule.
+
+The command line prints it and exits with status 2; any other exception is a defect of ours and keeps its
+traceback.
+"""
+
+
+class InputError(ValueError):
+    """A value from outside (an option, a file, a run folder) breaks a stated rule."""
