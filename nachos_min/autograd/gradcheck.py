@@ -1,0 +1,91 @@
+"""Checking an operator's vjps against numeric derivatives.
+
+Read `tape.py` first. The whole Jacobian J is tested at once: for a random direction d in an input and random
+weights v on the value, <v, J d> is a numeric derivative of one number, and <J^T v, d> is what the vjp claims.
+
+Not for inputs at a kink (relu at 0): there the derivative differs from either side.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nachos_min.autograd.tape import no_grad
+from nachos_min.autograd.tensor import Array, Tensor
+
+# Central differences err by about step^2 (truncation) + 1e-16 / step (rounding): least near 6e-6.
+_STEP = 6e-6
+
+
+def gradcheck(
+    function: Callable[..., Tensor],
+    *inputs: NDArray[Any],
+    rng: np.random.Generator,
+    tolerance: float = 1e-6,
+) -> float:
+    """Return the largest relative error of the gradients of `function` in its inputs.
+
+    >>> rng = np.random.default_rng(0)
+    >>> gradcheck(lambda x, y: x * y, np.array([1.0, 2.0]), np.array([3.0]), rng=rng) < 1e-6
+    True
+
+    Args:
+        function: takes one Tensor per input, returns a Tensor of any shape; must not change its inputs.
+        inputs: arrays, converted to float64; away from kinks by more than 1e-4.
+        rng: draws the directions and weights.
+        tolerance: the largest error that passes.
+
+    Returns:
+        max over inputs of |vjp - numeric| / size, size being the largest of the numeric derivative, the
+        gradient's Euclidean norm, and 1e-3 <|v|, |f|> (a derivative far below drowns in rounding).
+
+    Raises:
+        AssertionError: if an error exceeds `tolerance` or is NaN; the message names the input.
+
+    Source: derived here: <v, J d> = <J^T v, d>, both sides computed independently; the numeric side by
+    central differences, (phi(x + step d) - phi(x - step d)) / (2 step) with phi(x) = <v, f(x)>.
+    """
+    leaves = [Tensor(np.array(value, np.float64), requires_grad=True) for value in inputs]
+    value = function(*leaves)
+    weights = rng.normal(size=value.shape)
+    value.backward(weights)
+    floor = 1e-3 * float(np.abs(weights * value.data).sum())
+    worst = 0.0
+    for place, leaf in enumerate(leaves):
+        gradient = np.zeros_like(leaf.data) if leaf.grad is None else leaf.grad
+        direction = rng.normal(size=leaf.shape)
+        numeric = _directional_derivative(function, leaves, place, direction, weights)
+        claimed = float((gradient * direction).sum())
+        size = max(abs(numeric), float(np.linalg.norm(gradient)), floor, np.finfo(np.float64).tiny)
+        error = abs(claimed - numeric) / size
+        if not error <= tolerance:
+            raise AssertionError(
+                f"gradcheck: input {place} ({_name(function, place)}): vjp gives {claimed:.9g} along a "
+                f"random direction, central differences {numeric:.9g}: "
+                f"relative error {error:.1e} > {tolerance:.1e}"
+            )
+        worst = max(worst, error)
+    return worst
+
+
+def _directional_derivative(
+    function: Callable[..., Tensor], leaves: list[Tensor], place: int, direction: Array, weights: Array
+) -> float:
+    """Return d/dt of <weights, function(...)> with input `place` moved by t * direction, at t = 0."""
+
+    def phi(t: float) -> float:
+        moved = [Tensor(leaf.data.copy()) for leaf in leaves]
+        moved[place].data += t * direction
+        with no_grad():
+            return float((weights * function(*moved).data).sum())
+
+    return (phi(_STEP) - phi(-_STEP)) / (2 * _STEP)
+
+
+def _name(function: Callable[..., Tensor], place: int) -> str:
+    """Return what `function` calls its argument number `place`."""
+    names = list(inspect.signature(function).parameters)
+    return names[min(place, len(names) - 1)]
