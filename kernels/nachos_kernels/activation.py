@@ -1,0 +1,116 @@
+"""Activation functions and their derivatives, applied to every element of an array.
+
+An activation is chosen by a small integer, so that one compiled function serves them all.
+Read `_jit.py` before.
+
+    IDENTITY   f(u) = u                              f'(u) = 1
+    RELU       f(u) = max(u, 0)                      f'(u) = 1 above 0, else 0
+    HSWISH     f(u) = u * hsigmoid(u)                f'(u) = 0 up to -3, 1 from 3 on, (2u + 3)/6 between
+    HSIGMOID   f(u) = min(max(u + 3, 0), 6) / 6      f'(u) = 1/6 between -3 and 3, else 0
+    SIGMOID    f(u) = 1 / (1 + exp(-u))              f'(u) = f(u) * (1 - f(u))
+
+Each activation has a loop of its own: a choice inside one common loop would keep it from being vectorised
+(measured: five to thirty times slower). Every condition is written so that NaN, which fails all comparisons,
+comes out as NaN.
+
+Source: hsigmoid and hswish: Howard et al., Searching for MobileNetV3, 2019, section 5.2.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nachos_kernels._jit import kernel
+
+IDENTITY, RELU, HSWISH, HSIGMOID, SIGMOID = 0, 1, 2, 3, 4
+
+# A Python 3.0 is a float64 and would pull float32 arithmetic up to float64; these are exact in both.
+ZERO, ONE, TWO, THREE, SIX = np.float32(0), np.float32(1), np.float32(2), np.float32(3), np.float32(6)
+
+
+@kernel
+def activate(u: NDArray[np.floating], code: int) -> None:
+    """Replace every u[i] by f(u[i]).
+
+    Args:
+        u: float32 or float64 [any length], changed in place.
+        code: IDENTITY, RELU, HSWISH, HSIGMOID or SIGMOID.
+
+    Source: the module's table.
+    """
+    if code == RELU:
+        for i in range(u.size):
+            u[i] = ZERO if u[i] < ZERO else u[i]
+    elif code == HSWISH:
+        for i in range(u.size):
+            u[i] *= ZERO if u[i] <= -THREE else ONE if u[i] >= THREE else (u[i] + THREE) / SIX
+    elif code == HSIGMOID:
+        for i in range(u.size):
+            u[i] = ZERO if u[i] <= -THREE else ONE if u[i] >= THREE else (u[i] + THREE) / SIX
+    elif code == SIGMOID:
+        for i in range(u.size):
+            e = np.exp(-abs(u[i]))  # never overflows; f(u) = 1 / (1 + e) above zero, e / (1 + e) below
+            u[i] = (e if u[i] < ZERO else ONE) / (ONE + e)
+
+
+@kernel
+def multiply_by_slope(g: NDArray[np.floating], u: NDArray[np.floating], code: int) -> None:
+    """Replace every g[i] by g[i] * f'(u[i]): the chain rule through the activation.
+
+    Args:
+        g: float32 or float64 [any length], changed in place.
+        u: dtype and length of g, what the activation was applied to.
+        code: IDENTITY, RELU, HSWISH, HSIGMOID or SIGMOID.
+
+    Source: the module's table.
+    """
+    if code == RELU:
+        for i in range(g.size):
+            g[i] *= ZERO if u[i] <= ZERO else ONE
+    elif code == HSWISH:
+        for i in range(g.size):
+            g[i] *= ZERO if u[i] <= -THREE else ONE if u[i] >= THREE else (TWO * u[i] + THREE) / SIX
+    elif code == HSIGMOID:
+        for i in range(g.size):
+            g[i] *= ZERO if abs(u[i]) >= THREE else ONE
+            g[i] /= SIX  # a division: the float32 nearest to 1/6 would spoil float64
+    elif code == SIGMOID:
+        for i in range(g.size):
+            e = np.exp(-abs(u[i]))  # f(u) * f(-u) = 1 / (1 + e) * e / (1 + e)
+            g[i] *= e / ((ONE + e) * (ONE + e))
+
+
+def activation_forward(x: NDArray[np.floating], code: int) -> NDArray[np.floating]:
+    """Return y with y[i] = f(x[i]).
+
+    Args:
+        x: float32 or float64, any shape.
+        code: IDENTITY, RELU, HSWISH, HSIGMOID or SIGMOID.
+
+    Returns:
+        y: dtype and shape of x, C-contiguous.
+
+    Source: the module's table.
+    """
+    y = x.copy(order="C")
+    activate(y.reshape(-1), code)
+    return y
+
+
+def activation_grad_input(
+    g: NDArray[np.floating], x: NDArray[np.floating], code: int
+) -> NDArray[np.floating]:
+    """Return gx with gx[i] = g[i] * f'(x[i]).
+
+    Args:
+        g: gradient of the loss in y, dtype and shape of x.
+        x: what `activation_forward` was given.
+        code: the same code.
+
+    Returns:
+        gx: dtype and shape of x, C-contiguous.
+
+    Source: the module's table.
+    """
+    gx = g.copy(order="C")
+    multiply_by_slope(gx.reshape(-1), np.ravel(x), code)
+    return gx

@@ -1,0 +1,204 @@
+"""Pooling: the largest cell of each window, its average, or the average of the whole map.
+
+Window (oh, ow) covers the rows oh*sh - top <= h < oh*sh - top + kh that lie on the map, and columns alike.
+Padded cells never win a maximum; in an average they count as zeros. The caller keeps every padding smaller
+than the window, so that each window holds at least one cell. Read `_jit.py` before.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nachos_kernels._jit import kernel
+
+
+@kernel
+def max_pool_forward(
+    x: NDArray[np.floating],
+    size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+) -> tuple[NDArray[np.floating], NDArray[np.int32]]:
+    """Return y, the largest cell of each window, and argmax, where it was found.
+
+        for n, oh, ow:  for h, w in the window:  for c:
+            if x[n, h, w, c] > y[n, oh, ow, c]:
+                y[n, oh, ow, c], argmax[n, oh, ow, c] = x[n, h, w, c], h*W + w
+
+    Args:
+        x: float32 or float64 [N, H, W, C], C-contiguous.
+        size: (kh, kw) >= 1.
+        stride: (sh, sw) >= 1.
+        padding: (top, bottom, left, right), 0 <= padding < size.
+
+    Returns:
+        y: dtype of x, [N, OH, OW, C] with OH = (H + top + bottom - kh) // sh + 1, OW alike; a NaN wins.
+        argmax: int32 [N, OH, OW, C], h*W + w of the winner, the first one in case of a tie.
+
+    Source: definition.
+    """
+    N, H, W, C = x.shape
+    (kh, kw), (sh, sw), (top, bottom, left, right) = size, stride, padding
+    OH = (H + top + bottom - kh) // sh + 1
+    OW = (W + left + right - kw) // sw + 1
+    y = np.empty((N, OH, OW, C), x.dtype)
+    argmax = np.empty((N, OH, OW, C), np.int32)
+    for n in range(N):
+        for oh in range(OH):
+            h_first, h_end = max(0, oh * sh - top), min(H, oh * sh - top + kh)
+            for ow in range(OW):
+                w_first, w_end = max(0, ow * sw - left), min(W, ow * sw - left + kw)
+                best, where = y[n, oh, ow], argmax[n, oh, ow]
+                for c in range(C):
+                    best[c] = x[n, h_first, w_first, c]
+                    where[c] = h_first * W + w_first
+                for h in range(h_first, h_end):
+                    for w in range(w_first, w_end):
+                        cell = x[n, h, w]
+                        for c in range(C):
+                            # NaN alone differs from itself; the first NaN stays
+                            wins = cell[c] > best[c] or (cell[c] != cell[c] and best[c] == best[c])
+                            # written whether it wins or not: a conditional store is slower
+                            where[c] = np.int32(h * W + w) if wins else where[c]
+                            best[c] = cell[c] if wins else best[c]
+    return y, argmax
+
+
+@kernel
+def max_pool_grad_input(
+    g: NDArray[np.floating], argmax: NDArray[np.int32], x_shape: tuple[int, int, int, int]
+) -> NDArray[np.floating]:
+    """Return gx, in which each gradient goes to the cell that won.
+
+        for n, oh, ow, c:  gx[n, argmax[n, oh, ow, c], c] += g[n, oh, ow, c]
+
+    Args:
+        g: gradient of the loss in y, float32 or float64 [N, OH, OW, C], C-contiguous.
+        argmax: int32 [N, OH, OW, C] of `max_pool_forward`.
+        x_shape: (N, H, W, C).
+
+    Returns:
+        gx: dtype of g, shape x_shape.
+
+    Source: derived here: around x, y is the winning cell.
+    """
+    (N, H, W, C), (_, OH, OW, _) = x_shape, g.shape
+    gx = np.zeros((N, H * W, C), g.dtype)
+    for n in range(N):
+        for oh in range(OH):
+            for ow in range(OW):
+                for c in range(C):
+                    gx[n, argmax[n, oh, ow, c], c] += g[n, oh, ow, c]
+    return gx.reshape((N, H, W, C))
+
+
+@kernel
+def avg_pool_forward(
+    x: NDArray[np.floating],
+    size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+) -> NDArray[np.floating]:
+    """Return y, the average of each window, padded cells counting as zeros.
+
+        for n, oh, ow:  for h, w in the window:  for c:  y[n, oh, ow, c] += x[n, h, w, c] / (kh*kw)
+
+    Args:
+        x: float32 or float64 [N, H, W, C], C-contiguous.
+        size, stride, padding: as in `max_pool_forward`.
+
+    Returns:
+        y: dtype of x, [N, OH, OW, C].
+
+    Source: definition; the divisor is kh*kw in every window, as PyTorch's default.
+    """
+    N, H, W, C = x.shape
+    (kh, kw), (sh, sw), (top, bottom, left, right) = size, stride, padding
+    OH = (H + top + bottom - kh) // sh + 1
+    OW = (W + left + right - kw) // sw + 1
+    y = np.zeros((N, OH, OW, C), x.dtype)
+    for n in range(N):
+        for oh in range(OH):
+            h_first, h_end = max(0, oh * sh - top), min(H, oh * sh - top + kh)
+            for ow in range(OW):
+                w_first, w_end = max(0, ow * sw - left), min(W, ow * sw - left + kw)
+                total = y[n, oh, ow]
+                for h in range(h_first, h_end):
+                    for w in range(w_first, w_end):
+                        cell = x[n, h, w]
+                        for c in range(C):
+                            total[c] += cell[c]
+                total /= kh * kw
+    return y
+
+
+@kernel
+def avg_pool_grad_input(
+    g: NDArray[np.floating],
+    x_shape: tuple[int, int, int, int],
+    size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+) -> NDArray[np.floating]:
+    """Return gx, in which each gradient is shared equally by its window.
+
+        for n, oh, ow:  for h, w in the window:  for c:  gx[n, h, w, c] += g[n, oh, ow, c] / (kh*kw)
+
+    Args:
+        g: gradient of the loss in y, float32 or float64 [N, OH, OW, C], C-contiguous.
+        x_shape: (N, H, W, C).
+        size, stride, padding: as in `max_pool_forward`.
+
+    Returns:
+        gx: dtype of g, shape x_shape.
+
+    Source: derived here: the transpose of `avg_pool_forward`.
+    """
+    (N, H, W, C), (_, OH, OW, _) = x_shape, g.shape
+    (kh, kw), (sh, sw), (top, _, left, _) = size, stride, padding
+    gx = np.zeros((N, H, W, C), g.dtype)
+    for n in range(N):
+        for oh in range(OH):
+            h_first, h_end = max(0, oh * sh - top), min(H, oh * sh - top + kh)
+            for ow in range(OW):
+                w_first, w_end = max(0, ow * sw - left), min(W, ow * sw - left + kw)
+                share = g[n, oh, ow]
+                for h in range(h_first, h_end):
+                    for w in range(w_first, w_end):
+                        cell = gx[n, h, w]
+                        for c in range(C):
+                            cell[c] += share[c]
+    gx /= kh * kw
+    return gx
+
+
+def global_avg_pool_forward(x: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return y[n, c] = sum over h, w of x[n, h, w, c] / (H*W).
+
+    Args:
+        x: float32 or float64 [N, H, W, C], C-contiguous.
+
+    Returns:
+        y: dtype of x, [N, C].
+
+    Source: definition. It is `avg_pool_forward` with one window, the whole map.
+    """
+    N, H, W, C = x.shape
+    return avg_pool_forward(x, (H, W), (1, 1), (0, 0, 0, 0)).reshape(N, C)
+
+
+def global_avg_pool_grad_input(
+    g: NDArray[np.floating], x_shape: tuple[int, int, int, int]
+) -> NDArray[np.floating]:
+    """Return gx[n, h, w, c] = g[n, c] / (H*W).
+
+    Args:
+        g: gradient of the loss in y, float32 or float64 [N, C].
+        x_shape: (N, H, W, C).
+
+    Returns:
+        gx: dtype of g, shape x_shape.
+
+    Source: derived here: the transpose of `global_avg_pool_forward`.
+    """
+    N, H, W, C = x_shape
+    return avg_pool_grad_input(g.reshape(N, 1, 1, C), x_shape, (H, W), (1, 1), (0, 0, 0, 0))
