@@ -1,0 +1,141 @@
+"""A multi-layer perceptron on this project's own engine, the networks of all folds trained side by side.
+
+    s(x) = w2 . hswish(W1 x + b1) + b2
+
+Read surrogate.py and nachos_min/autograd/matrix.py first. Cross-validation wants the same small network ten
+times, each time without a tenth of the points, and once more with all. One after the other, eleven networks
+would spend their time in Python, not in arithmetic. Here the weights have a leading axis, one per network:
+
+    (n, genes) @ (fits, genes, hidden) -> (fits, n, hidden)        one batched product, broadcast over points
+
+and each network has its own weights on the *points*: 0 hides a point from it. The losses are summed; no
+weight of one network appears in another's loss, and Adam treats every number for itself, so each network
+learns what it would learn alone.
+
+Left out: mini-batches (there are a few hundred points at most), early stopping (no points to spare for it).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nachos_min.autograd import Tensor, hswish, matmul, no_grad
+from nachos_min.nas.surrogates.surrogate import Bools, Floats, Surrogate, check_genes
+from nachos_min.nn.optim import Adam
+
+FIRST_WEIGHTS = 0.5  # standard deviation, times 1/sqrt(inputs): starting flat, the network stays smooth
+
+Floats32 = NDArray[np.float32]
+
+
+@final
+@dataclass(frozen=True)
+class MLPModel:
+    """A fitted network; it predicts standardised values, which `mean` and `deviation` undo."""
+
+    weights: dict[str, Floats32]  # as `_network` names them, with a leading axis of 1
+    mean: float
+    deviation: float
+
+    def predict(self, X: Floats) -> Floats:
+        """Returns s(x) for every row.
+
+        Args:
+            X: float64 (m, genes).
+
+        Returns:
+            float64 (m,).
+
+        Raises:
+            ValueError: X is not a table with the number of genes the model was fitted on.
+        """
+        check_genes(X, self.weights["W1"].shape[1])
+        with no_grad():
+            output = _network(_inputs(X), {name: Tensor(data) for name, data in self.weights.items()})
+        return self.mean + self.deviation * output.data[0, :, 0].astype(np.float64)
+
+
+@final
+@dataclass(frozen=True)
+class MLP(Surrogate):
+    """The recipe.
+
+    Attributes:
+        hidden: width of the hidden layer, >= 1.
+        steps: steps of Adam, each on all points, >= 1. More than 100 gains nothing from 40 points on.
+        rate: learning rate, > 0.
+
+    Raises:
+        ValueError: a setting is outside its range.
+    """
+
+    name: ClassVar[str] = "mlp"
+    hidden: int = 64
+    steps: int = 100
+    rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.hidden < 1:
+            raise ValueError(f"hidden must be >= 1, got {self.hidden}")
+        if self.steps < 1:
+            raise ValueError(f"steps must be >= 1, got {self.steps}")
+        if not self.rate > 0:
+            raise ValueError(f"rate must be > 0, got {self.rate}")
+
+    def fit_each(self, X: Floats, y: Floats, subsets: Bools, rng: np.random.Generator) -> list[MLPModel]:
+        """Returns one network per row of `subsets`, all from the same first weights.
+
+        Args:
+            X: float64 (n, genes).
+            y: float64 (n,).
+            subsets: bool (fits, n).
+            rng: draws the first weights.
+
+        Returns:
+            `fits` models.
+        """
+        share = subsets / subsets.sum(axis=1, keepdims=True)  # (fits, n): what a point weighs in its network
+        mean = share @ y
+        deviation = np.sqrt((share * (y - mean[:, None]) ** 2).sum(axis=1))
+        deviation[deviation <= 1e-12 * np.abs(mean)] = 0.0  # equal values, and rounding: predict their mean
+        unit = np.where(deviation > 0, deviation, 1.0)
+        target = ((y - mean[:, None]) / unit[:, None]).astype(np.float32)[:, :, None]
+        weight = share.astype(np.float32)[:, :, None]
+
+        inputs = _inputs(X)
+        parameters = self._first_weights(X.shape[1], len(subsets), rng)
+        adam = Adam(parameters)
+        for _ in range(self.steps):
+            miss = _network(inputs, parameters) - target
+            (miss * miss * weight).sum().backward()
+            adam.step(self.rate)
+        return [
+            MLPModel({name: p.data[[fit]] for name, p in parameters.items()}, m, d)
+            for fit, (m, d) in enumerate(zip(mean.tolist(), deviation.tolist(), strict=True))
+        ]
+
+    def _first_weights(self, genes: int, fits: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Returns the first weights of one network, `fits` times."""
+        one = {
+            "W1": rng.normal(0, FIRST_WEIGHTS / np.sqrt(genes), (1, genes, self.hidden)),
+            "b1": np.zeros((1, 1, self.hidden)),
+            "W2": rng.normal(0, FIRST_WEIGHTS / np.sqrt(self.hidden), (1, self.hidden, 1)),
+            "b2": np.zeros((1, 1, 1)),
+        }
+        return {
+            name: Tensor(np.repeat(array.astype(np.float32), fits, axis=0), requires_grad=True)
+            for name, array in one.items()
+        }
+
+
+def _network(inputs: Floats32, weights: dict[str, Tensor]) -> Tensor:
+    """Returns (fits, n, 1): every network's answer to every point."""
+    hidden = hswish(matmul(inputs, weights["W1"]) + weights["b1"])
+    return matmul(hidden, weights["W2"]) + weights["b2"]
+
+
+def _inputs(X: Floats) -> Floats32:
+    """Returns the genes moved from [0, 1] to [-1, 1], as float32."""
+    return (2 * X - 1).astype(np.float32)

@@ -1,0 +1,138 @@
+"""A cubic radial basis function with a linear tail: the smooth surface through all known points.
+
+    s(x) = sum_i lambda_i |x - x_i|^3  +  c_0 + c . x        with  sum_i lambda_i = 0,  sum_i lambda_i x_i = 0
+
+The tail carries the trend, the cubes carry what bends; the side conditions keep the cubes from imitating a
+trend, which makes the solution unique. Read surrogate.py first.
+
+The textbook assumes that the points determine the tail: more points than genes, no gene constant or a copy of
+others. Genomes break that, and SciPy's `RBFInterpolator` stops with an error. Here:
+
+- The points are first rotated into an orthonormal basis of the directions in which they really differ. This
+  changes no distance between them, and in that basis the tail always has full rank. Directions in which the
+  points do not differ get no slope: nothing is known about them (it is the least-norm tail).
+- Points that coincide are merged into one, with the mean of their values: no function passes through both.
+
+Left out: other kernels and smoothing. All known values are met, noise included; when that predicts badly,
+switching.py will notice.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import numpy as np
+from scipy import linalg
+
+from nachos_min.nas.surrogates.surrogate import Bools, Floats, Surrogate, check_genes
+
+RIDGE = (
+    1e-12  # relative to the trace: far above rounding (1e-16 n), so that Cholesky cannot fail on close points
+)
+
+
+@final
+@dataclass(frozen=True)
+class RBFModel:
+    """A fitted surface; everything but `origin` is in rotated coordinates of dimension r <= genes."""
+
+    origin: Floats  # (genes,) mean of the fitted points
+    basis: Floats  # (genes, r) orthonormal columns: the directions in which the fitted points differ
+    centres: Floats  # (n, r) the fitted points
+    weights: Floats  # (n,) lambda
+    tail: Floats  # (1 + r,) c_0 and c
+
+    def predict(self, X: Floats) -> Floats:
+        """Returns s(x) for every row.
+
+        Args:
+            X: float64 (m, genes).
+
+        Returns:
+            float64 (m,).
+
+        Raises:
+            ValueError: X is not a table with the number of genes the model was fitted on.
+        """
+        check_genes(X, len(self.origin))
+        Z = (X - self.origin) @ self.basis
+        return _cubes(Z, self.centres) @ self.weights + _with_one(Z) @ self.tail
+
+
+@final
+@dataclass(frozen=True)
+class RBF(Surrogate):
+    """The recipe; it has no settings."""
+
+    name: ClassVar[str] = "rbf"
+
+    def fit_each(self, X: Floats, y: Floats, subsets: Bools, rng: np.random.Generator) -> list[RBFModel]:
+        """Returns one surface per row of `subsets`.
+
+        Args:
+            X: float64 (n, genes).
+            y: float64 (n,).
+            subsets: bool (fits, n).
+            rng: not used: interpolation has no choice to make.
+
+        Returns:
+            `fits` models.
+        """
+        del rng
+        return [interpolate(X[subset], y[subset]) for subset in subsets]
+
+
+def interpolate(X: Floats, y: Floats) -> RBFModel:
+    """Returns the surface through the points (through the mean value where points coincide).
+
+    With Phi_ij = |x_i - x_j|^3 and P the rows (1, x_i), the unknowns solve
+
+        Phi lambda + P c = y,    P^T lambda = 0.
+
+    Let P = [Q1 Q2] [R; 0] be its QR decomposition: the lambda with P^T lambda = 0 are exactly the Q2 a. What
+    remains is Q2^T Phi Q2 a = Q2^T y, whose matrix is positive definite (that is what "conditionally positive
+    definite of order 2" says of the cube), so Cholesky solves it; then R c = Q1^T (y - Phi lambda).
+
+    Args:
+        X: float64 (n, genes), n >= 1.
+        y: float64 (n,).
+
+    Returns:
+        The fitted model. When the points determine no more than the tail, lambda = 0 and it is linear.
+
+    Source:
+        H. Wendland, "Scattered Data Approximation", 2005, chapter 8 (conditionally positive definite
+        functions). Solution in the null space, rotation and merging: derived here.
+    """
+    X, group = np.unique(X, axis=0, return_inverse=True)
+    y = np.bincount(group, weights=y) / np.bincount(group)
+    origin = X.mean(axis=0)
+    basis = _directions(X - origin)
+    Z = (X - origin) @ basis
+    cubes, P = _cubes(Z, Z), _with_one(Z)
+    Q, R = linalg.qr(P)
+    columns = P.shape[1]
+    Q1, Q2, R = Q[:, :columns], Q[:, columns:], R[:columns]
+    weights = np.zeros(len(y))
+    if Q2.shape[1]:
+        A = Q2.T @ cubes @ Q2
+        A[np.diag_indices_from(A)] += RIDGE * np.trace(A)
+        weights = Q2 @ linalg.cho_solve(linalg.cho_factor(A), Q2.T @ y)
+    tail = linalg.solve_triangular(R, Q1.T @ (y - cubes @ weights))
+    return RBFModel(origin, basis, Z, weights, tail)
+
+
+def _directions(centred: Floats) -> Floats:
+    """Returns (genes, r): orthonormal directions in which the points differ, by singular values."""
+    _, size, directions = linalg.svd(centred, full_matrices=False)
+    return np.asarray(directions[size > 1e-9 * max(size[0], 1.0)].T)  # genes are of order 1: less is rounding
+
+
+def _cubes(A: Floats, B: Floats) -> Floats:
+    """Returns (len(A), len(B)): |a - b|^3, distances by |a|^2 + |b|^2 - 2 a.b (one matrix product)."""
+    squares = (A * A).sum(axis=1)[:, None] + (B * B).sum(axis=1) - 2 * A @ B.T
+    return np.asarray(np.maximum(squares, 0) ** 1.5)
+
+
+def _with_one(Z: Floats) -> Floats:
+    """Returns the rows (1, z)."""
+    return np.asarray(np.column_stack([np.ones(len(Z)), Z]))

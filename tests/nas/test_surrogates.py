@@ -1,0 +1,364 @@
+"""Surrogates: held against SciPy, brute force and themselves; and what cross-validation makes of them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.interpolate import RBFInterpolator
+from scipy.stats import kendalltau
+
+from nachos_min.nas.surrogates import (
+    MLP,
+    RBF,
+    SURROGATES,
+    FoldScores,
+    RegressionTrees,
+    Surrogate,
+    adaptive_switching,
+    kendall_tau,
+)
+from nachos_min.nas.surrogates.regression_trees import grow
+from nachos_min.nas.surrogates.switching import deal_folds
+
+Array = np.ndarray
+
+each_surrogate = pytest.mark.parametrize("surrogate", SURROGATES, ids=lambda s: s.name)
+
+
+def genomes(n: int, genes: int, seed: int) -> Array:
+    """Genes of two to four values, one constant column and two collinear ones."""
+    rng = np.random.default_rng(seed)
+    values = rng.integers(2, 5, genes)
+    X = rng.integers(0, values, (n, genes)) / (values - 1)
+    X[:, 0] = 0
+    X[:, 1] = 1 - X[:, 2]
+    return X
+
+
+def error_of(X: Array) -> Array:
+    """A smooth, slightly bent function of the genes, unequal in their influence."""
+    influence = np.linspace(1, 0.1, X.shape[1])
+    return np.tanh((X - 0.5) @ influence) + 0.2 * X[:, 2] * X[:, 3]
+
+
+# Kendall's tau
+
+
+@settings(max_examples=100, derandomize=True, deadline=None)
+@given(st.data(), st.integers(2, 12))
+def test_kendall_tau_is_scipys(data: st.DataObject, n: int) -> None:
+    few = st.lists(st.integers(0, 4), min_size=n, max_size=n).map(lambda v: np.array(v, dtype=float))
+    a, b = data.draw(few), data.draw(few)
+    expected = kendalltau(a, b).statistic if np.ptp(a) and np.ptp(b) else 0.0
+    assert kendall_tau(a, b) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_kendall_tau_of_a_constant_is_zero(n: int) -> None:
+    assert kendall_tau(np.zeros(n), np.arange(float(n))) == 0.0
+
+
+# Radial basis functions
+
+
+def test_rbf_is_scipys_where_scipy_can() -> None:
+    rng = np.random.default_rng(0)
+    X, y, new = rng.random((40, 6)), rng.random(40), rng.random((20, 6))
+    expected = RBFInterpolator(X, y, kernel="cubic", degree=1)(new)
+    np.testing.assert_allclose(RBF().fit(X, y, rng).predict(new), expected, atol=1e-8)
+
+
+@settings(max_examples=40, derandomize=True, deadline=None)
+@given(n=st.integers(1, 60), genes=st.integers(4, 50), seed=st.integers(0, 1000))
+def test_rbf_meets_every_point(n: int, genes: int, seed: int) -> None:
+    """Fewer points than genes, constant and collinear genes, repeated points: all are met."""
+    X, y = genomes(n, genes, seed), np.random.default_rng(seed).normal(size=n)
+    same_point = np.all(X[:, None] == X, axis=2)
+    expected = same_point @ y / same_point.sum(axis=1)
+    predicted = RBF().fit(X, y, np.random.default_rng(0)).predict(X)
+    np.testing.assert_allclose(predicted, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [5, 12, 40])
+def test_rbf_continues_a_line_exactly(n: int) -> None:
+    """A trend in a direction the points know is the tail alone; unknown directions get no slope."""
+    rng = np.random.default_rng(0)
+    X = np.zeros((n, 8))
+    X[:, 3:5] = rng.random((n, 2))
+    model = RBF().fit(X, 1 + 2 * X[:, 3] - X[:, 4], rng)
+    new = rng.random((10, 8))
+    np.testing.assert_allclose(model.predict(new), 1 + 2 * new[:, 3] - new[:, 4], atol=1e-8)
+
+
+def test_rbf_survives_points_that_almost_coincide() -> None:
+    rng = np.random.default_rng(0)
+    X = genomes(30, 6, 0)
+    X = np.concatenate([X, X + 1e-10 * rng.random(X.shape)])
+    y = error_of(X)
+    np.testing.assert_allclose(RBF().fit(X, y, rng).predict(X), y, atol=1e-4)
+
+
+# Regression trees
+
+
+def best_split(codes: Array, y: Array, subset: Array, leaf: int) -> float:
+    """The smallest sum of squared errors one split can leave, by trying all."""
+    best = float(np.sum((y - y.mean()) ** 2))
+    for gene in subset:
+        for cut in range(codes[:, gene].max() + 1):
+            right = codes[:, gene] > cut
+            if min(right.sum(), (~right).sum()) >= leaf:
+                best = min(
+                    best, sum(float(np.sum((part - part.mean()) ** 2)) for part in (y[right], y[~right]))
+                )
+    return best
+
+
+@settings(max_examples=40, derandomize=True, deadline=None)
+@given(seed=st.integers(0, 10_000), leaf=st.integers(1, 3))
+def test_trees_split_best_at_every_node(seed: int, leaf: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, genes, trees = 14, 5, 3
+    codes, y = rng.integers(0, 4, (n, genes)), rng.normal(size=n)
+    copies = rng.multinomial(n, np.full(n, 1 / n), size=trees)
+    subsets = rng.permuted(np.tile(np.arange(genes), (trees, 1)), axis=1)[:, :3]
+    levels = grow(codes, y, copies, subsets, leaf)
+    gene, cut, left, mean = (np.concatenate(column) for column in zip(*levels, strict=True))
+    checked = 0
+    for tree in range(trees):
+        inside = {tree: np.repeat(np.arange(n), copies[tree])}  # node -> samples, with copies
+        while inside:
+            node, samples = inside.popitem()
+            checked += 1
+            assert mean[node] == pytest.approx(y[samples].mean(), abs=1e-12)
+            left_now = float(np.sum((y[samples] - mean[node]) ** 2))
+            best = best_split(codes[samples], y[samples], subsets[tree], leaf)
+            if left[node] == node:
+                assert best == pytest.approx(left_now, abs=1e-9)
+                continue
+            assert gene[node] in subsets[tree]
+            right = codes[samples, gene[node]] > cut[node]
+            parts = {left[node]: samples[~right], left[node] + 1: samples[right]}
+            assert all(len(part) >= leaf for part in parts.values())
+            after = sum(float(np.sum((y[part] - y[part].mean()) ** 2)) for part in parts.values())
+            assert after == pytest.approx(best, abs=1e-9)
+            inside |= parts
+    assert checked == len(mean)
+
+
+def test_trees_predict_what_a_walk_finds() -> None:
+    """One unlimited tree on all genes is a lookup table of its bootstrap sample."""
+    rng = np.random.default_rng(0)
+    X = np.array([[a, b] for a in (0.0, 0.5, 1.0) for b in (0.0, 1.0)])
+    y = np.arange(6.0)
+    model = RegressionTrees(trees=400, leaf=1, genes=1.0).fit(X, y, rng)
+    predicted = model.predict(X)
+    assert np.all(np.diff(predicted) > 0)
+    assert np.all((predicted >= 0) & (predicted <= 5))
+
+
+def test_trees_coarsen_columns_with_many_values() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.random((200, 3))
+    model = RegressionTrees().fit(X, X[:, 1], rng)
+    new = rng.random((100, 3))
+    assert kendall_tau(model.predict(new), new[:, 1]) > 0.6
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"trees": 0}, "trees must be >= 1, got 0"),
+        ({"leaf": 0}, "leaf must be >= 1, got 0"),
+        ({"genes": 0.0}, r"genes must be a share in \(0, 1\], got 0.0"),
+    ],
+)
+def test_trees_errors(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RegressionTrees(**wrong)
+
+
+# The multi-layer perceptron
+
+
+def test_mlp_networks_side_by_side_are_networks_alone() -> None:
+    X = genomes(30, 8, 0)
+    y = error_of(X)
+    subsets = np.random.default_rng(1).random((4, 30)) < 0.8
+    together = MLP(steps=30).fit_each(X, y, subsets, np.random.default_rng(2))
+    for subset, model in zip(subsets, together, strict=True):
+        alone = MLP(steps=30).fit(X[subset], y[subset], np.random.default_rng(2))
+        np.testing.assert_allclose(model.predict(X), alone.predict(X), atol=1e-3)
+
+
+def test_mlp_learns_its_points() -> None:
+    X = genomes(40, 10, 0)
+    y = 1000 * error_of(X)
+    predicted = MLP(steps=300).fit(X, y, np.random.default_rng(0)).predict(X)
+    assert np.std(predicted - y) < 0.05 * np.std(y)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"hidden": 0}, "hidden must be >= 1, got 0"),
+        ({"steps": 0}, "steps must be >= 1, got 0"),
+        ({"rate": 0.0}, r"rate must be > 0, got 0.0"),
+    ],
+)
+def test_mlp_errors(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MLP(**wrong)
+
+
+# What every surrogate owes
+
+
+@each_surrogate
+@pytest.mark.parametrize("n", [12, 40])
+def test_orders_unseen_points(surrogate: Surrogate, n: int) -> None:
+    X, new = genomes(n, 12, 0), genomes(300, 12, 1)
+    model = surrogate.fit(X, error_of(X), np.random.default_rng(0))
+    assert kendall_tau(model.predict(new), error_of(new)) > (0.2 if n == 12 else 0.4)
+
+
+@each_surrogate
+def test_is_deterministic(surrogate: Surrogate) -> None:
+    X = genomes(25, 10, 0)
+    first, second = (surrogate.fit(X, error_of(X), np.random.default_rng(7)).predict(X) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+@each_surrogate
+@pytest.mark.parametrize("n", [1, 2, 20])
+def test_constant_values_are_predicted(surrogate: Surrogate, n: int) -> None:
+    X = genomes(n, 10, 0)
+    predicted = surrogate.fit(X, np.full(n, 0.1), np.random.default_rng(0)).predict(genomes(5, 10, 1))
+    np.testing.assert_allclose(predicted, 0.1, atol=1e-12)
+
+
+@each_surrogate
+def test_constant_genes_predict_the_mean(surrogate: Surrogate) -> None:
+    y = np.arange(20.0)
+    predicted = surrogate.fit(np.zeros((20, 4)), y, np.random.default_rng(0)).predict(np.zeros((3, 4)))
+    np.testing.assert_allclose(predicted, y.mean(), atol=1.0)  # a bag's mean is that of bootstrap samples
+
+
+@each_surrogate
+def test_fits_do_not_see_hidden_points(surrogate: Surrogate) -> None:
+    X = genomes(20, 6, 0)
+    subsets = np.arange(20)[None] < 15
+    y, spoilt = error_of(X), error_of(X) + 100 * (np.arange(20) >= 15)
+    first, second = (
+        surrogate.fit_each(X, values, subsets, np.random.default_rng(0))[0].predict(X)
+        for values in (y, spoilt)
+    )
+    np.testing.assert_array_equal(first, second)
+
+
+@each_surrogate
+def test_fitting_and_predicting_errors(surrogate: Surrogate) -> None:
+    rng = np.random.default_rng(0)
+    X, y = genomes(12, 5, 0), np.arange(12.0)
+    cases = [
+        (X[0], y, r"X must be \(n, genes\) with n >= 1 and genes >= 1, got shape \(5,\)"),
+        (X[:0], y[:0], r"X must be \(n, genes\) with n >= 1 and genes >= 1, got shape \(0, 5\)"),
+        (X, y[:3], r"y must have shape \(12,\), one value per row of X, got \(3,\)"),
+        (X, np.where(y == 3, np.nan, y), r"y must be finite, got nan at index \(3,\)"),
+        (np.where(X == 1, np.inf, X), y, r"X must be finite, got inf at index"),
+    ]
+    for bad_X, bad_y, message in cases:
+        with pytest.raises(ValueError, match=message):
+            surrogate.fit(bad_X, bad_y, rng)
+    model = surrogate.fit(X, y, rng)
+    with pytest.raises(ValueError, match=r"X must be \(m, 5\), the genes .* got shape \(12, 4\)"):
+        model.predict(X[:, :4])
+
+
+# Adaptive switching
+
+
+def test_switching_reports_what_it_did() -> None:
+    X = genomes(40, 10, 0)
+    y = error_of(X)
+    switched = adaptive_switching(X, y, np.random.default_rng(0))
+    assert list(switched.scores) == [s.name for s in SURROGATES]
+    assert switched.scores[switched.name].score == max(s.score for s in switched.scores.values())
+    assert [len(s.taus) for s in switched.scores.values()] == [10] * len(SURROGATES)
+    assert switched.model.predict(X).shape == switched.out_of_fold.shape == (40,)
+    # The taus follow from the out-of-fold predictions, and those from the folds the generator dealt.
+    folds = deal_folds(40, np.random.default_rng(0))
+    taus = tuple(kendall_tau(switched.out_of_fold[fold], y[fold]) for fold in folds)
+    assert switched.scores[switched.name].taus == taus
+
+
+def test_switching_never_scores_a_point_by_a_model_that_saw_it() -> None:
+    X, y = np.random.default_rng(0).random((30, 10)), np.random.default_rng(1).normal(size=30)
+    folds = deal_folds(30, np.random.default_rng(5))
+    switched = adaptive_switching(X, y, np.random.default_rng(5), [RBF()])
+    for fold in folds:
+        alone = RBF().fit(X[~fold], y[~fold], np.random.default_rng(0)).predict(X[fold])
+        np.testing.assert_allclose(switched.out_of_fold[fold], alone, atol=1e-12)
+    np.testing.assert_allclose(switched.model.predict(X), y, atol=1e-6)
+
+
+def test_switching_switches() -> None:
+    """A line is the interpolator's; a lone interaction without a trend is the trees'."""
+    rng, two = np.random.default_rng(0), (RBF(), RegressionTrees())
+    X = rng.random((80, 8))
+    assert adaptive_switching(X, X.sum(axis=1), rng, two).name == "rbf"
+    steps = np.where(X[:, 0] > 0.5, 1.0, 0.0) * np.where(X[:, 1] > 0.6, 3.0, 1.0) + 0.02 * rng.normal(size=80)
+    assert adaptive_switching(X, steps, rng, two).name == "regression trees"
+
+
+def test_switching_is_deterministic_given_the_generator() -> None:
+    X = genomes(24, 10, 0)
+    first, second = (adaptive_switching(X, error_of(X), np.random.default_rng(3)) for _ in range(2))
+    assert (first.name, first.scores) == (second.name, second.scores)
+    np.testing.assert_array_equal(first.model.predict(X), second.model.predict(X))
+
+
+@pytest.mark.parametrize("n", [2, 3, 7, 12])
+def test_switching_works_with_few_points(n: int) -> None:
+    X = genomes(n, 10, 0)
+    switched = adaptive_switching(X, error_of(X), np.random.default_rng(0))
+    assert np.isfinite(switched.out_of_fold).all()
+
+
+def test_switching_on_constant_values_keeps_the_first() -> None:
+    switched = adaptive_switching(genomes(20, 10, 0), np.ones(20), np.random.default_rng(0))
+    assert switched.name == SURROGATES[0].name
+    assert {s.score for s in switched.scores.values()} == {0.0}
+    np.testing.assert_allclose(switched.out_of_fold, 1, atol=1e-12)
+
+
+def test_score_is_mean_minus_deviation() -> None:
+    scores = FoldScores((0.5, 1.0, 0.0))
+    assert scores.mean == pytest.approx(0.5)
+    assert scores.deviation == pytest.approx(np.sqrt(1 / 6))
+    assert scores.score == pytest.approx(0.5 - np.sqrt(1 / 6))
+
+
+@settings(max_examples=30, derandomize=True, deadline=None)
+@given(n=st.integers(2, 120), seed=st.integers(0, 100))
+def test_folds_deal_every_point_once(n: int, seed: int) -> None:
+    folds = deal_folds(n, np.random.default_rng(seed))
+    assert (folds.sum(axis=0) == 1).all()
+    sizes = folds.sum(axis=1)
+    assert sizes.max() - sizes.min() <= 1
+    assert len(folds) == (10 if n >= 40 else max(2, n // 4))
+
+
+def test_switching_errors() -> None:
+    rng = np.random.default_rng(0)
+    X, y = genomes(12, 5, 0), np.arange(12.0)
+    with pytest.raises(ValueError, match="cross-validation needs at least 2 points, got 1"):
+        adaptive_switching(X[:1], y[:1], rng)
+    with pytest.raises(ValueError, match=r"y must be finite, got nan at index \(0,\)"):
+        adaptive_switching(X, np.full(12, np.nan), rng)
+    with pytest.raises(ValueError, match=r"one or more with different names, got \['rbf', 'rbf'\]"):
+        adaptive_switching(X, y, rng, [RBF(), RBF()])
+    with pytest.raises(ValueError, match=r"one or more with different names, got \[\]"):
+        adaptive_switching(X, y, rng, [])
