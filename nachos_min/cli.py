@@ -1,0 +1,265 @@
+"""The command line: options in, a job out; nothing is done before every argument was accepted.
+
+Fire calls a command before it notices a misspelt option. So a command here only reads and checks its options
+and returns a frozen job; `main` lets Fire consume the whole line, then runs the job. Read `options.py` for
+the kinds of values and `help_text.py` for the help.
+
+Results go to standard output, progress and messages to standard error; a user's mistake is one line there.
+Exit status: 0 done, 2 bad usage or input, 3 finished without an admissible solution, 130 interrupted (the
+same command continues).
+"""
+
+import difflib
+import inspect
+import io
+import json as json_format
+import os
+import re
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, NoReturn, TypeVar, final
+
+from fire import Fire
+from fire.core import FireExit
+from fire.decorators import SetParseFns
+
+from nachos_min.errors import InputError
+from nachos_min.help_text import PROGRAM, command_help, flag, program_help
+from nachos_min.options import Choice, Count, Kind, Share, Switch, Text, WholeNumber, shorten
+
+PURPOSE = (
+    "Neural architecture search for early-exit networks under limits on accuracy and multiply-accumulates "
+    "(MACs): the NACHOS method, from scratch on NumPy and Numba."
+)
+
+DONE, BAD_INPUT, NOT_ADMISSIBLE, INTERRUPTED = 0, 2, 3, 130
+
+
+class Job(ABC):
+    """What a command decided to do, before anything of it is done."""
+
+    @abstractmethod
+    def run(self) -> int:
+        """Return the exit status, having done it all."""
+
+    def __dir__(self) -> list[str]:
+        """Return nothing: Fire seeks surplus arguments among these names, and `search run` must not run."""
+        return []
+
+
+OptionalLimit = Annotated[int | None, Count(absent="no limit")]
+
+Command = TypeVar("Command", bound=Callable[..., Job])
+
+
+def command(function: Command) -> Command:
+    """Return `function` with Fire told to read each option's text by the kind in its annotation."""
+    readers = {name: partial(kind.read, flag(name)) for name, kind in option_kinds(function).items()}
+    SetParseFns(**readers)(function)
+    return function
+
+
+def option_kinds(function: Callable[..., Job]) -> dict[str, Kind]:
+    """Return parameter name -> kind, in the order of the signature of a command."""
+    parameters = inspect.signature(function).parameters
+    return {name: parameter.annotation.__metadata__[0] for name, parameter in parameters.items()}
+
+
+def option_defaults(function: Callable[..., Job]) -> dict[str, object]:
+    """Return parameter name -> default value, in the order of the signature of a command."""
+    return {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+
+
+@command
+def search(
+    *,
+    data: Annotated[str, Text("name or file")] = "digits",
+    space: Annotated[str, Text("name or file")] = "tiny",
+    max_macs: Annotated[int, Count()] = 60_000,
+    min_accuracy: Annotated[float, Share()] = 0.9,
+    max_worst_macs: OptionalLimit = None,
+    max_params: OptionalLimit = None,
+    max_peak_bytes: OptionalLimit = None,
+    evaluations: Annotated[int, Count()] = 104,
+    seed: Annotated[int, WholeNumber(0)] = 0,
+    constraints: Annotated[str, Choice(("domination", "adaptive-penalty"))] = "domination",
+    thresholds: Annotated[str, Choice(("exact", "grid-repair"))] = "exact",
+    workers: Annotated[int | None, WholeNumber(1, absent="number of processors")] = None,
+    out: Annotated[str | None, Text("folder", absent="runs/ and the data set's name")] = None,
+    json: Annotated[bool, Switch()] = False,
+    quiet: Annotated[bool, Switch()] = False,
+) -> Job:
+    """The front of admissible early-exit networks that a search finds for a data set.
+
+    COUNT is a whole number such as 60000, 60k or 2.7M (k, M, G stand for thousand, million, thousand
+    million).
+
+    The same command continues an interrupted search. Exit status is 0 when done, 2 for bad usage or input, 3
+    when no network within the limits was found, 130 when interrupted.
+
+    Args:
+        data: Data set, a built-in name (digits) or an .h5, .npz or .mat file.
+        space: Search space, a built-in name (tiny, micro, ofa-mbv3) or a .toml file.
+        max_macs: Limit on the average number of MACs per inference, measured on the validation split.
+        min_accuracy: Limit from below on the accuracy on the validation split, as a share of its samples.
+        max_worst_macs: Limit on the MACs of an inference that passes every exit.
+        max_params: Limit on the number of trained parameters.
+        max_peak_bytes: Limit on the bytes of activations alive at once, for one sample in float32.
+        evaluations: Number of networks to train and measure.
+        seed: Seed of every random choice. The same seed gives the same result with any number of workers.
+        constraints: How the limits enter the search, by constrained domination or by the paper's penalty.
+        thresholds: How exit thresholds are chosen, the best admissible or by the paper's grid and repair.
+        workers: Number of processes that train networks side by side.
+        out: Folder of the run, created if missing. A folder that holds the same search is continued.
+        json: Print one JSON object instead of a table.
+        quiet: Show no progress.
+
+    Returns:
+        The job that searches and prints the front.
+
+    Raises:
+        InputError: when an option's text breaks its rule.
+    """
+    arguments = {
+        "data": data,
+        "space": space,
+        "max_macs": max_macs,
+        "min_accuracy": min_accuracy,
+        "max_worst_macs": max_worst_macs,
+        "max_params": max_params,
+        "max_peak_bytes": max_peak_bytes,
+        "evaluations": evaluations,
+        "seed": seed,
+        "constraints": constraints,
+        "thresholds": thresholds,
+        "workers": workers,
+        "out": out,
+    }
+    return SearchJob(arguments, json, quiet)
+
+
+COMMANDS: dict[str, Callable[..., Job]] = {"search": search}
+
+
+@final
+@dataclass(frozen=True)
+class SearchJob(Job):
+    """A search whose options were all accepted: `arguments` are those of `nachos_min.search`."""
+
+    arguments: dict[str, Any]
+    json: bool
+    quiet: bool
+
+    def run(self) -> int:
+        """Return the exit status of the search, its result printed."""
+        # Imported here: Numba takes longer to load than the whole help may take to show.
+        from nachos_min.nas.nachos import search as run_search
+        from nachos_min.nas.workers import WorkerDiedError
+        from nachos_min.report.progress import SearchProgress
+        from nachos_min.report.table import closest_sentence, show_result
+
+        with SearchProgress(quiet=self.quiet) as progress:
+            try:
+                result = run_search(**self.arguments, on_progress=progress)
+            except KeyboardInterrupt:
+                done = f"interrupted after {progress.evaluated} evaluations"
+                raise Interrupted(f"{done}; the same command continues") from None
+            except WorkerDiedError as died:
+                raise Interrupted(str(died)) from None
+        if self.json:
+            print(json_format.dumps(result.as_dict(), allow_nan=False))
+        else:
+            show_result(result)
+        if result.front:
+            return DONE
+        if self.json:
+            print(closest_sentence(result), file=sys.stderr)
+        return NOT_ADMISSIBLE
+
+
+class Interrupted(Exception):
+    """A job was stopped from outside; the message says how far it came and how to go on."""
+
+
+def main(line: Sequence[str]) -> int:
+    """Return the exit status of the command that `line` asks for.
+
+    Args:
+        line: what was typed after `python -m nachos_min`.
+
+    Returns:
+        0 done, 2 bad usage or input, 3 finished without an admissible solution, 130 interrupted.
+    """
+    try:
+        status = _run(list(line))
+        sys.stdout.flush()
+    except InputError as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return BAD_INPUT
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has left (`... | head -1`). Python would complain once more when it flushes
+        # at exit, so what is still buffered goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    return status
+
+
+def _run(line: list[str]) -> int:
+    name = line[0] if line else ""
+    wants_help = not {"-h", "--help"}.isdisjoint(line)
+    if wants_help and name in COMMANDS:
+        print(
+            command_help(name, COMMANDS[name], option_kinds(COMMANDS[name]), option_defaults(COMMANDS[name]))
+        )
+    elif wants_help or not line:
+        print(program_help(PURPOSE, COMMANDS))
+    elif name not in COMMANDS:
+        what = "a command must come first" if name.startswith("-") else "unknown command"
+        advice = _advice(name, COMMANDS, PROGRAM)
+        raise InputError(f"{what}, got {shorten(name)}; {advice} (commands: {', '.join(COMMANDS)})")
+    else:
+        return _job(name, line[1:]).run()
+    return DONE
+
+
+def _job(name: str, rest: list[str]) -> Job:
+    """Return the job of command `name` once Fire has consumed `rest` to the last argument."""
+    if "--" in rest:
+        raise InputError("'--' must not be used: it would separate options for the Fire library")
+    # Fire would go on behind a lone "-" with the job itself; a separator nobody can type turns that off.
+    closed = [name, *rest, "--", "--separator=\0"]
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            job: Job = Fire(COMMANDS, command=closed, name=PROGRAM, serialize=lambda _job: None)
+    except FireExit as refusal:
+        _explain(name, refusal.trace.elements[-1].args)
+    return job
+
+
+def _explain(name: str, refused: list[str]) -> NoReturn:
+    """Raise the InputError for arguments that Fire could not consume."""
+    kinds = option_kinds(COMMANDS[name])
+    options = [flag(option) for option in kinds]
+    switches = ["--no" + option for option, kind in kinds.items() if isinstance(kind, Switch)]
+    for argument in refused:
+        option = argument.split("=")[0]
+        if re.match("--|-[a-zA-Z]", option) and option.replace("_", "-") not in options:
+            raise InputError(
+                f"unknown option {option}; {_advice(option, options + switches, f'{PROGRAM} {name}')}"
+            )
+    raise InputError(f"{name} takes options only, got {shorten(' '.join(refused))}")
+
+
+def _advice(word: str, known: Iterable[str], program: str) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"try {program} --help"

@@ -1,0 +1,47 @@
+"""Results of searches that never took place, small enough to know every figure of."""
+
+from dataclasses import replace
+
+import pytest
+
+from nachos_min.nas.nachos import Progress
+from nachos_min.nas.result import Certificate, SearchResult, Solution
+
+
+def solution(
+    number: int, exits: tuple[int, ...], counts: tuple[int, ...], costs: tuple[int, ...]
+) -> Solution:
+    """Return a solution of 288 validation samples, of which it has 280 - number right."""
+    total = sum(count * cost for count, cost in zip(counts, costs, strict=True))
+    samples = sum(counts)
+    test = Certificate(0.953, 343, 360, (0.926, 0.971), total, total / samples, counts)
+    right = 280 - number
+    return Solution(
+        number, (1, 0, 2), exits, (0.5,) * (len(exits) - 1) + (0.0,), right / samples, right, samples, total,
+        total / samples, counts, costs, costs[-1], 23_456, 9_000, test,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def result() -> SearchResult:
+    """A finished search with three solutions of two, three and four exits."""
+    front = (
+        solution(0, (1, 2, 4), (200, 70, 18), (32_000, 52_000, 103_552)),
+        solution(1, (2, 4), (287, 1), (42_000, 99_000)),
+        solution(2, (1, 2, 3, 4), (150, 100, 37, 1), (12_000, 22_000, 31_001, 49_000)),
+    )
+    return SearchResult(
+        "runs/digits", 0, 104, 40, 2, 31, 17, 60_000, 0.9, 60_000.0, 50_000.0, (1.0, 200_000), front, None
+    )
+
+
+@pytest.fixture
+def without_solution(result: SearchResult) -> SearchResult:
+    """The same search when nothing is admissible."""
+    return replace(result, admissible=0, front=(), hypervolume_admissible=0.0, closest=result.front[0])
+
+
+@pytest.fixture
+def progress(result: SearchResult) -> Progress:
+    """The search half way."""
+    return Progress("training the choice of iteration 3", 3, 57, 104, 40, 2, 75.0, result.front[0])

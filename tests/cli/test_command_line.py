@@ -1,0 +1,319 @@
+"""The command line as users meet it: help, refusals, results and exit status."""
+
+import inspect
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nachos_min import cli
+from nachos_min.errors import InputError
+from nachos_min.nas import nachos
+from nachos_min.nas.result import SearchResult
+from nachos_min.nas.workers import WorkerDiedError
+from nachos_min.options import Kind
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
+
+
+def process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, env=ENVIRONMENT, check=False, **options
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command line left behind."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Run a command line in an empty folder, in this process."""
+    monkeypatch.chdir(tmp_path)
+
+    def line(*arguments: str) -> Outcome:
+        status = cli.main(arguments)
+        return Outcome(status, *capsys.readouterr())
+
+    return line
+
+
+# Help
+
+
+@pytest.mark.parametrize(
+    "line", [[], ["--help"], ["-h"], ["search", "--help"], ["search", "--seed", "3", "-h"]]
+)
+def test_help_goes_to_standard_output_within_80_columns(line: list[str]) -> None:
+    shown = process("-m", "nachos_min", *line)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "usage: python -m nachos_min" in shown.stdout
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+
+
+def test_help_loads_neither_numpy_nor_numba() -> None:
+    program = "import sys; from nachos_min.cli import main; main(['search', '--help']); print(*sys.modules)"
+    loaded = process("-c", program).stdout.splitlines()[-1].split()
+    assert not {"numpy", "numba", "scipy", "h5py", "rich"} & set(loaded)
+
+
+def test_help_lists_every_option_with_its_default(run: Any) -> None:
+    shown = " ".join(run("search", "--help").out.split())
+    for name, parameter in inspect.signature(cli.search).parameters.items():
+        option = "--" + name.replace("_", "-")
+        kind: Kind = parameter.annotation.__metadata__[0]
+        form = f"{option} {kind.form}".strip()
+        assert f"{form} (default: {kind.show(parameter.default)}) " in shown
+    assert "--max-macs COUNT (default: 60k) Limit on the average number of MACs per inference" in shown
+
+
+def test_the_defaults_are_those_of_the_python_function() -> None:
+    of_function = {name: each.default for name, each in inspect.signature(nachos.search).parameters.items()}
+    del of_function["on_progress"]
+    of_command = {name: each.default for name, each in inspect.signature(cli.search).parameters.items()}
+    assert of_command == of_function | {"json": False, "quiet": False}
+
+
+# Refusals
+
+
+def refused(outcome: Outcome, message: str, folder: Path) -> None:
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err.splitlines() == [f"error: {message}"]
+    assert list(folder.iterdir()) == [], "nothing was written"
+
+
+REFUSALS = [
+    ("search --sede 4", "unknown option --sede; did you mean --seed?"),
+    ("search --sede=4", "unknown option --sede; did you mean --seed?"),
+    ("search --max_mac 4k", "unknown option --max_mac; did you mean --max-macs?"),
+    ("search --no-json", "unknown option --no-json; did you mean --nojson?"),
+    ("search --xyzzy", "unknown option --xyzzy; try python -m nachos_min search --help"),
+    ("search -m 4", "unknown option -m; try python -m nachos_min search --help"),
+    ("search --seed abc", "--seed must be a whole number >= 0, got 'abc'"),
+    ("search --seed", "--seed must be a whole number >= 0, got no value"),
+    ("search --seed --json", "--seed must be a whole number >= 0, got no value"),
+    ("search --seed=0x10", "--seed must be a whole number >= 0, got '0x10'"),
+    ("search --seed 1e3", "--seed must be a whole number >= 0, got '1e3'"),
+    ("search --seed -1", "--seed must be a whole number >= 0, got '-1'"),
+    (
+        "search --max-macs banana",
+        "--max-macs must be a whole number >= 1 such as 60000, 60k or 2.7M, got 'banana'",
+    ),
+    ("search --max-macs -5", "--max-macs must be a whole number >= 1 such as 60000, 60k or 2.7M, got '-5'"),
+    (
+        "search --max-macs 2.7777777M",
+        "--max-macs must be a whole number >= 1 such as 60000, 60k or 2.7M, got '2.7777777M'",
+    ),
+    (
+        "search --evaluations 0",
+        "--evaluations must be a whole number >= 1 such as 60000, 60k or 2.7M, got '0'",
+    ),
+    ("search --workers 0", "--workers must be a whole number >= 1, got '0'"),
+    ("search --min-accuracy 1.5", "--min-accuracy must be a number from 0 to 1, got '1.5'"),
+    ("search --constraints none", "--constraints must be domination or adaptive-penalty, got 'none'"),
+    ("search --thresholds best", "--thresholds must be exact or grid-repair, got 'best'"),
+    ("search --json=maybe", "--json must be given without a value, or as true or false, got 'maybe'"),
+    ("search --quiet digits", "--quiet must be given without a value, or as true or false, got 'digits'"),
+    ("search --out", "--out must be a folder, got no value"),
+    ("search --data=", "--data must be a name or file, got ''"),
+    ("search digits", "search takes options only, got 'digits'"),
+    ("search run", "search takes options only, got 'run'"),
+    ("search __class__", "search takes options only, got '__class__'"),
+    ("search --class--", "unknown option --class--; try python -m nachos_min search --help"),
+    ("search - run", "search takes options only, got '- run'"),
+    ("search -- --interactive", "'--' must not be used: it would separate options for the Fire library"),
+    ("search -- --trace", "'--' must not be used: it would separate options for the Fire library"),
+    ("serch", "unknown command, got 'serch'; did you mean search? (commands: search)"),
+    ("items", "unknown command, got 'items'; try python -m nachos_min --help (commands: search)"),
+    (
+        "--seed 4",
+        "a command must come first, got '--seed'; try python -m nachos_min --help (commands: search)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), REFUSALS, ids=[line for line, _ in REFUSALS])
+def test_a_mistake_is_one_line(
+    line: str, message: str, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(**_arguments: Any) -> SearchResult:
+        raise AssertionError("a search was started")
+
+    monkeypatch.setattr(nachos, "search", started)
+    refused(run(*line.split()), message, tmp_path)
+
+
+def test_a_mistake_from_the_shell() -> None:
+    answer = process("-m", "nachos_min", "search", "--sede", "4")
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert answer.stderr == "error: unknown option --sede; did you mean --seed?\n"
+
+
+@pytest.mark.parametrize("option", ["--data", "--space"])
+def test_an_unknown_name_is_one_line(option: str, run: Any, tmp_path: Path) -> None:
+    outcome = run("search", option, "nowhere")
+    assert outcome.status == 2
+    refused(outcome, outcome.err.removeprefix("error: ").strip(), tmp_path)
+    assert "nowhere" in outcome.err
+
+
+def test_an_out_that_cannot_be_made_is_one_line(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    outcome = run("search", "--out", "file/run")
+    assert (outcome.status, outcome.out, len(outcome.err.splitlines())) == (2, "", 1)
+    assert "file" in outcome.err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+# Running
+
+
+def test_options_reach_the_search(run: Any, result: SearchResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def search(**arguments: Any) -> SearchResult:
+        seen.update(arguments)
+        return result
+
+    monkeypatch.setattr(nachos, "search", search)
+    line = "--data a,b --space 123 --max-macs 2.7M --min-accuracy .5 --seed 7 --out 1e3 --workers 3 --nojson"
+    assert run("search", *line.split()).status == 0
+    del seen["on_progress"]
+    unset = dict.fromkeys(("max_worst_macs", "max_params", "max_peak_bytes"))
+    given = {
+        "data": "a,b",
+        "space": "123",
+        "max_macs": 2_700_000,
+        "min_accuracy": 0.5,
+        "seed": 7,
+        "out": "1e3",
+    }
+    chosen = {"evaluations": 104, "constraints": "domination", "thresholds": "exact", "workers": 3}
+    assert seen == given | chosen | unset
+
+
+def test_json_is_one_object(run: Any, result: SearchResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nachos, "search", lambda **_arguments: result)
+    outcome = run("search", "--json")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert json.loads(outcome.out) == result.as_dict()
+    assert outcome.out.count("\n") == 1
+
+
+def test_without_a_solution(
+    run: Any, without_solution: SearchResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nachos, "search", lambda **_arguments: without_solution)
+    for_people = run("search")
+    assert (for_people.status, for_people.err) == (3, "")
+    assert for_people.out.startswith("No admissible solution")
+    for_programs = run("search", "--json")
+    assert for_programs.status == 3
+    assert json.loads(for_programs.out)["front"] == []
+    assert for_programs.err.startswith("No admissible solution")
+
+
+@pytest.mark.parametrize(
+    ("stopped", "status", "message"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted after 57 evaluations; the same command continues"),
+        (WorkerDiedError("a worker died"), 130, "a worker died"),
+        (InputError("depth must be >= 1,\n got 0"), 2, "error: depth must be >= 1, got 0"),
+    ],
+)
+def test_a_search_that_stops(
+    stopped: BaseException,
+    status: int,
+    message: str,
+    run: Any,
+    progress: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def search(**arguments: Any) -> SearchResult:
+        arguments["on_progress"](progress)
+        raise stopped
+
+    monkeypatch.setattr(nachos, "search", search)
+    assert run("search") == Outcome(status, "", message + "\n")
+
+
+def test_an_interruption_outside_of_a_search(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_job", interrupted)
+    assert run("search") == Outcome(130, "", "interrupted\n")
+
+
+def test_a_defect_keeps_its_traceback(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def search(**_arguments: Any) -> SearchResult:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(nachos, "search", search)
+    with pytest.raises(ZeroDivisionError):
+        run("search")
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    command = [sys.executable, "-m", "nachos_min", "search", "--help"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+    ) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        program.stdout.close()
+        assert (program.wait(timeout=30), program.stderr.read()) == (0, b"")
+
+
+def test_sigterm_is_an_interruption() -> None:
+    program = """
+import time
+from nachos_min import __main__
+from nachos_min.nas import nachos
+def search(**arguments):
+    print("ready", flush=True)
+    time.sleep(60)
+nachos.search = search
+__main__.sys.argv = ["nachos_min", "search"]
+raise SystemExit(__main__.start())
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True
+    ) as started:
+        assert started.stdout is not None
+        assert started.stderr is not None
+        assert started.stdout.readline() == "ready\n"
+        started.send_signal(signal.SIGTERM)
+        assert started.wait(timeout=30) == 130
+        assert re.fullmatch(
+            "interrupted after 0 evaluations; the same command continues\n", started.stderr.read()
+        )
+
+
+def test_linear_algebra_runs_on_one_thread_unless_told_otherwise() -> None:
+    program = """
+import os, sys
+from nachos_min import __main__
+os.environ.pop("OPENBLAS_NUM_THREADS", None)
+os.environ["OMP_NUM_THREADS"] = "2"
+__main__.sys.argv = ["nachos_min"]
+__main__.start()
+assert "numpy" not in sys.modules
+print(os.environ["OPENBLAS_NUM_THREADS"], os.environ["OMP_NUM_THREADS"])
+"""
+    assert process("-c", program).stdout.splitlines()[-1] == "1 2"

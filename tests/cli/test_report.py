@@ -1,0 +1,133 @@
+"""What people look at: the table at several widths and in a pipe, and the progress display."""
+
+import io
+from dataclasses import replace
+
+import pytest
+
+from nachos_min.nas.nachos import Progress
+from nachos_min.nas.result import SearchResult
+from nachos_min.report.progress import SearchProgress, activity_text, best_text
+from nachos_min.report.table import closest_sentence, show_result
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(result: SearchResult, stream: io.StringIO) -> str:
+    show_result(result, stream)
+    return stream.getvalue()
+
+
+FIGURES = [
+    "97.2%",
+    "41,333",
+    "103,552",
+    "23,456",
+    "95.3%",
+    "92.6-97.1",
+    "1:69%",
+    "2:24%",
+    "4:6%",
+    "2:>99%",
+    "4:<1%",
+]
+
+
+def test_in_a_pipe_a_solution_is_one_plain_line(
+    result: SearchResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    text = shown(result, io.StringIO())
+    row = next(line for line in text.splitlines() if line.startswith("0 "))
+    cells = "0 1:69% 2:24% 4:6% 97.2% 41,333 103,552 23,456 95.3% (92.6-97.1) 41,333"
+    assert row.split() == cells.split()
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_terminal_shows_every_figure_within_its_width(
+    result: SearchResult, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Terminal()
+    plain = "".join(shown(result, stream).replace("\x1b[1m", "").replace("\x1b[0m", ""))
+    assert max(map(len, plain.splitlines())) <= columns
+    assert not [figure for figure in FIGURES if figure not in plain]
+
+
+def test_a_narrow_terminal_loses_no_digit(result: SearchResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setenv("TERM", "xterm")
+    plain = shown(result, Terminal())
+    assert not [figure for figure in FIGURES if figure not in plain]
+
+
+def test_ascii_output_is_possible(result: SearchResult) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    show_result(result, stream)
+
+
+def test_the_summary_states_shares_and_counts(result: SearchResult) -> None:
+    assert shown(result, io.StringIO()).splitlines()[-3:] == [
+        "Hypervolume (of error 1 x 200,000 MACs): admissible 0.2500, all 0.3000.",
+        "104 evaluated (40 reused), 17 admissible, 2 failed; 31 ruled out untrained.",
+        "Run: runs/digits",
+    ]
+
+
+def test_without_a_solution_the_closest_is_named(without_solution: SearchResult) -> None:
+    assert shown(without_solution, io.StringIO()).splitlines()[0] == (
+        "No admissible solution (accuracy >= 0.9 at <= 60,000 average MACs): "
+        "the closest of 104 networks has accuracy 0.9722 at 41,333 average MACs."
+    )
+
+
+def test_without_any_network_the_causes_are_named(without_solution: SearchResult) -> None:
+    nothing = replace(without_solution, evaluated=0, closest=None, max_macs=None)
+    assert closest_sentence(nothing) == (
+        "No admissible solution (accuracy >= 0.9): no network could be evaluated, "
+        "2 failed; 31 ruled out untrained."
+    )
+
+
+def display(progress: Progress, stream: io.StringIO, *, quiet: bool = False) -> str:
+    with SearchProgress(quiet=quiet, stream=stream) as show:
+        show(progress)
+        assert show.evaluated == 57
+        return stream.getvalue()
+
+
+def test_progress_fits_a_terminal(progress: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Terminal()
+    display(progress, stream)
+    text = stream.getvalue()
+    assert "training the choice of iteration 3 (40 reused, 2 failed)" in text
+    assert "57/104 networks  1:15 left  best 97.2%, 41,333 MACs" in text
+    assert text.endswith("\x1b[2K"), "the lines vanish at the end"
+
+
+def test_progress_is_silent_in_a_pipe_and_when_quiet(progress: Progress) -> None:
+    assert display(progress, io.StringIO()) == ""
+    assert display(progress, Terminal(), quiet=True) == ""
+
+
+def test_nothing_is_shown_before_the_first_report() -> None:
+    stream = Terminal()
+    with SearchProgress(quiet=False, stream=stream):
+        pass
+    assert stream.getvalue() == ""
+
+
+def test_progress_before_the_first_admissible_network(progress: Progress) -> None:
+    assert best_text(replace(progress, best=None)) == "none admissible yet"
+    assert activity_text(replace(progress, reused=0, failed=0)) == progress.activity
