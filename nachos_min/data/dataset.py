@@ -1,0 +1,58 @@
+"""What a data set is to the rest of the program: three splits of scaled images, and a digest of their origin.
+
+Plain frozen data; how it is made is in `load.py`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nachos_min.errors import InputError
+
+
+class DataError(InputError):
+    """A data set that cannot be used; the message gives the file, the value and the rule."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images with their labels.
+
+    Args:
+        images: float32 [N, H, W, C].
+        labels: int64 [N], 0 .. classes - 1.
+    """
+
+    images: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images to train on, to choose by, and to certify with.
+
+    Args:
+        name: "digits", or the file's name without its ending.
+        train: what weights are fitted to.
+        validation: what thresholds and networks are chosen by.
+        test: takes part in no choice.
+        classes: number of classes, >= 2; every one occurs in every split that was made here.
+        digest: SHA-256 of the arrays as read, before splitting and scaling, in hexadecimal.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    classes: int
+    digest: str
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of one image."""
+        _, height, width, channels = self.train.images.shape
+        return (height, width, channels)

@@ -1,0 +1,265 @@
+"""Sums over graphs, worked out by hand: totals, tables, exits, memory; broken graphs are refused by name."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import pytest
+
+from nachos_min.macs import CountError, count, exit_costs, layer_table, peak_activation_bytes
+from nachos_min.macs.ops import (
+    Activation,
+    Add,
+    BatchNorm,
+    Conv2d,
+    Flatten,
+    GlobalAvgPool,
+    Linear,
+    MaxPool,
+    Multiply,
+    Node,
+)
+
+STEM = Conv2d((4, 4, 1), 2, (3, 3), padding=(1, 1, 1, 1), bias=True)  # 16 * 2 * 9 = 288 MACs, 20 parameters
+SQUARE = Conv2d((4, 4, 2), 2, (1, 1))  # 16 * 2 * 2 = 64 MACs, 4 parameters
+
+# Backbone: stem, then head 1; on with a 1x1 convolution, then head 2.
+TWO_EXITS = (
+    Node("stem", STEM, (-1,)),
+    Node("exit 1 pool", MaxPool((4, 4, 2), (2, 2), (2, 2)), (0,), exit=1),
+    Node("exit 1 flatten", Flatten((2, 2, 2)), (1,), exit=1),
+    Node("exit 1 linear", Linear((8,), 3), (2,), exit=1),  # 24 MACs, 27 parameters
+    Node("conv", SQUARE, (0,)),
+    Node("exit 2 mean", GlobalAvgPool((4, 4, 2)), (4,), exit=2),
+    Node("exit 2 linear", Linear((2,), 2), (5,), exit=2),  # 4 MACs, 6 parameters
+)
+
+# One block with a residual connection and squeeze-and-excitation.
+BLOCK = (
+    Node("conv", SQUARE, (-1,)),
+    Node("norm", BatchNorm((4, 4, 2)), (0,)),
+    Node("act", Activation((4, 4, 2), "relu"), (1,)),
+    Node("mean", GlobalAvgPool((4, 4, 2)), (2,)),
+    Node("squeeze", Linear((2,), 8), (3,)),
+    Node("gate", Activation((8,), "relu"), (4,)),
+    Node("excite", Linear((8,), 2), (5,)),
+    Node("scale", Multiply((4, 4, 2)), (2, 6)),
+    Node("residual", Add((4, 4, 2)), (7, -1)),
+)
+
+
+def test_totals_of_two_exits():
+    totals = count(TWO_EXITS)
+    assert totals.macs == 288 + 24 + 64 + 4
+    assert totals.params == 20 + 27 + 4 + 6
+    assert totals.valid_macs == (4 + 3 + 3) ** 2 * 2 + 24 + 64 + 4
+    assert totals.columns == {
+        "bias_adds": 32 + 3 + 2,
+        "norm_elems": 0,
+        "pool_in": 32,
+        "pool_out": 8,
+        "mul_elems": 0,
+        "add_elems": 0,
+        "mean_out": 2,
+    }
+
+
+def test_totals_of_a_block():
+    totals = count(BLOCK)
+    assert (totals.macs, totals.params) == (64 + 16 + 16, 4 + 4 + 24 + 18)
+    assert totals.columns == {
+        "bias_adds": 10,
+        "norm_elems": 32,
+        "act_elems:relu": 32 + 8,
+        "pool_in": 0,
+        "pool_out": 0,
+        "mul_elems": 32,
+        "add_elems": 32,
+        "mean_out": 2,
+    }
+
+
+def test_table_has_one_row_per_execution_and_sums_to_the_totals():
+    rows = layer_table(TWO_EXITS)
+    assert [row.name for row in rows] == [node.name for node in TWO_EXITS]
+    row = rows[3]
+    assert (row.operator, row.exit, row.operands, row.output) == ("Linear", 1, ((8,),), (3,))
+    assert (row.macs, row.valid_macs, row.params, row.columns) == (24, 24, 27, {"bias_adds": 3})
+    totals = count(TWO_EXITS)
+    assert sum(row.macs for row in rows) == totals.macs
+    assert sum(row.params for row in rows) == totals.params
+
+
+def test_a_layer_called_twice_counts_twice_but_has_its_parameters_once():
+    once = (Node("conv", SQUARE, (-1,)),)
+    twice = (*once, Node("conv again", SQUARE, (0,), shares=0))
+    assert (count(once).macs, count(once).params) == (64, 4)
+    assert (count(twice).macs, count(twice).params) == (128, 4)
+
+
+def test_nothing_executed_is_nothing_counted():
+    assert count(()).macs == count(()).params == peak_activation_bytes(()) == 0
+    assert layer_table(()) == ()
+
+
+def test_exit_costs_pay_for_the_heads_passed():
+    costs = exit_costs(TWO_EXITS)
+    assert costs.backbone == (288, 288 + 64)
+    assert costs.heads == (24, 4)
+    assert costs.costs == (288 + 24, 288 + 24 + 64 + 4)
+    assert costs.worst == count(TWO_EXITS).macs
+
+
+@pytest.mark.parametrize("exits", [1, 2, 3, 5])
+def test_the_last_exit_costs_the_whole_network(exits):
+    nodes = []
+    source = -1
+    for i in range(1, exits + 1):
+        nodes.append(Node(f"conv {i}", SQUARE, (source,)))
+        source = len(nodes) - 1
+        nodes.append(Node(f"mean {i}", GlobalAvgPool((4, 4, 2)), (source,), exit=i))
+        nodes.append(Node(f"linear {i}", Linear((2,), i), (len(nodes) - 1,), exit=i))
+    costs = exit_costs(tuple(nodes))
+    assert costs.backbone == tuple(64 * i for i in range(1, exits + 1))
+    assert costs.heads == tuple(2 * i for i in range(1, exits + 1))
+    assert costs.costs == tuple(64 * i + sum(2 * j for j in range(1, i + 1)) for i in range(1, exits + 1))
+    assert costs.worst == count(tuple(nodes)).macs
+
+
+def test_totals_and_averages_over_samples_are_exact():
+    costs = exit_costs(TWO_EXITS)
+    assert costs.total((2, 1)) == 2 * 312 + 380
+    assert costs.average((2, 1)) == Fraction(1004, 3)
+    assert costs.average((0, 5)) == costs.worst  # an exit that no sample takes
+    assert costs.average((3, 0)) == 312
+    assert costs.total((0, 0)) == 0
+    assert costs.total((10**30, 1)) == 312 * 10**30 + 380
+
+
+@pytest.mark.parametrize(
+    ("method", "counts", "message"),
+    [
+        ("total", (1,), "exit counts must be one per exit (2), got 1"),
+        ("total", (1, -1), "exit counts must be Python integers >= 0, got -1"),
+        ("average", (1, 0.5), "exit counts must be Python integers >= 0, got 0.5"),
+        ("average", (0, 0), "an average needs at least one sample, got exit counts (0, 0)"),
+    ],
+)
+def test_impossible_exit_counts_are_refused(method, counts, message):
+    with pytest.raises(CountError) as caught:
+        getattr(exit_costs(TWO_EXITS), method)(counts)
+    assert str(caught.value) == message
+
+
+def test_peak_of_a_chain_is_the_largest_input_and_output():
+    chain = (
+        Node("conv", Conv2d((4, 4, 1), 2, (1, 1)), (-1,)),  # 16 + 32
+        Node("norm", BatchNorm((4, 4, 2)), (0,)),  # 32 + 32
+        Node("pool", MaxPool((4, 4, 2), (2, 2), (2, 2)), (1,)),  # 32 + 8
+    )
+    assert peak_activation_bytes(chain) == 64 * 4
+    assert peak_activation_bytes(chain, bytes_per_element=1) == 64
+
+
+def test_peak_holds_the_residual_until_it_is_added():
+    assert peak_activation_bytes(BLOCK, 1) == 32 + 32 + 2 + 32  # while scaling: input, act, excite, scale
+
+
+def test_peak_holds_the_map_that_the_backbone_waits_for_while_a_head_runs():
+    waits = (
+        Node("stem", SQUARE, (-1,)),  # 32 + 32
+        Node("head", Conv2d((4, 4, 2), 4, (1, 1)), (0,), exit=1),  # 32 + 64
+        Node("relu", Activation((4, 4, 4), "relu"), (1,), exit=1),  # 32 + 64 + 64
+        Node("conv", SQUARE, (0,)),  # 32 + 32
+    )
+    assert peak_activation_bytes(waits, 1) == 160
+    assert peak_activation_bytes(waits[:3], 1) == 128  # without a waiting backbone the map is freed
+
+
+def test_a_flattened_map_takes_no_memory_but_keeps_its_operand_alive():
+    head = (
+        Node("flatten", Flatten((4, 4, 2)), (-1,)),  # 32
+        Node("linear", Linear((32,), 3), (0,)),  # 32 + 3
+    )
+    assert peak_activation_bytes(head, 1) == 35
+
+
+def test_an_array_that_nobody_reads_is_freed_at_once():
+    unread = (Node("unread", SQUARE, (-1,)), Node("conv", SQUARE, (-1,)))
+    assert peak_activation_bytes(unread, 1) == 64
+
+
+@dataclass(frozen=True)
+class Wavelet:
+    """An operator that nobody wrote a rule for."""
+
+    input: tuple[int, ...]
+
+
+@pytest.mark.parametrize(
+    ("graph", "message"),
+    [
+        ((Node("w", Wavelet((4,)), (-1,)),), "node 'w': no rule for counting operator Wavelet"),
+        (
+            (Node("add", Add((4,)), (-1,)),),
+            "node 'add': Add must read 2 arrays, got 1",
+        ),
+        (
+            (Node("a", SQUARE, (0,)),),
+            "node 'a': inputs must be -1 or an earlier node (below 0), got 0",
+        ),
+        (
+            (Node("a", SQUARE, (-2,)),),
+            "node 'a': inputs must be -1 or an earlier node (below 0), got -2",
+        ),
+        (
+            (Node("a", STEM, (-1,)), Node("b", STEM, (0,))),
+            "node 'b': Conv2d: must read (4, 4, 1), got (4, 4, 2)",
+        ),
+        (
+            (Node("a", STEM, (-1,)), Node("b", SQUARE, (-1,))),
+            "node 'b': Conv2d: must read (4, 4, 2), got (4, 4, 1)",
+        ),
+        (
+            (Node("a", GlobalAvgPool((4, 4, 2)), (-1,)), Node("b", Multiply((2,)), (0, -1))),
+            "node 'b': Multiply: must read (2,) and (2,), got (2,) and (4, 4, 2)",
+        ),
+        ((Node("a", SQUARE, (-1,), exit=-1),), "node 'a': exit must be >= 0, got -1"),
+        (
+            (Node("a", SQUARE, (-1,), shares=0),),
+            "node 'a': shares must be an earlier node (below 0), got 0",
+        ),
+        (
+            (Node("a", STEM, (-1,)), Node("b", SQUARE, (0,), shares=0)),
+            "node 'b': it must have the 20 parameters of 'a', whose weights it shares, got 4",
+        ),
+    ],
+)
+@pytest.mark.parametrize("function", [count, layer_table, peak_activation_bytes, exit_costs])
+def test_a_broken_graph_is_refused_by_name(graph, message, function):
+    with pytest.raises(CountError) as caught:
+        function(graph)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("exits", "message"),
+    [
+        ((), "the last node must belong to the last exit's head, got a backbone node or no node"),
+        ((0, 0), "the last node must belong to the last exit's head, got a backbone node or no node"),
+        ((0, 1, 0), "the last node must belong to the last exit's head, got a backbone node or no node"),
+        ((0, 2), "node 'n1': heads must be whole and in order, expected exit 1, got 2"),
+        ((0, 1, 0, 1), "node 'n3': heads must be whole and in order, expected exit 2, got 1"),
+        ((0, 1, 2, 1), "node 'n3': heads must be whole and in order, expected exit 3, got 1"),
+    ],
+)
+def test_heads_out_of_order_are_refused(exits, message):
+    graph = tuple(Node(f"n{i}", SQUARE, (-1,), exit) for i, exit in enumerate(exits))
+    with pytest.raises(CountError) as caught:
+        exit_costs(graph)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("size", [0, -4, 4.0, True])
+def test_bytes_per_element_must_be_a_positive_integer(size):
+    with pytest.raises(CountError, match="bytes_per_element must be a Python integer >= 1, got"):
+        peak_activation_bytes(BLOCK, size)

@@ -1,0 +1,159 @@
+"""Records come back as they were: every type, every bit; what cannot be stored is named."""
+
+import math
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from nachos_min.store import StoreError
+from nachos_min.store.values import decode, encode
+
+
+def _assert_same(left, right):
+    assert type(left) is type(right)
+    if isinstance(left, dict):
+        assert list(left) == list(right)
+        for key in left:
+            _assert_same(left[key], right[key])
+    elif isinstance(left, list | tuple):
+        assert len(left) == len(right)
+        for a, b in zip(left, right, strict=True):
+            _assert_same(a, b)
+    elif isinstance(left, np.ndarray):
+        assert (left.dtype, left.shape) == (right.dtype, right.shape)
+        assert left.tobytes() == right.tobytes()
+    elif isinstance(left, float):
+        assert math.isnan(left) == math.isnan(right)
+        assert math.isnan(left) or (left == right and math.copysign(1, left) == math.copysign(1, right))
+    else:
+        assert left == right
+
+
+_types = st.one_of(
+    npst.boolean_dtypes(),
+    npst.integer_dtypes(endianness="?"),
+    npst.unsigned_integer_dtypes(endianness="?"),
+    npst.floating_dtypes(endianness="?"),
+    npst.complex_number_dtypes(sizes=(64, 128)),
+    npst.datetime64_dtypes(),
+    npst.timedelta64_dtypes(),
+    npst.unicode_string_dtypes(),
+    npst.byte_string_dtypes(),
+)
+_arrays = npst.arrays(_types, npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))
+_plain = st.none() | st.booleans() | st.integers(-(2**200), 2**200) | st.floats() | st.text(max_size=8)
+_keys = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=6)
+_values = st.recursive(
+    _plain | _arrays,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.lists(inner, max_size=3).map(tuple),
+        st.dictionaries(_keys.filter(lambda key: key != "."), inner, max_size=3),
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=70, deadline=None, derandomize=True)
+@given(record=st.dictionaries(_keys.filter(lambda key: key != "."), _values, max_size=4))
+def test_any_record_comes_back(record, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "record.h5"
+    path.write_bytes(encode(record))
+    _assert_same(decode(path), record)
+
+
+def test_the_values_that_a_search_stores(tmp_path):
+    record = {
+        "genome": (1, 0, 2),
+        "total_macs": 2**63 + 1,
+        "reason": None,
+        "accuracy": 0.1 + 0.2,
+        "exits": [{"confidence": np.linspace(0, 1, 5), "correct": np.array([True, False])}, ()],
+        "weights": {"stage1.conv.weight": np.zeros((3, 3, 1, 2), np.float32), "empty": {}},
+        "layout": np.array([(1, 2.5)], dtype=[("a", "<i2"), ("b", ">f8")]),
+        "strided": np.arange(12).reshape(3, 4)[::-1, ::2],
+        "note": "x" * 100_000,
+    }
+    path = tmp_path / "record.h5"
+    path.write_bytes(encode(record))
+    _assert_same(decode(path), record)
+
+
+def test_arrays_that_come_back_can_be_changed(tmp_path):
+    path = tmp_path / "record.h5"
+    path.write_bytes(encode({"a": np.zeros(2), "b": np.array(["x"])}))
+    record = decode(path)
+    record["a"][0] = 1
+    record["b"][0] = "y"
+
+
+def test_numbers_are_open_to_any_other_reader_of_hdf5(tmp_path):
+    path = tmp_path / "record.h5"
+    path.write_bytes(encode({"macs": 60000, "table": {"confidence": np.array([0.25, 1.0])}}))
+    with h5py.File(path, "r") as file:
+        assert file["macs"][()] == b"60000"
+        np.testing.assert_array_equal(file["table/confidence"][()], [0.25, 1.0])
+
+
+RULE = "must be int, float, str, bool, None, an array, or a list, tuple or dict of these"
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"a/b": 1}, "a key must be text without '/' and not '.', got 'a/b'"),
+        ({"": 1}, "a key must be text without '/' and not '.', got ''"),
+        ({"x": {".": 1}}, "a key in x must be text without '/' and not '.', got '.'"),
+        ({"x": {3: 1}}, "a key in x must be text without '/' and not '.', got 3"),
+        ({"\ud800": 1}, "a key must be text without '/' and not '.', got '\\ud800'"),
+        ({"x\0": 1}, "a key must be text without '/' and not '.', got 'x\\x00'"),
+        (
+            {"x": {"y": [{1, 2}]}},
+            f"x.y.0 {RULE}, got builtins.set",
+        ),
+        (
+            {"n": np.int64(3)},
+            f"n {RULE}, got numpy.int64",
+        ),
+        (
+            {"o": np.array([None])},
+            "o must be an array of plain numbers, text or dates, got object",
+        ),
+    ],
+)
+def test_what_cannot_be_stored_is_named(record, message):
+    with pytest.raises(StoreError) as caught:
+        encode(record)
+    assert str(caught.value) == message
+
+
+def test_a_file_cut_anywhere_is_damaged(tmp_path):
+    whole = encode({"a": np.arange(200), "b": {"c": (1, 2)}})
+    path = tmp_path / "record.h5"
+    for length in range(0, len(whole), len(whole) // 40):
+        path.write_bytes(whole[:length])
+        with pytest.raises(StoreError, match=r"record\.h5 is damaged: its content"):
+            decode(path)
+
+
+def test_every_flipped_bit_is_found(tmp_path):
+    whole = encode({"a": np.arange(50), "b": {"c": (1, 2), "t": np.array(["text"])}})
+    path = tmp_path / "record.h5"
+    rng = np.random.default_rng(5)
+    for position in (0, 100, 511, 512, len(whole) - 1, *rng.integers(0, len(whole), size=100)):
+        flipped = bytearray(whole)
+        flipped[position] ^= 1 << rng.integers(8)
+        path.write_bytes(flipped)
+        with pytest.raises(StoreError) as caught:
+            decode(path)
+        assert str(caught.value) == f"{path} is damaged: its content is not what its checksum says"
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    with pytest.raises(StoreError) as caught:
+        decode(tmp_path)
+    assert str(caught.value) == f"{tmp_path} cannot be read: Is a directory"
