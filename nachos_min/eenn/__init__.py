@@ -1,0 +1,4 @@
+"""Early-exit networks: as data, as modules, trained, and run with true early stopping.
+
+Start with `architecture.py`.
+"""

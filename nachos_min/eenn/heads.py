@@ -1,0 +1,82 @@
+"""Design the early exits of a backbone so that asking an exit is always cheaper than going on.
+
+Read `architecture.py` first. The rule (the paper's cost order), with B_i the backbone's MACs up to the map
+that feeds exit i and H_i the MACs of its head:
+
+    B_i + H_i < B_{i+1} + H_{i+1}        for i = 1..E-1
+
+Exits are designed from the last early one backwards, since the bound of exit i is exit i+1. For each, the
+designer walks a ladder from the richest head to the cheapest and takes the first that keeps the order.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+from nachos_min.eenn.architecture import Architecture, Exit, ExitHead
+from nachos_min.eenn.costs import part_cost, segment_costs
+
+
+class CostOrderError(ValueError):
+    """No head of the ladder keeps the cost order: the placement of exits is inadmissible."""
+
+
+def head_ladder(size: int, widths: Sequence[int]) -> Iterator[ExitHead]:
+    """Yield heads from the richest to the cheapest, for a map whose shorter side is `size` pixels.
+
+    Pooling 1, 2, 4, ... up to the map's size with all convolutions `widths`; then the same with the last
+    convolution left out, and so on; at the end pooling to 1x1 and the linear layer alone.
+
+    >>> [(head.pool, head.widths) for head in head_ladder(2, (8, 16))]
+    [(1, (8, 16)), (2, (8, 16)), (1, (8,)), (2, (8,)), (2, ())]
+    """
+    for count in range(len(widths), 0, -1):
+        pool = 1
+        while pool <= size:
+            yield ExitHead(pool, tuple(widths[:count]))
+            pool *= 2
+    yield ExitHead(size, ())
+
+
+def design_exits(backbone: Architecture, stages: Sequence[int], widths: Sequence[int]) -> Architecture:
+    """Return `backbone` with an early exit after each of `stages` and the cost order kept.
+
+    Args:
+        backbone: an architecture without early exits.
+        stages: stage numbers, ascending, from 1 to S - 1 (after stage S comes the final exit).
+        widths: output channels of the richest head's 3x3 convolutions.
+
+    Returns:
+        The architecture with the richest heads that keep B_i + H_i < B_{i+1} + H_{i+1}.
+
+    Raises:
+        CostOrderError: if even the cheapest head of an exit breaks the order; names the exit and both costs.
+        ValueError: if `stages` are not as above.
+
+    Source: derived here from the NACHOS paper's cost rule (arXiv 2401.13330); unlike the released code's
+    pooling rule the walk cannot end with the order violated.
+    """
+    if list(stages) != sorted(set(stages) & set(range(1, len(backbone.stages)))):
+        rule = f"ascending numbers from 1 to {len(backbone.stages) - 1}"
+        raise ValueError(f"stages of early exits must be {rule}, got {tuple(stages)}")
+    # Where the exits are decides the maps that feed them; which heads stand there does not.
+    placed = backbone.with_exits(tuple(Exit(stage, ExitHead(1, ())) for stage in stages))
+    maps = placed.exit_maps()
+    reached = list(accumulate(segment.macs for segment in segment_costs(placed)))
+    bound = reached[-1] + part_cost(backbone.final, maps[-1], backbone.classes).macs
+    exits: list[Exit] = []
+    for index, stage in reversed(list(enumerate(stages))):
+        costs = []
+        for head in head_ladder(min(maps[index][:2]), widths):
+            costs.append(reached[index] + part_cost(head, maps[index], backbone.classes).macs)
+            if costs[-1] < bound:
+                exits.append(Exit(stage, head))
+                break
+        else:
+            # The ladder's last head is not always the cheapest: with many classes a narrow convolution in
+            # front of the linear layer saves more than it costs.
+            raise CostOrderError(
+                f"exit after stage {stage}: its cheapest head costs {min(costs)} MACs in all, "
+                f"which must be below the {bound} of the next exit"
+            )
+        bound = costs[-1]
+    return backbone.with_exits(tuple(reversed(exits)))

@@ -1,0 +1,180 @@
+"""Build the modules of an Architecture: a network that can be asked at every exit.
+
+Read `architecture.py` and `nn/blocks.py` first. The network is cut into E segments of backbone, each followed
+by a head; `inference.py` walks them and stops early, `training.py` trains them.
+"""
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from nachos_min.autograd import Tensor, global_avg_pool, hswish, max_pool, relu, sigmoid
+from nachos_min.eenn.architecture import Architecture, ExitHead, FinalHead, MBConvSpec
+from nachos_min.nn.blocks import ConvBatchNorm, MBConv
+from nachos_min.nn.layers import Conv2d, Linear
+from nachos_min.nn.module import Module
+
+
+@dataclass(frozen=True)
+class ExitOutput:
+    """What one exit says: `logits` (N, C), `confidence` (N,) in (0, 1); None at the final exit means 1."""
+
+    logits: Tensor
+    confidence: Tensor | None
+
+
+@final
+class Segment(Module):
+    """Blocks of the backbone between two exits, one after the other."""
+
+    def __init__(self, blocks: list[Module]) -> None:
+        """Take the blocks in order of execution."""
+        self.blocks = blocks
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the map that feeds the next exit, (N, H, W, C)."""
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+@final
+class EarlyExitClassifier(Module):
+    """Max-pool, ReLU, 3x3 convolutions with bias and ReLU, flatten, linear to C logits and one confidence."""
+
+    def __init__(
+        self, feature_map: tuple[int, int, int], head: ExitHead, classes: int, rng: np.random.Generator
+    ) -> None:
+        """Build the head for a map of shape (H, W, C)."""
+        height, width, channels = feature_map
+        self.convolutions: list[Module] = []
+        for out in head.widths:
+            self.convolutions.append(Conv2d(channels, out, 3, rng, bias=True))
+            channels = out
+        features = (height // head.pool) * (width // head.pool) * channels
+        self.linear = Linear(features, classes + 1, rng)
+        self.pool, self.classes = head.pool, classes
+
+    def __call__(self, x: Tensor) -> ExitOutput:
+        """Return the exit's logits and confidence for the map `x` (N, H, W, C)."""
+        if self.pool > 1:
+            x = max_pool(x, size=self.pool, stride=self.pool)
+        x = relu(x)
+        for convolution in self.convolutions:
+            x = relu(convolution(x))
+        outputs = self.linear(x.reshape((x.shape[0], -1)))
+        return ExitOutput(outputs[:, : self.classes], sigmoid(outputs[:, self.classes]))
+
+
+@final
+class FinalClassifier(Module):
+    """1x1 expand with batch norm, mean over the map, 1x1 mix, linear to C logits."""
+
+    def __init__(self, channels: int, head: FinalHead, classes: int, rng: np.random.Generator) -> None:
+        """Build the classifier for a map with `channels` channels."""
+        self.expand = (
+            ConvBatchNorm(channels, head.expand, 1, rng, activation=head.activation) if head.expand else None
+        )
+        channels = head.expand or channels
+        self.mix = Linear(channels, head.mix, rng, bias=False) if head.mix else None
+        self.linear = Linear(head.mix or channels, classes, rng)
+        self.activation = {"relu": relu, "hswish": hswish}[head.activation]
+
+    def __call__(self, x: Tensor) -> ExitOutput:
+        """Return the logits for the last map `x` (N, H, W, C); the confidence is the constant 1."""
+        if self.expand is not None:
+            x = self.expand(x)
+        x = global_avg_pool(x)
+        if self.mix is not None:
+            x = self.activation(self.mix(x))
+        return ExitOutput(self.linear(x), None)
+
+
+def _mbconv(block: MBConvSpec, rng: np.random.Generator) -> MBConv:
+    return MBConv(
+        block.in_channels,
+        block.middle,
+        block.out_channels,
+        block.kernel,
+        rng,
+        stride=block.stride,
+        activation=block.activation,
+        expand=block.expand,
+        squeezed=block.squeezed,
+    )
+
+
+@final
+class EarlyExitNetwork(Module):
+    """A backbone in E segments and the E exits that follow them."""
+
+    def __init__(
+        self, architecture: Architecture, backbone_rng: np.random.Generator, exits_rng: np.random.Generator
+    ) -> None:
+        """Draw the weights of `architecture`.
+
+        Args:
+            architecture: what to build.
+            backbone_rng: draws the weights of stem, stages and final classifier, in this order, so that they
+                do not depend on where the exits are.
+            exits_rng: draws the weights of the early exits, first to last.
+        """
+        self.architecture = architecture
+        channels, stem = architecture.input_shape[2], architecture.stem
+        first: list[Module] = [
+            ConvBatchNorm(
+                channels,
+                stem.channels,
+                stem.kernel,
+                backbone_rng,
+                stride=stem.stride,
+                activation=stem.activation,
+            )
+        ]
+        self.segments: list[Segment] = []
+        for index, blocks in enumerate(architecture.segments()):
+            built: list[Module] = [_mbconv(block, backbone_rng) for block in blocks]
+            self.segments.append(Segment(first + built if index == 0 else built))
+        width = architecture.stages[-1][-1].out_channels
+        final_classifier = FinalClassifier(width, architecture.final, architecture.classes, backbone_rng)
+        self.heads: list[EarlyExitClassifier | FinalClassifier] = [
+            EarlyExitClassifier(feature_map, early.head, architecture.classes, exits_rng)
+            for early, feature_map in zip(architecture.exits, architecture.exit_maps(), strict=False)
+        ]
+        self.heads.append(final_classifier)
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Return the E maps that feed the exits, for images `x` (N, H, W, C)."""
+        found = []
+        for segment in self.segments:
+            x = segment(x)
+            found.append(x)
+        return found
+
+    def ask(self, maps: list[Tensor]) -> list[ExitOutput]:
+        """Return what the E exits say about their `maps`."""
+        return [head(x) for head, x in zip(self.heads, maps, strict=True)]
+
+    def __call__(self, x: Tensor) -> list[ExitOutput]:
+        """Return what all E exits say about images `x` (N, H, W, C)."""
+        return self.ask(self.maps(x))
+
+    def backbone_parameters(self) -> dict[str, Tensor]:
+        """Return the parameters of stem, stages and final classifier: what the first training phase moves."""
+        last = f"heads.{len(self.heads) - 1}."
+        return {
+            name: tensor
+            for name, tensor in self.named_parameters().items()
+            if name.startswith(("segments.", last))
+        }
+
+    def head_parameters(self) -> dict[str, Tensor]:
+        """Return the parameters of all E heads: what the later training phases move."""
+        return {name: tensor for name, tensor in self.named_parameters().items() if name.startswith("heads.")}
+
+
+def predictions(output: ExitOutput) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the class with the largest logit for each sample, int64 (N,)."""
+    best: np.ndarray[Any, np.dtype[np.int64]] = np.argmax(output.logits.data, axis=1).astype(np.int64)
+    return best

@@ -1,0 +1,1 @@
+"""Modules, layers, initialisers and optimisers on `autograd`. Start with `module.py`."""

@@ -1,0 +1,98 @@
+"""Blocks of layers: convolution with batch norm, squeeze-and-excitation, and the inverted residual (MBConv).
+
+Read `layers.py` first. A block is what an architecture of `eenn/architecture.py` is made of.
+"""
+
+from typing import final
+
+import numpy as np
+
+from nachos_min.autograd import Tensor, global_avg_pool, hsigmoid, relu
+from nachos_min.nn.layers import BatchNorm, Conv2d, DepthwiseConv2d, Linear
+from nachos_min.nn.module import Module
+
+
+@final
+class ConvBatchNorm(Module):
+    """Convolution without bias, batch norm, activation."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        rng: np.random.Generator,
+        *,
+        stride: int = 1,
+        activation: str = "identity",
+    ) -> None:
+        """Build the pair; `activation` is one of identity, relu, hswish, hsigmoid, sigmoid."""
+        self.convolution = Conv2d(in_channels, out_channels, kernel, rng, stride=stride)
+        self.norm = BatchNorm(out_channels, activation=activation)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the block's map, (N, OH, OW, out_channels)."""
+        return self.norm(self.convolution(x))
+
+
+@final
+class SqueezeExcite(Module):
+    """Scale every channel by a gate computed from the mean of all channels.
+
+    Source: Hu, Shen and Sun, "Squeeze-and-Excitation Networks", CVPR 2018; hard sigmoid as in MobileNetV3
+    (Howard et al., ICCV 2019). The two 1x1 convolutions act on a 1x1 map: they are linear layers here.
+    """
+
+    def __init__(self, channels: int, squeezed: int, rng: np.random.Generator) -> None:
+        """Build channels -> squeezed -> channels, both with bias."""
+        self.reduce = Linear(channels, squeezed, rng)
+        self.expand = Linear(squeezed, channels, rng)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return `x` (N, H, W, C) scaled by its gates."""
+        gate = hsigmoid(self.expand(relu(self.reduce(global_avg_pool(x)))))
+        n, channels = gate.shape
+        return x * gate.reshape((n, 1, 1, channels))
+
+
+@final
+class MBConv(Module):
+    """Inverted residual: 1x1 expand, k x k depthwise, optional squeeze-and-excitation, 1x1 project.
+
+    Source: Sandler et al., "MobileNetV2", CVPR 2018, section 3.3; with squeeze-and-excitation after the
+    depthwise activation as Once-for-All's MobileNetV3 has it.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        middle: int,
+        out_channels: int,
+        kernel: int,
+        rng: np.random.Generator,
+        *,
+        stride: int = 1,
+        activation: str = "relu",
+        expand: bool = True,
+        squeezed: int = 0,
+    ) -> None:
+        """Build the block. `expand=False` leaves out the first 1x1 (then middle = in_channels).
+
+        `squeezed` is the inner width of squeeze-and-excitation, 0 for none. The residual sum exists when the
+        stride is 1 and both ends have the same width.
+        """
+        self.expand = ConvBatchNorm(in_channels, middle, 1, rng, activation=activation) if expand else None
+        self.depthwise = DepthwiseConv2d(middle, kernel, rng, stride=stride)
+        self.norm = BatchNorm(middle, activation=activation)
+        self.excite = SqueezeExcite(middle, squeezed, rng) if squeezed else None
+        self.project = ConvBatchNorm(middle, out_channels, 1, rng)
+        self.residual = stride == 1 and in_channels == out_channels
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the block's map, (N, OH, OW, out_channels)."""
+        y = x if self.expand is None else self.expand(x)
+        y = self.norm(self.depthwise(y))
+        if self.excite is not None:
+            y = self.excite(y)
+        y = self.project(y)
+        return x + y if self.residual else y

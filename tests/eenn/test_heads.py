@@ -1,0 +1,123 @@
+"""Early exits keep the cost order B_i + H_i < B_{i+1} + H_{i+1}, with the richest heads that can."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nachos_min.eenn.architecture import Architecture, Exit, ExitHead, FinalHead, MBConvSpec, Stem
+from nachos_min.eenn.heads import CostOrderError, design_exits, head_ladder
+from nachos_min.eenn.lowering import lower
+from nachos_min.macs.count import exit_costs
+from nachos_min.nas.genome import GenomeCoder
+from nachos_min.nas.space import load_space
+
+CODERS = {
+    "tiny": GenomeCoder(load_space("tiny"), (8, 8, 1), 10),
+    "micro": GenomeCoder(load_space("micro"), (8, 8, 1), 10),
+    "ofa-mbv3": GenomeCoder(load_space("ofa-mbv3"), (32, 32, 3), 10),
+    "ofa-mbv3, 100 classes": GenomeCoder(load_space("ofa-mbv3"), (32, 32, 3), 100),
+}
+
+
+def asked(architecture: Architecture) -> list[int]:
+    """B_i + H_i of every exit, by counting the whole graph."""
+    costs = exit_costs(lower(architecture))
+    return [backbone + head for backbone, head in zip(costs.backbone, costs.heads, strict=True)]
+
+
+# The ladder
+
+
+def test_the_ladder_of_a_4x4_map() -> None:
+    pools = [(1, (8, 16)), (2, (8, 16)), (4, (8, 16)), (1, (8,)), (2, (8,)), (4, (8,)), (4, ())]
+    assert [(head.pool, head.widths) for head in head_ladder(4, (8, 16))] == pools
+
+
+def test_ladders_of_odd_small_and_bare_maps() -> None:
+    assert [head.pool for head in head_ladder(7, (8,))] == [1, 2, 4, 7]
+    assert [(head.pool, head.widths) for head in head_ladder(1, (8,))] == [(1, (8,)), (1, ())]
+    assert list(head_ladder(5, ())) == [ExitHead(5, ())]
+
+
+@given(st.integers(1, 40), st.lists(st.integers(1, 64), max_size=4))
+def test_every_ladder_descends(size: int, widths: list[int]) -> None:
+    ladder = list(head_ladder(size, widths))
+    assert len(set(ladder)) == len(ladder)
+    assert ladder[-1] == ExitHead(size, ())
+    assert all(1 <= head.pool <= size and head.widths == tuple(widths)[: len(head.widths)] for head in ladder)
+    steps = [(-len(head.widths), head.pool) for head in ladder]
+    assert steps == sorted(steps)
+
+
+# The order
+
+
+@pytest.mark.parametrize("space", CODERS)
+def test_the_cost_order_holds_for_random_members(space: str) -> None:
+    coder, rng = CODERS[space], np.random.default_rng(0)
+    for _ in range(100 if space in ("tiny", "micro") else 25):
+        orders = asked(coder.decode(coder.sample(rng)))
+        assert all(before < after for before, after in pairwise(orders)), orders
+
+
+@pytest.mark.parametrize("space", [name for name in CODERS if name != "tiny"])  # there the richest always fit
+def test_a_richer_head_of_the_ladder_would_break_the_order(space: str) -> None:
+    coder, rng = CODERS[space], np.random.default_rng(1)
+    stepped_down = 0
+    for _ in range(20 if space == "micro" else 5):
+        architecture = coder.decode(coder.sample(rng))
+        for index, (early, feature_map) in enumerate(
+            zip(architecture.exits, architecture.exit_maps(), strict=False)
+        ):
+            for head in head_ladder(min(feature_map[:2]), coder.space.exit_widths):
+                if head == early.head:
+                    break
+                exits = list(architecture.exits)
+                exits[index] = Exit(early.stage, head)
+                orders = asked(architecture.with_exits(tuple(exits)))
+                assert orders[index] >= orders[index + 1]
+                stepped_down += 1
+            else:
+                pytest.fail(f"{early.head} is not on the ladder")
+    assert stepped_down > 0  # else this test has compared nothing
+
+
+def test_the_designed_exits_stand_on_the_same_backbone() -> None:
+    coder, rng = CODERS["tiny"], np.random.default_rng(2)
+    backbone = coder.backbone(coder.sample(rng))
+    designed = design_exits(backbone, (1, 3), coder.space.exit_widths)
+    assert designed.exit_stages == (1, 3, 4)
+    assert designed.with_exits(()) == backbone
+
+
+def narrowing(kernel: int) -> Architecture:
+    """A wide first stage on a 1x1 map, then a bottleneck of one channel: going on costs next to nothing."""
+    wide = MBConvSpec(4, 4, 64, 3, 1, "relu", expand=False)
+    narrow = MBConvSpec(64, 64, 1, kernel, 1, "relu", expand=False)
+    final = FinalHead(0, 0, "relu")
+    return Architecture((1, 1, 1), 100, Stem(4, 3, 1, "relu"), (), ((wide,), (narrow,)), (), final)
+
+
+def test_an_exit_dearer_than_going_on_is_refused() -> None:
+    """Up to stage 1: 1*9*4 + 4*9 + 4*64 = 328. Leaving there: 64*101 more. Going on: 64*9 + 64*1 + 1*100."""
+    message = (
+        "exit after stage 1: its cheapest head costs 6792 MACs in all, "
+        "which must be below the 1068 of the next exit"
+    )
+    with pytest.raises(CostOrderError, match=f"^{message}$"):
+        design_exits(narrowing(kernel=3), (1,), ())
+
+
+def test_the_message_names_the_cheapest_head_which_need_not_be_the_last() -> None:
+    """A 3x3 convolution to one channel and 1 -> 101 costs 64*9 + 101; the linear layer alone 64*101."""
+    with pytest.raises(CostOrderError, match=r"its cheapest head costs 1005 MACs in all, .* below the 556 "):
+        design_exits(narrowing(kernel=1), (1,), (1,))
+
+
+@pytest.mark.parametrize("stages", [(0,), (2,), (1, 1), (3, 1)])
+def test_stages_must_ascend_and_leave_the_last_to_the_final_exit(stages: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=rf"must be ascending numbers from 1 to 1, got \({stages[0]},"):
+        design_exits(narrowing(kernel=3), stages, (8,))

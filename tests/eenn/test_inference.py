@@ -1,0 +1,180 @@
+"""Inference that stops early gives what the policy says, and computes nothing more."""
+
+import numpy as np
+import pytest
+
+from nachos_min.autograd import count_macs
+from nachos_min.eenn.costs import static_costs
+from nachos_min.eenn.inference import ExitTables, exit_tables, predict
+from nachos_min.eenn.network import EarlyExitNetwork
+from nachos_min.nas.genome import GenomeCoder
+from nachos_min.nas.space import load_space
+
+N = 60
+SPACE = load_space("tiny")
+CODER = GenomeCoder(SPACE, (8, 8, 1), 10)
+
+
+def build(placement: tuple[int, int, int] = (1, 1, 1)) -> EarlyExitNetwork:
+    """An untrained network, its confidence weights enlarged: confidences differ from sample to sample."""
+    genome = np.array(CODER.sample(np.random.default_rng(0)))
+    genome[CODER.exit_genes] = placement
+    architecture = CODER.decode(genome.tolist()) if any(placement) else CODER.backbone(genome.tolist())
+    network = EarlyExitNetwork(architecture, np.random.default_rng(1), np.random.default_rng(2))
+    for head in network.heads[:-1]:
+        head.linear.weight.data[:, -1] *= 4
+    return network
+
+
+IMAGES = np.random.default_rng(3).standard_normal((N, 8, 8, 1)).astype(np.float32)
+NETWORK = build()
+TABLES = exit_tables(NETWORK, IMAGES)
+COSTS = static_costs(NETWORK.architecture).exit_costs
+
+
+def between(column: int, share: float) -> float:
+    """A threshold between two neighbouring confidences of exit `column`, about `share` of them below it."""
+    ordered = np.unique(TABLES.confidence[:, column])
+    place = int(share * (len(ordered) - 1))
+    return float(ordered[place : place + 2].mean())
+
+
+THRESHOLDS = {
+    "nobody leaves early": (2.0, 2.0, 2.0, 0.0),
+    "everybody leaves at once": (0.0, 0.0, 0.0, 0.0),
+    "everybody at the second": (2.0, 0.0, 2.0, 0.0),
+    "everybody at the third": (2.0, 2.0, 0.0, 0.0),
+    "some at every exit": (between(0, 0.8), between(1, 0.8), between(2, 0.5), 0.0),
+    "few at the first": (between(0, 0.95), 2.0, between(2, 0.5), 0.0),
+    "the last threshold is ignored": (between(0, 0.5), 2.0, 2.0, 2.0),
+}
+
+
+def policy(thresholds: tuple[float, ...]) -> list[tuple[int, int, float]]:
+    """(label, exit, confidence) of each sample: the first exit whose confidence reaches its threshold."""
+    answers = []
+    for confidences, labels in zip(TABLES.confidence, TABLES.predicted, strict=True):
+        for place in range(4):
+            if confidences[place] >= thresholds[place] or place == 3:
+                answers.append((int(labels[place]), place, float(confidences[place])))
+                break
+    return answers
+
+
+@pytest.mark.parametrize("batch", [1, 7, N, 1000])
+@pytest.mark.parametrize("name", THRESHOLDS)
+def test_predict_is_the_policy_whatever_the_batch(name: str, batch: int) -> None:
+    answer = predict(NETWORK, IMAGES, THRESHOLDS[name], batch=batch)
+    labels, exits, confidence = zip(*policy(THRESHOLDS[name]), strict=True)
+    assert tuple(answer.exits) == exits
+    assert tuple(answer.labels) == labels
+    np.testing.assert_allclose(answer.confidence, confidence, rtol=1e-5)
+    assert answer.exit_counts(4) == tuple(exits.count(place) for place in range(4))
+
+
+def test_the_thresholds_above_use_every_exit() -> None:
+    assert min(predict(NETWORK, IMAGES, THRESHOLDS["some at every exit"]).exit_counts(4)) > 0
+
+
+@pytest.mark.parametrize("batch", [1, 7, N, 1000])
+@pytest.mark.parametrize("name", THRESHOLDS)
+def test_a_sample_that_left_is_not_computed_further(name: str, batch: int) -> None:
+    with count_macs() as counter:
+        answer = predict(NETWORK, IMAGES, THRESHOLDS[name], batch=batch)
+    counts = answer.exit_counts(4)
+    assert counter.total == sum(n * cost for n, cost in zip(counts, COSTS, strict=True))
+
+
+def test_tables_ask_everybody_everything() -> None:
+    with count_macs() as counter:
+        tables = exit_tables(NETWORK, IMAGES)
+    assert counter.total == N * COSTS[-1]
+    assert tables.confidence.shape == tables.predicted.shape == (N, 4)
+    assert tables.confidence.dtype == np.float64
+    assert tables.predicted.dtype == np.int64
+    assert (np.diff(tables.confidence, axis=1) >= 0).all()
+    assert (tables.confidence[:, -1] == 1).all()
+    assert tables.confidence.min() >= 0
+
+
+def test_tables_of_many_batches_are_put_together_in_order() -> None:
+    """300 images are more than one batch."""
+    images = np.concatenate([IMAGES] * 5)
+    tables = exit_tables(NETWORK, images)
+    np.testing.assert_allclose(tables.confidence, np.tile(TABLES.confidence, (5, 1)), rtol=1e-5)
+    np.testing.assert_array_equal(tables.predicted, np.tile(TABLES.predicted, (5, 1)))
+
+
+def test_cumulative_confidence_by_hand() -> None:
+    network = build()
+    for head, logit in zip(network.heads[:-1], (0.0, np.log(3.0), 0.0), strict=True):
+        head.linear.weight.data[:, -1] = 0
+        head.linear.bias.data[-1] = logit  # h = 1/2, 3/4, 1/2
+    expected = [0.5, 1 - 0.5 * 0.25, 1 - 0.5 * 0.25 * 0.5, 1.0]
+    np.testing.assert_allclose(exit_tables(network, IMAGES).confidence, [expected] * N, rtol=1e-6)
+    answer = predict(network, IMAGES, (0.6, 0.9, 0.93, 0.0))
+    assert answer.exit_counts(4) == (0, 0, N, 0)
+    np.testing.assert_allclose(answer.confidence, expected[2], rtol=1e-6)
+
+
+def test_a_threshold_equal_to_the_confidence_lets_the_sample_go() -> None:
+    network = build((0, 1, 0))
+    network.heads[0].linear.weight.data[:, -1] = 0  # h = 1/2, exactly
+    assert predict(network, IMAGES, (0.5, 0.0)).exit_counts(2) == (N, 0)
+    assert predict(network, IMAGES, (np.nextafter(0.5, 1), 0.0)).exit_counts(2) == (0, N)
+
+
+def test_no_image_at_all() -> None:
+    none = IMAGES[:0]
+    answer = predict(NETWORK, none, THRESHOLDS["some at every exit"])
+    assert answer.labels.shape == answer.exits.shape == answer.confidence.shape == (0,)
+    assert answer.exit_counts(4) == (0, 0, 0, 0)
+    tables = exit_tables(NETWORK, none)
+    assert tables.confidence.shape == tables.predicted.shape == (0, 4)
+
+
+def test_images_need_not_be_contiguous() -> None:
+    mirrored = IMAGES[:, :, ::-1]
+    expected = exit_tables(NETWORK, np.ascontiguousarray(mirrored))
+    np.testing.assert_array_equal(exit_tables(NETWORK, mirrored).confidence, expected.confidence)
+    np.testing.assert_array_equal(
+        predict(NETWORK, mirrored, (2.0, 2.0, 2.0, 0.0)).labels, expected.predicted[:, -1]
+    )
+
+
+def test_a_network_without_early_exits_is_asked_once() -> None:
+    network = build((0, 0, 0))
+    tables = exit_tables(network, IMAGES)
+    np.testing.assert_array_equal(tables.confidence, np.ones((N, 1)))
+    answer = predict(network, IMAGES, (0.0,))
+    np.testing.assert_array_equal(answer.labels, tables.predicted[:, 0])
+    assert answer.exit_counts(1) == (N,)
+
+
+def test_the_network_is_left_in_inference_and_unchanged() -> None:
+    network = build()
+    before = network.state()
+    network.train()
+    predict(network, IMAGES, (2.0, 2.0, 2.0, 0.0))
+    assert not network.training
+    network.train()
+    exit_tables(network, IMAGES)
+    assert not network.heads[-1].expand.norm.training
+    assert all(np.array_equal(before[name], value) for name, value in network.state().items())
+
+
+@pytest.mark.parametrize("thresholds", [(), (0.5, 0.5, 0.0), (0.5, 0.5, 0.5, 0.5, 0.0)])
+def test_there_must_be_one_threshold_per_exit(thresholds: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=f"thresholds must be one per exit: 4, got {len(thresholds)}"):
+        predict(NETWORK, IMAGES, thresholds)
+
+
+@pytest.mark.parametrize("batch", [0, -1])
+def test_a_batch_must_hold_a_sample(batch: int) -> None:
+    with pytest.raises(ValueError, match=f"batch must be >= 1, got {batch}"):
+        predict(NETWORK, IMAGES, (0.5, 0.5, 0.5, 0.0), batch=batch)
+
+
+def test_correct_compares_every_exit_with_the_label() -> None:
+    tables = ExitTables(np.ones((2, 2)), np.array([[3, 4], [4, 4]]))
+    np.testing.assert_array_equal(tables.correct(np.array([4, 4])), [[False, True], [True, True]])

@@ -1,0 +1,207 @@
+"""The whole network and its whole loss: gradients, PyTorch, and what does not depend on what."""
+
+import numpy as np
+import pytest
+from oracles_nn import gradient_error, randomised
+
+from nachos_min.autograd import Tensor, no_grad, stack
+from nachos_min.eenn.architecture import Architecture, Exit, ExitHead, FinalHead, MBConvSpec, Stem
+from nachos_min.eenn.costs import static_costs
+from nachos_min.eenn.losses import ExitsLoss, cost_loss, exit_probabilities, exits_loss
+from nachos_min.eenn.network import EarlyExitNetwork, ExitOutput, predictions
+
+CLASSES, SAMPLES = 4, 6
+
+
+def architecture(*stages: int, mix: int = 5) -> Architecture:
+    """Every kind of part once: stride, no expand, excitation, residual, both activations, pooled head."""
+    heads = {1: ExitHead(1, (3, 4)), 2: ExitHead(2, (3,)), 3: ExitHead(2, ())}
+    return Architecture(
+        (7, 6, 2),
+        CLASSES,
+        Stem(4, 3, 1, "hswish"),
+        (MBConvSpec(4, 4, 4, 3, 1, "relu", expand=False),),
+        (
+            (MBConvSpec(4, 8, 6, 3, 2, "relu"), MBConvSpec(6, 12, 6, 5, 1, "hswish")),
+            (MBConvSpec(6, 12, 6, 3, 1, "hswish", squeezed=4),),
+            (MBConvSpec(6, 6, 8, 3, 2, "relu", expand=False, squeezed=4),),
+            (MBConvSpec(8, 16, 8, 3, 1, "hswish"),),
+        ),
+        tuple(Exit(stage, heads[stage]) for stage in stages),
+        FinalHead(10, mix, "hswish"),
+    )
+
+
+def build(arch: Architecture, seed: int = 0) -> EarlyExitNetwork:
+    return EarlyExitNetwork(arch, np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1]))
+
+
+def problem(seed: int) -> tuple[EarlyExitNetwork, np.ndarray, np.ndarray, np.ndarray]:
+    """A float64 network with three early exits, images, labels, support matrix."""
+    network, rng = build(architecture(1, 2, 3), seed), np.random.default_rng([seed, 2])
+    randomised(network).astype(np.float64)
+    for head in network.heads[:-1]:  # every sample weighs something at every exit
+        head.linear.weight.data *= 0.3
+    images = rng.standard_normal((SAMPLES, 7, 6, 2))
+    return network, images, rng.integers(0, CLASSES, SAMPLES), rng.random((CLASSES, 3))
+
+
+def max_macs(network: EarlyExitNetwork) -> int:
+    """A budget below what the average sample costs, so that the cost term binds."""
+    return static_costs(network.architecture).exit_costs[0]
+
+
+def whole_loss(
+    outputs: list[ExitOutput], network: EarlyExitNetwork, labels: np.ndarray, support: np.ndarray
+) -> ExitsLoss:
+    return exits_loss(
+        [output.logits for output in outputs],
+        [output.confidence for output in outputs if output.confidence is not None],
+        labels,
+        costs=static_costs(network.architecture).exit_costs,
+        max_macs=max_macs(network),
+        support=support,
+    )
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "frozen statistics"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_gradients_of_the_whole_loss_are_the_numeric_derivatives(seed: int, training: bool) -> None:
+    network, images, labels, support = problem(seed)
+    network.train(training)
+    terms = whole_loss(network(Tensor(images)), network, labels, support)
+    assert min(terms.classification, terms.confidence, terms.cost, terms.peak) > 0
+    error = gradient_error(
+        network,
+        lambda: whole_loss(network(Tensor(images)), network, labels, support).total,
+        np.random.default_rng(0),
+    )
+    assert error < 1e-6
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "frozen statistics"])
+def test_outputs_loss_and_gradients_are_pytorchs(training: bool) -> None:
+    import oracles_torch
+
+    network, images, labels, support = problem(3)
+    network.train(training)
+    peer = oracles_torch.Peer(network)
+    outputs = network(Tensor(images))
+    loss = whole_loss(outputs, network, labels, support).total
+    logits, confidences = peer.network(oracles_torch.nchw(images), network.architecture)
+    for output, answer in zip(outputs, logits, strict=True):
+        np.testing.assert_allclose(output.logits.data, answer.detach().numpy(), rtol=1e-9, atol=1e-10)
+    for output, confidence in zip(outputs, confidences, strict=False):
+        assert output.confidence is not None
+        np.testing.assert_allclose(output.confidence.data, confidence.detach().numpy(), rtol=1e-9)
+
+    costs = static_costs(network.architecture).exit_costs
+    theirs = oracles_torch.exits_loss(logits, confidences, labels, costs, max_macs(network), support)
+    assert loss.item() == pytest.approx(theirs.item(), rel=1e-10)
+    loss.backward()
+    theirs.backward()
+    oracles_torch.assert_same_gradients(network, peer)
+
+
+def test_a_network_without_mix_and_expand_runs() -> None:
+    arch = architecture(2, mix=0)
+    network = build(Architecture(**(vars(arch) | {"final": FinalHead(0, 0, "relu")})))
+    outputs = network(Tensor(np.zeros((2, 7, 6, 2), np.float32)))
+    assert [output.logits.shape for output in outputs] == [(2, CLASSES)] * 2
+
+
+# The cost term through the network
+
+
+def cost_gradients(budget: int) -> dict[str, float]:
+    """Largest gradient of L_cost alone in each parameter."""
+    network, images, _, _ = problem(0)
+    confidences = [out.confidence for out in network(Tensor(images)) if out.confidence is not None]
+    costs = static_costs(network.architecture).exit_costs
+    loss = cost_loss(stack(exit_probabilities(confidences), axis=1), costs, budget)
+    assert loss is not None
+    loss.backward()
+    return {
+        name: 0.0 if parameter.grad is None else float(np.abs(parameter.grad).max())
+        for name, parameter in network.named_parameters().items()
+    }
+
+
+def test_the_cost_term_reaches_every_parameter_that_an_early_exit_depends_on() -> None:
+    network = build(architecture(1, 2, 3))
+    gradients = cost_gradients(max_macs(network))
+    unreached = {name for name in gradients if name.startswith(("segments.3.", "heads.3."))}
+    assert unreached
+    for name, gradient in gradients.items():
+        assert (gradient > 0) == (name not in unreached), name
+
+
+def test_the_cost_term_has_no_gradient_within_the_budget() -> None:
+    network = build(architecture(1, 2, 3))
+    assert set(cost_gradients(static_costs(network.architecture).worst_macs - 1).values()) == {0.0}
+
+
+# What does not depend on what
+
+
+def test_backbone_weights_do_not_depend_on_where_the_exits_are() -> None:
+    x = Tensor(np.random.default_rng(0).standard_normal((3, 7, 6, 2)).astype(np.float32))
+    networks = [build(architecture(*stages)) for stages in ((), (1,), (2, 3), (1, 2, 3))]
+    first, *others = [
+        [parameter.data for parameter in network.backbone_parameters().values()] for network in networks
+    ]
+    for other in others:
+        assert all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+    with no_grad():
+        answers = [network(x)[-1].logits.data for network in networks]
+    for answer in answers:
+        np.testing.assert_array_equal(answer, answers[0])
+
+
+def test_an_exit_sees_only_what_runs_before_it() -> None:
+    x = np.random.default_rng(0).standard_normal((3, 7, 6, 2)).astype(np.float32)
+    network = build(architecture(1, 2))
+    before = [output.logits.data for output in network(Tensor(x))]
+    for name, parameter in network.named_parameters().items():
+        if name.startswith(("segments.1.", "heads.1.")):
+            parameter.data += 1
+    after = [output.logits.data for output in network(Tensor(x))]
+    assert [np.array_equal(a, b) for a, b in zip(before, after, strict=True)] == [True, False, False]
+
+
+def test_parameters_are_divided_into_backbone_and_heads() -> None:
+    network = build(architecture(1, 3))
+    everything, backbone, heads = (
+        set(network.named_parameters()),
+        set(network.backbone_parameters()),
+        set(network.head_parameters()),
+    )
+    assert backbone | heads == everything
+    # The final classifier is trained with the backbone, and again with the exits.
+    assert backbone & heads == {name for name in everything if name.startswith("heads.2.")}
+    assert {name.split(".")[0] for name in everything} == {"segments", "heads"}
+
+
+def test_samples_do_not_see_each_other_in_inference() -> None:
+    network = build(architecture(1, 2, 3))
+    network.train(False)
+    x = np.random.default_rng(0).standard_normal((5, 7, 6, 2)).astype(np.float32)
+    together = network(Tensor(x))
+    for n in range(5):
+        for output, alone in zip(together, network(Tensor(x[n : n + 1])), strict=True):
+            np.testing.assert_allclose(output.logits.data[n], alone.logits.data[0], rtol=1e-5, atol=1e-6)
+
+
+def test_confidence_is_the_sigmoid_of_the_last_output_and_1_at_the_end() -> None:
+    network = build(architecture(1))
+    x = Tensor(np.random.default_rng(0).standard_normal((5, 7, 6, 2)).astype(np.float32))
+    head = network.heads[0]
+    feature_map = network.maps(x)[0]
+    assert network.heads[-1](network.maps(x)[-1]).confidence is None
+    head.linear.weight.data[:, :] = 0
+    head.linear.bias.data[:] = [3, 1, 4, 1, -2]
+    output = head(feature_map)
+    np.testing.assert_array_equal(output.logits.data, [[3, 1, 4, 1]] * 5)
+    np.testing.assert_allclose(output.confidence.data, [1 / (1 + np.exp(2))] * 5, rtol=1e-6)
+    np.testing.assert_array_equal(predictions(output), [2] * 5)
+    assert predictions(output).dtype == np.int64

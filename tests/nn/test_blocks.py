@@ -1,0 +1,105 @@
+"""Blocks against the same blocks in PyTorch, and against central differences."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from oracles_nn import gradient_error, randomised
+
+from nachos_min.autograd import Tensor
+from nachos_min.eenn.architecture import MBConvSpec
+from nachos_min.nn.blocks import ConvBatchNorm, MBConv, SqueezeExcite
+
+FULL = MBConvSpec(4, 12, 4, kernel=3, stride=1, activation="hswish", expand=True, squeezed=8)
+BLOCKS = {
+    "all parts": FULL,
+    "relu": replace(FULL, activation="relu"),
+    "no expand": replace(FULL, middle=4, expand=False, squeezed=0),
+    "no expand, excite": replace(FULL, middle=4, expand=False),
+    "no excite": replace(FULL, squeezed=0),
+    "stride 2": replace(FULL, stride=2),
+    "5x5": replace(FULL, kernel=5),
+    "other width": replace(FULL, out_channels=6),
+    "stride 2, other width, no excite": replace(FULL, stride=2, out_channels=6, squeezed=0),
+}
+
+
+def build(block: MBConvSpec) -> MBConv:
+    return MBConv(
+        block.in_channels,
+        block.middle,
+        block.out_channels,
+        block.kernel,
+        np.random.default_rng(0),
+        stride=block.stride,
+        activation=block.activation,
+        expand=block.expand,
+        squeezed=block.squeezed,
+    )
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_mbconv_is_pytorchs(name: str, training: bool) -> None:
+    import oracles_torch
+
+    module, x = randomised(build(BLOCKS[name])), np.random.default_rng(1).standard_normal((3, 7, 6, 4))
+    module.train(training)
+    oracles_torch.assert_same(module, x, lambda peer, x: peer.mbconv("", x, BLOCKS[name]))
+
+
+@pytest.mark.parametrize("activation", ["identity", "hswish"])
+def test_convolution_with_batch_norm_is_pytorchs(activation: str) -> None:
+    import oracles_torch
+
+    module = ConvBatchNorm(3, 5, 3, np.random.default_rng(0), stride=2, activation=activation)
+    x = np.random.default_rng(1).standard_normal((3, 7, 6, 3))
+    oracles_torch.assert_same(randomised(module), x, lambda peer, x: peer.conv_norm("", x, 2, activation))
+
+
+def test_squeeze_and_excitation_is_pytorchs() -> None:
+    import oracles_torch
+
+    module = randomised(SqueezeExcite(6, 4, np.random.default_rng(0)))
+    x = np.random.default_rng(1).standard_normal((3, 5, 4, 6))
+    oracles_torch.assert_same(module, x, lambda peer, x: peer.excite("", x))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_gradients_of_mbconv_are_the_numeric_derivatives(name: str, training: bool) -> None:
+    module, rng = randomised(build(BLOCKS[name])), np.random.default_rng(2)
+    module.astype(np.float64)
+    module.train(training)
+    x = Tensor(rng.standard_normal((3, 6, 5, 4)))
+    weights = rng.standard_normal(module(x).shape)
+    assert gradient_error(module, lambda: (module(x) * weights).sum(), rng) < 1e-6
+
+
+def test_gates_lie_between_0_and_1_and_are_one_per_channel() -> None:
+    module = SqueezeExcite(6, 4, np.random.default_rng(0))
+    x = np.random.default_rng(1).standard_normal((3, 5, 4, 6)).astype(np.float32)
+    gates = module(Tensor(x)).data / x
+    np.testing.assert_allclose(gates, np.broadcast_to(gates[:, :1, :1], gates.shape), rtol=1e-5)
+    assert gates.min() >= 0
+    assert gates.max() <= 1
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_the_residual_is_there_when_stride_is_1_and_widths_match(name: str) -> None:
+    """With the projection's scale and shift at 0 the block is the identity, or nothing."""
+    block = BLOCKS[name]
+    module = build(block)
+    module.project.norm.gamma.data[:] = 0
+    x = np.random.default_rng(1).standard_normal((2, 4, 4, 4)).astype(np.float32)
+    y = module(Tensor(x)).data
+    same = block.stride == 1 and block.out_channels == 4
+    assert module.residual == block.residual == same
+    np.testing.assert_array_equal(y, x if same else np.zeros(y.shape))
+
+
+def test_parts_that_are_left_out_have_no_parameters() -> None:
+    names = {name.split(".")[0] for name in build(BLOCKS["no expand"]).named_parameters()}
+    assert names == {"depthwise", "norm", "project"}
+    names = {name.split(".")[0] for name in build(FULL).named_parameters()}
+    assert names == {"expand", "depthwise", "norm", "excite", "project"}

@@ -1,0 +1,133 @@
+"""What a module knows about itself: names, state, mode, dtype."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nachos_min.autograd import Tensor
+from nachos_min.nn.layers import BatchNorm, Conv2d, Linear
+from nachos_min.nn.module import Module
+
+
+class Small(Module):
+    """A parameter, a buffer, a child, a list of children, a part left out, and plain settings."""
+
+    def __init__(self, seed: int = 0, features: int = 3) -> None:
+        rng = np.random.default_rng(seed)
+        self.scale = Tensor(rng.standard_normal(2).astype(np.float32), requires_grad=True)
+        self.seen = rng.standard_normal(3).astype(np.float32)
+        self.first = Linear(2, features, rng)
+        self.rest: list[Module] = [BatchNorm(features), Linear(features, 1, rng, bias=False)]
+        self.absent = None
+        self.sizes = [2, features]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        y = self.first(x * self.scale)
+        for module in self.rest:
+            y = module(y)
+        return y
+
+
+PARAMETERS = ["scale", "first.weight", "first.bias", "rest.0.gamma", "rest.0.beta", "rest.1.weight"]
+BUFFERS = ["seen", "rest.0.running_mean", "rest.0.running_variance"]
+
+
+def test_parameters_and_buffers_are_named_by_where_they_stand() -> None:
+    module = Small()
+    assert list(module.named_parameters()) == PARAMETERS
+    assert list(module.named_buffers()) == BUFFERS
+    assert [name for name, _ in module.children()] == ["first", "rest.0", "rest.1"]
+    assert module.named_parameters()["rest.0.gamma"] is module.rest[0].gamma
+
+
+def test_every_parameter_takes_a_gradient() -> None:
+    module = Small()
+    x = np.random.default_rng(1).standard_normal((5, 2)).astype(np.float32)
+    (module(Tensor(x)) ** 2.0).mean().backward()
+    for name, parameter in module.named_parameters().items():
+        assert parameter.grad is not None, name
+        assert parameter.grad.shape == parameter.shape
+
+
+def test_state_is_a_copy() -> None:
+    module = Small()
+    state = module.state()
+    assert list(state) == PARAMETERS + BUFFERS
+    before = {name: value.copy() for name, value in state.items()}
+    for parameter in module.named_parameters().values():
+        parameter.data += 1
+    for buffer in module.named_buffers().values():
+        buffer += 1
+    for name, value in before.items():
+        np.testing.assert_array_equal(state[name], value)
+
+
+def test_load_state_is_the_inverse_of_state_and_keeps_the_arrays() -> None:
+    one, other = Small(0), Small(1)
+    one(Tensor(np.random.default_rng(2).standard_normal((5, 2)).astype(np.float32)))  # moves the statistics
+    arrays = [parameter.data for parameter in other.named_parameters().values()]
+    other.load_state(one.state())
+    for name, value in one.state().items():
+        np.testing.assert_array_equal(other.state()[name], value)
+    # An optimiser holds the tensors and changes their arrays in place: they must still be the same ones.
+    assert all(p.data is a for p, a in zip(other.named_parameters().values(), arrays, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rest.0.beta": None}, "state: missing name 'rest.0.beta'"),
+        ({"extra": np.zeros(1)}, "state: unknown name 'extra'"),
+        ({"seen": np.zeros(4)}, r"state: 'seen' has shape \(4,\), expected \(3,\)"),
+    ],
+)
+def test_a_wrong_state_is_refused_whole(change: dict[str, Any], message: str) -> None:
+    module, state = Small(0), Small(1).state()
+    before = module.state()
+    state = {name: value for name, value in (state | change).items() if value is not None}
+    with pytest.raises(ValueError, match=message):
+        module.load_state(state)
+    for name, value in before.items():
+        np.testing.assert_array_equal(module.state()[name], value)
+
+
+def test_train_switches_everything_below() -> None:
+    module = Small()
+    below = [module, module.first, *module.rest]
+    assert all(part.training for part in below)
+    module.train(False)
+    assert not any(part.training for part in below)
+    module.train()
+    assert all(part.training for part in below)
+
+
+def test_astype_converts_everything_and_keeps_the_tensors() -> None:
+    module = Small()
+    parameters = module.named_parameters()
+    module.astype(np.float64)
+    assert {value.dtype for value in module.state().values()} == {np.dtype(np.float64)}
+    assert all(parameters[name] is tensor for name, tensor in module.named_parameters().items())
+    loss = module(Tensor(np.random.default_rng(1).standard_normal((5, 2)))).mean()
+    loss.backward()
+    assert loss.dtype == np.float64
+    assert {value.dtype for value in module.state().values()} == {np.dtype(np.float64)}
+
+
+def test_gradients_of_another_dtype_do_not_survive_astype() -> None:
+    module = Small()
+    module(Tensor(np.ones((2, 2), np.float32))).mean().backward()
+    module.astype(np.float64)
+    assert all(parameter.grad is None for parameter in module.named_parameters().values())
+
+
+def test_names_tell_apart_ten_and_more_members() -> None:
+    class Many(Module):
+        def __init__(self) -> None:
+            rng = np.random.default_rng(0)
+            self.parts: list[Module] = [Conv2d(1, 1, 1, rng) for _ in range(12)]
+
+        def __call__(self, x: Tensor) -> Tensor:
+            return x
+
+    assert list(Many().named_parameters()) == [f"parts.{index}.weight" for index in range(12)]
