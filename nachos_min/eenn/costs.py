@@ -47,7 +47,17 @@ class StaticCosts:
 
 @lru_cache(maxsize=1 << 16)
 def part_cost(part: Stem | MBConvSpec | ExitHead | FinalHead, feature_map: Map, classes: int = 0) -> PartCost:
-    """Return the counts of `part` reading a map (H, W, C); heads also need the number of classes."""
+    """Return the counts of one part of a network.
+
+    Args:
+        part: what runs.
+        feature_map: shape (H, W, C) of what it reads.
+        classes: C, for heads; not read for other parts.
+
+    Returns:
+        Counts for one sample. The peak of an early exit includes the map it read, from which the backbone
+        goes on.
+    """
     graph = lower_part(part, feature_map, classes)
     counted = count(graph)
     return PartCost(counted.macs, counted.params, peak_activation_bytes(graph))
@@ -78,10 +88,10 @@ def head_costs(architecture: Architecture) -> tuple[PartCost, ...]:
 
 
 def static_costs(architecture: Architecture) -> StaticCosts:
-    """Return the exact counts of `architecture`.
+    """Return the exact counts of `architecture` for one sample.
 
-    With B_i the backbone's MACs up to exit i and H_i those of its head, the cost of leaving at exit i is
-    B_i + H_1 + ... + H_i: every head passed on the way has run.
+    Source: derived here. With B_i the backbone's MACs up to exit i and H_i those of its head, the cost of
+    leaving at exit i is B_i + H_1 + ... + H_i: every head passed on the way has run.
     """
     segments, heads = segment_costs(architecture), head_costs(architecture)
     steps = [segment.macs + head.macs for segment, head in zip(segments, heads, strict=True)]

@@ -26,6 +26,10 @@ def head_ladder(size: int, widths: Sequence[int]) -> Iterator[ExitHead]:
     Pooling 1, 2, 4, ... up to the map's size with all convolutions `widths`; then the same with the last
     convolution left out, and so on; at the end pooling to 1x1 and the linear layer alone.
 
+    Args:
+        size: shorter side of the map in pixels, >= 1.
+        widths: output channels of the richest head's 3x3 convolutions; may be empty.
+
     >>> [(head.pool, head.widths) for head in head_ladder(2, (8, 16))]
     [(1, (8, 16)), (2, (8, 16)), (1, (8,)), (2, (8,)), (2, ())]
     """

@@ -111,9 +111,7 @@ def predict(
     )
     with no_grad():
         for begin in range(0, len(images), batch):
-            _predict_group(
-                network, images, np.arange(begin, min(begin + batch, len(images))), thresholds, answer
-            )
+            _predict_group(network, images, np.arange(begin, min(begin + batch, len(images))), thresholds, answer)
     return answer
 
 

@@ -46,7 +46,14 @@ class EarlyExitClassifier(Module):
     def __init__(
         self, feature_map: tuple[int, int, int], head: ExitHead, classes: int, rng: np.random.Generator
     ) -> None:
-        """Build the head for a map of shape (H, W, C)."""
+        """Draw the weights.
+
+        Args:
+            feature_map: shape (H, W, C) of the map it reads.
+            head: pooling and widths.
+            classes: C; there are C + 1 outputs.
+            rng: draws the weights.
+        """
         height, width, channels = feature_map
         self.convolutions: list[Module] = []
         for out in head.widths:
@@ -72,7 +79,14 @@ class FinalClassifier(Module):
     """1x1 expand with batch norm, mean over the map, 1x1 mix, linear to C logits."""
 
     def __init__(self, channels: int, head: FinalHead, classes: int, rng: np.random.Generator) -> None:
-        """Build the classifier for a map with `channels` channels."""
+        """Draw the weights.
+
+        Args:
+            channels: of the map it reads.
+            head: widths and activation.
+            classes: C, the number of outputs.
+            rng: draws the weights.
+        """
         self.expand = (
             ConvBatchNorm(channels, head.expand, 1, rng, activation=head.activation) if head.expand else None
         )
@@ -164,9 +178,7 @@ class EarlyExitNetwork(Module):
         """Return the parameters of stem, stages and final classifier: what the first training phase moves."""
         last = f"heads.{len(self.heads) - 1}."
         return {
-            name: tensor
-            for name, tensor in self.named_parameters().items()
-            if name.startswith(("segments.", last))
+            name: tensor for name, tensor in self.named_parameters().items() if name.startswith(("segments.", last))
         }
 
     def head_parameters(self) -> dict[str, Tensor]:

@@ -46,7 +46,7 @@ class Recipe:
     warmup_epochs: int = 5
     support_epochs: int = 5
     batch: int = 32
-    backbone_rate: float = 0.05
+    backbone_rate: float = 0.1
     exits_rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 5e-5
@@ -132,7 +132,15 @@ def train_backbone(
 
 
 def exit_maps(network: EarlyExitNetwork, images: FloatArray) -> list[FloatArray]:
-    """Return the E maps that feed the exits, each float32 (N, H, W, C), by the backbone in inference mode."""
+    """Return the E maps that feed the exits, by the backbone in inference mode.
+
+    Args:
+        network: the network; left in inference mode.
+        images: dtype of the network, (N, H, W, C) with N >= 1.
+
+    Returns:
+        E arrays (N, H, W, C) of the network's dtype, their shapes those of `Architecture.exit_maps`.
+    """
     network.train(False)
     groups = []
     with no_grad():
@@ -240,7 +248,15 @@ def exits_total(
     recipe: Recipe,
     support: FloatArray | None,
 ) -> Tensor:
-    """Return the scalar loss of a batch: classification, confidence, cost, and, given `support`, peak."""
+    """Return the scalar loss of a batch: classification, confidence, cost, and, given `support`, peak.
+
+    Args:
+        outputs: what the E exits say about the batch.
+        labels: int64 (N,).
+        budget: costs and limit of the cost term.
+        recipe: weights of the terms.
+        support: T (C, E-1) of `support_matrix`, or None for no peak term.
+    """
     return exits_loss(
         [output.logits for output in outputs],
         [output.confidence for output in outputs if output.confidence is not None],

@@ -26,7 +26,16 @@ class ConvBatchNorm(Module):
         stride: int = 1,
         activation: str = "identity",
     ) -> None:
-        """Build the pair; `activation` is one of identity, relu, hswish, hsigmoid, sigmoid."""
+        """Draw the weights.
+
+        Args:
+            in_channels: channels read.
+            out_channels: channels written.
+            kernel: side of the square window in pixels.
+            rng: draws the weights.
+            stride: step between windows in pixels, both ways.
+            activation: identity, relu, hswish, hsigmoid or sigmoid.
+        """
         self.convolution = Conv2d(in_channels, out_channels, kernel, rng, stride=stride)
         self.norm = BatchNorm(out_channels, activation=activation)
 
@@ -44,7 +53,13 @@ class SqueezeExcite(Module):
     """
 
     def __init__(self, channels: int, squeezed: int, rng: np.random.Generator) -> None:
-        """Build channels -> squeezed -> channels, both with bias."""
+        """Draw the weights of channels -> squeezed -> channels, both with bias.
+
+        Args:
+            channels: of the map that is scaled.
+            squeezed: inner width.
+            rng: draws the weights.
+        """
         self.reduce = Linear(channels, squeezed, rng)
         self.expand = Linear(squeezed, channels, rng)
 
@@ -76,10 +91,19 @@ class MBConv(Module):
         expand: bool = True,
         squeezed: int = 0,
     ) -> None:
-        """Build the block. `expand=False` leaves out the first 1x1 (then middle = in_channels).
+        """Draw the weights, in order of execution.
 
-        `squeezed` is the inner width of squeeze-and-excitation, 0 for none. The residual sum exists when the
-        stride is 1 and both ends have the same width.
+        Args:
+            in_channels: channels read.
+            middle: channels of the depthwise filter; equal to `in_channels` without `expand`.
+            out_channels: channels written. The residual sum exists when the stride is 1 and both ends have
+                the same width.
+            kernel: side of the depthwise filter's window in pixels.
+            rng: draws the weights.
+            stride: of the depthwise filter.
+            activation: after expansion and depthwise filter; the projection has none.
+            expand: whether the first 1x1 is there.
+            squeezed: inner width of squeeze-and-excitation, 0 for none.
         """
         self.expand = ConvBatchNorm(in_channels, middle, 1, rng, activation=activation) if expand else None
         self.depthwise = DepthwiseConv2d(middle, kernel, rng, stride=stride)

@@ -39,7 +39,17 @@ class Conv2d(Module):
         groups: int = 1,
         bias: bool = False,
     ) -> None:
-        """Draw He-normal weights, `in_channels` -> `out_channels`, with a square `kernel`; the bias is 0."""
+        """Draw He-normal weights (fan-out); the bias starts at 0.
+
+        Args:
+            in_channels: C_in, a multiple of `groups`.
+            out_channels: C_out, a multiple of `groups`.
+            kernel: side of the square window in pixels.
+            rng: draws the weights.
+            stride: step between windows in pixels, both ways.
+            groups: G; output channels of a group read the input channels of that group only.
+            bias: whether one number per output channel is added.
+        """
         shape = (kernel, kernel, in_channels // groups, out_channels)
         self.weight = _parameter(kaiming_normal(shape, kernel * kernel * out_channels // groups, rng))
         self.bias = _parameter(np.zeros(out_channels, np.float32)) if bias else None
@@ -55,7 +65,14 @@ class DepthwiseConv2d(Module):
     """One filter per channel, padded by `kernel // 2` on every side."""
 
     def __init__(self, channels: int, kernel: int, rng: np.random.Generator, *, stride: int = 1) -> None:
-        """Draw He-normal weights: the fan of a depthwise filter is its own kernel area."""
+        """Draw He-normal weights: the fan of a depthwise filter is its own kernel area.
+
+        Args:
+            channels: C, in and out.
+            kernel: side of the square window in pixels.
+            rng: draws the weights.
+            stride: step between windows in pixels, both ways.
+        """
         self.weight = _parameter(kaiming_normal((kernel, kernel, channels), kernel * kernel, rng))
         self.stride, self.padding = stride, kernel // 2
 
@@ -69,7 +86,14 @@ class Linear(Module):
     """`x @ weight + bias` over the last axis."""
 
     def __init__(self, in_features: int, out_features: int, rng: np.random.Generator, *, bias: bool = True):
-        """Draw weights uniform in +-1/sqrt(in_features); the bias is 0."""
+        """Draw weights uniform in +-1/sqrt(in_features); the bias starts at 0.
+
+        Args:
+            in_features: length of the last axis read.
+            out_features: length of the last axis written.
+            rng: draws the weights.
+            bias: whether one number per output feature is added.
+        """
         self.weight = _parameter(linear_uniform((in_features, out_features), in_features, rng))
         self.bias = _parameter(np.zeros(out_features, np.float32)) if bias else None
 
@@ -86,10 +110,15 @@ class BatchNorm(Module):
     r <- r + momentum (batch - r), with the unbiased batch variance, as PyTorch keeps them.
     """
 
-    def __init__(
-        self, channels: int, *, activation: str = "identity", momentum: float = 0.1, eps: float = 1e-5
-    ):
-        """Start from scale 1, shift 0, running mean 0 and running variance 1."""
+    def __init__(self, channels: int, *, activation: str = "identity", momentum: float = 0.1, eps: float = 1e-5):
+        """Start from scale 1, shift 0, running mean 0 and running variance 1.
+
+        Args:
+            channels: C, length of the last axis.
+            activation: what follows; identity, relu, hswish, hsigmoid or sigmoid.
+            momentum: share of a batch in the running statistics, in 0..1.
+            eps: > 0, added to the variance.
+        """
         self.gamma = _parameter(np.ones(channels, np.float32))
         self.beta = _parameter(np.zeros(channels, np.float32))
         self.running_mean = np.zeros(channels, np.float32)

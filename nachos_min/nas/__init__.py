@@ -1,0 +1,1 @@
+"""Neural architecture search: spaces, NSGA-II, surrogates and the NACHOS loop. Start with `nachos.py`."""

@@ -1,0 +1,216 @@
+"""Evaluate one genome: decode, train, tune thresholds, measure on validation and test.
+
+Read `eenn/training.py` and `eenn/thresholds.py` first. An Evaluation depends on the canonical genome and the
+settings of the run alone, never on when, where or beside what it was computed: the backbone is seeded by
+(run seed, backbone genes), the exits by (run seed, whole genome).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nachos_min.autograd import count_macs
+from nachos_min.data import Dataset, Split, resize
+from nachos_min.eenn.architecture import Architecture
+from nachos_min.eenn.costs import StaticCosts, static_costs
+from nachos_min.eenn.exact_thresholds import exact
+from nachos_min.eenn.grid_repair import grid_repair
+from nachos_min.eenn.inference import ExitTables, exit_tables, predict
+from nachos_min.eenn.network import EarlyExitNetwork
+from nachos_min.eenn.thresholds import Outcome
+from nachos_min.eenn.training import Budget, Recipe, exit_maps, train_backbone, train_exits
+from nachos_min.nas.genome import Genome, GenomeCoder
+from nachos_min.nas.limits import Limits
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+THRESHOLDS = {"exact": exact, "grid-repair": grid_repair}
+
+
+class ExecutionError(RuntimeError):
+    """Counted and executed multiplications, or stored and repeated figures, disagree: a defect, never ignored."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every evaluation of a run depends on, besides its genome and the data.
+
+    Attributes:
+        seed: run seed.
+        limits: limits of the run (the cost term and the thresholds aim at max_macs).
+        thresholds: `exact` or `grid-repair`.
+        recipe: how candidates are trained.
+    """
+
+    seed: int
+    limits: Limits
+    thresholds: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a network did on one split under its thresholds: exact integers.
+
+    Attributes:
+        correct, samples: right answers, and samples in all.
+        exit_counts: samples that left at each of the E exits.
+        total_macs: MACs executed for the whole split.
+    """
+
+    correct: int
+    samples: int
+    exit_counts: tuple[int, ...]
+    total_macs: int
+
+    @property
+    def accuracy(self) -> float:
+        """Top-1 accuracy in 0..1."""
+        return self.correct / self.samples
+
+    @property
+    def average_macs(self) -> float:
+        """Mean MACs per inference."""
+        return self.total_macs / self.samples
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A trained candidate. Compared and stored by its canonical genome.
+
+    Attributes:
+        genome: canonical genome.
+        exits: stage numbers (1-based) of the E exits, the final one last.
+        thresholds: E thresholds on the cumulative confidence; the last is 0.
+        costs: static counts.
+        validation: the figures the search works with.
+        test: the certificate: measured by early-stopping inference on the test split, which took no part in
+            any choice.
+        tables: tables of all exits on the validation split, from which the thresholds were chosen.
+        losses: mean training loss of each epoch, all phases in order.
+        weights: parameters and buffers by name.
+    """
+
+    genome: Genome
+    exits: tuple[int, ...]
+    thresholds: tuple[float, ...]
+    costs: StaticCosts
+    validation: Measure
+    test: Measure
+    tables: ExitTables
+    losses: tuple[float, ...]
+    weights: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A candidate whose evaluation raised an error; kept by genome, so that it shifts nobody else's figures."""
+
+    genome: Genome
+    reason: str
+
+
+def seeded(seed: int, purpose: str, genes: Sequence[int]) -> np.random.Generator:
+    """Return the generator for `purpose`, the same for the same run `seed` and `genes` wherever it is asked."""
+    return np.random.default_rng([seed, *purpose.encode(), *genes])
+
+
+def build(coder: GenomeCoder, genome: Genome, seed: int) -> EarlyExitNetwork:
+    """Return the untrained network of `genome` with the weights that run `seed` gives it."""
+    backbone_genes = list(genome)
+    del backbone_genes[coder.exit_genes]
+    return EarlyExitNetwork(
+        coder.decode(genome),
+        seeded(seed, "backbone weights", backbone_genes),
+        seeded(seed, "exit weights", genome),
+    )
+
+
+def evaluate(coder: GenomeCoder, dataset: Dataset, settings: Settings, genome: Genome) -> Evaluation:
+    """Return the evaluation of a canonical `genome`: trained on train, tuned on validation, certified on test.
+
+    Args:
+        coder: translates the genome.
+        dataset: the three splits.
+        settings: seed, limits, recipe.
+        genome: canonical, statically admissible.
+
+    Returns:
+        The Evaluation; equal to the last bit for equal arguments on the same machine.
+
+    Raises:
+        ExecutionError: if the multiplications executed are not those counted, or early-stopping inference on
+            validation does not reproduce the figures that the thresholds were chosen by.
+    """
+    network = build(coder, genome, settings.seed)
+    side = network.architecture.input_shape[0]
+    train, validation, test = (
+        _at(split, coder, side) for split in (dataset.train, dataset.validation, dataset.test)
+    )
+    backbone_genes = list(genome)
+    del backbone_genes[coder.exit_genes]
+    costs = static_costs(network.architecture)
+    recipe, limits = settings.recipe, settings.limits
+
+    order = seeded(settings.seed, "backbone order", backbone_genes)
+    losses = train_backbone(network, train.images, train.labels, recipe, order)
+    maps = exit_maps(network, train.images)
+    order = seeded(settings.seed, "exits order", genome)
+    budget = Budget(costs.exit_costs, limits.max_macs)
+    losses += train_exits(network, maps, train.labels, budget, recipe, order)
+
+    tables = exit_tables(network, validation.images)
+    chosen = THRESHOLDS[settings.thresholds](
+        tables.confidence,
+        tables.correct(validation.labels),
+        costs.exit_costs,
+        limits.max_macs,
+        limits.min_accuracy,
+    )
+    repeated = measure(network, validation, chosen.thresholds, costs)
+    if repeated != _measure_of(chosen):
+        raise ExecutionError(f"thresholds promised {_measure_of(chosen)}, inference gave {repeated}")
+    return Evaluation(
+        genome=genome,
+        exits=network.architecture.exit_stages,
+        thresholds=chosen.thresholds,
+        costs=costs,
+        validation=repeated,
+        test=measure(network, test, chosen.thresholds, costs),
+        tables=tables,
+        losses=tuple(losses),
+        weights=network.state(),
+    )
+
+
+def measure(network: EarlyExitNetwork, split: Split, thresholds: tuple[float, ...], costs: StaticCosts) -> Measure:
+    """Return what `network` does on `split`, running it with early stopping and counting what is executed.
+
+    Raises:
+        ExecutionError: if the executed MACs are not sum_i n_i cost_i, to the last integer.
+    """
+    with count_macs() as counter:
+        answer = predict(network, split.images, thresholds)
+    counts = answer.exit_counts(len(thresholds))
+    counted = sum(n * cost for n, cost in zip(counts, costs.exit_costs, strict=True))
+    if counter.total != counted:
+        raise ExecutionError(f"executed {counter.total} MACs, counted {counted} for exit counts {counts}")
+    return Measure(int((answer.labels == split.labels).sum()), len(split.labels), counts, counted)
+
+
+def _measure_of(outcome: Outcome) -> Measure:
+    return Measure(outcome.correct, outcome.samples, outcome.exit_counts, outcome.total_macs)
+
+
+def _at(split: Split, coder: GenomeCoder, side: int) -> Split:
+    """Return `split` with images as the network sees them: resized when the space fixes the resolution."""
+    if not coder.space.resolutions or split.images.shape[1:3] == (side, side):
+        return split
+    return Split(resize(split.images, side), split.labels)
+
+
+def architecture_of(coder: GenomeCoder, evaluation: Evaluation) -> Architecture:
+    """Return the architecture that was trained."""
+    return coder.decode(evaluation.genome)

@@ -1,0 +1,54 @@
+"""Read a finished or interrupted run again, without training anything.
+
+Read `result.py` first; `nachos.py` is how runs come about.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from nachos_min.nas.configuration import ConfigurationError, Problem, configuration_of, load_problem
+from nachos_min.nas.evaluate import Evaluation, Failure
+from nachos_min.nas.records import from_record
+from nachos_min.nas.result import Archive, SearchResult, result_of
+from nachos_min.store import open_run
+
+
+def load_run(path: str | Path) -> SearchResult:
+    """Return the result of the run in folder `path`, from its stored evaluations.
+
+    Raises:
+        InputError: if there is no run, it is damaged, or its data set or space is not what it was any more.
+    """
+    problem = stored_problem(path)
+    evaluations = tuple(stored_evaluations(path))
+    archive = Archive(problem, evaluations)
+    return result_of(archive, problem, Path(path), reused=len(evaluations), inadmissible=None)
+
+
+def stored_problem(path: str | Path) -> Problem:
+    """Return the configuration of the run in folder `path`, with its data and space.
+
+    Raises:
+        InputError: as for `load_run`.
+    """
+    identity = open_run(path).configuration
+    problem = load_problem(configuration_of(identity))
+    now = problem.identity()
+    for name, what in (("data_content", "data set"), ("space_content", "space")):
+        if identity.get(name) != now[name]:
+            raise ConfigurationError(f"run {path}: its {what} must be what it was, got other content")
+    return problem
+
+
+def stored_evaluations(path: str | Path) -> Iterator[Evaluation | Failure]:
+    """Yield everything evaluated in the run in folder `path`, in alphabetical order of its keys.
+
+    Raises:
+        InputError: if there is no run, or an evaluation is damaged; names the file.
+    """
+    run = open_run(path)
+    names = run.keys()
+    for name in names:
+        record = run.read(name)
+        if record is not None:
+            yield from_record(record)

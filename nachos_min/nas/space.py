@@ -1,0 +1,267 @@
+"""A search space: which backbones and exit placements there are, read from a TOML file.
+
+Read `method` in the README and `eenn/architecture.py` first; `genome.py` says how a member is written as
+integers. Three spaces ship in `spaces/`; a user's own is a file with the same fields. A Space is fixed by its
+file alone; together with the shape and number of classes of a data set it builds architectures.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nachos_min.eenn.architecture import Architecture, FinalHead, MBConvSpec, Stem
+from nachos_min.errors import InputError
+
+_SHIPPED = Path(__file__).parent / "spaces"
+_ACTIVATIONS = ("relu", "hswish")
+
+T = TypeVar("T")
+
+
+class SpaceError(InputError):
+    """A space, or a member of it, is not what the rule in the message says."""
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """What all layers of a stage share: width, stride of the first layer, activation, squeeze-and-excitation."""
+
+    channels: int
+    stride: int
+    activation: str
+    squeeze_excite: bool
+
+
+@dataclass(frozen=True)
+class TrunkBlock:
+    """A fixed block between the stem and the first stage."""
+
+    channels: int
+    stride: int
+    kernel: int
+    expansion: int
+    activation: str
+    squeeze_excite: bool
+
+
+@dataclass(frozen=True)
+class Space:
+    """All choices of a search.
+
+    Attributes:
+        name: of the shipped space, or the file's stem.
+        depths, kernels, expansions: the values a gene selects from.
+        resolutions: input sides in pixels; empty: the data's own; one: fixed; several: one more gene.
+        divisor: middle widths are rounded to multiples of it.
+        exit_widths: 3x3 convolutions of the richest early exit head.
+        stem, trunk, stages, final: the fixed parts.
+    """
+
+    name: str
+    depths: tuple[int, ...]
+    kernels: tuple[int, ...]
+    expansions: tuple[int, ...]
+    resolutions: tuple[int, ...]
+    divisor: int
+    exit_widths: tuple[int, ...]
+    stem: Stem
+    trunk: tuple[TrunkBlock, ...]
+    stages: tuple[StageSpec, ...]
+    final: FinalHead
+
+    @property
+    def slots(self) -> int:
+        """Layer slots of one stage, used or not: the largest depth."""
+        return max(self.depths)
+
+    def backbone(
+        self,
+        depths: Sequence[int],
+        kernels: Sequence[Sequence[int]],
+        expansions: Sequence[Sequence[int]],
+        input_shape: tuple[int, int, int],
+        classes: int,
+    ) -> Architecture:
+        """Return the architecture, without early exits, of a choice of values.
+
+        Args:
+            depths: layers of each of the S stages.
+            kernels, expansions: for each stage at least as many values as its depth; the rest is not read.
+            input_shape: (H, W, C) of an image as the network sees it.
+            classes: number of classes.
+        """
+        channels, trunk = self.stem.channels, []
+        for fixed in self.trunk:
+            trunk.append(self._block(channels, fixed, fixed.kernel, fixed.expansion, fixed.stride))
+            channels = fixed.channels
+        stages = []
+        for stage, depth, ks, es in zip(self.stages, depths, kernels, expansions, strict=True):
+            layers = []
+            for layer in range(depth):
+                stride = stage.stride if layer == 0 else 1
+                layers.append(self._block(channels, stage, ks[layer], es[layer], stride))
+                channels = stage.channels
+            stages.append(tuple(layers))
+        return Architecture(input_shape, classes, self.stem, tuple(trunk), tuple(stages), (), self.final)
+
+    def _block(
+        self, in_channels: int, spec: StageSpec | TrunkBlock, kernel: int, expansion: int, stride: int
+    ) -> MBConvSpec:
+        middle = make_divisible(round(in_channels * expansion), self.divisor) if expansion > 1 else in_channels
+        squeezed = make_divisible(middle // 4, self.divisor) if spec.squeeze_excite else 0
+        return MBConvSpec(
+            in_channels,
+            middle,
+            spec.channels,
+            kernel,
+            stride,
+            spec.activation,
+            expand=expansion > 1,
+            squeezed=squeezed,
+        )
+
+
+@lru_cache(maxsize=4096)
+def make_divisible(value: int, divisor: int) -> int:
+    """Return the multiple of `divisor` nearest to `value`, at least `divisor` and never below 0.9 `value`.
+
+    Source: MobileNetV2's released code, as Once-for-All uses it.
+
+    >>> make_divisible(72, 8), make_divisible(18, 8), make_divisible(3, 8)
+    (72, 24, 8)
+    """
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+def shipped_spaces() -> tuple[str, ...]:
+    """Return the names of the spaces that ship, sorted."""
+    return tuple(sorted(path.stem for path in _SHIPPED.glob("*.toml")))
+
+
+def load_space(name_or_path: str) -> Space:
+    """Return a shipped space by its name, or the space in a TOML file by its path.
+
+    Raises:
+        SpaceError: if there is neither, or the file breaks a rule; the message names file, field and rule.
+    """
+    path = _SHIPPED / f"{name_or_path}.toml"
+    if name_or_path not in shipped_spaces():
+        path = Path(name_or_path)
+        if path.suffix != ".toml":
+            known = ", ".join(shipped_spaces())
+            raise SpaceError(f"space must be one of {known}, or a path to a .toml file, got {name_or_path!r}")
+    try:
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpaceError(f"space {name_or_path!r}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpaceError(f"space {name_or_path!r} is not TOML: {error}") from None
+    return _Reader(name_or_path, fields).space(path.stem)
+
+
+class _Reader:
+    """Takes checked fields out of a TOML table; every complaint names the file and the field."""
+
+    def __init__(self, where: str, table: Mapping[str, Any], inside: str = "") -> None:
+        self.where, self.table, self.inside = where, table, inside
+
+    def fail(self, field: str, rule: str, value: object) -> SpaceError:
+        return SpaceError(f"space {self.where!r}: {self.inside}{field} must be {rule}, got {value!r}")
+
+    def only(self, *known: str) -> None:
+        if unknown := sorted(self.table.keys() - set(known)):
+            raise self.fail("a field", f"one of {', '.join(known)}", unknown[0])
+
+    def typed(self, field: str, kind: type[T], rule: str) -> T:
+        value = self.table.get(field)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise self.fail(field, rule, value)
+        return value
+
+    def integer(self, field: str, least: int = 1) -> int:
+        value = self.typed(field, int, f"an integer >= {least}")
+        if not least <= value <= 1 << 20:
+            raise self.fail(field, f"an integer from {least} to {1 << 20}", value)
+        return value
+
+    def odd(self, field: str) -> int:
+        value = self.integer(field)
+        if value % 2 == 0:
+            raise self.fail(field, "odd", value)
+        return value
+
+    def activation(self) -> str:
+        value = self.table.get("activation")
+        if value not in _ACTIVATIONS:
+            raise self.fail("activation", f"one of {', '.join(_ACTIVATIONS)}", value)
+        return str(value)
+
+    def integers(self, field: str, *, empty: bool = False, ascending: bool = True) -> tuple[int, ...]:
+        values = self.typed(field, list, "a list of integers >= 1")
+        if not all(type(value) is int and 1 <= value <= 1 << 20 for value in values):
+            raise self.fail(field, "a list of integers >= 1", values)
+        if not values and not empty:
+            raise self.fail(field, "a list of at least one integer", values)
+        if ascending and sorted(set(values)) != values:
+            raise self.fail(field, "in ascending order without repeats", values)
+        return tuple(values)
+
+    def tables(self, field: str, least: int) -> list["_Reader"]:
+        values = self.table.get(field, [])
+        if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+            raise self.fail(field, "a list of tables", values)
+        if len(values) < least:
+            raise self.fail(field, f"a list of at least {least} tables", values)
+        return [_Reader(self.where, value, f"{field} {i}: ") for i, value in enumerate(values, start=1)]
+
+    def table_of(self, field: str) -> "_Reader":
+        return _Reader(self.where, self.typed(field, dict, "a table"), f"{field}: ")
+
+    def space(self, name: str) -> Space:
+        lists = ("depths", "kernels", "expansions", "resolutions", "divisor", "exit_widths")
+        self.only("description", *lists, "stem", "trunk", "stages", "final")
+        kernels = self.integers("kernels")
+        if any(kernel % 2 == 0 for kernel in kernels):
+            raise self.fail("kernels", "odd", list(kernels))
+        expansions = self.integers("expansions")
+        return Space(
+            name=name,
+            depths=self.integers("depths"),
+            kernels=kernels,
+            expansions=expansions,
+            resolutions=self.integers("resolutions", empty=True),
+            divisor=self.integer("divisor"),
+            exit_widths=self.integers("exit_widths", empty=True, ascending=False),
+            stem=self.table_of("stem").stem(),
+            trunk=tuple(table.trunk_block() for table in self.tables("trunk", 0)),
+            stages=tuple(table.stage() for table in self.tables("stages", 2)),
+            final=self.table_of("final").final(),
+        )
+
+    def stem(self) -> Stem:
+        self.only("channels", "kernel", "stride", "activation")
+        return Stem(self.integer("channels"), self.odd("kernel"), self.integer("stride"), self.activation())
+
+    def stage(self) -> StageSpec:
+        self.only("channels", "stride", "activation", "squeeze_excite")
+        squeeze = self.typed("squeeze_excite", bool, "true or false")
+        return StageSpec(self.integer("channels"), self.integer("stride"), self.activation(), squeeze)
+
+    def trunk_block(self) -> TrunkBlock:
+        self.only("channels", "stride", "kernel", "expansion", "activation", "squeeze_excite")
+        return TrunkBlock(
+            self.integer("channels"),
+            self.integer("stride"),
+            self.odd("kernel"),
+            self.integer("expansion"),
+            self.activation(),
+            self.typed("squeeze_excite", bool, "true or false"),
+        )
+
+    def final(self) -> FinalHead:
+        self.only("expand", "mix", "activation")
+        return FinalHead(self.integer("expand", 0), self.integer("mix", 0), self.activation())

@@ -1,0 +1,111 @@
+"""Evaluate genomes in worker processes, each on one thread, with results that do not depend on their number.
+
+Read `evaluate.py` first. A worker is a fresh interpreter (spawned, never forked: NumPy's BLAS and Numba hold
+threads and locks that a fork would break). It loads the data once and then answers genomes.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import connection, get_context, parent_process
+from types import TracebackType
+
+from nachos_min.data import Dataset
+from nachos_min.nas.evaluate import Evaluation, Failure, Settings, evaluate
+from nachos_min.nas.genome import Genome, GenomeCoder
+
+_ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker process ended without an answer, for example because the machine ran out of memory."""
+
+
+class _Job:
+    """What a worker keeps between genomes."""
+
+    coder: GenomeCoder
+    dataset: Dataset
+    settings: Settings
+
+
+def _start(coder: GenomeCoder, dataset: Dataset, settings: Settings) -> None:
+    """Prepare a worker. Runs in the worker."""
+    # Control-C goes to the whole process group: the parent decides what to do about it, not the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    _Job.coder, _Job.dataset, _Job.settings = coder, dataset, settings
+
+
+def _leave_with_parent() -> None:
+    """End this process when the parent is gone: a killed parent cannot tell its workers."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _answer(genome: Genome) -> Evaluation | Failure:
+    """Evaluate one genome. Runs in the worker."""
+    try:
+        return evaluate(_Job.coder, _Job.dataset, _Job.settings, genome)
+    except Exception as error:  # one bad candidate must not end the search; its reason is kept and shown
+        return Failure(genome, f"{type(error).__name__}: {error}")
+
+
+@contextmanager
+def _single_threaded_children() -> Iterator[None]:
+    """Let processes started inside run BLAS on one thread: the parallelism is across candidates."""
+    before = {name: os.environ.get(name) for name in _ONE_THREAD}
+    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+class Workers:
+    """A pool of worker processes for one run; use it as a context manager."""
+
+    def __init__(self, count: int, coder: GenomeCoder, dataset: Dataset, settings: Settings) -> None:
+        """Prepare `count` workers; they start with the first genome."""
+        self._pool = ProcessPoolExecutor(
+            count, mp_context=get_context("spawn"), initializer=_start, initargs=(coder, dataset, settings)
+        )
+
+    def __enter__(self) -> "Workers":
+        """Return the pool."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End all workers; after an error or an interruption without waiting for what they are doing."""
+        if kind is not None:
+            for process in list(getattr(self._pool, "_processes", None) or {}):
+                os.kill(process, signal.SIGKILL)
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def evaluate(self, genomes: Sequence[Genome]) -> Iterator[Evaluation | Failure]:
+        """Yield the evaluation of each of `genomes`, in the order in which they are done.
+
+        Raises:
+            WorkerDiedError: if a worker process died.
+        """
+        with _single_threaded_children():
+            futures: list[Future[Evaluation | Failure]] = [self._pool.submit(_answer, genome) for genome in genomes]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool:
+            raise WorkerDiedError(
+                "a worker process died (out of memory?); what was evaluated is kept, the same command continues"
+            ) from None

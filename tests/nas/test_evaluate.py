@@ -1,0 +1,115 @@
+"""Evaluations: reproducible to the last bit, certified by execution, and stored without loss."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nachos_min.data import Dataset, Split, load
+from nachos_min.eenn.thresholds import Outcome
+from nachos_min.eenn.training import Recipe
+from nachos_min.nas import evaluate as room
+from nachos_min.nas.evaluate import Evaluation, ExecutionError, Failure, Settings, build, evaluate, measure
+from nachos_min.nas.genome import GenomeCoder
+from nachos_min.nas.limits import Limits
+from nachos_min.nas.records import from_record, key, to_record
+from nachos_min.nas.space import load_space
+
+SHORT = Recipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1)
+SETTINGS = Settings(seed=0, limits=Limits(60_000, 0.5), thresholds="exact", recipe=SHORT)
+CODER = GenomeCoder(load_space("micro"), (8, 8, 1), 10)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    full = load("digits")
+    first = Split(full.train.images[:200], full.train.labels[:200])
+    return replace(full, train=first)
+
+
+@pytest.fixture(scope="module")
+def evaluation(digits: Dataset) -> Evaluation:
+    return evaluate(CODER, digits, SETTINGS, CODER.sample(np.random.default_rng(3)))
+
+
+def equal(a: object, b: object) -> bool:
+    """Whether two records are the same, arrays to the last bit."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(equal(a[name], b[name]) for name in a)
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return a.dtype == b.dtype and a.tobytes() == b.tobytes()
+    return a == b
+
+
+def test_an_evaluation_does_not_depend_on_what_was_computed_before(digits: Dataset, evaluation: Evaluation) -> None:
+    evaluate(CODER, digits, SETTINGS, CODER.sample(np.random.default_rng(8)))
+    again = evaluate(CODER, digits, SETTINGS, evaluation.genome)
+    assert equal(to_record(again), to_record(evaluation))
+
+
+def test_another_run_seed_gives_another_network(digits: Dataset, evaluation: Evaluation) -> None:
+    other = evaluate(CODER, digits, replace(SETTINGS, seed=1), evaluation.genome)
+    assert not equal(to_record(other)["weights"], to_record(evaluation)["weights"])
+
+
+def test_candidates_with_the_same_backbone_start_from_the_same_backbone() -> None:
+    genome = np.array(CODER.sample(np.random.default_rng(0)))
+    networks = []
+    for bits in ([1, 0], [1, 1]):
+        genome[CODER.exit_genes] = bits
+        networks.append(build(CODER, tuple(map(int, genome)), seed=5))
+    first, second = ([p.data for p in n.backbone_parameters().values()] for n in networks)
+    assert all((a == b).all() for a, b in zip(first, second, strict=True))
+
+
+def test_the_figures_are_those_of_the_tables_and_of_execution(digits: Dataset, evaluation: Evaluation) -> None:
+    assert evaluation.validation.samples == len(digits.validation.labels)
+    assert evaluation.test.samples == len(digits.test.labels)
+    for figures in (evaluation.validation, evaluation.test):
+        assert sum(figures.exit_counts) == figures.samples
+        costs = zip(figures.exit_counts, evaluation.costs.exit_costs, strict=True)
+        assert figures.total_macs == sum(n * cost for n, cost in costs)
+    assert evaluation.validation.total_macs <= 60_000 * evaluation.validation.samples
+    assert evaluation.thresholds[-1] == 0.0
+    assert evaluation.exits[-1] == 3
+
+
+def test_a_wrong_count_is_never_ignored(digits: Dataset, evaluation: Evaluation) -> None:
+    network = build(CODER, evaluation.genome, seed=0)
+    first, *rest = evaluation.costs.exit_costs
+    wrong = replace(evaluation.costs, exit_costs=(first + 1, *rest))
+    everybody_first = (0.0,) * len(evaluation.thresholds)
+    with pytest.raises(ExecutionError, match=r"executed \d+ MACs, counted \d+ for exit counts"):
+        measure(network, digits.test, everybody_first, wrong)
+
+
+def test_figures_that_do_not_repeat_are_never_ignored(
+    digits: Dataset, evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def boastful(*tables: object) -> Outcome:
+        honest = room.exact(*tables)  # type: ignore[arg-type]  # whatever evaluate() hands over
+        return replace(honest, correct=honest.correct + 1)
+
+    monkeypatch.setitem(room.THRESHOLDS, "exact", boastful)
+    with pytest.raises(ExecutionError, match=r"thresholds promised .* inference gave"):
+        evaluate(CODER, digits, SETTINGS, evaluation.genome)
+
+
+def test_records_keep_everything(evaluation: Evaluation) -> None:
+    back = from_record(to_record(evaluation))
+    assert isinstance(back, Evaluation)
+    assert equal(to_record(back), to_record(evaluation))
+    assert key(evaluation.genome) == "-".join(str(gene) for gene in evaluation.genome)
+    failure = Failure((1, 0, 2), "ValueError: too bad")
+    assert from_record(to_record(failure)) == failure
+
+
+def test_a_space_with_a_fixed_resolution_resizes_the_images(digits: Dataset) -> None:
+    coder = replace(CODER, space=replace(CODER.space, resolutions=(12,)))
+    few = Split(digits.train.images[:60], digits.train.labels[:60])
+    small = replace(digits, train=few, validation=few, test=few)
+    found = evaluate(
+        coder, small, replace(SETTINGS, limits=Limits(None, 0.0)), coder.sample(np.random.default_rng(3))
+    )
+    assert found.test.samples == 60
+    assert coder.decode(found.genome).input_shape == (12, 12, 1)

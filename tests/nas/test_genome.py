@@ -1,0 +1,106 @@
+"""Genomes: canonical form, decoding, and the configuration JSON of CNAS."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nachos_min.eenn.costs import static_costs
+from nachos_min.nas.genome import GenomeCoder, NotAnEENNError, as_genome, from_cnas, to_cnas
+from nachos_min.nas.space import SpaceError, load_space
+
+TINY = GenomeCoder(load_space("tiny"), (8, 8, 1), 10)
+OFA = GenomeCoder(load_space("ofa-mbv3"), (32, 32, 3), 10)
+
+
+@pytest.mark.parametrize("coder", [TINY, OFA], ids=["tiny", "ofa-mbv3"])
+def test_canonical_genomes_are_the_same_network(coder: GenomeCoder) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        raw = rng.integers(0, coder.upper, endpoint=True)
+        canonical = coder.canonical(raw[None])
+        assert (coder.canonical(canonical) == canonical).all()
+        assert coder.genes(as_genome(raw)) == coder.genes(as_genome(canonical[0]))
+
+
+def test_different_canonical_genomes_are_different_networks() -> None:
+    coder = GenomeCoder(load_space("micro"), (8, 8, 1), 10)
+    grid = np.indices(coder.upper + 1).reshape(coder.length, -1).T
+    members = {as_genome(row) for row in coder.canonical(grid) if row[coder.exit_genes].any()}
+    architectures = {coder.decode(member) for member in members}
+    assert len(members) == len(architectures) == 6 * 6 * 6 * 3
+
+
+def test_samples_are_canonical_eenns_and_reach_every_gene_value() -> None:
+    rng = np.random.default_rng(0)
+    samples = np.array([TINY.sample(rng) for _ in range(500)])
+    assert (TINY.canonical(samples) == samples).all()
+    assert samples[:, TINY.exit_genes].any(axis=1).all()
+    assert (samples.max(axis=0) == TINY.upper).all()
+    assert (samples.min(axis=0) == 0).all()
+
+
+def test_no_early_exit_is_not_an_eenn() -> None:
+    with pytest.raises(NotAnEENNError, match="needs at least one early exit, got none"):
+        TINY.decode((0,) * TINY.length)
+
+
+def test_genes_out_of_range_are_named() -> None:
+    with pytest.raises(SpaceError, match=f"must have {TINY.length} genes, got 3"):
+        TINY.decode((0, 0, 1))
+    with pytest.raises(SpaceError, match=r"gene 1 must be in 0\.\.2, got 3"):
+        TINY.decode((0, 3) + (0,) * (TINY.length - 2))
+
+
+def test_several_resolutions_are_one_more_gene() -> None:
+    coder = replace(OFA, space=replace(OFA.space, resolutions=(32, 48, 64)))
+    assert coder.length == 50
+    genome = (0,) * 45 + (1, 0, 0, 0, 2)
+    assert coder.decode(genome).input_shape == (64, 64, 3)
+    assert from_cnas(coder, to_cnas(coder, genome)) == genome
+
+
+def test_cnas_configurations_compact_and_padded_are_the_same_network() -> None:
+    kernels = [3, 5, 5, 3, 7, 5, 3, 3, 3, 3]
+    compact = {"ks": kernels, "e": [3] * 10, "d": [2] * 5, "b": [0, 1, 0, 1], "r": 32}
+    padded = compact | {
+        "ks": [k for i in range(0, 10, 2) for k in (*kernels[i : i + 2], 7, 7)],
+        "e": [3, 3, 6, 6] * 5,
+    }
+    genome = from_cnas(OFA, json.dumps(compact))
+    assert genome == from_cnas(OFA, json.dumps(padded))
+    assert json.loads(to_cnas(OFA, genome)) == compact
+    # Counted by hand for the worked example: 4,061,904 MACs without early exits.
+    del compact["b"]
+    static = OFA.backbone(from_cnas(OFA, json.dumps(compact)))
+    assert static_costs(static).exit_costs == (4_061_904,)
+    assert static_costs(static).params == 2_153_546
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ks": [3] * 11}, r"ks must be a list of 10 or 20 entries, got 11"),
+        ({"e": "3"}, r"e must be a list of 10 or 20 entries, got '3'"),
+        ({"e": [3] * 9 + [5]}, r"e must be of \(3, 4, 6\), got 5"),
+        ({"d": [2, 2, 2, 2, 5]}, r"d must be of \(2, 3, 4\), got 5"),
+        ({"d": [2, 2]}, r"d must be a list of 5 entries, got 2"),
+        ({"b": [1, 1, 1]}, r"b must be a list of 4 entries, got 3"),
+        ({"b": [True, 0, 0, 0]}, r"b must be of \(0, 1\), got True"),
+        ({"r": 31}, r"r must be of \(32,\), got 31"),
+    ],
+)
+def test_broken_configurations_name_the_field(change: dict[str, object], message: str) -> None:
+    fields = {"ks": [3] * 10, "e": [3] * 10, "d": [2] * 5, "b": [1, 0, 0, 0], "r": 32} | change
+    with pytest.raises(SpaceError, match=message):
+        from_cnas(OFA, json.dumps(fields))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "configuration is not JSON"), ("[]", "configuration must be a JSON object, got list")],
+)
+def test_what_is_no_configuration_is_refused(text: str, message: str) -> None:
+    with pytest.raises(SpaceError, match=message):
+        from_cnas(OFA, text)

@@ -1,0 +1,217 @@
+"""The search: complete, the same however it is run, continued after any end, and strict about its input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nachos_min
+from nachos_min.errors import InputError
+from nachos_min.nas.evaluate import Evaluation, measure
+from nachos_min.nas.nachos import AdaptivePenalty, Progress
+from nachos_min.nas.result import SearchResult, rebuild
+from nachos_min.nas.runs import stored_evaluations, stored_problem
+from nachos_min.store import create_or_open
+
+SMALL = {"space": "micro", "max_macs": 30_000, "min_accuracy": 0.5, "evaluations": 12}
+
+
+def run(out: Path, **options: Any) -> SearchResult:
+    return nachos_min.search(**{"workers": 2, **SMALL, **options}, out=out)
+
+
+def same_part(result: SearchResult) -> str:
+    """The JSON without what may differ between runs: the folder and how much was found there."""
+    found = result.as_dict()
+    del found["run"], found["reused"]
+    return json.dumps(found, sort_keys=True)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
+    return run(tmp_path_factory.mktemp("runs") / "first")
+
+
+def test_the_front_is_admissible_and_non_dominated(finished: SearchResult) -> None:
+    assert finished.evaluated == 12
+    assert finished.failed == 0
+    assert len(finished.front) >= 2
+    for solution in finished.front:
+        assert solution.total_macs <= 30_000 * solution.samples
+        assert solution.correct * 2 >= solution.samples
+        assert solution.worst_macs == solution.exit_costs[-1]
+        low, high = solution.test.interval95
+        assert low <= solution.test.accuracy <= high
+    points = [(-s.correct, s.total_macs) for s in finished.front]
+    assert points == sorted(points)
+    assert all(a[1] > b[1] for a, b in pairwise(points))
+    assert 0 < finished.hypervolume_admissible <= finished.hypervolume_all < finished.reference[1]
+
+
+def test_json_is_complete(finished: SearchResult) -> None:
+    found = json.loads(json.dumps(finished.as_dict(), allow_nan=False))
+    assert {
+        "run",
+        "seed",
+        "evaluated",
+        "reused",
+        "failed",
+        "admissible",
+        "constraints",
+        "hypervolume",
+        "front",
+    } <= set(found)
+    assert found["constraints"] == {"max_macs": 30_000, "min_accuracy": 0.5}
+    assert {
+        "genome",
+        "exits",
+        "thresholds",
+        "accuracy",
+        "correct",
+        "samples",
+        "total_macs",
+        "average_macs",
+    } <= set(found["front"][0])
+    assert {"exit_counts", "exit_costs", "worst_macs", "params", "test", "solution"} <= set(found["front"][0])
+
+
+def test_running_again_trains_nothing_and_gives_the_same(finished: SearchResult) -> None:
+    again = run(Path(finished.run))
+    assert again.reused == 12
+    assert same_part(again) == same_part(finished)
+    assert same_part(nachos_min.load_run(finished.run)) == same_part(finished)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_number_of_workers_changes_nothing(finished: SearchResult, workers: int, tmp_path: Path) -> None:
+    assert same_part(run(tmp_path / "run", workers=workers)) == same_part(finished)
+
+
+def test_more_evaluations_continue_a_shorter_run(finished: SearchResult, tmp_path: Path) -> None:
+    assert run(tmp_path / "run", evaluations=5).evaluated == 5
+    longer = run(tmp_path / "run")
+    assert longer.reused == 5
+    assert same_part(longer) == same_part(finished)
+
+
+def test_a_damaged_evaluation_is_trained_again(tmp_path: Path) -> None:
+    first = run(tmp_path / "run", evaluations=3)
+    damaged = sorted((tmp_path / "run" / "evaluations").glob("*.h5"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    again = run(tmp_path / "run", evaluations=3)
+    assert again.reused == 2
+    assert same_part(again) == same_part(first)
+
+
+def test_killed_at_any_moment_nothing_is_lost(finished: SearchResult, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    program = f"""
+import nachos_min
+if __name__ == "__main__":
+    nachos_min.search(workers=2, out={str(out)!r}, **{SMALL!r})
+"""
+    (tmp_path / "search.py").write_text(program)
+    for wanted in (0, 3, 7):
+        process = subprocess.Popen([sys.executable, tmp_path / "search.py"], cwd=tmp_path)
+        while process.poll() is None and len(list((out / "evaluations").glob("*.h5"))) < wanted:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert same_part(run(out)) == same_part(finished)
+
+
+def test_every_stored_network_can_be_rebuilt(finished: SearchResult) -> None:
+    problem = stored_problem(finished.run)
+    for stored in stored_evaluations(finished.run):
+        assert isinstance(stored, Evaluation)
+        network = rebuild(problem, stored)
+        test = problem.dataset.test
+        assert measure(network, test, stored.thresholds, stored.costs) == stored.test
+
+
+def test_a_run_whose_data_changed_is_not_what_it_was(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).random((90, 8, 8, 1), np.float32)
+    data = tmp_path / "own.npz"
+    np.savez(data, images=images, labels=np.arange(90) % 3)
+    own = run(tmp_path / "run", data=str(data), evaluations=1, min_accuracy=0.0)
+    assert nachos_min.load_run(tmp_path / "run").evaluated == own.evaluated == 1
+    np.savez(data, images=images[::-1], labels=np.arange(90) % 3)
+    with pytest.raises(InputError, match="its data set must be what it was, got other content"):
+        nachos_min.load_run(tmp_path / "run")
+
+
+def test_a_run_of_another_version_is_refused(tmp_path: Path) -> None:
+    create_or_open(tmp_path / "run", {"data": "digits"}).close()
+    with pytest.raises(InputError, match="the run's configuration must have 'max_macs', got none"):
+        nachos_min.load_run(tmp_path / "run")
+
+
+def test_progress_tells_what_is_done(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    run(tmp_path / "run", evaluations=3, on_progress=told.append)
+    assert told[0].evaluated == 0
+    assert told[0].seconds_left is None
+    assert told[-1].evaluated == 3
+    assert told[-1].best is None or told[-1].best.samples > 0
+
+
+@pytest.mark.parametrize("option", [{"constraints": "adaptive-penalty"}, {"thresholds": "grid-repair"}])
+def test_the_papers_variants_run(option: dict[str, str], tmp_path: Path) -> None:
+    assert run(tmp_path / "run", **option, evaluations=4).evaluated == 4
+
+
+def test_limits_nobody_meets_end_without_an_error(tmp_path: Path) -> None:
+    result = run(tmp_path / "static", max_macs=1)
+    assert (result.evaluated, result.front, result.closest) == (0, (), None)
+    assert result.inadmissible > 0
+    result = run(tmp_path / "accuracy", min_accuracy=1.0, evaluations=2)
+    assert result.front == ()
+    assert result.closest is not None
+
+
+def test_adaptive_penalty() -> None:
+    F = np.array([[0.1, 50.0], [0.2, 150.0], [0.3, 100.0], [0.4, 10.0]])
+    G = np.array([[-1.0, -1.0, -1.0]] * 3 + [[-1.0, -1.0, 1.0]])
+    ranked = AdaptivePenalty(max_macs=100, penalty=1000.0)(F, G)
+    phi = 3 / 4
+    assert ranked[:, 0].tolist()[:3] == [0.1, 0.2, 0.3]
+    assert ranked[:3, 1].tolist() == [phi * 50, phi * 150 + (1 - phi) * 1000 * 50, phi * 100]
+    assert (ranked[3] > ranked[:3]).all()  # inadmissible by static count: behind all
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_macs": 0}, "max_macs must be an integer >= 1, got 0"),
+        ({"max_macs": 1.5}, r"max_macs must be an integer >= 1, got 1\.5"),
+        ({"max_params": True}, "max_params must be an integer >= 1, got True"),
+        ({"min_accuracy": 1.5}, r"min_accuracy must be in 0\.\.1, got 1\.5"),
+        ({"min_accuracy": float("nan")}, r"min_accuracy must be in 0\.\.1, got nan"),
+        ({"seed": -1}, "seed must be an integer >= 0, got -1"),
+        ({"evaluations": 0}, "evaluations must be an integer >= 1, got 0"),
+        ({"workers": 0}, "workers must be an integer >= 1, got 0"),
+        ({"constraints": "none"}, "constraints must be one of domination, adaptive-penalty, got 'none'"),
+        ({"thresholds": "best"}, "thresholds must be one of exact, grid-repair, got 'best'"),
+        ({"space": "huge"}, "space must be one of"),
+        ({"data": "mnist"}, "mnist"),
+    ],
+)
+def test_bad_options_write_nothing(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        run(tmp_path / "run", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_configuration_is_refused(finished: SearchResult) -> None:
+    with pytest.raises(InputError, match="30000"):
+        run(Path(finished.run), max_macs=40_000)
+    with pytest.raises(InputError, match="seed"):
+        run(Path(finished.run), seed=1)

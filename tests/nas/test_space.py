@@ -1,0 +1,93 @@
+"""Spaces: those that ship, and every complaint about a user's own file."""
+
+from pathlib import Path
+
+import pytest
+
+from nachos_min.nas.genome import GenomeCoder
+from nachos_min.nas.space import SpaceError, load_space, make_divisible, shipped_spaces
+
+TINY = (Path(__file__).parent.parent.parent / "nachos_min" / "nas" / "spaces" / "tiny.toml").read_text()
+
+
+def test_three_spaces_ship() -> None:
+    assert shipped_spaces() == ("micro", "ofa-mbv3", "tiny")
+
+
+@pytest.mark.parametrize("name", ["tiny", "micro", "ofa-mbv3"])
+def test_a_shipped_space_is_a_toml_file_like_any_other(name: str, tmp_path: Path) -> None:
+    path = Path(__file__).parent.parent.parent / "nachos_min" / "nas" / "spaces" / f"{name}.toml"
+    copy = tmp_path / f"{name}.toml"
+    copy.write_text(path.read_text())
+    assert load_space(str(copy)) == load_space(name)
+
+
+def test_genes_of_the_paper_space() -> None:
+    space = load_space("ofa-mbv3")
+    assert GenomeCoder(space, (32, 32, 3), 10).length == 49
+    assert space.depths == (2, 3, 4)
+    assert space.slots == 4
+
+
+def test_the_last_map_of_tiny_is_2x2_on_8x8_images() -> None:
+    coder = GenomeCoder(load_space("tiny"), (8, 8, 1), 10)
+    assert coder.largest().exit_maps()[-1][:2] == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "divisor", "expected"),
+    [(72, 8, 72), (18, 8, 24), (3, 8, 8), (10, 8, 16), (12, 4, 12), (4, 8, 8)],
+)
+def test_make_divisible(value: int, divisor: int, expected: int) -> None:
+    assert make_divisible(value, divisor) == expected
+
+
+def test_unknown_names_list_the_known_ones() -> None:
+    with pytest.raises(SpaceError, match=r"one of micro, ofa-mbv3, tiny, or a path to a \.toml file, got 'huge'"):
+        load_space("huge")
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(SpaceError, match=r"nowhere\.toml.*No such file"):
+        load_space("nowhere.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("depths = [1, 2, 3]", "depths = [3, 1]", r"depths must be in ascending order without repeats"),
+        ("depths = [1, 2, 3]", "depths = []", r"depths must be a list of at least one integer, got \[\]"),
+        ("depths = [1, 2, 3]", "depths = 3", r"depths must be a list of integers >= 1, got 3"),
+        ("depths = [1, 2, 3]", "depths = [0, 1]", r"depths must be a list of integers >= 1, got \[0, 1\]"),
+        ("depths = [1, 2, 3]", "deths = [1, 2, 3]", r"a field must be one of .*, got 'deths'"),
+        ("kernels = [3, 5]", "kernels = [3, 4]", r"kernels must be odd, got \[3, 4\]"),
+        ("divisor = 4", "divisor = true", r"divisor must be an integer >= 1, got True"),
+        ("divisor = 4", "divisor = 0", r"divisor must be an integer from 1 to \d+, got 0"),
+        ("stride = 1", "stride = 0", r"stride must be an integer from 1 to \d+, got 0"),
+        ("kernel = 3", "kernel = 2", r"stem: kernel must be odd, got 2"),
+        (
+            'activation = "hswish"',
+            'activation = "gelu"',
+            r"activation must be one of relu, hswish, got 'gelu'",
+        ),
+        ("squeeze_excite = false", "squeeze_excite = 0", r"squeeze_excite must be true or false, got 0"),
+        ("[stem]", "[stern]", r"a field must be one of .*, got 'stern'"),
+        ("[final]", "[[final]]", r"final must be a table"),
+        ("[stem]", "trunk = 3\n[stem]", r"trunk must be a list of tables, got 3"),
+        ("[stem]", "[stem", r"is not TOML"),
+    ],
+)
+def test_every_broken_rule_is_named(old: str, new: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    assert old in TINY
+    path.write_text(TINY.replace(old, new, 1))
+    with pytest.raises(SpaceError, match=message):
+        load_space(str(path))
+
+
+def test_one_stage_is_too_few_for_an_early_exit(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    head, *stages = TINY.split("[[stages]]")
+    path.write_text(head + "[[stages]]" + stages[-1])
+    with pytest.raises(SpaceError, match=r"stages must be a list of at least 2 tables"):
+        load_space(str(path))
