@@ -45,9 +45,7 @@ class Outcome:
         return Fraction(self.total_macs, self.samples)
 
 
-def check_tables(
-    confidence: NDArray[np.floating[Any]], correct: NDArray[np.bool_], costs: Sequence[int]
-) -> None:
+def check_tables(confidence: NDArray[np.floating[Any]], correct: NDArray[np.bool_], costs: Sequence[int]) -> None:
     """Return nothing if the tables fit together; the public functions of the threshold files ask this first.
 
     Args:

@@ -65,9 +65,7 @@ def test_architectures_are_values() -> None:
 @pytest.mark.parametrize(
     ("stride", "widths", "residual"), [(1, (6, 6), True), (2, (6, 6), False), (1, (6, 8), False)]
 )
-def test_a_block_adds_its_input_when_shapes_allow(
-    stride: int, widths: tuple[int, int], residual: bool
-) -> None:
+def test_a_block_adds_its_input_when_shapes_allow(stride: int, widths: tuple[int, int], residual: bool) -> None:
     assert MBConvSpec(widths[0], 12, widths[1], 3, stride, "relu").residual == residual
 
 

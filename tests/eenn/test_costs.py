@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nachos_min.eenn.architecture import FinalHead, Stem
+from nachos_min.eenn.architecture import Architecture, Exit, ExitHead, FinalHead, MBConvSpec, Stem
 from nachos_min.eenn.costs import head_costs, part_cost, segment_costs, static_costs
 from nachos_min.eenn.lowering import lower
 from nachos_min.macs.count import count, exit_costs, peak_activation_bytes
@@ -22,9 +22,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("space", "image", "members"), CASES)
-def test_sums_of_parts_are_the_count_of_the_graph(
-    space: str, image: tuple[int, int, int], members: int
-) -> None:
+def test_sums_of_parts_are_the_count_of_the_graph(space: str, image: tuple[int, int, int], members: int) -> None:
     coder, rng = GenomeCoder(load_space(space), image, 10), np.random.default_rng(0)
     for _ in range(members):
         architecture = coder.decode(coder.sample(rng))
@@ -44,6 +42,18 @@ def test_a_network_without_early_exits_has_one_cost() -> None:
     static, graph = static_costs(backbone), lower(backbone)
     assert static.exit_costs == (count(graph).macs,)
     assert (static.params, static.peak_bytes) == (count(graph).params, peak_activation_bytes(graph))
+
+
+def test_the_map_that_the_backbone_goes_on_from_is_held_while_a_head_runs() -> None:
+    """With a head so wide that it makes the peak: 4*4*8 floats of the map beside 4*4*(64 + 64) in the head."""
+    assert part_cost(ExitHead(1, (64, 64)), (4, 4, 8), 10).peak_bytes == 4 * (128 + 1024 + 1024)
+    block = MBConvSpec(8, 8, 8, 3, 1, "relu")
+    stages = ((block,), (block,), (block,))
+    exits = (Exit(1, ExitHead(1, (64, 64))), Exit(2, ExitHead(2, (64,))))
+    final = FinalHead(0, 0, "relu")
+    architecture = Architecture((8, 8, 1), 10, Stem(8, 3, 2, "relu"), (), stages, exits, final)
+    peak = peak_activation_bytes(lower(architecture))
+    assert static_costs(architecture).peak_bytes == peak == 4 * (128 + 1024 + 1024)
 
 
 def test_parts_by_hand() -> None:

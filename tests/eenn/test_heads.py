@@ -93,12 +93,12 @@ def test_the_designed_exits_stand_on_the_same_backbone() -> None:
     assert designed.with_exits(()) == backbone
 
 
-def narrowing(kernel: int) -> Architecture:
-    """A wide first stage on a 1x1 map, then a bottleneck of one channel: going on costs next to nothing."""
+def narrowing(kernel: int, channels: int = 1, classes: int = 100) -> Architecture:
+    """A wide first stage on a 1x1 map, then a bottleneck: going on costs next to nothing."""
     wide = MBConvSpec(4, 4, 64, 3, 1, "relu", expand=False)
-    narrow = MBConvSpec(64, 64, 1, kernel, 1, "relu", expand=False)
+    narrow = MBConvSpec(64, 64, channels, kernel, 1, "relu", expand=False)
     final = FinalHead(0, 0, "relu")
-    return Architecture((1, 1, 1), 100, Stem(4, 3, 1, "relu"), (), ((wide,), (narrow,)), (), final)
+    return Architecture((1, 1, 1), classes, Stem(4, 3, 1, "relu"), (), ((wide,), (narrow,)), (), final)
 
 
 def test_an_exit_dearer_than_going_on_is_refused() -> None:
@@ -109,6 +109,12 @@ def test_an_exit_dearer_than_going_on_is_refused() -> None:
     )
     with pytest.raises(CostOrderError, match=f"^{message}$"):
         design_exits(narrowing(kernel=3), (1,), ())
+
+
+def test_an_exit_that_costs_as_much_as_going_on_is_refused() -> None:
+    """Leaving: 64*65 more. Going on: 64*1 + 64*32 + 32*64. Both come to 4160 beyond the 328 of stage 1."""
+    with pytest.raises(CostOrderError, match=r"costs 4488 MACs in all, .* below the 4488 of the next exit"):
+        design_exits(narrowing(kernel=1, channels=32, classes=64), (1,), ())
 
 
 def test_the_message_names_the_cheapest_head_which_need_not_be_the_last() -> None:

@@ -165,9 +165,7 @@ def test_gradients_are_pytorchs(name: str) -> None:
     )
     right = torch.stack([z.argmax(dim=1) == labels for z in theirs[: exits - 1]], dim=1).double()
     ones, zeros = right.sum(dim=0), (1 - right).sum(dim=0)
-    weight = right * len(labels) / (2 * ones.clamp(min=1)) + (1 - right) * len(labels) / (
-        2 * zeros.clamp(min=1)
-    )
+    weight = right * len(labels) / (2 * ones.clamp(min=1)) + (1 - right) * len(labels) / (2 * zeros.clamp(min=1))
     total = (q * losses).sum(dim=1).mean()
     total = total + torch.nn.functional.binary_cross_entropy(h.clamp(1e-4, 1 - 1e-4), right, weight)
     if b.max_macs is not None and b.costs[-1] > b.max_macs:

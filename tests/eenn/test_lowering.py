@@ -68,9 +68,7 @@ def test_executed_macs_equal_counted_macs_of_the_paper_space(mask: int) -> None:
     assert_executed_equals_counted(coder, tuple(map(int, genome)), rng)
 
 
-def assert_executed_equals_counted(
-    coder: GenomeCoder, genome: tuple[int, ...], rng: np.random.Generator
-) -> None:
+def assert_executed_equals_counted(coder: GenomeCoder, genome: tuple[int, ...], rng: np.random.Generator) -> None:
     architecture = coder.decode(genome)
     costs = exit_costs(lower(architecture))
     network = EarlyExitNetwork(architecture, rng, rng)

@@ -158,6 +158,14 @@ def test_backbone_weights_do_not_depend_on_where_the_exits_are() -> None:
         np.testing.assert_array_equal(answer, answers[0])
 
 
+def test_each_generator_draws_its_own_weights() -> None:
+    arch = architecture(1, 3)
+    one = EarlyExitNetwork(arch, np.random.default_rng(0), np.random.default_rng(1)).state()
+    other = EarlyExitNetwork(arch, np.random.default_rng(0), np.random.default_rng(2)).state()
+    differing = {name for name in one if not np.array_equal(one[name], other[name])}
+    assert differing == {name for name in one if name.startswith(("heads.0.", "heads.1.")) and "weight" in name}
+
+
 def test_an_exit_sees_only_what_runs_before_it() -> None:
     x = np.random.default_rng(0).standard_normal((3, 7, 6, 2)).astype(np.float32)
     network = build(architecture(1, 2))

@@ -228,9 +228,7 @@ def test_grid_repair_is_returned_only_for_a_cut_through_a_narrow_gap() -> None:
     fragile = exact(confidence, correct, (10, 20), 15, 0.0, resolution=1e-5)
     assert fragile.thresholds == (0.7, 0.0)
     assert fragile.correct == 2
-    assert exact(confidence, correct, (10, 20), 15, 0.0, resolution=1e-6).thresholds[0] == pytest.approx(
-        0.6999995
-    )
+    assert exact(confidence, correct, (10, 20), 15, 0.0, resolution=1e-6).thresholds[0] == pytest.approx(0.6999995)
 
 
 def test_thresholds_stand_in_the_middle_of_wide_gaps() -> None:
@@ -280,9 +278,7 @@ def test_budget_out_of_reach_minimises_macs() -> None:
 
 
 @pytest.mark.parametrize("exits", [3, 4])
-def test_blocks_and_thinned_levels_lose_nothing_that_matters(
-    exits: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocks_and_thinned_levels_lose_nothing_that_matters(exits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     tables = random_tables(120, exits, seed=5)
     whole = exact(*tables, 1_700, 0.5)
     monkeypatch.setattr(threshold_sweep, "BLOCK_CELLS", 700)  # 5 rows of 120 samples at once
@@ -350,9 +346,7 @@ def test_repair_ends_with_nothing_left_to_lower() -> None:
 
 @properties
 @given(tables_and_budgets(), st.floats(0.0, 1.0))
-def test_grid_repair_thresholds_are_whole_tenths(
-    case: tuple[Tables, float | None], min_accuracy: float
-) -> None:
+def test_grid_repair_thresholds_are_whole_tenths(case: tuple[Tables, float | None], min_accuracy: float) -> None:
     tables, budget = case
     outcome = grid_repair(*tables, budget, min_accuracy)
     assert outcome == slow_outcome(tables, outcome.thresholds)
@@ -429,9 +423,7 @@ def test_wilson_interval_is_scipys(correct: int, samples: int, confidence: float
     from scipy.stats import binomtest  # slow to import: only here
 
     theirs = binomtest(correct, samples).proportion_ci(confidence, method="wilson")
-    assert wilson_interval(correct, samples, confidence) == pytest.approx(
-        (theirs.low, theirs.high), rel=1e-12
-    )
+    assert wilson_interval(correct, samples, confidence) == pytest.approx((theirs.low, theirs.high), rel=1e-12)
 
 
 def test_wilson_interval_ends_are_exact() -> None:

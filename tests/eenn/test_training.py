@@ -13,14 +13,13 @@ from nachos_min.autograd import Tensor, no_grad
 from nachos_min.data import load
 from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.inference import exit_tables
-from nachos_min.eenn.losses import exit_probabilities
+from nachos_min.eenn.losses import exit_probabilities, exits_loss
 from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.eenn.training import (
     Budget,
     Recipe,
     draw_support,
     exit_maps,
-    exits_total,
     support_matrix,
     train_backbone,
     train_exits,
@@ -33,7 +32,8 @@ Weights = dict[str, np.ndarray]
 CODER = GenomeCoder(load_space("micro"), (8, 8, 1), 3)
 LABELS = np.repeat([0, 1, 2], [16, 12, 9])
 IMAGES = np.random.default_rng(5).standard_normal((37, 8, 8, 1)) + LABELS[:, None, None, None]
-RECIPE = Recipe(backbone_epochs=2, warmup_epochs=2, support_epochs=3, batch=8, support_share=0.3)
+EPOCHS = {"backbone_epochs": 2, "warmup_epochs": 2, "support_epochs": 3}
+RECIPE = Recipe(**EPOCHS, batch=8, support_share=0.3, alpha=0.7, beta=2.0, gamma=3.0)
 
 
 def build(exits: tuple[int, int] = (1, 1), dtype: type[np.floating] = np.float64) -> EarlyExitNetwork:
@@ -102,7 +102,17 @@ def slow_train_exits(network: EarlyExitNetwork, rng: np.random.Generator) -> lis
             for head in network.heads:
                 head.train(True)
             outputs = network(Tensor(IMAGES[chosen]))
-            loss = exits_total(outputs, LABELS[chosen], budget(network), RECIPE, table)
+            loss = exits_loss(
+                [output.logits for output in outputs],
+                [output.confidence for output in outputs[:-1]],
+                LABELS[chosen],
+                costs=static_costs(network.architecture).exit_costs,
+                max_macs=static_costs(network.architecture).exit_costs[0],
+                support=table,
+                alpha=0.7,
+                beta=2.0,
+                gamma=3.0,
+            ).total
             loss.backward()
             rate = RECIPE.exits_rate * (1 + cos(pi * step / steps)) / 2
             for name, tensor in parameters.items():
@@ -158,6 +168,17 @@ def test_training_the_backbone_leaves_the_early_exits_alone() -> None:
     moved = {name for name, value in network.state().items() if not np.array_equal(before[name], value)}
     assert moved == {name for name in before if name.startswith(("segments.", "heads.2."))}
     assert not network.training
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_the_backbone_trains_on_batch_statistics_in_whatever_mode_it_was(mode: bool) -> None:
+    fresh, switched = build(), build()
+    switched.train(mode)
+    for network in (fresh, switched):
+        train_backbone(network, IMAGES, LABELS, RECIPE, np.random.default_rng(0))
+    assert_equal_weights(fresh.state(), switched.state())
+    start, trained = build().named_buffers(), fresh.named_buffers()
+    assert not any(np.array_equal(start[name], trained[name]) for name in start)
 
 
 def test_the_backbone_trains_the_same_wherever_the_exits_are() -> None:

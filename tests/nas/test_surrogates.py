@@ -110,9 +110,7 @@ def best_split(codes: Array, y: Array, subset: Array, leaf: int) -> float:
         for cut in range(codes[:, gene].max() + 1):
             right = codes[:, gene] > cut
             if min(right.sum(), (~right).sum()) >= leaf:
-                best = min(
-                    best, sum(float(np.sum((part - part.mean()) ** 2)) for part in (y[right], y[~right]))
-                )
+                best = min(best, sum(float(np.sum((part - part.mean()) ** 2)) for part in (y[right], y[~right])))
     return best
 
 
@@ -252,8 +250,7 @@ def test_fits_do_not_see_hidden_points(surrogate: Surrogate) -> None:
     subsets = np.arange(20)[None] < 15
     y, spoilt = error_of(X), error_of(X) + 100 * (np.arange(20) >= 15)
     first, second = (
-        surrogate.fit_each(X, values, subsets, np.random.default_rng(0))[0].predict(X)
-        for values in (y, spoilt)
+        surrogate.fit_each(X, values, subsets, np.random.default_rng(0))[0].predict(X) for values in (y, spoilt)
     )
     np.testing.assert_array_equal(first, second)
 

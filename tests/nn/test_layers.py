@@ -5,7 +5,7 @@ from math import sqrt
 
 import numpy as np
 import pytest
-from oracles_nn import randomised
+from oracles_nn import gradient_error, randomised
 
 from nachos_min.autograd import Tensor, no_grad
 from nachos_min.nn.layers import BatchNorm, Conv2d, DepthwiseConv2d, Linear
@@ -39,6 +39,14 @@ def test_convolutions_are_pytorchs(name: str) -> None:
     build, settings = CONVOLUTIONS[name]
     x = rng(1).standard_normal((2, 9, 6, 4))
     oracles_torch.assert_same(randomised(build()), x, lambda peer, x: peer.conv("", x, **settings))
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_gradients_of_convolutions_are_the_numeric_derivatives(name: str) -> None:
+    module, x = randomised(CONVOLUTIONS[name][0]()), Tensor(rng(1).standard_normal((2, 9, 6, 4)))
+    module.astype(np.float64)
+    weights = rng(2).standard_normal(module(x).shape)
+    assert gradient_error(module, lambda: (module(x) * weights).sum(), rng(3)) < 1e-6
 
 
 @pytest.mark.parametrize("bias", [True, False])

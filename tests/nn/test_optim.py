@@ -23,8 +23,7 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
 def parameters(dtype: type[np.floating[Any]] = np.float64) -> dict[str, Tensor]:
     rng = np.random.default_rng(0)
     return {
-        name: Tensor(rng.normal(size=shape).astype(dtype), requires_grad=True)
-        for name, shape in SHAPES.items()
+        name: Tensor(rng.normal(size=shape).astype(dtype), requires_grad=True) for name, shape in SHAPES.items()
     }
 
 

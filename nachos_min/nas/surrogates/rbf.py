@@ -25,9 +25,7 @@ from scipy import linalg
 
 from nachos_min.nas.surrogates.surrogate import Bools, Floats, Surrogate, check_genes
 
-RIDGE = (
-    1e-12  # relative to the trace: far above rounding (1e-16 n), so that Cholesky cannot fail on close points
-)
+RIDGE = 1e-12  # relative to the trace: far above rounding (1e-16 n), so that Cholesky cannot fail on close points
 
 
 @final
