@@ -218,9 +218,7 @@ def _run(line: list[str]) -> int:
     name = line[0] if line else ""
     wants_help = not {"-h", "--help"}.isdisjoint(line)
     if wants_help and name in COMMANDS:
-        print(
-            command_help(name, COMMANDS[name], option_kinds(COMMANDS[name]), option_defaults(COMMANDS[name]))
-        )
+        print(command_help(name, COMMANDS[name], option_kinds(COMMANDS[name]), option_defaults(COMMANDS[name])))
     elif wants_help or not line:
         print(program_help(PURPOSE, COMMANDS))
     elif name not in COMMANDS:
@@ -254,9 +252,7 @@ def _explain(name: str, refused: list[str]) -> NoReturn:
     for argument in refused:
         option = argument.split("=")[0]
         if re.match("--|-[a-zA-Z]", option) and option.replace("_", "-") not in options:
-            raise InputError(
-                f"unknown option {option}; {_advice(option, options + switches, f'{PROGRAM} {name}')}"
-            )
+            raise InputError(f"unknown option {option}; {_advice(option, options + switches, f'{PROGRAM} {name}')}")
     raise InputError(f"{name} takes options only, got {shorten(' '.join(refused))}")
 
 

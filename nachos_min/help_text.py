@@ -52,9 +52,7 @@ def command_help(name: str, function: Any, kinds: Mapping[str, Kind], defaults: 
     meanings = {argument.name: argument.description for argument in told.args or []}
     lines = [*_paragraph(told.summary), "", f"usage: {PROGRAM} {name} [--option VALUE ...]", "", "options:"]
     for option, kind in kinds.items():
-        lines.append(
-            f"  {' '.join([flag(option), kind.form]).strip()}  (default: {kind.show(defaults[option])})"
-        )
+        lines.append(f"  {' '.join([flag(option), kind.form]).strip()}  (default: {kind.show(defaults[option])})")
         lines += _paragraph(meanings[option], INDENT)
     for paragraph in (told.description or "").split("\n\n"):
         lines += ["", *_paragraph(paragraph)]

@@ -93,9 +93,7 @@ def depthwise_forward(x, w, stride, padding, dilation):
 
 def depthwise_grad_input(g, w, x_shape, stride, padding, dilation):
     """Return gx."""
-    return conv2d_grad_input(
-        g, w.reshape(as_grouped(w.shape)), x_shape, stride, padding, dilation, x_shape[3]
-    )
+    return conv2d_grad_input(g, w.reshape(as_grouped(w.shape)), x_shape, stride, padding, dilation, x_shape[3])
 
 
 def depthwise_grad_weight(g, x, w_shape, stride, padding, dilation):

@@ -19,14 +19,10 @@ def convolve(x: Array, w: Array, stride, padding, dilation, groups) -> tuple[Arr
     real = np.pad(np.ones(x.shape, bool), ((top, bottom), (left, right), (0, 0)))
     kh, kw, per_group, out_channels = w.shape
     rows = [o for o in range(0, padded.shape[0], stride[0]) if o + dilation[0] * (kh - 1) < padded.shape[0]]
-    columns = [
-        o for o in range(0, padded.shape[1], stride[1]) if o + dilation[1] * (kw - 1) < padded.shape[1]
-    ]
+    columns = [o for o in range(0, padded.shape[1], stride[1]) if o + dilation[1] * (kw - 1) < padded.shape[1]]
     y = np.zeros((len(rows), len(columns), out_channels))
     made = useful = 0
-    for (i, top_row), (j, left_column), k in product(
-        enumerate(rows), enumerate(columns), range(out_channels)
-    ):
+    for (i, top_row), (j, left_column), k in product(enumerate(rows), enumerate(columns), range(out_channels)):
         first = k // (out_channels // groups) * per_group
         for p, q, c in product(range(kh), range(kw), range(per_group)):
             at = (top_row + p * dilation[0], left_column + q * dilation[1], first + c)

@@ -50,9 +50,7 @@ def section(docstring: str, heading: str) -> dict[str, str]:
     lines = docstring.splitlines()
     if f"{heading}:" not in lines:
         return {}
-    indented = takewhile(
-        lambda line: not line or line.startswith(" "), lines[lines.index(f"{heading}:") + 1 :]
-    )
+    indented = takewhile(lambda line: not line or line.startswith(" "), lines[lines.index(f"{heading}:") + 1 :])
     entries: dict[str, str] = {}
     names: list[str] = []
     for line in indented:
@@ -81,9 +79,7 @@ def test_a_module_says_what_it_is_for(path: Path) -> None:
 
 @each_source
 def test_public_names_are_documented(path: Path) -> None:
-    bare = [
-        name for name, node in public_definitions(path) if not ast.get_docstring(node) and "." not in name
-    ]
+    bare = [name for name, node in public_definitions(path) if not ast.get_docstring(node) and "." not in name]
     assert not bare, "public functions and classes must have a docstring"
 
 
@@ -140,12 +136,8 @@ def test_one_compile_policy(path: Path) -> None:
         if isinstance(node, ast.ImportFrom) and node.module == "numba":
             assert not [name for name in node.names if compilers.fullmatch(name.name)], f"line {node.lineno}"
         if isinstance(node, ast.Import | ast.ImportFrom) and path not in KERNELS:
-            modules = (
-                [node.module or ""] if isinstance(node, ast.ImportFrom) else [n.name for n in node.names]
-            )
-            assert not [module for module in modules if module.split(".")[0] == "numba"], (
-                f"line {node.lineno}"
-            )
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [n.name for n in node.names]
+            assert not [module for module in modules if module.split(".")[0] == "numba"], f"line {node.lineno}"
 
 
 @each_kernel_file
@@ -160,14 +152,10 @@ def test_kernels_hold_no_class_and_no_randomness(path: Path) -> None:
 def test_kernels_import_numpy_and_numba_only(path: Path) -> None:
     for node in ast.walk(TREES[path]):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            modules = (
-                [node.module or ""] if isinstance(node, ast.ImportFrom) else [n.name for n in node.names]
-            )
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [n.name for n in node.names]
             for module in modules:
                 root = module.split(".")[0]
-                assert root in {"numpy", "numba", "nachos_kernels", "collections", "typing"}, (
-                    f"imports {module}"
-                )
+                assert root in {"numpy", "numba", "nachos_kernels", "collections", "typing"}, f"imports {module}"
 
 
 @each_kernel_file
@@ -190,9 +178,7 @@ def test_randomness_and_attributes_are_explicit(path: Path) -> None:
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             assert called != "hasattr", f"line {node.lineno}"
-            assert node.args or not called.endswith("default_rng"), (
-                f"line {node.lineno}: a seed must be passed"
-            )
+            assert node.args or not called.endswith("default_rng"), f"line {node.lineno}: a seed must be passed"
 
 
 @each_source
@@ -261,9 +247,7 @@ def test_every_message_is_tested(path: Path) -> None:
     for line, message in messages(path):
         texts = [node.value for node in ast.walk(message) if isinstance(node, ast.Constant)]
         pieces = [words(text) for text in texts if isinstance(text, str) and len(words(text)) > 5]
-        assert not pieces or any(piece in TESTED for piece in pieces), (
-            f"line {line}: no test expects {pieces}"
-        )
+        assert not pieces or any(piece in TESTED for piece in pieces), f"line {line}: no test expects {pieces}"
 
 
 ROOMS = {"autograd", "cli", "data", "data_files", "eenn", "kernels", "macs", "nas", "nn", "store", "report"}
@@ -282,9 +266,7 @@ README = ROOT / "README.md"
 @pytest.mark.skipif(not README.exists(), reason="an installed copy has no README")
 def test_the_readme_lists_every_file_with_its_size() -> None:
     """Rows such as `nachos_min/cli.py` (210): the size is rounded to ten and may be off by a fifth."""
-    listed = dict(
-        re.findall(r"^\| `([\w/.-]+\.py)` \| (\d+) \|", README.read_text(encoding="utf-8"), re.MULTILINE)
-    )
+    listed = dict(re.findall(r"^\| `([\w/.-]+\.py)` \| (\d+) \|", README.read_text(encoding="utf-8"), re.MULTILINE))
     for file, stated in listed.items():
         assert (ROOT / file).is_file(), f"README names {file}, which does not exist"
         lines = len((ROOT / file).read_text(encoding="utf-8").splitlines())
@@ -300,9 +282,7 @@ def test_the_readme_sends_readers_to_what_exists() -> None:
     """Places such as `eenn/losses.py` `cost_loss`: the file exists and defines the name."""
     places = re.findall(r"`([\w/]+/\w+\.py)`(?: `(\w+)`)?", README.read_text(encoding="utf-8"))
     for file, name in places:
-        found = [
-            ROOT / room / file for room in ("", "nachos_min", "kernels") if (ROOT / room / file).is_file()
-        ]
+        found = [ROOT / room / file for room in ("", "nachos_min", "kernels") if (ROOT / room / file).is_file()]
         assert found, f"README names {file}, which does not exist"
         defined = {node.name for node in TREES[found[0]].body if isinstance(node, Function | ast.ClassDef)}
         assert not name or name in defined, f"README names {name} in {file}"

@@ -96,9 +96,7 @@ def activation_forward(x: NDArray[np.floating], code: int) -> NDArray[np.floatin
     return y
 
 
-def activation_grad_input(
-    g: NDArray[np.floating], x: NDArray[np.floating], code: int
-) -> NDArray[np.floating]:
+def activation_grad_input(g: NDArray[np.floating], x: NDArray[np.floating], code: int) -> NDArray[np.floating]:
     """Return gx with gx[i] = g[i] * f'(x[i]).
 
     Args:

@@ -186,9 +186,7 @@ def global_avg_pool_forward(x: NDArray[np.floating]) -> NDArray[np.floating]:
     return avg_pool_forward(x, (H, W), (1, 1), (0, 0, 0, 0)).reshape(N, C)
 
 
-def global_avg_pool_grad_input(
-    g: NDArray[np.floating], x_shape: tuple[int, int, int, int]
-) -> NDArray[np.floating]:
+def global_avg_pool_grad_input(g: NDArray[np.floating], x_shape: tuple[int, int, int, int]) -> NDArray[np.floating]:
     """Return gx[n, h, w, c] = g[n, c] / (H*W).
 
     Args:

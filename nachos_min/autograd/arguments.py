@@ -96,9 +96,7 @@ def sides(operator: str, value: int | Sequence[int]) -> Sides:
     return given[0], given[1], given[2], given[3]
 
 
-def _integers(
-    operator: str, name: str, value: Any, lengths: tuple[int, ...], minimum: int
-) -> tuple[int, ...]:
+def _integers(operator: str, name: str, value: Any, lengths: tuple[int, ...], minimum: int) -> tuple[int, ...]:
     """Return the integers of `value`, a single one twice; `lengths` are the numbers of them allowed."""
     try:
         given = tuple(index(part) for part in (value if isinstance(value, Sequence) else (value,)))

@@ -50,9 +50,7 @@ def batch_norm(
     code = _check("batch_norm", x, gamma, beta, eps, activation)
     maps, scale, shift = for_kernel(x.data), for_kernel(gamma.data), for_kernel(beta.data)
     value, mean, var = kernels.batch_norm_forward(maps, scale, shift, eps, code)
-    gradients = _once(
-        lambda g: kernels.batch_norm_grad(for_kernel(g), maps, scale, shift, mean, var, eps, code)
-    )
+    gradients = _once(lambda g: kernels.batch_norm_grad(for_kernel(g), maps, scale, shift, mean, var, eps, code))
     y = record(
         value,
         (x, lambda g: gradients(g)[0]),

@@ -87,8 +87,7 @@ def check_arrays(source: str, arrays: Mapping[str, NDArray[Any]]) -> RawArrays:
         _check_lengths(source, "test_", test)
         if test.images.shape[1:] != train.images.shape[1:]:
             raise DataError(
-                f"{source}: test_images must be {train.images.shape[1:]} like images, "
-                f"got {test.images.shape[1:]}"
+                f"{source}: test_images must be {train.images.shape[1:]} like images, got {test.images.shape[1:]}"
             )
         if test.labels.max() >= classes:
             raise DataError(f"{source}: test_labels must be below {classes}, got {test.labels.max()}")
@@ -97,9 +96,7 @@ def check_arrays(source: str, arrays: Mapping[str, NDArray[Any]]) -> RawArrays:
 
 def _images(source: str, name: str, array: NDArray[Any]) -> NDArray[np.float32]:
     if array.ndim not in (3, 4) or array.size == 0:
-        raise DataError(
-            f"{source}: {name} must be [N, H, W] or [N, H, W, C], none 0, got shape {array.shape}"
-        )
+        raise DataError(f"{source}: {name} must be [N, H, W] or [N, H, W, C], none 0, got shape {array.shape}")
     if array.dtype.kind not in "buif":
         raise DataError(f"{source}: {name} must be real numbers, got {array.dtype}")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is reported below

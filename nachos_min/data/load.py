@@ -23,9 +23,7 @@ _FORMATS = (".h5", ".hdf5", ".npz", ".mat")
 _TEST_SHARE = Fraction(1, 5)
 _TEST_SEED = 1_797  # any fixed numbers would do; the splits of every run of everybody follow from these two
 _VALIDATION_SEED = 20_401
-_SMALL = (
-    10_000  # training samples below which validation takes 20 %: 10 % of fewer would measure too coarsely
-)
+_SMALL = 10_000  # training samples below which validation takes 20 %: 10 % of fewer would measure too coarsely
 
 
 def load(name_or_path: str) -> Dataset:
@@ -60,9 +58,7 @@ def load(name_or_path: str) -> Dataset:
     }
     for name, split in splits.items():
         if not np.isfinite(split.images).all():
-            raise DataError(
-                f"{path}: a feature of the {name} images lies too many deviations out for float32"
-            )
+            raise DataError(f"{path}: a feature of the {name} images lies too many deviations out for float32")
     return Dataset(name=path.stem, **splits, classes=raw.classes, digest=raw.digest)
 
 

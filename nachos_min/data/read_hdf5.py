@@ -31,9 +31,7 @@ def read_hdf5(path: Path) -> dict[str, NDArray[Any]]:
                     check_declared(str(path), name, entry.shape or ())
                     arrays[name] = entry[()]
     except (OSError, RuntimeError, KeyError) as error:  # h5py has no exception of its own for a damaged file
-        raise DataError(
-            f"{path}: must be a whole HDF5 file, but it cannot be read ({_first(error)})"
-        ) from None
+        raise DataError(f"{path}: must be a whole HDF5 file, but it cannot be read ({_first(error)})") from None
     return arrays
 
 

@@ -27,9 +27,7 @@ def window_length(length: int, kernel: int, stride: int, pad: int, dilation: int
     return (length + pad - dilation * (kernel - 1) - 1) // stride + 1
 
 
-def transposed_length(
-    length: int, kernel: int, stride: int, pad: int, dilation: int, output_padding: int
-) -> int:
+def transposed_length(length: int, kernel: int, stride: int, pad: int, dilation: int, output_padding: int) -> int:
     """Output length of a transposed convolution: every input pixel paints `kernel` taps, `pad` is cropped.
 
     Args:

@@ -272,8 +272,7 @@ def _check_node(position: int, node: Node) -> None:
         raise CountError(f"node {node.name!r}: no rule for counting operator {name(node.op)}")
     if len(node.inputs) != len(node.op.operands):
         raise CountError(
-            f"node {node.name!r}: {name(node.op)} must read {len(node.op.operands)} arrays, "
-            f"got {len(node.inputs)}"
+            f"node {node.name!r}: {name(node.op)} must read {len(node.op.operands)} arrays, got {len(node.inputs)}"
         )
     for source in node.inputs:
         if not -1 <= source < position:
@@ -287,9 +286,7 @@ def _check_node(position: int, node: Node) -> None:
 def _check_shares(graph: Graph, position: int, earlier: int) -> None:
     node = graph[position]
     if not 0 <= earlier < position:
-        raise CountError(
-            f"node {node.name!r}: shares must be an earlier node (below {position}), got {earlier}"
-        )
+        raise CountError(f"node {node.name!r}: shares must be an earlier node (below {position}), got {earlier}")
     if graph[earlier].op.params != node.op.params:
         raise CountError(
             f"node {node.name!r}: it must have the {graph[earlier].op.params} parameters of "

@@ -100,9 +100,7 @@ def check_number(record: Operator, field: str, value: object, least: int) -> Non
 def check_numbers(record: Operator, field: str, values: object, count: int, least: int) -> None:
     """Returns nothing, or raises CountError unless `values` is a tuple of `count` integers >= `least`."""
     if not _are_numbers(values, least) or len(values) != count:
-        raise CountError(
-            f"{name(record)}: {field} must be {count} Python integers >= {least}, got {values!r}"
-        )
+        raise CountError(f"{name(record)}: {field} must be {count} Python integers >= {least}, got {values!r}")
 
 
 def check_shape(record: Operator, field: str, shape: object) -> None:

@@ -255,6 +255,5 @@ def _check_window_fits(record: _Convolution | _Pool, window: Pair, padding: Padd
         room = record.input[axis] + padding[2 * axis] + padding[2 * axis + 1]
         if span > room:
             raise CountError(
-                f"{name(record)}: the window's {side} with dilation must fit the padded map's {room}, "
-                f"got {span}"
+                f"{name(record)}: the window's {side} with dilation must fit the padded map's {room}, got {span}"
             )

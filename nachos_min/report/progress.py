@@ -93,6 +93,4 @@ def time_left(seconds: float | None) -> str:
 def best_text(progress: Progress) -> str:
     """Return the accuracy and average MACs of the best admissible network so far."""
     best = progress.best
-    return (
-        "none admissible yet" if best is None else f"best {best.accuracy:.1%}, {best.average_macs:,.0f} MACs"
-    )
+    return "none admissible yet" if best is None else f"best {best.accuracy:.1%}, {best.average_macs:,.0f} MACs"

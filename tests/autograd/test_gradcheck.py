@@ -35,17 +35,13 @@ def test_a_wrong_vjp_is_found_and_its_input_named(factor: float) -> None:
             (right, lambda g: (factor * g * left.data).sum(axis=0)),
         )
 
-    with pytest.raises(
-        AssertionError, match=r"gradcheck: input 1 \(right\): vjp gives .*central differences"
-    ):
+    with pytest.raises(AssertionError, match=r"gradcheck: input 1 \(right\): vjp gives .*central differences"):
         gradcheck(product, X, Y, rng=rng())
 
 
 def test_inputs_of_a_variadic_function_are_named_by_place() -> None:
     def second_is_wrong(*tensors: Tensor) -> Tensor:
-        return record(
-            tensors[0].data + tensors[1].data, (tensors[0], lambda g: g), (tensors[1], lambda g: 2 * g)
-        )
+        return record(tensors[0].data + tensors[1].data, (tensors[0], lambda g: g), (tensors[1], lambda g: 2 * g))
 
     with pytest.raises(AssertionError, match=r"gradcheck: input 1 \(tensors\)"):
         gradcheck(second_is_wrong, X, X, rng=rng())

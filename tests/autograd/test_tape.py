@@ -205,9 +205,7 @@ def half_baked(x: Tensor, gradient: np.ndarray) -> Tensor:
     ("wrong", "said"), [(np.ones(3), r"float64 \(3,\)"), (np.ones(2, np.float32), r"float32 \(2,\)")]
 )
 def test_a_wrong_vjp_is_named(wrong: np.ndarray, said: str) -> None:
-    with pytest.raises(
-        ValueError, match=rf"^half_baked: vjp returned {said} for an input of float64 \(2,\)$"
-    ):
+    with pytest.raises(ValueError, match=rf"^half_baked: vjp returned {said} for an input of float64 \(2,\)$"):
         half_baked(leaf(1.0, 2.0), wrong).backward(np.ones(2))
 
 

@@ -22,9 +22,7 @@ def test_takes_what_numpy_makes_a_float_array_of(data: object) -> None:
     assert isinstance(Tensor(data).data, np.ndarray)
 
 
-@pytest.mark.parametrize(
-    ("data", "got"), [([1, 2], "int64"), (np.zeros(2, np.float16), "float16"), ("a", "<U1")]
-)
+@pytest.mark.parametrize(("data", "got"), [([1, 2], "int64"), (np.zeros(2, np.float16), "float16"), ("a", "<U1")])
 def test_refuses_other_dtypes(data: object, got: str) -> None:
     with pytest.raises(TypeError, match=f"Tensor must be float32 or float64, got {got}"):
         Tensor(data)

@@ -230,9 +230,7 @@ def test_vjp_is_the_numeric_derivative(place: int, case: Case) -> None:
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-10)])
 @each_case()
-def test_value_dtype_and_gradients_are_pytorchs(
-    place: int, case: Case, dtype: type, tolerance: float
-) -> None:
+def test_value_dtype_and_gradients_are_pytorchs(place: int, case: Case, dtype: type, tolerance: float) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is a peer in tests only")
     arrays = draw(place, case, dtype)
     ours = [Tensor(array, requires_grad=True) for array in arrays]

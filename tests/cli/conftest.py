@@ -8,9 +8,7 @@ from nachos_min.nas.nachos import Progress
 from nachos_min.nas.result import Certificate, SearchResult, Solution
 
 
-def solution(
-    number: int, exits: tuple[int, ...], counts: tuple[int, ...], costs: tuple[int, ...]
-) -> Solution:
+def solution(number: int, exits: tuple[int, ...], counts: tuple[int, ...], costs: tuple[int, ...]) -> Solution:
     """Return a solution of 288 validation samples, of which it has 280 - number right."""
     total = sum(count * cost for count, cost in zip(counts, costs, strict=True))
     samples = sum(counts)

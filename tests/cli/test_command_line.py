@@ -54,9 +54,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 # Help
 
 
-@pytest.mark.parametrize(
-    "line", [[], ["--help"], ["-h"], ["search", "--help"], ["search", "--seed", "3", "-h"]]
-)
+@pytest.mark.parametrize("line", [[], ["--help"], ["-h"], ["search", "--help"], ["search", "--seed", "3", "-h"]])
 def test_help_goes_to_standard_output_within_80_columns(line: list[str]) -> None:
     shown = process("-m", "nachos_min", *line)
     assert (shown.returncode, shown.stderr) == (0, "")
@@ -214,9 +212,7 @@ def test_json_is_one_object(run: Any, result: SearchResult, monkeypatch: pytest.
     assert outcome.out.count("\n") == 1
 
 
-def test_without_a_solution(
-    run: Any, without_solution: SearchResult, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_solution(run: Any, without_solution: SearchResult, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nachos, "search", lambda **_arguments: without_solution)
     for_people = run("search")
     assert (for_people.status, for_people.err) == (3, "")
@@ -270,9 +266,7 @@ def test_a_defect_keeps_its_traceback(run: Any, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     command = [sys.executable, "-m", "nachos_min", "search", "--help"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
-    ) as program:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as program:
         assert program.stdout is not None
         assert program.stderr is not None
         program.stdout.close()
@@ -300,9 +294,7 @@ raise SystemExit(__main__.start())
         assert started.stdout.readline() == "ready\n"
         started.send_signal(signal.SIGTERM)
         assert started.wait(timeout=30) == 130
-        assert re.fullmatch(
-            "interrupted after 0 evaluations; the same command continues\n", started.stderr.read()
-        )
+        assert re.fullmatch("interrupted after 0 evaluations; the same command continues\n", started.stderr.read())
 
 
 def test_linear_algebra_runs_on_one_thread_unless_told_otherwise() -> None:

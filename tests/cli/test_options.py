@@ -96,9 +96,7 @@ KINDS: list[tuple[Kind, list[tuple[str, object]], str, list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("kind", "accepted", "rule", "refused"), KINDS, ids=lambda value: type(value).__name__
-)
+@pytest.mark.parametrize(("kind", "accepted", "rule", "refused"), KINDS, ids=lambda value: type(value).__name__)
 def test_a_kind_reads_its_values_and_names_its_rule(
     kind: Kind, accepted: list[tuple[str, object]], rule: str, refused: list[str]
 ) -> None:

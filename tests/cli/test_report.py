@@ -38,9 +38,7 @@ FIGURES = [
 ]
 
 
-def test_in_a_pipe_a_solution_is_one_plain_line(
-    result: SearchResult, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_in_a_pipe_a_solution_is_one_plain_line(result: SearchResult, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     text = shown(result, io.StringIO())
     row = next(line for line in text.splitlines() if line.startswith("0 "))
@@ -92,8 +90,7 @@ def test_without_a_solution_the_closest_is_named(without_solution: SearchResult)
 def test_without_any_network_the_causes_are_named(without_solution: SearchResult) -> None:
     nothing = replace(without_solution, evaluated=0, closest=None, max_macs=None)
     assert closest_sentence(nothing) == (
-        "No admissible solution (accuracy >= 0.9): no network could be evaluated, "
-        "2 failed; 31 ruled out untrained."
+        "No admissible solution (accuracy >= 0.9): no network could be evaluated, 2 failed; 31 ruled out untrained."
     )
 
 

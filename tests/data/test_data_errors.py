@@ -145,9 +145,7 @@ def test_content_that_breaks_a_rule(tmp_path, changes, message, ending):
 
 
 def test_unknown_name_lists_what_there_is():
-    expected = (
-        "data must be one of the built-in names (digits) or a file (.h5, .hdf5, .npz, .mat), got 'digit'"
-    )
+    expected = "data must be one of the built-in names (digits) or a file (.h5, .hdf5, .npz, .mat), got 'digit'"
     assert _message("digit") == f"{expected}, which does not exist"
     assert list(BUILT_IN) == ["digits"]
 
@@ -199,9 +197,7 @@ def test_an_enormous_declared_shape_is_refused_before_it_is_read(tmp_path):
         file.create_dataset("images", shape=(10**9, 64, 64), chunks=(1, 64, 64), dtype="f4")
         file["labels"] = np.arange(3)
     assert path.stat().st_size < 10_000
-    assert _message(path) == (
-        "images must have at most 2147483648 values, it declares shape (1000000000, 64, 64)"
-    )
+    assert _message(path) == ("images must have at most 2147483648 values, it declares shape (1000000000, 64, 64)")
 
 
 def test_an_enormous_mat_is_refused_before_it_is_read(tmp_path, monkeypatch):

@@ -177,9 +177,7 @@ def test_a_split_is_a_partition_that_keeps_the_shares(share):
 
 
 def test_a_class_of_one_sample_cannot_be_split():
-    with pytest.raises(
-        DataError, match=r"^every class must have at least 2 samples to be split, class 1 has 1$"
-    ):
+    with pytest.raises(DataError, match=r"^every class must have at least 2 samples to be split, class 1 has 1$"):
         stratified_split(np.array([0, 0, 1]), Fraction(1, 2), np.random.default_rng(0))
 
 

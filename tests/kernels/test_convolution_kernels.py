@@ -145,8 +145,6 @@ def test_depthwise_is_the_grouped_convolution():
     w, (stride, padding, dilation) = looped.w[:, :, None, :], looped.settings
     settings = (stride, padding, dilation, 4)
     np.testing.assert_allclose(y, conv2d.conv2d_forward(looped.x, w, *settings), rtol=1e-12)
-    np.testing.assert_allclose(
-        gx, conv2d.conv2d_grad_input(looped.g, w, looped.x.shape, *settings), atol=1e-12
-    )
+    np.testing.assert_allclose(gx, conv2d.conv2d_grad_input(looped.g, w, looped.x.shape, *settings), atol=1e-12)
     grouped = conv2d.conv2d_grad_weight(looped.g, looped.x, w.shape, *settings)
     np.testing.assert_allclose(gw, grouped[:, :, 0, :], rtol=1e-12, atol=1e-12)

@@ -41,14 +41,10 @@ CONVOLUTIONS = {
 
 TRANSPOSED = {
     "dense": ConvTranspose2d((4, 5, 3), 2, (3, 3)),
-    "stride 2, output padding": ConvTranspose2d(
-        (4, 4, 2), 3, (3, 3), (2, 2), (1, 1, 1, 1), output_padding=(1, 1)
-    ),
+    "stride 2, output padding": ConvTranspose2d((4, 4, 2), 3, (3, 3), (2, 2), (1, 1, 1, 1), output_padding=(1, 1)),
     "grouped": ConvTranspose2d((3, 4, 4), 6, (3, 2), (2, 1), groups=2),
     "depthwise": ConvTranspose2d((3, 3, 4), 4, (2, 2), (2, 2), groups=4, bias=True),
-    "all asymmetric": ConvTranspose2d(
-        (5, 4, 2), 2, (3, 4), (2, 3), (1, 0, 2, 3), (1, 2), output_padding=(1, 2)
-    ),
+    "all asymmetric": ConvTranspose2d((5, 4, 2), 2, (3, 4), (2, 3), (1, 0, 2, 3), (1, 2), output_padding=(1, 2)),
     "one pixel": ConvTranspose2d((1, 1, 2), 2, (3, 3), padding=(1, 1, 1, 1)),
 }
 
@@ -61,9 +57,7 @@ def _arrays(record, weight_inner, weight_outer):
 
 def _check_convolution(record: Conv2d) -> None:
     x, w = _arrays(record, record.input[2], record.out_channels)
-    y, made, useful = oracles_macs.convolve(
-        x, w, record.stride, record.padding, record.dilation, record.groups
-    )
+    y, made, useful = oracles_macs.convolve(x, w, record.stride, record.padding, record.dilation, record.groups)
     assert (y.shape, made, useful) == (record.output, record.macs, record.valid_macs)
     assert record.params == w.size + (record.out_channels if record.bias else 0)
 

@@ -275,10 +275,7 @@ def test_places_that_cannot_hold_a_run(tmp_path, monkeypatch):
         assert "embedded null" in _message(function, str(tmp_path / "a\0b"))
     monkeypatch.setattr(os, "access", lambda *_arguments: False)
     target = tmp_path / "new"
-    assert (
-        _message(check_writable, target)
-        == f"out {target}: {tmp_path} may not be written; choose another --out"
-    )
+    assert _message(check_writable, target) == f"out {target}: {tmp_path} may not be written; choose another --out"
 
 
 def test_a_run_that_cannot_be_completed_lets_go_of_its_lock(tmp_path):

@@ -1,0 +1,64 @@
+"""The hypervolume of a front: one number that grows when the front gets better anywhere.
+
+It is the area (two objectives) or the volume (three) of everything that the front dominates and that is better
+than a fixed reference point. Read `nachos_kernels/dominance.py` for the two-dimensional sweep. Left out: four
+and more objectives, where exact computation needs other algorithms.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from nachos_kernels.dominance import hypervolume_2d
+from nachos_min.errors import InputError
+
+
+def hypervolume(F: npt.ArrayLike, reference: npt.ArrayLike) -> float:
+    """Return the area or volume that the points of F dominate below the reference point.
+
+    Dominated points add nothing, nor do points that are not better than the reference in every objective; a
+    point with a NaN is such a point. No point: 0.
+
+    Args:
+        F: float[n, M], M = 2 or 3 objectives, minimised.
+        reference: float[M], finite.
+
+    Returns:
+        float, >= 0, in the product of the objectives' units.
+
+    Raises:
+        InputError: the reference is not 2 or 3 finite numbers, or F does not have that many columns.
+
+    Source:
+        Zitzler, Thiele 1998, "Multiobjective optimization using evolutionary algorithms"; the third dimension
+        is derived here: sorted by f3, between one point's f3 and the next the dominated cross-section is
+        the area of all points met so far, and the volume is the sum of these slabs. O(n^2 log n).
+
+    >>> hypervolume([[0.0, 1.0], [1.0, 0.0]], [2.0, 2.0])
+    3.0
+    >>> hypervolume([[0.0, 0.0, 1.0], [1.0, 1.0, 0.0]], [2.0, 2.0, 2.0])
+    5.0
+    """
+    corner = np.asarray(reference, dtype=np.float64)
+    if corner.shape not in ((2,), (3,)) or not np.isfinite(corner).all():
+        raise InputError(f"reference must be 2 or 3 finite numbers, got {reference!r}")
+    points = np.asarray(F, dtype=np.float64)
+    if points.size == 0:
+        return 0.0
+    if points.ndim != 2 or points.shape[1] != len(corner):
+        raise InputError(f"F must have shape (n, {len(corner)}) as the reference has, got {points.shape}")
+    points = points[(points < corner).all(axis=1)]
+    if len(corner) == 2:
+        return _area(points, corner)
+
+    points = points[np.argsort(points[:, 2])]
+    tops = np.append(points[1:, 2], corner[2])  # the slab of point i reaches up to the next point's f3
+    volume = 0.0
+    for met, (height, top) in enumerate(zip(points[:, 2], tops, strict=False), start=1):
+        if top > height:
+            volume += _area(points[:met, :2], corner[:2]) * float(top - height)
+    return volume
+
+
+def _area(points: npt.NDArray[np.float64], corner: npt.NDArray[np.float64]) -> float:
+    """Return the dominated area of points in any order."""
+    return float(hypervolume_2d(points[np.argsort(points[:, 0])], corner))

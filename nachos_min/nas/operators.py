@@ -1,0 +1,234 @@
+"""How new genomes are made: random sampling, two crossovers and a mutation, for real and integer variables.
+
+A genome is a row of numbers inside a `Domain`. Every operator takes rows as float64 and gives rows back;
+integer variables hold whole numbers before and after. They are treated as integers, not as truncated reals:
+the whole number v owns the cell [v - 1/2, v + 1/2], so that both ends of a range own as much as the rest, and
+a mutation that was drawn really changes the gene. Read `nsga2.py` for how the operators are used. Left out:
+permutations and other genomes that are not rows of numbers.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nachos_min.errors import InputError
+
+Genomes = npt.NDArray[np.float64]
+LARGEST_EXACT_INTEGER = 2**53  # beyond it float64 skips whole numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """The box that genomes live in: `lower`, `upper` float64[V], inclusive, and `integer` bool[V].
+
+    Raises:
+        InputError: bounds of different or no length, not finite, lower > upper, or, for an integer variable,
+            not whole or not exact in float64.
+    """
+
+    lower: Genomes
+    upper: Genomes
+    integer: npt.NDArray[np.bool_]
+
+    def __init__(self, lower: npt.ArrayLike, upper: npt.ArrayLike, integer: bool | npt.ArrayLike = False) -> None:
+        low = np.array(lower, dtype=np.float64)
+        high = np.array(upper, dtype=np.float64)
+        if low.ndim != 1 or low.shape != high.shape or len(low) == 0:
+            raise InputError(
+                f"lower and upper must be lists of the same length >= 1, got shapes {low.shape}, {high.shape}"
+            )
+        mask = np.array(integer)
+        if mask.dtype != np.bool_ or mask.shape not in ((), low.shape):
+            raise InputError(f"integer must be a bool or {len(low)} bools, got {integer!r}")
+        whole = np.broadcast_to(mask, low.shape).copy()
+        for v, (a, b, discrete) in enumerate(zip(low, high, whole, strict=True)):
+            if not (np.isfinite(a) and np.isfinite(b) and a <= b):
+                raise InputError(f"bounds must be finite with lower <= upper, got [{a}, {b}] for variable {v}")
+            if discrete and (a % 1 or b % 1 or max(abs(a), abs(b)) >= LARGEST_EXACT_INTEGER):
+                raise InputError(f"integer bounds must be whole and below 2**53, got [{a}, {b}] for variable {v}")
+        object.__setattr__(self, "lower", low)
+        object.__setattr__(self, "upper", high)
+        object.__setattr__(self, "integer", whole)
+
+    @property
+    def variables(self) -> int:
+        """The number of variables V."""
+        return len(self.lower)
+
+    @property
+    def cell(self) -> Genomes:
+        """float64[V]: half the width a value owns, 1/2 for an integer and 0 for a real."""
+        return np.where(self.integer, 0.5, 0.0)
+
+    def settle(self, X: Genomes) -> Genomes:
+        """Return X with integer variables rounded to the nearest whole number and everything in bounds.
+
+        Halves go to the even neighbour, so that neither direction is favoured.
+        """
+        return np.clip(np.where(self.integer, np.rint(X), X), self.lower, self.upper)
+
+
+def sample(count: int, domain: Domain, rng: np.random.Generator) -> Genomes:
+    """Return random genomes spread evenly: a Latin hypercube.
+
+    Each variable's range is cut into `count` equal slices and every slice holds one genome, which slices go
+    together being random. A single genome is uniform over the domain, an integer takes every value with equal
+    probability; together they leave no part of a variable's range untried, as independent draws would.
+
+    Args:
+        count: number of genomes, >= 0.
+        domain: bounds and integer mask.
+        rng: source of randomness.
+
+    Returns:
+        float64[count, V].
+
+    Source:
+        McKay, Beckman, Conover 1979, "A comparison of three methods for selecting values of input variables".
+    """
+    slices = np.tile(np.arange(count)[:, None], (1, domain.variables))
+    share = (rng.permuted(slices, axis=0) + rng.random(slices.shape)) / max(count, 1)
+    # In units of cells an integer's range is one longer: lower, ..., upper own a unit each.
+    X = domain.lower + share * (domain.upper - domain.lower + np.where(domain.integer, 1.0, 0.0))
+    return np.clip(np.where(domain.integer, np.floor(X), X), domain.lower, domain.upper)
+
+
+def sbx(
+    A: Genomes, B: Genomes, domain: Domain, rng: np.random.Generator, *, probability: float, eta: float
+) -> tuple[Genomes, Genomes]:
+    """Return two children of every pair by simulated binary crossover.
+
+    A pair is crossed with `probability`; in a crossed pair every variable takes part with probability 1/2, and
+    the two values it gets go to the two children in random order. The values lie at
+    mean -+ spread * (distance of the parents) / 2, where the spread is drawn so that 1 is most likely (the children
+    are as far apart as the parents) and the bounds are never crossed.
+
+    Args:
+        A: float64[P, V], first parents.
+        B: float64[P, V], second parents.
+        domain: bounds and integer mask; an integer's real-valued child is rounded to the nearest number.
+        rng: source of randomness.
+        probability: of crossing a pair, in [0, 1].
+        eta: distribution index, >= 0; the larger, the closer children stay to their parents.
+
+    Returns:
+        (float64[P, V], float64[P, V]).
+
+    Source:
+        Deb, Agrawal 1995; the version for bounded variables of Deb's NSGA-II code, which pymoo also uses.
+    """
+    low, high = domain.lower - domain.cell, domain.upper + domain.cell
+    crossed = (rng.random((len(A), 1)) < probability) & (rng.random(A.shape) < 0.5)
+    u = rng.random(A.shape)
+    swapped = rng.random(A.shape) < 0.5
+
+    left, right = np.minimum(A, B), np.maximum(A, B)
+    distance = right - left
+    crossed &= distance > 1e-14  # closer parents would divide by nothing and give themselves anyway
+    gap = np.where(crossed, distance, 1.0)
+    near = (left + right - _spread(u, 1 + 2 * (left - low) / gap, eta) * distance) / 2
+    far = (left + right + _spread(u, 1 + 2 * (high - right) / gap, eta) * distance) / 2
+    first = np.where(crossed, np.where(swapped, far, near), A)
+    second = np.where(crossed, np.where(swapped, near, far), B)
+    return domain.settle(first), domain.settle(second)
+
+
+def _spread(u: Genomes, beta: Genomes, eta: float) -> Genomes:
+    """Return the spread factor in [0, beta] for u uniform in [0, 1).
+
+    The density of the spread s is proportional to s**eta up to 1 and to s**-(eta + 2) beyond, cut off at
+    beta, where the child meets the bound.
+    """
+    area = 2 - beta ** -(eta + 1)
+    below_one = u <= 1 / area
+    return np.where(below_one, u * area, 1 / (2 - u * area)) ** (1 / (eta + 1))
+
+
+def two_point_crossover(
+    A: Genomes, B: Genomes, rng: np.random.Generator, *, probability: float
+) -> tuple[Genomes, Genomes]:
+    """Return two children of every pair, which exchanged the genes between two random cuts.
+
+    The genome is seen as a ring with V places to cut, two different ones are drawn: every gene, the first and
+    last included, is exchanged as often as any other. A single variable has no two cuts and stays.
+
+    Args:
+        A: float64[P, V], first parents.
+        B: float64[P, V], second parents.
+        rng: source of randomness.
+        probability: of crossing a pair, in [0, 1].
+
+    Returns:
+        (float64[P, V], float64[P, V]); every gene comes from the same place in one of the parents.
+
+    Source:
+        De Jong 1975 (two-point crossover and the ring view).
+    """
+    pairs, variables = A.shape
+    crossed = rng.random((pairs, 1)) < (probability if variables > 1 else 0.0)
+    one = rng.integers(0, variables, size=pairs)
+    other = (one + rng.integers(1, max(variables, 2), size=pairs)) % variables
+    place = np.arange(variables)
+    between = (place >= np.minimum(one, other)[:, None]) & (place < np.maximum(one, other)[:, None])
+    # Exchanging what lies outside the cuts gives the same two children in another order. Drawing which makes
+    # no place special: between the cuts there is never the last gene.
+    exchanged = (between ^ (rng.random((pairs, 1)) < 0.5)) & crossed
+    return np.where(exchanged, B, A), np.where(exchanged, A, B)
+
+
+def polynomial_mutation(
+    X: Genomes, domain: Domain, rng: np.random.Generator, *, probability: float, eta: float
+) -> Genomes:
+    """Return the genomes with every gene mutated with `probability`, small steps being likelier than large.
+
+    On one side of x, with the bound at relative distance d = |bound - x| / range, the step t in [0, d] is drawn by
+    making (1 - t)**(eta + 1) uniform between (1 - d)**(eta + 1) and 1. A real variable takes either side with
+    probability 1/2. An integer draws from the same density outside its own cell (t >= h = 1/2 / range, the
+    range being that of the cells), which is what rounding would give if mutations without effect were drawn
+    again: both the side and the step then follow by integrating the density,
+
+        side: weight (1 - r) / (1 - (1 - d)**(eta + 1))    with r = ((1 - d) / (1 - h))**(eta + 1)
+        step: 1 - (1 - h) * (u + (1 - u) * r)**(1 / (eta + 1))    u uniform in [0, 1)
+
+    With h = 0 the step is the real one.
+
+    Args:
+        X: float64[P, V].
+        domain: bounds and integer mask; variables with lower == upper stay.
+        rng: source of randomness.
+        probability: of mutating a gene, in [0, 1].
+        eta: distribution index, >= 0; the larger, the smaller the steps.
+
+    Returns:
+        float64[P, V]; a mutated integer always differs from what it was.
+
+    Source:
+        Deb, Goyal 1996; the version for bounded variables of Deb's NSGA-II code, which pymoo also uses. The
+        conditional form for integers is derived here: rounded, a gene with few values would hardly ever
+        change (two values, eta = 20: once in 800 mutations).
+    """
+    mutated = (rng.random(X.shape) < probability) & (domain.lower < domain.upper)
+    side_draw, u = rng.random(X.shape), rng.random(X.shape)
+    low, high = domain.lower - domain.cell, domain.upper + domain.cell
+    width = np.where(high > low, high - low, 1.0)
+    h = domain.cell / width
+
+    def ratio(distance: Genomes) -> Genomes:
+        """((1 - d) / (1 - h))**(eta + 1): 1 when the bound is the cell's own edge."""
+        return np.clip((1 - distance) / (1 - h), 0.0, 1.0) ** (eta + 1)
+
+    def weight(distance: Genomes) -> Genomes:
+        """The chance of a step to this side that leaves the cell, up to a factor both sides share."""
+        whole_side = 1 - np.clip(1 - distance, 0.0, 1.0) ** (eta + 1)
+        return (1 - ratio(distance)) / np.where(whole_side > 0, whole_side, 1.0)
+
+    down, up = (X - low) / width, (high - X) / width
+    weight_down, weight_up = weight(down), weight(up)
+    total = weight_down + weight_up
+    downwards = np.where(domain.integer, weight_down / np.where(total > 0, total, 1.0), 0.5)
+    sign = np.where(side_draw < downwards, -1.0, 1.0)
+    r = ratio(np.where(sign < 0, down, up))
+    step = width * (1 - (1 - h) * (u + (1 - u) * r) ** (1 / (eta + 1)))
+    step = np.where(domain.integer, np.maximum(np.rint(step), 1.0), step)  # 1: rint(0.5 + noise) may be 0
+    return np.where(mutated, np.clip(X + sign * step, domain.lower, domain.upper), X)
