@@ -7,14 +7,13 @@ second the time of a sort, a crowding distance and a whole generation; ours and 
 the rounds counts, so that a busy machine slows both.
 """
 
-import argparse
-import json
-import sys
+import json as json_format
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from fire import Fire
 from problems import PROBLEMS, Problem
 
 from nachos_kernels.dominance import crowding_distance, non_dominated_ranks
@@ -33,6 +32,7 @@ except ImportError:
     HAS_PYMOO = False
 
 POPULATION, GENERATIONS = 100, 250
+ALL = ",".join(problem.name for problem in PROBLEMS)
 
 
 def ours(problem: Problem, seed: int, generations: int = GENERATIONS) -> np.ndarray:
@@ -114,30 +114,31 @@ def speeds() -> list[dict[str, Any]]:
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--seeds", type=int, default=10, help="runs per problem (default 10)")
-    parser.add_argument("--problems", default=",".join(p.name for p in PROBLEMS), help="comma-separated names")
-    arguments = parser.parse_args()
-    names = arguments.problems.split(",")
+def main(seeds: int = 10, problems: str | tuple[str, ...] = ALL, json: bool = False) -> None:
+    """Print hypervolumes over seeds, and speeds, as tables or as one JSON object.
+
+    Args:
+        seeds: runs per problem.
+        problems: comma-separated names.
+        json: print JSON.
+    """
+    names = problems.split(",") if isinstance(problems, str) else problems  # Fire makes a tuple of a,b
 
     table: list[dict[str, Any]] = []
-    if not arguments.json:
+    if not json:
         print(f"{'problem':8}{'median':>10}{'min':>10}{'max':>10}{'target':>10}{'reached':>9}{'pymoo median':>14}")
     for problem in (p for p in PROBLEMS if p.name in names):
-        row = {"problem": problem.name, **hypervolumes(ours, problem, arguments.seeds), "target": problem.target}
+        row = {"problem": problem.name, **hypervolumes(ours, problem, seeds), "target": problem.target}
         row["reached"] = row["median"] >= problem.target
-        row["pymoo"] = hypervolumes(pymoos, problem, arguments.seeds) if HAS_PYMOO else None
+        row["pymoo"] = hypervolumes(pymoos, problem, seeds) if HAS_PYMOO else None
         table.append(row)
-        if not arguments.json:
+        if not json:
             theirs = f"{row['pymoo']['median']:14.6g}" if row["pymoo"] else f"{'not installed':>14}"
             figures = "".join(f"{row[key]:10.6g}" for key in ("median", "min", "max", "target"))
             print(f"{problem.name:8}{figures}{'yes' if row['reached'] else 'NO':>9}{theirs}", flush=True)
     timing = speeds()
-    if arguments.json:
-        json.dump({"hypervolume": table, "speed": timing}, sys.stdout)
-        print()
+    if json:
+        print(json_format.dumps({"hypervolume": table, "speed": timing}))
         return
     print(f"\n{'what':22}{'ours':>12}{'pymoo':>12}{'times faster':>14}")
     for row in timing:
@@ -150,4 +151,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    Fire(main)

@@ -206,12 +206,19 @@ def main(line: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has left (`... | head -1`). Python would complain once more when it flushes
-        # at exit, so what is still buffered goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output has left, as in `... | head -1`
+        _discard_output()
         return DONE
+    except OSError as error:  # a full disk behind `> results.json`, no memory for another process
+        _discard_output()
+        print(f"error: the system refused: {error.strerror or error}", file=sys.stderr)
+        return BAD_INPUT
     return status
+
+
+def _discard_output() -> None:
+    """Send what is still buffered for standard output nowhere: Python would complain once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(line: list[str]) -> int:

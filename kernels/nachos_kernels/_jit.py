@@ -25,7 +25,9 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     change in a compiled function of *another* file: a kernel calls compiled functions of its own file only.
     NUMBA_DISABLE_JIT=1 runs the same loops as plain Python, NUMBA_BOUNDSCHECK=1 checks every index.
     """
-    compiled: Any = numba.njit(
-        function, cache=True, nogil=True, parallel=False, fastmath=FASTMATH, error_model="numpy"
-    )
+    policy: dict[str, Any] = {"nogil": True, "parallel": False, "fastmath": FASTMATH, "error_model": "numpy"}
+    try:
+        compiled: Any = numba.njit(function, cache=True, **policy)
+    except RuntimeError:  # no folder for a cache may be written, as in some containers: slower, but it runs
+        compiled = numba.njit(function, **policy)
     return cast(Callable[P, R], compiled)

@@ -9,9 +9,9 @@ Read `_jit.py` before.
     HSIGMOID   f(u) = min(max(u + 3, 0), 6) / 6      f'(u) = 1/6 between -3 and 3, else 0
     SIGMOID    f(u) = 1 / (1 + exp(-u))              f'(u) = f(u) * (1 - f(u))
 
-Each activation has a loop of its own: a choice inside one common loop would keep it from being vectorised
-(measured: five to thirty times slower). Every condition is written so that NaN, which fails all comparisons,
-comes out as NaN.
+Each activation has a loop of its own, so that every loop is simple enough to be vectorised; a choice inside
+one common loop vectorises only if the compiler moves it out. Every condition is written so that NaN, which
+fails all comparisons, comes out as NaN.
 
 Source: hsigmoid and hswish: Howard et al., Searching for MobileNetV3, 2019, section 5.2.
 """

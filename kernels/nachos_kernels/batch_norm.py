@@ -9,8 +9,9 @@ Statistics are sums of up to N*H*W terms. They are accumulated in float64 and in
 then the squared distances from it, so that they are right to float32 precision even where the mean is much
 larger than the spread. Running averages are kept by the layer, not here.
 
-The activation is applied by a second loop, in place: one loop that normalises and activates was measured to
-be two to ten times slower, because the compiler then gives up vectorising it.
+The activation is applied by a second loop, in place: one loop that normalises and then chooses among the
+five activations is not vectorised, and took 4 to 20 times as long for all but the sigmoid (float32, 65,536
+elements, 16 to 96 channels).
 
 Source: Ioffe, Szegedy, Batch normalization, 2015, algorithm 1 and section 3.
 """

@@ -38,7 +38,7 @@ class RawArrays:
 
 
 def check_declared(source: str, name: str, shape: tuple[int, ...]) -> None:
-    """Returns nothing: an array of this shape may be read.
+    """Check that an array of this shape may be read.
 
     Args:
         source: the file, for the message.
@@ -53,7 +53,7 @@ def check_declared(source: str, name: str, shape: tuple[int, ...]) -> None:
 
 
 def check_arrays(source: str, arrays: Mapping[str, NDArray[Any]]) -> RawArrays:
-    """The arrays of a file in one shape and type.
+    """Return the arrays of a file in one shape and type.
 
     Args:
         source: the file, for messages.
@@ -140,7 +140,7 @@ def _classes(source: str, labels: NDArray[np.int64]) -> int:
 
 
 def _digest(train: Split, test: Split | None) -> str:
-    """SHA-256 over name, type, shape and little-endian bytes of every array."""
+    """Return the SHA-256 over name, type, shape and little-endian bytes of every array."""
     arrays: list[NDArray[Any]] = [train.images, train.labels]
     arrays += [] if test is None else [test.images, test.labels]
     digest = hashlib.sha256()

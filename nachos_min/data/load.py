@@ -27,7 +27,7 @@ _SMALL = 10_000  # training samples below which validation takes 20 %: 10 % of f
 
 
 def load(name_or_path: str) -> Dataset:
-    """A data set ready to train on.
+    """Return a data set ready to train on.
 
     A file without a test split gets one (20 %, stratified). Validation is taken from what remains,
     stratified: 20 % of fewer than 10,000 samples, else 10 %. Both splits are the same on every machine and
@@ -52,6 +52,8 @@ def load(name_or_path: str) -> Dataset:
     share = Fraction(1, 5) if len(train) < _SMALL else Fraction(1, 10)
     train, validation = _divide(train, share, _VALIDATION_SEED)
     scaling = fit_standardisation(train.images)
+    if not scaling.inverse.any():
+        raise DataError(f"{path}: images must differ, but all {len(train)} training images are the same")
     splits = {
         name: Split(scaling.apply(split.images), split.labels)
         for name, split in (("train", train), ("validation", validation), ("test", test))
@@ -63,7 +65,7 @@ def load(name_or_path: str) -> Dataset:
 
 
 def _read(name: str, path: Path) -> dict[str, NDArray[Any]]:
-    """What the file's reader returns. A reader is imported when needed: SciPy and h5py are slow to import."""
+    """Return what the file's reader does. It is imported when needed: SciPy and h5py are slow to import."""
     if os.path.isdir(path):  # `os.path` and not `Path`: it answers for a name that is too long to be one, too
         raise DataError(f"{path}: data must be a file, got a folder")
     if not os.path.exists(path):
@@ -96,7 +98,7 @@ def _check_each_class_fills(path: Path, split: Split, splits: int) -> None:
 
 
 def _divide(split: Split, share: Fraction, seed: int) -> tuple[Split, Split]:
-    """(kept, held out)"""
+    """Return (kept, held out)."""
     generator = np.random.Generator(np.random.PCG64(seed))
     kept, held_out = stratified_split(split.labels, share, generator)
     return (

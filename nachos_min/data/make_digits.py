@@ -30,7 +30,7 @@ CREDIT = {
 
 
 def make_digits(path: Path) -> None:
-    """Returns nothing; writes the file, the same bytes every time it is run with the same libraries.
+    """Write the file, the same bytes every time it is run with the same libraries.
 
     Args:
         path: the file to write, replaced if it exists.

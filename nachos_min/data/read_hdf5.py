@@ -11,7 +11,7 @@ from nachos_min.data.dataset import DataError
 
 
 def read_hdf5(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays that the file holds under the names this program knows.
+    """Return the arrays that the file holds under the names this program knows.
 
     Args:
         path: an existing file.
@@ -36,5 +36,5 @@ def read_hdf5(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _first(error: Exception) -> str:
-    """HDF5's own reason, on one line."""
+    """Return HDF5's own reason, on one line."""
     return " ".join(str(error).split())

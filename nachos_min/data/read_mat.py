@@ -17,7 +17,7 @@ from nachos_min.data.dataset import DataError
 
 
 def read_mat(path: Path) -> dict[str, NDArray[Any]]:
-    """Images and labels, with a test split if a file beside it holds one.
+    """Return images and labels, with a test split if a file beside it holds one.
 
     Args:
         path: an existing file.
@@ -40,7 +40,7 @@ def read_mat(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _from_one(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """Classes 1 .. K as 1 .. K - 1, 0; classes that already start at 0 stay as they are."""
+    """Return classes 1 .. K as 1 .. K - 1, 0; classes that already start at 0 stay as they are."""
     return labels if (labels == 0).any() else np.where(labels == classes, 0, labels)
 
 

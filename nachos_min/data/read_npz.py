@@ -15,7 +15,7 @@ from nachos_min.data.dataset import DataError
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays that the file holds under the names this program knows; pickled objects are never loaded.
+    """Return the arrays the file holds under the names this program knows; pickled objects are never loaded.
 
     Args:
         path: an existing file.

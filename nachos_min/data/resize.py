@@ -10,7 +10,7 @@ from nachos_min.data.dataset import DataError
 
 
 def resize(images: NDArray[np.float32], resolution: int) -> NDArray[np.float32]:
-    """The images at resolution x resolution.
+    """Return the images at resolution x resolution.
 
     Args:
         images: float32 [N, H, W, C].
@@ -34,7 +34,7 @@ def resize(images: NDArray[np.float32], resolution: int) -> NDArray[np.float32]:
 
 
 def _weights(length: int, resolution: int) -> NDArray[np.float32]:
-    """Matrix [resolution, length]: row o holds a hat around the place of output pixel o, with sum 1."""
+    """Return a matrix [resolution, length]: row o holds a hat around the place of output pixel o, with sum 1."""
     step = length / resolution
     centres = (np.arange(resolution) + 0.5) * step - 0.5
     distance = np.abs(np.arange(length) - centres[:, None]) / max(step, 1.0)

@@ -24,7 +24,7 @@ class Standardisation:
     inverse: NDArray[np.float64]
 
     def apply(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(images - mean) / standard deviation; constant features become 0.
+        """Return (images - mean) / standard deviation; constant features become 0.
 
         Args:
             images: float32 [N, H, W, C].
@@ -41,7 +41,7 @@ class Standardisation:
 
 
 def fit_standardisation(images: NDArray[np.float32]) -> Standardisation:
-    """Mean and inverse standard deviation of every feature, computed in float64.
+    """Return the mean and inverse standard deviation of every feature, computed in float64.
 
     A feature is constant if its largest value is its smallest: its computed variance may be a rounding error
     away from 0, and dividing by that would make noise of it. Sums run over the images one after the other, so

@@ -16,7 +16,7 @@ from nachos_min.data.dataset import DataError
 def stratified_split(
     labels: NDArray[np.int64], share: Fraction, generator: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices kept and indices held out, each ascending.
+    """Return the indices kept and the indices held out, each ascending.
 
     Args:
         labels: int64 [N], classes 0 .. C - 1.

@@ -7,7 +7,7 @@ and the execution check proves that they do not by accident. Where architectures
 
 from dataclasses import dataclass, replace
 
-Map = tuple[int, int, int]
+Map = tuple[int, int, int]  # shape (H, W, C) of one sample's map
 
 
 def _strided(feature_map: Map, stride: int, channels: int) -> Map:

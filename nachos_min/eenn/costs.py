@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 
-from nachos_min.eenn.architecture import Architecture, ExitHead, FinalHead, MBConvSpec, Stem
+from nachos_min.eenn.architecture import Architecture, ExitHead, FinalHead, Map, MBConvSpec, Stem
 from nachos_min.eenn.lowering import lower_part
 from nachos_min.macs.count import count, peak_activation_bytes
-
-Map = tuple[int, int, int]
 
 
 @dataclass(frozen=True)

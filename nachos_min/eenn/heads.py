@@ -6,7 +6,7 @@ that feeds exit i and H_i the MACs of its head:
     B_i + H_i < B_{i+1} + H_{i+1}        for i = 1..E-1
 
 Exits are designed from the last early one backwards, since the bound of exit i is exit i+1. For each, the
-designer walks a ladder from the richest head to the cheapest and takes the first that keeps the order.
+designer walks down a ladder of heads, beginning with the richest, and takes the first that keeps the order.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,10 +21,10 @@ class CostOrderError(ValueError):
 
 
 def head_ladder(size: int, widths: Sequence[int]) -> Iterator[ExitHead]:
-    """Yield heads from the richest to the cheapest, for a map whose shorter side is `size` pixels.
+    """Yield heads from the richest to the poorest, for a map whose shorter side is `size` pixels.
 
     Pooling 1, 2, 4, ... up to the map's size with all convolutions `widths`; then the same with the last
-    convolution left out, and so on; at the end pooling to 1x1 and the linear layer alone.
+    convolution left out, and so on; at the end pooling by `size` (a square map becomes 1x1) and the linear layer.
 
     Args:
         size: shorter side of the map in pixels, >= 1.
@@ -50,10 +50,10 @@ def design_exits(backbone: Architecture, stages: Sequence[int], widths: Sequence
         widths: output channels of the richest head's 3x3 convolutions.
 
     Returns:
-        The architecture with the richest heads that keep B_i + H_i < B_{i+1} + H_{i+1}.
+        The architecture with, at each exit, the first head of the ladder that keeps B_i + H_i < B_{i+1} + H_{i+1}.
 
     Raises:
-        CostOrderError: if even the cheapest head of an exit breaks the order; names the exit and both costs.
+        CostOrderError: if every head of an exit breaks the order; names the exit and both costs.
         ValueError: if `stages` are not as above.
 
     Source: derived here from the NACHOS paper's cost rule (arXiv 2401.13330); unlike the released code's

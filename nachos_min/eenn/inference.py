@@ -17,7 +17,8 @@ from nachos_min.eenn.network import EarlyExitNetwork, predictions
 FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
-# Large enough that the calls into kernels and BLAS cost nothing, small enough that the maps stay in cache.
+# Fewer spend their time in Python calls, more push the maps out of the cache: on 4,600 digits (space tiny), 16
+# at a time took 2.5 times as long as 256, 64 and 4,096 a quarter longer, 1,024 the same within noise.
 BATCH = 256
 
 

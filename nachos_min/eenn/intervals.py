@@ -1,6 +1,7 @@
 """Confidence intervals for the accuracies that certificates state.
 
 An accuracy measured on a few hundred samples is uncertain by some percent; a certificate says by how much.
+Read nothing before it. Left out: intervals for average MACs.
 """
 
 from math import sqrt

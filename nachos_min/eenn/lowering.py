@@ -5,7 +5,7 @@ up to exit 1, head 1, backbone on to exit 2, head 2, and so on; the cost of leav
 prefix sum over them.
 """
 
-from nachos_min.eenn.architecture import Architecture, ExitHead, FinalHead, MBConvSpec, Stem
+from nachos_min.eenn.architecture import Architecture, ExitHead, FinalHead, Map, MBConvSpec, Stem
 from nachos_min.macs.ops import (
     Activation,
     Add,
@@ -21,8 +21,6 @@ from nachos_min.macs.ops import (
     Slice,
 )
 from nachos_min.macs.record import Operator
-
-Map = tuple[int, int, int]
 
 
 class _Builder:

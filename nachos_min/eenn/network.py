@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from nachos_min.autograd import Tensor, global_avg_pool, hswish, max_pool, relu, sigmoid
-from nachos_min.eenn.architecture import Architecture, ExitHead, FinalHead, MBConvSpec
+from nachos_min.eenn.architecture import Architecture, ExitHead, FinalHead, Map, MBConvSpec
 from nachos_min.nn.blocks import ConvBatchNorm, MBConv
 from nachos_min.nn.layers import Conv2d, Linear
 from nachos_min.nn.module import Module
@@ -43,9 +43,7 @@ class Segment(Module):
 class EarlyExitClassifier(Module):
     """Max-pool, ReLU, 3x3 convolutions with bias and ReLU, flatten, linear to C logits and one confidence."""
 
-    def __init__(
-        self, feature_map: tuple[int, int, int], head: ExitHead, classes: int, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, feature_map: Map, head: ExitHead, classes: int, rng: np.random.Generator) -> None:
         """Draw the weights.
 
         Args:

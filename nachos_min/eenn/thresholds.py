@@ -46,7 +46,7 @@ class Outcome:
 
 
 def check_tables(confidence: NDArray[np.floating[Any]], correct: NDArray[np.bool_], costs: Sequence[int]) -> None:
-    """Return nothing if the tables fit together; the public functions of the threshold files ask this first.
+    """Check that the tables fit together; the public functions of the threshold files ask this first.
 
     Args:
         confidence: float64 [N, E], cumulative confidences in [0, 1].

@@ -20,7 +20,7 @@ import numpy as np
 from nachos_min.autograd import Tensor, cross_entropy, no_grad
 from nachos_min.eenn.inference import BATCH
 from nachos_min.eenn.losses import exits_loss
-from nachos_min.eenn.network import EarlyExitNetwork, ExitOutput, predictions
+from nachos_min.eenn.network import EarlyExitNetwork, predictions
 from nachos_min.nn.optim import SGD, cosine_rate
 
 FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
@@ -225,7 +225,17 @@ def train_exits(
             head.train()
         for chosen in _batches(chosen_samples, recipe.batch, rng):
             outputs = network.ask([Tensor(feature_map[chosen]) for feature_map in maps])
-            yield exits_total(outputs, labels[chosen], budget, recipe, support)
+            yield exits_loss(
+                [output.logits for output in outputs],
+                [output.confidence for output in outputs if output.confidence is not None],
+                labels[chosen],
+                costs=budget.costs,
+                max_macs=budget.max_macs,
+                support=support,
+                alpha=recipe.alpha,
+                beta=recipe.beta,
+                gamma=recipe.gamma,
+            ).total
 
     def warmup_epoch() -> Iterator[Tensor]:
         yield from steps_over(samples, None)
@@ -237,34 +247,6 @@ def train_exits(
         yield from steps_over(np.setdiff1d(samples, support), table)
 
     epochs = [warmup_epoch] * recipe.warmup_epochs + [support_epoch] * recipe.support_epochs
+    # At most: a support epoch leaves its support set out, so the rate ends a little above 0.
     steps = len(epochs) * -(-len(labels) // recipe.batch)
     return _run_epochs(network, network.head_parameters(), epochs, steps, recipe.exits_rate, recipe)
-
-
-def exits_total(
-    outputs: Sequence[ExitOutput],
-    labels: IntArray,
-    budget: Budget,
-    recipe: Recipe,
-    support: FloatArray | None,
-) -> Tensor:
-    """Return the scalar loss of a batch: classification, confidence, cost, and, given `support`, peak.
-
-    Args:
-        outputs: what the E exits say about the batch.
-        labels: int64 (N,).
-        budget: costs and limit of the cost term.
-        recipe: weights of the terms.
-        support: T (C, E-1) of `support_matrix`, or None for no peak term.
-    """
-    return exits_loss(
-        [output.logits for output in outputs],
-        [output.confidence for output in outputs if output.confidence is not None],
-        labels,
-        costs=budget.costs,
-        max_macs=budget.max_macs,
-        support=support,
-        alpha=recipe.alpha,
-        beta=recipe.beta,
-        gamma=recipe.gamma,
-    ).total

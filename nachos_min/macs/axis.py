@@ -1,13 +1,13 @@
 """Arithmetic of one image axis: how long the output is, and how many taps fall on real pixels.
 
 A two-dimensional window is the product of two of these, one for the height and one for the width, so nothing
-here knows about channels or operators. Read this first, then `ops.py`. Whole numbers in, whole numbers out;
+here knows about channels or operators. Read this first, then `record.py`. Whole numbers in, whole numbers out;
 the caller has checked their ranges.
 """
 
 
 def window_length(length: int, kernel: int, stride: int, pad: int, dilation: int) -> int:
-    """Number of positions of a sliding window; below 1 if the window does not fit.
+    """Return the number of positions of a sliding window; below 1 if the window does not fit.
 
     Args:
         length: pixels along the axis, >= 1.
@@ -28,7 +28,7 @@ def window_length(length: int, kernel: int, stride: int, pad: int, dilation: int
 
 
 def transposed_length(length: int, kernel: int, stride: int, pad: int, dilation: int, output_padding: int) -> int:
-    """Output length of a transposed convolution: every input pixel paints `kernel` taps, `pad` is cropped.
+    """Return the output length of a transposed convolution: each pixel paints `kernel` taps, `pad` are cropped.
 
     Args:
         length: input pixels along the axis, >= 1.
@@ -50,7 +50,7 @@ def transposed_length(length: int, kernel: int, stride: int, pad: int, dilation:
 
 
 def valid_taps(positions: int, length: int, kernel: int, stride: int, pad_before: int, dilation: int) -> int:
-    """Number of (position, tap) pairs that fall on one of the `length` real pixels of the axis.
+    """Return the number of (position, tap) pairs that fall on one of the `length` real pixels of the axis.
 
     Position o, tap t touches pixel o * stride + t * dilation - pad_before. For a convolution the positions
     are output pixels and the axis is the input; for a transposed convolution it is the other way round.

@@ -82,7 +82,7 @@ class ExitCosts:
         return self.costs[-1]
 
     def total(self, exit_counts: Sequence[int]) -> int:
-        """MACs of all samples together: sum of n_i * cost_i.
+        """Return the MACs of all samples together: sum of n_i * cost_i.
 
         Args:
             exit_counts: n_1 .. n_E, samples that leave at each exit, integers >= 0.
@@ -102,7 +102,7 @@ class ExitCosts:
         return sum(samples * cost for samples, cost in zip(counts, self.costs, strict=True))
 
     def average(self, exit_counts: Sequence[int]) -> Fraction:
-        """MACs per sample, kept as a fraction so that a limit can be checked without rounding.
+        """Return the MACs per sample, a fraction so that a limit can be checked without rounding.
 
         Args:
             exit_counts: n_1 .. n_E, samples that leave at each exit, integers >= 0, not all 0.
@@ -121,7 +121,7 @@ class ExitCosts:
 
 
 def count(graph: Graph) -> Count:
-    """Totals of a graph for one sample.
+    """Return the totals of a graph for one sample.
 
     Args:
         graph: nodes in execution order.
@@ -146,7 +146,7 @@ def count(graph: Graph) -> Count:
 
 
 def layer_table(graph: Graph) -> tuple[LayerRow, ...]:
-    """One row per node, in execution order.
+    """Return one row per node, in execution order.
 
     Args:
         graph: nodes in execution order.
@@ -175,7 +175,7 @@ def layer_table(graph: Graph) -> tuple[LayerRow, ...]:
 
 
 def peak_activation_bytes(graph: Graph, bytes_per_element: int = 4) -> int:
-    """Largest number of bytes that the arrays of one sample need at the same time.
+    """Return the largest number of bytes that the arrays of one sample need at the same time.
 
     While a node runs, these arrays are held: what it reads, what it writes, and whatever a later node still
     reads (the map that a residual connection or the rest of the backbone waits for). An array is freed after
@@ -213,7 +213,7 @@ def peak_activation_bytes(graph: Graph, bytes_per_element: int = 4) -> int:
 
 
 def exit_costs(graph: Graph) -> ExitCosts:
-    """What a sample has executed when it leaves at each exit.
+    """Return what a sample has executed when it leaves at each exit.
 
     Args:
         graph: nodes in execution order, each head's nodes together, heads 1, 2, .. E in order, and the last
@@ -251,7 +251,7 @@ def exit_costs(graph: Graph) -> ExitCosts:
 
 
 def _check(graph: Graph) -> dict[int, int]:
-    """Elements of each node's array by position, the network's input at -1; CountError for a broken graph."""
+    """Return the elements of each node's array by position, the input at -1; CountError for a broken graph."""
     arrays: dict[int, Shape] = {}
     for position, node in enumerate(graph):
         _check_node(position, node)

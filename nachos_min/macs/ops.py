@@ -12,7 +12,7 @@ linear layer or matrix product. All other work is counted in columns of its own:
     pool_in pool_out  elements into and out of a sliding pool    add_elems   elements of a sum
     mean_out          elements out of a mean over the whole map
 
-`macs` counts taps on padded zeros, as every known tool does; `valid_macs` leaves them out. Before this read
+`macs` counts taps on padded zeros, as is usual; `valid_macs` leaves them out. Before this read
 `axis.py`, `record.py` and `windows.py` (convolutions and pools, importable from here too); sums over a graph
 are in `count.py`.
 """
@@ -297,7 +297,7 @@ Graph = tuple[Node, ...]  # execution order: backbone up to exit 1, head 1, back
 
 
 def _broadcast(left: Shape, right: Shape) -> Shape | None:
-    """Shape that both broadcast to by NumPy's rule, or None."""
+    """Return the shape that both broadcast to by NumPy's rule, or None."""
     axes = max(len(left), len(right))
     pairs = zip((1,) * (axes - len(left)) + left, (1,) * (axes - len(right)) + right, strict=True)
     shape = tuple(max(a, b) if 1 in (a, b) else a * (a == b) for a, b in pairs)

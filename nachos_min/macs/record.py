@@ -1,8 +1,8 @@
 """What every operator's record has in common, and the checks that its fields pass once, when it is made.
 
-A record knows shapes of one sample and gives exact Python integers. Read this before `ops.py`, which has the
-records themselves. Fields must be Python integers: a NumPy integer would overflow silently above 2**63, so it
-is refused.
+A record knows shapes of one sample and gives exact Python integers. Read this before `windows.py` and `ops.py`,
+which have the records themselves. Fields must be Python integers: a NumPy integer would overflow silently
+above 2**63, so it is refused.
 """
 
 from abc import ABC, abstractmethod
@@ -56,7 +56,7 @@ class Operator(ABC):
         return {}
 
     def check_operands(self, shapes: tuple[Shape, ...]) -> None:
-        """Returns nothing: the arrays that arrive are the ones this record was made for.
+        """Check that the arrays that arrive are the ones this record was made for.
 
         Args:
             shapes: shapes of the arrays that arrive, in order.
@@ -87,30 +87,30 @@ class UnaryOperator(Operator):
 
 
 def name(record: object) -> str:
-    """The operator's name as messages and tables show it."""
+    """Return the operator's name as messages and tables show it."""
     return type(record).__name__
 
 
 def check_number(record: Operator, field: str, value: object, least: int) -> None:
-    """Returns nothing, or raises CountError unless `value` is a Python integer >= `least`."""
+    """Check that `value` is a Python integer >= `least`; CountError otherwise."""
     if type(value) is not int or value < least:
         raise CountError(f"{name(record)}: {field} must be a Python integer >= {least}, got {value!r}")
 
 
 def check_numbers(record: Operator, field: str, values: object, count: int, least: int) -> None:
-    """Returns nothing, or raises CountError unless `values` is a tuple of `count` integers >= `least`."""
+    """Check that `values` is a tuple of `count` Python integers >= `least`; CountError otherwise."""
     if not _are_numbers(values, least) or len(values) != count:
         raise CountError(f"{name(record)}: {field} must be {count} Python integers >= {least}, got {values!r}")
 
 
 def check_shape(record: Operator, field: str, shape: object) -> None:
-    """Returns nothing, or raises CountError unless `shape` is a tuple of at least one integer >= 1."""
+    """Check that `shape` is a tuple of at least one Python integer, all >= 1; CountError otherwise."""
     if not _are_numbers(shape, 1) or len(shape) == 0:
         raise CountError(f"{name(record)}: {field} must be a tuple of Python integers >= 1, got {shape!r}")
 
 
 def check_map(record: UnaryOperator) -> None:
-    """Returns nothing, or raises CountError unless the input is (H, W, C)."""
+    """Check that the input is (H, W, C); CountError otherwise."""
     check_shape(record, "input", record.input)
     if len(record.input) != 3:
         raise CountError(f"{name(record)}: input must be (H, W, C), got {record.input}")

@@ -236,17 +236,7 @@ class MaxPool(_Pool):
 @final
 @dataclass(frozen=True)
 class AvgPool(_Pool):
-    """Mean of each window.
-
-    Args:
-        input: (H, W, C).
-        size: (height, width) of the window, each >= 1.
-        stride: (height, width), each >= 1.
-        padding: (top, bottom, left, right), each >= 0.
-
-    Raises:
-        CountError: a value breaks its rule, or the window does not fit the padded map.
-    """
+    """Mean of each window; arguments as of `MaxPool`."""
 
 
 def _check_window_fits(record: _Convolution | _Pool, window: Pair, padding: Padding, dilation: Pair) -> None:

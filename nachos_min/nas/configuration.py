@@ -1,6 +1,6 @@
 """What a run is asked to do: every option of a search, checked before anything is started or written.
 
-Read this before `nachos.py`. The numbers below are the defaults that users meet; each carries its reason.
+Read this before `nachos.py`. The numbers of the method below are the paper's, or say what the paper has.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ class Configuration:
         initial: random candidates before the first surrogate (the paper has 100 of 180).
         batch: candidates chosen per iteration (the paper's K).
         population, generations: of NSGA-II on the surrogates (the paper's).
-        patience: iterations without growth of the hypervolume after which the search stops.
+        patience: iterations without growth of the hypervolume after which the search stops (the paper's).
         recipe: how candidates are trained.
     """
 
@@ -96,9 +96,9 @@ class Problem:
 
         Data and space are known by their content too, so that an edited file is another configuration.
         """
-        plain = asdict(self.configuration)
-        flat: dict[str, Any] = plain | plain.pop("limits") | plain.pop("recipe")
-        return flat | {"data_content": self.dataset.digest, "space_content": asdict(self.space)}
+        options = asdict(self.configuration)
+        options |= options.pop("limits")  # so that a message says `max_macs`, as the command line does
+        return options | {"data_content": self.dataset.digest, "space_content": asdict(self.space)}
 
 
 def configuration_of(identity: Mapping[str, Any]) -> Configuration:
@@ -109,7 +109,7 @@ def configuration_of(identity: Mapping[str, Any]) -> Configuration:
     """
     try:
         limits = Limits(**{limit.name: identity[limit.name] for limit in fields(Limits)})
-        recipe = Recipe(**{entry.name: identity[entry.name] for entry in fields(Recipe)})
+        recipe = Recipe(**{entry.name: identity["recipe"][entry.name] for entry in fields(Recipe)})
         others = {
             entry.name: identity[entry.name]
             for entry in fields(Configuration)

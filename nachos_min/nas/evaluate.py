@@ -13,7 +13,6 @@ import numpy as np
 
 from nachos_min.autograd import count_macs
 from nachos_min.data import Dataset, Split, resize
-from nachos_min.eenn.architecture import Architecture
 from nachos_min.eenn.costs import StaticCosts, static_costs
 from nachos_min.eenn.exact_thresholds import exact
 from nachos_min.eenn.grid_repair import grid_repair
@@ -27,6 +26,10 @@ from nachos_min.nas.limits import Limits
 Array = np.ndarray[Any, np.dtype[Any]]
 
 THRESHOLDS = {"exact": exact, "grid-repair": grid_repair}
+
+
+class DivergenceError(ArithmeticError):
+    """Training left weights that are not finite: the network's answers would mean nothing."""
 
 
 class ExecutionError(RuntimeError):
@@ -141,6 +144,7 @@ def evaluate(coder: GenomeCoder, dataset: Dataset, settings: Settings, genome: G
         The Evaluation; equal to the last bit for equal arguments on the same machine.
 
     Raises:
+        DivergenceError: if a training phase leaves a weight that is not finite.
         ExecutionError: if the multiplications executed are not those counted, or early-stopping inference on
             validation does not reproduce the figures that the thresholds were chosen by.
     """
@@ -156,10 +160,12 @@ def evaluate(coder: GenomeCoder, dataset: Dataset, settings: Settings, genome: G
 
     order = seeded(settings.seed, "backbone order", backbone_genes)
     losses = train_backbone(network, train.images, train.labels, recipe, order)
+    _check_finite(network, "the backbone")
     maps = exit_maps(network, train.images)
     order = seeded(settings.seed, "exits order", genome)
     budget = Budget(costs.exit_costs, limits.max_macs)
     losses += train_exits(network, maps, train.labels, budget, recipe, order)
+    _check_finite(network, "the exits")
 
     tables = exit_tables(network, validation.images)
     chosen = THRESHOLDS[settings.thresholds](
@@ -200,6 +206,13 @@ def measure(network: EarlyExitNetwork, split: Split, thresholds: tuple[float, ..
     return Measure(int((answer.labels == split.labels).sum()), len(split.labels), counts, counted)
 
 
+def _check_finite(network: EarlyExitNetwork, phase: str) -> None:
+    """Raise DivergenceError if a weight is not finite. Pooling and ReLU can hide a NaN from the answers."""
+    for name, weight in network.state().items():
+        if not np.isfinite(weight).all():
+            raise DivergenceError(f"training {phase} diverged: {name} must be finite")
+
+
 def _measure_of(outcome: Outcome) -> Measure:
     return Measure(outcome.correct, outcome.samples, outcome.exit_counts, outcome.total_macs)
 
@@ -209,8 +222,3 @@ def _at(split: Split, coder: GenomeCoder, side: int) -> Split:
     if not coder.space.resolutions or split.images.shape[1:3] == (side, side):
         return split
     return Split(resize(split.images, side), split.labels)
-
-
-def architecture_of(coder: GenomeCoder, evaluation: Evaluation) -> Architecture:
-    """Return the architecture that was trained."""
-    return coder.decode(evaluation.genome)

@@ -6,17 +6,21 @@ Read `space.py` first. The genes are choice indices, in this order (S stages, D 
 
 Depth gene j selects the j-th depth; slots beyond it are inactive. The canonical form sets the genes of
 inactive slots to 0, so that two genomes are the same network exactly when their canonical forms are equal.
+At the end: the configurations in JSON that CNAS, the paper's code, reads and writes.
 """
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from nachos_min.eenn.architecture import Architecture
-from nachos_min.eenn.heads import design_exits
+from nachos_min.eenn.costs import static_costs
+from nachos_min.eenn.heads import CostOrderError, design_exits
 from nachos_min.nas.space import Space, SpaceError
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -136,8 +140,17 @@ class GenomeCoder:
         return design_exits(self.backbone(genome), stages, self.space.exit_widths)
 
     def largest(self) -> Architecture:
-        """Return the space's largest network: every choice at its largest, and every exit."""
-        return self.decode([int(gene) for gene in self.upper])
+        """Return the space's largest network: every choice at its largest, and the early exits that cost most.
+
+        Those need not be all of them: an exit that stands closer to the next must have a cheaper head.
+        """
+        genome = self.upper
+        networks = [self.backbone(as_genome(genome))]
+        for bits in product((0, 1), repeat=len(self.space.stages) - 1):
+            genome[self.exit_genes] = bits
+            with suppress(NotAnEENNError, CostOrderError):
+                networks.append(self.decode(as_genome(genome)))
+        return max(networks, key=lambda network: static_costs(network).worst_macs)
 
     def sample(self, rng: np.random.Generator) -> Genome:
         """Return a random canonical genome with at least one early exit: every gene uniform, then rejection."""

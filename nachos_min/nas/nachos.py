@@ -20,11 +20,13 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nachos_min.data import load
 from nachos_min.eenn.costs import StaticCosts
 from nachos_min.nas.configuration import Configuration, Problem, check_count, load_problem
 from nachos_min.nas.evaluate import Evaluation, Failure, seeded
@@ -41,9 +43,9 @@ from nachos_min.store import Run, StoreError, create_or_open
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
-# Draws per wanted candidate before a random sample gives up: a space in which fewer than one genome in a
-# thousand is statically admissible is better served by other limits than by more draws.
-_DRAWS = 1000
+# Draws without a hit after which a random sample gives up: a space in which fewer than one genome in some
+# thousand is new and statically admissible is better served by other limits than by more draws.
+_DRAWS = 3000
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ def search(
     folder = Path(out) if out is not None else Path("runs") / Path(data).stem
     with create_or_open(folder, problem.identity()) as run:
         loop = _Loop(problem, run, folder, evaluations, on_progress or _silent)
-        with Workers(min(count, evaluations), problem.coder, problem.dataset, configuration.settings()) as pool:
+        load_dataset = partial(load, data)
+        with Workers(min(count, evaluations), problem.coder, load_dataset, configuration.settings()) as pool:
             return loop.run_to_end(pool)
 
 
@@ -155,10 +158,11 @@ class _Loop:
         best, stale = self.archive.hypervolume(self.archive.evaluations), 0
         while len(self.archive) < self.evaluations and stale < configuration.patience:
             self.iteration += 1
-            wanted = min(configuration.batch, self.evaluations - len(self.archive))
-            chosen = self.next_candidates(wanted, seeded(self.seed, "iteration", (self.iteration,)))
+            chosen = self.next_candidates(configuration.batch, seeded(self.seed, "iteration", (self.iteration,)))
             if not chosen:
                 break
+            # Chosen whole and then cut: with more evaluations the same ones come first.
+            chosen = chosen[: self.evaluations - len(self.archive)]
             self.evaluate(chosen, pool, f"training the choice of iteration {self.iteration}")
             now = self.archive.hypervolume(self.archive.evaluations)
             best, stale = (now, 0) if now > best else (best, stale + 1)
@@ -216,11 +220,13 @@ class _Loop:
         """Return up to `wanted` distinct random genomes that are statically admissible and not in `seen`."""
         taken = set(seen)
         chosen: list[Genome] = []
-        for _ in range(_DRAWS * wanted):
-            if len(chosen) == wanted:
-                break
+        misses = 0  # since the last hit
+        while len(chosen) < wanted and misses < _DRAWS:
             genome = self.problem.coder.sample(rng)
-            if genome not in taken and not isinstance(self.static.costs(genome), str):
+            if genome in taken or isinstance(self.static.costs(genome), str):
+                misses += 1
+            else:
+                misses = 0
                 taken.add(genome)
                 chosen.append(genome)
         return chosen
@@ -255,17 +261,16 @@ class _Loop:
     def search_surrogates(self, surrogates: "Surrogates", rng: np.random.Generator) -> IntArray:
         """Return the final population of NSGA-II on the surrogates, canonical genomes (n, length)."""
         coder, limits = self.problem.coder, self.configuration.limits
-        # A genome that is never trained has no average MACs; it gets the space's worst, so that only its
-        # violation matters.
-        worst = float(self.archive.reference[1])
 
         def predicted(genomes: Floats) -> tuple[Floats, Floats]:
             rows = coder.canonical(genomes.astype(np.int64))
             costs = [self.static.costs(as_genome(row)) for row in rows]
             legal = np.array([not isinstance(cost, str) for cost in costs])
-            macs = np.full(len(rows), worst)
+            # A genome that is never trained has no figures: NaN ranks it behind all others, and keeps it out
+            # of the largest violation, by which those of the others are divided.
+            macs = np.full(len(rows), np.nan)
             macs[legal] = surrogates.macs(rows[legal], [cost for cost in costs if isinstance(cost, StaticCosts)])
-            error = surrogates.error(rows)
+            error = np.where(legal, surrogates.error(rows), np.nan)
             over = np.zeros(len(rows)) if limits.max_macs is None else macs / limits.max_macs - 1
             short = error - (1 - limits.min_accuracy)
             return np.column_stack([error, macs]), np.column_stack([over, short, np.where(legal, -1.0, 1.0)])

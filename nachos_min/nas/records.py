@@ -1,4 +1,7 @@
-"""Evaluations as plain records for the store, and back. Read `evaluate.py` first."""
+"""Evaluations as plain records for the store, and back. Read `evaluate.py` first.
+
+The store takes plain values and arrays only: a run can be read without this program's classes.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict

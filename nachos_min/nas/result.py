@@ -1,11 +1,12 @@
 """What a search returns: the admissible Pareto-optimal networks, each with its certificate.
 
-Read `evaluate.py` first. Everything here is derived from the stored evaluations: `load_run` gives the same
-result again from the run's folder, without training anything.
+Read `evaluate.py` first. Everything here is derived from the stored evaluations: `load_run` (`runs.py`) gives the
+same result again from the run's folder, without training anything.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from nachos_min.eenn.intervals import wilson_interval
 from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.nas.configuration import Problem
 from nachos_min.nas.evaluate import Evaluation, Failure, Measure, build
-from nachos_min.nas.genome import Genome
+from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.limits import Limits
 
@@ -110,6 +111,12 @@ def solution_of(number: int, evaluation: Evaluation) -> Solution:
     )
 
 
+@lru_cache(maxsize=16)
+def _largest_macs(coder: GenomeCoder) -> int:
+    """Return the worst MACs of the space's largest network; asked again whenever progress is told."""
+    return static_costs(coder.largest()).worst_macs
+
+
 class Archive:
     """All candidates evaluated so far, in the order in which they were chosen."""
 
@@ -118,8 +125,8 @@ class Archive:
         self.limits: Limits = problem.configuration.limits
         self.evaluations: list[Evaluation] = []
         self.failures: list[Failure] = []
-        # Error 1, and the MACs of the space's largest network: nothing can be worse than either.
-        self.reference = (1.0, static_costs(problem.coder.largest()).worst_macs)
+        # Error 1, and the MACs of the space's largest network, whatever has been evaluated.
+        self.reference = (1.0, _largest_macs(problem.coder))
         for found in evaluated:
             self.add(found)
 
@@ -190,6 +197,7 @@ class SearchResult:
         reference: (error 1, MACs of the space's largest network).
         front: admissible non-dominated networks, the most accurate first.
         closest: when `front` is empty, the evaluated candidate nearest to the limits, if there is one.
+        failure: why the first of the failed candidates failed.
     """
 
     run: str
@@ -206,6 +214,7 @@ class SearchResult:
     reference: tuple[float, int]
     front: tuple[Solution, ...]
     closest: Solution | None
+    failure: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the object that `search --json` prints: plain lists, numbers and texts."""
@@ -243,7 +252,8 @@ def result_of(
     front = archive.front(admissible)
     closest = None
     if not front and archive.evaluations:
-        closest = solution_of(0, min(archive.evaluations, key=lambda found: _distance(found, archive.limits)))
+        nearest = min(archive.evaluations, key=lambda found: (_distance(found, archive.limits), found.genome))
+        closest = solution_of(0, nearest)
     return SearchResult(
         run=str(run),
         seed=problem.configuration.seed,
@@ -259,6 +269,7 @@ def result_of(
         reference=archive.reference,
         front=tuple(solution_of(number, found) for number, found in enumerate(front)),
         closest=closest,
+        failure=archive.failures[0].reason if archive.failures else None,
     )
 
 

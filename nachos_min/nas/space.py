@@ -1,6 +1,6 @@
 """A search space: which backbones and exit placements there are, read from a TOML file.
 
-Read `method` in the README and `eenn/architecture.py` first; `genome.py` says how a member is written as
+Read "How a search goes" in the README and `eenn/architecture.py` first; `genome.py` says how a member is written as
 integers. Three spaces ship in `spaces/`; a user's own is a file with the same fields. A Space is fixed by its
 file alone; together with the shape and number of classes of a data set it builds architectures.
 """
@@ -17,6 +17,10 @@ from nachos_min.errors import InputError
 
 _SHIPPED = Path(__file__).parent / "spaces"
 _ACTIVATIONS = ("relu", "hswish")
+
+# Several times the deepest networks of this kind (EfficientNet-B7 has 55 layers), and few enough that counting
+# one network takes milliseconds: a typing error such as `depths = [1000]` is told, not tried for hours.
+_MOST_LAYERS = 256
 
 T = TypeVar("T")
 
@@ -158,7 +162,7 @@ def load_space(name_or_path: str) -> Space:
         fields = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SpaceError(f"space {name_or_path!r}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, and lists 1,000 deep
         raise SpaceError(f"space {name_or_path!r} is not TOML: {error}") from None
     return _Reader(name_or_path, fields).space(path.stem)
 
@@ -215,7 +219,7 @@ class _Reader:
         if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
             raise self.fail(field, "a list of tables", values)
         if len(values) < least:
-            raise self.fail(field, f"a list of at least {least} tables", values)
+            raise self.fail(field, f"a list of at least {least} tables", len(values))
         return [_Reader(self.where, value, f"{field} {i}: ") for i, value in enumerate(values, start=1)]
 
     def table_of(self, field: str) -> "_Reader":
@@ -228,9 +232,13 @@ class _Reader:
         if any(kernel % 2 == 0 for kernel in kernels):
             raise self.fail("kernels", "odd", list(kernels))
         expansions = self.integers("expansions")
+        depths, stages = self.integers("depths"), tuple(table.stage() for table in self.tables("stages", 2))
+        if depths[-1] * len(stages) > _MOST_LAYERS:
+            rule = f"such that {len(stages)} stages have at most {_MOST_LAYERS} layers in all"
+            raise self.fail("depths", rule, list(depths))
         return Space(
             name=name,
-            depths=self.integers("depths"),
+            depths=depths,
             kernels=kernels,
             expansions=expansions,
             resolutions=self.integers("resolutions", empty=True),
@@ -238,7 +246,7 @@ class _Reader:
             exit_widths=self.integers("exit_widths", empty=True, ascending=False),
             stem=self.table_of("stem").stem(),
             trunk=tuple(table.trunk_block() for table in self.tables("trunk", 0)),
-            stages=tuple(table.stage() for table in self.tables("stages", 2)),
+            stages=stages,
             final=self.table_of("final").final(),
         )
 

@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 
 def choose_evenly(front: Floats, candidates: Floats, k: int) -> NDArray[np.intp]:
-    """Returns which k candidates make the consecutive gaps of the sorted union most equal.
+    """Return which k candidates make the consecutive gaps of the sorted union most equal.
 
     >>> import numpy as np
     >>> front = np.array([0.0, 4.0, 8.0])
@@ -71,7 +71,7 @@ def choose_evenly(front: Floats, candidates: Floats, k: int) -> NDArray[np.intp]
 
 
 def walk(line: Floats, forced: NDArray[np.bool_], k: int) -> NDArray[np.intp]:
-    """Returns the stops, forced ones and exactly k others, with the smallest variance of steps.
+    """Return the stops, forced ones and exactly k others, with the smallest variance of steps.
 
     Args:
         line: float64 (p,), ascending.

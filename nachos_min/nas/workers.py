@@ -7,7 +7,8 @@ threads and locks that a fork would break). It loads the data once and then answ
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -33,12 +34,14 @@ class _Job:
     settings: Settings
 
 
-def _start(coder: GenomeCoder, dataset: Dataset, settings: Settings) -> None:
+def _start(coder: GenomeCoder, load_dataset: Callable[[], Dataset], settings: Settings) -> None:
     """Prepare a worker. Runs in the worker."""
     # Control-C goes to the whole process group: the parent decides what to do about it, not the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    _Job.coder, _Job.dataset, _Job.settings = coder, dataset, settings
+    # A training that diverges is a Failure with its reason; NumPy's remarks on the way would fill the screen.
+    warnings.simplefilter("ignore", RuntimeWarning)
+    _Job.coder, _Job.dataset, _Job.settings = coder, load_dataset(), settings
 
 
 def _leave_with_parent() -> None:
@@ -53,6 +56,8 @@ def _answer(genome: Genome) -> Evaluation | Failure:
     """Evaluate one genome. Runs in the worker."""
     try:
         return evaluate(_Job.coder, _Job.dataset, _Job.settings, genome)
+    except MemoryError:  # says something about the machine, not the candidate: nothing to keep with it
+        raise
     except Exception as error:  # one bad candidate must not end the search; its reason is kept and shown
         return Failure(genome, f"{type(error).__name__}: {error}")
 
@@ -72,13 +77,35 @@ def _single_threaded_children() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def _children_deaf_to_interrupts() -> Iterator[None]:
+    """Let processes started inside begin with Ctrl-C blocked, or one that comes while they import would show.
+
+    For this process it is only delayed until the end of the block.
+    """
+    if os.name == "nt":  # has no such mask
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Workers:
     """A pool of worker processes for one run; use it as a context manager."""
 
-    def __init__(self, count: int, coder: GenomeCoder, dataset: Dataset, settings: Settings) -> None:
-        """Prepare `count` workers; they start with the first genome."""
+    def __init__(
+        self, count: int, coder: GenomeCoder, load_dataset: Callable[[], Dataset], settings: Settings
+    ) -> None:
+        """Prepare `count` workers; they start with the first genome.
+
+        Every worker loads the data set itself. What is handed to a new process must fit into a pipe (64 KiB):
+        writing more waits until the worker has started up, and for ever if it dies before that.
+        """
         self._pool = ProcessPoolExecutor(
-            count, mp_context=get_context("spawn"), initializer=_start, initargs=(coder, dataset, settings)
+            count, mp_context=get_context("spawn"), initializer=_start, initargs=(coder, load_dataset, settings)
         )
 
     def __enter__(self) -> "Workers":
@@ -90,22 +117,25 @@ class Workers:
     ) -> None:
         """End all workers; after an error or an interruption without waiting for what they are doing."""
         if kind is not None:
-            for process in list(getattr(self._pool, "_processes", None) or {}):
-                os.kill(process, signal.SIGKILL)
+            # Asked through its Process object: a process id may be gone, or somebody else's, by now.
+            for process in list((getattr(self._pool, "_processes", None) or {}).values()):
+                process.kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def evaluate(self, genomes: Sequence[Genome]) -> Iterator[Evaluation | Failure]:
         """Yield the evaluation of each of `genomes`, in the order in which they are done.
 
         Raises:
-            WorkerDiedError: if a worker process died.
+            WorkerDiedError: if a worker process died, or had too little memory.
         """
-        with _single_threaded_children():
-            futures: list[Future[Evaluation | Failure]] = [self._pool.submit(_answer, genome) for genome in genomes]
         try:
+            with _single_threaded_children(), _children_deaf_to_interrupts():
+                futures: list[Future[Evaluation | Failure]] = [
+                    self._pool.submit(_answer, genome) for genome in genomes
+                ]
             for future in as_completed(futures):
                 yield future.result()
-        except BrokenProcessPool:
+        except (BrokenProcessPool, MemoryError):
             raise WorkerDiedError(
                 "a worker process died (out of memory?); what was evaluated is kept, the same command continues"
             ) from None

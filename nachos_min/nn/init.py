@@ -1,7 +1,8 @@
 """Weights to start training from: random, at a scale that neither fades nor explodes with depth.
 
 Every function draws from the generator it is given, in float64, and then rounds to `dtype`: a float32 network
-and the float64 one of a gradient check start from the same numbers.
+and the float64 one of a gradient check start from the same numbers. Read nothing before it. Left out: the
+fan itself, which a layer knows (`layers.py`).
 """
 
 from math import sqrt

@@ -44,7 +44,7 @@ class Optimizer(ABC):
 
     @final
     def step(self, rate: float) -> None:
-        """Return nothing; move each parameter by one step and set its gradient to None, for the next batch.
+        """Move each parameter by one step and set its gradient to None, for the next batch.
 
         A parameter without a gradient (it took no part in the loss) stays as it is, and so do its averages.
 

@@ -6,7 +6,7 @@ Read `nas/result.py` for what a solution holds.
 """
 
 import sys
-from typing import TextIO
+from typing import TextIO, final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -16,6 +16,22 @@ from nachos_min.nas.result import SearchResult, Solution
 
 NARROWEST = 72  # columns the table needs; a narrower terminal wraps its lines instead of losing digits
 UNBOUNDED = 10_000  # columns of a pipe: more than any row takes
+
+
+@final
+class Output(Console):
+    """A console for which a reader that leaves early (`... | head -1`) is the caller's to deal with.
+
+    Rich itself would end the program with status 1.
+    """
+
+    def on_broken_pipe(self) -> None:
+        """Pass on what Rich caught.
+
+        Raises:
+            BrokenPipeError: always.
+        """
+        raise BrokenPipeError
 
 
 def show_result(result: SearchResult, stream: TextIO | None = None) -> None:
@@ -28,7 +44,7 @@ def show_result(result: SearchResult, stream: TextIO | None = None) -> None:
     stream = stream or sys.stdout
     terminal = Console(file=stream)
     width = max(terminal.width, NARROWEST) if terminal.is_terminal else UNBOUNDED
-    console = Console(file=stream, width=width, highlight=False, markup=False)
+    console = Output(file=stream, width=width, highlight=False, markup=False)
     if result.front:
         console.print(front_table(result.front), "", sep="\n")
     else:
@@ -109,7 +125,9 @@ def closest_sentence(result: SearchResult) -> str:
 
 def causes(result: SearchResult) -> str:
     """Return how many candidates were lost and how, as in "2 failed; 31 ruled out untrained"."""
-    return f"{result.failed} failed; {result.inadmissible:,} ruled out untrained"
+    why = f" (the first: {' '.join(result.failure.split())})" if result.failure else ""
+    untrained = "" if result.inadmissible is None else f"; {result.inadmissible:,} ruled out untrained"
+    return f"{result.failed} failed{why}{untrained}"
 
 
 def summary(result: SearchResult) -> str:

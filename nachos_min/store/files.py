@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Returns nothing; `path` holds `content`, also after a power cut.
+    """Write `content` to `path`, so that it is there after a power cut, too.
 
     Args:
         path: the file, in an existing folder; replaced if it exists.
@@ -36,7 +36,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Returns nothing; names made, replaced or removed in the folder are on the disk.
+    """Force the names made, replaced or removed in the folder to the disk.
 
     Args:
         folder: an existing folder.

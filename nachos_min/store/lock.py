@@ -10,7 +10,7 @@ from typing import IO, Any
 
 
 def acquire(path: Path) -> IO[Any] | None:
-    """The open lock file, to be closed to let go; or None if another holder has it.
+    """Return the open lock file, to be closed to let go; or None if another holder has it.
 
     Args:
         path: the lock file, made if it does not exist; its content means nothing.

@@ -48,7 +48,7 @@ class Run:
         self._lock = lock
 
     def write(self, key: str, record: Mapping[str, Any]) -> None:
-        """Returns nothing; the record is on the disk, in place of one with the same key if there was one.
+        """Put the record on the disk, in place of one with the same key if there was one.
 
         Args:
             key: 1 to 200 letters, digits, ".", "_" or "-", the first a letter or digit.
@@ -64,7 +64,7 @@ class Run:
         _write(self._file(key), content)
 
     def read(self, key: str) -> dict[str, Any] | None:
-        """The record as it was written, or None if there is none.
+        """Return the record as it was written, or None if there is none.
 
         Args:
             key: as for `write`.
@@ -77,11 +77,11 @@ class Run:
         return decode(file) if file.exists() else None
 
     def keys(self) -> tuple[str, ...]:
-        """Keys of all records, in alphabetical order, damaged ones included."""
+        """Return the keys of all records, in alphabetical order, damaged ones included."""
         return tuple(sorted(file.stem for file in (self.path / "evaluations").glob("*.h5")))
 
     def close(self) -> None:
-        """Returns nothing; another process may open the run for writing. Closing again does nothing."""
+        """Let go of the lock: another process may open the run for writing. Closing again does nothing."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -101,7 +101,7 @@ class Run:
 
 
 def create_or_open(path: str | Path, configuration: Mapping[str, Any]) -> Run:
-    """The run, open for writing: a new one, or the one that is there if it has this configuration.
+    """Return the run, open for writing: a new one, or the one that is there if it has this configuration.
 
     Args:
         path: the run's folder; made, with the folders above it, if it does not exist.
@@ -147,7 +147,7 @@ def create_or_open(path: str | Path, configuration: Mapping[str, Any]) -> Run:
 
 
 def open_run(path: str | Path) -> Run:
-    """The run, open for reading only, also while another process writes it.
+    """Return the run, open for reading only, also while another process writes it.
 
     Args:
         path: the run's folder.
@@ -163,7 +163,7 @@ def open_run(path: str | Path) -> Run:
 
 
 def check(path: str | Path) -> tuple[str, ...]:
-    """One line per damaged file of a run, none if all is well.
+    """Return one line per damaged file of a run, none if all is well.
 
     Args:
         path: the run's folder.
@@ -186,7 +186,7 @@ def check(path: str | Path) -> tuple[str, ...]:
 
 
 def check_writable(path: str | Path) -> None:
-    """Returns nothing and writes nothing: a run could be created or continued here.
+    """Check that a run could be created or continued here; nothing is written.
 
     Args:
         path: the run's folder, which need not exist.
@@ -206,6 +206,8 @@ def check_writable(path: str | Path) -> None:
             raise StoreError(f"out {path}: {existing} may not be written; {_ELSEWHERE}")
         if existing == path.absolute() and not (path / "run.h5").exists():
             others = sorted(name for name in os.listdir(path) if not _OURS.fullmatch(name))
+            # Evaluations without their run.h5 may be of any configuration: none may be taken for this one's.
+            others += sorted(f"evaluations/{file.name}" for file in path.glob("evaluations/*.h5"))
             if others:
                 raise StoreError(f"out {path} is no run and not empty, it holds {others[0]!r}; {_ELSEWHERE}")
     except (OSError, ValueError) as error:
@@ -274,7 +276,7 @@ _NONE = object()  # unequal to every value, None included
 
 
 def _leaves(value: Any, place: str = "") -> dict[str, Any]:
-    """Plain values by dotted place, so that a difference deep inside is named and not a whole dict shown."""
+    """Return plain values by dotted place, so that a difference deep inside is named, not a whole dict shown."""
     if isinstance(value, Mapping) and value:
         inner = {str(key): item for key, item in value.items()}
     elif isinstance(value, list | tuple) and any(isinstance(item, Mapping | list | tuple) for item in value):

@@ -35,7 +35,7 @@ _HDF5_KINDS = "biufc"  # bool, integers, floats, complex: h5py gives these back 
 
 
 def encode(record: Mapping[str, Any]) -> bytes:
-    """The bytes of an HDF5 file that holds the record.
+    """Return the bytes of an HDF5 file that holds the record.
 
     Args:
         record: keys are text without "/" and not "."; values are int, float, str, bool, None, NumPy arrays
@@ -58,7 +58,7 @@ def encode(record: Mapping[str, Any]) -> bytes:
 
 
 def decode(path: Path) -> dict[str, Any]:
-    """The record that a file holds, equal to the one that was written: types, order of keys, every bit.
+    """Return the record that a file holds, equal to the one written: types, order of keys, every bit.
 
     Args:
         path: a file whose content `encode` made.
@@ -80,7 +80,7 @@ def decode(path: Path) -> dict[str, Any]:
 
 
 def _seal(content: bytes) -> bytes:
-    """The user block of a file with this content."""
+    """Return the user block of a file with this content."""
     digest = hashlib.sha256(content).hexdigest()
     line = f"nachos_min record, SHA-256 of all after byte {_USER_BLOCK}: {digest}\n"
     return line.encode().ljust(_USER_BLOCK, b"\n")

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from nachos_min import cli
+from nachos_min.__main__ import Interruption
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
 from nachos_min.nas.result import SearchResult
@@ -273,28 +274,84 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
         assert (program.wait(timeout=30), program.stderr.read()) == (0, b"")
 
 
-def test_sigterm_is_an_interruption() -> None:
-    program = """
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_output_that_cannot_be_written_is_one_line() -> None:
+    command = [sys.executable, "-m", "nachos_min", "search", "--help"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, timeout=30, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr == b"error: the system refused: No space left on device\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the shell's >&- is not Windows'")
+@pytest.mark.parametrize("closed", ["1", "2"])
+def test_a_closed_stream_is_no_error(closed: str) -> None:
+    command = ["sh", "-c", f'"$0" -m nachos_min search --help {closed}>&-', sys.executable]
+    done = subprocess.run(command, capture_output=True, env=ENVIRONMENT, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+SLEEPING_SEARCH = """
 import time
 from nachos_min import __main__
 from nachos_min.nas import nachos
 def search(**arguments):
     print("ready", flush=True)
-    time.sleep(60)
+    try:
+        time.sleep(60)
+    finally:
+        print("stopping", flush=True)
+        time.sleep(0.5)
+        print("stopped", flush=True)
 nachos.search = search
 __main__.sys.argv = ["nachos_min", "search"]
 raise SystemExit(__main__.start())
 """
-    command = [sys.executable, "-c", program]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_an_interruption_and_a_second_one_does_not_disturb_the_stopping(number: int) -> None:
+    command = [sys.executable, "-c", SLEEPING_SEARCH]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True
     ) as started:
         assert started.stdout is not None
         assert started.stderr is not None
-        assert started.stdout.readline() == "ready\n"
-        started.send_signal(signal.SIGTERM)
+        for line in ("ready\n", "stopping\n", "stopped\n"):
+            assert started.stdout.readline() == line
+            started.send_signal(number)
         assert started.wait(timeout=30) == 130
         assert re.fullmatch("interrupted after 0 evaluations; the same command continues\n", started.stderr.read())
+
+
+def test_an_interruption_while_the_program_loads_is_one_line() -> None:
+    program = """
+import sys
+from nachos_min import __main__
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "nachos_min.cli":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupting())
+raise SystemExit(__main__.start())
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, env=ENVIRONMENT, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_an_interruption_that_python_lost_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    interrupt = Interruption()
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(signal.SIGINT, None)
+    interrupt(signal.SIGINT, None)
+    now += Interruption.LULL
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(signal.SIGINT, None)
 
 
 def test_linear_algebra_runs_on_one_thread_unless_told_otherwise() -> None:

@@ -8,7 +8,7 @@ import pytest
 from nachos_min.nas.nachos import Progress
 from nachos_min.nas.result import SearchResult
 from nachos_min.report.progress import SearchProgress, activity_text, best_text
-from nachos_min.report.table import closest_sentence, show_result
+from nachos_min.report.table import causes, closest_sentence, show_result
 
 
 class Terminal(io.StringIO):
@@ -94,6 +94,14 @@ def test_without_any_network_the_causes_are_named(without_solution: SearchResult
     )
 
 
+def test_the_first_failure_says_why(without_solution: SearchResult) -> None:
+    lost = replace(without_solution, failure="DivergenceError: training backbone diverged")
+    assert causes(lost) == (
+        "2 failed (the first: DivergenceError: training backbone diverged); 31 ruled out untrained"
+    )
+    assert causes(replace(lost, inadmissible=None, failure=None)) == "2 failed"
+
+
 def display(progress: Progress, stream: io.StringIO, *, quiet: bool = False) -> str:
     with SearchProgress(quiet=quiet, stream=stream) as show:
         show(progress)
@@ -128,3 +136,12 @@ def test_nothing_is_shown_before_the_first_report() -> None:
 def test_progress_before_the_first_admissible_network(progress: Progress) -> None:
     assert best_text(replace(progress, best=None)) == "none admissible yet"
     assert activity_text(replace(progress, reused=0, failed=0)) == progress.activity
+
+
+def test_a_reader_that_leaves_is_reported_to_the_caller(result: SearchResult) -> None:
+    class Closed(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        show_result(result, Closed())

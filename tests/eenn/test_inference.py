@@ -1,5 +1,7 @@
 """Inference that stops early gives what the policy says, and computes nothing more."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,9 @@ from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.space import load_space
 
 N = 60
-SPACE = load_space("tiny")
+TINY = load_space("tiny")
+# With one more stage: three early exits.
+SPACE = replace(TINY, stages=(*TINY.stages, replace(TINY.stages[-1], stride=1)))
 CODER = GenomeCoder(SPACE, (8, 8, 1), 10)
 
 

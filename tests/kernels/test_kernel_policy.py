@@ -52,6 +52,16 @@ def test_kernel_has_the_flags_of_the_policy(name):
     assert function.stats.cache_path is not None, "cache=True is missing"
 
 
+def test_without_a_folder_for_the_cache_a_kernel_is_compiled_all_the_same(monkeypatch):
+    def njit(function, *, cache=False, **_options):
+        if cache:
+            raise RuntimeError("cannot cache function 'f': no locator available for file 'f.py'")
+        return function
+
+    monkeypatch.setattr(numba, "njit", njit)
+    assert _jit.kernel(abs) is abs
+
+
 @needs_compiler
 @pytest.mark.parametrize("name", compiled_functions())
 def test_kernel_calls_compiled_functions_of_its_own_file_only(name):

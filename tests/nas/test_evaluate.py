@@ -9,7 +9,16 @@ from nachos_min.data import Dataset, Split, load
 from nachos_min.eenn.thresholds import Outcome
 from nachos_min.eenn.training import Recipe
 from nachos_min.nas import evaluate as room
-from nachos_min.nas.evaluate import Evaluation, ExecutionError, Failure, Settings, build, evaluate, measure
+from nachos_min.nas.evaluate import (
+    DivergenceError,
+    Evaluation,
+    ExecutionError,
+    Failure,
+    Settings,
+    build,
+    evaluate,
+    measure,
+)
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.records import from_record, key, to_record
@@ -93,6 +102,16 @@ def test_figures_that_do_not_repeat_are_never_ignored(
     monkeypatch.setitem(room.THRESHOLDS, "exact", boastful)
     with pytest.raises(ExecutionError, match=r"thresholds promised .* inference gave"):
         evaluate(CODER, digits, SETTINGS, evaluation.genome)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # overflow on the way to infinity is the point here
+@pytest.mark.parametrize("phase", ["backbone", "exits"])
+def test_a_diverged_training_is_a_failure_and_no_figure(
+    digits: Dataset, evaluation: Evaluation, phase: str
+) -> None:
+    wild = replace(SETTINGS, recipe=replace(SHORT, **{f"{phase}_rate": 1e38}))
+    with pytest.raises(DivergenceError, match=rf"training the {phase} diverged: \S+ must be finite"):
+        evaluate(CODER, digits, wild, evaluation.genome)
 
 
 def test_records_keep_everything(evaluation: Evaluation) -> None:

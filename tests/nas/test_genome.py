@@ -1,12 +1,14 @@
 """Genomes: canonical form, decoding, and the configuration JSON of CNAS."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from nachos_min.eenn.costs import static_costs
+from nachos_min.eenn.heads import CostOrderError
 from nachos_min.nas.genome import GenomeCoder, NotAnEENNError, as_genome, from_cnas, to_cnas
 from nachos_min.nas.space import SpaceError, load_space
 
@@ -104,3 +106,32 @@ def test_broken_configurations_name_the_field(change: dict[str, object], message
 def test_what_is_no_configuration_is_refused(text: str, message: str) -> None:
     with pytest.raises(SpaceError, match=message):
         from_cnas(OFA, text)
+
+
+@pytest.mark.parametrize(
+    ("space", "image", "classes"),
+    [("tiny", (8, 8, 1), 10), ("tiny", (8, 8, 1), 1000), ("micro", (8, 8, 1), 10), ("ofa-mbv3", (32, 32, 3), 10)],
+)
+def test_no_member_costs_more_than_the_largest(space: str, image: tuple[int, int, int], classes: int) -> None:
+    coder = GenomeCoder(load_space(space), image, classes)
+    largest = static_costs(coder.largest()).worst_macs
+    rng = np.random.default_rng(0)
+    for exits in np.ndindex((2,) * (len(coder.space.stages) - 1)):
+        for genes in (coder.upper, *rng.integers(0, coder.upper, (20, coder.length), endpoint=True)):
+            genes[coder.exit_genes] = exits
+            with suppress(NotAnEENNError, CostOrderError):
+                assert static_costs(coder.decode(as_genome(genes))).worst_macs <= largest
+
+
+def test_the_largest_has_the_exits_that_cost_most() -> None:
+    assert static_costs(OFA.largest()).worst_macs == 22_132_256
+    assert OFA.largest().exit_stages == (1, 4, 5)  # with all exits: 19,457,056
+
+
+def test_a_space_in_which_no_exit_fits_still_has_a_largest_network() -> None:
+    micro = load_space("micro")
+    narrow = replace(micro, exit_widths=(), final=replace(micro.final, expand=4))
+    coder = GenomeCoder(narrow, (8, 8, 1), 100_000)  # classes: 4 products each at the end, 8 or more at an exit
+    with pytest.raises(CostOrderError):
+        coder.decode(as_genome(coder.upper))
+    assert coder.largest().exits == ()

@@ -75,6 +75,13 @@ def test_a_missing_file_is_named() -> None:
         ("[final]", "[[final]]", r"final must be a table"),
         ("[stem]", "trunk = 3\n[stem]", r"trunk must be a list of tables, got 3"),
         ("[stem]", "[stem", r"is not TOML"),
+        ("divisor = 4", "divisor = " + "9" * 5000, r"is not TOML: Exceeds the limit"),
+        ("divisor = 4", "divisor = " + "[" * 100_000, r"is not TOML: maximum recursion depth"),
+        (
+            "depths = [1, 2, 3]",
+            "depths = [1, 86]",
+            r"depths must be such that \d+ stages have at most 256 layers in all, got \[1, 86\]",
+        ),
     ],
 )
 def test_every_broken_rule_is_named(old: str, new: str, message: str, tmp_path: Path) -> None:
@@ -89,5 +96,5 @@ def test_one_stage_is_too_few_for_an_early_exit(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     head, *stages = TINY.split("[[stages]]")
     path.write_text(head + "[[stages]]" + stages[-1])
-    with pytest.raises(SpaceError, match=r"stages must be a list of at least 2 tables"):
+    with pytest.raises(SpaceError, match=r"stages must be a list of at least 2 tables, got 1$"):
         load_space(str(path))

@@ -187,6 +187,14 @@ def test_a_folder_with_somebody_elses_files_is_refused_and_kept(tmp_path):
     assert _tree(tmp_path) == ["draft.tmp"]
 
 
+def test_evaluations_that_lost_their_configuration_are_not_taken_for_anothers(tmp_path):
+    with create_or_open(tmp_path, CONFIGURATION) as run:
+        run.write("0-1", {"a": 1})
+    (tmp_path / "run.h5").unlink()
+    expected = f"out {tmp_path} is no run and not empty, it holds 'evaluations/0-1.h5'; choose another --out"
+    assert _message(create_or_open, tmp_path, CONFIGURATION) == expected
+
+
 def test_a_run_killed_while_it_was_created_is_created_again(tmp_path):
     path = tmp_path / "run"
     (path / "evaluations").mkdir(parents=True)

@@ -99,7 +99,7 @@ def test_numbers_are_open_to_any_other_reader_of_hdf5(tmp_path):
         np.testing.assert_array_equal(file["table/confidence"][()], [0.25, 1.0])
 
 
-RULE = "must be int, float, str, bool, None, an array, or a list, tuple or dict of these"
+RULE = "must be int, float, str, bool, None, an array, or a list, tuple or dict of these, got"
 
 
 @pytest.mark.parametrize(
@@ -113,11 +113,11 @@ RULE = "must be int, float, str, bool, None, an array, or a list, tuple or dict 
         ({"x\0": 1}, "a key must be text without '/' and not '.', got 'x\\x00'"),
         (
             {"x": {"y": [{1, 2}]}},
-            f"x.y.0 {RULE}, got builtins.set",
+            f"x.y.0 {RULE} builtins.set",
         ),
         (
             {"n": np.int64(3)},
-            f"n {RULE}, got numpy.int64",
+            f"n {RULE} numpy.int64",
         ),
         (
             {"o": np.array([None])},

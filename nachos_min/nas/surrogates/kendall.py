@@ -15,7 +15,7 @@ from nachos_min.nas.surrogates.surrogate import Floats
 
 
 def kendall_tau(a: Floats, b: Floats) -> float:
-    """Returns Kendall's tau-b of two paired samples.
+    """Return Kendall's tau-b of two paired samples.
 
         tau_b = (concordant - discordant) / sqrt((pairs - ties in a) * (pairs - ties in b))
 

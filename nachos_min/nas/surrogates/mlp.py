@@ -40,17 +40,7 @@ class MLPModel:
     deviation: float
 
     def predict(self, X: Floats) -> Floats:
-        """Returns s(x) for every row.
-
-        Args:
-            X: float64 (m, genes).
-
-        Returns:
-            float64 (m,).
-
-        Raises:
-            ValueError: X is not a table with the number of genes the model was fitted on.
-        """
+        """Return s(x) for every row of X (m, genes): float64 (m,); see `Model.predict`."""
         check_genes(X, self.weights["W1"].shape[1])
         with no_grad():
             output = _network(_inputs(X), {name: Tensor(data) for name, data in self.weights.items()})
@@ -85,16 +75,9 @@ class MLP(Surrogate):
             raise ValueError(f"rate must be > 0, got {self.rate}")
 
     def fit_each(self, X: Floats, y: Floats, subsets: Bools, rng: np.random.Generator) -> list[MLPModel]:
-        """Returns one network per row of `subsets`, all from the same first weights.
+        """Return one network per row of `subsets`, all from the same first weights, which `rng` draws.
 
-        Args:
-            X: float64 (n, genes).
-            y: float64 (n,).
-            subsets: bool (fits, n).
-            rng: draws the first weights.
-
-        Returns:
-            `fits` models.
+        Arguments as of `Surrogate.fit_each`.
         """
         share = subsets / subsets.sum(axis=1, keepdims=True)  # (fits, n): what a point weighs in its network
         mean = share @ y
@@ -117,7 +100,7 @@ class MLP(Surrogate):
         ]
 
     def _first_weights(self, genes: int, fits: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Returns the first weights of one network, `fits` times."""
+        """Return the first weights of one network, `fits` times."""
         one = {
             "W1": rng.normal(0, FIRST_WEIGHTS / np.sqrt(genes), (1, genes, self.hidden)),
             "b1": np.zeros((1, 1, self.hidden)),
@@ -131,11 +114,11 @@ class MLP(Surrogate):
 
 
 def _network(inputs: Floats32, weights: dict[str, Tensor]) -> Tensor:
-    """Returns (fits, n, 1): every network's answer to every point."""
+    """Return (fits, n, 1): every network's answer to every point."""
     hidden = hswish(matmul(inputs, weights["W1"]) + weights["b1"])
     return matmul(hidden, weights["W2"]) + weights["b2"]
 
 
 def _inputs(X: Floats) -> Floats32:
-    """Returns the genes moved from [0, 1] to [-1, 1], as float32."""
+    """Return the genes moved from [0, 1] to [-1, 1], as float32."""
     return (2 * X - 1).astype(np.float32)

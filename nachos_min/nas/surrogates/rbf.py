@@ -40,17 +40,7 @@ class RBFModel:
     tail: Floats  # (1 + r,) c_0 and c
 
     def predict(self, X: Floats) -> Floats:
-        """Returns s(x) for every row.
-
-        Args:
-            X: float64 (m, genes).
-
-        Returns:
-            float64 (m,).
-
-        Raises:
-            ValueError: X is not a table with the number of genes the model was fitted on.
-        """
+        """Return s(x) for every row of X (m, genes): float64 (m,); see `Model.predict`."""
         check_genes(X, len(self.origin))
         Z = (X - self.origin) @ self.basis
         return _cubes(Z, self.centres) @ self.weights + _with_one(Z) @ self.tail
@@ -64,23 +54,16 @@ class RBF(Surrogate):
     name: ClassVar[str] = "rbf"
 
     def fit_each(self, X: Floats, y: Floats, subsets: Bools, rng: np.random.Generator) -> list[RBFModel]:
-        """Returns one surface per row of `subsets`.
+        """Return one surface per row of `subsets`.
 
-        Args:
-            X: float64 (n, genes).
-            y: float64 (n,).
-            subsets: bool (fits, n).
-            rng: not used: interpolation has no choice to make.
-
-        Returns:
-            `fits` models.
+        Arguments as of `Surrogate.fit_each`.
         """
-        del rng
+        del rng  # interpolation has no choice to make
         return [interpolate(X[subset], y[subset]) for subset in subsets]
 
 
 def interpolate(X: Floats, y: Floats) -> RBFModel:
-    """Returns the surface through the points (through the mean value where points coincide).
+    """Return the surface through the points (through the mean value where points coincide).
 
     With Phi_ij = |x_i - x_j|^3 and P the rows (1, x_i), the unknowns solve
 
@@ -120,17 +103,17 @@ def interpolate(X: Floats, y: Floats) -> RBFModel:
 
 
 def _directions(centred: Floats) -> Floats:
-    """Returns (genes, r): orthonormal directions in which the points differ, by singular values."""
+    """Return (genes, r): orthonormal directions in which the points differ, by singular values."""
     _, size, directions = linalg.svd(centred, full_matrices=False)
     return np.asarray(directions[size > 1e-9 * max(size[0], 1.0)].T)  # genes are of order 1: less is rounding
 
 
 def _cubes(A: Floats, B: Floats) -> Floats:
-    """Returns (len(A), len(B)): |a - b|^3, distances by |a|^2 + |b|^2 - 2 a.b (one matrix product)."""
+    """Return (len(A), len(B)): |a - b|^3, distances by |a|^2 + |b|^2 - 2 a.b (one matrix product)."""
     squares = (A * A).sum(axis=1)[:, None] + (B * B).sum(axis=1) - 2 * A @ B.T
     return np.asarray(np.maximum(squares, 0) ** 1.5)
 
 
 def _with_one(Z: Floats) -> Floats:
-    """Returns the rows (1, z)."""
+    """Return the rows (1, z)."""
     return np.asarray(np.column_stack([np.ones(len(Z)), Z]))

@@ -50,17 +50,7 @@ class TreesModel:
     depth: int
 
     def predict(self, X: Floats) -> Floats:
-        """Returns the mean answer of all trees for every row.
-
-        Args:
-            X: float64 (m, genes).
-
-        Returns:
-            float64 (m,).
-
-        Raises:
-            ValueError: X is not a table with the number of genes the model was fitted on.
-        """
+        """Return the trees' mean answer for every row of X (m, genes): float64 (m,); see `Model.predict`."""
         check_genes(X, len(self.thresholds))
         codes = _encode(X, self.thresholds)
         row = np.arange(len(X))[:, None]
@@ -103,21 +93,14 @@ class RegressionTrees(Surrogate):
             raise ValueError(f"genes must be a share in (0, 1], got {self.genes}")
 
     def fit_each(self, X: Floats, y: Floats, subsets: Bools, rng: np.random.Generator) -> list[TreesModel]:
-        """Returns one bag per row of `subsets`.
+        """Return one bag per row of `subsets`; `rng` draws each tree's bootstrap sample and genes.
 
-        Args:
-            X: float64 (n, genes).
-            y: float64 (n,).
-            subsets: bool (fits, n).
-            rng: draws each tree's bootstrap sample and genes.
-
-        Returns:
-            `fits` models.
+        Arguments as of `Surrogate.fit_each`.
         """
         return [self._grow_bag(X[subset], y[subset], rng) for subset in subsets]
 
     def _grow_bag(self, X: Floats, y: Floats, rng: np.random.Generator) -> TreesModel:
-        """Returns the bag grown on these points."""
+        """Return the bag grown on these points."""
         n, genes = X.shape
         seen = max(1, round(self.genes * genes))
         copies = rng.multinomial(n, np.full(n, 1 / n), size=self.trees)
@@ -129,7 +112,7 @@ class RegressionTrees(Surrogate):
 
 
 def grow(codes: Ints, y: Floats, copies: Ints, subsets: Ints, leaf: int) -> list[Level]:
-    """Returns the levels of all trees, each split being the one that lowers the squared error most.
+    """Return the levels of all trees, each split being the one that lowers the squared error most.
 
     Args:
         codes: int64 (n, genes), small integers >= 0 in the order of the gene's values.
@@ -188,14 +171,14 @@ def grow(codes: Ints, y: Floats, copies: Ints, subsets: Ints, leaf: int) -> list
 
 
 def _left_sums(cell: Ints, weight: Floats, shape: tuple[int, int, int]) -> Floats:
-    """Returns (nodes, seen, values): the weight of a node's pairs whose code is at most the last index."""
+    """Return (nodes, seen, values): the weight of a node's pairs whose code is at most the last index."""
     _, seen, _ = shape
     histogram = np.bincount(cell, np.repeat(weight, seen), minlength=math.prod(shape))
     return np.asarray(histogram.reshape(shape).cumsum(axis=2))
 
 
 def _gain(n_left: Floats, s_left: Floats, leaf: int) -> Floats:
-    """Returns (nodes, seen, values): how much each split lowers the sum of squared errors, -inf if forbidden.
+    """Return (nodes, seen, values): how much each split lowers the sum of squared errors, -inf if forbidden.
 
     Splitting n values with sum S into a left part (n_L, S_L) and a right part (n_R, S_R) lowers it by
 
@@ -210,7 +193,7 @@ def _gain(n_left: Floats, s_left: Floats, leaf: int) -> Floats:
 
 
 def _thresholds(X: Floats) -> Floats:
-    """Returns (genes, cuts): the midpoints between a gene's neighbouring values, padded with inf."""
+    """Return (genes, cuts): the midpoints between a gene's neighbouring values, padded with inf."""
     cuts = []
     for column in X.T:
         values = np.unique(column)
@@ -225,5 +208,5 @@ def _thresholds(X: Floats) -> Floats:
 
 
 def _encode(X: Floats, thresholds: Floats) -> Ints:
-    """Returns int64 (n, genes): how many of its gene's thresholds a value exceeds."""
+    """Return int64 (n, genes): how many of its gene's thresholds a value exceeds."""
     return np.asarray((X[:, :, None] > thresholds).sum(axis=2))

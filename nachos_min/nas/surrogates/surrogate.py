@@ -21,7 +21,7 @@ class Model(Protocol):
     """A fitted surrogate."""
 
     def predict(self, X: Floats) -> Floats:
-        """Returns the predicted values.
+        """Return the predicted values.
 
         Args:
             X: float64 (m, genes), genes scaled as they were when the model was fitted.
@@ -42,7 +42,7 @@ class Surrogate(ABC):
 
     @abstractmethod
     def fit_each(self, X: Floats, y: Floats, subsets: Bools, rng: np.random.Generator) -> Sequence[Model]:
-        """Returns one model per row of `subsets`, each fitted only to the points marked in its row.
+        """Return one model per row of `subsets`, each fitted only to the points marked in its row.
 
         Cross-validation needs ten fits to almost the same points. Asking for all of them at once lets an
         algorithm share the work (mlp.py trains all its networks side by side).
@@ -58,7 +58,7 @@ class Surrogate(ABC):
         """
 
     def fit(self, X: Floats, y: Floats, rng: np.random.Generator) -> Model:
-        """Returns the model fitted to all points.
+        """Return the model fitted to all points.
 
         Args:
             X: float64 (n, genes), every gene scaled to [0, 1].
@@ -77,7 +77,7 @@ class Surrogate(ABC):
 
 
 def check_points(X: Floats, y: Floats) -> None:
-    """Returns nothing: X and y can be fitted.
+    """Check that X and y can be fitted.
 
     Args:
         X: float64 (n, genes).
@@ -99,7 +99,7 @@ def check_points(X: Floats, y: Floats) -> None:
 
 
 def check_genes(X: Floats, genes: int) -> None:
-    """Returns nothing: X can be predicted by a model fitted on so many genes.
+    """Check that X can be predicted by a model fitted on so many genes.
 
     Args:
         X: float64 (m, genes).

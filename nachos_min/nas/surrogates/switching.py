@@ -37,17 +37,17 @@ class FoldScores:
 
     @property
     def mean(self) -> float:
-        """Returns the mean tau over the folds."""
+        """Return the mean tau over the folds."""
         return float(np.mean(self.taus))
 
     @property
     def deviation(self) -> float:
-        """Returns the standard deviation of tau over the folds (divisor: number of folds)."""
+        """Return the standard deviation of tau over the folds (divisor: number of folds)."""
         return float(np.std(self.taus))
 
     @property
     def score(self) -> float:
-        """Returns mean - deviation: the tau that can be counted on. The largest wins."""
+        """Return mean - deviation: the tau that can be counted on. The largest wins."""
         return self.mean - self.deviation
 
 
@@ -72,7 +72,7 @@ class Switched:
 def adaptive_switching(
     X: Floats, y: Floats, rng: np.random.Generator, surrogates: Sequence[Surrogate] = SURROGATES
 ) -> Switched:
-    """Returns the surrogate with the largest mean minus standard deviation of tau, fitted to all points.
+    """Return the surrogate with the largest mean minus standard deviation of tau, fitted to all points.
 
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
@@ -124,7 +124,7 @@ def adaptive_switching(
 
 
 def deal_folds(n: int, rng: np.random.Generator) -> Bools:
-    """Returns bool (folds, n): each point in exactly one fold, fold sizes different by at most one.
+    """Return bool (folds, n): each point in exactly one fold, fold sizes different by at most one.
 
     Args:
         n: number of points, >= 2.

@@ -1,0 +1,155 @@
+"""The loop without training: what it evaluates, in which order, and when it stops.
+
+A stand-in for the workers makes figures from a candidate's genome at once, so that whole searches are cheap.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nachos_min
+from nachos_min.eenn.costs import static_costs
+from nachos_min.eenn.inference import ExitTables
+from nachos_min.nas import nachos
+from nachos_min.nas.configuration import Configuration
+from nachos_min.nas.evaluate import Evaluation, Failure, Measure
+from nachos_min.nas.genome import Genome, GenomeCoder
+from nachos_min.nas.nsga2 import minimize
+from nachos_min.nas.result import SearchResult
+
+Answer = Callable[[GenomeCoder, Genome], Evaluation | Failure]
+
+
+def figures(coder: GenomeCoder, genome: Genome, correct: int | None = None) -> Evaluation:
+    """An evaluation of 100 samples, half of which leave first: more MACs, more right answers, up to a point."""
+    costs = static_costs(coder.decode(genome))
+    middle = [0] * (len(costs.exit_costs) - 2)
+    total = 50 * (costs.exit_costs[0] + costs.exit_costs[-1])
+    right = min(99, total // 60_000 + sum(genome)) if correct is None else correct
+    measure = Measure(right, 100, (50, *middle, 50), total)
+    return Evaluation(
+        genome=genome,
+        exits=coder.decode(genome).exit_stages,
+        thresholds=(0.5, *map(float, middle), 0.0),
+        costs=costs,
+        validation=measure,
+        test=measure,
+        tables=ExitTables(np.ones((1, 2)), np.ones((1, 2), np.int64)),
+        losses=(1.0,),
+        weights={},
+    )
+
+
+class Instant:
+    """Stands in for `Workers`."""
+
+    def __init__(self, answer: Answer, backwards: bool, *arguments: Any) -> None:
+        self.answer, self.backwards, self.coder = answer, backwards, arguments[1]
+
+    def __enter__(self) -> "Instant":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def evaluate(self, genomes: Sequence[Genome]) -> Iterator[Evaluation | Failure]:
+        for genome in genomes[:: -1 if self.backwards else 1]:
+            yield self.answer(self.coder, genome)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., SearchResult]:
+    small = partial(Configuration, initial=8, batch=4, population=40, generations=5, patience=2)
+    monkeypatch.setattr(nachos, "Configuration", small)
+
+    def search(
+        out: Path, answer: Answer = figures, *, backwards: bool = False, evaluations: int = 18, **options: Any
+    ) -> SearchResult:
+        monkeypatch.setattr(nachos, "Workers", partial(Instant, answer, backwards))
+        return nachos_min.search(
+            space="micro", max_macs=40_000, min_accuracy=0.2, evaluations=evaluations, out=out, **options
+        )
+
+    return search
+
+
+def same_part(result: SearchResult) -> str:
+    found = result.as_dict()
+    del found["run"], found["reused"]
+    return json.dumps(found, sort_keys=True)
+
+
+def stored(folder: Path) -> set[str]:
+    return {file.name for file in (folder / "evaluations").iterdir()}
+
+
+def test_a_longer_run_begins_with_a_shorter_one_wherever_it_was_cut(
+    run: Callable[..., SearchResult], tmp_path: Path
+) -> None:
+    whole = run(tmp_path / "whole", seed=1)
+    assert whole.evaluated == 18
+    for cut in (3, 10, 15):
+        folder = tmp_path / str(cut)
+        assert run(folder, seed=1, evaluations=cut).evaluated == cut
+        longer = run(folder, seed=1)
+        assert longer.reused == cut
+        assert same_part(longer) == same_part(whole) == same_part(nachos_min.load_run(folder))
+        assert stored(folder) == stored(tmp_path / "whole")
+
+
+def test_who_is_done_first_changes_nothing(run: Callable[..., SearchResult], tmp_path: Path) -> None:
+    assert same_part(run(tmp_path / "a")) == same_part(run(tmp_path / "b", backwards=True))
+
+
+def test_failures_count_are_kept_and_not_tried_again(run: Callable[..., SearchResult], tmp_path: Path) -> None:
+    def sometimes(coder: GenomeCoder, genome: Genome) -> Evaluation | Failure:
+        return Failure(genome, "DivergenceError: no") if genome[0] else figures(coder, genome)
+
+    first = run(tmp_path / "run", sometimes)
+    assert first.failed > 0
+    assert first.evaluated + first.failed == 18
+    again = run(tmp_path / "run")
+    assert again.reused == 18
+    assert same_part(again) == same_part(first)
+
+
+def test_all_failing_is_no_error(run: Callable[..., SearchResult], tmp_path: Path) -> None:
+    result = run(tmp_path / "run", lambda _, genome: Failure(genome, "no"), evaluations=10)
+    assert (result.evaluated, result.failed, result.front, result.hypervolume_all) == (0, 10, (), 0.0)
+
+
+def test_the_search_stops_when_the_hypervolume_has_not_grown(
+    run: Callable[..., SearchResult], tmp_path: Path
+) -> None:
+    # An accuracy of 0 dominates nothing, so nothing ever grows: the start and `patience` iterations.
+    result = run(tmp_path / "run", partial(figures, correct=0), evaluations=100)
+    assert result.evaluated == 8 + 2 * 4
+
+
+def test_genomes_that_are_never_trained_do_not_scale_the_violations_of_others(
+    run: Callable[..., SearchResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Any, Any, Any]] = []
+
+    def spy(evaluate: Any, **options: Any) -> Any:
+        def watched(genomes: Any) -> Any:
+            answer = evaluate(genomes)
+            seen.append((genomes, *answer))
+            return answer
+
+        return minimize(watched, **options)
+
+    monkeypatch.setattr(nachos, "minimize", spy)
+    run(tmp_path / "run", evaluations=9)
+    genomes, F, G = (np.concatenate(arrays) for arrays in zip(*seen, strict=True))
+    without_exit = ~genomes[:, -2:].any(axis=1)  # the genes of micro's two early exits come last
+    assert without_exit.any()
+    assert np.isnan(F[without_exit]).all()
+    assert np.isnan(G[without_exit, :2]).all()
+    never = np.isnan(F).any(axis=1)
+    assert (G[~never, 0] == F[~never, 1] / 40_000 - 1).all()
+    assert G[~never, 1] == pytest.approx(F[~never, 0] - 0.8)

@@ -1,0 +1,110 @@
+"""Worker processes: failures are answers, deaths are errors, and nothing depends on who does what when."""
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from multiprocessing import active_children
+
+import numpy as np
+import pytest
+
+from nachos_min.data import Dataset, load
+from nachos_min.eenn.training import Recipe
+from nachos_min.nas.evaluate import Evaluation, Failure, Settings, evaluate
+from nachos_min.nas.genome import Genome, GenomeCoder
+from nachos_min.nas.limits import Limits
+from nachos_min.nas.space import load_space
+from nachos_min.nas.workers import WorkerDiedError, Workers, _single_threaded_children
+
+CODER = GenomeCoder(load_space("micro"), (8, 8, 1), 10)
+SETTINGS = Settings(0, Limits(None, 0.0), "exact", Recipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1))
+
+
+class Lethal(tuple[int, ...]):
+    """A genome that ends the worker that unpacks it, as the system does when memory runs out."""
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return os._exit, (1,)
+
+
+@pytest.fixture(scope="module")
+def loader(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Dataset]:
+    """What workers load for themselves: a file of 90 digits."""
+    full, path = load("digits"), tmp_path_factory.mktemp("data") / "few.npz"
+    np.savez(path, images=full.train.images[:90], labels=full.train.labels[:90])
+    return partial(load, str(path))
+
+
+@pytest.fixture(scope="module")
+def two(loader: Callable[[], Dataset]) -> Iterator[Workers]:
+    with Workers(2, CODER, loader, SETTINGS) as pool:
+        yield pool
+
+
+def test_answers_are_those_of_this_process_in_whatever_order(two: Workers, loader: Callable[[], Dataset]) -> None:
+    data = loader()
+    rng = np.random.default_rng(0)
+    genomes = [CODER.sample(rng) for _ in range(3)]
+    for order in (genomes, genomes[::-1]):
+        answers = {found.genome: found for found in two.evaluate(order)}
+        assert answers.keys() == set(genomes)
+        for genome in genomes:
+            here, there = evaluate(CODER, data, SETTINGS, genome), answers[genome]
+            assert isinstance(there, Evaluation)
+            assert (there.validation, there.test, there.exits) == (here.validation, here.test, here.exits)
+
+
+def test_a_failure_is_an_answer_and_the_others_come_too(two: Workers) -> None:
+    good = CODER.sample(np.random.default_rng(0))
+    answers: dict[Genome, Evaluation | Failure] = {found.genome: found for found in two.evaluate([(1,), good])}
+    reason = "SpaceError: genome of space micro must have 17 genes, got 1"
+    assert answers[(1,)] == Failure((1,), reason)
+    assert isinstance(answers[good], Evaluation)
+
+
+def test_workers_run_on_one_thread_and_this_process_keeps_its_own_setting(two: Workers) -> None:
+    before = dict(os.environ)
+    list(two.evaluate([(1,)]))
+    assert dict(os.environ) == before
+    assert two._pool.submit(os.getenv, "OPENBLAS_NUM_THREADS").result() == "1"
+
+
+def test_the_environment_is_restored_after_an_error_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+
+    def fail_inside() -> None:
+        with _single_threaded_children():
+            assert os.environ["OMP_NUM_THREADS"] == os.environ["MKL_NUM_THREADS"] == "1"
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail_inside()
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert "MKL_NUM_THREADS" not in os.environ
+
+
+def test_too_little_memory_says_nothing_about_the_candidate(two: Workers) -> None:
+    endless: Genome = range(2**62)  # type: ignore[assignment]  # as a list it exceeds every memory
+    with pytest.raises(WorkerDiedError, match="out of memory"):
+        list(two.evaluate([endless]))
+
+
+def test_a_dead_worker_is_an_error_and_leaves_no_process(loader: Callable[[], Dataset]) -> None:
+    before = set(active_children())  # those of the other tests
+
+    def lose_a_worker() -> None:
+        with Workers(1, CODER, loader, SETTINGS) as pool:
+            with pytest.raises(WorkerDiedError):
+                list(pool.evaluate([Lethal()]))
+            list(pool.evaluate([(1,)]))  # a pool that lost a worker refuses new genomes the same way
+
+    with pytest.raises(WorkerDiedError, match=r"a worker process died .* the same command continues"):
+        lose_a_worker()
+    assert not {*active_children()} - before
+
+
+def test_a_worker_that_dies_while_it_starts_is_an_error() -> None:
+    """The data set is loaded by the worker: handed over, it would fill the pipe and wait for ever."""
+    with pytest.raises(WorkerDiedError), Workers(1, CODER, partial(os._exit, 1), SETTINGS) as pool:
+        list(pool.evaluate([CODER.sample(np.random.default_rng(0))]))
