@@ -79,7 +79,7 @@ def search(
     *,
     data: Annotated[str, Text("name or file")] = "digits",
     space: Annotated[str, Text("name or file")] = "tiny",
-    max_macs: Annotated[int, Count()] = 35_000,
+    max_macs: Annotated[int, Count()] = 40_000,
     min_accuracy: Annotated[float, Share()] = 0.9,
     max_worst_macs: OptionalLimit = None,
     max_params: OptionalLimit = None,

@@ -75,7 +75,7 @@ def search(
     *,
     data: str = "digits",
     space: str = "tiny",
-    max_macs: int | None = 35_000,
+    max_macs: int | None = 40_000,
     min_accuracy: float = 0.9,
     max_worst_macs: int | None = None,
     max_params: int | None = None,

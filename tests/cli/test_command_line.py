@@ -76,7 +76,7 @@ def test_help_lists_every_option_with_its_default(run: Any) -> None:
         kind: Kind = parameter.annotation.__metadata__[0]
         form = f"{option} {kind.form}".strip()
         assert f"{form} (default: {kind.show(parameter.default)}) " in shown
-    assert "--max-macs COUNT (default: 35k) Limit on the average number of MACs per inference" in shown
+    assert "--max-macs COUNT (default: 40k) Limit on the average number of MACs per inference" in shown
 
 
 def test_the_defaults_are_those_of_the_python_function() -> None:
