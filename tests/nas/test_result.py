@@ -79,7 +79,8 @@ def test_a_failure_counts_and_touches_no_figure() -> None:
     clean, mixed = Archive(PROBLEM, ALL), Archive(PROBLEM, (failures[0], *ALL, failures[1]))
     assert (len(mixed), len(clean)) == (8, 6)
     assert mixed.genomes() == clean.genomes() | {(7,), (8,)}
-    assert replace(result(mixed), failed=0) == result(clean)
+    assert mixed.failures[0].reason == result(mixed).failure == "ValueError: no"
+    assert replace(result(mixed), failed=0, failure=None) == result(clean)
     nobody = result(Archive(PROBLEM, failures))
     assert (nobody.evaluated, nobody.failed, nobody.front, nobody.closest) == (0, 2, (), None)
     assert nobody.hypervolume_all == 0.0
