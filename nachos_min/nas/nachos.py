@@ -154,7 +154,7 @@ class _Loop:
         """Run the method until the evaluations are used up, nothing new is left, or nothing improves."""
         configuration = self.configuration
         start = self.random_candidates(min(configuration.initial, self.evaluations), seeded(self.seed, "start", ()))
-        self.evaluate(start, pool, "training the random start")
+        self.evaluate(start, pool, "training the random start (a first run compiles the kernels, too)")
         best, stale = self.archive.hypervolume(self.archive.evaluations), 0
         while len(self.archive) < self.evaluations and stale < configuration.patience:
             self.iteration += 1
