@@ -17,8 +17,8 @@ from nachos_min.eenn.network import EarlyExitNetwork, predictions
 FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
-# Fewer spend their time in Python calls, more push the maps out of the cache: on 4,600 digits (space tiny), 16
-# at a time took 2.5 times as long as 256, 64 and 4,096 a quarter longer, 1,024 the same within noise.
+# Fewer spend their time in Python calls: on 4,600 digits (one network of space tiny), 16 at a time took 3.6 times
+# as long as 256, and 64 took 1.5 times. 1,024 and 4,096 took a tenth less, for maps 4 and 16 times as large.
 BATCH = 256
 
 
