@@ -84,10 +84,10 @@ def _mbconv(b: _Builder, name: str, x: int, block: MBConvSpec) -> int:
         gate = b.activation(f"{name}.excite.relu", gate, "relu")
         gate = b.add(f"{name}.excite.expand", Linear(b.shape(gate), block.middle), gate)
         gate = b.activation(f"{name}.excite.hsigmoid", gate, "hsigmoid")
-        y = b.add(f"{name}.excite.scale", Multiply(b.shape(y)), y, gate)
+        y = b.add(f"{name}.excite.scale", Multiply((b.shape(y), b.shape(gate))), y, gate)
     y = b.convolution(f"{name}.project", y, block.out_channels, 1)
     y = b.norm(f"{name}.project", y)
-    return b.add(f"{name}.residual", Add(b.shape(y)), x, y) if block.residual else y
+    return b.add(f"{name}.residual", Add((b.shape(x), b.shape(y))), x, y) if block.residual else y
 
 
 def _exit_head(b: _Builder, name: str, x: int, head: ExitHead, classes: int) -> None:

@@ -43,8 +43,9 @@ class LayerRow:
         name: the node's name.
         operator: the operator's name.
         exit: 0 for the backbone, i >= 1 for the head of exit i.
-        operands: shapes read.
-        output: shape written.
+        operands: shapes read, of one sample.
+        output: shape written, of one sample.
+        batch: samples treated in this one execution; the work below is of all of them.
         macs: multiply-accumulates, taps on padded zeros included.
         valid_macs: the same without them.
         params: trained values, 0 where an earlier node's are shared.
@@ -56,6 +57,7 @@ class LayerRow:
     exit: int
     operands: tuple[Shape, ...]
     output: Shape
+    batch: int
     macs: int
     valid_macs: int
     params: int
@@ -157,7 +159,7 @@ def layer_table(graph: Graph) -> tuple[LayerRow, ...]:
     Raises:
         CountError: as for `count`.
     """
-    _check(graph)
+    check_graph(graph)
     return tuple(
         LayerRow(
             name=node.name,
@@ -165,10 +167,11 @@ def layer_table(graph: Graph) -> tuple[LayerRow, ...]:
             exit=node.exit,
             operands=node.op.operands,
             output=node.op.output,
-            macs=node.op.macs,
-            valid_macs=node.op.valid_macs,
+            batch=node.batch,
+            macs=node.batch * node.op.macs,
+            valid_macs=node.batch * node.op.valid_macs,
             params=0 if node.shares is not None else node.op.params,
-            columns=node.op.columns,
+            columns={column: node.batch * amount for column, amount in node.op.columns.items()},
         )
         for node in graph
     )
@@ -196,7 +199,7 @@ def peak_activation_bytes(graph: Graph, bytes_per_element: int = 4) -> int:
     """
     if type(bytes_per_element) is not int or bytes_per_element < 1:
         raise CountError(f"bytes_per_element must be a Python integer >= 1, got {bytes_per_element!r}")
-    elements = _check(graph)
+    elements = check_graph(graph)
     owner = {-1: -1}  # whose memory a node's array is: its own, or that of the array it is a view of
     last_reader = {}
     for position, node in enumerate(graph):
@@ -225,19 +228,19 @@ def exit_costs(graph: Graph) -> ExitCosts:
     Raises:
         CountError: as for `count`, there is no exit, or the heads are not in that order.
     """
-    _check(graph)
+    check_graph(graph)
     backbone: list[int] = []
     heads: list[int] = []
     reached = 0
     previous = 0
     for node in graph:
         if node.exit == 0:
-            reached += node.op.macs
+            reached += node.batch * node.op.macs
         elif node.exit == previous:
-            heads[-1] += node.op.macs
+            heads[-1] += node.batch * node.op.macs
         elif node.exit == len(heads) + 1:
             backbone.append(reached)
-            heads.append(node.op.macs)
+            heads.append(node.batch * node.op.macs)
         else:
             raise CountError(
                 f"node {node.name!r}: heads must be whole and in order, expected exit {len(heads) + 1}, "
@@ -250,21 +253,46 @@ def exit_costs(graph: Graph) -> ExitCosts:
     return ExitCosts(tuple(backbone), tuple(heads), paid)
 
 
-def _check(graph: Graph) -> dict[int, int]:
-    """Return the elements of each node's array by position, the input at -1; CountError for a broken graph."""
+def check_graph(graph: Graph) -> dict[int, int]:
+    """Return the elements of each node's array, having checked that the graph holds together.
+
+    Args:
+        graph: nodes in execution order.
+
+    Returns:
+        Position -> elements of the whole batch; the network's input at -1.
+
+    Raises:
+        CountError: an operator without a rule, a node that reads what does not exist yet, shapes that do not
+            agree, weights shared with a node that has others.
+    """
     arrays: dict[int, Shape] = {}
+    elements: dict[int, int] = {}
     for position, node in enumerate(graph):
         _check_node(position, node)
         if node.shares is not None:
             _check_shares(graph, position, node.shares)
-        if -1 in node.inputs:
-            arrays.setdefault(-1, node.op.operands[node.inputs.index(-1)])
-        try:
-            node.op.check_operands(tuple(arrays[source] for source in node.inputs))
-        except CountError as error:
-            raise CountError(f"node {node.name!r}: {error}") from None
+        if -1 in node.inputs and -1 not in arrays:
+            arrays[-1] = node.op.operands[node.inputs.index(-1)]
+            elements[-1] = node.batch * prod(arrays[-1])
+        if node.relaid:
+            _check_elements(node, [elements[source] for source in node.inputs])
+        else:
+            try:
+                node.op.check_operands(tuple(arrays[source] for source in node.inputs))
+            except CountError as error:
+                raise CountError(f"node {node.name!r}: {error}") from None
         arrays[position] = node.op.output
-    return {position: prod(shape) for position, shape in arrays.items()}
+        elements[position] = node.batch * prod(node.op.output)
+    return elements
+
+
+def _check_elements(node: Node, arriving: list[int]) -> None:
+    for shape, elements in zip(node.op.operands, arriving, strict=True):
+        if node.batch * prod(shape) != elements:
+            raise CountError(
+                f"node {node.name!r}: {name(node.op)} must read {node.batch} x {shape}, got {elements} elements"
+            )
 
 
 def _check_node(position: int, node: Node) -> None:
@@ -279,8 +307,9 @@ def _check_node(position: int, node: Node) -> None:
             raise CountError(
                 f"node {node.name!r}: inputs must be -1 or an earlier node (below {position}), got {source}"
             )
-    if node.exit < 0:
-        raise CountError(f"node {node.name!r}: exit must be >= 0, got {node.exit}")
+    for field, value, least in (("exit", node.exit, 0), ("batch", node.batch, 1)):
+        if type(value) is not int or value < least:
+            raise CountError(f"node {node.name!r}: {field} must be a Python integer >= {least}, got {value!r}")
 
 
 def _check_shares(graph: Graph, position: int, earlier: int) -> None:

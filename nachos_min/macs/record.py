@@ -116,6 +116,14 @@ def check_map(record: UnaryOperator) -> None:
         raise CountError(f"{name(record)}: input must be (H, W, C), got {record.input}")
 
 
+def broadcast(left: Shape, right: Shape) -> Shape | None:
+    """Return the shape that both broadcast to by NumPy's rule, or None."""
+    axes = max(len(left), len(right))
+    pairs = zip((1,) * (axes - len(left)) + left, (1,) * (axes - len(right)) + right, strict=True)
+    shape = tuple(max(a, b) if 1 in (a, b) else a * (a == b) for a, b in pairs)
+    return None if 0 in shape else shape
+
+
 def _are_numbers(values: object, least: int) -> TypeGuard[tuple[int, ...]]:
     return isinstance(values, tuple) and all(type(value) is int and value >= least for value in values)
 

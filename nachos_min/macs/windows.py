@@ -197,20 +197,28 @@ class _Pool(UnaryOperator):
     size: Pair
     stride: Pair
     padding: Padding = (0, 0, 0, 0)
+    dilation: Pair = (1, 1)
+    ceil: bool = False
 
     def __post_init__(self) -> None:
         check_map(self)
         check_numbers(self, "size", self.size, 2, 1)
         check_numbers(self, "stride", self.stride, 2, 1)
         check_numbers(self, "padding", self.padding, 4, 0)
-        _check_window_fits(self, self.size, self.padding, (1, 1))
+        check_numbers(self, "dilation", self.dilation, 2, 1)
+        _check_window_fits(self, self.size, self.padding, self.dilation)
 
     @property
     def output(self) -> Shape:
-        top, bottom, left, right = self.padding
-        height = window_length(self.input[0], self.size[0], self.stride[0], top + bottom, 1)
-        width = window_length(self.input[1], self.size[1], self.stride[1], left + right, 1)
-        return (height, width, self.input[2])
+        return (self._length(0), self._length(1), self.input[2])
+
+    def _length(self, axis: int) -> int:
+        """Positions along an axis. With `ceil` a last window may hang over the end, if it begins before it."""
+        before, after = self.padding[2 * axis : 2 * axis + 2]
+        stride, length = self.stride[axis], self.input[axis]
+        slack = stride - 1 if self.ceil else 0
+        found = window_length(length, self.size[axis], stride, before + after + slack, self.dilation[axis])
+        return found - 1 if self.ceil and (found - 1) * stride >= length + before else found
 
     @property
     def columns(self) -> dict[str, int]:
@@ -227,6 +235,8 @@ class MaxPool(_Pool):
         size: (height, width) of the window, each >= 1.
         stride: (height, width), each >= 1.
         padding: (top, bottom, left, right), each >= 0.
+        dilation: (height, width) from one tap to the next, each >= 1.
+        ceil: whether a last window that hangs over the end of the padded map counts, too.
 
     Raises:
         CountError: a value breaks its rule, or the window does not fit the padded map.

@@ -42,8 +42,8 @@ BLOCK = (
     Node("squeeze", Linear((2,), 8), (3,)),
     Node("gate", Activation((8,), "relu"), (4,)),
     Node("excite", Linear((8,), 2), (5,)),
-    Node("scale", Multiply((4, 4, 2)), (2, 6)),
-    Node("residual", Add((4, 4, 2)), (7, -1)),
+    Node("scale", Multiply(((4, 4, 2), (2,))), (2, 6)),
+    Node("residual", Add(((4, 4, 2), (4, 4, 2))), (7, -1)),
 )
 
 
@@ -200,7 +200,7 @@ class Wavelet:
     [
         ((Node("w", Wavelet((4,)), (-1,)),), "node 'w': no rule for counting operator Wavelet"),
         (
-            (Node("add", Add((4,)), (-1,)),),
+            (Node("add", Add(((4,), (4,))), (-1,)),),
             "node 'add': Add must read 2 arrays, got 1",
         ),
         (
@@ -220,10 +220,10 @@ class Wavelet:
             "node 'b': Conv2d: must read (4, 4, 2), got (4, 4, 1)",
         ),
         (
-            (Node("a", GlobalAvgPool((4, 4, 2)), (-1,)), Node("b", Multiply((2,)), (0, -1))),
+            (Node("a", GlobalAvgPool((4, 4, 2)), (-1,)), Node("b", Multiply(((2,), (2,))), (0, -1))),
             "node 'b': Multiply: must read (2,) and (2,), got (2,) and (4, 4, 2)",
         ),
-        ((Node("a", SQUARE, (-1,), exit=-1),), "node 'a': exit must be >= 0, got -1"),
+        ((Node("a", SQUARE, (-1,), exit=-1),), "node 'a': exit must be a Python integer >= 0, got -1"),
         (
             (Node("a", SQUARE, (-1,), shares=0),),
             "node 'a': shares must be an earlier node (below 0), got 0",

@@ -1,0 +1,218 @@
+"""A convention: which terms a tool adds up for each operator, and which operators it sees at all.
+
+Read `ops.py` and `written.py` first, then `thop.py` as an example. A convention is two things, both functions of
+one node: `sees` says how often the tool counts the node (0 if it misses it, with the reason), `rules` says what
+it adds up for an operator it counts. A total is the sum of the terms, so that two totals can be compared term
+by term (`explain.py`). Adding a convention is adding one such file and one line in `catalogue.py`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from nachos_min.macs.count import check_graph
+from nachos_min.macs.ops import (
+    Activation,
+    AdaptiveAvgPool,
+    AdaptiveMaxPool,
+    Add,
+    AvgPool,
+    BatchNorm,
+    Conv2d,
+    ConvTranspose2d,
+    Einsum,
+    Flatten,
+    GlobalAvgPool,
+    Graph,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    Linear,
+    MatMul,
+    MaxPool,
+    Move,
+    Multiply,
+    Node,
+    Pointwise,
+    Reduce,
+    Resize,
+    Slice,
+    Softmax,
+    Source,
+)
+from nachos_min.macs.record import Operator
+
+_PLURALS: dict[type[Operator], str] = {
+    Conv2d: "convolutions",
+    ConvTranspose2d: "transposed convolutions",
+    Linear: "linear layers",
+    MatMul: "matrix products",
+    Einsum: "Einstein sums",
+    BatchNorm: "batch norm",
+    LayerNorm: "layer norm",
+    GroupNorm: "group norm",
+    InstanceNorm: "instance norm",
+    Activation: "activations",
+    Softmax: "softmax",
+    Add: "sums",
+    Multiply: "products of arrays",
+    Pointwise: "other element-wise operators",
+    MaxPool: "max pooling",
+    AvgPool: "average pooling",
+    AdaptiveAvgPool: "adaptive average pooling",
+    AdaptiveMaxPool: "adaptive max pooling",
+    GlobalAvgPool: "the mean over the map",
+    Reduce: "reductions",
+    Resize: "resizing",
+    Flatten: "flattening",
+    Slice: "slicing",
+    Move: "moving elements",
+    Source: "given arrays",
+}
+
+
+@dataclass(frozen=True)
+class Term:
+    """One summand of a count: factor * quantity.
+
+    Args:
+        subject: what the quantity is a number of, in the plural, the same text in every convention.
+        factor: how much is added for each.
+        quantity: how many, of the whole batch.
+        note: why the quantity is not what its subject says, if it is not; a clause.
+    """
+
+    subject: str
+    factor: int
+    quantity: int
+    note: str = ""
+
+    @property
+    def amount(self) -> int:
+        """What the term adds."""
+        return self.factor * self.quantity
+
+
+@dataclass(frozen=True)
+class Sight:
+    """How often a tool counts a node: 0 if it misses it, with the reason as a clause."""
+
+    times: int
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A term of one node, as often as the tool counts the node; `node` is None for a term of the whole."""
+
+    node: int | None
+    term: Term
+    sight: Sight
+
+    @property
+    def amount(self) -> int:
+        """What the entry adds to the total."""
+        return self.term.amount * self.sight.times
+
+
+@dataclass(frozen=True)
+class Tally:
+    """A convention's count of a graph: its entries, whose amounts add up to the total."""
+
+    entries: tuple[Entry, ...]
+
+    @property
+    def total(self) -> int:
+        """The number that the tool reports."""
+        return sum(entry.amount for entry in self.entries)
+
+
+Rule = Callable[[Node], tuple[Term, ...]]
+
+SEEN = Sight(1)
+
+
+def seen(_node: Node) -> Sight:
+    """Return that a node is counted once, for a tool that misses nothing."""
+    return SEEN
+
+
+@dataclass(frozen=True)
+class Convention:
+    """What a tool counts.
+
+    Args:
+        name: as it is typed.
+        tool: whose count this is, with the version it was held against; "" for our own.
+        unit: what the tool calls its total, "MACs" or "FLOPs".
+        about: one sentence for a reader who sees it for the first time.
+        rules: operator -> its terms; an operator without a rule adds nothing.
+        sees: node -> how often it is counted.
+        whole: terms that belong to no node, such as rounding, from the graph and the entries so far.
+    """
+
+    name: str
+    tool: str
+    unit: str
+    about: str
+    rules: Mapping[type[Operator], Rule]
+    sees: Callable[[Node], Sight] = seen
+    whole: Callable[[Graph, tuple[Entry, ...]], tuple[Term, ...]] | None = None
+
+    def tally(self, graph: Graph) -> Tally:
+        """Return what the tool would count.
+
+        Args:
+            graph: nodes in execution order.
+
+        Returns:
+            Entries in execution order, then those of the whole.
+
+        Raises:
+            CountError: the graph is broken.
+        """
+        check_graph(graph)
+        entries = [
+            Entry(position, term, self.sees(node))
+            for position, node in enumerate(graph)
+            for term in self.terms(node)
+        ]
+        if self.whole is not None:
+            entries += [Entry(None, term, SEEN) for term in self.whole(graph, tuple(entries))]
+        return Tally(tuple(entries))
+
+    def terms(self, node: Node) -> tuple[Term, ...]:
+        """Return the terms of a node that is counted once."""
+        rule = self.rules.get(type(node.op))
+        return () if rule is None else rule(node)
+
+
+def products(node: Node, factor: int = 1) -> Term:
+    """Return `factor` for each multiply-accumulate of a node."""
+    return Term(f"products of {_PLURALS[type(node.op)]}", factor, node.batch * node.op.macs)
+
+
+def biases(node: Node, factor: int = 1) -> Term:
+    """Return `factor` for each output element that gets a bias."""
+    added = node.op.columns.get("bias_adds", 0)
+    return Term(f"bias additions of {_PLURALS[type(node.op)]}", factor, node.batch * added)
+
+
+def inputs(node: Node, factor: int = 1) -> Term:
+    """Return `factor` for each element of the first array that a node reads."""
+    return Term(f"elements into {_PLURALS[type(node.op)]}", factor, elements_in(node))
+
+
+def outputs(node: Node, factor: int = 1) -> Term:
+    """Return `factor` for each element that a node writes."""
+    return Term(f"elements out of {_PLURALS[type(node.op)]}", factor, elements_out(node))
+
+
+def elements_in(node: Node) -> int:
+    """Return the elements of the first array that a node reads, of the whole batch."""
+    return node.batch * prod(node.op.operands[0])
+
+
+def elements_out(node: Node) -> int:
+    """Return the elements that a node writes, of the whole batch."""
+    return node.batch * prod(node.op.output)
