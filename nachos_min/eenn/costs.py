@@ -38,6 +38,11 @@ class StaticCosts:
     peak_bytes: int
 
     @property
+    def cheapest(self) -> int:
+        """MACs of a sample that leaves at the first exit."""
+        return self.exit_costs[0]
+
+    @property
     def worst_macs(self) -> int:
         """MACs of a sample that leaves at the final exit."""
         return self.exit_costs[-1]

@@ -17,7 +17,15 @@ from nachos_min.eenn.costs import part_cost, segment_costs
 
 
 class CostOrderError(ValueError):
-    """No head of the ladder keeps the cost order: the placement of exits is inadmissible."""
+    """No head of the ladder keeps the cost order: the placement of exits is inadmissible.
+
+    Attributes:
+        stage: the stage (1-based) after which the exit stands.
+    """
+
+    def __init__(self, message: str, stage: int = 0) -> None:
+        super().__init__(message)
+        self.stage = stage
 
 
 def head_ladder(size: int, widths: Sequence[int]) -> Iterator[ExitHead]:
@@ -80,7 +88,8 @@ def design_exits(backbone: Architecture, stages: Sequence[int], widths: Sequence
             # front of the linear layer saves more than it costs.
             raise CostOrderError(
                 f"exit after stage {stage}: its cheapest head costs {min(costs)} MACs in all, "
-                f"which must be below the {bound} of the next exit"
+                f"which must be below the {bound} of the next exit",
+                stage,
             )
         bound = costs[-1]
     return backbone.with_exits(tuple(reversed(exits)))

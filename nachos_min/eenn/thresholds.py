@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import isfinite
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,17 @@ from numpy.typing import NDArray
 # thresholds mean what they say for every confidence, on any split, and are finite, so that JSON holds them.
 NOBODY = 2.0
 EVERYBODY = 0.0
+
+
+class Totals(Protocol):
+    """What the limits are judged by: right answers, samples, and the MACs of all of them; whole numbers."""
+
+    @property
+    def correct(self) -> int: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def total_macs(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -148,7 +159,7 @@ def decimal_fraction(name: str, value: float) -> Fraction:
     return Fraction(str(value))
 
 
-def fits_budget(outcome: Outcome, max_macs: float | None) -> bool:
+def fits_budget(outcome: Totals, max_macs: float | None) -> bool:
     """Return whether the average MACs are at most `max_macs`, compared as fractions.
 
     Args:
@@ -158,10 +169,12 @@ def fits_budget(outcome: Outcome, max_macs: float | None) -> bool:
     Raises:
         ValueError: if `max_macs` is infinite or NaN.
     """
-    return max_macs is None or outcome.average_macs <= decimal_fraction("max_macs", max_macs)
+    if max_macs is None:
+        return True
+    return Fraction(outcome.total_macs, outcome.samples) <= decimal_fraction("max_macs", max_macs)
 
 
-def fits_accuracy(outcome: Outcome, min_accuracy: float) -> bool:
+def fits_accuracy(outcome: Totals, min_accuracy: float) -> bool:
     """Return whether the accuracy is at least `min_accuracy`, compared as fractions.
 
     Args:
@@ -174,7 +187,7 @@ def fits_accuracy(outcome: Outcome, min_accuracy: float) -> bool:
     return Fraction(outcome.correct, outcome.samples) >= decimal_fraction("min_accuracy", min_accuracy)
 
 
-def admissible(outcome: Outcome, max_macs: float | None, min_accuracy: float) -> bool:
+def admissible(outcome: Totals, max_macs: float | None, min_accuracy: float) -> bool:
     """Return whether both constraints of the search hold: A >= min_accuracy and M <= max_macs, unrounded.
 
     Args:

@@ -122,13 +122,8 @@ def seeded(seed: int, purpose: str, genes: Sequence[int]) -> np.random.Generator
 
 def build(coder: GenomeCoder, genome: Genome, seed: int) -> EarlyExitNetwork:
     """Return the untrained network of `genome` with the weights that run `seed` gives it."""
-    backbone_genes = list(genome)
-    del backbone_genes[coder.exit_genes]
-    return EarlyExitNetwork(
-        coder.decode(genome),
-        seeded(seed, "backbone weights", backbone_genes),
-        seeded(seed, "exit weights", genome),
-    )
+    backbone = seeded(seed, "backbone weights", coder.backbone_genes(genome))
+    return EarlyExitNetwork(coder.decode(genome), backbone, seeded(seed, "exit weights", genome))
 
 
 def evaluate(coder: GenomeCoder, dataset: Dataset, settings: Settings, genome: Genome) -> Evaluation:
@@ -153,12 +148,10 @@ def evaluate(coder: GenomeCoder, dataset: Dataset, settings: Settings, genome: G
     train, validation, test = (
         _at(split, coder, side) for split in (dataset.train, dataset.validation, dataset.test)
     )
-    backbone_genes = list(genome)
-    del backbone_genes[coder.exit_genes]
     costs = static_costs(network.architecture)
     recipe, limits = settings.recipe, settings.limits
 
-    order = seeded(settings.seed, "backbone order", backbone_genes)
+    order = seeded(settings.seed, "backbone order", coder.backbone_genes(genome))
     losses = train_backbone(network, train.images, train.labels, recipe, order)
     _check_finite(network, "the backbone")
     maps = exit_maps(network, train.images)

@@ -152,12 +152,25 @@ class GenomeCoder:
                 networks.append(self.decode(as_genome(genome)))
         return max(networks, key=lambda network: static_costs(network).worst_macs)
 
+    def backbone_genes(self, genome: Sequence[int]) -> list[int]:
+        """Return the genes of `genome` without the exit bits."""
+        genes = list(genome)
+        del genes[self.exit_genes]
+        return genes
+
+    def draw(self, rng: np.random.Generator, draws: int) -> IntArray:
+        """Return those of `draws` random genomes that have an early exit, canonical, int64 (m, length).
+
+        Every gene is uniform; m <= draws.
+        """
+        genomes = rng.integers(0, self.upper, (draws, self.length), endpoint=True)
+        return self.canonical(genomes[genomes[:, self.exit_genes].any(axis=1)])
+
     def sample(self, rng: np.random.Generator) -> Genome:
         """Return a random canonical genome with at least one early exit: every gene uniform, then rejection."""
-        while True:
-            genome = rng.integers(0, self.upper, endpoint=True)
-            if genome[self.exit_genes].any():
-                return as_genome(self.canonical(genome[None])[0])
+        while not len(found := self.draw(rng, 1)):
+            pass
+        return as_genome(found[0])
 
 
 def as_genome(row: IntArray) -> Genome:
@@ -165,13 +178,19 @@ def as_genome(row: IntArray) -> Genome:
     return tuple(int(gene) for gene in row)
 
 
-def from_cnas(coder: GenomeCoder, text: str) -> Genome:
+def from_cnas(coder: GenomeCoder, text: str, *, unpadded: bool = False) -> Genome:
     """Return the canonical genome of a configuration in the JSON form that CNAS writes.
 
     Args:
         coder: of the space the configuration is from.
         text: `{"ks": [...], "e": [...], "d": [...], "b": [...], "r": 32}`; the lists `ks` and `e` are compact
             (one entry per layer) or padded (one per slot). Without `b` no early exit is placed.
+        unpadded: return instead the network that the released sampler builds from a compact list: it reads the
+            entries as those of the first slots, whatever the depths, and fills the slots that remain with the
+            largest kernel and expansion.
+
+    Returns:
+        The genome, a tuple of integers.
 
     Raises:
         SpaceError: if the text is not such a configuration; the message names the field and the rule.
@@ -188,7 +207,9 @@ def from_cnas(coder: GenomeCoder, text: str) -> Genome:
     genome = list(depths)
     for field, values in (("ks", space.kernels), ("e", space.expansions)):
         genes = _choices(fields, field, values, (sum(layers), stages * slots))
-        if len(genes) != stages * slots:
+        if len(genes) != stages * slots and unpadded:
+            genes += [len(values) - 1] * (stages * slots - len(genes))
+        elif len(genes) != stages * slots:
             compact = iter(genes)
             genes = [next(compact) if slot < depth else 0 for depth in layers for slot in range(slots)]
         genome += genes

@@ -1,17 +1,28 @@
 """Limits of a search, and what a candidate costs before any weight exists.
 
-Read `genome.py` first. Some limits need a trained network (average MACs under its thresholds, accuracy); the
-others are exact static counts. A candidate that breaks a static limit, whose cheapest path alone exceeds the
-MACs limit, or whose exits cannot be ordered by cost, is inadmissible for a stated reason and never trained.
+Read `genome.py` and `populations.py` first. Some limits need a trained network (average MACs under its thresholds,
+accuracy); the others are exact static counts. A candidate that breaks a static limit, whose cheapest path alone
+exceeds the MACs limit, or whose exits cannot be ordered by cost, is inadmissible for a stated reason and never
+trained.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
+from functools import partial
+from typing import Any
+
+import numpy as np
 
 from nachos_min.eenn.costs import StaticCosts, static_costs
 from nachos_min.eenn.heads import CostOrderError
-from nachos_min.nas.genome import GenomeCoder, NotAnEENNError
+from nachos_min.eenn.thresholds import Totals, admissible
+from nachos_min.nas.genome import Genome, GenomeCoder, NotAnEENNError, as_genome
+from nachos_min.nas.part_tables import NoTablesError
+from nachos_min.nas.population_costs import Bools, IntArray, PopulationCosts, count_each
+from nachos_min.nas.populations import CostTables
+
+# Random genomes drawn and counted together, which takes hardly longer than counting one.
+_DRAWN = 64
 
 
 @dataclass(frozen=True)
@@ -34,45 +45,81 @@ class Limits:
 
     def static_reason(self, costs: StaticCosts) -> str | None:
         """Return why `costs` alone make a candidate inadmissible, or None if they do not."""
-        checks = (
-            ("the cheapest exit costs {} MACs", costs.exit_costs[0], self.max_macs),
-            ("the worst case costs {} MACs", costs.worst_macs, self.max_worst_macs),
-            ("it has {} parameters", costs.params, self.max_params),
-            ("its activations need {} bytes", costs.peak_bytes, self.max_peak_bytes),
-        )
-        for text, value, limit in checks:
+        for text, value, limit in self._static(costs):
             if limit is not None and value > limit:
                 return f"{text.format(value)}, the limit is {limit}"
         return None
 
-    def admissible(self, correct: int, samples: int, total_macs: int) -> bool:
-        """Return whether accuracy correct/samples and average total_macs/samples keep the limits, unrounded."""
-        accurate = Fraction(correct, samples) >= Fraction(str(self.min_accuracy))
-        return accurate and (self.max_macs is None or total_macs <= self.max_macs * samples)
+    def statically_admissible(self, costs: PopulationCosts) -> Bools:
+        """Return which genomes are legal and have no `static_reason` to be inadmissible, bool (n,)."""
+        kept = costs.legal
+        for _, values, limit in self._static(costs):
+            if limit is not None:
+                kept &= values <= limit
+        return kept
+
+    def _static(self, costs: StaticCosts | PopulationCosts) -> tuple[tuple[str, Any, int | None], ...]:
+        """Return what is limited, of one candidate or of many: in words, the count or counts, the limit."""
+        return (
+            ("the cheapest exit costs {} MACs", costs.cheapest, self.max_macs),
+            ("the worst case costs {} MACs", costs.worst_macs, self.max_worst_macs),
+            ("it has {} parameters", costs.params, self.max_params),
+            ("its activations need {} bytes", costs.peak_bytes, self.max_peak_bytes),
+        )
+
+    def admissible(self, measured: Totals) -> bool:
+        """Return whether the accuracy and the average MACs `measured` on a split keep the limits, unrounded."""
+        return admissible(measured, self.max_macs, self.min_accuracy)
 
 
-@dataclass
 class StaticCheck:
-    """Remembers the static costs of every genome asked for, and counts the inadmissible ones."""
+    """Counts genomes before they are trained, and remembers the inadmissible ones.
 
-    coder: GenomeCoder
-    limits: Limits
+    Args:
+        coder: of the genomes.
+        limits: of the run.
+    """
 
-    def __post_init__(self) -> None:
-        self._known: dict[tuple[int, ...], StaticCosts | str] = {}
+    def __init__(self, coder: GenomeCoder, limits: Limits) -> None:
+        self.coder, self.limits = coder, limits
+        self._inadmissible: set[Genome] = set()
+        try:
+            self._count = CostTables(coder).costs
+        except NoTablesError:
+            self._count = partial(count_each, coder)
 
     def costs(self, genome: Sequence[int]) -> StaticCosts | str:
         """Return the costs of a canonical `genome`, or the reason (one clause) why it is inadmissible."""
-        key = tuple(genome)
-        if key not in self._known:
-            try:
-                found = static_costs(self.coder.decode(key))
-                self._known[key] = self.limits.static_reason(found) or found
-            except (CostOrderError, NotAnEENNError) as error:
-                self._known[key] = str(error)
-        return self._known[key]
+        try:
+            found = static_costs(self.coder.decode(genome))
+            answer = self.limits.static_reason(found) or found
+        except (CostOrderError, NotAnEENNError) as error:
+            answer = str(error)
+        if isinstance(answer, str):
+            self._inadmissible.add(tuple(genome))
+        return answer
+
+    def population(self, genomes: IntArray) -> tuple[PopulationCosts, Bools]:
+        """Return the costs of canonical `genomes` (n, length), and which of them are admissible, bool (n,)."""
+        costs = self._count(genomes)
+        admissible = self.limits.statically_admissible(costs)
+        self._inadmissible.update(map(as_genome, genomes[~admissible]))
+        return costs, admissible
+
+    def drawn(self, rng: np.random.Generator) -> Iterator[tuple[Genome, bool]]:
+        """Yield random canonical genomes with an early exit, without end, each with whether it is admissible.
+
+        The same genomes as `GenomeCoder.sample` returns one after the other, though `rng` is ahead of them.
+        """
+        while True:
+            genomes = self.coder.draw(rng, _DRAWN)
+            admissible = self.limits.statically_admissible(self._count(genomes)).tolist()
+            for genome, kept in zip(map(as_genome, genomes), admissible, strict=True):
+                if not kept:
+                    self._inadmissible.add(genome)
+                yield genome, kept
 
     @property
     def inadmissible(self) -> int:
-        """How many of the genomes asked for so far are inadmissible by static count."""
-        return sum(isinstance(known, str) for known in self._known.values())
+        """How many of the genomes met so far are inadmissible by static count."""
+        return len(self._inadmissible)

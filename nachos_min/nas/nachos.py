@@ -8,9 +8,9 @@ This file is the loop, and reads like the method:
              choose new candidates from its population, evenly spread in MACs
              evaluate them (train, tune thresholds, count), add them to the archive
 
-Read `evaluate.py` (what an evaluation is) before and `nsga2.py`, `surrogates/`, `subset.py` after. The loop is
-deterministic and cheap, and every evaluation is on disk as soon as it is done: a run is continued by running
-it again and finding evaluations already there.
+Read `evaluate.py` (what an evaluation is) before and `surrogates/objectives.py`, `nsga2.py`, `subset.py` after.
+The loop is deterministic and cheap, and every evaluation is on disk as soon as it is done: a run is continued by
+running it again and finding evaluations already there.
 
 Source: Gambella, Pomponi, Scardapane and Roveri, "NACHOS: Neural Architecture Search for Hardware Constrained
 Early Exit Neural Networks", arXiv 2401.13330.
@@ -27,16 +27,16 @@ from typing import Any
 import numpy as np
 
 from nachos_min.data import load
-from nachos_min.eenn.costs import StaticCosts
 from nachos_min.nas.configuration import Configuration, Problem, check_count, load_problem
 from nachos_min.nas.evaluate import Evaluation, Failure, seeded
 from nachos_min.nas.genome import Genome, as_genome
 from nachos_min.nas.limits import Limits, StaticCheck
 from nachos_min.nas.nsga2 import minimize
+from nachos_min.nas.penalty import AdaptivePenalty
 from nachos_min.nas.records import from_record, key, to_record
 from nachos_min.nas.result import Archive, SearchResult, Solution, result_of, solution_of
 from nachos_min.nas.subset import choose_evenly
-from nachos_min.nas.surrogates import Switched, adaptive_switching
+from nachos_min.nas.surrogates.objectives import Surrogates
 from nachos_min.nas.workers import Workers
 from nachos_min.store import Run, StoreError, create_or_open
 
@@ -221,9 +221,10 @@ class _Loop:
         taken = set(seen)
         chosen: list[Genome] = []
         misses = 0  # since the last hit
+        drawn = self.static.drawn(rng)
         while len(chosen) < wanted and misses < _DRAWS:
-            genome = self.problem.coder.sample(rng)
-            if genome in taken or isinstance(self.static.costs(genome), str):
+            genome, admissible = next(drawn)
+            if genome in taken or not admissible:
                 misses += 1
             else:
                 misses = 0
@@ -239,41 +240,32 @@ class _Loop:
             return self.random_candidates(wanted, rng, known)
         surrogates = Surrogates.fit(self.problem.coder.upper, self.archive.evaluations, rng)
         population = self.search_surrogates(surrogates, rng)
-        candidates = [
-            genome
-            for genome in dict.fromkeys(as_genome(row) for row in population)
-            if genome not in known and not isinstance(self.static.costs(genome), str)
-        ]
+        admissible = population[self.static.population(population)[1]]
+        candidates = [genome for genome in dict.fromkeys(map(as_genome, admissible)) if genome not in known]
         candidates += self.random_candidates(wanted - len(candidates), rng, known | set(candidates))
         if len(candidates) <= wanted:
             return candidates
         front = self.archive.front(self.archive.admissible()) or self.archive.front(self.archive.evaluations)
-        macs = surrogates.macs(np.array(candidates), [self.admissible_costs(genome) for genome in candidates])
+        genomes = np.array(candidates)
+        macs = surrogates.macs(genomes, self.static.population(genomes)[0])
         spread = choose_evenly(self.archive.objectives(front)[:, 1], macs, wanted)
         return [candidates[index] for index in spread]
 
-    def admissible_costs(self, genome: Genome) -> StaticCosts:
-        """Return the static costs of a genome known to be admissible."""
-        costs = self.static.costs(genome)
-        assert isinstance(costs, StaticCosts)
-        return costs
-
-    def search_surrogates(self, surrogates: "Surrogates", rng: np.random.Generator) -> IntArray:
+    def search_surrogates(self, surrogates: Surrogates, rng: np.random.Generator) -> IntArray:
         """Return the final population of NSGA-II on the surrogates, canonical genomes (n, length)."""
         coder, limits = self.problem.coder, self.configuration.limits
 
         def predicted(genomes: Floats) -> tuple[Floats, Floats]:
             rows = coder.canonical(genomes.astype(np.int64))
-            costs = [self.static.costs(as_genome(row)) for row in rows]
-            legal = np.array([not isinstance(cost, str) for cost in costs])
+            costs, admissible = self.static.population(rows)
             # A genome that is never trained has no figures: NaN ranks it behind all others, and keeps it out
             # of the largest violation, by which those of the others are divided.
             macs = np.full(len(rows), np.nan)
-            macs[legal] = surrogates.macs(rows[legal], [cost for cost in costs if isinstance(cost, StaticCosts)])
-            error = np.where(legal, surrogates.error(rows), np.nan)
+            macs[admissible] = surrogates.macs(rows[admissible], costs[admissible])
+            error = np.where(admissible, surrogates.error(rows), np.nan)
             over = np.zeros(len(rows)) if limits.max_macs is None else macs / limits.max_macs - 1
             short = error - (1 - limits.min_accuracy)
-            return np.column_stack([error, macs]), np.column_stack([over, short, np.where(legal, -1.0, 1.0)])
+            return np.column_stack([error, macs]), np.column_stack([over, short, np.where(admissible, -1.0, 1.0)])
 
         ranking = None
         if self.configuration.constraints == "adaptive-penalty" and limits.max_macs is not None:
@@ -297,60 +289,3 @@ class _Loop:
             ranking=ranking,
         )
         return coder.canonical(result.population_X.astype(np.int64))
-
-
-@dataclass(frozen=True)
-class AdaptivePenalty:
-    """Objectives for ranking in which breaking the MACs limit costs the more, the fewer keep it.
-
-        F2 = phi M + (1 - phi) penalty max(0, M - M_max),    phi = share of the population with M <= M_max
-
-    Source: NACHOS, arXiv 2401.13330; the released code has `10*15` where 10^15 was meant. Genomes that are
-    inadmissible by static count (last column of G) are put behind all others.
-    """
-
-    max_macs: int
-    penalty: float = 1e15
-
-    def __call__(self, F: Floats, G: Floats) -> Floats:
-        """Return the objectives (n, 2) to rank by, for objectives `F` (error, MACs) and violations `G`."""
-        macs = F[:, 1]
-        phi = float(np.mean(macs <= self.max_macs))
-        second = phi * macs + (1 - phi) * self.penalty * np.maximum(0.0, macs - self.max_macs)
-        ranked = np.column_stack([F[:, 0], second])
-        ranked[G[:, -1] > 0] = np.finfo(np.float64).max
-        return ranked
-
-
-@dataclass(frozen=True)
-class Surrogates:
-    """Cheap predictions of error and average MACs, fitted on the archive.
-
-    The second surrogate predicts average MACs as a share of cost_E, which is in (0, 1] and known exactly: what
-    is left to learn is only where samples leave.
-    """
-
-    upper: IntArray
-    error_model: Switched
-    share_model: Switched
-
-    @classmethod
-    def fit(cls, upper: IntArray, evaluations: Sequence[Evaluation], rng: np.random.Generator) -> "Surrogates":
-        """Return surrogates chosen by adaptive switching and fitted on `evaluations`."""
-        genes = np.array([found.genome for found in evaluations]) / np.maximum(upper, 1)
-        error = np.array([1 - found.validation.accuracy for found in evaluations])
-        share = np.array([found.validation.average_macs / found.costs.worst_macs for found in evaluations])
-        return cls(upper, adaptive_switching(genes, error, rng), adaptive_switching(genes, share, rng))
-
-    def error(self, genomes: IntArray) -> Floats:
-        """Return the predicted error of each genome, in 0..1."""
-        return np.clip(self.error_model.model.predict(genomes / np.maximum(self.upper, 1)), 0.0, 1.0)
-
-    def macs(self, genomes: IntArray, costs: Sequence[StaticCosts]) -> Floats:
-        """Return the predicted average MACs of each genome, between its cheapest and its worst exact cost."""
-        if len(genomes) == 0:
-            return np.zeros(0)
-        worst = np.array([cost.worst_macs for cost in costs], np.float64)
-        cheapest = np.array([cost.exit_costs[0] for cost in costs], np.float64)
-        share = self.share_model.model.predict(genomes / np.maximum(self.upper, 1))
-        return np.clip(share * worst, cheapest, worst)

@@ -155,10 +155,7 @@ class Archive:
         return [
             found
             for found in self.evaluations
-            if self.limits.admissible(
-                found.validation.correct, found.validation.samples, found.validation.total_macs
-            )
-            and self.limits.static_reason(found.costs) is None
+            if self.limits.admissible(found.validation) and self.limits.static_reason(found.costs) is None
         ]
 
     def front(self, evaluations: Sequence[Evaluation]) -> list[Evaluation]:

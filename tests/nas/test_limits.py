@@ -3,6 +3,7 @@
 import pytest
 
 from nachos_min.eenn.costs import StaticCosts
+from nachos_min.nas.evaluate import Measure
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.limits import Limits, StaticCheck
 from nachos_min.nas.space import load_space
@@ -26,13 +27,16 @@ def test_static_reasons(limits: Limits, reason: str | None) -> None:
 
 
 def test_admissible_is_exact() -> None:
+    def measured(correct: int, total_macs: int) -> Measure:
+        return Measure(correct, 10, (10,), total_macs)
+
     limits = Limits(max_macs=100, min_accuracy=0.9)
-    assert limits.admissible(9, 10, 1000)
-    assert not limits.admissible(8, 10, 1000)
-    assert not limits.admissible(9, 10, 1001)  # 100.1 on average
+    assert limits.admissible(measured(9, 1000))
+    assert not limits.admissible(measured(8, 1000))
+    assert not limits.admissible(measured(9, 1001))  # 100.1 on average
     # 0.7 in binary is below seven tenths; the limit is the decimal that was written
-    assert Limits(None, 0.7).admissible(7, 10, 10**30)
-    assert not Limits(None, 0.7000000001).admissible(7, 10, 1)
+    assert Limits(None, 0.7).admissible(measured(7, 10**30))
+    assert not Limits(None, 0.7000000001).admissible(measured(7, 1))
 
 
 def test_static_check_counts_each_inadmissible_genome_once() -> None:

@@ -1,0 +1,287 @@
+"""Whole populations by tables: the integers of counting each genome, in every space, or a refusal."""
+
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nachos_min.eenn.architecture import FinalHead, Stem
+from nachos_min.eenn.costs import StaticCosts, part_cost, static_costs
+from nachos_min.eenn.heads import CostOrderError
+from nachos_min.nas.genome import GenomeCoder, NotAnEENNError, as_genome
+from nachos_min.nas.limits import Limits, StaticCheck
+from nachos_min.nas.part_tables import NoTablesError
+from nachos_min.nas.population_costs import PopulationCosts, count_each
+from nachos_min.nas.populations import CostTables
+from nachos_min.nas.space import Space, SpaceError, StageSpec, TrunkBlock, load_space, shipped_spaces
+
+MICRO = GenomeCoder(load_space("micro"), (8, 8, 1), 10)
+OFA = GenomeCoder(load_space("ofa-mbv3"), (32, 32, 3), 10)
+
+small = st.integers(1, 12)
+activations = st.sampled_from(["relu", "hswish"])
+images = st.tuples(st.integers(1, 20), st.integers(1, 20), st.integers(1, 3))
+# With many classes most exits cannot be cheaper than going on.
+class_counts = st.sampled_from([1, 10, 300, 5000])
+
+
+def ascending(values: list[int], least: int = 1, most: int = 3) -> st.SearchStrategy[tuple[int, ...]]:
+    chosen = st.lists(st.sampled_from(values), min_size=least, max_size=most, unique=True)
+    return chosen.map(lambda found: tuple(sorted(found)))
+
+
+own_spaces = st.builds(
+    Space,
+    name=st.just("own"),
+    depths=ascending([1, 2, 3, 5]),
+    kernels=ascending([1, 3, 5]),
+    expansions=ascending([1, 2, 3, 6]),
+    resolutions=ascending([5, 8, 13], least=0),
+    divisor=st.sampled_from([1, 4, 8]),
+    exit_widths=st.lists(st.integers(1, 40), max_size=3).map(tuple),
+    stem=st.builds(Stem, small, st.sampled_from([1, 3]), st.integers(1, 2), activations),
+    trunk=st.lists(
+        st.builds(TrunkBlock, small, st.integers(1, 2), st.just(3), st.integers(1, 2), activations, st.booleans()),
+        max_size=2,
+    ).map(tuple),
+    stages=st.lists(
+        st.builds(StageSpec, small, st.integers(1, 2), activations, st.booleans()), min_size=2, max_size=4
+    ).map(tuple),
+    final=st.builds(FinalHead, st.sampled_from([0, 20]), st.sampled_from([0, 30]), activations),
+)
+shipped = st.sampled_from(shipped_spaces()).map(load_space)
+coders = st.builds(GenomeCoder, shipped | own_spaces, images, class_counts)
+
+
+def random_genomes(coder: GenomeCoder, n: int, seed: int = 0) -> Any:
+    """Not canonical: genes of inactive slots are whatever they are."""
+    return np.random.default_rng(seed).integers(0, coder.upper, (n, coder.length), endpoint=True)
+
+
+def counted(coder: GenomeCoder, genome: tuple[int, ...]) -> StaticCosts | str:
+    try:
+        return static_costs(coder.decode(genome))
+    except (CostOrderError, NotAnEENNError) as error:
+        return str(error)
+
+
+def assert_equal(ours: PopulationCosts, theirs: PopulationCosts) -> None:
+    for field in fields(PopulationCosts):
+        left, right = getattr(ours, field.name), getattr(theirs, field.name)
+        np.testing.assert_array_equal(left, right, err_msg=field.name)
+        assert (left.dtype, left.shape) == (right.dtype, right.shape)
+
+
+@settings(max_examples=200, deadline=None)
+@given(coders, st.integers(0, 1 << 32))
+def test_tables_give_what_counting_gives(coder: GenomeCoder, seed: int) -> None:
+    genomes = random_genomes(coder, 25, seed)
+    found = CostTables(coder).costs(genomes)
+    assert_equal(found, count_each(coder, genomes))
+    for row, genome in enumerate(map(as_genome, genomes)):
+        match counted(coder, genome):
+            case StaticCosts() as costs:
+                assert found.legal[row]
+                assert tuple(found.exit_costs[row][found.exits[row]]) == costs.exit_costs
+                assert (found.cheapest[row], found.worst_macs[row]) == (costs.cheapest, costs.worst_macs)
+                assert (found.params[row], found.peak_bytes[row]) == (costs.params, costs.peak_bytes)
+                assert not found.exit_costs[row][~found.exits[row]].any()
+            case reason if found.unordered[row]:
+                assert reason.startswith(f"exit after stage {found.unordered[row]}:")
+                assert not found.legal[row]
+                assert (found.worst_macs[row], found.params[row], found.peak_bytes[row]) == (0, 0, 0)
+            case reason:
+                assert "at least one early exit" in reason
+                assert not found.exits[row, :-1].any()
+                assert not found.legal[row]
+                assert found.worst_macs[row] == static_costs(coder.backbone(genome)).worst_macs
+
+
+@settings(max_examples=100, deadline=None)
+@given(coders, st.integers(0, 1 << 32))
+def test_genes_of_inactive_slots_change_nothing(coder: GenomeCoder, seed: int) -> None:
+    genomes, tables = random_genomes(coder, 50, seed), CostTables(coder)
+    assert_equal(tables.costs(genomes), tables.costs(coder.canonical(genomes)))
+
+
+def test_every_placement_of_exits_in_a_space_where_most_orders_cannot_be_kept() -> None:
+    """Stages that get narrower while the linear layers dominate: a later exit is hardly dearer than an earlier."""
+    stages = tuple(replace(MICRO.space.stages[0], channels=channels) for channels in (28, 24, 22, 20))
+    space = replace(MICRO.space, stages=stages, exit_widths=(), final=FinalHead(0, 0, "relu"))
+    coder = GenomeCoder(space, (8, 8, 1), 20_000)
+    genomes = random_genomes(coder, 400)
+    genomes[:, coder.exit_genes] = np.tile(list(np.ndindex(2, 2, 2)), (50, 1))
+    found = CostTables(coder).costs(genomes)
+    assert_equal(found, count_each(coder, genomes))
+    assert found.legal.any()
+    assert set(found.unordered) == {0, 1, 2, 3}
+
+
+def test_a_head_that_costs_just_as_much_as_going_on_is_too_dear() -> None:
+    """An exit of 9 + 1 channels before a stage of 9: one class more makes the exit 1 MAC dearer than going on."""
+    wide, narrow = (replace(MICRO.space.stages[0], channels=channels) for channels in (10, 9))
+    space = replace(
+        MICRO.space,
+        depths=(1,),
+        expansions=(2,),
+        stages=(wide, narrow),
+        exit_widths=(),
+        final=FinalHead(0, 0, "relu"),
+    )
+    genomes = np.array([[0, 0, 0, 0, 0, 0, 1]])
+    backbone = GenomeCoder(space, (1, 1, 1), 1).backbone(as_genome(genomes[0]))
+    last_stage = part_cost(backbone.stages[1][0], (1, 1, 10)).macs
+    tie = last_stage - 10  # 10 (classes + 1) = last_stage + 9 classes
+    for classes, unordered in ((tie - 1, 0), (tie, 1), (tie + 1, 1)):
+        coder = GenomeCoder(space, (1, 1, 1), classes)
+        found = CostTables(coder).costs(genomes)
+        assert found.unordered.tolist() == [unordered]
+        assert_equal(found, count_each(coder, genomes))
+
+
+def test_more_genomes_than_one_chunk_at_several_resolutions() -> None:
+    coder = replace(MICRO, space=replace(MICRO.space, resolutions=(8, 12, 16)))
+    genomes = random_genomes(coder, 9001)
+    found = CostTables(coder).costs(genomes)
+    sample = np.r_[0:50, 4070:4120, 8970:9001]
+    assert_equal(found[sample], count_each(coder, genomes[sample]))
+    assert_equal(found[::2], CostTables(coder).costs(genomes[::2]))
+
+
+@pytest.mark.parametrize(
+    ("depths", "expansions"),
+    [((1, 40), (2,)), ((3, 9), (1, 2, 4, 6)), ((2, 17), (2, 3))],
+    ids=["one form", "several tables a stage", "a slot more than a table has"],
+)
+def test_stages_of_many_slots(depths: tuple[int, ...], expansions: tuple[int, ...]) -> None:
+    coder = replace(MICRO, space=replace(MICRO.space, depths=depths, expansions=expansions))
+    genomes = random_genomes(coder, 40)
+    assert_equal(CostTables(coder).costs(genomes), count_each(coder, genomes))
+
+
+def test_an_empty_population() -> None:
+    genomes = np.empty((0, OFA.length), np.int64)
+    for found in (CostTables(OFA).costs(genomes), count_each(OFA, genomes)):
+        assert len(found) == 0
+        assert found.exits.shape == found.exit_costs.shape == (0, 5)
+        assert found.cheapest.shape == found.legal.shape == (0,)
+        assert Limits(1, 0.5).statically_admissible(found).shape == (0,)
+
+
+@pytest.mark.parametrize("count", [CostTables(MICRO).costs, lambda genomes: count_each(MICRO, genomes)])
+def test_what_is_no_population_is_refused(count: Any) -> None:
+    for wrong in (np.zeros((3, 16), np.int64), np.zeros(17, np.int64), np.zeros((3, 17))):
+        with pytest.raises(SpaceError, match="a population of space micro must be integers"):
+            count(wrong)
+    genomes = np.zeros((5000, 17), np.int64)
+    for value in (2, -1, 1 << 62, -(1 << 63)):
+        genomes[4999, 1] = value
+        with pytest.raises(SpaceError, match=rf"genome 4999: gene 1 must be in 0\.\.1, got {value}$"):
+            count(genomes)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int32, np.uint64])
+def test_any_integers_do(kind: Any) -> None:
+    genomes = random_genomes(MICRO, 20)
+    assert_equal(CostTables(MICRO).costs(genomes.astype(kind)), CostTables(MICRO).costs(genomes))
+
+
+wide = replace(MICRO.space.stages[0], channels=1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("space", "image", "message"),
+    [
+        (
+            replace(MICRO.space, stages=(wide, wide), expansions=(2, 1 << 20)),
+            (8, 8, 1),
+            r"fewer than 2\^63 MACs, got up to \d{20}",
+        ),
+        (
+            replace(MICRO.space, stages=(wide, wide), expansions=(2, 1 << 20), depths=(1, 5)),
+            (1, 1, 1),
+            r"fewer than 2\^63 MACs",
+        ),
+        (
+            replace(MICRO.space, kernels=tuple(range(1, 200, 2)), expansions=tuple(range(1, 100))),
+            (8, 8, 1),
+            "at most 16384 choices of a layer, got 59400",
+        ),
+        (
+            replace(MICRO.space, resolutions=tuple(range(1, 2000))),
+            (8, 8, 1),
+            "at most 16384 choices of a layer, got 23988",
+        ),
+    ],
+)
+def test_where_tables_would_overflow_or_burst_there_are_none(
+    space: Space, image: tuple[int, int, int], message: str
+) -> None:
+    coder = GenomeCoder(space, image, 10)
+    with pytest.raises(NoTablesError, match=message):
+        CostTables(coder)
+    # The search goes on without: genomes are counted one by one, in Python's integers if it must be.
+    check, genomes = StaticCheck(coder, Limits(None, 0.5, max_worst_macs=1 << 62)), random_genomes(coder, 20)
+    costs, admissible = check.population(coder.canonical(genomes))
+    for row, genome in enumerate(map(as_genome, genomes)):
+        match counted(coder, genome):
+            case StaticCosts() as exact:
+                assert tuple(costs.exit_costs[row][costs.exits[row]]) == exact.exit_costs
+                assert admissible[row] == (exact.worst_macs <= 1 << 62)
+            case _:
+                assert not admissible[row]
+    assert costs[admissible].worst_macs.astype(np.float64).max(initial=0) <= 1 << 62
+
+
+def test_sums_just_below_the_edge_are_exact() -> None:
+    """Tables whose sums come close to 2^63 and stay below: nothing wraps around."""
+    space = replace(MICRO.space, stages=(wide, wide), expansions=(1 << 20,), depths=(1, 2), exit_widths=())
+    coder = GenomeCoder(space, (1, 1, 1), 10)
+    largest = static_costs(coder.largest())
+    assert 1 << 62 < largest.worst_macs < 1 << 63
+    genomes = random_genomes(coder, 40)
+    assert_equal(CostTables(coder).costs(genomes), count_each(coder, genomes))
+
+
+bounds = st.none() | st.sampled_from([10, 30_000, 300_000, 8_000_000, 10**30])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from([MICRO, OFA]), bounds, bounds, bounds, bounds, st.integers(0, 1 << 32))
+def test_limits_on_populations_are_the_limits_on_each(
+    coder: GenomeCoder, macs: int | None, worst: int | None, params: int | None, peak: int | None, seed: int
+) -> None:
+    limits, genomes = Limits(macs, 0.5, worst, params, peak), random_genomes(coder, 30, seed)
+    kept = limits.statically_admissible(CostTables(coder).costs(genomes))
+    each = [counted(coder, as_genome(row)) for row in genomes]
+    assert kept.tolist() == [
+        isinstance(costs, StaticCosts) and limits.static_reason(costs) is None for costs in each
+    ]
+
+
+def test_the_check_of_a_population_is_the_check_of_each() -> None:
+    limits = Limits(20_000, 0.5, max_params=9_500)
+    together, apart = StaticCheck(MICRO, limits), StaticCheck(MICRO, limits)
+    genomes = MICRO.canonical(random_genomes(MICRO, 200))
+    for part in (genomes[:150], genomes[100:]):
+        admissible = together.population(part)[1]
+        each = [apart.costs(as_genome(row)) for row in part]
+        assert admissible.tolist() == [isinstance(costs, StaticCosts) for costs in each]
+        assert together.inadmissible == apart.inadmissible > 0
+
+
+def test_genomes_drawn_together_are_those_drawn_one_by_one() -> None:
+    limits, rng = Limits(3_500_000, 0.5), np.random.default_rng(5)
+    check, each = StaticCheck(OFA, limits), StaticCheck(OFA, limits)
+    drawn = check.drawn(np.random.default_rng(5))
+    ruled_out = set()
+    for _ in range(300):
+        genome, admissible = next(drawn)
+        assert genome == OFA.sample(rng)
+        assert admissible == isinstance(each.costs(genome), StaticCosts)
+        ruled_out |= set() if admissible else {genome}
+        assert check.inadmissible == each.inadmissible == len(ruled_out)
+    assert 0 < len(ruled_out) < 300
