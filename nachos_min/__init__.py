@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nachos_min.nas.nachos import search as search
     from nachos_min.nas.runs import load_run as load_run
+    from nachos_min.targets import count_macs as count_macs
 
 __version__ = "0.1.0"
 
-_PUBLIC = {"search": "nachos_min.nas.nachos", "load_run": "nachos_min.nas.runs"}
+_PUBLIC = {
+    "search": "nachos_min.nas.nachos",
+    "load_run": "nachos_min.nas.runs",
+    "count_macs": "nachos_min.targets",
+}
 
 
 def __getattr__(name: str) -> Any:

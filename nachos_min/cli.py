@@ -27,9 +27,9 @@ from fire import Fire
 from fire.core import FireExit
 from fire.decorators import SetParseFns
 
-from nachos_min.errors import InputError
+from nachos_min.errors import InputError, shorten
 from nachos_min.help_text import PROGRAM, command_help, flag, program_help
-from nachos_min.options import Choice, Count, Kind, Share, Switch, Text, WholeNumber, shorten
+from nachos_min.options import Choice, Count, Kind, Share, Sides, Switch, Text, WholeNumber
 
 PURPOSE = (
     "Neural architecture search for early-exit networks under limits on accuracy and multiply-accumulates "
@@ -67,6 +67,12 @@ def option_kinds(function: Callable[..., Job]) -> dict[str, Kind]:
     """Return parameter name -> kind, in the order of the signature of a command."""
     parameters = inspect.signature(function).parameters
     return {name: parameter.annotation.__metadata__[0] for name, parameter in parameters.items()}
+
+
+def needed(function: Callable[..., Job]) -> list[str]:
+    """Return the parameters without a default: what must be named right after the command."""
+    parameters = inspect.signature(function).parameters
+    return [name for name, parameter in parameters.items() if parameter.default is inspect.Parameter.empty]
 
 
 def option_defaults(function: Callable[..., Job]) -> dict[str, object]:
@@ -142,7 +148,93 @@ def search(
     return SearchJob(arguments, json, quiet)
 
 
-COMMANDS: dict[str, Callable[..., Job]] = {"search": search}
+@command
+def macs(
+    target: Annotated[str, Text("target")],
+    *,
+    input: Annotated[tuple[int, ...] | None, Sides(absent="as the target says")] = None,
+    classes: Annotated[int | None, Count(absent="as the target says")] = None,
+    convention: Annotated[str, Text("name")] = "exact",
+    explain: Annotated[str | None, Text("name")] = None,
+    layers: Annotated[bool, Switch()] = False,
+    verify: Annotated[bool, Switch()] = False,
+    execute: Annotated[bool, Switch()] = False,
+    unpadded: Annotated[bool, Switch()] = False,
+    json: Annotated[bool, Switch()] = False,
+) -> Job:
+    """The exact number of multiply-accumulates (MACs) of a network, and why other tools count differently.
+
+    TARGET is an architecture or a configuration of CNAS (.json), RUN#solution (runs/digits#0), an .onnx file,
+    or torch:package.module:function, a function without arguments that returns a PyTorch module.
+
+    Conventions are exact, exact-valid, thop, fvcore, ptflops, ptflops-aten, torchprofile,
+    torchprofile-0.0.2, calflops, calflops-flops, torchinfo, torch, onnx-tool and nachos-official.
+
+    Exit status is 0 when done, 2 for bad usage or input.
+
+    Args:
+        target: What to count.
+        input: Shape of the input, C,H,W of one image or with the batch in front, such as 1,3,224,224.
+        classes: Number of classes, for a target that leaves it open.
+        convention: Whose rules to count by.
+        explain: A second convention, whose difference from the first is listed term by term.
+        layers: List every layer with its shapes.
+        verify: Run the real tools that are installed on the same PyTorch module, and compare.
+        execute: Run one sample through this project's engine, and compare what it multiplies with the count.
+        unpadded: For a configuration of CNAS with compact lists, count the network its sampler really builds.
+        json: Print one JSON object instead of tables.
+
+    Returns:
+        The job that counts and prints.
+
+    Raises:
+        InputError: when an option's text breaks its rule.
+    """
+    # Imported here: the help of other commands need not wait for it.
+    from nachos_min.macs.conventions import find_convention
+
+    names = [name for name in (convention, explain) if name is not None]
+    for name in names:
+        find_convention(name)
+    return MacsJob(target, input, classes, convention, explain, layers, verify, execute, unpadded, json)
+
+
+COMMANDS: dict[str, Callable[..., Job]] = {"search": search, "macs": macs}
+
+
+@final
+@dataclass(frozen=True)
+class MacsJob(Job):
+    """A count whose options were all accepted; the fields are the options of `macs`."""
+
+    target: str
+    input: tuple[int, ...] | None
+    classes: int | None
+    convention: str
+    explain: str | None
+    layers: bool
+    verify: bool
+    execute: bool
+    unpadded: bool
+    json: bool
+
+    def run(self) -> int:
+        """Return 0, the count printed."""
+        from nachos_min.macs.conventions import find_convention
+        from nachos_min.report.macs_report import report_macs
+        from nachos_min.targets import read_target
+
+        target = read_target(self.target, self.input, self.classes, unpadded=self.unpadded)
+        against = None if self.explain is None else find_convention(self.explain)
+        convention = find_convention(self.convention)
+        report = report_macs(target, convention, against, verify=self.verify, execute=self.execute)
+        if self.json:
+            print(json_format.dumps(report.as_dict(layers=self.layers), allow_nan=False))
+        else:
+            from nachos_min.report.macs_table import show_macs
+
+            show_macs(report, layers=self.layers)
+        return DONE
 
 
 @final
@@ -260,7 +352,11 @@ def _explain(name: str, refused: list[str]) -> NoReturn:
         option = argument.split("=")[0]
         if re.match("--|-[a-zA-Z]", option) and option.replace("_", "-") not in options:
             raise InputError(f"unknown option {option}; {_advice(option, options + switches, f'{PROGRAM} {name}')}")
-    raise InputError(f"{name} takes options only, got {shorten(' '.join(refused))}")
+    wanted = needed(COMMANDS[name])
+    if wanted and not refused:
+        raise InputError(f"{name} needs a {wanted[0].upper()}, got none; try {PROGRAM} {name} --help")
+    takes = f"one {wanted[0].upper()} and options" if wanted else "options only"
+    raise InputError(f"{name} takes {takes}, got {shorten(' '.join(refused))}")
 
 
 def _advice(word: str, known: Iterable[str], program: str) -> str:

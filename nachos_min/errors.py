@@ -7,3 +7,8 @@ traceback.
 
 class InputError(ValueError):
     """A value from outside (an option, a file, a run folder) breaks a stated rule."""
+
+
+def shorten(text: str) -> str:
+    """Return `text` in quotes on one line, cut in the middle when it is longer than 60 characters."""
+    return repr(text if len(text) <= 60 else f"{text[:40]}...{text[-15:]}")

@@ -8,6 +8,7 @@ docstring.
 
 import textwrap
 from collections.abc import Mapping
+from inspect import Parameter
 from typing import Any
 
 from fire import docstrings
@@ -43,15 +44,19 @@ def command_help(name: str, function: Any, kinds: Mapping[str, Kind], defaults: 
         name: the command's name.
         function: the command; its docstring gives the summary, the description and a text per option.
         kinds: option name as in the signature -> kind of its value, in the order to show.
-        defaults: option name as in the signature -> default value.
+        defaults: option name as in the signature -> default value, Parameter.empty for what must be given.
 
     Returns:
         Text of at most 80 columns, without a final newline.
     """
     told = docstrings.parse(function.__doc__)
     meanings = {argument.name: argument.description for argument in told.args or []}
-    lines = [*_paragraph(told.summary), "", f"usage: {PROGRAM} {name} [--option VALUE ...]", "", "options:"]
+    needed = [option for option, default in defaults.items() if default is Parameter.empty]
+    words = " ".join([name, *(option.upper() for option in needed)])
+    lines = [*_paragraph(told.summary), "", f"usage: {PROGRAM} {words} [--option VALUE ...]", "", "options:"]
     for option, kind in kinds.items():
+        if option in needed:
+            continue
         lines.append(f"  {' '.join([flag(option), kind.form]).strip()}  (default: {kind.show(defaults[option])})")
         lines += _paragraph(meanings[option], INDENT)
     for paragraph in (told.description or "").split("\n\n"):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import final
 
-from nachos_min.errors import InputError
+from nachos_min.errors import InputError, shorten
 
 # What Fire hands over for an option without a value, `--seed`, and for its negation, `--noseed`.
 BARE = ("True", "False")
@@ -109,11 +109,6 @@ class Kind(ABC):
         except ValueError:
             got = "no value" if text in BARE else shorten(text)
             raise InputError(f"{option} must be {self.rule}, got {got}") from None
-
-
-def shorten(text: str) -> str:
-    """Return `text` in quotes on one line, cut in the middle when it is longer than 60 characters."""
-    return repr(text if len(text) <= 60 else f"{text[:40]}...{text[-15:]}")
 
 
 @final
@@ -250,3 +245,28 @@ class Switch(Kind):
 
     def show(self, value: object) -> str:
         return "on" if value else "off"
+
+
+@final
+@dataclass(frozen=True)
+class Sides(Kind):
+    """The shape of an array: whole numbers >= 1 with commas, such as 3,32,32."""
+
+    @property
+    def form(self) -> str:
+        return "N,N,..."
+
+    @property
+    def rule(self) -> str:
+        return "one to eight whole numbers from 1 to 2^40 with commas between them, such as 3,32,32"
+
+    def parse(self, text: str) -> tuple[int, ...]:
+        if re.fullmatch(r"\(?[0-9]{1,13}(, ?[0-9]{1,13}){0,7}\)?", text) is None:
+            raise ValueError("not a shape")
+        sides = tuple(int(side) for side in text.strip("()").split(","))
+        if not all(1 <= side <= 1 << 40 for side in sides):
+            raise ValueError("out of range")
+        return sides
+
+    def show(self, value: object) -> str:
+        return ",".join(map(str, value)) if isinstance(value, tuple) else self.absent

@@ -69,3 +69,24 @@ def multiply_matrices(left: Array, right: Array) -> tuple[Array, int]:
             y[at] += left[(*where, row, k)] * right[(*where, k, column)]
             made += 1
     return y, made
+
+
+def sum_letters(equation: str, *arrays: Array) -> tuple[Array, int]:
+    """Einstein sum by walking over every combination of indices: one multiplication each."""
+    terms, _, result = equation.partition("->")
+    letters = sorted(set(terms) - {","})
+    lengths = {
+        c: max(a.shape[t.index(c)] for t, a in zip(terms.split(","), arrays, strict=True) if c in t)
+        for c in letters
+    }
+    y = np.zeros([lengths[c] for c in result])
+    made = 0
+    for indices in product(*(range(lengths[c]) for c in letters)):
+        at = dict(zip(letters, indices, strict=True))
+        factors = [
+            a[tuple(at[c] if a.shape[axis] > 1 else 0 for axis, c in enumerate(t))]
+            for t, a in zip(terms.split(","), arrays, strict=True)
+        ]
+        y[tuple(at[c] for c in result)] += np.prod(factors)
+        made += 1
+    return y, made

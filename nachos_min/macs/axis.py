@@ -64,21 +64,47 @@ def valid_taps(positions: int, length: int, kernel: int, stride: int, pad_before
         dilation: pixels from one tap to the next, >= 1.
 
     Returns:
-        The count, in O(kernel) steps however long the axis is.
+        The count, in a number of steps that grows with the digits of the numbers, not with the numbers: a file
+        from elsewhere may state a kernel of a thousand million taps.
 
-    Source: derived here. For a fixed tap t let s = pad_before - t * dilation. Pixel o * stride - s is real
-    for ceil(s / stride) <= o <= floor((s + length - 1) / stride); cut that range to 0 <= o < positions and
-    count it.
+    Source: derived here. Real pixels lie at or after the first one and before the end, so the count is
+    below(pad_before + length) - below(pad_before), with below(x) the pairs whose o * stride + t * dilation < x.
 
     >>> valid_taps(positions=1, length=1, kernel=7, stride=1, pad_before=3, dilation=1)
     1
     >>> valid_taps(positions=4, length=4, kernel=3, stride=1, pad_before=1, dilation=1)
     10
     """
-    total = 0
-    for tap in range(kernel):
-        shift = pad_before - tap * dilation
-        first = max(0, -(-shift // stride))
-        last = min(positions - 1, (shift + length - 1) // stride)
-        total += max(0, last - first + 1)
+    ends = (pad_before + length, pad_before)
+    after, before = (_pairs_below(end, positions, kernel, stride, dilation) for end in ends)
+    return after - before
+
+
+def _pairs_below(x: int, positions: int, kernel: int, stride: int, dilation: int) -> int:
+    """Return how many pairs 0 <= o < positions, 0 <= t < kernel have o * stride + t * dilation < x.
+
+    Tap t has ceil((x - t * dilation) / stride) such positions, but at most all: taps up to `whole` have all,
+    taps from `none` on have none, and between them one floor is summed.
+    """
+    none = min(kernel, max(0, -(-x // dilation)))
+    whole = min(none, max(0, (x - (positions - 1) * stride - 1) // dilation + 1))
+    last = x - (none - 1) * dilation  # what remains for the last tap that has any; the sum runs backwards from it
+    return whole * positions + _floor_sum(none - whole, stride, dilation, last + stride - 1)
+
+
+def _floor_sum(count: int, divisor: int, step: int, first: int) -> int:
+    """Return the sum of floor((first + i * step) / divisor) over i = 0 .. count - 1, in O(log divisor) steps.
+
+    Source: lattice points under a line, by Euclid's algorithm: whole steps are taken out, then rows and columns
+    change places (Graham, Knuth and Patashnik, "Concrete Mathematics", section 3.5).
+    """
+    total, sign = 0, 1
+    while count > 0:
+        total += sign * (count * (count - 1) // 2 * (step // divisor) + count * (first // divisor))
+        step, first = step % divisor, first % divisor
+        highest = first + (count - 1) * step
+        rows = highest // divisor  # lines that the points cross
+        total += sign * rows * count
+        # The points left of each crossing, which were counted too many, are the same sum turned round.
+        sign, count, first, divisor, step = -sign, rows, step - 1 + divisor - first, step, divisor
     return total

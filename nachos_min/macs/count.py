@@ -170,7 +170,7 @@ def layer_table(graph: Graph) -> tuple[LayerRow, ...]:
             batch=node.batch,
             macs=node.batch * node.op.macs,
             valid_macs=node.batch * node.op.valid_macs,
-            params=0 if node.shares is not None else node.op.params,
+            params=_new_params(node),
             columns={column: node.batch * amount for column, amount in node.op.columns.items()},
         )
         for node in graph
@@ -215,32 +215,34 @@ def peak_activation_bytes(graph: Graph, bytes_per_element: int = 4) -> int:
     return peak * bytes_per_element
 
 
-def exit_costs(graph: Graph) -> ExitCosts:
+def exit_costs(graph: Graph, amounts: Sequence[int] | None = None) -> ExitCosts:
     """Return what a sample has executed when it leaves at each exit.
 
     Args:
         graph: nodes in execution order, each head's nodes together, heads 1, 2, .. E in order, and the last
             head at the end.
+        amounts: what each node is billed; None: its MACs.
 
     Returns:
-        Backbone, heads and cumulative costs in MACs.
+        Backbone, heads and cumulative costs.
 
     Raises:
         CountError: as for `count`, there is no exit, or the heads are not in that order.
     """
     check_graph(graph)
+    billed = [node.batch * node.op.macs for node in graph] if amounts is None else amounts
     backbone: list[int] = []
     heads: list[int] = []
     reached = 0
     previous = 0
-    for node in graph:
+    for node, amount in zip(graph, billed, strict=True):
         if node.exit == 0:
-            reached += node.batch * node.op.macs
+            reached += amount
         elif node.exit == previous:
-            heads[-1] += node.batch * node.op.macs
+            heads[-1] += amount
         elif node.exit == len(heads) + 1:
             backbone.append(reached)
-            heads.append(node.batch * node.op.macs)
+            heads.append(amount)
         else:
             raise CountError(
                 f"node {node.name!r}: heads must be whole and in order, expected exit {len(heads) + 1}, "
@@ -285,6 +287,12 @@ def check_graph(graph: Graph) -> dict[int, int]:
         arrays[position] = node.op.output
         elements[position] = node.batch * prod(node.op.output)
     return elements
+
+
+def _new_params(node: Node) -> int:
+    if node.shares is not None:
+        return 0
+    return node.op.params if node.trained is None else node.trained
 
 
 def _check_elements(node: Node, arriving: list[int]) -> None:

@@ -65,6 +65,8 @@ class Node:
         relaid: whether the arrays arrive with other axes (channels first, a batch axis, flattened), as in a
             network read from elsewhere; then the numbers of elements must agree, not the shapes.
         written: how it was written in PyTorch; None for a network that never was.
+        trained: trained values that it brings, if not all of its operator's `params` (its weights are computed,
+            constant, or partly another node's); None for all.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Node:
     batch: int = 1
     relaid: bool = False
     written: Written | None = None
+    trained: int | None = None
 
 
 Graph = tuple[Node, ...]  # execution order: backbone up to exit 1, head 1, backbone up to exit 2, head 2, ...

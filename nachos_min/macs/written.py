@@ -26,6 +26,10 @@ class Written:
         training: whether the module was in training mode.
         padding: "same" or "valid" when a convolution's padding was given by that word.
         samples: first axis of the network's first input; a tool that counts one sample divides by it.
+        facts: what else the shapes do not show: "vector" if the right array of a product had one axis, "size" if an
+            interpolation was told its output's size and not a factor, "strided" if a linear layer's input was
+            not contiguous, "unbatched" if a layer's array had no axis of samples, "statistics" if a norm in
+            inference used those of its input.
     """
 
     function: str
@@ -37,3 +41,4 @@ class Written:
     training: bool = False
     padding: str = ""
     samples: int = 1
+    facts: frozenset[str] = frozenset()

@@ -6,32 +6,15 @@ Read `nas/result.py` for what a solution holds.
 """
 
 import sys
-from typing import TextIO, final
+from typing import TextIO
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from nachos_min.nas.result import SearchResult, Solution
+from nachos_min.report.console import output
 
 NARROWEST = 72  # columns the table needs; a narrower terminal wraps its lines instead of losing digits
-UNBOUNDED = 10_000  # columns of a pipe: more than any row takes
-
-
-@final
-class Output(Console):
-    """A console for which a reader that leaves early (`... | head -1`) is the caller's to deal with.
-
-    Rich itself would end the program with status 1.
-    """
-
-    def on_broken_pipe(self) -> None:
-        """Pass on what Rich caught.
-
-        Raises:
-            BrokenPipeError: always.
-        """
-        raise BrokenPipeError
 
 
 def show_result(result: SearchResult, stream: TextIO | None = None) -> None:
@@ -41,10 +24,7 @@ def show_result(result: SearchResult, stream: TextIO | None = None) -> None:
         result: of a finished search.
         stream: where to; standard output unless given.
     """
-    stream = stream or sys.stdout
-    terminal = Console(file=stream)
-    width = max(terminal.width, NARROWEST) if terminal.is_terminal else UNBOUNDED
-    console = Output(file=stream, width=width, highlight=False, markup=False)
+    console = output(stream or sys.stdout, NARROWEST)
     if result.front:
         console.print(front_table(result.front), "", sep="\n")
     else:

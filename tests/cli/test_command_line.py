@@ -55,7 +55,18 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 # Help
 
 
-@pytest.mark.parametrize("line", [[], ["--help"], ["-h"], ["search", "--help"], ["search", "--seed", "3", "-h"]])
+@pytest.mark.parametrize(
+    "line",
+    [
+        [],
+        ["--help"],
+        ["-h"],
+        ["search", "--help"],
+        ["search", "--seed", "3", "-h"],
+        ["macs", "--help"],
+        ["macs", "-h"],
+    ],
+)
 def test_help_goes_to_standard_output_within_80_columns(line: list[str]) -> None:
     shown = process("-m", "nachos_min", *line)
     assert (shown.returncode, shown.stderr) == (0, "")
@@ -135,12 +146,18 @@ REFUSALS = [
     ("search --class--", "unknown option --class--; try python -m nachos_min search --help"),
     ("search - run", "search takes options only, got '- run'"),
     ("search -- --interactive", "'--' must not be used: it would separate options for the Fire library"),
+    ("macs net.json --layer", "unknown option --layer; did you mean --layers?"),
+    ("macs net.json run", "macs takes one TARGET and options, got 'run'"),
+    (
+        "macs net.json --layers __class__",
+        "--layers must be given without a value, or as true or false, got '__class__'",
+    ),
     ("search -- --trace", "'--' must not be used: it would separate options for the Fire library"),
-    ("serch", "unknown command, got 'serch'; did you mean search? (commands: search)"),
-    ("items", "unknown command, got 'items'; try python -m nachos_min --help (commands: search)"),
+    ("serch", "unknown command, got 'serch'; did you mean search? (commands: search, macs)"),
+    ("items", "unknown command, got 'items'; try python -m nachos_min --help (commands: search, macs)"),
     (
         "--seed 4",
-        "a command must come first, got '--seed'; try python -m nachos_min --help (commands: search)",
+        "a command must come first, got '--seed'; try python -m nachos_min --help (commands: search, macs)",
     ),
 ]
 

@@ -2,8 +2,10 @@
 
 Read `ops.py` and `written.py` first, then `thop.py` as an example. A convention is two things, both functions of
 one node: `sees` says how often the tool counts the node (0 if it misses it, with the reason), `rules` says what
-it adds up for an operator it counts. A total is the sum of the terms, so that two totals can be compared term
-by term (`explain.py`). Adding a convention is adding one such file and one line in `catalogue.py`.
+it adds up for an operator it counts. Where that depends on other nodes too (a batch norm that is merged into the
+convolution before it), `among` says it for the nodes concerned. A total is the sum of the terms, so that two totals
+can be compared term by term (`explain.py`). Adding a convention is adding one such file and one line in
+`catalogue.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -126,8 +128,17 @@ class Tally:
         """The number that the tool reports."""
         return sum(entry.amount for entry in self.entries)
 
+    def amounts(self, nodes: int) -> list[int]:
+        """Return what each of a graph's `nodes` is billed; terms of the whole belong to none."""
+        billed = [0] * nodes
+        for entry in self.entries:
+            if entry.node is not None:
+                billed[entry.node] += entry.amount
+        return billed
+
 
 Rule = Callable[[Node], tuple[Term, ...]]
+Counted = tuple[Sight, tuple[Term, ...]]  # how often a node is counted, and what it adds up then
 
 SEEN = Sight(1)
 
@@ -148,6 +159,7 @@ class Convention:
         about: one sentence for a reader who sees it for the first time.
         rules: operator -> its terms; an operator without a rule adds nothing.
         sees: node -> how often it is counted.
+        among: graph -> position -> what `sees` and `rules` do not say of a node, because other nodes decide it.
         whole: terms that belong to no node, such as rounding, from the graph and the entries so far.
     """
 
@@ -157,6 +169,7 @@ class Convention:
     about: str
     rules: Mapping[type[Operator], Rule]
     sees: Callable[[Node], Sight] = seen
+    among: Callable[[Graph], Mapping[int, Counted]] | None = None
     whole: Callable[[Graph, tuple[Entry, ...]], tuple[Term, ...]] | None = None
 
     def tally(self, graph: Graph) -> Tally:
@@ -172,11 +185,11 @@ class Convention:
             CountError: the graph is broken.
         """
         check_graph(graph)
-        entries = [
-            Entry(position, term, self.sees(node))
-            for position, node in enumerate(graph)
-            for term in self.terms(node)
-        ]
+        decided = self.among(graph) if self.among is not None else {}
+        entries = []
+        for position, node in enumerate(graph):
+            sight, terms = decided.get(position) or (self.sees(node), self.terms(node))
+            entries += [Entry(position, term, sight) for term in terms]
         if self.whole is not None:
             entries += [Entry(None, term, SEEN) for term in self.whole(graph, tuple(entries))]
         return Tally(tuple(entries))

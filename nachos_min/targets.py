@@ -1,0 +1,272 @@
+"""What a user may name as the target of a count, read into one graph of operator records.
+
+    net.json            an architecture (`eenn/architecture_json.py`), a configuration of CNAS ({"ks": [...], ...}),
+                        or a genome of a space ({"space": "tiny", "genome": [...]})
+    runs/digits#0       solution 0 of a run
+    net.onnx            an ONNX file
+    torch:package.module:function    a function that returns a PyTorch module
+
+Read `macs/ops.py` first. Whatever the source, what comes out is the same list of records, so that every
+convention applies to it. Nothing here counts.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nachos_min.eenn.architecture import Architecture
+from nachos_min.eenn.architecture_json import architecture_from_json
+from nachos_min.eenn.heads import CostOrderError
+from nachos_min.eenn.lowering import lower
+from nachos_min.errors import InputError, shorten
+from nachos_min.macs.ops import Graph
+
+# The largest text that is read; an architecture of ten thousand layers takes a hundredth of it.
+_MOST_BYTES = 64 * 2**20
+
+_FORMS = "an architecture .json, RUN#solution, an .onnx file or torch:package.module:function"
+
+
+class TargetError(InputError):
+    """A target cannot be read; the message names it and the rule it breaks."""
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Nodes that run only if a condition holds, such as one side of an ONNX `If`; not part of the graph."""
+
+    name: str
+    graph: Graph
+
+
+@dataclass(frozen=True)
+class Target:
+    """A network to be counted.
+
+    Attributes:
+        name: as the user typed it.
+        input: shape of the input as its source has it: (C, H, W), or with a batch axis in front.
+        graph: what runs.
+        architecture: for our own networks; None for one read from elsewhere.
+        branches: what runs on a condition.
+        module: a PyTorch module, to run other tools on; None for any other source.
+        arguments: the arrays that `module` was run on.
+    """
+
+    name: str
+    input: tuple[int, ...]
+    graph: Graph
+    architecture: Architecture | None = None
+    branches: tuple[Branch, ...] = ()
+    module: Any = None
+    arguments: tuple[Any, ...] = ()
+
+
+def read_target(
+    name: str, input_shape: tuple[int, ...] | None = None, classes: int | None = None, *, unpadded: bool = False
+) -> Target:
+    """Return the network that `name` stands for.
+
+    Args:
+        name: in one of the forms above.
+        input_shape: (C, H, W) of one image, or any shape with its batch axis in front; None: as the target says.
+        classes: number of classes; None: as the target says, 10 for a configuration of CNAS.
+        unpadded: for a configuration of CNAS with compact lists, the network that its sampler really builds.
+
+    Returns:
+        The target, its graph not yet checked.
+
+    Raises:
+        InputError: if there is no such target, it is broken, or an argument does not apply to it.
+    """
+    if name.startswith("torch:"):
+        _refuse(classes=classes, unpadded=unpadded)
+        return _torch(name, input_shape)
+    if "#" in Path(name).name:
+        _refuse(input=input_shape, classes=classes, unpadded=unpadded)
+        return _solution(name)
+    if Path(name).suffix == ".onnx":
+        _refuse(classes=classes, unpadded=unpadded)
+        return _onnx(name, input_shape)
+    if Path(name).suffix == ".json":
+        return _json(name, input_shape, classes, unpadded)
+    raise TargetError(f"target must be {_FORMS}, got {shorten(name)}")
+
+
+def target_of(architecture: Architecture, name: str = "architecture") -> Target:
+    """Return `architecture` as a target called `name`."""
+    height, width, channels = architecture.input_shape
+    return Target(name, (channels, height, width), lower(architecture), architecture)
+
+
+def _refuse(**options: object) -> None:
+    """Complain of an option that this kind of target does not have."""
+    for option, value in options.items():
+        if value not in (None, False):
+            raise TargetError(f"--{option} does not apply to this kind of target, got {shorten(str(value))}")
+
+
+def _json(name: str, input_shape: tuple[int, ...] | None, classes: int | None, unpadded: bool) -> Target:
+    fields = _object(name)
+    try:
+        image = None if input_shape is None else _image(input_shape)
+        if "ks" in fields:
+            return target_of(_configuration(fields, image, classes or 10, unpadded), name)
+        _refuse(unpadded=unpadded)
+        if "genome" in fields:
+            return target_of(_genome(fields, image, classes), name)
+        return target_of(architecture_from_json(fields, image, classes), name)
+    except (InputError, CostOrderError) as error:
+        raise TargetError(f"{shorten(name)}: {error}") from None
+
+
+def _object(name: str) -> Mapping[str, Any]:
+    path = Path(name)
+    try:
+        size = path.stat().st_size
+        fields = json.loads(path.read_text(encoding="utf-8")) if size <= _MOST_BYTES else None
+    except OSError as error:
+        raise TargetError(f"target {shorten(name)}: {error.strerror or error}") from None
+    except RecursionError:
+        raise TargetError(f"target {shorten(name)} is not JSON: it is nested too deeply") from None
+    except ValueError as error:  # not UTF-8, not JSON, or a number of 5,000 digits
+        raise TargetError(f"target {shorten(name)} is not JSON: {error}") from None
+    if size > _MOST_BYTES:
+        raise TargetError(f"target {shorten(name)} must be at most {_MOST_BYTES} bytes, got {size}")
+    if not isinstance(fields, Mapping):
+        raise TargetError(f"target {shorten(name)} must be a JSON object, got {type(fields).__name__}")
+    return fields
+
+
+def _image(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return (C, H, W) of a shape with or without a batch axis of 1."""
+    image = shape[1:] if len(shape) == 4 and shape[0] == 1 else shape
+    if len(image) != 3:
+        raise TargetError(f"--input must be C,H,W of one image for this kind of target, got {shape}")
+    channels, height, width = image
+    return channels, height, width
+
+
+def _configuration(
+    fields: Mapping[str, Any], image: tuple[int, int, int] | None, classes: int, unpadded: bool
+) -> Architecture:
+    """Return the network of a CNAS configuration; it may have any resolution, not only the space's own."""
+    from nachos_min.nas.genome import GenomeCoder, from_cnas
+    from nachos_min.nas.space import load_space
+
+    side = fields.get("r") if image is None else image[1]
+    if type(side) is not int or not 1 <= side <= 1 << 20:
+        raise TargetError(f"configuration: r must be an integer from 1 to {1 << 20}, got {shorten(repr(side))}")
+    if image is not None and image[1] != image[2]:
+        raise TargetError(f"--input must be square for a configuration, got {image}")
+    channels = 3 if image is None else image[0]
+    space = replace(load_space("ofa-mbv3"), resolutions=(side,))
+    coder = GenomeCoder(space, (side, side, channels), classes)
+    genome = from_cnas(coder, json.dumps(dict(fields) | {"r": side}), unpadded=unpadded)
+    return coder.decode(genome) if any(genome[coder.exit_genes]) else coder.backbone(genome)
+
+
+def _genome(fields: Mapping[str, Any], image: tuple[int, int, int] | None, classes: int | None) -> Architecture:
+    """Return the network of {"space": name, "genome": [...], "input": [C, H, W], "classes": C}."""
+    import numpy as np
+
+    from nachos_min.nas.genome import GenomeCoder, as_genome
+    from nachos_min.nas.space import load_space
+
+    known = ("space", "genome", "input", "classes")
+    if unknown := sorted(fields.keys() - set(known)):
+        raise TargetError(f"genome: a field must be one of {', '.join(known)}, got {shorten(unknown[0])}")
+    space, number = fields.get("space"), classes or fields.get("classes")
+    if not isinstance(space, str):
+        raise TargetError(f"genome: space must be the name of a space or a .toml file, got {shorten(repr(space))}")
+    genome = _integers("genome", fields.get("genome"))
+    channels, height, width = image or _image(_integers("input", fields.get("input")))
+    if type(number) is not int or number < 1:
+        raise TargetError(f"genome: classes must be an integer >= 1, got {shorten(repr(number))}")
+    coder = GenomeCoder(load_space(space), (height, width, channels), number)
+    coder.genes(genome)  # their ranges are checked before they are put into an array
+    canonical = as_genome(coder.canonical(np.array([genome]))[0])
+    return coder.decode(canonical) if any(canonical[coder.exit_genes]) else coder.backbone(canonical)
+
+
+def _integers(field: str, values: object) -> tuple[int, ...]:
+    if not isinstance(values, list) or not all(type(value) is int for value in values):
+        raise TargetError(f"genome: {field} must be a list of integers, got {shorten(repr(values))}")
+    return tuple(values)
+
+
+def _solution(name: str) -> Target:
+    """Return solution k of the front of a run, `RUN#k`."""
+    run, _, text = name.rpartition("#")
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise TargetError(f"target must end in # and the number of a solution, got {shorten(name)}")
+    from nachos_min.nas.runs import load_run, stored_problem
+
+    front = load_run(run).front
+    if int(text) >= len(front):
+        raise TargetError(f"run {shorten(run)} has {len(front)} solutions, numbered from 0, got {text}")
+    return target_of(stored_problem(run).coder.decode(front[int(text)].genome), name)
+
+
+def _onnx(name: str, input_shape: tuple[int, ...] | None) -> Target:
+    from nachos_min.macs.read_onnx import read_onnx
+
+    reading = read_onnx(name, input_shape)
+    branches = tuple(Branch(branch.name, branch.graph) for branch in reading.branches)
+    return Target(name, next(iter(reading.inputs.values()), ()), reading.graph, branches=branches)
+
+
+def _module(module: Any, input_shape: tuple[int, ...] | None) -> Target:
+    from nachos_min.macs.read_torch import example_arguments, read_torch
+
+    arguments = example_arguments(module, input_shape)
+    shape = tuple(int(side) for side in arguments[0].shape)
+    return Target(type(module).__name__, shape, read_torch(module, arguments), module=module, arguments=arguments)
+
+
+def _torch(name: str, input_shape: tuple[int, ...] | None) -> Target:
+    from nachos_min.macs.read_torch import load_torch_target, read_torch
+
+    module, arguments = load_torch_target(name, input_shape)
+    shape = tuple(int(side) for side in arguments[0].shape)
+    return Target(name, shape, read_torch(module, arguments), module=module, arguments=arguments)
+
+
+def count_macs(
+    target: Any,
+    input_shape: tuple[int, ...] | None = None,
+    convention: str = "exact",
+    *,
+    classes: int | None = None,
+) -> int:
+    """Return the multiply-accumulates of a network, as Python integer of any size.
+
+    Args:
+        target: a name as in `read_target`, a path, an Architecture, a graph of operator records, or a PyTorch
+            module.
+        input_shape: (C, H, W) of one image, or any shape with its batch axis in front; needed for a PyTorch
+            module, and where the target leaves it open.
+        convention: whose rules to count by, such as "exact" or "thop".
+        classes: number of classes, for a target that leaves it open.
+
+    Raises:
+        InputError: if the target cannot be read or counted, or there is no such convention.
+
+    >>> from nachos_min.macs.ops import Conv2d, Node
+    >>> count_macs((Node("stem", Conv2d((8, 8, 3), 16, (3, 3), padding=(1, 1, 1, 1)), (-1,)),))
+    27648
+    """
+    from nachos_min.macs.conventions import find_convention
+
+    rules = find_convention(convention)
+    if isinstance(target, str | Path):
+        found = read_target(str(target), input_shape, classes)
+    elif isinstance(target, Architecture):
+        found = target_of(target)
+    elif isinstance(target, tuple):
+        found = Target("graph", (), target)
+    else:
+        found = _module(target, input_shape)
+    return rules.tally(found.graph).total

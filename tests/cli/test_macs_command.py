@@ -1,0 +1,280 @@
+"""`macs` as users meet it: targets of our own, tables, JSON, refusals. Other sources are tested in tests/macs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nachos_min
+from nachos_min import cli
+from nachos_min.eenn.architecture_json import architecture_to_json
+from nachos_min.eenn.costs import static_costs
+from nachos_min.errors import InputError
+from nachos_min.execution import execute
+from nachos_min.macs.conventions import CONVENTIONS
+from nachos_min.macs.ops import Conv2d, ConvTranspose2d, Linear, MatMul, Node
+from nachos_min.nas.genome import GenomeCoder
+from nachos_min.nas.space import load_space
+from nachos_min.targets import Target, read_target
+
+ROOT = Path(__file__).parents[2]
+
+# The worked example of the README: a compact list, and the figures published for what its sampler built.
+CNAS = {"ks": [3, 5, 5, 3, 7, 5, 3, 3, 3, 3], "e": [3] * 10, "d": [2] * 5, "r": 32}
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """Run `macs` in an empty folder with net.json and cnas.json."""
+    monkeypatch.chdir(tmp_path)
+    Path("cnas.json").write_text(json.dumps(CNAS))
+    Path("net.json").write_text(architecture_to_json(eenn()))
+
+    def line(*arguments):
+        status = cli.main(["macs", *arguments])
+        return status, *capsys.readouterr()
+
+    return line
+
+
+def eenn():
+    coder = GenomeCoder(load_space("tiny"), (8, 8, 1), 10)
+    return coder.decode(coder.sample(np.random.default_rng(3)))
+
+
+def test_a_configuration_is_counted_as_written_and_as_its_sampler_built_it(run):
+    _, out, _ = run("cnas.json", "--json")
+    written = json.loads(out)
+    assert (written["macs"], written["params"], written["input"]) == (4061904, 2153546, [3, 32, 32])
+    _, out, _ = run("cnas.json", "--unpadded", "--json")
+    built = json.loads(out)
+    assert (built["macs"], built["params"]) == (5970048, 3409466)
+
+
+def test_json_has_the_keys_of_the_readme(run):
+    status, out, err = run("net.json", "--json", "--layers")
+    found = json.loads(out)
+    assert (status, err) == (0, "")
+    costs = static_costs(eenn())
+    assert found["target"] == "net.json"
+    assert (found["convention"], found["unit"]) == ("exact", "MACs")
+    assert [each["cost"] for each in found["exits"]] == list(costs.exit_costs)
+    assert [each["stage"] for each in found["exits"]] == list(eenn().exit_stages)
+    heads = 0
+    for each in found["exits"]:
+        heads += each["head"]
+        assert each["cost"] == each["backbone"] + heads
+    assert found["macs"] == found["exits"][-1]["cost"] == sum(layer["macs"] for layer in found["layers"])
+    assert found["params"] == costs.params
+    assert found["peak_activation_bytes"] == costs.peak_bytes
+    assert set(found["totals"]) == set(CONVENTIONS)
+    assert found["columns"]["norm_elems"] > 0
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_every_convention_can_be_counted_by_and_explained(convention, run):
+    status, out, _ = run("net.json", "--convention", convention, "--explain", "exact", "--json", "--layers")
+    found = json.loads(out)
+    assert status == 0
+    assert found["macs"] == found["totals"][convention]
+    assert sum(each["amount"] for each in found["explain"]["terms"]) == found["explain"]["difference"]
+    assert found["explain"]["difference"] == found["totals"]["exact"] - found["macs"]
+
+
+def test_the_table_has_every_convention_and_every_exit(run):
+    status, out, _ = run("net.json")
+    assert status == 0
+    first, second, *_ = out.splitlines()
+    assert first == "net.json, input 1x8x8"
+    assert second == f"{static_costs(eenn()).worst_macs:,} MACs (exact); {static_costs(eenn()).params:,} parameters"
+    for name in CONVENTIONS:
+        assert f"\n{name} " in out
+    for cost in static_costs(eenn()).exit_costs:
+        assert f"{cost:,}" in out
+
+
+def test_layers_and_reasons_in_words(run):
+    _, out, _ = run("net.json", "--layers", "--explain", "thop")
+    assert "stem.norm" in out
+    assert "Conv2d" in out
+    assert "elements into batch norm" in out
+    assert "nodes that only hold, move or pick elements are not shown" in out
+
+
+def test_what_is_executed_is_what_is_counted(run):
+    status, out, _ = run("net.json", "--execute", "--json")
+    executed = json.loads(out)["execute"]
+    assert status == 0
+    assert [each["executed"] for each in executed] == list(static_costs(eenn()).exit_costs)
+    assert all(each["executed"] == each["counted"] for each in executed)
+    assert "equal; 0 not run" in run("net.json", "--execute")[1]
+
+
+def test_layers_of_a_network_from_elsewhere_are_executed_one_by_one():
+    graph = (
+        Node(
+            "conv",
+            Conv2d((9, 7, 4), 6, (3, 2), (2, 1), (1, 0, 1, 1), (1, 2), groups=2),
+            (-1,),
+            batch=2,
+            relaid=True,
+        ),
+        Node("linear", Linear((5, 24), 16), (-1,), batch=3, relaid=True),
+        Node("product", MatMul((2, 1, 4, 8), (3, 8, 5)), (-1, -1), relaid=True),
+        Node("up", ConvTranspose2d((4, 4, 2), 3, (2, 2)), (-1,), relaid=True),
+    )
+    *run, missing = execute(Target("graph", (), graph))
+    assert [each.what for each in run] == ["conv", "linear", "product"]
+    assert all(each.agrees for each in run)
+    assert (missing.executed, missing.what) == (None, "up (ConvTranspose2d: this engine has none)")
+
+
+def test_too_large_to_execute():
+    graph = (Node("conv", Conv2d((2**20, 2**20, 1), 1, (1, 1)), (-1,)),)
+    with pytest.raises(
+        InputError, match="an array to be executed must have at most 268435456 elements, got 1099511627776"
+    ):
+        execute(Target("graph", (), graph))
+
+
+def test_a_genome_is_a_target(run):
+    genome = list(GenomeCoder(load_space("tiny"), (8, 8, 1), 10).sample(np.random.default_rng(3)))
+    Path("genome.json").write_text(
+        json.dumps({"space": "tiny", "genome": genome, "input": [1, 8, 8], "classes": 10})
+    )
+    assert json.loads(run("genome.json", "--json")[1])["macs"] == static_costs(eenn()).worst_macs
+
+
+def test_input_and_classes_may_be_said_on_the_line(run):
+    _, out, _ = run("cnas.json", "--input", "3,224,224", "--classes", "1k", "--json")
+    found = json.loads(out)
+    assert (found["input"], found["macs"]) == (
+        [3, 224, 224],
+        nachos_min.count_macs("cnas.json", (3, 224, 224), classes=1000),
+    )
+
+
+def test_counting_from_python(run):
+    assert nachos_min.count_macs("cnas.json") == 4061904
+    assert nachos_min.count_macs(Path("cnas.json"), (3, 32, 32), "thop") == 4322704
+    assert nachos_min.count_macs(eenn()) == static_costs(eenn()).worst_macs
+    assert run("cnas.json")[0] == 0
+
+
+def test_counts_beyond_machine_integers_are_printed_exactly(run):
+    net = json.loads(architecture_to_json(eenn()))
+    net["input"] = [3, 2**35, 2**35]
+    Path("huge.json").write_text(json.dumps(net))
+    status, out, _ = run("huge.json", "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert found["macs"] > 2**75
+    assert found["layers" if "layers" in found else "totals"]
+
+
+def test_a_json_target_loads_no_compiler_and_no_framework():
+    script = (
+        "import sys; from nachos_min.cli import main; main(['macs', sys.argv[1], '--explain', 'thop', '--layers']);"
+        "sys.exit(bool({'numba', 'torch', 'onnx', 'scipy'} & set(sys.modules)))"
+    )
+    path = ROOT / "tests" / "data_files" / "cnas_example.json"
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+NESTED = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "target 'bad.json' is not JSON: Expecting value"),
+        ("{", "target 'bad.json' is not JSON: Expecting property name"),
+        ("[]", "target 'bad.json' must be a JSON object, got list"),
+        (NESTED, "target 'bad.json' is not JSON: it is nested too deeply"),
+        ('{"a": ' + "1" * 5000 + "}", "target 'bad.json' is not JSON: Exceeds the limit"),
+        ("{}", "'bad.json': architecture: input must be a list, got 'None'"),
+        (
+            json.dumps(CNAS | {"r": -1}),
+            "'bad.json': configuration: r must be an integer from 1 to 1048576, got '-1'",
+        ),
+        (
+            json.dumps(CNAS | {"r": None}),
+            "'bad.json': configuration: r must be an integer from 1 to 1048576, got 'None'",
+        ),
+        (json.dumps(CNAS | {"d": [9] * 5}), "'bad.json': configuration: d must be of (2, 3, 4), got 9"),
+        (json.dumps(CNAS | {"ks": [3]}), "'bad.json': configuration: ks must be a list of 10 or 20 entries, got 1"),
+        ('{"genome": [1]}', "'bad.json': genome: space must be the name of a space or a .toml file, got 'None'"),
+        (
+            '{"genome": 3, "space": "tiny"}',
+            "'bad.json': genome: genome must be a list of integers, got '3'",
+        ),
+        (
+            '{"genome": [3], "space": "tiny", "input": [1, 8, 8], "classes": 2}',
+            "'bad.json': genome of space tiny must have",
+        ),
+        (
+            '{"genome": [3], "space": "tiny", "input": [1, 8, 8]}',
+            "'bad.json': genome: classes must be an integer >= 1, got 'None'",
+        ),
+        (
+            '{"genome": [3], "sapce": "tiny"}',
+            "'bad.json': genome: a field must be one of space, genome, input, classes, got 'sapce'",
+        ),
+    ],
+)
+def test_a_bad_file_is_one_line(text, message, run):
+    Path("bad.json").write_text(text)
+    status, out, err = run("bad.json")
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error: {message}")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ([], "macs needs a TARGET, got none; try python -m nachos_min macs --help"),
+        (["a.json", "b"], "macs takes one TARGET and options, got 'b'"),
+        (["net"], "target must be an architecture .json, RUN#solution, an .onnx file or torch:"),
+        (["nowhere.json"], "target 'nowhere.json': No such file or directory"),
+        (["runs/digits#x"], "target must end in # and the number of a solution, got 'runs/digits#x'"),
+        (["runs/digits#0"], "run runs/digits does not exist"),
+        (["net.json", "--convention", "flops"], "convention must be one of exact, exact-valid"),
+        (["net.json", "--explain", "flops"], "convention must be one of exact, exact-valid"),
+        (["net.json", "--input", "3,x"], "--input must be one to eight whole numbers from 1 to 2^40 with commas"),
+        (["net.json", "--input", "0,8,8"], "--input must be one to eight whole numbers from 1 to 2^40 with commas"),
+        (["net.json", "--input", "8,8"], "'net.json': --input must be C,H,W of one image"),
+        (["cnas.json", "--input", "3,32,31"], "'cnas.json': --input must be square for a configuration, got"),
+        (["net.json", "--unpadded"], "'net.json': --unpadded does not apply to this kind of target, got 'True'"),
+        (["net.onnx", "--classes", "3"], "--classes does not apply to this kind of target, got '3'"),
+        (["net.json", "--verify"], "--verify needs a PyTorch module (torch:...), got 'net.json'"),
+    ],
+)
+def test_a_mistake_in_a_count_is_one_line(line, message, run):
+    status, out, err = run(*line)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+def test_a_file_that_is_too_large_is_not_read(run, tmp_path):
+    with (tmp_path / "large.json").open("wb") as file:
+        file.truncate(65 * 2**20)
+    status, _, err = run("large.json")
+    assert (status, err) == (2, "error: target 'large.json' must be at most 67108864 bytes, got 68157440\n")
+
+
+def test_the_help_names_every_convention():
+    help_text = " ".join((cli.macs.__doc__ or "").split())
+    for name in CONVENTIONS:
+        assert f" {name}," in help_text or f" {name}." in help_text
+
+
+def test_a_target_read_twice_is_the_same(run):
+    assert read_target("net.json") == read_target("net.json")
+    assert run("net.json")[0] == 0
