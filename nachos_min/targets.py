@@ -218,20 +218,27 @@ def _onnx(name: str, input_shape: tuple[int, ...] | None) -> Target:
     return Target(name, next(iter(reading.inputs.values()), ()), reading.graph, branches=branches)
 
 
-def _module(module: Any, input_shape: tuple[int, ...] | None) -> Target:
-    from nachos_min.macs.read_torch import example_arguments, read_torch
-
-    arguments = example_arguments(module, input_shape)
-    shape = tuple(int(side) for side in arguments[0].shape)
-    return Target(type(module).__name__, shape, read_torch(module, arguments), module=module, arguments=arguments)
-
-
 def _torch(name: str, input_shape: tuple[int, ...] | None) -> Target:
-    from nachos_min.macs.read_torch import load_torch_target, read_torch
+    from nachos_min.macs.read_torch import load_torch_target
 
-    module, arguments = load_torch_target(name, input_shape)
-    shape = tuple(int(side) for side in arguments[0].shape)
-    return Target(name, shape, read_torch(module, arguments), module=module, arguments=arguments)
+    module, inputs = load_torch_target(name.removeprefix("torch:"))
+    module.eval()  # some tools do it, some do not
+    return _module(name, module, inputs if input_shape is None else input_shape)
+
+
+def _module(name: str, module: Any, inputs: Any) -> Target:
+    """Return a PyTorch module as a target, in evaluation mode, since that is how every tool's count is meant.
+
+    `inputs` are tensors or a shape, of which C,H,W stands for one image.
+    """
+    from nachos_min.macs.read_torch import example_inputs, read_torch
+
+    if inputs is None:
+        raise TargetError(f"--input must give the shape that the module reads, such as 1,3,224,224, got none for {name}")
+    shape = (1, *inputs) if len(inputs) == 3 and all(type(side) is int for side in inputs) else inputs
+    arguments = example_inputs(module, shape)
+    shown = tuple(int(side) for side in arguments[0].shape)
+    return Target(name, shown, read_torch(module, arguments), module=module, arguments=arguments)
 
 
 def count_macs(
@@ -268,5 +275,5 @@ def count_macs(
     elif isinstance(target, tuple):
         found = Target("graph", (), target)
     else:
-        found = _module(target, input_shape)
+        found = _module(type(target).__name__, target, input_shape)
     return rules.tally(found.graph).total

@@ -32,7 +32,10 @@ class Side:
         if not self.parts or self.times == 0:
             said = "nothing"
         else:
-            said = " + ".join(f"{factor * self.times} x {quantity:,}" for factor, quantity in self.parts)
+            shares = ((factor * self.times, quantity) for factor, quantity in self.parts)
+            said = " + ".join(
+                f"{quantity:,}" if factor == 1 else f"{factor} x {quantity:,}" for factor, quantity in shares
+            )
         return f"{said} ({self.why})" if self.why else said
 
 

@@ -21,15 +21,19 @@ class Written:
             ("Conv2d"), with its package for any other ("timm.layers.SqueezeExcite"); "" outside any module.
         layer: the class of torch.nn that `module` is or derives from ("Conv2d"), "" if none but Module.
         leaf: whether that module has no modules inside.
-        paths: under how many names that module stands in the network, >= 1 if there is one.
+        paths: under how many parents' names that module stands in the network, 0 if it is kept in a plain list;
+            a second name under one parent does not count.
         used: whether the network's output depends on the node; a tracing tool drops what it does not.
         training: whether the module was in training mode.
         padding: "same" or "valid" when a convolution's padding was given by that word.
         samples: first axis of the network's first input; a tool that counts one sample divides by it.
-        facts: what else the shapes do not show: "vector" if the right array of a product had one axis, "size" if an
-            interpolation was told its output's size and not a factor, "strided" if a linear layer's input was
-            not contiguous, "unbatched" if a layer's array had no axis of samples, "statistics" if a norm in
-            inference used those of its input.
+        facts: what else the shapes do not show. "vector": the right array of a product had one axis; "size": an
+            interpolation was told its output's size, not a factor; "side": it was told by one number for all axes;
+            "strided": a linear layer's input was not contiguous, or the rows of an array that a vector is multiplied
+            by cannot be seen as one matrix; "dots": an Einstein sum's equation had some; "unbatched": a layer's array had no axis of
+            samples; "statistics": a norm used its input's, not its own; "slopes": PReLU has one
+            for each channel; "fused": attention was executed as one operator; "scaled":
+            a product whose first array attention scales.
     """
 
     function: str

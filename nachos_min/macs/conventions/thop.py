@@ -4,8 +4,9 @@ What is called as a function, or is a class derived from a known one, has no hoo
 stands under several names gets a hook for each, and its sum is added for each, so its work counts p * p times.
 """
 
+from math import prod
+
 from nachos_min.macs.conventions.convention import (
-    SEEN,
     Convention,
     Sight,
     Term,
@@ -15,6 +16,7 @@ from nachos_min.macs.conventions.convention import (
     outputs,
     products,
 )
+from nachos_min.macs.conventions.usual import as_written, under_names
 from nachos_min.macs.ops import (
     Activation,
     AdaptiveAvgPool,
@@ -36,17 +38,18 @@ _HOOKED = {
     f"{layer}{dimensions}"
     for layer in ("Conv", "ConvTranspose", "BatchNorm", "InstanceNorm", "AvgPool", "AdaptiveAvgPool")
     for dimensions in _DIMENSIONS
-} | {"LayerNorm", "PReLU", "Softmax", "Linear", "Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d"}
+}
+_HOOKED |= {"SyncBatchNorm", "LayerNorm", "PReLU", "Softmax", "Linear"}
+_HOOKED |= {"Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d"}
 
 # Work per output element of an interpolation, as thop has it.
 _INTERPOLATION = {"nearest": 1, "linear": 5, "bilinear": 11, "bicubic": 259}
 
 
 def _sees(node: Node) -> Sight:
-    written = node.written
-    if written is None or written.module in _HOOKED:
-        paths = 1 if written is None else written.paths
-        return SEEN if paths == 1 else Sight(paths * paths, f"its module stands under {paths} names")
+    written = as_written(node)
+    if written.module in _HOOKED:
+        return Sight(written.paths * written.paths, under_names(node))
     if written.layer in _HOOKED:
         return Sight(
             0, f"its class {written.module} only derives from {written.layer}, and thop has no hook for it"
@@ -58,13 +61,23 @@ def _products(node: Node) -> tuple[Term, ...]:
     return (products(node),)
 
 
+def _convolution(node: Node) -> tuple[Term, ...]:
+    """thop takes a map without an axis of samples to have as many channels as it has rows, or pixels in a row."""
+    assert isinstance(node.op, Conv2d)
+    if "unbatched" not in as_written(node).facts:
+        return (products(node),)
+    second = node.op.input[1 if as_written(node).module == "Conv1d" else 0]
+    quantity = elements_out(node) * (second // node.op.groups) * prod(node.op.kernel)
+    return (Term(products(node).subject, 1, quantity, "the second axis is taken for the channels"),)
+
+
 def _transposed(node: Node) -> tuple[Term, ...]:
     """thop bills every output pixel, of which a transposed convolution of stride s has s * s as many."""
     assert isinstance(node.op, ConvTranspose2d)
-    kernel = node.op.kernel[0] * node.op.kernel[1]
     term = products(node)
-    quantity = elements_out(node) * (node.op.input[2] // node.op.groups) * kernel
-    return (Term(term.subject, 1, quantity, "every output pixel is billed, not every input pixel"),)
+    quantity = elements_out(node) * (node.op.input[2] // node.op.groups) * prod(node.op.kernel)
+    note = "" if quantity == term.quantity else "every output pixel is billed, not every input pixel"
+    return (Term(term.subject, 1, quantity, note),)
 
 
 def _norm(node: Node) -> tuple[Term, ...]:
@@ -77,7 +90,8 @@ def _adaptive(node: Node) -> tuple[Term, ...]:
     (height, width, _), (rows, columns, _) = node.op.operands[0], (*node.op.output[:-1], 1, 1, 1)[:3]
     divisions = elements_out(node)
     additions = int((height / rows * (width / columns) + 1) * divisions) - divisions
-    return (Term(inputs(node).subject, 1, additions), outputs(node))
+    note = "" if additions == elements_in(node) else "windows are taken to be of equal size, and rounded down"
+    return (Term(inputs(node).subject, 1, additions, note), outputs(node))
 
 
 def _softmax(node: Node) -> tuple[Term, ...]:
@@ -102,7 +116,7 @@ THOP = Convention(
     unit="MACs",
     about="Products of known modules, 4 per batch-norm element, and additions and divisions of average pooling.",
     rules={
-        Conv2d: _products,
+        Conv2d: _convolution,
         Linear: _products,
         ConvTranspose2d: _transposed,
         BatchNorm: _norm,

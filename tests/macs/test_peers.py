@@ -1,0 +1,184 @@
+"""Running other tools: they report what was recorded, fail in one line, and leave nothing behind."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nachos_min.macs.conventions import CONVENTIONS, peers
+from nachos_min.macs.conventions.peers import PEERS, Peer, installed, reported
+
+torch = pytest.importorskip("torch", reason="PyTorch is a peer, not a dependency")
+F, nn = torch.nn.functional, torch.nn
+MAP = (1, 8, 16, 16)
+
+# The reference data's names of the tools that are called otherwise here.
+COLUMNS = {
+    "ptflops": "ptflops-pytorch",
+    "calflops": "calflops-MACs",
+    "calflops-flops": "calflops-FLOPs",
+    "torch": "torch-FlopCounter",
+}
+LAYERS = json.loads((Path(__file__).parent.parent / "data_files" / "macs_layers.json").read_text())
+
+each_tool = pytest.mark.parametrize("tool", PEERS)
+
+
+def needs(tool: str) -> None:
+    if not installed(tool):
+        pytest.skip(f"{PEERS[tool].package} is not installed")
+
+
+class Network(nn.Module):
+    """Some of everything that a tool may replace or hook."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.calls = 0
+
+    def forward(self, x):
+        x = F.relu(self.norm(self.conv(x)))
+        return torch.add(x, torch.mul(x, 2)).mean((2, 3))
+
+
+class Failing(Network):
+    def forward(self, x):
+        super().forward(x)
+        raise KeyError("of the network's own")
+
+
+def names_of_torch() -> list[dict]:
+    """Every function, by identity, of the places where tools put their own."""
+    return [
+        {name: id(value) for name, value in vars(place).items() if callable(value)}
+        for place in (F, torch, torch.Tensor)
+    ]
+
+
+def state_of(module) -> list:
+    """All that a tool may leave in a module: attributes, hooks, flags and what buffers hold."""
+    return [
+        (
+            {name: value for name, value in vars(each).items() if not isinstance(value, dict)},
+            {name: list(value.items()) for name, value in vars(each).items() if name.endswith("_hooks")},
+            sorted(each._buffers),
+            [buffer.tolist() for buffer in each.buffers()],
+        )
+        for each in module.modules()
+    ]
+
+
+def test_every_tool_has_a_convention() -> None:
+    assert set(PEERS) <= set(CONVENTIONS)
+    assert {convention.name for convention in CONVENTIONS.values() if convention.tool} >= set(PEERS)
+
+
+@each_tool
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+def test_tools_report_what_was_recorded(tool: str) -> None:
+    """Every tenth layer: that the tools are called as the reference measured them."""
+    needs(tool)
+    from macs import torch_cases
+
+    for record in LAYERS[::10]:
+        case = torch_cases.CASES[record["case"]]
+        number, _ = reported(tool, case.make().train(case.training), (torch.randn(case.shape),))
+        expected = record.get(COLUMNS.get(tool, tool))
+        assert number == (expected if isinstance(expected, int) else None), record["case"]
+
+
+@each_tool
+@pytest.mark.parametrize("kind", [Network, Failing])
+def test_nothing_is_left_behind(tool: str, kind: type) -> None:
+    needs(tool)
+    reported(tool, Network(), (torch.zeros(MAP),))  # what is imported on the first call stays imported
+    module = kind().train()
+    handle = module.conv.register_forward_hook(lambda *_: None)
+    x = torch.randn(MAP)
+    before, functions, state, random = x.clone(), names_of_torch(), state_of(module), torch.get_rng_state()
+
+    number, reason = reported(tool, module, (x,))
+
+    assert (number is None) == (kind is Failing) == bool(reason)
+    assert names_of_torch() == functions
+    assert state_of(module) == state
+    assert torch.equal(x, before)
+    assert torch.equal(torch.get_rng_state(), random)
+    handle.remove()
+    assert not module.conv._forward_hooks, "handles of the caller's hooks still work"
+
+
+@each_tool
+def test_an_exception_becomes_a_reason_and_harms_no_later_count(tool: str) -> None:
+    needs(tool)
+    x = torch.randn(MAP)
+    first, _ = reported(tool, Network().eval(), (x,))
+    number, reason = reported(tool, Failing(), (x,))
+    assert number is None
+    assert "of the network's own" in reason
+    assert "\n" not in reason
+    assert reported(tool, Network().eval(), (x,)) == (first, "")
+
+
+def test_a_tool_that_is_not_installed_says_so(monkeypatch) -> None:
+    monkeypatch.setitem(peers.PEERS, "absent", Peer("surely_no_such_package", lambda *_: 1))
+    assert not installed("absent")
+    assert reported("absent", Network(), ()) == (None, "surely_no_such_package is not installed")
+
+
+def test_a_tool_that_ends_the_program_does_not(monkeypatch) -> None:
+    def ends(_module, _inputs):
+        print("goodbye")
+        sys.exit(3)
+
+    monkeypatch.setitem(peers.PEERS, "ending", Peer("json", ends))
+    assert reported("ending", Network(), ()) == (None, "SystemExit: 3")
+
+
+def test_long_reasons_are_cut_and_tools_are_silent(monkeypatch, capfd) -> None:
+    def shouts(_module, _inputs):
+        print("on standard output")
+        print("on standard error", file=sys.stderr)
+        raise ValueError("x" * 500) from OverflowError("y" * 500 + "\nsecond line")
+
+    monkeypatch.setitem(peers.PEERS, "shouting", Peer("json", shouts))
+    number, reason = reported("shouting", Network(), ())
+    assert number is None
+    assert len(reason) == 120
+    assert reason.startswith("OverflowError: yyy")
+    assert reason.endswith("...")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("tool", ["ptflops", "ptflops-aten"])
+def test_ptflops_takes_one_array(tool: str) -> None:
+    needs(tool)
+    x = torch.zeros(MAP)
+    number, reason = reported(tool, nn.Bilinear(2, 2, 2), (x, x))
+    assert number is None
+    assert "this network takes 2" in reason
+
+
+def test_a_failing_export_is_silent(capfd) -> None:
+    """PyTorch prints the network from C++ when its exporter fails."""
+    needs("onnx-tool")
+    number, reason = reported("onnx-tool", nn.AdaptiveAvgPool2d(3), (torch.randn(MAP),))
+    assert number is None
+    assert reason.startswith("SymbolicValueError")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nothing_is_imported_beforehand() -> None:
+    packages = sorted({peer.package for peer in PEERS.values()})
+    program = (
+        "import sys, nachos_min.macs.conventions.peers as p\n"
+        f"print([name for name in {packages!r} if name in sys.modules])\n"
+        "p.installed('thop')\n"
+        "print('torch' in sys.modules, 'numpy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["[]", "False False"]
