@@ -1,0 +1,197 @@
+"""The layers and calls of `data_files/macs_layers.json` as PyTorch modules, by the same names.
+
+Shapes have the batch axis. An operand that is not the input is a constant, not a parameter.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is a peer, not a dependency")
+F = torch.nn.functional
+nn = torch.nn
+
+
+@dataclass(frozen=True)
+class Case:
+    """A module, the shape it is called with, and whether it runs in training mode."""
+
+    make: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    training: bool = False
+
+
+class Calling(nn.Module):
+    """A module without modules inside that calls a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+class DerivedConv2d(nn.Conv2d):
+    """A class derived from a layer, which hooks on exact classes miss."""
+
+
+class CalledTwice(nn.Module):
+    def __init__(self, conv=None):
+        super().__init__()
+        self.conv = conv or nn.Conv2d(8, 8, 3, padding=1, bias=False)
+
+    def forward(self, x):
+        return self.conv(self.conv(x))
+
+
+class Parent(nn.Module):
+    def __init__(self, conv):
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+class TwoParents(nn.Module):
+    def __init__(self):
+        super().__init__()
+        conv = nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.first = Parent(conv)
+        self.second = Parent(conv)
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+class NeverCalled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.called = nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.never = nn.Conv2d(8, 8, 3, padding=1, bias=False)
+
+    def forward(self, x):
+        return self.called(x)
+
+
+class SqueezeExcite(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.squeeze = nn.Conv2d(8, 8, 1)
+        self.excite = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x):
+        y = x.mean(3, keepdim=True).mean(2, keepdim=True)
+        y = self.excite(F.relu(self.squeeze(y)))
+        return x * F.relu6(y + 3) / 6
+
+
+MAP = (1, 8, 16, 16)
+ODD = (1, 8, 17, 15)
+ROW = (1, 24)
+
+
+def _conv(*args, **options) -> Callable[[], nn.Module]:
+    return lambda: nn.Conv2d(8, 16, *args, **{"bias": False, **options})
+
+
+def _call(function, shape=MAP) -> Case:
+    return Case(lambda: Calling(function), shape)
+
+
+def _with(shape: tuple[int, ...], function, given: tuple[int, ...]) -> Case:
+    """A call with the input and a constant of the shape `given`."""
+
+    def make() -> nn.Module:
+        other = torch.ones(given)
+        return Calling(lambda x: function(x, other))
+
+    return Case(make, shape)
+
+
+CASES = {
+    "conv3x3 8->16 p1 nobias 16x16": Case(_conv(3, padding=1), MAP),
+    "conv3x3 8->16 p1 BIAS": Case(_conv(3, padding=1, bias=True), MAP),
+    "conv3x3 8->16 p1 nobias, batch 2": Case(_conv(3, padding=1), (2, 8, 16, 16)),
+    "conv3x3 grouped g=4 8->16 nobias": Case(_conv(3, padding=1, groups=4), MAP),
+    "conv3x3 depthwise 8 nobias": Case(lambda: nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False), MAP),
+    "conv3x3 dw, channel mult 2 (8->16,g=8)": Case(_conv(3, padding=1, groups=8), MAP),
+    "conv 3x5 s(2,3) p(1,0) d(1,2) 17x15 nobias": Case(
+        _conv((3, 5), stride=(2, 3), padding=(1, 0), dilation=(1, 2)), ODD
+    ),
+    "conv 3x3 s2 p0 17x15 nobias": Case(_conv(3, stride=2), ODD),
+    "conv 4x4 padding='same' nobias 17x15": Case(_conv(4, padding="same"), ODD),
+    "conv 3x3 p0 (valid) 16x16 nobias": Case(_conv(3), MAP),
+    "linear 24->16 nobias": Case(lambda: nn.Linear(24, 16, bias=False), ROW),
+    "linear 24->16 BIAS": Case(lambda: nn.Linear(24, 16), ROW),
+    "linear 24->16 BIAS on [1,5,24]": Case(lambda: nn.Linear(24, 16), (1, 5, 24)),
+    "BN2d affine eval": Case(lambda: nn.BatchNorm2d(8), MAP),
+    "BN2d affine TRAIN": Case(lambda: nn.BatchNorm2d(8), MAP, training=True),
+    "BN2d no-affine eval": Case(lambda: nn.BatchNorm2d(8, affine=False), MAP),
+    "nn.ReLU": Case(nn.ReLU, MAP),
+    "nn.ReLU6": Case(nn.ReLU6, MAP),
+    "nn.Hardswish": Case(nn.Hardswish, MAP),
+    "x*relu6(x+3)/6 (OFA Hswish)": _call(lambda x: x * F.relu6(x + 3) / 6),
+    "nn.Hardsigmoid": Case(nn.Hardsigmoid, MAP),
+    "relu6(x+3)/6 (OFA Hsigmoid)": _call(lambda x: F.relu6(x + 3) / 6),
+    "nn.Sigmoid": Case(nn.Sigmoid, MAP),
+    "nn.SiLU": Case(nn.SiLU, MAP),
+    "nn.Softmax(1) [1,24]": Case(lambda: nn.Softmax(1), ROW),
+    "F.softmax [1,24]": _call(lambda x: F.softmax(x, 1), ROW),
+    "MaxPool2d 2": Case(lambda: nn.MaxPool2d(2), MAP),
+    "MaxPool2d 3 s1 p1": Case(lambda: nn.MaxPool2d(3, 1, 1), MAP),
+    "AvgPool2d 2": Case(lambda: nn.AvgPool2d(2), MAP),
+    "AdaptiveAvgPool2d(1)": Case(lambda: nn.AdaptiveAvgPool2d(1), MAP),
+    "AdaptiveAvgPool2d(3)": Case(lambda: nn.AdaptiveAvgPool2d(3), MAP),
+    "x.mean(3).mean(2) global": _call(lambda x: x.mean(3, keepdim=True).mean(2, keepdim=True)),
+    "x.mean((2,3))": _call(lambda x: x.mean((2, 3))),
+    "x+x operator": _call(lambda x: x + x),
+    "torch.add": _call(lambda x: torch.add(x, x)),
+    "x*x operator": _call(lambda x: x * x),
+    "torch.mul": _call(lambda x: torch.mul(x, x)),
+    "SE scale: x*mean(x)": _call(lambda x: x * x.mean(3, keepdim=True).mean(2, keepdim=True)),
+    "SE block c=8,m=8 with conv bias": Case(SqueezeExcite, MAP),
+    "ConvTranspose2d 8->16 k3 s2 p1 op1 nobias": Case(
+        lambda: nn.ConvTranspose2d(8, 16, 3, 2, 1, output_padding=1, bias=False), MAP
+    ),
+    "ConvTranspose2d 8->16 k3 s2 g4 BIAS": Case(
+        lambda: nn.ConvTranspose2d(8, 16, 3, 2, 1, output_padding=1, groups=4), MAP
+    ),
+    "flatten": Case(nn.Flatten, MAP),
+    "reshape/permute": _call(lambda x: x.reshape(1, 8, 256).permute(0, 2, 1)),
+    "torch.matmul [1,24]x[24,16]": _with(ROW, lambda x, w: torch.matmul(x, w), (24, 16)),
+    "x@w operator": _with(ROW, lambda x, w: x @ w, (24, 16)),
+    "torch.matmul [1,5,24]x[24,16]": _with((1, 5, 24), lambda x, w: torch.matmul(x, w), (24, 16)),
+    "einsum nchw,oc->nohw o=16": _with(MAP, lambda x, w: torch.einsum("nchw,oc->nohw", x, w), (16, 8)),
+    "torch.bmm [1,5,24]x[1,24,5]": _with((1, 5, 24), lambda x, w: torch.bmm(x, w), (1, 24, 5)),
+    "F.conv2d functional": _with(MAP, lambda x, w: F.conv2d(x, w, padding=1), (16, 8, 3, 3)),
+    "F.linear functional": _with(ROW, lambda x, w: F.linear(x, w), (16, 24)),
+    "subclass of nn.Conv2d 8->16 k3 p1 nobias": Case(lambda: DerivedConv2d(8, 16, 3, padding=1, bias=False), MAP),
+    "same conv module called twice (8->8 k3)": Case(CalledTwice, MAP),
+    "same conv under two parents, called twice": Case(TwoParents, MAP),
+    "unused submodule": Case(NeverCalled, MAP),
+    "Dropout": Case(nn.Dropout, MAP),
+    "F.relu(lambda)": _call(lambda x: F.relu(x)),
+    "F.relu6(lambda)": _call(lambda x: F.relu6(x)),
+    "F.max_pool2d": _call(lambda x: F.max_pool2d(x, 2)),
+    "F.avg_pool2d": _call(lambda x: F.avg_pool2d(x, 2)),
+    "F.adaptive_avg_pool2d": _call(lambda x: F.adaptive_avg_pool2d(x, 1)),
+    "matmul (1,24)@(24,) vec": _with(ROW, lambda x, w: torch.matmul(x, w), (24,)),
+    "matmul bcast (2,1,4,8)@(3,8,5)": _with((2, 1, 4, 8), lambda x, w: torch.matmul(x, w), (3, 8, 5)),
+    "Conv1d 8->16 k3 p1 len 32": Case(lambda: nn.Conv1d(8, 16, 3, padding=1, bias=False), (1, 8, 32)),
+    "conv 3x3 padding='same' p nobias 16x16": Case(_conv(3, padding="same"), MAP),
+    "conv 3x3 padding='valid'": Case(_conv(3, padding="valid"), MAP),
+    "conv 3x3 padding_mode=reflect p1": Case(_conv(3, padding=1, padding_mode="reflect"), MAP),
+    "nn.GELU": Case(nn.GELU, MAP),
+    "nn.LeakyReLU": Case(nn.LeakyReLU, MAP),
+    "nn.PReLU": Case(nn.PReLU, MAP),
+    "nn.Tanh": Case(nn.Tanh, MAP),
+    "LayerNorm(24) affine": Case(lambda: nn.LayerNorm(24), ROW),
+    "GroupNorm(2,8)": Case(lambda: nn.GroupNorm(2, 8), MAP),
+    "InstanceNorm2d(8) noaffine": Case(lambda: nn.InstanceNorm2d(8), MAP),
+    "Upsample x2 nearest": Case(lambda: nn.Upsample(scale_factor=2), MAP),
+    "Upsample x2 bilinear": Case(lambda: nn.Upsample(scale_factor=2, mode="bilinear"), MAP),
+    "unbatched conv3x3 8->16 p1 (C,H,W)": Case(_conv(3, padding=1), MAP[1:]),
+}
