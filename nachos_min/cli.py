@@ -168,7 +168,7 @@ def macs(
     or torch:package.module:function, a function without arguments that returns a PyTorch module.
 
     Conventions are exact, exact-valid, thop, fvcore, ptflops, ptflops-aten, torchprofile,
-    torchprofile-0.0.2, calflops, calflops-flops, torchinfo, torch, onnx-tool and nachos-official.
+    torchprofile-0.0.2, calflops, calflops-flops, torchinfo, torch, onnx-tool, nachos-official.
 
     Exit status is 0 when done, 2 for bad usage or input.
 

@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nachos_min.eenn.architecture import Architecture
 from nachos_min.eenn.architecture_json import architecture_from_json
@@ -22,6 +22,9 @@ from nachos_min.eenn.heads import CostOrderError
 from nachos_min.eenn.lowering import lower
 from nachos_min.errors import InputError, shorten
 from nachos_min.macs.ops import Graph
+
+if TYPE_CHECKING:  # a JSON target need not wait for the reader of another kind
+    from nachos_min.macs.onnx_reader import Branch
 
 # The largest text that is read; an architecture of ten thousand layers takes a hundredth of it.
 _MOST_BYTES = 64 * 2**20
@@ -31,14 +34,6 @@ _FORMS = "an architecture .json, RUN#solution, an .onnx file or torch:package.mo
 
 class TargetError(InputError):
     """A target cannot be read; the message names it and the rule it breaks."""
-
-
-@dataclass(frozen=True)
-class Branch:
-    """Nodes that run only if a condition holds, such as one side of an ONNX `If`; not part of the graph."""
-
-    name: str
-    graph: Graph
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ class Target:
     input: tuple[int, ...]
     graph: Graph
     architecture: Architecture | None = None
-    branches: tuple[Branch, ...] = ()
+    branches: "tuple[Branch, ...]" = ()
     module: Any = None
     arguments: tuple[Any, ...] = ()
 
@@ -211,11 +206,10 @@ def _solution(name: str) -> Target:
 
 
 def _onnx(name: str, input_shape: tuple[int, ...] | None) -> Target:
-    from nachos_min.macs.read_onnx import read_onnx
+    from nachos_min.macs.onnx_reader import read_onnx
 
     reading = read_onnx(name, input_shape)
-    branches = tuple(Branch(branch.name, branch.graph) for branch in reading.branches)
-    return Target(name, next(iter(reading.inputs.values()), ()), reading.graph, branches=branches)
+    return Target(name, next(iter(reading.inputs.values()), ()), reading.graph, branches=reading.branches)
 
 
 def _torch(name: str, input_shape: tuple[int, ...] | None) -> Target:
@@ -234,7 +228,7 @@ def _module(name: str, module: Any, inputs: Any) -> Target:
     from nachos_min.macs.read_torch import example_inputs, read_torch
 
     if inputs is None:
-        raise TargetError(f"--input must give the shape that the module reads, such as 1,3,224,224, got none for {name}")
+        raise TargetError(f"--input must give the shape that {shorten(name)} reads, such as 1,3,224,224, got none")
     shape = (1, *inputs) if len(inputs) == 3 and all(type(side) is int for side in inputs) else inputs
     arguments = example_inputs(module, shape)
     shown = tuple(int(side) for side in arguments[0].shape)

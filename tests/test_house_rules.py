@@ -169,7 +169,7 @@ def test_every_kernel_is_tested(path: Path) -> None:
 def test_counts_are_called_macs(path: Path) -> None:
     """Other tools' names for their counts appear where their conventions are explained, nowhere else."""
     if "conventions" not in path.parts:
-        text = path.read_text(encoding="utf-8").replace("calflops-flops", "").replace("calflops", "")  # a tool's name
+        text = re.sub(r"\b(ptflops|calflops(-flops)?)\b", "", path.read_text(encoding="utf-8"))  # names of tools
         assert not re.search("flops?", text, re.IGNORECASE)
 
 
@@ -292,7 +292,12 @@ def test_the_readme_sends_readers_to_what_exists() -> None:
 @pytest.mark.skipif(not README.exists(), reason="an installed copy has no README")
 def test_the_readme_gives_the_commands_that_the_checks_run() -> None:
     blocks = re.findall(r"^```sh\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    starts = ("pip install -e . && ", 'pip install -e ".[counters,onnx]" && ', "echo ", 'pip install -e ".[test]" && ')
+    starts = (
+        "pip install -e . && ",
+        'pip install -e ".[counters,onnx]" && ',
+        "echo ",
+        'pip install -e ".[test]" && ',
+    )
     commands = ("nachos_min search\n", "--verify\n", "--explain nachos-official\n", "pytest\n")
     for block, start, end in zip(blocks, starts, commands, strict=True):
         assert block.startswith(start)

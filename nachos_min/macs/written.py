@@ -29,11 +29,11 @@ class Written:
         samples: first axis of the network's first input; a tool that counts one sample divides by it.
         facts: what else the shapes do not show. "vector": the right array of a product had one axis; "size": an
             interpolation was told its output's size, not a factor; "side": it was told by one number for all axes;
-            "strided": a linear layer's input was not contiguous, or the rows of an array that a vector is multiplied
-            by cannot be seen as one matrix; "dots": an Einstein sum's equation had some; "unbatched": a layer's array had no axis of
-            samples; "statistics": a norm used its input's, not its own; "slopes": PReLU has one
-            for each channel; "fused": attention was executed as one operator; "scaled":
-            a product whose first array attention scales.
+            "strided": a linear layer's input was not contiguous, or the rows of an array that a vector is
+            multiplied by cannot be seen as one matrix; "dots": an Einstein sum's equation had some; "unbatched": a
+            layer's array had no axis of samples; "statistics": a norm used its input's, not its own; "slopes":
+            PReLU has one for each channel; "fused": attention was executed as one operator; "scaled": a product
+            whose first array attention scales.
     """
 
     function: str

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nachos_min.errors import InputError
 from nachos_min.macs.conventions import CONVENTIONS, Convention
-from nachos_min.macs.count import Count, ExitCosts, LayerRow, count, exit_costs, layer_table, peak_activation_bytes
+from nachos_min.macs.count import Count, ExitCosts, LayerRow, count, layer_table, peak_activation_bytes
 from nachos_min.macs.explain import Difference, explain
 from nachos_min.targets import Target
 
@@ -176,7 +176,7 @@ def report_macs(
         macs=tally.total,
         exact=count(graph),
         peak_bytes=peak_activation_bytes(graph),
-        exits=exit_costs(graph, billed) if own else None,
+        exits=convention.exit_costs(graph) if own else None,
         rows=layer_table(graph),
         billed=tuple(billed),
         totals={name: each.total for name, each in tallies.items()},
@@ -192,7 +192,7 @@ def report_macs(
 
 
 def _verify(target: Target, tallies: dict[str, Any]) -> tuple[Verified, ...]:
-    from nachos_min.macs.peers import PEERS, reported
+    from nachos_min.macs.conventions.peers import PEERS, reported
 
     if target.module is None:
         raise InputError(f"--verify needs a PyTorch module (torch:...), got {target.name!r}")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 
-from nachos_min.macs.count import check_graph
+from nachos_min.macs.count import ExitCosts, check_graph, exit_costs
 from nachos_min.macs.ops import (
     Activation,
     AdaptiveAvgPool,
@@ -161,6 +161,7 @@ class Convention:
         sees: node -> how often it is counted.
         among: graph -> position -> what `sees` and `rules` do not say of a node, because other nodes decide it.
         whole: terms that belong to no node, such as rounding, from the graph and the entries so far.
+        leaving: graph -> what it says a sample costs that leaves at each exit; None: backbone and heads passed.
     """
 
     name: str
@@ -171,6 +172,23 @@ class Convention:
     sees: Callable[[Node], Sight] = seen
     among: Callable[[Graph], Mapping[int, Counted]] | None = None
     whole: Callable[[Graph, tuple[Entry, ...]], tuple[Term, ...]] | None = None
+    leaving: Callable[[Graph], ExitCosts] | None = None
+
+    def exit_costs(self, graph: Graph) -> ExitCosts:
+        """Return what the tool would say a sample costs that leaves at each exit.
+
+        Args:
+            graph: nodes in execution order, with heads as `exit_costs` in `count.py` wants them.
+
+        Returns:
+            Backbone, heads and costs in the tool's own unit.
+
+        Raises:
+            CountError: the graph is broken, or has no exits.
+        """
+        if self.leaving is not None:
+            return self.leaving(graph)
+        return exit_costs(graph, self.tally(graph).amounts(len(graph)))
 
     def tally(self, graph: Graph) -> Tally:
         """Return what the tool would count.

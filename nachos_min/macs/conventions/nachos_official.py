@@ -20,7 +20,7 @@ from nachos_min.macs.conventions.convention import (
     products,
 )
 from nachos_min.macs.conventions.torchprofile import TORCHPROFILE_0_0_2
-from nachos_min.macs.count import exit_costs
+from nachos_min.macs.count import ExitCosts, exit_costs
 from nachos_min.macs.ops import AvgPool, Conv2d, Graph, Linear, MaxPool, Node
 from nachos_min.macs.record import CountError, Operator
 
@@ -96,18 +96,19 @@ NACHOS_OFFICIAL = Convention(
     sees=TORCHPROFILE_0_0_2.sees,
     among=_among,
     whole=_rounding,
+    leaving=lambda graph: official_exit_costs(graph),
 )
 
 
-def official_exit_costs(graph: Graph) -> tuple[int, ...]:
+def official_exit_costs(graph: Graph) -> ExitCosts:
     """Return what the released code says a sample costs that leaves at each exit.
 
     Args:
         graph: nodes in execution order; the heads 1, 2, .. E in order, the last head at the end.
 
     Returns:
-        Backbone up to the exit, rounded to 0.01 M, plus the exit's head; without an early exit, one figure: the
-        whole, rounded.
+        B_i, the backbone up to each exit, rounded to 0.01 M; H_i; and B_i + H_i. Without an early exit the whole is
+        backbone.
 
     Raises:
         CountError: the graph is broken, or the heads are not in that order.
@@ -115,14 +116,16 @@ def official_exit_costs(graph: Graph) -> tuple[int, ...]:
     Source: released code, `get_ee_scores`; it leaves out the heads that a sample has passed.
     """
     if not _last(graph):
-        return (NACHOS_OFFICIAL.tally(graph).total,)
+        whole = NACHOS_OFFICIAL.tally(graph).total
+        return ExitCosts((whole,), (0,), (whole,))
     amounts = []
     for node in graph:
         terms = _head_terms(node) if node.exit else TORCHPROFILE_0_0_2.terms(node)
         times = 1 if node.exit else TORCHPROFILE_0_0_2.sees(node).times
         amounts.append(times * sum(term.amount for term in terms))
     costs = exit_costs(graph, amounts)
-    return tuple(rounded(reached) + head for reached, head in zip(costs.backbone, costs.heads, strict=True))
+    backbone = tuple(map(rounded, costs.backbone))
+    return ExitCosts(backbone, costs.heads, tuple(map(sum, zip(backbone, costs.heads, strict=True))))
 
 
 def official_average(graph: Graph, exit_counts: Sequence[int]) -> Fraction:
@@ -138,7 +141,7 @@ def official_average(graph: Graph, exit_counts: Sequence[int]) -> Fraction:
     Raises:
         CountError: as for `official_exit_costs`, or the counts are not as above.
     """
-    costs = official_exit_costs(graph)
+    costs = official_exit_costs(graph).costs
     counts = tuple(exit_counts)
     if len(counts) != len(costs) or any(type(n) is not int or n < 0 for n in counts) or not sum(counts):
         raise CountError(f"exit counts must be {len(costs)} integers >= 0, at least one above, got {counts}")

@@ -5,6 +5,8 @@ Up to 0.0.2 batch norm added nothing; that version is behind the figures publish
 Read `tracing.py` first.
 """
 
+from dataclasses import replace
+
 from nachos_min.macs.conventions.convention import (
     Convention,
     Rule,
@@ -95,8 +97,10 @@ def _outputs(node: Node) -> tuple[Term, ...]:
 def _activation(node: Node) -> tuple[Term, ...]:
     """Spelt-out h-swish has a product; of the others, only leaky ReLU has a rule."""
     assert isinstance(node.op, Activation)
-    product = as_written(node).function.startswith("x * ")
-    return (inputs(node),) if product or node.op.kind == "leaky_relu" else ()
+    function = as_written(node).function
+    if function.startswith("x * "):
+        return (replace(inputs(node), note=f"the product of two arrays in {function}"),)
+    return (inputs(node),) if node.op.kind == "leaky_relu" else ()
 
 
 def _reduce(node: Node) -> tuple[Term, ...]:
