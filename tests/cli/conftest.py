@@ -1,11 +1,22 @@
-"""Results of searches that never took place, small enough to know every figure of."""
+"""Results of searches that never took place, small enough to know every figure of; `macs` in a folder."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from nachos_min import cli
+from nachos_min.eenn.architecture import Architecture
+from nachos_min.eenn.architecture_json import architecture_to_json
+from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.nachos import Progress
 from nachos_min.nas.result import Certificate, SearchResult, Solution
+from nachos_min.nas.space import load_space
+
+# The worked example of the README: a compact list, and the figures published for what its sampler built.
+CNAS = {"ks": [3, 5, 5, 3, 7, 5, 3, 3, 3, 3], "e": [3] * 10, "d": [2] * 5, "r": 32}
 
 
 def solution(number: int, exits: tuple[int, ...], counts: tuple[int, ...], costs: tuple[int, ...]) -> Solution:
@@ -43,3 +54,30 @@ def without_solution(result: SearchResult) -> SearchResult:
 def progress(result: SearchResult) -> Progress:
     """The search half way."""
     return Progress("training the choice of iteration 3", 3, 57, 104, 40, 2, 75.0, result.front[0])
+
+
+@pytest.fixture
+def eenn() -> Architecture:
+    """A network of the space `tiny` with early exits."""
+    coder = GenomeCoder(load_space("tiny"), (8, 8, 1), 10)
+    return coder.decode(coder.sample(np.random.default_rng(3)))
+
+
+@pytest.fixture
+def cnas() -> dict[str, object]:
+    """A configuration of CNAS."""
+    return dict(CNAS)
+
+
+@pytest.fixture
+def macs(capsys, monkeypatch, tmp_path, eenn):
+    """Run `macs` in a folder with net.json and cnas.json; return status, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    Path("cnas.json").write_text(json.dumps(CNAS))
+    Path("net.json").write_text(architecture_to_json(eenn))
+
+    def line(*arguments):
+        status = cli.main(["macs", *arguments])
+        return status, *capsys.readouterr()
+
+    return line

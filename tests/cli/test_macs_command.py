@@ -22,47 +22,28 @@ from nachos_min.targets import Target, read_target
 
 ROOT = Path(__file__).parents[2]
 
-# The worked example of the README: a compact list, and the figures published for what its sampler built.
+# As in conftest.py, where it is a file.
 CNAS = {"ks": [3, 5, 5, 3, 7, 5, 3, 3, 3, 3], "e": [3] * 10, "d": [2] * 5, "r": 32}
 
 
-@pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    """Run `macs` in an empty folder with net.json and cnas.json."""
-    monkeypatch.chdir(tmp_path)
-    Path("cnas.json").write_text(json.dumps(CNAS))
-    Path("net.json").write_text(architecture_to_json(eenn()))
-
-    def line(*arguments):
-        status = cli.main(["macs", *arguments])
-        return status, *capsys.readouterr()
-
-    return line
-
-
-def eenn():
-    coder = GenomeCoder(load_space("tiny"), (8, 8, 1), 10)
-    return coder.decode(coder.sample(np.random.default_rng(3)))
-
-
-def test_a_configuration_is_counted_as_written_and_as_its_sampler_built_it(run):
-    _, out, _ = run("cnas.json", "--json")
+def test_a_configuration_is_counted_as_written_and_as_its_sampler_built_it(macs):
+    _, out, _ = macs("cnas.json", "--json")
     written = json.loads(out)
     assert (written["macs"], written["params"], written["input"]) == (4061904, 2153546, [3, 32, 32])
-    _, out, _ = run("cnas.json", "--unpadded", "--json")
+    _, out, _ = macs("cnas.json", "--unpadded", "--json")
     built = json.loads(out)
     assert (built["macs"], built["params"]) == (5970048, 3409466)
 
 
-def test_json_has_the_keys_of_the_readme(run):
-    status, out, err = run("net.json", "--json", "--layers")
+def test_json_has_the_keys_of_the_readme(macs, eenn):
+    status, out, err = macs("net.json", "--json", "--layers")
     found = json.loads(out)
     assert (status, err) == (0, "")
-    costs = static_costs(eenn())
+    costs = static_costs(eenn)
     assert found["target"] == "net.json"
     assert (found["convention"], found["unit"]) == ("exact", "MACs")
     assert [each["cost"] for each in found["exits"]] == list(costs.exit_costs)
-    assert [each["stage"] for each in found["exits"]] == list(eenn().exit_stages)
+    assert [each["stage"] for each in found["exits"]] == list(eenn.exit_stages)
     heads = 0
     for each in found["exits"]:
         heads += each["head"]
@@ -75,8 +56,8 @@ def test_json_has_the_keys_of_the_readme(run):
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_every_convention_can_be_counted_by_and_explained(convention, run):
-    status, out, _ = run("net.json", "--convention", convention, "--explain", "exact", "--json", "--layers")
+def test_every_convention_can_be_counted_by_and_explained(convention, macs):
+    status, out, _ = macs("net.json", "--convention", convention, "--explain", "exact", "--json", "--layers")
     found = json.loads(out)
     assert status == 0
     assert found["macs"] == found["totals"][convention]
@@ -84,33 +65,33 @@ def test_every_convention_can_be_counted_by_and_explained(convention, run):
     assert found["explain"]["difference"] == found["totals"]["exact"] - found["macs"]
 
 
-def test_the_table_has_every_convention_and_every_exit(run):
-    status, out, _ = run("net.json")
+def test_the_table_has_every_convention_and_every_exit(macs, eenn):
+    status, out, _ = macs("net.json")
     assert status == 0
     first, second, *_ = out.splitlines()
     assert first == "net.json, input 1x8x8"
-    assert second == f"{static_costs(eenn()).worst_macs:,} MACs (exact); {static_costs(eenn()).params:,} parameters"
+    assert second == f"{static_costs(eenn).worst_macs:,} MACs (exact); {static_costs(eenn).params:,} parameters"
     for name in CONVENTIONS:
         assert f"\n{name} " in out
-    for cost in static_costs(eenn()).exit_costs:
+    for cost in static_costs(eenn).exit_costs:
         assert f"{cost:,}" in out
 
 
-def test_layers_and_reasons_in_words(run):
-    _, out, _ = run("net.json", "--layers", "--explain", "thop")
+def test_layers_and_reasons_in_words(macs):
+    _, out, _ = macs("net.json", "--layers", "--explain", "thop")
     assert "stem.norm" in out
     assert "Conv2d" in out
     assert "elements into batch norm" in out
     assert "nodes that only hold, move or pick elements are not shown" in out
 
 
-def test_what_is_executed_is_what_is_counted(run):
-    status, out, _ = run("net.json", "--execute", "--json")
+def test_what_is_executed_is_what_is_counted(macs, eenn):
+    status, out, _ = macs("net.json", "--execute", "--json")
     executed = json.loads(out)["execute"]
     assert status == 0
-    assert [each["executed"] for each in executed] == list(static_costs(eenn()).exit_costs)
+    assert [each["executed"] for each in executed] == list(static_costs(eenn).exit_costs)
     assert all(each["executed"] == each["counted"] for each in executed)
-    assert "equal; 0 not run" in run("net.json", "--execute")[1]
+    assert "equal; 0 not run" in macs("net.json", "--execute")[1]
 
 
 def test_layers_of_a_network_from_elsewhere_are_executed_one_by_one():
@@ -140,31 +121,31 @@ def test_too_large_to_execute():
         execute(Target("graph", (), graph))
 
 
-def test_a_genome_is_a_target(run):
+def test_a_genome_is_a_target(macs, eenn):
     genome = list(GenomeCoder(load_space("tiny"), (8, 8, 1), 10).sample(np.random.default_rng(3)))
     Path("genome.json").write_text(
         json.dumps({"space": "tiny", "genome": genome, "input": [1, 8, 8], "classes": 10})
     )
-    assert json.loads(run("genome.json", "--json")[1])["macs"] == static_costs(eenn()).worst_macs
+    assert json.loads(macs("genome.json", "--json")[1])["macs"] == static_costs(eenn).worst_macs
 
 
-def test_a_solution_of_a_run_is_a_target(run):
+def test_a_solution_of_a_run_is_a_target(macs):
     found = nachos_min.search(
         space="micro", evaluations=2, min_accuracy=0.0, max_macs=None, workers=1, out="runs/a"
     )
     for solution in found.front:
-        counted = json.loads(run(f"runs/a#{solution.solution}", "--json")[1])
+        counted = json.loads(macs(f"runs/a#{solution.solution}", "--json")[1])
         assert [each["cost"] for each in counted["exits"]] == list(solution.exit_costs)
         assert counted["params"] == solution.params
-    status, _, err = run("runs/a#99")
+    status, _, err = macs("runs/a#99")
     assert (status, err) == (
         2,
         f"error: run 'runs/a' has {len(found.front)} solutions, numbered from 0, got 99\n",
     )
 
 
-def test_input_and_classes_may_be_said_on_the_line(run):
-    _, out, _ = run("cnas.json", "--input", "3,224,224", "--classes", "1k", "--json")
+def test_input_and_classes_may_be_said_on_the_line(macs):
+    _, out, _ = macs("cnas.json", "--input", "3,224,224", "--classes", "1k", "--json")
     found = json.loads(out)
     assert (found["input"], found["macs"]) == (
         [3, 224, 224],
@@ -172,18 +153,18 @@ def test_input_and_classes_may_be_said_on_the_line(run):
     )
 
 
-def test_counting_from_python(run):
+def test_counting_from_python(macs, eenn):
     assert nachos_min.count_macs("cnas.json") == 4061904
     assert nachos_min.count_macs(Path("cnas.json"), (3, 32, 32), "thop") == 4322704
-    assert nachos_min.count_macs(eenn()) == static_costs(eenn()).worst_macs
-    assert run("cnas.json")[0] == 0
+    assert nachos_min.count_macs(eenn) == static_costs(eenn).worst_macs
+    assert macs("cnas.json")[0] == 0
 
 
-def test_counts_beyond_machine_integers_are_printed_exactly(run):
-    net = json.loads(architecture_to_json(eenn()))
+def test_counts_beyond_machine_integers_are_printed_exactly(macs, eenn):
+    net = json.loads(architecture_to_json(eenn))
     net["input"] = [3, 2**35, 2**35]
     Path("huge.json").write_text(json.dumps(net))
-    status, out, _ = run("huge.json", "--json")
+    status, out, _ = macs("huge.json", "--json")
     found = json.loads(out)
     assert status == 0
     assert found["macs"] > 2**75
@@ -241,9 +222,9 @@ NESTED = "[" * 100_000
         ),
     ],
 )
-def test_a_bad_file_is_one_line(text, message, run):
+def test_a_bad_file_is_one_line(text, message, macs):
     Path("bad.json").write_text(text)
-    status, out, err = run("bad.json")
+    status, out, err = macs("bad.json")
     assert (status, out) == (2, "")
     assert err.startswith(f"error: {message}")
     assert err.count("\n") == 1
@@ -272,18 +253,18 @@ def test_a_bad_file_is_one_line(text, message, run):
         (["net.json", "--verify"], "--verify needs a PyTorch module (torch:...), got 'net.json'"),
     ],
 )
-def test_a_mistake_in_a_count_is_one_line(line, message, run):
-    status, out, err = run(*line)
+def test_a_mistake_in_a_count_is_one_line(line, message, macs):
+    status, out, err = macs(*line)
     assert (status, out) == (2, "")
     assert message in err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
 
 
-def test_a_file_that_is_too_large_is_not_read(run, tmp_path):
+def test_a_file_that_is_too_large_is_not_read(macs, tmp_path):
     with (tmp_path / "large.json").open("wb") as file:
         file.truncate(65 * 2**20)
-    status, _, err = run("large.json")
+    status, _, err = macs("large.json")
     assert (status, err) == (2, "error: target 'large.json' must be at most 67108864 bytes, got 68157440\n")
 
 
@@ -293,118 +274,6 @@ def test_the_help_names_every_convention():
         assert f" {name}," in help_text or f" {name}." in help_text
 
 
-def test_a_target_read_twice_is_the_same(run):
+def test_a_target_read_twice_is_the_same(macs):
     assert read_target("net.json") == read_target("net.json")
-    assert run("net.json")[0] == 0
-
-
-# PyTorch modules and ONNX files from the command line; how they are read is tested in tests/macs.
-
-MODULE = """
-import torch
-
-class Net(torch.nn.Sequential):
-    pass
-
-def net():
-    return Net(torch.nn.Conv2d(3, 8, 3, padding=1, bias=False), torch.nn.BatchNorm2d(8), torch.nn.ReLU()).train()
-
-def with_input():
-    return torch.nn.Linear(24, 16), (torch.zeros(1, 5, 24),)
-"""
-
-
-@pytest.fixture
-def module(run):
-    """Run `macs` in a folder with PyTorch modules of the user's own."""
-    pytest.importorskip("torch", reason="PyTorch is a peer, not a dependency")
-    Path("mine.py").write_text(MODULE)
-    yield run
-    sys.modules.pop("mine", None)
-
-
-def test_a_pytorch_module_is_a_target(module):
-    status, out, _ = module("torch:mine:net", "--input", "3,8,8", "--explain", "thop", "--json")
-    found = json.loads(out)
-    assert status == 0
-    assert (found["macs"], found["input"], found["exits"]) == (8 * 8 * 8 * 3 * 9, [1, 3, 8, 8], [])
-    assert [each["amount"] for each in found["explain"]["terms"]] == [4 * 512]
-
-
-def test_a_module_may_bring_its_input_along(module):
-    assert json.loads(module("torch:mine:with_input", "--json")[1])["macs"] == 5 * 24 * 16
-
-
-def test_a_batch_multiplies(module):
-    assert json.loads(module("torch:mine:net", "--input", "2,3,8,8", "--json")[1])["macs"] == 2 * 8 * 8 * 8 * 3 * 9
-
-
-def test_counting_a_module_from_python(module):
-    import torch
-
-    layer = torch.nn.Conv2d(3, 8, 3, padding=1)
-    assert nachos_min.count_macs(layer, (3, 8, 8)) == nachos_min.count_macs(layer, (1, 3, 8, 8)) == 13824
-    assert nachos_min.count_macs(layer, (1, 3, 8, 8), "torch") == 2 * 13824
-    assert module("torch:mine:net", "--input", "3,8,8")[0] == 0
-
-
-def test_the_tools_are_run_beside_the_predictions(module):
-    status, out, _ = module("torch:mine:net", "--input", "3,8,8", "--verify", "--json")
-    verified = {each["convention"]: each for each in json.loads(out)["verify"]}
-    assert status == 0
-    assert verified["torch"]["reported"] == verified["torch"]["predicted"] == 2 * 13824
-    assert all(each["reason"] or each["reported"] == each["predicted"] for each in verified.values())
-    assert "equal" in module("torch:mine:net", "--input", "3,8,8", "--verify")[1]
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        (
-            ["torch:mine:net"],
-            "--input must give the shape that 'torch:mine:net' reads, such as 1,3,224,224, got none",
-        ),
-        (["torch:mine:nothing", "--input", "3,8,8"], "has no attribute 'nothing'"),
-        (["torch:nowhere:net", "--input", "3,8,8"], "No module named 'nowhere'"),
-        (["torch:mine:net", "--input", "4,8,8"], "the module failed in 0 F.conv2d: RuntimeError"),
-        (["torch:mine:net", "--classes", "3"], "--classes does not apply to this kind of target, got '3'"),
-    ],
-)
-def test_a_mistake_about_a_module_is_one_line(line, message, module):
-    status, out, err = module(*line)
-    assert (status, out) == (2, "")
-    assert message in err
-    assert err.count("\n") == 1
-
-
-def test_an_onnx_file_is_a_target_and_its_branches_stand_apart(run):
-    onnx = pytest.importorskip("onnx", reason="onnx is an extra")
-    helper = onnx.helper
-    float32 = onnx.TensorProto.FLOAT
-
-    def weight(name, *dims):
-        return helper.make_tensor(name, float32, dims, [0.0] * int(np.prod(dims)))
-
-    def branch(name, out):
-        product = helper.make_node("MatMul", ["x", f"w{out}"], [name])
-        return helper.make_graph([product], name, [], [helper.make_tensor_value_info(name, float32, None)])
-
-    nodes = [
-        helper.make_node("MatMul", ["x", "w0"], ["y"]),
-        helper.make_node("If", ["c"], ["z"], name="gate", then_branch=branch("a", 2), else_branch=branch("b", 5)),
-    ]
-    inputs = [
-        helper.make_tensor_value_info("x", float32, ["batch", 4]),
-        helper.make_tensor_value_info("c", onnx.TensorProto.BOOL, []),
-    ]
-    outputs = [helper.make_tensor_value_info(name, float32, None) for name in ("y", "z")]
-    weights = [weight("w0", 4, 3), weight("w2", 4, 2), weight("w5", 4, 5)]
-    graph = helper.make_graph(nodes, "net", inputs, outputs, weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), "net.onnx")
-    status, _, err = run("net.onnx")
-    assert status == 2
-    assert "dynamic dimensions (batch, 4): give them with --input" in err
-    found = json.loads(run("net.onnx", "--input", "1,4", "--json")[1])
-    assert (found["macs"], found["input"]) == (12, [1, 4])
-    assert {each["name"]: each["macs"] for each in found["branches"]} == {"gate/then": 8, "gate/else": 20}
-    assert "only on a condition" in run("net.onnx", "--input", "1,4")[1]
+    assert macs("net.json")[0] == 0
