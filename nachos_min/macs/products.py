@@ -131,10 +131,11 @@ class Einsum(Operator):
             raise CountError(f"{name(self)}: must have one or two arrays, got {len(self.shapes)}")
         if [len(term) for term in letters] != [len(shape) for shape in self.shapes]:
             raise CountError(f"{name(self)}: equation {self.equation!r} must fit the shapes, got {self.shapes}")
+        lengths = self.lengths
         for term, shape in zip(letters, self.shapes, strict=True):
             for letter, length in zip(term, shape, strict=True):
-                if length not in (1, self.lengths[letter]):
-                    longest = self.lengths[letter]
+                if length not in (1, lengths[letter]):
+                    longest = lengths[letter]
                     raise CountError(f"{name(self)}: axis {letter} must have length {longest}, got {length}")
 
     @property
@@ -157,7 +158,8 @@ class Einsum(Operator):
 
     @property
     def output(self) -> Shape:
-        return tuple(self.lengths[letter] for letter in self.equation.partition("->")[2])
+        lengths = self.lengths
+        return tuple(lengths[letter] for letter in self.equation.partition("->")[2])
 
     @property
     def macs(self) -> int:

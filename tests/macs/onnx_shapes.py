@@ -1,0 +1,191 @@
+"""ONNX nodes without weights, and shape arithmetic as exporters write it, with the figures worked out by hand."""
+
+from math import prod
+
+import numpy as np
+from macs.onnx_models import FLOAT, INT64, node, tensor
+
+IMAGE = (2, 4, 9, 8)
+
+# name -> nodes, (shape of x, shape of y), constants, figures expected of it: macs, params, columns
+SHAPES = {
+    "softmax": ([node("Softmax", "x")], ((2, 5), (2, 5)), {}, {"act_elems:softmax": 10}),
+    "log softmax over the first axis": (
+        [node("LogSoftmax", "x", axis=0)],
+        ((2, 5), (2, 5)),
+        {},
+        {"act_elems:softmax": 10},
+    ),
+    "prelu": (
+        [node("PRelu", "x s")],
+        (IMAGE, IMAGE),
+        {"s": (4, 1, 1)},
+        {"params": 4, "act_elems:prelu": prod(IMAGE)},
+    ),
+    "relu6": (
+        [node("Clip", "x l h")],
+        ((3, 2), (3, 2)),
+        {"l": np.float32(0), "h": np.float32(6)},
+        {"act_elems:relu6": 6},
+    ),
+    "clamp": ([node("Clip", "x l -")], ((3, 2), (3, 2)), {"l": np.float32(0)}, {"pointwise:clamp": 6}),
+    "sum": ([node("Sum", "x x a")], ((3, 2), (3, 2)), {"a": (2,)}, {"add_elems": 6, "params": 2}),
+    "a number is no operand": (
+        [node("Add", "x a")],
+        ((3, 2), (3, 2)),
+        {"a": np.float32(3)},
+        {"add_elems": 6, "params": 0},
+    ),
+    "product": ([node("Mul", "x a")], ((3, 1), (3, 2)), {"a": (2,)}, {"mul_elems": 6, "params": 2}),
+    "where": (
+        [node("Less", "x a", "c"), node("Where", "c x a")],
+        ((3, 2), (3, 2)),
+        {"a": (2,)},
+        {"pointwise:compare": 6, "pointwise:where": 6},
+    ),
+    "cumsum": ([node("CumSum", "x a")], ((3, 2), (3, 2)), {"a": np.int64(0)}, {"pointwise:cumsum": 6}),
+    "mod": ([node("Mod", "x a", fmod=1)], ((3, 2), (3, 2)), {"a": np.float32(2)}, {"pointwise:mod": 6}),
+    "cast": ([node("Cast", "x", to=INT64)], ((3, 2), (3, 2)), {}, {"pointwise:cast": 6}),
+    "mean over the map": ([node("ReduceMean", "x", axes=[2, 3], keepdims=0)], (IMAGE, (2, 4)), {}, {"mean_out": 8}),
+    "sum, axes as an input": (
+        [node("ReduceSum", "x a", keepdims=1)],
+        (IMAGE, (2, 1, 9, 8)),
+        {"a": [-3]},
+        {"reduce_in:sum": prod(IMAGE)},
+    ),
+    "sum over no axis": ([node("ReduceSum", "x", noop_with_empty_axes=1)], (IMAGE, IMAGE), {}, {}),
+    "largest of all": ([node("ReduceMax", "x", keepdims=0)], (IMAGE, ()), {}, {"reduce_in:max": prod(IMAGE)}),
+    "place of the largest": (
+        [node("ArgMax", "x", axis=1, keepdims=0)],
+        (IMAGE, (2, 9, 8)),
+        {},
+        {"reduce_in:argmax": 576},
+    ),
+    "flatten": ([node("Flatten", "x", axis=2)], (IMAGE, (8, 72)), {}, {"macs": 0}),
+    "reshape": ([node("Reshape", "x s")], (IMAGE, (2, 36, 8)), {"s": [0, -1, 8]}, {}),
+    "reshape without elements": ([node("Reshape", "x s", allowzero=0)], ((1, 1), (1,)), {"s": [-1]}, {}),
+    "squeeze": ([node("Squeeze", "x a")], ((1, 3, 1), (3, 1)), {"a": [0]}, {}),
+    "squeeze all": ([node("Squeeze", "x")], ((1, 3, 1), (3,)), {}, {}),
+    "unsqueeze": ([node("Unsqueeze", "x a")], ((3, 2), (1, 3, 2, 1)), {"a": [0, -1]}, {}),
+    "transpose": ([node("Transpose", "x", perm=[0, 2, 3, 1])], (IMAGE, (2, 9, 8, 4)), {}, {}),
+    "expand": ([node("Expand", "x s")], ((3, 1), (2, 3, 4)), {"s": [2, 1, 4]}, {}),
+    "tile": ([node("Tile", "x s")], ((3, 2), (6, 2)), {"s": [2, 1]}, {}),
+    "concat": ([node("Concat", "x x a", axis=1)], ((3, 2), (3, 7)), {"a": (3, 3)}, {"params": 9}),
+    "split": (
+        [node("Split", "x", "a b", axis=1, num_outputs=2), node("Concat", "b a", axis=1)],
+        ((3, 5), (3, 5)),
+        {},
+        {},
+    ),
+    "slice": (
+        [node("Slice", "x s e a t")],
+        ((5, 10), (2, 5)),
+        {"s": [-1, -100], "e": [0, 100], "a": [0, 1], "t": [-2, 2]},
+        {},
+    ),
+    "slice backwards to the start": (
+        [node("Slice", "x s e a t")],
+        ((5, 10), (5, 10)),
+        {"s": [9], "e": [-100], "a": [1], "t": [-1]},
+        {},
+    ),
+    "gather": ([node("Gather", "x i", axis=1)], ((5, 10), (5, 2, 1)), {"i": [[0], [-1]]}, {}),
+    "embedding": ([node("Gather", "t x")], ((5, 2), (5, 2, 6)), {"t": (100, 6)}, {"params": 600}),
+    "gather elements": ([node("GatherElements", "x i")], ((3, 2), (1, 2)), {"i": [[0, 1]]}, {}),
+    "gather nd": ([node("GatherND", "x i")], ((3, 2, 5), (4, 5)), {"i": np.zeros((4, 2), np.int64)}, {}),
+    "scatter nd": ([node("ScatterND", "x i u")], ((3, 2), (3, 2)), {"i": [[0]], "u": (1, 2)}, {}),
+    "pad": ([node("Pad", "x p")], ((3, 4), (4, 3)), {"p": [1, 0, 0, -1]}, {}),
+    "pad, axes": ([node("Pad", "x p - a")], ((3, 4), (3, 7)), {"p": [1, 2], "a": [1]}, {}),
+    "depth to space": ([node("DepthToSpace", "x", blocksize=2)], ((1, 8, 3, 2), (1, 2, 6, 4)), {}, {}),
+    "space to depth": ([node("SpaceToDepth", "x", blocksize=2)], ((1, 2, 6, 4), (1, 8, 3, 2)), {}, {}),
+    "top k": ([node("TopK", "x k", "y i")], ((3, 9), (3, 2)), {"k": [2]}, {}),
+    "one hot": ([node("OneHot", "x d v")], ((3, 2), (3, 2, 9)), {"d": [9], "v": [0, 1]}, {}),
+    "resize, scales": (
+        [node("Resize", "x - s", mode="linear")],
+        (IMAGE, (2, 4, 13, 16)),
+        {"s": np.array([1, 1, 1.5, 2], np.float32)},
+        {"resize_out:bilinear": 2 * 4 * 13 * 16},
+    ),
+    "resize, sizes": (
+        [node("Resize", "x - - s", mode="cubic")],
+        ((2, 4, 9), (2, 4, 5)),
+        {"s": [2, 4, 5]},
+        {"resize_out:cubic": 40},
+    ),
+    "resize, axes": (
+        [node("Resize", "x - s", axes=[3, 2])],
+        (IMAGE, (2, 4, 27, 16)),
+        {"s": np.array([2, 3], np.float32)},
+        {"resize_out:nearest": 2 * 4 * 27 * 16},
+    ),
+    "dropout, identity, trilu": (
+        [node("Dropout", "x", "a"), node("Identity", "a", "b"), node("Trilu", "b")],
+        ((3, 2), (3, 2)),
+        {},
+        {"macs": 0},
+    ),
+    "x.view(x.shape[0], -1) as it is exported": (
+        [
+            node("Shape", "x", "s"),
+            node("Constant", "", "zero", value=tensor(np.int64(0))),
+            node("Gather", "s zero", "n", axis=0),
+            node("Unsqueeze", "n axes", "n1"),
+            node("Concat", "n1 minus", "shape", axis=0),
+            node("Reshape", "x shape"),
+        ],
+        (IMAGE, (2, 288)),
+        {"axes": [0], "minus": [-1]},
+        {"macs": 0, "pointwise:cast": None},
+    ),
+    "twice as high and wide, computed": (
+        [
+            node("Shape", "x", "s", start=2),
+            node("Cast", "s", "f", to=FLOAT),
+            node("Mul", "f two", "g"),
+            node("Floor", "g", "h"),
+            node("Cast", "h", "i", to=INT64),
+            node("Shape", "x", "front", end=2),
+            node("Concat", "front i", "size", axis=0),
+            node("Resize", "x - - size"),
+        ],
+        (IMAGE, (2, 4, 18, 16)),
+        {"two": np.float32(2)},
+        {"mul_elems": 0, "resize_out:nearest": 2 * 4 * 18 * 16},
+    ),
+    "arithmetic on shapes": (
+        [
+            node("Size", "x", "n"),
+            node("Div", "n minus7", "d"),  # 72 / -7 is -10 without its fraction
+            node("Abs", "d", "a"),
+            node("Range", "zero a one", "r"),
+            node("Gather", "x r", axis=1),
+        ],
+        ((6, 12), (6, 10)),
+        {"minus7": np.int64(-7), "zero": np.int64(0), "one": np.int64(1)},
+        {},
+    ),
+    "constants of a computed shape": (
+        [
+            node("Shape", "x", "s"),
+            node("ConstantOfShape", "s", "ones", value=tensor(np.array([1], np.int64))),
+            node("NonZero", "ones", "places"),
+            node("Transpose", "places", "turned"),
+            node("GatherND", "x turned"),
+        ],
+        ((3, 2), (6,)),
+        {},
+        {},
+    ),
+    "identity matrix": (
+        [node("EyeLike", "x", "e"), node("MatMul", "x e")],
+        ((4, 4), (4, 4)),
+        {},
+        {"macs": 64, "params": 0},
+    ),
+    "empty parts": (
+        [node("Slice", "x s s", "empty"), node("Concat", "x empty", axis=0)],
+        ((3, 2), (3, 2)),
+        {"s": [1]},
+        {},
+    ),
+}

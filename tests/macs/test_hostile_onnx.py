@@ -1,0 +1,277 @@
+"""Files that are damaged, or made to do harm: each is refused in one line, in bounded time and memory."""
+
+import importlib
+import os
+import sys
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+onnx = pytest.importorskip("onnx", reason="onnx is an extra, not a dependency")
+
+import numpy as np  # noqa: E402 -- after the skip
+from macs.onnx_models import graph, model, node, write  # noqa: E402 -- after the skip
+
+from nachos_min.macs import CountError, count  # noqa: E402 -- after the skip
+from nachos_min.macs.onnx_reader import read_onnx  # noqa: E402 -- after the skip
+
+
+def varint(number: int) -> bytes:
+    out = b""
+    while number > 127:
+        out += bytes([number & 127 | 128])
+        number >>= 7
+    return out + bytes([number])
+
+
+def field(number: int, body: bytes) -> bytes:
+    """An encoded field of bytes, text or a message."""
+    return varint(number << 3 | 2) + varint(len(body)) + body
+
+
+def whole(inner: bytes) -> bytes:
+    """An encoded model with that graph."""
+    return field(8, varint(2 << 3) + varint(17)) + field(7, inner)
+
+
+def named(operator: bytes, *rest: bytes) -> bytes:
+    return field(1, field(4, operator) + b"".join(rest))
+
+
+def nested(depth: int) -> bytes:
+    inner = b""
+    for _ in range(depth):
+        inner = named(b"If", field(5, field(1, b"then_branch") + varint(20 << 3) + varint(5) + field(6, inner)))
+    return inner
+
+
+def dims(*lengths: int) -> bytes:
+    return b"".join(varint(8) + varint(length) for length in lengths)
+
+
+FLOATS = varint(2 << 3) + varint(1)
+
+BYTES = {
+    "nothing": (b"", "no ONNX file: it has no graph, got 0 operator sets only"),
+    "text": (b"hello, world\n", "no ONNX file or a damaged one: a field at byte 2 goes beyond its end"),
+    "a number without an end": (b"\xff" * 30, "no ONNX file or a damaged one: a number at byte 10 has no end"),
+    "cut off": (whole(b"\x0a"), "no ONNX file or a damaged one: a number at byte"),
+    "a group": (b"\x0b\x0c", "no ONNX file or a damaged one: a field at byte 0 goes beyond its end"),
+    "If in If": (whole(nested(3000)), "messages must be nested at most 90 deep, got more at byte"),
+    "If in If, just too deep": (whole(nested(31)), "messages must be nested at most 90 deep, got more at byte"),
+    "millions of empty nodes": (
+        whole(field(1, b"") * 3_000_000),
+        "a file must have at most 1000000 fields besides weights",
+    ),
+    "one long attribute": (
+        whole(named(b"Relu", field(5, field(8, bytes(20_000_000))))),
+        "besides weights a file must hold at most 16777216 bytes, got more",
+    ),
+    "a name of a megabyte": (
+        whole(named(b"A" * 1_000_000)),
+        "a name must have at most 1024 bytes, got 1000000 at byte",
+    ),
+    "a name in Latin-1": (whole(named("Größe".encode("latin-1"))), "names must be UTF-8, got other bytes at byte"),
+    "a tensor of a million axes": (
+        whole(field(5, field(1, bytes(1_000_000)))),
+        "a tensor must have at most 16 axes",
+    ),
+    "too few data": (
+        whole(field(5, dims(3, 3) + FLOATS + field(9, bytes(12)))),
+        "must hold 9 elements, got 12 bytes",
+    ),
+    "too many numbers": (
+        whole(field(5, dims(3) + FLOATS + field(4, bytes(16)))),
+        "must hold 3 elements, got 4 values",
+    ),
+    "no data": (whole(field(5, dims(3) + FLOATS)), "must hold 3 elements, got 0 values"),
+    "a negative length": (
+        whole(field(5, dims(2**64 - 2) + FLOATS + field(8, b"w"))),
+        "an axis must have 0 to 2**63 - 1 elements, got -2",
+    ),
+    "dims that are no numbers": (whole(named(b"Relu", field(5, field(8, b"\xff")))), "bytes cannot be decoded"),
+}
+
+
+@pytest.mark.parametrize("name", BYTES)
+def test_bytes_that_are_no_network_are_refused(name, tmp_path):
+    made, words = BYTES[name]
+    with pytest.raises(CountError) as caught:
+        read_onnx(write(tmp_path, made))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_too_large_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "model.onnx"
+    with open(path, "wb") as file:
+        file.truncate(3 << 30)
+    with pytest.raises(CountError, match=r"an \.onnx file must have at most 2147483648 bytes, got 3221225472"):
+        read_onnx(path)
+
+
+def test_places_that_hold_no_file_are_refused(tmp_path):
+    with pytest.raises(CountError, match="the file cannot be read: No such file or directory, got "):
+        read_onnx(tmp_path / "missing.onnx")
+    with pytest.raises(CountError, match="the target must be an ordinary file, got "):
+        read_onnx(tmp_path)
+    with pytest.raises(CountError, match="the target must be an ordinary file, got /dev/zero"):
+        read_onnx("/dev/zero")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_refused(tmp_path):
+    path = write(tmp_path, b"")
+    path.chmod(0)
+    with pytest.raises(CountError, match="the file cannot be read: Permission denied"):
+        read_onnx(path)
+
+
+def test_without_the_package_the_line_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(
+        CountError, match=r"counting an .onnx file needs the package onnx: pip install 'nachos_min\[onnx\]'"
+    ):
+        read_onnx(write(tmp_path, b""))
+
+
+def test_importing_the_reader_does_not_import_onnx():
+    reader = importlib.import_module("nachos_min.macs.onnx_reader.file")
+    assert "onnx" not in vars(reader)
+
+
+def test_shapes_are_only_numbers(tmp_path):
+    """Arrays of 10^18 elements are counted, and none of them is ever made."""
+    nodes = [
+        node("ConstantOfShape", "s", "c"),
+        node("Expand", "x s", "e"),
+        node("Tile", "e t", "l"),
+        node("Add", "c e", "a"),
+        node("Range", "zero many one", "r"),
+        node("Reshape", "a flat", "y"),
+    ]
+    constants = {
+        "s": [10**9, 10**9],
+        "t": [1, 1],
+        "zero": np.int64(0),
+        "many": np.int64(10**18),
+        "one": np.int64(1),
+    }
+    made = model(nodes, {"x": (1,)}, {"y": (10**18,)}, constants | {"flat": [-1]})
+    assert count(read_onnx(write(tmp_path, made)).graph).columns["add_elems"] == 10**18
+
+
+def test_values_are_computed_up_to_a_limit_only(tmp_path):
+    """Thousands of constants of thousands of elements would fill the memory; what nobody needs is left out."""
+    nodes = [node("Tile", "s t", f"y{i}") for i in range(1500)]
+    made = model(nodes, {"x": (1,)}, {"y0": (4096,)}, {"s": [1] * 64, "t": [64]})
+    assert read_onnx(write(tmp_path, made)).graph == ()
+
+
+# Damage at random.
+
+
+def valid() -> bytes:
+    """A model with a little of everything: windows, products, folded shapes, branches."""
+    late = graph([node("Gemm", "p v", "g"), node("Relu", "g", "r")], {}, {"r": None}, {"v": (4, 3)})
+    early = graph([node("Gemm", "p v", "e")], {}, {"e": None}, {"v": (4, 3)})
+    nodes = [
+        node("Conv", "x w b", "c", strides=[2, 2], pads=[1, 1, 1, 1], group=1, auto_pad="NOTSET"),
+        node("BatchNormalization", "c s s s s", "n"),
+        node("MaxPool", "n", "m", kernel_shape=[2, 2], ceil_mode=1),
+        node("Shape", "m", "shape"),
+        node("Slice", "shape zero two", "front"),
+        node("Concat", "front minus", "flat", axis=0),
+        node("Reshape", "m flat", "f"),
+        node("ReduceMean", "f", "p", axes=[2], keepdims=0),
+        node("ReduceMax", "p", "top", keepdims=0),
+        node("Cast", "top", "sure", to=9),
+        node("If", "sure", "y", then_branch=early, else_branch=late),
+    ]
+    constants = {"w": (4, 3, 3, 3), "b": (4,), "s": (4,), "zero": [0], "two": [2], "minus": [-1]}
+    return model(nodes, {"x": (1, 3, 16, 16)}, {"y": (1, 3)}, constants).SerializeToString()
+
+
+def counted(path) -> None:
+    """Count a file, whatever it holds; a CountError of one line is the only way to fail."""
+    message = ""
+    try:
+        reading = read_onnx(path)
+        for each in (reading.graph, *(branch.graph for branch in reading.branches)):
+            count(each)
+    except CountError as error:
+        message = str(error)
+    assert "\n" not in message
+
+
+def test_the_model_that_is_damaged_below_is_sound(tmp_path):
+    reading = read_onnx(write(tmp_path, valid()))
+    assert count(reading.graph).macs == 64 * 4 * 27
+    assert [count(branch.graph).macs for branch in reading.branches] == [12, 12]
+
+
+FUZZ = settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+
+
+@FUZZ
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=8))
+def test_changed_bytes_are_counted_or_refused(tmp_path, changes):
+    made = bytearray(valid())
+    for place, byte in changes:
+        made[place % len(made)] = byte
+    counted(write(tmp_path, bytes(made)))
+
+
+@FUZZ
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.binary(max_size=12))
+def test_cut_and_joined_bytes_are_counted_or_refused(tmp_path, begin, end, between):
+    made = valid()
+    begin, end = begin % len(made), end % len(made)
+    counted(write(tmp_path, made[:begin] + between + made[end:]))
+
+
+@FUZZ
+@given(st.binary(max_size=300))
+def test_random_bytes_are_counted_or_refused(tmp_path, made):
+    counted(write(tmp_path, made))
+    counted(write(tmp_path, whole(made)))
+
+
+integers = st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 20)
+
+
+@FUZZ
+@given(st.data())
+def test_wrong_numbers_are_counted_or_refused(tmp_path, data):
+    """Attributes, constants, shapes and edges are changed inside a model that can still be decoded."""
+    made = onnx.ModelProto.FromString(valid())
+    nodes = list(made.graph.node)
+    for _ in range(data.draw(st.integers(1, 4))):
+        what = data.draw(st.sampled_from(["attribute", "constant", "input", "edge", "operator", "dims"]))
+        each = data.draw(st.sampled_from(nodes))
+        if what == "attribute" and each.attribute and each.op_type != "If":
+            attribute = data.draw(st.sampled_from(list(each.attribute)))
+            attribute.ints[:] = data.draw(st.lists(integers, max_size=5))
+            attribute.i = data.draw(integers)
+        elif what == "constant":
+            chosen = made.graph.initializer[data.draw(st.integers(3, 5))]
+            values = np.array(data.draw(st.lists(integers, max_size=4)), np.int64)
+            chosen.CopyFrom(onnx.numpy_helper.from_array(values, chosen.name))
+        elif what == "dims":
+            chosen = data.draw(st.sampled_from(list(made.graph.initializer)))
+            chosen.dims[:] = data.draw(st.lists(integers, max_size=5))
+            chosen.ClearField("raw_data")
+            chosen.data_location = onnx.TensorProto.EXTERNAL
+        elif what == "input":
+            axes = made.graph.input[0].type.tensor_type.shape.dim
+            axes[data.draw(st.integers(0, len(axes) - 1))].dim_value = data.draw(integers)
+        elif what == "edge" and each.input:
+            other = data.draw(st.sampled_from(["", "x", "y", *(name for n in nodes for name in n.output)]))
+            each.input[data.draw(st.integers(0, len(each.input) - 1))] = other
+        else:
+            each.op_type = data.draw(st.sampled_from(OPERATORS))
+    counted(write(tmp_path, made))
+
+
+OPERATORS = sorted({schema.name for schema in onnx.defs.get_all_schemas() if schema.domain == ""})
