@@ -59,14 +59,14 @@ def architecture_to_json(architecture: Architecture) -> str:
         {
             "input": [channels, height, width],
             "classes": architecture.classes,
-            "stem": vars(stem) | {},
+            "stem": dict(vars(stem)),
             "trunk": [_block_fields(block) for block in architecture.trunk],
             "stages": [[_block_fields(block) for block in stage] for stage in architecture.stages],
             "exits": [
                 {"stage": early.stage, "pool": early.head.pool, "widths": list(early.head.widths)}
                 for early in architecture.exits
             ],
-            "final": vars(final) | {},
+            "final": dict(vars(final)),
         }
     )
 

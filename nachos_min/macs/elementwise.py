@@ -4,7 +4,6 @@ Read `record.py` first. None of this is a MAC: a product of two arrays, such as 
 of a map, feeds no accumulator. It is counted in columns, one per kind.
 """
 
-import re
 from dataclasses import dataclass
 from math import prod
 from typing import final
@@ -17,10 +16,9 @@ from nachos_min.macs.record import (
     broadcast,
     check_number,
     check_shape,
+    check_word,
     name,
 )
-
-_KIND = "[a-z][a-z0-9_]*"
 
 
 @final
@@ -40,8 +38,7 @@ class Activation(UnaryOperator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not re.fullmatch(_KIND, self.kind):
-            raise CountError(f"{name(self)}: kind must be a name in small letters, got {self.kind!r}")
+        check_word(self, "kind", self.kind)
 
     @property
     def columns(self) -> dict[str, int]:
@@ -155,8 +152,7 @@ class Pointwise(_Elementwise):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not re.fullmatch(_KIND, self.kind):
-            raise CountError(f"{name(self)}: kind must be a name in small letters, got {self.kind!r}")
+        check_word(self, "kind", self.kind)
 
     @property
     def columns(self) -> dict[str, int]:

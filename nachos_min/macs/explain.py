@@ -90,7 +90,12 @@ def _amount(entries: list[Entry]) -> int:
 
 def _manner(entries: list[Entry]) -> tuple[tuple[int, int, str, str], ...]:
     """What nodes have in common that one side treats alike; a reason that names a class or a number counts."""
-    return tuple((entry.term.factor, entry.sight.times, entry.sight.why, entry.term.note) for entry in entries)
+    return tuple((entry.term.factor, entry.sight.times, *_reasons(entry)) for entry in entries)
+
+
+def _reasons(entry: Entry) -> tuple[str, str]:
+    """Why it is counted that often, and why that quantity, which is beside the point if it is not counted."""
+    return entry.sight.why, entry.term.note if entry.sight.times else ""
 
 
 def _difference(graph: Graph, group: list[tuple[int | None, list[Entry], list[Entry]]]) -> Difference:
@@ -112,5 +117,4 @@ def _side(members: tuple[list[Entry], ...]) -> Side:
         (terms[0].term.factor, sum(entry.term.quantity for entry in terms)) for terms in zip(*members, strict=True)
     )
     first = members[0][0]
-    reasons = (first.sight.why, first.term.note)
-    return Side(parts, first.sight.times, "; ".join(reason for reason in reasons if reason))
+    return Side(parts, first.sight.times, "; ".join(reason for reason in _reasons(first) if reason))

@@ -11,9 +11,18 @@ from typing import final
 from nachos_min.macs.record import CountError, UnaryOperator, check_number, name
 
 
+@dataclass(frozen=True)
+class _Norm(UnaryOperator):
+    """Whatever the mean and the variance are taken over, every element is normalised once."""
+
+    @property
+    def columns(self) -> dict[str, int]:
+        return {"norm_elems": prod(self.input)}
+
+
 @final
 @dataclass(frozen=True)
-class BatchNorm(UnaryOperator):
+class BatchNorm(_Norm):
     """Normalisation per channel (the last axis), the same work in training and inference.
 
     Args:
@@ -30,14 +39,10 @@ class BatchNorm(UnaryOperator):
     def params(self) -> int:
         return 2 * self.input[-1] * self.affine
 
-    @property
-    def columns(self) -> dict[str, int]:
-        return {"norm_elems": prod(self.input)}
-
 
 @final
 @dataclass(frozen=True)
-class LayerNorm(UnaryOperator):
+class LayerNorm(_Norm):
     """Normalisation over the last `axes` axes of each row.
 
     Args:
@@ -64,14 +69,10 @@ class LayerNorm(UnaryOperator):
     def params(self) -> int:
         return prod(self.input[-self.axes :]) * (self.affine + self.bias)
 
-    @property
-    def columns(self) -> dict[str, int]:
-        return {"norm_elems": prod(self.input)}
-
 
 @final
 @dataclass(frozen=True)
-class GroupNorm(UnaryOperator):
+class GroupNorm(_Norm):
     """Normalisation over groups of channels (the last axis) of each sample.
 
     Args:
@@ -96,14 +97,10 @@ class GroupNorm(UnaryOperator):
     def params(self) -> int:
         return 2 * self.input[-1] * self.affine
 
-    @property
-    def columns(self) -> dict[str, int]:
-        return {"norm_elems": prod(self.input)}
-
 
 @final
 @dataclass(frozen=True)
-class InstanceNorm(UnaryOperator):
+class InstanceNorm(_Norm):
     """Normalisation of each channel (the last axis) of each sample.
 
     Args:
@@ -119,7 +116,3 @@ class InstanceNorm(UnaryOperator):
     @property
     def params(self) -> int:
         return 2 * self.input[-1] * self.affine
-
-    @property
-    def columns(self) -> dict[str, int]:
-        return {"norm_elems": prod(self.input)}

@@ -4,7 +4,7 @@ Functional calls, methods, operator signs, layers that are shared or called twic
 data are all recorded as executed; a layer that is never called is not, nor are its parameters. What a module
 does outside PyTorch is not seen. What cannot be counted exactly is refused with the name of the function and of
 the module that called it. PyTorch is imported here only when it is needed. How a module is watched is in
-`torch_reader/`.
+`torch_reader/`. Read `ops.py` and `written.py` first.
 """
 
 import sys

@@ -5,6 +5,7 @@ which have the records themselves. Fields must be Python integers: a NumPy integ
 above 2**63, so it is refused.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -114,6 +115,12 @@ def check_map(record: UnaryOperator) -> None:
     check_shape(record, "input", record.input)
     if len(record.input) != 3:
         raise CountError(f"{name(record)}: input must be (H, W, C), got {record.input}")
+
+
+def check_word(record: Operator, field: str, word: str) -> None:
+    """Check that `word` is a name in small letters, such as "hswish" or "nearest-exact"; CountError otherwise."""
+    if not re.fullmatch("[a-z][a-z0-9_-]*", word):
+        raise CountError(f"{name(record)}: {field} must be a name in small letters, got {word!r}")
 
 
 def broadcast(left: Shape, right: Shape) -> Shape | None:

@@ -3,7 +3,6 @@
 Read `record.py` first; pools with a fixed window are in `windows.py`. None of this is a MAC.
 """
 
-import re
 from dataclasses import dataclass
 from math import prod
 from typing import final
@@ -16,6 +15,7 @@ from nachos_min.macs.record import (
     check_map,
     check_numbers,
     check_shape,
+    check_word,
     name,
 )
 
@@ -109,8 +109,7 @@ class Reduce(UnaryOperator):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_shape(self, "result", self.result)
-        if not re.fullmatch("[a-z][a-z0-9_]*", self.kind):
-            raise CountError(f"{name(self)}: kind must be a name in small letters, got {self.kind!r}")
+        check_word(self, "kind", self.kind)
         if prod(self.input) % prod(self.result):
             raise CountError(f"{name(self)}: result must divide the {prod(self.input)} elements, got {self.result}")
 
@@ -145,8 +144,7 @@ class Resize(UnaryOperator):
     def __post_init__(self) -> None:
         check_map(self)
         check_numbers(self, "size", self.size, 2, 1)
-        if not re.fullmatch("[a-z][a-z0-9_-]*", self.mode):
-            raise CountError(f"{name(self)}: mode must be a name in small letters, got {self.mode!r}")
+        check_word(self, "mode", self.mode)
 
     @property
     def output(self) -> Shape:

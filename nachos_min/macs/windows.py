@@ -206,7 +206,8 @@ class _Pool(UnaryOperator):
         check_numbers(self, "stride", self.stride, 2, 1)
         check_numbers(self, "padding", self.padding, 4, 0)
         check_numbers(self, "dilation", self.dilation, 2, 1)
-        _check_window_fits(self, self.size, self.padding, self.dilation)
+        overhang = (self.stride[0] - 1, self.stride[1] - 1) if self.ceil else (0, 0)
+        _check_window_fits(self, self.size, self.padding, self.dilation, overhang)
 
     @property
     def output(self) -> Shape:
@@ -236,7 +237,8 @@ class MaxPool(_Pool):
         stride: (height, width), each >= 1.
         padding: (top, bottom, left, right), each >= 0.
         dilation: (height, width) from one tap to the next, each >= 1.
-        ceil: whether a last window that hangs over the end of the padded map counts, too.
+        ceil: whether a last window that hangs over the end of the padded map, by less than a stride, counts too,
+            even if it is the only one.
 
     Raises:
         CountError: a value breaks its rule, or the window does not fit the padded map.
@@ -249,10 +251,12 @@ class AvgPool(_Pool):
     """Mean of each window; arguments as of `MaxPool`."""
 
 
-def _check_window_fits(record: _Convolution | _Pool, window: Pair, padding: Padding, dilation: Pair) -> None:
+def _check_window_fits(
+    record: _Convolution | _Pool, window: Pair, padding: Padding, dilation: Pair, overhang: Pair = (0, 0)
+) -> None:
     for axis, side in ((0, "height"), (1, "width")):
         span = dilation[axis] * (window[axis] - 1) + 1
-        room = record.input[axis] + padding[2 * axis] + padding[2 * axis + 1]
+        room = record.input[axis] + padding[2 * axis] + padding[2 * axis + 1] + overhang[axis]
         if span > room:
             raise CountError(
                 f"{name(record)}: the window's {side} with dilation must fit the padded map's {room}, got {span}"

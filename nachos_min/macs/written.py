@@ -2,7 +2,8 @@
 
 The exact count depends on shapes alone. Other tools watch a network from a certain place, and what they see
 depends on how the same work was written: thop hooks modules and misses `F.relu`; fvcore traces and drops what
-the output does not depend on. A node carries what such a tool would see; `conventions/` reads it.
+the output does not depend on. A node carries what such a tool would see; `conventions/` reads it. Read nothing
+before it.
 """
 
 from dataclasses import dataclass
@@ -30,10 +31,10 @@ class Written:
         facts: what else the shapes do not show. "vector": the right array of a product had one axis; "size": an
             interpolation was told its output's size, not a factor; "side": it was told by one number for all axes;
             "strided": a linear layer's input was not contiguous, or the rows of an array that a vector is
-            multiplied by cannot be seen as one matrix; "dots": an Einstein sum's equation had some; "unbatched": a
-            layer's array had no axis of samples; "statistics": a norm used its input's, not its own; "slopes":
-            PReLU has one for each channel; "fused": attention was executed as one operator; "scaled": a product
-            whose first array attention scales.
+            multiplied by cannot be seen as one matrix; "swapped": it would be, with one index of its second axis;
+            "dots": an Einstein sum's equation had some; "unbatched": a layer's array had no axis of samples;
+            "statistics": a norm used its input's, not its own; "slopes": PReLU has one for each channel; "fused":
+            attention was executed as one operator; "scaled": a product whose first array attention scales.
     """
 
     function: str

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nachos_min.errors import InputError
-from nachos_min.macs.conventions import CONVENTIONS, Convention
+from nachos_min.macs.conventions import CONVENTIONS, Convention, Tally
 from nachos_min.macs.count import Count, ExitCosts, LayerRow, count, layer_table, peak_activation_bytes
 from nachos_min.macs.explain import Difference, explain
 from nachos_min.targets import Target
@@ -191,7 +191,7 @@ def report_macs(
     )
 
 
-def _verify(target: Target, tallies: dict[str, Any]) -> tuple[Verified, ...]:
+def _verify(target: Target, tallies: dict[str, Tally]) -> tuple[Verified, ...]:
     from nachos_min.macs.conventions.peers import PEERS, reported
 
     if target.module is None:

@@ -1,7 +1,7 @@
 """A count of a network for people: the number, what else is done, every convention, and why they differ.
 
-Read `macs_report.py` first. In a pipe every row is one line and nothing is cut; `macs --json` has the same
-numbers for programs.
+Read `macs_report.py` first. In a pipe every row is one line; in a narrow terminal words and shapes take several
+lines. Neither cuts anything. `macs --json` has the same numbers for programs.
 """
 
 import sys
@@ -36,9 +36,9 @@ def show_macs(report: MacsReport, *, layers: bool = False, stream: TextIO | None
         console.print("", branch_table(report), sep="\n")
     if report.verified:
         console.print("", verify_table(report), sep="\n")
-    elif report.against:
+    if report.against:
         console.print("", difference_table(report), sep="\n")
-    elif not report.executed:
+    if not (report.verified or report.against or report.executed):
         console.print("", totals_table(report), sep="\n")
     if report.executed:
         console.print("", execution_table(report), sep="\n")
@@ -51,10 +51,10 @@ def headline(report: MacsReport) -> str:
     lines = [f"{report.target.name}, input {shape}"]
     lines.append(f"{report.macs:,} {unit} ({report.convention.name}); {exact.params:,} parameters")
     if report.convention.name == "exact" and exact.valid_macs != exact.macs:
-        lines.append(f"{exact.valid_macs:,} of them are not with padded zeros")
+        lines.append(f"{exact.valid_macs:,} of them without products with padded zeros")
     work = [f"{column} {amount:,}" for column, amount in exact.columns.items() if amount]
-    lines.append("not MACs: " + (", ".join(work) or "nothing"))
-    lines.append(f"activations alive at once: {report.peak_bytes:,} bytes in float32")
+    lines.append("beside exact MACs: " + (", ".join(work) or "nothing"))
+    lines.append(f"activations held at one time: at most {report.peak_bytes:,} bytes in float32")
     return "\n".join(lines)
 
 
@@ -92,6 +92,8 @@ def difference_table(report: MacsReport) -> Table:
     table.columns[0].justify = "right"
     for each in report.differences:
         table.add_row(f"{each.amount:+,}", each.subject, each.left.words, each.right.words, _where(each.nodes))
+    if not report.differences:
+        table.add_row("", "no term differs", "", "", "")
     total = report.totals[against] - report.macs
     table.add_section()
     table.add_row(f"{total:+,}", f"{against} {report.totals[against]:,}, {chosen} {report.macs:,}", "", "", "")
@@ -110,8 +112,12 @@ def layer_rows(report: MacsReport) -> Table:
         reads = " ".join(_shape(shape, row.batch) for shape in row.operands)
         params = f"{row.params:,}" if row.params else ""
         table.add_row(row.name, row.operator, reads, _shape(row.output, row.batch), f"{billed:,}", params)
+    notes = []
     if idle:
-        table.caption = f"{idle} nodes that only hold, move or pick elements are not shown (--json has all)"
+        notes.append(f"{idle} nodes that only hold, move or pick elements are not shown (add --json for all)")
+    if any(node.relaid for node in report.target.graph):
+        notes.append("what works on maps is shown as height x width x channels, the rest in the source's own axes")
+    table.caption = "\n".join(notes) or None
     return table
 
 
@@ -142,12 +148,12 @@ def execution_table(report: MacsReport) -> Table:
 def _table(headings: Iterable[str], *, text: int, words: bool = False) -> Table:
     """Return an empty table: the first `text` columns to the left, the others to the right.
 
-    With `words` the columns after the first number are text and may wrap in a terminal.
+    With `words` the columns after the first number are text. Text may take several lines, numbers not.
     """
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False, caption_justify="left")
     for place, heading in enumerate(headings):
         left = place < text or (words and place > text + (1 if text else 0))
-        table.add_column(heading, justify="left" if left else "right", no_wrap=not left or place < text)
+        table.add_column(heading, justify="left" if left else "right", no_wrap=not left, overflow="fold")
     return table
 
 

@@ -15,6 +15,7 @@ from nachos_min.macs.conventions.convention import (
     Sight,
     Term,
     biases,
+    each_input,
     inputs,
     outputs,
     products,
@@ -153,10 +154,6 @@ def _norm(node: Node) -> tuple[Term, ...]:
     return (inputs(node, 5 if node.op.affine else 4),)
 
 
-def _inputs(node: Node) -> tuple[Term, ...]:
-    return (inputs(node),)
-
-
 def _combined(node: Node) -> tuple[Term, ...]:
     return (elements_aligned_left(node, node.op.operands),)
 
@@ -184,7 +181,7 @@ CALFLOPS = Convention(
     name="calflops",
     tool="calflops 0.3.2 (its MACs)",
     unit="MACs",
-    about="Products of convolutions, linear layers and torch.matmul, wherever the function was called.",
+    about="Products of convolutions, linear layers and torch.matmul; operator signs such as x @ y are missed.",
     rules={operator: _only_products(rule) for operator, rule in _PRODUCTS.items()},
     sees=_sees,
 )
@@ -197,8 +194,8 @@ CALFLOPS_FLOPS = Convention(
     rules={
         **{operator: _twice(rule) for operator, rule in _PRODUCTS.items()},
         **dict.fromkeys((Add, Multiply), _combined),
-        **dict.fromkeys((Activation, Softmax, MaxPool, AvgPool), _inputs),
-        **dict.fromkeys((AdaptiveAvgPool, AdaptiveMaxPool, GlobalAvgPool), _inputs),
+        **dict.fromkeys((Activation, Softmax, MaxPool, AvgPool), each_input),
+        **dict.fromkeys((AdaptiveAvgPool, AdaptiveMaxPool, GlobalAvgPool), each_input),
         **dict.fromkeys((LayerNorm, GroupNorm, InstanceNorm), _norm),
         BatchNorm: _batch_norm,
         Einsum: _einsum,

@@ -1,4 +1,7 @@
-"""All conventions by the name a user types."""
+"""All conventions by the name a user types, in the order of the tables.
+
+Read `convention.py` first.
+"""
 
 from nachos_min.macs.conventions.calflops import CALFLOPS, CALFLOPS_FLOPS
 from nachos_min.macs.conventions.convention import Convention

@@ -4,8 +4,10 @@ Read `ops.py` and `written.py` first, then `thop.py` as an example. A convention
 one node: `sees` says how often the tool counts the node (0 if it misses it, with the reason), `rules` says what
 it adds up for an operator it counts. Where that depends on other nodes too (a batch norm that is merged into the
 convolution before it), `among` says it for the nodes concerned. A total is the sum of the terms, so that two totals
-can be compared term by term (`explain.py`). Adding a convention is adding one such file and one line in
-`catalogue.py`.
+can be compared term by term (`explain.py`). Terms are made by `products`, `biases`, `inputs` and `outputs` below.
+
+To add a convention, write one such file and add it to `catalogue.py`. Its name then goes into the help of `macs`
+(`cli.py`) and its file into the table of README.md, which tests ask for. `--verify` runs what is in `peers.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -54,11 +56,9 @@ _PLURALS: dict[type[Operator], str] = {
     LayerNorm: "layer norm",
     GroupNorm: "group norm",
     InstanceNorm: "instance norm",
-    Activation: "activations",
     Softmax: "softmax",
-    Add: "sums",
-    Multiply: "products of arrays",
-    Pointwise: "other element-wise operators",
+    Add: "element-wise sums",
+    Multiply: "element-wise products",
     MaxPool: "max pooling",
     AvgPool: "average pooling",
     AdaptiveAvgPool: "adaptive average pooling",
@@ -214,29 +214,58 @@ class Convention:
 
     def terms(self, node: Node) -> tuple[Term, ...]:
         """Return the terms of a node that is counted once."""
-        rule = self.rules.get(type(node.op))
-        return () if rule is None else rule(node)
+        return terms_by(self.rules, node)
+
+
+def terms_by(rules: Mapping[type[Operator], Rule], node: Node) -> tuple[Term, ...]:
+    """Return what `rules` add up for a node; nothing if there is none for its operator."""
+    rule = rules.get(type(node.op))
+    return () if rule is None else rule(node)
+
+
+def _plural(op: Operator) -> str:
+    """Return what to call operators such as this one in a sentence."""
+    if isinstance(op, Activation):
+        return f"{op.kind} activations"
+    if isinstance(op, Pointwise):
+        return f"element-wise {op.kind}"
+    return _PLURALS[type(op)]
 
 
 def products(node: Node, factor: int = 1) -> Term:
     """Return `factor` for each multiply-accumulate of a node."""
-    return Term(f"products of {_PLURALS[type(node.op)]}", factor, node.batch * node.op.macs)
+    return Term(f"products of {_plural(node.op)}", factor, node.batch * node.op.macs)
 
 
 def biases(node: Node, factor: int = 1) -> Term:
     """Return `factor` for each output element that gets a bias."""
     added = node.op.columns.get("bias_adds", 0)
-    return Term(f"bias additions of {_PLURALS[type(node.op)]}", factor, node.batch * added)
+    return Term(f"bias additions of {_plural(node.op)}", factor, node.batch * added)
 
 
 def inputs(node: Node, factor: int = 1) -> Term:
     """Return `factor` for each element of the first array that a node reads."""
-    return Term(f"elements into {_PLURALS[type(node.op)]}", factor, elements_in(node))
+    return Term(f"elements into {_plural(node.op)}", factor, elements_in(node))
 
 
 def outputs(node: Node, factor: int = 1) -> Term:
     """Return `factor` for each element that a node writes."""
-    return Term(f"elements out of {_PLURALS[type(node.op)]}", factor, elements_out(node))
+    return Term(f"elements out of {_plural(node.op)}", factor, elements_out(node))
+
+
+def each_product(node: Node) -> tuple[Term, ...]:
+    """Return the terms of the commonest rule: one for each multiply-accumulate, and nothing else."""
+    return (products(node),)
+
+
+def each_input(node: Node) -> tuple[Term, ...]:
+    """Return the terms of a rule: one for each element of the first array that is read, and nothing else."""
+    return (inputs(node),)
+
+
+def each_output(node: Node) -> tuple[Term, ...]:
+    """Return the terms of a rule: one for each element that is written, and nothing else."""
+    return (outputs(node),)
 
 
 def elements_in(node: Node) -> int:

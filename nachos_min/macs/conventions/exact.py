@@ -1,12 +1,11 @@
-"""Our own conventions: every multiplication that feeds an accumulator, with or without taps on padded zeros."""
+"""Our own conventions: every multiplication that feeds an accumulator, with or without taps on padded zeros.
 
-from nachos_min.macs.conventions.convention import Convention, Rule, Term, products
+Read `convention.py` first.
+"""
+
+from nachos_min.macs.conventions.convention import Convention, Rule, Term, each_product, products
 from nachos_min.macs.ops import Conv2d, ConvTranspose2d, Einsum, Linear, MatMul, Node
 from nachos_min.macs.record import Operator
-
-
-def _every(node: Node) -> tuple[Term, ...]:
-    return (products(node),)
 
 
 def _valid(node: Node) -> tuple[Term, ...]:
@@ -16,7 +15,7 @@ def _valid(node: Node) -> tuple[Term, ...]:
 
 _PADDED: tuple[type[Operator], ...] = (Conv2d, ConvTranspose2d)
 _WHOLE: tuple[type[Operator], ...] = (Linear, MatMul, Einsum)
-_RULES: dict[type[Operator], Rule] = dict.fromkeys((*_PADDED, *_WHOLE), _every)
+_RULES: dict[type[Operator], Rule] = dict.fromkeys((*_PADDED, *_WHOLE), each_product)
 
 EXACT = Convention(
     name="exact",

@@ -6,7 +6,7 @@ Read `tracing.py` first.
 
 from math import floor, prod
 
-from nachos_min.macs.conventions.convention import Convention, Sight, Term, inputs, outputs, products
+from nachos_min.macs.conventions.convention import Convention, Sight, Term, each_product, inputs, outputs, products
 from nachos_min.macs.conventions.patched import products_of_left
 from nachos_min.macs.conventions.tracing import traced
 from nachos_min.macs.conventions.usual import as_written
@@ -43,15 +43,11 @@ def _sees(node: Node) -> Sight:
     return traced(node)
 
 
-def _products(node: Node) -> tuple[Term, ...]:
-    return (products(node),)
-
-
 def _matrix_product(node: Node) -> tuple[Term, ...]:
     """bmm and addmm do not broadcast and are counted exactly; matmul is counted as if it did not."""
     assert isinstance(node.op, MatMul)
     if as_written(node).function.endswith(("bmm", "addmm")):
-        return _products(node)
+        return each_product(node)
     return (products_of_left(node, node.op.operands),)
 
 
@@ -99,7 +95,7 @@ FVCORE = Convention(
     unit="FLOPs",
     about="Products of traced operators, called FLOPs; 2 per batch-norm element, 1 per adaptively pooled one.",
     rules={
-        **dict.fromkeys((Conv2d, ConvTranspose2d, Linear), _products),
+        **dict.fromkeys((Conv2d, ConvTranspose2d, Linear), each_product),
         MatMul: _matrix_product,
         Einsum: _einsum,
         BatchNorm: _batch_norm,

@@ -2,7 +2,7 @@
 
 The backbone up to the map that feeds exit i is counted by torchprofile 0.0.2 and rounded to 0.01 M; head i by a
 counter of its own, unrounded. What a sample costs that leaves at i is their sum: heads that it passed are not
-paid for. Read `torchprofile.py` and "Early exits" in `count.py` first. Our own cost, in `count.py`, pays for them.
+paid for. Our own cost, `ExitCosts` in `count.py`, pays for them. Read `torchprofile.py` first.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from nachos_min.macs.conventions.convention import (
     Term,
     inputs,
     products,
+    terms_by,
 )
 from nachos_min.macs.conventions.torchprofile import TORCHPROFILE_0_0_2
 from nachos_min.macs.count import ExitCosts, exit_costs
@@ -47,11 +48,6 @@ _HEAD: dict[type[Operator], Rule] = {
 }
 
 
-def _head_terms(node: Node) -> tuple[Term, ...]:
-    rule = _HEAD.get(type(node.op))
-    return () if rule is None else rule(node)
-
-
 def _last(graph: Graph) -> int:
     """Return the number of exits if there is an early one, else 0: then the final head is part of the backbone."""
     exits = max((node.exit for node in graph), default=0)
@@ -64,7 +60,7 @@ def _among(graph: Graph) -> dict[int, Counted]:
     for position, node in enumerate(graph):
         if last and node.exit:
             passed = Sight(0, "the head of an exit that is passed is not billed")
-            found[position] = (passed if node.exit < last else Sight(1), _head_terms(node))
+            found[position] = (passed if node.exit < last else Sight(1), terms_by(_HEAD, node))
     return found
 
 
@@ -91,7 +87,7 @@ NACHOS_OFFICIAL = Convention(
     name="nachos-official",
     tool="the released NACHOS code (CNAS 67d07e8, EarlyExits db1af40)",
     unit="MACs",
-    about="The backbone as torchprofile 0.0.2 counts it, rounded to 0.01 M, and the head that is taken, by hand.",
+    about="The backbone as torchprofile 0.0.2 counts it, rounded to 0.01 M, and only the head that is taken.",
     rules=TORCHPROFILE_0_0_2.rules,
     sees=TORCHPROFILE_0_0_2.sees,
     among=_among,
@@ -120,7 +116,7 @@ def official_exit_costs(graph: Graph) -> ExitCosts:
         return ExitCosts((whole,), (0,), (whole,))
     amounts = []
     for node in graph:
-        terms = _head_terms(node) if node.exit else TORCHPROFILE_0_0_2.terms(node)
+        terms = terms_by(_HEAD, node) if node.exit else TORCHPROFILE_0_0_2.terms(node)
         times = 1 if node.exit else TORCHPROFILE_0_0_2.sees(node).times
         amounts.append(times * sum(term.amount for term in terms))
     costs = exit_costs(graph, amounts)

@@ -2,8 +2,8 @@
 
 A multiplication, an addition and a comparison cost 1, a division 4, a square root 24, an exponential or a power
 32, a logarithm 43, a sine 39. The tables below are what an operator comes to once PyTorch's exporter (the one that
-traces, operator set 14) has written it out. The exporter also improves the network, see `exporting.py`: batch norm
-disappears in the convolution before it, and the same work is done once.
+traces, operator set 16) has written it out. The exporter also improves the network, see `exporting.py`: batch norm
+disappears in the convolution before it, and the same work is done once. Read `tracing.py` first.
 """
 
 from dataclasses import replace
@@ -21,6 +21,7 @@ from nachos_min.macs.conventions.convention import (
     inputs,
     outputs,
     products,
+    terms_by,
 )
 from nachos_min.macs.conventions.exporting import already_done, done_beforehand, merged_norms, merged_products
 from nachos_min.macs.conventions.tracing import kept, product_of_lengths
@@ -261,8 +262,7 @@ _RULES: dict[type[Operator], Rule] = {
 
 
 def _terms(node: Node) -> tuple[Term, ...]:
-    rule = _RULES.get(type(node.op))
-    return () if rule is None else rule(node)
+    return terms_by(_RULES, node)
 
 
 ONNX_TOOL = Convention(

@@ -14,8 +14,9 @@ from nachos_min.macs.conventions.convention import (
     Sight,
     Term,
     biases,
+    each_input,
+    each_output,
     inputs,
-    outputs,
     products,
 )
 from nachos_min.macs.conventions.patched import called, elements_aligned_left, products_of_left
@@ -68,9 +69,10 @@ _REPLACED |= {
 
 def _sees(node: Node) -> Sight:
     written = as_written(node)
-    hooked = written.module in _HOOKED or (
-        written.module == _ATTENTION and isinstance(node.op, _BILLED_IN_ATTENTION)
-    )
+    if written.module == _ATTENTION:
+        hooked = isinstance(node.op, _BILLED_IN_ATTENTION)
+    else:  # a layer may compute its weights from others, which its hook does not see
+        hooked = written.module in _HOOKED and not isinstance(node.op, MatMul)
     hooks = written.paths if hooked else 0
     replaced = called(node, _REPLACED)
     if replaced.times:
@@ -108,14 +110,6 @@ def _norm(node: Node) -> tuple[Term, ...]:
     return (inputs(node, 2 if twice else 1),)
 
 
-def _inputs(node: Node) -> tuple[Term, ...]:
-    return (inputs(node),)
-
-
-def _outputs(node: Node) -> tuple[Term, ...]:
-    return (outputs(node),)
-
-
 def _of_arrays(rule: Callable[[Node, tuple[Shape, ...]], Term], arrays: int) -> Rule:
     """A rule on shapes, given those of one sample: dividing afterwards would not do, as alignment compares lengths.
 
@@ -141,16 +135,16 @@ def _matmul(node: Node) -> tuple[Term, ...]:
     written = as_written(node)
     if written.module != _ATTENTION or "scaled" not in written.facts:
         return made
-    scaled = Term("elements out of products of arrays", 1, inputs(node).quantity, "attention scales the query")
+    scaled = Term("elements out of element-wise products", 1, inputs(node).quantity, "attention scales the query")
     return (*made, _alone(node, scaled))
 
 
 _PER_SAMPLE: dict[type[Operator], Rule] = {
     **dict.fromkeys((Conv2d, ConvTranspose2d, Linear, Einsum), _layer),
     **dict.fromkeys((BatchNorm, GroupNorm, InstanceNorm, LayerNorm), _norm),
-    **dict.fromkeys((Activation, Softmax, MaxPool, AvgPool), _inputs),
-    **dict.fromkeys((AdaptiveAvgPool, AdaptiveMaxPool, GlobalAvgPool), _inputs),
-    Resize: _outputs,
+    **dict.fromkeys((Activation, Softmax, MaxPool, AvgPool), each_input),
+    **dict.fromkeys((AdaptiveAvgPool, AdaptiveMaxPool, GlobalAvgPool), each_input),
+    Resize: each_output,
 }
 
 PTFLOPS = Convention(

@@ -18,8 +18,13 @@ def _sees(node: Node) -> Sight:
 
 
 def _layer(node: Node) -> tuple[Term, ...]:
-    """A linear layer whose input must be copied into one block adds its bias in an operator of its own."""
-    apart = "strided" in as_written(node).facts
+    """A linear layer whose input must be copied into one block adds its bias in an operator of its own.
+
+    An input with the axis of samples second need not be copied for one sample, which is what ptflops feeds.
+    """
+    written = as_written(node)
+    samples_second = "swapped" in written.facts and node.op.operands[0][0] == written.samples
+    apart = "strided" in written.facts and not samples_second
     return (products(node),) if apart else (products(node), biases(node))
 
 

@@ -2,6 +2,7 @@
 
 What is called as a function, or is a class derived from a known one, has no hook and is missed. A module that
 stands under several names gets a hook for each, and its sum is added for each, so its work counts p * p times.
+Read `convention.py` first.
 """
 
 from math import prod
@@ -10,6 +11,8 @@ from nachos_min.macs.conventions.convention import (
     Convention,
     Sight,
     Term,
+    each_output,
+    each_product,
     elements_in,
     elements_out,
     inputs,
@@ -55,10 +58,6 @@ def _sees(node: Node) -> Sight:
             0, f"its class {written.module} only derives from {written.layer}, and thop has no hook for it"
         )
     return Sight(0, "called as a function, and thop sees modules only")
-
-
-def _products(node: Node) -> tuple[Term, ...]:
-    return (products(node),)
 
 
 def _convolution(node: Node) -> tuple[Term, ...]:
@@ -117,12 +116,12 @@ THOP = Convention(
     about="Products of known modules, 4 per batch-norm element, and additions and divisions of average pooling.",
     rules={
         Conv2d: _convolution,
-        Linear: _products,
+        Linear: each_product,
         ConvTranspose2d: _transposed,
         BatchNorm: _norm,
         LayerNorm: _norm,
         InstanceNorm: _norm,
-        AvgPool: lambda node: (outputs(node),),
+        AvgPool: each_output,
         AdaptiveAvgPool: _adaptive,
         GlobalAvgPool: _adaptive,
         Softmax: _softmax,

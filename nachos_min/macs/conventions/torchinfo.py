@@ -3,7 +3,9 @@
 A class whose name contains "Conv" is taken for a convolution, whose parameters work once per pixel; any other
 module's parameters work once per sample, so a linear layer's further rows are not counted, and a normalisation
 costs its parameters alone. What has no parameters, or is no module, costs nothing. Parameters that a class of your
-own has by itself, not as one of PyTorch's layers, torchinfo counts and this does not. Read `thop.py` first.
+own has by itself, not as one of PyTorch's layers, torchinfo counts and this does not; a weight that a layer makes
+of others at each call (`torch.nn.utils.weight_norm`, `spectral_norm`) torchinfo bills in yet another way. Read
+`thop.py` first.
 """
 
 from math import prod

@@ -1,6 +1,6 @@
 """torchprofile: a trace of the network, in which it looks up the operators it knows.
 
-Besides products of layers it adds one for each element of a product of arrays, of a mean and of an average pool.
+Besides products of layers it adds one for each output of an element-wise product, a mean and an average pool.
 Up to 0.0.2 batch norm added nothing; that version is behind the figures published for NACHOS and its forerunners.
 Read `tracing.py` first.
 """
@@ -12,6 +12,9 @@ from nachos_min.macs.conventions.convention import (
     Rule,
     Sight,
     Term,
+    each_input,
+    each_output,
+    each_product,
     elements_out,
     inputs,
     outputs,
@@ -62,10 +65,6 @@ def _sees_old(node: Node) -> Sight:
     return _sees(node)
 
 
-def _products(node: Node) -> tuple[Term, ...]:
-    return (products(node),)
-
-
 def _transposed(node: Node) -> tuple[Term, ...]:
     """Every output pixel is billed, and the groups are told from the weights as if these were a convolution's.
 
@@ -86,20 +85,12 @@ def _norm(node: Node) -> tuple[Term, ...]:
     return (inputs(node),) if node.op.affine else ()
 
 
-def _inputs(node: Node) -> tuple[Term, ...]:
-    return (inputs(node),)
-
-
-def _outputs(node: Node) -> tuple[Term, ...]:
-    return (outputs(node),)
-
-
 def _activation(node: Node) -> tuple[Term, ...]:
     """Spelt-out h-swish has a product; of the others, only leaky ReLU has a rule."""
     assert isinstance(node.op, Activation)
     function = as_written(node).function
     if function.startswith("x * "):
-        return (replace(inputs(node), note=f"the product of two arrays in {function}"),)
+        return (replace(inputs(node), note=f"the product in {function}"),)
     return (inputs(node),) if node.op.kind == "leaky_relu" else ()
 
 
@@ -124,12 +115,12 @@ def _resize(node: Node) -> tuple[Term, ...]:
 
 
 _RULES: dict[type[Operator], Rule] = {
-    **dict.fromkeys((Conv2d, Linear, MatMul), _products),
+    **dict.fromkeys((Conv2d, Linear, MatMul), each_product),
     ConvTranspose2d: _transposed,
     Einsum: lambda node: product_of_lengths(node, "an equation with dots is not counted"),
     **dict.fromkeys((BatchNorm, GroupNorm, InstanceNorm, LayerNorm), _norm),
     Activation: _activation,
-    **dict.fromkeys((Multiply, AvgPool, AdaptiveAvgPool), _outputs),
+    **dict.fromkeys((Multiply, AvgPool, AdaptiveAvgPool), each_output),
     GlobalAvgPool: _mean_over_map,
     Reduce: _reduce,
     Resize: _resize,
@@ -139,7 +130,7 @@ TORCHPROFILE = Convention(
     name="torchprofile",
     tool="torchprofile 0.1.0",
     unit="MACs",
-    about="Products of traced operators; 1 per batch-norm element and per element of a product, mean or average.",
+    about="Products of traced operators; 1 per batch-norm element, element-wise product and element of a mean.",
     rules=_RULES,
     sees=_sees,
 )
@@ -151,10 +142,10 @@ TORCHPROFILE_0_0_2 = Convention(
     name="torchprofile-0.0.2",
     tool="torchprofile 0.0.2",
     unit="MACs",
-    about="The same before batch norm was counted: products, and 1 per element of a product, mean or average.",
+    about="The same before batch norm was counted: products, and 1 per element-wise product and element of a mean.",
     rules={
         **{operator: rule for operator, rule in _RULES.items() if operator not in _ABSENT},
-        **dict.fromkeys((InstanceNorm, LayerNorm), _inputs),
+        **dict.fromkeys((InstanceNorm, LayerNorm), each_input),
     },
     sees=_sees_old,
 )

@@ -83,13 +83,14 @@ def _conv_transpose(
     return [Step(op, (input,), (result,), given(weight, bias), batch, facts=unbatched)]
 
 
-def _scattered(x: Tensor) -> bool:
-    """Return whether one sample's elements do not lie one after another in memory."""
+def _scattered(x: Tensor, samples: int) -> bool:
+    """Return whether one sample's elements do not lie one after another; `samples` is the axis of samples."""
     packed = 1
-    for length, stride in zip(reversed(x.shape[1:]), reversed(x.stride()[1:]), strict=True):
-        if length > 1 and stride != packed:
-            return True
-        packed *= length
+    for axis in reversed(range(x.dim())):
+        if axis != samples and x.shape[axis] > 1:
+            if x.stride(axis) != packed:
+                return True
+            packed *= x.shape[axis]
     return False
 
 
@@ -98,7 +99,9 @@ def _linear(result: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None =
         return matmul(result, input, weight)
     batch, shape = rows_of(input)
     op = Linear(shape, out_features=int(weight.shape[0]), bias=bias is not None)
-    found = facts(unbatched=input.dim() == 1, strided=input.dim() > 2 and _scattered(input))
+    strided = input.dim() > 2 and _scattered(input, 0)
+    swapped = strided and not _scattered(input, 1)
+    found = facts(unbatched=input.dim() == 1, strided=strided, swapped=swapped)
     return [Step(op, (input,), (result,), given(weight, bias), batch, facts=found)]
 
 
