@@ -27,7 +27,7 @@ from fire import Fire
 from fire.core import FireExit
 from fire.decorators import SetParseFns
 
-from nachos_min.errors import InputError, shorten
+from nachos_min.errors import InputError, printable, shorten
 from nachos_min.help_text import PROGRAM, command_help, flag, program_help
 from nachos_min.options import Choice, Count, Kind, Share, Sides, Switch, Text, WholeNumber
 
@@ -290,7 +290,7 @@ def main(line: Sequence[str]) -> int:
         status = _run(list(line))
         sys.stdout.flush()
     except InputError as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        print("error: " + printable(" ".join(str(error).split())), file=sys.stderr)
         return BAD_INPUT
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
@@ -301,9 +301,10 @@ def main(line: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader of our output has left, as in `... | head -1`
         _discard_output()
         return DONE
-    except OSError as error:  # a full disk behind `> results.json`, no memory for another process
+    except (OSError, MemoryError) as error:  # a full disk behind `> results.json`, no memory for another process
         _discard_output()
-        print(f"error: the system refused: {error.strerror or error}", file=sys.stderr)
+        reason = "no more memory" if isinstance(error, MemoryError) else error.strerror or error
+        print(f"error: the system refused: {reason}", file=sys.stderr)
         return BAD_INPUT
     return status
 

@@ -9,6 +9,11 @@ class InputError(ValueError):
     """A value from outside (an option, a file, a run folder) breaks a stated rule."""
 
 
+def printable(text: str) -> str:
+    """Return `text` with a question mark for each character that would break the line or steer a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def shorten(text: str) -> str:
     """Return `text` in quotes on one line, cut in the middle when it is longer than 60 characters."""
     return repr(text if len(text) <= 60 else f"{text[:40]}...{text[-15:]}")

@@ -261,7 +261,7 @@ class Sides(Kind):
         return "one to eight whole numbers from 1 to 2^40 with commas between them, such as 3,32,32"
 
     def parse(self, text: str) -> tuple[int, ...]:
-        if re.fullmatch(r"\(?[0-9]{1,13}(, ?[0-9]{1,13}){0,7}\)?", text) is None:
+        if re.fullmatch(r"(\()?[0-9]{1,13}(, ?[0-9]{1,13}){0,7}(?(1)\))", text) is None:
             raise ValueError("not a shape")
         sides = tuple(int(side) for side in text.strip("()").split(","))
         if not all(1 <= side <= 1 << 40 for side in sides):

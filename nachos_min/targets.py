@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
 from nachos_min.eenn.architecture import Architecture
@@ -26,8 +27,11 @@ from nachos_min.macs.ops import Graph
 if TYPE_CHECKING:  # a JSON target need not wait for the reader of another kind
     from nachos_min.macs.onnx_reader import Branch
 
-# The largest text that is read; an architecture of ten thousand layers takes a hundredth of it.
-_MOST_BYTES = 64 * 2**20
+# The largest text that is read, seven times that of 6,000 blocks; what it parses to may take 50 times as much.
+_MOST_BYTES = 8 * 2**20
+
+# As in `architecture_json.py`: counts stay short enough to print.
+_MOST = 1 << 40
 
 _FORMS = "an architecture .json, RUN#solution, an .onnx file or torch:package.module:function"
 
@@ -79,14 +83,14 @@ def read_target(
     if name.startswith("torch:"):
         _refuse(classes=classes, unpadded=unpadded)
         return _torch(name, input_shape)
+    if Path(name).suffix.lower() == ".onnx":
+        _refuse(classes=classes, unpadded=unpadded)
+        return _onnx(name, input_shape)
+    if Path(name).suffix.lower() == ".json":
+        return _json(name, input_shape, classes, unpadded)
     if "#" in Path(name).name:
         _refuse(input=input_shape, classes=classes, unpadded=unpadded)
         return _solution(name)
-    if Path(name).suffix == ".onnx":
-        _refuse(classes=classes, unpadded=unpadded)
-        return _onnx(name, input_shape)
-    if Path(name).suffix == ".json":
-        return _json(name, input_shape, classes, unpadded)
     raise TargetError(f"target must be {_FORMS}, got {shorten(name)}")
 
 
@@ -115,21 +119,26 @@ def _json(name: str, input_shape: tuple[int, ...] | None, classes: int | None, u
         return target_of(architecture_from_json(fields, image, classes), name)
     except (InputError, CostOrderError) as error:
         raise TargetError(f"{shorten(name)}: {error}") from None
+    except RecursionError:  # lists that could just be read, but not written into a message
+        raise TargetError(f"target {shorten(name)} is not JSON: it is nested too deeply") from None
 
 
 def _object(name: str) -> Mapping[str, Any]:
     path = Path(name)
     try:
-        size = path.stat().st_size
-        fields = json.loads(path.read_text(encoding="utf-8")) if size <= _MOST_BYTES else None
+        status = path.stat()
+        readable = S_ISREG(status.st_mode) and status.st_size <= _MOST_BYTES
+        fields = json.loads(path.read_text(encoding="utf-8")) if readable else None
     except OSError as error:
         raise TargetError(f"target {shorten(name)}: {error.strerror or error}") from None
     except RecursionError:
         raise TargetError(f"target {shorten(name)} is not JSON: it is nested too deeply") from None
     except ValueError as error:  # not UTF-8, not JSON, or a number of 5,000 digits
         raise TargetError(f"target {shorten(name)} is not JSON: {error}") from None
-    if size > _MOST_BYTES:
-        raise TargetError(f"target {shorten(name)} must be at most {_MOST_BYTES} bytes, got {size}")
+    if not S_ISREG(status.st_mode):  # a pipe or a device may never end
+        raise TargetError(f"target must be an ordinary file, got {shorten(name)}")
+    if not readable:
+        raise TargetError(f"target {shorten(name)} must be at most {_MOST_BYTES} bytes, got {status.st_size}")
     if not isinstance(fields, Mapping):
         raise TargetError(f"target {shorten(name)} must be a JSON object, got {type(fields).__name__}")
     return fields
@@ -158,7 +167,7 @@ def _configuration(
         raise TargetError(f"--input must be square for a configuration, got {image}")
     channels = 3 if image is None else image[0]
     space = replace(load_space("ofa-mbv3"), resolutions=(side,))
-    coder = GenomeCoder(space, (side, side, channels), classes)
+    coder = GenomeCoder(space, (side, side, channels), _whole("--classes", classes))
     genome = from_cnas(coder, json.dumps(dict(fields) | {"r": side}), unpadded=unpadded)
     return coder.decode(genome) if any(genome[coder.exit_genes]) else coder.backbone(genome)
 
@@ -178,12 +187,17 @@ def _genome(fields: Mapping[str, Any], image: tuple[int, int, int] | None, class
         raise TargetError(f"genome: space must be the name of a space or a .toml file, got {shorten(repr(space))}")
     genome = _integers("genome", fields.get("genome"))
     channels, height, width = image or _image(_integers("input", fields.get("input")))
-    if type(number) is not int or number < 1:
-        raise TargetError(f"genome: classes must be an integer >= 1, got {shorten(repr(number))}")
-    coder = GenomeCoder(load_space(space), (height, width, channels), number)
+    image = (_whole("genome: input", height), _whole("genome: input", width), _whole("genome: input", channels))
+    coder = GenomeCoder(load_space(space), image, _whole("genome: classes", number))
     coder.genes(genome)  # their ranges are checked before they are put into an array
     canonical = as_genome(coder.canonical(np.array([genome]))[0])
     return coder.decode(canonical) if any(canonical[coder.exit_genes]) else coder.backbone(canonical)
+
+
+def _whole(what: str, value: object) -> int:
+    if type(value) is not int or not 1 <= value <= _MOST:
+        raise TargetError(f"{what} must be an integer from 1 to 2^40, got {shorten(repr(value))}")
+    return value
 
 
 def _integers(field: str, values: object) -> tuple[int, ...]:
@@ -216,7 +230,6 @@ def _torch(name: str, input_shape: tuple[int, ...] | None) -> Target:
     from nachos_min.macs.read_torch import load_torch_target
 
     module, inputs = load_torch_target(name.removeprefix("torch:"))
-    module.eval()  # some tools do it, some do not
     return _module(name, module, inputs if input_shape is None else input_shape)
 
 
@@ -229,8 +242,8 @@ def _module(name: str, module: Any, inputs: Any) -> Target:
 
     if inputs is None:
         raise TargetError(f"--input must give the shape that {shorten(name)} reads, such as 1,3,224,224, got none")
-    shape = (1, *inputs) if len(inputs) == 3 and all(type(side) is int for side in inputs) else inputs
-    arguments = example_inputs(module, shape)
+    image = isinstance(inputs, tuple) and len(inputs) == 3 and all(type(side) is int for side in inputs)
+    arguments = example_inputs(module, (1, *inputs) if image else inputs)
     shown = tuple(int(side) for side in arguments[0].shape)
     return Target(name, shown, read_torch(module, arguments), module=module, arguments=arguments)
 

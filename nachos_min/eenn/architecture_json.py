@@ -26,6 +26,9 @@ _ACTIVATIONS = ("relu", "hswish")
 # No layer in use has a side this long; a larger number is a mistake, and counts stay short enough to print.
 _MOST = 1 << 40
 
+# Fifty times what networks have; more would take minutes, and gigabytes.
+_MOST_PARTS = 6_000
+
 
 class ArchitectureError(InputError):
     """The text is not an architecture in the form above; the message names the field and the rule."""
@@ -143,6 +146,7 @@ class _Reader:
     def architecture(self) -> Architecture:
         self.only("input", "classes", "stem", "trunk", "stages", "exits", "final")
         channels, height, width = self.integers("input", count=3)
+        self.bounded()
         stem = self.object("stem").stem()
         before, trunk = stem.channels, []
         for block in self.objects(self.listed("trunk", absent=[]), "trunk block"):
@@ -177,6 +181,14 @@ class _Reader:
                 rule = f"at most the {min(rows, columns)} pixels of its map"
                 raise self.fail(f"exit after stage {early.stage}: pool", rule, early.head.pool)
         return found
+
+    def bounded(self) -> None:
+        """Complain of more parts than a network has, before any of them is read."""
+        exits = self.listed("exits", absent=[])
+        widths = [early.get("widths") for early in exits if isinstance(early, dict)]
+        lists = [self.listed("trunk", absent=[]), *self.listed("stages"), exits, *widths]
+        if (parts := sum(len(each) for each in lists if isinstance(each, list))) > _MOST_PARTS:
+            raise self.fail("blocks, exits and widths", f"at most {_MOST_PARTS} together", parts)
 
     def stem(self) -> Stem:
         self.only("channels", "kernel", "stride", "activation")

@@ -10,7 +10,7 @@ the module that called it. PyTorch is imported here only when it is needed. How 
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib import import_module
 from math import prod
 from pathlib import Path
@@ -49,12 +49,20 @@ def read_torch(module: Any, inputs: object, *, training: bool | None = False, se
             torch.manual_seed(seed)
             with recorder.listening():
                 outputs = module(*given)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a module may call sys.exit
         where = f" in {recorder.failed}" if recorder.failed else ""
         raise recorder.error or CountError(f"the module failed{where}: {_one_line(error)}") from error
     if recorder.error is not None:
         raise recorder.error
-    graph = recorder.graph(outputs)
+    try:
+        graph = recorder.graph(outputs)
+    except RecursionError:
+        kind = type(outputs).__name__
+        raise CountError(
+            f"what a module returns must not hold itself, nor be nested deeply, got a {kind}"
+        ) from None
     check_graph(graph)
     return graph
 
@@ -77,9 +85,13 @@ def example_inputs(module: Any, inputs: object, seed: int = 0) -> tuple[Any, ...
     torch = load_torch()
     if not isinstance(module, torch.nn.Module):
         raise CountError(f"the target must be a torch.nn.Module, got {type(module).__name__}")
-    if any(torch.nn.parameter.is_lazy(x) for x in (*module.parameters(), *module.buffers())):
+    try:
+        arrays, inside = (*module.parameters(), *module.buffers()), tuple(module.modules())
+    except Exception as error:
+        raise CountError(f"the module cannot list what it holds, got {_one_line(error)}") from error
+    if any(torch.nn.parameter.is_lazy(x) for x in arrays):
         raise CountError(f"the module must know its shapes, got lazy parameters in {type(module).__name__}")
-    if any(base.__name__ == "ScriptModule" for each in module.modules() for base in type(each).__mro__):
+    if any(base.__name__ == "ScriptModule" for each in inside for base in type(each).__mro__):
         raise CountError(f"the module must be Python code, got compiled TorchScript in {type(module).__name__}")
     given = (inputs,) if isinstance(inputs, torch.Tensor) else inputs
     if isinstance(given, tuple | list) and given and isinstance(given[0], torch.Tensor):
@@ -94,7 +106,7 @@ def example_inputs(module: Any, inputs: object, seed: int = 0) -> tuple[Any, ...
 
 
 def load_torch_target(target: str) -> tuple[Any, Any]:
-    """Return the module that a function makes, and the inputs that it returns with it, if any.
+    """Return the module that a function makes, in evaluation mode, and the inputs that it returns with it, if any.
 
     Args:
         target: "package.module:function", searched for in the current folder first; the function takes no
@@ -110,21 +122,28 @@ def load_torch_target(target: str) -> tuple[Any, Any]:
     place, _, attribute = target.partition(":")
     if not place or not attribute:
         raise CountError(f"a PyTorch target must be torch:package.module:function, got {_shown(target)}")
-    here = str(Path.cwd())
+    here, compiled = str(Path.cwd()), sys.dont_write_bytecode
     sys.path.insert(0, here)
+    sys.dont_write_bytecode = True  # nothing is left behind in the user's folder
     try:
         with _quiet():
             function: Any = import_module(place)
             for part in attribute.split("."):
                 function = getattr(function, part)
             made = function if isinstance(function, torch.nn.Module) else function()
-    except (Exception, SystemExit) as error:
+            module, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+            if isinstance(module, torch.nn.Module):
+                module.eval()  # some tools do it, some do not
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a module may call sys.exit
         raise CountError(
             f"{_shown(target)} must be a function that makes a module, got {_one_line(error)}"
         ) from error
     finally:
-        sys.path.remove(here)
-    module, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+        sys.dont_write_bytecode = compiled
+        with suppress(ValueError):  # what was imported may have taken it out
+            sys.path.remove(here)
     if not isinstance(module, torch.nn.Module):
         raise CountError(f"{_shown(target)} must return a torch.nn.Module, got {type(module).__name__}")
     return module, inputs
@@ -160,5 +179,8 @@ def _shown(value: object) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # an exception of somebody's own
+        text = ""
     return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from nachos_min.errors import InputError
 from nachos_min.macs.conventions import CONVENTIONS, Convention, Tally
-from nachos_min.macs.count import Count, ExitCosts, LayerRow, count, layer_table, peak_activation_bytes
+from nachos_min.macs.count import (
+    Count,
+    ExitCosts,
+    LayerRow,
+    check_graph,
+    count,
+    layer_table,
+    peak_activation_bytes,
+)
 from nachos_min.macs.explain import Difference, explain
 from nachos_min.targets import Target
 
@@ -166,7 +174,8 @@ def report_macs(
         InputError: if the graph is broken, or something asked for does not apply to the target.
     """
     graph = target.graph
-    tallies = {name: each.tally(graph) for name, each in CONVENTIONS.items()}
+    check_graph(graph)
+    tallies = {name: each.tally(graph, checked=True) for name, each in CONVENTIONS.items()}
     tally = tallies[convention.name]
     billed = tally.amounts(len(graph))
     own = target.architecture is not None

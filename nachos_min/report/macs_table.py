@@ -11,6 +11,7 @@ from typing import TextIO
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from nachos_min.errors import printable
 from nachos_min.macs.conventions import CONVENTIONS
 from nachos_min.report.console import output
 from nachos_min.report.macs_report import MacsReport
@@ -48,7 +49,7 @@ def headline(report: MacsReport) -> str:
     """Return the lines that say what was counted, and how much it is."""
     shape = "x".join(map(str, report.target.input))
     exact, unit = report.exact, report.convention.unit
-    lines = [f"{report.target.name}, input {shape}"]
+    lines = [f"{printable(report.target.name)}, input {shape}"]
     lines.append(f"{report.macs:,} {unit} ({report.convention.name}); {exact.params:,} parameters")
     if report.convention.name == "exact" and exact.valid_macs != exact.macs:
         lines.append(f"{exact.valid_macs:,} of them without products with padded zeros")
@@ -111,7 +112,9 @@ def layer_rows(report: MacsReport) -> Table:
             continue
         reads = " ".join(_shape(shape, row.batch) for shape in row.operands)
         params = f"{row.params:,}" if row.params else ""
-        table.add_row(row.name, row.operator, reads, _shape(row.output, row.batch), f"{billed:,}", params)
+        table.add_row(
+            printable(row.name), row.operator, reads, _shape(row.output, row.batch), f"{billed:,}", params
+        )
     notes = []
     if idle:
         notes.append(f"{idle} nodes that only hold, move or pick elements are not shown (add --json for all)")
@@ -164,5 +167,5 @@ def _shape(shape: tuple[int, ...], batch: int) -> str:
 
 def _where(nodes: tuple[str, ...]) -> str:
     if len(nodes) < 3:
-        return ", ".join(nodes)
-    return f"{nodes[0]} and {len(nodes) - 1} more"
+        return printable(", ".join(nodes))
+    return f"{printable(nodes[0])} and {len(nodes) - 1} more"

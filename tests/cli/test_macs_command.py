@@ -214,7 +214,7 @@ NESTED = "[" * 100_000
         ),
         (
             '{"genome": [3], "space": "tiny", "input": [1, 8, 8]}',
-            "'bad.json': genome: classes must be an integer >= 1, got 'None'",
+            "'bad.json': genome: classes must be an integer from 1 to 2^40, got 'None'",
         ),
         (
             '{"genome": [3], "sapce": "tiny"}',
@@ -263,9 +263,9 @@ def test_a_mistake_in_a_count_is_one_line(line, message, macs):
 
 def test_a_file_that_is_too_large_is_not_read(macs, tmp_path):
     with (tmp_path / "large.json").open("wb") as file:
-        file.truncate(65 * 2**20)
+        file.truncate(8 * 2**20 + 1)
     status, _, err = macs("large.json")
-    assert (status, err) == (2, "error: target 'large.json' must be at most 67108864 bytes, got 68157440\n")
+    assert (status, err) == (2, "error: target 'large.json' must be at most 8388608 bytes, got 8388609\n")
 
 
 def test_the_help_names_every_convention():

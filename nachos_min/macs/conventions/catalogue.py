@@ -3,6 +3,7 @@
 Read `convention.py` first.
 """
 
+from nachos_min.errors import shorten
 from nachos_min.macs.conventions.calflops import CALFLOPS, CALFLOPS_FLOPS
 from nachos_min.macs.conventions.convention import Convention
 from nachos_min.macs.conventions.exact import EXACT, EXACT_VALID
@@ -51,5 +52,5 @@ def find_convention(name: str) -> Convention:
         CountError: there is none of that name; the message lists all.
     """
     if name not in CONVENTIONS:
-        raise CountError(f"convention must be one of {', '.join(CONVENTIONS)}, got {name!r}")
+        raise CountError(f"convention must be one of {', '.join(CONVENTIONS)}, got {shorten(name)}")
     return CONVENTIONS[name]

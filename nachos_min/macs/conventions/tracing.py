@@ -1,9 +1,9 @@
 """What a tool sees that runs a network once and keeps the operators on which the output depends.
 
 `fvcore.py` and `torchprofile.py` read such a trace, `onnx_tool.py` a file that was exported from one. All three
-see functions and modules alike; all three lose a head that ran but whose answer was not taken. What a network
-computes from lengths, such as `x.shape[2] * x.shape[3]`, is in a trace as well: torchprofile and onnx-tool add 1 or
-so for each such step, which is not predicted. Read `convention.py` first.
+see functions and modules alike; all three lose a head that ran but whose answer was not taken. What is computed
+from lengths, such as `x.shape[2] * x.shape[3]` or where `chunk` cuts, is in a trace as well: torchprofile and
+onnx-tool add a few for each such step, which is not predicted. Read `convention.py` first.
 """
 
 from math import prod
