@@ -311,7 +311,8 @@ def test_a_closed_stream_is_no_error(closed: str) -> None:
 
 
 SLEEPING_SEARCH = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with it ignored
 from nachos_min import __main__
 from nachos_min.nas import nachos
 def search(**arguments):
