@@ -13,6 +13,11 @@ Each activation has a loop of its own, so that every loop is simple enough to be
 one common loop vectorises only if the compiler moves it out. Every condition is written so that NaN, which
 fails all comparisons, comes out as NaN.
 
+Three of them are a *gate*, f(u) = u * gate(u), that is shut up to one number, open from another, and straight
+between, so that one loop with other numbers computes any of the three (`batch_norm.py` does):
+
+    gate(u) = 0 where u <= shut, 1 where u >= open, else a*u + b        f'(u) = 0, 1, else 2a*u + b
+
 Source: hsigmoid and hswish: Howard et al., Searching for MobileNetV3, 2019, section 5.2.
 """
 
@@ -26,57 +31,71 @@ IDENTITY, RELU, HSWISH, HSIGMOID, SIGMOID = 0, 1, 2, 3, 4
 # A Python 3.0 is a float64 and would pull float32 arithmetic up to float64; these are exact in both.
 ZERO, ONE, TWO, THREE, SIX = np.float32(0), np.float32(1), np.float32(2), np.float32(3), np.float32(6)
 
+# (shut, open, a, b) of the gates; no number is <= NaN, every number is >= -inf: the identity's is always open.
+GATES = {IDENTITY: (np.nan, -np.inf, 0.0, 0.0), RELU: (0.0, 0.0, 0.0, 0.0), HSWISH: (-3.0, 3.0, 1 / 6, 1 / 2)}
+
 
 @kernel
-def activate(u: NDArray[np.floating], code: int) -> None:
-    """Replace every u[i] by f(u[i]).
+def activate(u: NDArray[np.floating], y: NDArray[np.floating], code: int) -> None:
+    """Write y[i] = f(u[i]).
 
     Args:
-        u: float32 or float64 [any length], changed in place.
+        u: float32 or float64 [any length].
+        y: dtype and length of u; may be u itself.
         code: IDENTITY, RELU, HSWISH, HSIGMOID or SIGMOID.
 
     Source: the module's table.
     """
-    if code == RELU:
+    sixth = u.dtype.type(1) / u.dtype.type(6)  # a product takes a third of a division's time
+    if code == IDENTITY:
         for i in range(u.size):
-            u[i] = ZERO if u[i] < ZERO else u[i]
+            y[i] = u[i]
+    elif code == RELU:
+        for i in range(u.size):
+            y[i] = ZERO if u[i] < ZERO else u[i]
     elif code == HSWISH:
         for i in range(u.size):
-            u[i] *= ZERO if u[i] <= -THREE else ONE if u[i] >= THREE else (u[i] + THREE) / SIX
+            y[i] = u[i] * (ZERO if u[i] <= -THREE else ONE if u[i] >= THREE else (u[i] + THREE) * sixth)
     elif code == HSIGMOID:
         for i in range(u.size):
-            u[i] = ZERO if u[i] <= -THREE else ONE if u[i] >= THREE else (u[i] + THREE) / SIX
+            y[i] = ZERO if u[i] <= -THREE else ONE if u[i] >= THREE else (u[i] + THREE) * sixth
     elif code == SIGMOID:
         for i in range(u.size):
             e = np.exp(-abs(u[i]))  # never overflows; f(u) = 1 / (1 + e) above zero, e / (1 + e) below
-            u[i] = (e if u[i] < ZERO else ONE) / (ONE + e)
+            y[i] = (e if u[i] < ZERO else ONE) / (ONE + e)
 
 
 @kernel
-def multiply_by_slope(g: NDArray[np.floating], u: NDArray[np.floating], code: int) -> None:
-    """Replace every g[i] by g[i] * f'(u[i]): the chain rule through the activation.
+def multiply_by_slope(
+    g: NDArray[np.floating], u: NDArray[np.floating], gu: NDArray[np.floating], code: int
+) -> None:
+    """Write gu[i] = g[i] * f'(u[i]): the chain rule through the activation.
 
     Args:
-        g: float32 or float64 [any length], changed in place.
+        g: float32 or float64 [any length].
         u: dtype and length of g, what the activation was applied to.
+        gu: dtype and length of g.
         code: IDENTITY, RELU, HSWISH, HSIGMOID or SIGMOID.
 
     Source: the module's table.
     """
-    if code == RELU:
+    sixth = g.dtype.type(1) / g.dtype.type(6)
+    if code == IDENTITY:
         for i in range(g.size):
-            g[i] *= ZERO if u[i] <= ZERO else ONE
+            gu[i] = g[i]
+    elif code == RELU:
+        for i in range(g.size):
+            gu[i] = g[i] * (ZERO if u[i] <= ZERO else ONE)
     elif code == HSWISH:
         for i in range(g.size):
-            g[i] *= ZERO if u[i] <= -THREE else ONE if u[i] >= THREE else (TWO * u[i] + THREE) / SIX
+            gu[i] = g[i] * (ZERO if u[i] <= -THREE else ONE if u[i] >= THREE else (TWO * u[i] + THREE) * sixth)
     elif code == HSIGMOID:
         for i in range(g.size):
-            g[i] *= ZERO if abs(u[i]) >= THREE else ONE
-            g[i] /= SIX  # a division: the float32 nearest to 1/6 would spoil float64
+            gu[i] = g[i] * (ZERO if abs(u[i]) >= THREE else sixth)
     elif code == SIGMOID:
         for i in range(g.size):
             e = np.exp(-abs(u[i]))  # f(u) * f(-u) = 1 / (1 + e) * e / (1 + e)
-            g[i] *= e / ((ONE + e) * (ONE + e))
+            gu[i] = g[i] * (e / ((ONE + e) * (ONE + e)))
 
 
 def activation_forward(x: NDArray[np.floating], code: int) -> NDArray[np.floating]:
@@ -91,8 +110,8 @@ def activation_forward(x: NDArray[np.floating], code: int) -> NDArray[np.floatin
 
     Source: the module's table.
     """
-    y = x.copy(order="C")
-    activate(y.reshape(-1), code)
+    y = np.empty(x.shape, x.dtype)
+    activate(np.ravel(x), y.reshape(-1), code)
     return y
 
 
@@ -109,6 +128,6 @@ def activation_grad_input(g: NDArray[np.floating], x: NDArray[np.floating], code
 
     Source: the module's table.
     """
-    gx = g.copy(order="C")
-    multiply_by_slope(gx.reshape(-1), np.ravel(x), code)
+    gx = np.empty(x.shape, x.dtype)
+    multiply_by_slope(np.ravel(g), np.ravel(x), gx.reshape(-1), code)
     return gx

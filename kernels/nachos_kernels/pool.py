@@ -199,4 +199,6 @@ def global_avg_pool_grad_input(g: NDArray[np.floating], x_shape: tuple[int, int,
     Source: derived here: the transpose of `global_avg_pool_forward`.
     """
     N, H, W, C = x_shape
-    return avg_pool_grad_input(g.reshape(N, 1, 1, C), x_shape, (H, W), (1, 1), (0, 0, 0, 0))
+    gx = np.empty((N, H * W, C), g.dtype)
+    gx[...] = (g / (H * W))[:, np.newaxis]
+    return gx.reshape(x_shape)

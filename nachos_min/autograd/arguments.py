@@ -59,7 +59,7 @@ def check_axes(operator: str, name: str, tensor: Tensor, axes: str) -> None:
     Raises:
         ValueError: if it has another number of axes.
     """
-    if tensor.ndim != len(axes.split()):
+    if tensor.data.ndim != axes.count(" ") + 1:
         raise ValueError(f"{operator}: {name} must be ({', '.join(axes.split())}), got shape {tensor.shape}")
 
 
@@ -98,6 +98,8 @@ def sides(operator: str, value: int | Sequence[int]) -> Sides:
 
 def _integers(operator: str, name: str, value: Any, lengths: tuple[int, ...], minimum: int) -> tuple[int, ...]:
     """Return the integers of `value`, a single one twice; `lengths` are the numbers of them allowed."""
+    if type(value) is int and value >= minimum:  # by far the most frequent, and once per layer and step
+        return value, value
     try:
         given = tuple(index(part) for part in (value if isinstance(value, Sequence) else (value,)))
     except TypeError:

@@ -7,6 +7,8 @@ never computes the gradient in the image, because nobody asks for it.
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from nachos_kernels.conv2d import conv2d_forward, conv2d_grad_input, conv2d_grad_weight
 from nachos_kernels.depthwise import depthwise_forward, depthwise_grad_input, depthwise_grad_weight
 from nachos_min.autograd.arguments import (
@@ -73,8 +75,10 @@ def conv2d(
         (w, lambda g: conv2d_grad_weight(for_kernel(g), maps, (KH, KW, CG, K), *settings)),
     ]
     if b is not None:
-        value += b.data
-        inputs.append((b, lambda g: g.reshape(-1, K).sum(axis=0)))
+        # A whole map as one row: NumPy takes a third to a fifth of the time it needs for rows of 32 channels.
+        cells = value.shape[1] * value.shape[2]
+        value.reshape(N, cells * K)[...] += np.tile(b.data, cells)
+        inputs.append((b, lambda g: g.reshape(N, cells * K).sum(axis=0).reshape(cells, K).sum(axis=0)))
     return record(value, *inputs)
 
 

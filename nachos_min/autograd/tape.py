@@ -116,7 +116,8 @@ def backward(result: Tensor, gradient: ArrayLike | None = None) -> None:
         node, tensor.node = tensor.node, _FREED
         for source, vjp in node.inputs:
             share = vjp(upstream)
-            if share.shape != source.shape or share.dtype != source.dtype:
+            data = source.data
+            if share.shape != data.shape or share.dtype != data.dtype:
                 raise ValueError(
                     f"{node.operator}: vjp returned {share.dtype} {share.shape} "
                     f"for an input of {source.dtype} {source.shape}"

@@ -57,10 +57,23 @@ def test_in_place_loops_do_the_same(name):
     """What batch norm applies to its own arrays is what the functions return."""
     x = np.linspace(-5, 5, 23)
     u, g = x.copy(), np.cos(x)
-    activation.activate(u, CODES[name])
-    activation.multiply_by_slope(g, x, CODES[name])
+    activation.activate(u, u, CODES[name])
+    activation.multiply_by_slope(g, x, g, CODES[name])
     np.testing.assert_array_equal(u, activation.activation_forward(x, CODES[name]))
     np.testing.assert_array_equal(g, activation.activation_grad_input(np.cos(x), x, CODES[name]))
+
+
+@pytest.mark.parametrize("code", activation.GATES)
+def test_gates_are_the_activations_and_their_slopes(code):
+    """f(u) = u * gate(u) and f'(u) with a doubled, as the table of the module says."""
+    u = np.array([-1e4, -3.0, -2.5, -1e-30, 0.0, 1e-30, 2.0, 3.0, 1e4, np.nan])
+    shut, opened, a, b = activation.GATES[code]
+    gate = np.where(u <= shut, 0.0, np.where(u >= opened, 1.0, a * u + b))
+    slope = np.where(u <= shut, 0.0, np.where(u >= opened, 1.0, 2 * a * u + b))
+    np.testing.assert_allclose(u * gate, activation.activation_forward(u, code), rtol=1e-12)
+    numbers = u[:-1]  # the slope at NaN is nobody's business
+    ones = np.ones_like(numbers)
+    np.testing.assert_allclose(slope[:-1], activation.activation_grad_input(ones, numbers, code), rtol=1e-12)
 
 
 def test_sigmoid_keeps_its_small_values():

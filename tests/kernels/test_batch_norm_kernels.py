@@ -74,6 +74,31 @@ def test_float32_statistics_survive_a_large_mean():
     assert var[0] == pytest.approx(x.var(dtype=np.float64), rel=1e-6)
 
 
+@pytest.mark.parametrize("first", [0.0, 1e4])
+def test_float32_statistics_survive_rows_unlike_the_others(first):
+    """A pivot taken from the first rows would be far from the mean here, and of many tiles."""
+    x = (1e4 + np.random.default_rng(0).standard_normal((70_000, 3))).astype(np.float32)
+    x[:2000] += np.float32(first)
+    x[16:4000:16] = 0
+    _, mean, var = batch_norm.batch_norm_forward(x, np.ones(3, "f"), np.zeros(3, "f"), EPS, CODES["identity"])
+    np.testing.assert_allclose(mean, x.mean(axis=0, dtype=np.float64), rtol=2e-7)
+    np.testing.assert_allclose(var, x.var(axis=0, dtype=np.float64), rtol=2e-6)
+
+
+def test_gradients_of_many_tiles_are_right_in_float32():
+    """As many rows as fill several short sums; float64, whose oracle is tested above, is the measure."""
+    rng = np.random.default_rng(0)
+    x, g = rng.standard_normal((2, 40_000, 5)) + 3.0
+    gamma, beta = rng.standard_normal((2, 5))
+    results = []
+    for dtype in (np.float32, np.float64):
+        arrays = [array.astype(dtype) for array in (x, gamma, beta)]
+        _, mean, var = batch_norm.batch_norm_forward(*arrays, EPS, CODES["hswish"])
+        results.append(batch_norm.batch_norm_grad(g.astype(dtype), *arrays, mean, var, EPS, CODES["hswish"]))
+    for single, double in zip(*results, strict=True):
+        np.testing.assert_allclose(single, double, rtol=1e-4, atol=1e-5)
+
+
 def test_constant_channel_becomes_beta():
     """Variance zero: eps keeps the division finite."""
     x, beta = np.full((4, 2), 7.0, np.float32), np.array([1.0, -2.0], np.float32)

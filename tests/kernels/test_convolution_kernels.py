@@ -1,5 +1,6 @@
 """Dense, grouped and depthwise convolution compute what their oracles compute, whatever the geometry."""
 
+import itertools
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -107,6 +108,16 @@ CASES = {
     "7x7 depthwise on one cell": ("depthwise", (1, 1, 1, 3), (7, 7, 3), ONES, (3, 3, 3, 3), ONES, 3),
     "5x5 depthwise, stride 2": ("depthwise", (1, 8, 8, 2), (5, 5, 2), (2, 2), (2, 2, 2, 2), ONES, 2),
     "windows that see padding only": ("depthwise", (1, 2, 2, 1), (2, 2, 1), ONES, (4, 4, 4, 4), ONES, 1),
+    "7x7 depthwise, stride 3 and dilation 2": (
+        "depthwise",
+        (1, 9, 14, 2),
+        (7, 7, 2),
+        (3, 3),
+        (6, 6, 6, 6),
+        (2, 2),
+        2,
+    ),
+    "depthwise rows longer than a tile": ("depthwise", (1, 6, 9, 120), (3, 3, 120), ONES, (1, 1, 1, 1), ONES, 120),
     "dilation beyond the map": ("depthwise", (1, 3, 4, 2), (3, 3, 2), ONES, (5, 5, 5, 5), (5, 4), 2),
 }
 
@@ -136,6 +147,36 @@ def test_nan_reaches_every_output_that_reads_it(case):
     y = convolved.results(convolved.kernels)["y"]
     assert 0 < np.isnan(y).sum() < y.size
     assert_equals_oracle(convolved)
+
+
+LONG = {
+    "1x1 in parts with a rest": ((1, 50, 41, 24), (1, 1, 24, 40), NONE, 1),
+    "several buffers of windows, the last one smaller": ((5, 20, 20, 10), (3, 3, 10, 8), (1, 1, 1, 1), 1),
+    "several buffers in groups": ((5, 20, 20, 10), (3, 3, 5, 8), (1, 1, 1, 1), 2),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", LONG.values(), ids=LONG.keys())
+def test_long_maps_equal_one_product_of_all_windows(case, dtype):
+    """Beyond what the oracles' loops can do: parts of products and buffers of windows leave nothing out."""
+    x_shape, w_shape, padding, groups = case
+    convolved = convolution("conv2d", x_shape, w_shape, ONES, padding, ONES, groups, dtype)
+    top, bottom, left, right = padding
+    framed = np.pad(convolved.x.astype(np.float64), ((0, 0), (top, bottom), (left, right), (0, 0)))
+    (_, OH, OW, K), (KH, KW, CG, _) = convolved.g.shape, w_shape
+    y, gx, gw = np.zeros(convolved.g.shape), np.zeros(framed.shape), np.zeros(w_shape)
+    for kh, kw, group in itertools.product(range(KH), range(KW), range(groups)):
+        read, written = slice(group * CG, (group + 1) * CG), slice(group * K // groups, (group + 1) * K // groups)
+        part = np.s_[:, kh : kh + OH, kw : kw + OW, read]
+        g, w = convolved.g[..., written].astype(np.float64), convolved.w[kh, kw, :, written].astype(np.float64)
+        y[..., written] += framed[part] @ w
+        gx[part] += g @ w.T
+        gw[kh, kw, :, written] = np.tensordot(framed[part], g, ((0, 1, 2), (0, 1, 2)))
+    expected = {"y": y, "gx": gx[:, top : top + x_shape[1], left : left + x_shape[2]], "gw": gw}
+    tolerance = 2e-4 if dtype == np.float32 else 1e-11
+    for what, result in convolved.results(conv2d).items():
+        np.testing.assert_allclose(result, expected[what], rtol=tolerance, atol=tolerance, err_msg=what)
 
 
 def test_depthwise_is_the_grouped_convolution():
