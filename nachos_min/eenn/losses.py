@@ -10,8 +10,9 @@ q_i = h_i prod_{j<i} (1 - h_j). The loss has four terms, one function each:
     L_cost  max(0, M_hat - M_max) / (cost_E - M_max)          expected MACs M_hat stay within the budget
     L_peak  mean_{n, i<E} (h_i - T[y, i])^2                   confidence follows the exit's record by class
 
-Read `autograd/tensor.py` before; `training.py` and `thresholds.py`, which turns confidences into a policy,
-after. Left out: how the support matrix T is measured (`training.py`).
+Read `autograd/tensor.py` before; `fused_loss.py` (the same in one step, which training uses), `training.py` and
+`thresholds.py`, which turns confidences into a policy, after. Left out: how the support matrix T is measured
+(`training.py`).
 """
 
 from collections.abc import Sequence
@@ -73,7 +74,7 @@ def exits_loss(
     Source: NACHOS, arXiv 2401.13330, the loss of the exits; unlike the released code's, L_cost has a
     gradient and L_peak compares each exit with its own record.
     """
-    _check(logits, confidences, costs, support)
+    check_exits(logits, confidences, costs, support)
     h = stack(confidences, axis=1)
     q = stack(exit_probabilities(confidences), axis=1)
 
@@ -208,12 +209,17 @@ def peak_loss(h: Tensor, labels: NDArray[np.integer[Any]], support: NDArray[np.f
     return ((h - target) ** 2.0).mean()
 
 
-def _check(
+def check_exits(
     logits: Sequence[Tensor],
     confidences: Sequence[Tensor],
     costs: Sequence[int],
     support: NDArray[np.floating[Any]] | None,
 ) -> None:
+    """Check that what the loss is given belongs to the same E exits; arguments as in `exits_loss`.
+
+    Raises:
+        ValueError: if there is no early exit, or `confidences`, `costs` or `support` do not fit the E exits.
+    """
     exits = len(logits)
     if exits < 2:
         raise ValueError(f"logits must have one entry for each of E >= 2 exits, got {exits}")

@@ -5,9 +5,11 @@ by a head; `inference.py` walks them and stops early, `training.py` trains them.
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nachos_min.autograd import Tensor, global_avg_pool, hswish, max_pool, relu, sigmoid
 from nachos_min.eenn.architecture import Architecture, ExitHead, FinalHead, Map, MBConvSpec
@@ -178,6 +180,37 @@ class EarlyExitNetwork(Module):
         return {
             name: tensor for name, tensor in self.named_parameters().items() if name.startswith(("segments.", last))
         }
+
+    def backbone_state(self) -> NDArray[np.floating[Any]]:
+        """Return a copy of all that the first training phase moves, parameters and buffers, as one long vector.
+
+        In order of execution, whatever the exits are: networks that differ in their exits alone can exchange it.
+        """
+        return np.concatenate([array.ravel() for array in self._backbone_arrays()])
+
+    def load_backbone_state(self, state: NDArray[np.floating[Any]]) -> None:
+        """Copy what `backbone_state` returned into this network, in place.
+
+        Raises:
+            ValueError: if it is that of another backbone, by its length; nothing was copied then.
+        """
+        arrays = self._backbone_arrays()
+        ends = list(accumulate(array.size for array in arrays))
+        if state.shape != (ends[-1],):
+            raise ValueError(f"a backbone's state must have shape ({ends[-1]},), got {state.shape}")
+        for array, part in zip(arrays, np.split(state, ends[:-1]), strict=True):
+            array[...] = part.reshape(array.shape)
+
+    def _backbone_arrays(self) -> list[NDArray[np.floating[Any]]]:
+        modules = [*(block for segment in self.segments for block in segment.blocks), self.heads[-1]]
+        return [
+            array
+            for module in modules
+            for array in (
+                *(tensor.data for tensor in module.named_parameters().values()),
+                *module.named_buffers().values(),
+            )
+        ]
 
     def head_parameters(self) -> dict[str, Tensor]:
         """Return the parameters of all E heads: what the later training phases move."""

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from nachos_min.autograd import Tensor, cross_entropy, no_grad
-from nachos_min.eenn.inference import BATCH
-from nachos_min.eenn.losses import exits_loss
+from nachos_min.eenn.fused_loss import fused_exits_loss
+from nachos_min.eenn.inference import group_size
 from nachos_min.eenn.network import EarlyExitNetwork, predictions
 from nachos_min.nn.optim import SGD, cosine_rate
 
@@ -144,8 +144,9 @@ def exit_maps(network: EarlyExitNetwork, images: FloatArray) -> list[FloatArray]
     network.train(False)
     groups = []
     with no_grad():
-        for begin in range(0, len(images), BATCH):
-            x = Tensor(np.ascontiguousarray(images[begin : begin + BATCH]))
+        size = group_size(network)
+        for begin in range(0, len(images), size):
+            x = Tensor(np.ascontiguousarray(images[begin : begin + size]))
             groups.append([feature_map.data for feature_map in network.maps(x)])
     return [np.concatenate(parts) for parts in zip(*groups, strict=True)]
 
@@ -225,7 +226,7 @@ def train_exits(
             head.train()
         for chosen in _batches(chosen_samples, recipe.batch, rng):
             outputs = network.ask([Tensor(feature_map[chosen]) for feature_map in maps])
-            yield exits_loss(
+            yield fused_exits_loss(
                 [output.logits for output in outputs],
                 [output.confidence for output in outputs if output.confidence is not None],
                 labels[chosen],
@@ -235,7 +236,7 @@ def train_exits(
                 alpha=recipe.alpha,
                 beta=recipe.beta,
                 gamma=recipe.gamma,
-            ).total
+            )
 
     def warmup_epoch() -> Iterator[Tensor]:
         yield from steps_over(samples, None)

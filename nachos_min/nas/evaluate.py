@@ -20,6 +20,7 @@ from nachos_min.eenn.inference import ExitTables, exit_tables, predict
 from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.eenn.thresholds import Outcome
 from nachos_min.eenn.training import Budget, Recipe, exit_maps, train_backbone, train_exits
+from nachos_min.nas.backbones import Backbone, Backbones
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.limits import Limits
 
@@ -126,7 +127,9 @@ def build(coder: GenomeCoder, genome: Genome, seed: int) -> EarlyExitNetwork:
     return EarlyExitNetwork(coder.decode(genome), backbone, seeded(seed, "exit weights", genome))
 
 
-def evaluate(coder: GenomeCoder, dataset: Dataset, settings: Settings, genome: Genome) -> Evaluation:
+def evaluate(
+    coder: GenomeCoder, dataset: Dataset, settings: Settings, genome: Genome, backbones: Backbones | None = None
+) -> Evaluation:
     """Return the evaluation of a canonical `genome`: trained on train, tuned on validation, certified on test.
 
     Args:
@@ -134,6 +137,7 @@ def evaluate(coder: GenomeCoder, dataset: Dataset, settings: Settings, genome: G
         dataset: the three splits.
         settings: seed, limits, recipe.
         genome: canonical, statically admissible.
+        backbones: those that this run has trained before, if somebody keeps them; does not change the result.
 
     Returns:
         The Evaluation; equal to the last bit for equal arguments on the same machine.
@@ -151,13 +155,21 @@ def evaluate(coder: GenomeCoder, dataset: Dataset, settings: Settings, genome: G
     costs = static_costs(network.architecture)
     recipe, limits = settings.recipe, settings.limits
 
-    order = seeded(settings.seed, "backbone order", coder.backbone_genes(genome))
-    losses = train_backbone(network, train.images, train.labels, recipe, order)
-    _check_finite(network, "the backbone")
+    genes = coder.backbone_genes(genome)
+    backbone = backbones.find(genes) if backbones is not None else None
+    if backbone is None:
+        order = seeded(settings.seed, "backbone order", genes)
+        first_losses = train_backbone(network, train.images, train.labels, recipe, order)
+        _check_finite(network, "the backbone")
+        backbone = Backbone(network.backbone_state(), tuple(first_losses))
+        if backbones is not None:
+            backbones.keep(genes, backbone)
+    else:
+        network.load_backbone_state(backbone.weights)
     maps = exit_maps(network, train.images)
     order = seeded(settings.seed, "exits order", genome)
     budget = Budget(costs.exit_costs, limits.max_macs)
-    losses += train_exits(network, maps, train.labels, budget, recipe, order)
+    losses = train_exits(network, maps, train.labels, budget, recipe, order)
     _check_finite(network, "the exits")
 
     tables = exit_tables(network, validation.images)
@@ -179,7 +191,7 @@ def evaluate(coder: GenomeCoder, dataset: Dataset, settings: Settings, genome: G
         validation=repeated,
         test=measure(network, test, chosen.thresholds, costs),
         tables=tables,
-        losses=tuple(losses),
+        losses=(*backbone.losses, *losses),
         weights=network.state(),
     )
 

@@ -158,7 +158,8 @@ class _Loop:
         best, stale = self.archive.hypervolume(self.archive.evaluations), 0
         while len(self.archive) < self.evaluations and stale < configuration.patience:
             self.iteration += 1
-            chosen = self.next_candidates(configuration.batch, seeded(self.seed, "iteration", (self.iteration,)))
+            rng = seeded(self.seed, "iteration", (self.iteration,))
+            chosen = self.next_candidates(configuration.batch, rng, pool)
             if not chosen:
                 break
             # Chosen whole and then cut: with more evaluations the same ones come first.
@@ -232,13 +233,13 @@ class _Loop:
                 chosen.append(genome)
         return chosen
 
-    def next_candidates(self, wanted: int, rng: np.random.Generator) -> list[Genome]:
+    def next_candidates(self, wanted: int, rng: np.random.Generator, pool: Workers) -> list[Genome]:
         """Return up to `wanted` new genomes: surrogates, NSGA-II on them, an even choice from its population."""
         self.tell(f"fitting surrogates and running NSGA-II, iteration {self.iteration}", ())
         known = self.archive.genomes()
         if len(self.archive.evaluations) < 2:
             return self.random_candidates(wanted, rng, known)
-        surrogates = Surrogates.fit(self.problem.coder.upper, self.archive.evaluations, rng)
+        surrogates = Surrogates.fit(self.problem.coder.upper, self.archive.evaluations, rng, pool.starmap)
         population = self.search_surrogates(surrogates, rng)
         admissible = population[self.static.population(population)[1]]
         candidates = [genome for genome in dict.fromkeys(map(as_genome, admissible)) if genome not in known]

@@ -1,23 +1,31 @@
 """Evaluate genomes in worker processes, each on one thread, with results that do not depend on their number.
 
 Read `evaluate.py` first. A worker is a fresh interpreter (spawned, never forked: NumPy's BLAS and Numba hold
-threads and locks that a fork would break). It loads the data once and then answers genomes.
+threads and locks that a fork would break). It loads the data once and then answers genomes. Between generations
+the same workers fit the surrogates, one each.
 """
 
 import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
+from typing import Any, TypeVar
 
+from nachos_min.autograd.memory import keep_freed_memory
 from nachos_min.data import Dataset
+from nachos_min.nas.backbones import Backbones
 from nachos_min.nas.evaluate import Evaluation, Failure, Settings, evaluate
 from nachos_min.nas.genome import Genome, GenomeCoder
+
+Answer = TypeVar("Answer")
 
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -32,16 +40,20 @@ class _Job:
     coder: GenomeCoder
     dataset: Dataset
     settings: Settings
+    backbones: Backbones
 
 
-def _start(coder: GenomeCoder, load_dataset: Callable[[], Dataset], settings: Settings) -> None:
+def _start(
+    coder: GenomeCoder, load_dataset: Callable[[], Dataset], settings: Settings, backbones: Backbones
+) -> None:
     """Prepare a worker. Runs in the worker."""
     # Control-C goes to the whole process group: the parent decides what to do about it, not the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    keep_freed_memory()  # of this process, which does nothing but train
     # A training that diverges is a Failure with its reason; NumPy's remarks on the way would fill the screen.
     warnings.simplefilter("ignore", RuntimeWarning)
-    _Job.coder, _Job.dataset, _Job.settings = coder, load_dataset(), settings
+    _Job.coder, _Job.dataset, _Job.settings, _Job.backbones = coder, load_dataset(), settings, backbones
 
 
 def _leave_with_parent() -> None:
@@ -55,7 +67,7 @@ def _leave_with_parent() -> None:
 def _answer(genome: Genome) -> Evaluation | Failure:
     """Evaluate one genome. Runs in the worker."""
     try:
-        return evaluate(_Job.coder, _Job.dataset, _Job.settings, genome)
+        return evaluate(_Job.coder, _Job.dataset, _Job.settings, genome, _Job.backbones)
     except MemoryError:  # says something about the machine, not the candidate: nothing to keep with it
         raise
     except Exception as error:  # one bad candidate must not end the search; its reason is kept and shown
@@ -104,8 +116,12 @@ class Workers:
         Every worker loads the data set itself. What is handed to a new process must fit into a pipe (64 KiB):
         writing more waits until the worker has started up, and for ever if it dies before that.
         """
+        self._folder = TemporaryDirectory(prefix="nachos_min-", ignore_cleanup_errors=True)
         self._pool = ProcessPoolExecutor(
-            count, mp_context=get_context("spawn"), initializer=_start, initargs=(coder, load_dataset, settings)
+            count,
+            mp_context=get_context("spawn"),
+            initializer=_start,
+            initargs=(coder, load_dataset, settings, Backbones(Path(self._folder.name))),
         )
 
     def __enter__(self) -> "Workers":
@@ -121,6 +137,7 @@ class Workers:
             for process in list((getattr(self._pool, "_processes", None) or {}).values()):
                 process.kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._folder.cleanup()
 
     def evaluate(self, genomes: Sequence[Genome]) -> Iterator[Evaluation | Failure]:
         """Yield the evaluation of each of `genomes`, in the order in which they are done.
@@ -128,14 +145,36 @@ class Workers:
         Raises:
             WorkerDiedError: if a worker process died, or had too little memory.
         """
-        try:
-            with _single_threaded_children(), _children_deaf_to_interrupts():
-                futures: list[Future[Evaluation | Failure]] = [
-                    self._pool.submit(_answer, genome) for genome in genomes
-                ]
-            for future in as_completed(futures):
+        with _deaths_reported():
+            for future in as_completed(self._submit(_answer, [(genome,) for genome in genomes])):
                 yield future.result()
-        except (BrokenProcessPool, MemoryError):
-            raise WorkerDiedError(
-                "a worker process died (out of memory?); what was evaluated is kept, the same command continues"
-            ) from None
+
+    def starmap(self, function: Callable[..., Answer], arguments: Iterable[tuple[Any, ...]]) -> list[Answer]:
+        """Return `function(*each)` for each of `arguments`, in their order, computed side by side.
+
+        Args:
+            function: found by its name in a module.
+            arguments: small, since they are copied to the workers.
+
+        Raises:
+            WorkerDiedError: if a worker process died, or had too little memory.
+        """
+        with _deaths_reported():
+            return [future.result() for future in self._submit(function, arguments)]
+
+    def _submit(
+        self, function: Callable[..., Answer], arguments: Iterable[tuple[Any, ...]]
+    ) -> list[Future[Answer]]:
+        with _single_threaded_children(), _children_deaf_to_interrupts():
+            return [self._pool.submit(function, *each) for each in arguments]
+
+
+@contextmanager
+def _deaths_reported() -> Iterator[None]:
+    """Turn what a dead worker looks like into a WorkerDiedError."""
+    try:
+        yield
+    except (BrokenProcessPool, MemoryError):
+        raise WorkerDiedError(
+            "a worker process died (out of memory?); what was evaluated is kept, the same command continues"
+        ) from None

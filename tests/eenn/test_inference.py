@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nachos_min.autograd import count_macs
+from nachos_min.eenn import inference
 from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.inference import ExitTables, exit_tables, predict
 from nachos_min.eenn.network import EarlyExitNetwork
@@ -74,6 +75,19 @@ def test_predict_is_the_policy_whatever_the_batch(name: str, batch: int) -> None
     assert tuple(answer.labels) == labels
     np.testing.assert_allclose(answer.confidence, confidence, rtol=1e-5)
     assert answer.exit_counts(4) == tuple(exits.count(place) for place in range(4))
+
+
+@pytest.mark.parametrize("name", THRESHOLDS)
+def test_groups_between_two_exits_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = predict(NETWORK, IMAGES, THRESHOLDS[name])
+    monkeypatch.setattr(inference, "GROUP_BYTES", 100_000)
+    sizes = inference.group_sizes(NETWORK)
+    assert inference.LEAST <= min(sizes) < max(sizes) < N  # several groups, larger where maps are smaller
+    answer = predict(NETWORK, IMAGES, THRESHOLDS[name])
+    assert (answer.labels == whole.labels).all()
+    assert (answer.exits == whole.exits).all()
+    np.testing.assert_allclose(answer.confidence, whole.confidence, atol=1e-6)
+    np.testing.assert_allclose(exit_tables(NETWORK, IMAGES).confidence, TABLES.confidence, atol=1e-6)
 
 
 def test_the_thresholds_above_use_every_exit() -> None:

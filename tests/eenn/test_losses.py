@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from nachos_min.autograd import Tensor, gradcheck, sigmoid, stack
+from nachos_min.eenn.fused_loss import fused_exits_loss
 from nachos_min.eenn.losses import (
     ExitsLoss,
     confidence_loss,
@@ -179,6 +180,32 @@ def test_gradients_are_pytorchs(name: str) -> None:
         expected_gradient = np.zeros(our.shape) if their.grad is None else their.grad.numpy()
         assert our.grad is not None
         np.testing.assert_allclose(our.grad, expected_gradient, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", CASES)
+def test_the_fused_loss_is_the_composed_one(name: str, dtype: type[np.floating[Any]]) -> None:
+    b, weights = CASES[name], {"alpha": 0.7, "beta": 2.0, "gamma": 3.0}
+    found = []
+    for loss in (lambda *given, **named: exits_loss(*given, **named).total, fused_exits_loss):
+        logits = [Tensor(z.astype(dtype), requires_grad=True) for z in b.logits]
+        h = [Tensor(column.astype(dtype), requires_grad=True) for column in b.h.T]
+        total = loss(logits, h, b.labels, costs=b.costs, max_macs=b.max_macs, support=b.support, **weights)
+        assert total.dtype == dtype
+        assert total.shape == ()
+        (total * 3.0).backward()
+        found.append([total.data, *(x.grad if x.grad is not None else np.zeros(x.shape) for x in (*logits, *h))])
+    tolerance = {"rtol": 1e-9, "atol": 1e-12} if dtype is np.float64 else {"rtol": 2e-4, "atol": 2e-6}
+    for composed, fused in zip(*found, strict=True):
+        np.testing.assert_allclose(fused, composed, **tolerance)
+
+
+def test_the_fused_loss_divides_by_nothing_where_a_sigmoid_was_rounded_to_one() -> None:
+    logits = [Tensor(np.eye(3)[[0, 1]], requires_grad=True) for _ in range(3)]
+    h = [Tensor(np.array([1.0, 0.0]), requires_grad=True) for _ in range(2)]
+    labels = np.array([0, 2])
+    fused_exits_loss(logits, h, labels, costs=(1, 2, 3), max_macs=1.5, support=None).backward()
+    assert all(x.grad is not None and np.isfinite(x.grad).all() for x in (*logits, *h))
 
 
 # The cost term

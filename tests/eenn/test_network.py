@@ -158,6 +158,22 @@ def test_backbone_weights_do_not_depend_on_where_the_exits_are() -> None:
         np.testing.assert_array_equal(answer, answers[0])
 
 
+def test_a_backbone_moves_to_a_network_with_other_exits() -> None:
+    first, second, third = build(architecture(1, 2), 0), build(architecture(1), 1), build(architecture(2), 2)
+    randomised(first)
+    second.load_backbone_state(first.backbone_state())
+    third.load_backbone_state(second.backbone_state())
+    assert third.backbone_state().tobytes() == first.backbone_state().tobytes()
+    x = Tensor(np.random.default_rng(0).standard_normal((2, *first.architecture.input_shape), np.float32))
+    for network in (first, second, third):
+        network.train(False)
+    with no_grad():
+        answers = [network(x)[-1].logits.data.tobytes() for network in (first, second, third)]
+    assert len(set(answers)) == 1
+    with pytest.raises(ValueError, match=r"a backbone's state must have shape \(\d+,\), got \(3,\)"):
+        first.load_backbone_state(np.zeros(3, np.float32))
+
+
 def test_each_generator_draws_its_own_weights() -> None:
     arch = architecture(1, 3)
     one = EarlyExitNetwork(arch, np.random.default_rng(0), np.random.default_rng(1)).state()

@@ -1,6 +1,7 @@
 """Evaluations: reproducible to the last bit, certified by execution, and stored without loss."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from nachos_min.data import Dataset, Split, load
 from nachos_min.eenn.thresholds import Outcome
 from nachos_min.eenn.training import Recipe
 from nachos_min.nas import evaluate as room
+from nachos_min.nas.backbones import Backbone, Backbones
 from nachos_min.nas.evaluate import (
     DivergenceError,
     Evaluation,
@@ -54,6 +56,46 @@ def test_an_evaluation_does_not_depend_on_what_was_computed_before(digits: Datas
     evaluate(CODER, digits, SETTINGS, CODER.sample(np.random.default_rng(8)))
     again = evaluate(CODER, digits, SETTINGS, evaluation.genome)
     assert equal(to_record(again), to_record(evaluation))
+
+
+def test_a_backbone_trained_before_changes_the_time_and_nothing_else(
+    digits: Dataset, evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genome = np.array(evaluation.genome)
+    genome[CODER.exit_genes] = 1 - genome[CODER.exit_genes]
+    genome[CODER.exit_genes][0] |= not genome[CODER.exit_genes].any()
+    sibling = tuple(CODER.canonical(genome[None])[0].tolist())
+    assert CODER.backbone_genes(sibling) == CODER.backbone_genes(evaluation.genome)
+    backbones = Backbones(tmp_path)
+    evaluate(CODER, digits, SETTINGS, sibling, backbones)
+    assert len(list(tmp_path.iterdir())) == 1
+
+    def refuse(*_: object) -> list[float]:
+        raise AssertionError("trained again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "train_backbone", refuse)
+        again = evaluate(CODER, digits, SETTINGS, evaluation.genome, backbones)
+    assert equal(to_record(again), to_record(evaluation))
+    for file in tmp_path.iterdir():
+        file.write_bytes(file.read_bytes()[:100])  # damaged: it is trained again, and written again
+    assert equal(to_record(evaluate(CODER, digits, SETTINGS, evaluation.genome, backbones)), to_record(evaluation))
+    assert backbones.find(CODER.backbone_genes(sibling)) is not None
+
+
+def test_backbones_beyond_their_share_of_the_disk_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nachos_min.nas.backbones.MOST_BYTES", 1500)
+    backbones, kept = Backbones(tmp_path), Backbone(np.ones(200, np.float32), (1.0, 0.5))
+    for genes in ([0, 1], [1, 0]):
+        backbones.keep(genes, kept)
+    found = backbones.find([0, 1])
+    assert found is not None
+    assert (found.losses, found.weights.tobytes()) == (kept.losses, kept.weights.tobytes())
+    assert backbones.find([1, 0]) is None
+    Backbones(tmp_path / "gone").keep([0, 1], kept)  # nowhere to write: nothing is kept, nothing raised
+    assert Backbones(tmp_path / "gone").find([0, 1]) is None
 
 
 def test_another_run_seed_gives_another_network(digits: Dataset, evaluation: Evaluation) -> None:

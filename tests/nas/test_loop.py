@@ -4,7 +4,7 @@ A stand-in for the workers makes figures from a candidate's genome at once, so t
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,9 @@ class Instant:
     def evaluate(self, genomes: Sequence[Genome]) -> Iterator[Evaluation | Failure]:
         for genome in genomes[:: -1 if self.backwards else 1]:
             yield self.answer(self.coder, genome)
+
+    def starmap(self, function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> list[Any]:
+        return [function(*each) for each in arguments]
 
 
 @pytest.fixture

@@ -65,6 +65,26 @@ def test_steps_are_pytorchs(
             np.testing.assert_allclose(tensor.data, peers[name].detach().numpy(), rtol=rtol, atol=rtol)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_all_parameters_at_once_take_the_steps_of_one_by_one_to_the_bit(
+    nesterov: bool, dtype: type[np.floating[Any]]
+) -> None:
+    settings: dict[str, Any] = {"momentum": 0.9, "weight_decay": 5e-2, "nesterov": nesterov}
+    at_once, one_by_one = parameters(dtype), parameters(dtype)
+    together, alone = SGD(at_once, **settings), SGD(one_by_one, **settings)
+    rng = np.random.default_rng(1)
+    for step in range(6):
+        for name in SHAPES:
+            if step != 3 or name == "bias":  # in step 3 both go one by one
+                gradient = rng.normal(size=SHAPES[name]).astype(dtype)
+                at_once[name].grad, one_by_one[name].grad = gradient.copy(), gradient.copy()
+        together.step(0.1)
+        Optimizer.step(alone, 0.1)
+        for name in SHAPES:
+            assert at_once[name].data.tobytes() == one_by_one[name].data.tobytes()
+
+
 def test_momentum_and_decay_by_hand() -> None:
     w = Tensor(np.array([1.0]), requires_grad=True)
     optimizer = SGD({"w": w}, momentum=0.5, weight_decay=0.1)

@@ -4,7 +4,8 @@ Read `switching.py` (how each is chosen) and `nas/evaluate.py` (what is predicte
 on them.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from nachos_min.nas.surrogates.switching import Switched, adaptive_switching
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
+StarMap = Callable[[Callable[..., Switched], Iterable[tuple[Any, ...]]], Iterable[Switched]]
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,26 @@ class Surrogates:
     share_model: Switched
 
     @classmethod
-    def fit(cls, upper: IntArray, evaluations: Sequence[Evaluation], rng: np.random.Generator) -> "Surrogates":
-        """Return surrogates chosen by adaptive switching and fitted on `evaluations`."""
+    def fit(
+        cls,
+        upper: IntArray,
+        evaluations: Sequence[Evaluation],
+        rng: np.random.Generator,
+        starmap: StarMap = itertools.starmap,
+    ) -> "Surrogates":
+        """Return surrogates chosen by adaptive switching and fitted on `evaluations`.
+
+        Args:
+            upper: largest value of each gene.
+            evaluations: two or more.
+            rng: gives each surrogate a stream of its own.
+            starmap: calls a function with each of some arguments; `Workers.starmap` fits both side by side.
+        """
         genes = np.array([found.genome for found in evaluations]) / np.maximum(upper, 1)
         error = np.array([1 - found.validation.accuracy for found in evaluations])
         share = np.array([found.validation.average_macs / found.costs.worst_macs for found in evaluations])
-        return cls(upper, adaptive_switching(genes, error, rng), adaptive_switching(genes, share, rng))
+        streams = rng.spawn(2)
+        return cls(upper, *starmap(adaptive_switching, [(genes, error, streams[0]), (genes, share, streams[1])]))
 
     def error(self, genomes: IntArray) -> Floats:
         """Return the predicted error of each genome, in 0..1."""

@@ -1,0 +1,72 @@
+"""Backbones trained already: candidates that differ in nothing but their exits share one.
+
+Read `evaluate.py` first. The first phase of training depends on the backbone's genes alone (weights and order of
+samples are seeded by them), so a second candidate with the same backbone would train the very same weights. Near
+the end of a search that is frequent: 49 of the 200 candidates of the default search repeat a backbone, and the
+first phase is four fifths of an evaluation. Taken from here or trained again, the weights are equal to the
+last bit: what is found changes the time of an evaluation and never its result.
+
+Workers share a temporary folder, one file per backbone, which the search removes at its end. A file that
+cannot be written or read, for whatever reason, is a backbone that must be trained: nothing else.
+"""
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, final
+from zipfile import BadZipFile
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[np.floating[Any]]]
+
+MOST_BYTES = 1 << 28  # of all files together; a backbone of space tiny has 90 kB, one of ofa-mbv3 some 10 MB
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """What the first phase of training left.
+
+    Attributes:
+        weights: `EarlyExitNetwork.backbone_state`.
+        losses: mean loss of each epoch.
+    """
+
+    weights: Array
+    losses: tuple[float, ...]
+
+
+@final
+class Backbones:
+    """Trained backbones of one run, by their genes."""
+
+    def __init__(self, folder: Path) -> None:
+        """Keep them in an existing `folder`, which other processes may use at the same time."""
+        self._folder = folder
+
+    def find(self, genes: Sequence[int]) -> Backbone | None:
+        """Return the backbone trained for `genes`, or None."""
+        try:
+            # Opened here: `np.load` would leave a damaged file open.
+            with open(self._file(genes), "rb") as stream, np.load(stream) as stored:
+                return Backbone(stored["weights"], tuple(stored["losses"].tolist()))
+        except (OSError, ValueError, KeyError, BadZipFile):
+            return None
+
+    def keep(self, genes: Sequence[int], backbone: Backbone) -> None:
+        """Remember a trained backbone, unless those remembered fill their share of the disk."""
+        file = self._file(genes)
+        written = file.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
+        try:
+            if sum(other.stat().st_size for other in self._folder.iterdir()) + backbone.weights.nbytes < MOST_BYTES:
+                with open(written, "wb") as stream:
+                    np.savez(stream, weights=backbone.weights, losses=np.array(backbone.losses))
+                os.replace(written, file)  # in one step: nobody reads half a file
+        except OSError:
+            written.unlink(missing_ok=True)
+
+    def _file(self, genes: Sequence[int]) -> Path:
+        return self._folder / f"{sha256(repr(list(map(int, genes))).encode()).hexdigest()}.npz"
