@@ -1,0 +1,116 @@
+"""One training step, ours beside PyTorch's: forward through all exits, cross-entropy, backward, SGD update.
+
+    python bench/bench_train.py [--threads 1] [--rounds 15] [--json]
+
+PyTorch runs eagerly in NCHW and in channels_last; the better of the two is the peer. Ours and theirs take turns,
+and the best round of each counts, so that a busy machine slows both.
+"""
+
+import json as json_format
+import os
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+from fire import Fire
+
+CASES = (("T8", 64), ("T8", 16), ("T8", 256), ("T32", 64), ("T32k5", 64))
+CLASSES = 11
+
+
+def our_step(name: str, batch: int) -> Callable[[], float]:
+    """Return a function that makes one training step and returns the loss."""
+    import numpy as np
+    from train_networks import NETWORKS, Network
+
+    from nachos_min.autograd import Tensor, cross_entropy
+    from nachos_min.nn.optim import SGD
+
+    shape = NETWORKS[name]
+    rng = np.random.default_rng(0)
+    network = Network(shape, rng)
+    network.train()
+    optimiser = SGD(network.named_parameters(), momentum=0.9)
+    images = rng.standard_normal((batch, *shape.image), np.float32)
+    labels = rng.integers(0, CLASSES, batch)
+
+    def step() -> float:
+        losses = [cross_entropy(logits, labels).mean() for logits in network(Tensor(images))]
+        total = losses[0]
+        for loss in losses[1:]:
+            total = total + loss
+        total.backward()
+        optimiser.step(0.01)
+        return float(total.data)
+
+    return step
+
+
+def torch_step(name: str, batch: int, channels_last: bool) -> Callable[[], float]:
+    """Return the same step in PyTorch."""
+    import torch
+    from torch.nn.functional import cross_entropy
+    from train_networks import NETWORKS, torch_network
+
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    shape = NETWORKS[name]
+    height, width, channels = shape.image
+    network = torch_network(shape).to(memory_format=layout).train()
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+    images = torch.randn(batch, channels, height, width).contiguous(memory_format=layout)
+    labels = torch.randint(0, CLASSES, (batch,))
+
+    def step() -> float:
+        optimiser.zero_grad(set_to_none=True)
+        total = sum(cross_entropy(logits, labels) for logits in network(images))
+        total.backward()
+        optimiser.step()
+        return float(total.detach())
+
+    return step
+
+
+def best_of_rounds(steps: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """Return the seconds of the best round of each step, the steps taking turns."""
+    best = dict.fromkeys(steps, float("inf"))
+    for step in steps.values():
+        step(), step()
+    for _ in range(rounds):
+        for name, step in steps.items():
+            begin = time.perf_counter()
+            step()
+            best[name] = min(best[name], time.perf_counter() - begin)
+    return best
+
+
+def main(threads: int = 1, rounds: int = 15, json: bool = False) -> None:
+    """Print a table of milliseconds a step and ratios; with --json one JSON object."""
+    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = str(threads)
+    import torch
+
+    torch.set_num_threads(threads)
+    rows: list[dict[str, Any]] = []
+    for name, batch in CASES:
+        steps = {
+            "ours": our_step(name, batch),
+            "torch": torch_step(name, batch, channels_last=False),
+            "torch, channels_last": torch_step(name, batch, channels_last=True),
+        }
+        seconds = best_of_rounds(steps, rounds)
+        peer = min(seconds["torch"], seconds["torch, channels_last"])
+        rows.append({"network": name, "batch": batch, **seconds, "faster": peer / seconds["ours"]})
+    if json:
+        print(json_format.dumps({"threads": threads, "torch": torch.__version__, "rows": rows}))
+        return
+    print(f"{platform.processor() or platform.machine()}, {threads} thread(s), torch {torch.__version__}")
+    print(f"{'network':8} {'batch':>5} {'ours ms':>9} {'torch ms':>9} {'ch.last ms':>10} {'faster x':>9}")
+    for row in rows:
+        times = [1e3 * row[key] for key in ("ours", "torch", "torch, channels_last")]
+        columns = f"{times[0]:9.2f} {times[1]:9.2f} {times[2]:10.2f} {row['faster']:9.2f}"
+        print(f"{row['network']:8} {row['batch']:5} {columns}")
+
+
+if __name__ == "__main__":
+    Fire(main)
