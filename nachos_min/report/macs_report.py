@@ -92,6 +92,7 @@ class MacsReport:
             "target": self.target.name,
             "convention": self.convention.name,
             "unit": self.convention.unit,
+            "tool": self.convention.tool,
             "input": list(self.target.input),
             "macs": self.macs,
             "params": self.exact.params,

@@ -35,7 +35,7 @@ def test_a_configuration_is_counted_as_written_and_as_its_sampler_built_it(macs)
     assert (built["macs"], built["params"]) == (5970048, 3409466)
 
 
-def test_json_has_the_keys_of_the_readme(macs, eenn):
+def test_json_says_what_the_network_costs(macs, eenn):
     status, out, err = macs("net.json", "--json", "--layers")
     found = json.loads(out)
     assert (status, err) == (0, "")
@@ -61,6 +61,7 @@ def test_every_convention_can_be_counted_by_and_explained(convention, macs):
     found = json.loads(out)
     assert status == 0
     assert found["macs"] == found["totals"][convention]
+    assert found["tool"] == CONVENTIONS[convention].tool
     assert sum(each["amount"] for each in found["explain"]["terms"]) == found["explain"]["difference"]
     assert found["explain"]["difference"] == found["totals"]["exact"] - found["macs"]
 
@@ -161,14 +162,17 @@ def test_counting_from_python(macs, eenn):
 
 
 def test_counts_beyond_machine_integers_are_printed_exactly(macs, eenn):
-    net = json.loads(architecture_to_json(eenn))
-    net["input"] = [3, 2**35, 2**35]
+    side = 2**35
+    net = json.loads(architecture_to_json(eenn)) | {"input": [1, side, side], "exits": []}
     Path("huge.json").write_text(json.dumps(net))
-    status, out, _ = macs("huge.json", "--json")
-    found = json.loads(out)
-    assert status == 0
-    assert found["macs"] > 2**75
-    assert found["layers" if "layers" in found else "totals"]
+    Path("large.json").write_text(json.dumps(net | {"input": [1, side // 2, side // 2]}))
+    huge, large = (json.loads(macs(name, "--json")[1])["macs"] for name in ("huge.json", "large.json"))
+    # Four times as many pixels are four times the work, but for the layers behind the mean over the map.
+    final = eenn.final
+    fixed = (final.expand or eenn.stages[-1][-1].out_channels) * (final.mix or eenn.classes)
+    fixed += final.mix * eenn.classes
+    assert huge - fixed == 4 * (large - fixed)
+    assert huge > 2**75
 
 
 def test_a_json_target_loads_no_compiler_and_no_framework():
