@@ -6,8 +6,9 @@ from nachos_min.autograd.classification import cross_entropy, log_softmax, softm
 from nachos_min.autograd.convolution import conv2d, depthwise_conv2d
 from nachos_min.autograd.counting import MacCounter, count_macs
 from nachos_min.autograd.gradcheck import gradcheck
+from nachos_min.autograd.inverted_residual import Normed, inverted_residual
 from nachos_min.autograd.matrix import linear, matmul
-from nachos_min.autograd.normalization import batch_norm, batch_norm_infer
+from nachos_min.autograd.normalization import batch_norm, batch_norm_infer, follow_statistics
 from nachos_min.autograd.pooling import avg_pool, global_avg_pool, max_pool
 from nachos_min.autograd.reduction import mean, sum
 from nachos_min.autograd.registry import COUNTED_OPERATORS, OPERATORS
@@ -20,6 +21,7 @@ __all__ = [
     "OPERATORS",
     "Array",
     "MacCounter",
+    "Normed",
     "Tensor",
     "add",
     "avg_pool",
@@ -34,11 +36,13 @@ __all__ = [
     "depthwise_conv2d",
     "divide",
     "exp",
+    "follow_statistics",
     "getitem",
     "global_avg_pool",
     "gradcheck",
     "hsigmoid",
     "hswish",
+    "inverted_residual",
     "linear",
     "log",
     "log_softmax",

@@ -12,6 +12,7 @@ import numpy as np
 
 from nachos_kernels import activation as codes
 from nachos_kernels import batch_norm as kernels
+from nachos_kernels.batch_norm_loops import follow
 from nachos_min.autograd.arguments import check_channels, check_tensors, for_kernel
 from nachos_min.autograd.registry import operator
 from nachos_min.autograd.tape import record
@@ -100,6 +101,24 @@ def batch_norm_infer(
         (gamma, lambda g: gradients(g)[1]),
         (beta, lambda g: gradients(g)[2]),
     )
+
+
+def follow_statistics(
+    running_mean: Array, running_var: Array, mean: Array, var: Array, rows: int, momentum: float
+) -> None:
+    """Move running statistics in place towards those of a batch: r <- r + momentum (batch - r).
+
+    No operator: no gradient flows here. One call for both vectors, because a layer makes it at every step.
+
+    Args:
+        running_mean, running_var: (C,), changed in place.
+        mean, var: (C,) of the batch, var biased; what is followed is the unbiased one.
+        rows: of the batch, >= 1.
+        momentum: in 0..1.
+
+    Source: Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithm 2, with PyTorch's running averages.
+    """
+    follow(running_mean, running_var, mean, var, rows, momentum)
 
 
 def _once(compute: Callable[[Array], tuple[Array, ...]]) -> Callable[[Array], tuple[Array, ...]]:

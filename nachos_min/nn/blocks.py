@@ -8,6 +8,7 @@ from typing import final
 import numpy as np
 
 from nachos_min.autograd import Tensor, global_avg_pool, hsigmoid, relu
+from nachos_min.autograd.inverted_residual import GATED, LARGEST, Normed, inverted_residual
 from nachos_min.nn.layers import BatchNorm, Conv2d, DepthwiseConv2d, Linear
 from nachos_min.nn.module import Module
 
@@ -114,9 +115,32 @@ class MBConv(Module):
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the block's map, (N, OH, OW, out_channels)."""
+        fits = x.ndim == 4 and x.shape[1] * x.shape[2] <= LARGEST and self.norm.activation in GATED
+        if self.training and self.excite is None and fits:
+            return self._as_one_operator(x)
         y = x if self.expand is None else self.expand(x)
         y = self.norm(self.depthwise(y))
         if self.excite is not None:
             y = self.excite(y)
         y = self.project(y)
         return x + y if self.residual else y
+
+    def _as_one_operator(self, x: Tensor) -> Tensor:
+        """Return the same map, in training and without squeeze-and-excitation: on small maps the fastest way."""
+        parts = [(self.depthwise.weight, self.norm), (self.project.convolution.weight, self.project.norm)]
+        if self.expand is not None:
+            parts.insert(0, (self.expand.convolution.weight, self.expand.norm))
+        *expand, depthwise, project = [Normed(weight, norm.gamma, norm.beta) for weight, norm in parts]
+        y, statistics = inverted_residual(
+            x,
+            expand[0] if expand else None,
+            depthwise,
+            project,
+            stride=self.depthwise.stride,
+            activation=self.norm.activation,
+            eps=self.norm.eps,
+            residual=self.residual,
+        )
+        for (_, norm), (mean, variance, rows) in zip(parts, statistics, strict=True):
+            norm.follow(mean, variance, rows)
+        return y

@@ -9,11 +9,13 @@ from typing import final
 import numpy as np
 
 from nachos_min.autograd import (
+    Array,
     Tensor,
     batch_norm,
     batch_norm_infer,
     conv2d,
     depthwise_conv2d,
+    follow_statistics,
     linear,
 )
 from nachos_min.nn.init import kaiming_normal, linear_uniform
@@ -141,8 +143,9 @@ class BatchNorm(Module):
                 activation=self.activation,
             )
         y, mean, variance = batch_norm(x, self.gamma, self.beta, eps=self.eps, activation=self.activation)
-        rows = x.data.size // x.shape[-1]
-        unbiased = variance * (rows / max(rows - 1, 1))
-        self.running_mean += self.momentum * (mean - self.running_mean)
-        self.running_variance += self.momentum * (unbiased - self.running_variance)
+        self.follow(mean, variance, x.data.size // x.shape[-1])
         return y
+
+    def follow(self, mean: Array, variance: Array, rows: int) -> None:
+        """Move the running statistics towards those of a batch of `rows` rows, whose variance is biased."""
+        follow_statistics(self.running_mean, self.running_variance, mean, variance, rows, self.momentum)

@@ -42,6 +42,30 @@ CASES = [
     ),
     # padding taps count: a 7x7 on a 1x1 map uses 1 of 49 taps, 49 are counted
     ("depthwise_conv2d", lambda: ag.depthwise_conv2d(ones(1, 1, 1, 2), ones(7, 7, 2), padding=3), 98),
+    # 2 maps of 5x5x4 expanded to 12, 3x3 with stride 2 -> 3x3, projected to 6: 2*(25*4*12 + 9*12*9 + 9*12*6)
+    (
+        "inverted_residual",
+        lambda: ag.inverted_residual(
+            ones(2, 5, 5, 4),
+            ag.Normed(ones(1, 1, 4, 12), ones(12), ones(12)),
+            ag.Normed(ones(3, 3, 12), ones(12), ones(12)),
+            ag.Normed(ones(1, 1, 12, 6), ones(6), ones(6)),
+            stride=2,
+        )[0],
+        5_640,
+    ),
+    # without expansion: 3*(16*4*25 + 16*4*4)
+    (
+        "inverted_residual",
+        lambda: ag.inverted_residual(
+            ones(3, 4, 4, 4),
+            None,
+            ag.Normed(ones(5, 5, 4), ones(4), ones(4)),
+            ag.Normed(ones(1, 1, 4, 4), ones(4), ones(4)),
+            residual=True,
+        )[0],
+        5_568,
+    ),
     ("linear", lambda: ag.linear(ones(4, 10), ones(10, 3), ones(3)), 120),
     # 2*5 rows of 6 into 7
     ("linear", lambda: ag.linear(ones(2, 5, 6), ones(6, 7)), 420),

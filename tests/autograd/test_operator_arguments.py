@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,23 @@ def t(*shape: int) -> Tensor:
 X, W, DW = t(2, 5, 5, 3), t(3, 3, 3, 8), t(3, 3, 3)
 G = t(3)
 STATS = np.ones(3)
+
+
+def block(
+    x: Tensor | None = None,
+    depthwise: ag.Normed | None = None,
+    project: ag.Normed | None = None,
+    **options: Any,
+) -> object:
+    """Run an inverted residual without expansion, on 3 channels unless told otherwise."""
+    return ag.inverted_residual(
+        t(1, 4, 4, 3) if x is None else x,
+        None,
+        depthwise or ag.Normed(t(3, 3, 3), G, G),
+        project or ag.Normed(t(1, 1, 3, 3), G, G),
+        **options,
+    )
+
 
 VALUE_ERRORS: list[tuple[Callable[[], object], str]] = [
     (lambda: ag.clip(X, 2, 1), "clip: low must be <= high, got 2 and 1"),
@@ -93,6 +111,22 @@ VALUE_ERRORS: list[tuple[Callable[[], object], str]] = [
      "batch_norm_infer: mean must have shape (3,), got (2,)"),
     (lambda: ag.batch_norm_infer(X, G, G, STATS, np.ones(4)),
      "batch_norm_infer: var must have shape (3,), got (4,)"),
+    (lambda: block(t(3, 4, 3)), "inverted_residual: input must be (N, H, W, C), got shape (3, 4, 3)"),
+    (lambda: block(t(0, 4, 4, 3)), "inverted_residual: input must have at least one row, got shape (0, 4, 4, 3)"),
+    (lambda: block(depthwise=ag.Normed(t(3, 3, 1, 3), G, G)),
+     "inverted_residual: depthwise weight must be (KH, KW, M), got shape (3, 3, 1, 3)"),
+    (lambda: block(depthwise=ag.Normed(t(3, 2, 3), G, G)),
+     "inverted_residual: 3 channels need odd sides and a weight (3, 2, 3), got (3, 2, 3)"),
+    (lambda: block(project=ag.Normed(t(1, 1, 4, 3), G, G)),
+     "inverted_residual: 3 channels need odd sides and a weight (1, 1, 3, 3), got (1, 1, 4, 3)"),
+    (lambda: block(project=ag.Normed(t(1, 1, 3, 2), G, t(2))),
+     "inverted_residual: gamma must have shape (2,), got (3,)"),
+    (lambda: block(stride=0), "inverted_residual: stride must be >= 1 and eps > 0, got 0 and 1e-05"),
+    (lambda: block(eps=0.0), "inverted_residual: stride must be >= 1 and eps > 0, got 1 and 0.0"),
+    (lambda: block(activation="sigmoid"),
+     "inverted_residual: activation must be one of identity, relu, hswish, got 'sigmoid'"),
+    (lambda: block(stride=2, residual=True),
+     "inverted_residual: a residual needs stride 1 and 3 channels written, got 2 and 3"),
 ]  # fmt: skip
 
 D = Tensor(np.ones(3))
@@ -134,6 +168,7 @@ def test_every_operator_refuses_what_is_no_tensor(name: str) -> None:
         **dict.fromkeys(("linear", "conv2d", "depthwise_conv2d"), (X, [1.0])),
         "cross_entropy": ([1.0], np.zeros(1, int)),
         "batch_norm": ([1.0], G, G),
+        "inverted_residual": ([1.0], None, ag.Normed(G, G, G), ag.Normed(G, G, G)),
         "batch_norm_infer": ([1.0], G, G, STATS, STATS),
     }
     with pytest.raises(TypeError, match=rf"^{name}: (expected a|one operand must be a) Tensor, got list"):

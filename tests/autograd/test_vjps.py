@@ -91,6 +91,25 @@ def torch_norm(t: Any, x: Any, gamma: Any, beta: Any, *statistics: np.ndarray, e
     return y.reshape(x.shape)
 
 
+def residual_block(x: Any, *parts: Any, **options: Any) -> Tensor:
+    """Return our inverted residual's map; parts are weight, scale and shift of two or three convolutions."""
+    normed = [ag.Normed(*parts[i : i + 3]) for i in range(0, len(parts), 3)]
+    expand = normed.pop(0) if len(normed) == 3 else None
+    return ag.inverted_residual(x, expand, *normed, **options)[0]
+
+
+def torch_block(t: Any, x: Any, *parts: Any, stride: int = 1, residual: bool = False, f: str = "relu") -> Any:
+    """Return the same map, one PyTorch function after the other."""
+    y = x
+    for i in range(0, len(parts), 3):
+        w, last = parts[i], i + 3 == len(parts)
+        filtered = w.ndim == 3
+        y = torch_depthwise(t, y, w, stride=stride, padding=w.shape[0] // 2) if filtered else torch_conv(t, y, w)
+        y = torch_norm(t, y, *parts[i + 1 : i + 3])
+        y = y if last else getattr(t.nn.functional, f)(y)
+    return x + y if residual else y
+
+
 def norm(*inputs: Tensor, **options: Any) -> Tensor:
     return ag.batch_norm(*inputs, **options)[0]
 
@@ -202,6 +221,15 @@ CASES = [
     case("batch_norm", lambda *i: norm(*i, activation="hswish"),
          lambda t, *i: t.nn.functional.hardswish(torch_norm(t, *i)),
          normal(2, 3, 2, 3), positive(3), normal(3)),
+    case("inverted_residual", lambda *i: residual_block(*i, activation="hswish", residual=True),
+         lambda t, *i: torch_block(t, *i, residual=True, f="hardswish"),
+         normal(3, 4, 5, 2), normal(1, 1, 2, 6), positive(6), normal(6), normal(3, 3, 6), positive(6), normal(6),
+         normal(1, 1, 6, 2), positive(2), normal(2)),
+    case("inverted_residual", lambda *i: residual_block(*i, stride=2), lambda t, *i: torch_block(t, *i, stride=2),
+         normal(5, 6, 5, 2), normal(1, 1, 2, 4), positive(4), normal(4), normal(5, 5, 4), positive(4), normal(4),
+         normal(1, 1, 4, 3), positive(3), normal(3)),
+    case("inverted_residual", residual_block, torch_block,
+         normal(4, 3, 2, 3), normal(3, 3, 3), positive(3), normal(3), normal(1, 1, 3, 4), positive(4), normal(4)),
     case("batch_norm_infer", fixed_norm, lambda t, *i: torch_norm(t, *i, MEAN, VAR),
          normal(2, 3, 2, 3), positive(3), normal(3)),
     case("batch_norm_infer", lambda *i: fixed_norm(*i, activation="sigmoid", eps=0.1),

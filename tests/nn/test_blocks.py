@@ -8,6 +8,7 @@ from oracles_nn import gradient_error, randomised
 
 from nachos_min.autograd import Tensor
 from nachos_min.eenn.architecture import MBConvSpec
+from nachos_min.nn import blocks
 from nachos_min.nn.blocks import ConvBatchNorm, MBConv, SqueezeExcite
 
 FULL = MBConvSpec(4, 12, 4, kernel=3, stride=1, activation="hswish", expand=True, squeezed=8)
@@ -46,6 +47,23 @@ def test_mbconv_is_pytorchs(name: str, training: bool) -> None:
     module, x = randomised(build(BLOCKS[name])), np.random.default_rng(1).standard_normal((3, 7, 6, 4))
     module.train(training)
     oracles_torch.assert_same(module, x, lambda peer, x: peer.mbconv("", x, BLOCKS[name]))
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_mbconv_as_one_operator_is_its_layers_in_turn(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Map, all gradients and running statistics, on a map that is small and then no longer counts as small."""
+    x = np.random.default_rng(1).standard_normal((3, 7, 6, 4))
+    seen = []
+    for largest in (64, 0):
+        monkeypatch.setattr(blocks, "LARGEST", largest)
+        module, image = randomised(build(BLOCKS[name])), Tensor(x.copy(), requires_grad=True)
+        module.astype(np.float64)
+        y = module(image)
+        y.backward(np.random.default_rng(2).standard_normal(y.shape))
+        gradients = [tensor.grad for tensor in module.named_parameters().values()]
+        seen.append([y.data, image.grad, *gradients, *module.named_buffers().values()])
+    for one, turn in zip(*seen, strict=True):
+        np.testing.assert_allclose(one, turn, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("activation", ["identity", "hswish"])
