@@ -9,8 +9,8 @@ Read `_jit.py` before. `_unfold` writes the windows, patches[q, (n oh ow), (kh k
     y[q] = patches[q] @ w[q]        gw[q] = patches[q]^T @ g[q]        gpatches[q] = g[q] @ w[q]^T
 
 and `_fold`, the transpose of `_unfold`, adds gpatches back onto the map. A 1x1 convolution needs no windows:
-its patches are x itself. A depthwise convolution has no sum over channels and is faster as a loop nest:
-`depthwise.py`.
+its patches are x itself. A 3x3 convolution at stride 1 needs fewer products than a window has numbers:
+`winograd.py`. A depthwise convolution has no sum over channels and is faster as a loop nest: `depthwise.py`.
 
 The windows of a 3x3 convolution are nine times the map. They are made for a few images at a time, in one buffer
 of about half a megabyte: it stays in the second-level cache, where a matrix of all windows goes to memory and
@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nachos_kernels._jit import kernel
+from nachos_kernels.winograd import winograd_forward, winograd_grad_input, winograd_grad_weight, winograd_pays
 
 BUFFER = 1 << 17  # numbers of windows made at a time; half and twice as many took as long
 SMALL = 1_000_000  # multiplications of a product that OpenBLAS still takes as small
@@ -217,6 +218,8 @@ def conv2d_forward(
     top, bottom, left, right = padding
     OH = (H + top + bottom - dilation[0] * (KH - 1) - 1) // stride[0] + 1
     OW = (W + left + right - dilation[1] * (KW - 1) - 1) // stride[1] + 1
+    if winograd_pays(w.shape, (OH, OW), stride, padding, dilation, groups):
+        return winograd_forward(x, w, padding)
     y = np.empty((N, OH, OW, K), x.dtype)
     y_by_group, w_by_group = _rows_by_group(y, groups), _weights_by_group(w, groups)
     for rows, windows in _windows(x, w.shape, (OH, OW), stride, padding, dilation, groups):
@@ -252,6 +255,8 @@ def conv2d_grad_input(
         gx = np.empty(x_shape, g.dtype)
         _product(g.reshape(-1, K), np.ascontiguousarray(w.reshape(C, K).T), gx.reshape(-1, C))
         return gx
+    if winograd_pays(w.shape, (OH, OW), stride, padding, dilation, groups):
+        return winograd_grad_input(g, w, padding)
     g_by_group = _rows_by_group(g, groups)
     w_by_group = np.ascontiguousarray(_weights_by_group(w, groups).transpose(0, 2, 1))
     top, _, left, _ = padding
@@ -294,6 +299,8 @@ def conv2d_grad_weight(
     (_, OH, OW, K), C = g.shape, x.shape[3]
     if _is_matrix_product(w_shape, stride, padding, groups):
         return _transposed_product(x.reshape(-1, C), g.reshape(-1, K)).reshape(w_shape)
+    if winograd_pays(w_shape, (OH, OW), stride, padding, dilation, groups):
+        return winograd_grad_weight(g, x, padding)
     g_by_group = _rows_by_group(g, groups)
     by_group = np.zeros((groups, w_shape[0] * w_shape[1] * w_shape[2], K // groups), g.dtype)
     for rows, windows in _windows(x, w_shape, (OH, OW), stride, padding, dilation, groups):

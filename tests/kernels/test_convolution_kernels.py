@@ -151,6 +151,8 @@ def test_nan_reaches_every_output_that_reads_it(case):
 
 LONG = {
     "1x1 in parts with a rest": ((1, 50, 41, 24), (1, 1, 24, 40), NONE, 1),
+    "several buffers of Winograd's tiles": ((5, 20, 21, 40), (3, 3, 40, 8), (1, 1, 1, 1), 1),
+    "several buffers of 5x5 windows": ((5, 20, 20, 10), (5, 5, 10, 8), (2, 2, 2, 2), 1),
     "several buffers of windows, the last one smaller": ((5, 20, 20, 10), (3, 3, 10, 8), (1, 1, 1, 1), 1),
     "several buffers in groups": ((5, 20, 20, 10), (3, 3, 5, 8), (1, 1, 1, 1), 2),
 }
