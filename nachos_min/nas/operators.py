@@ -15,6 +15,7 @@ import numpy.typing as npt
 from nachos_min.errors import InputError
 
 Genomes = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 LARGEST_EXACT_INTEGER = 2**53  # beyond it float64 skips whole numbers
 
 
@@ -61,12 +62,17 @@ class Domain:
         """float64[V]: half the width a value owns, 1/2 for an integer and 0 for a real."""
         return np.where(self.integer, 0.5, 0.0)
 
-    def settle(self, X: Genomes) -> Genomes:
+    def settle(self, X: Genomes, variable: Indices | None = None) -> Genomes:
         """Return X with integer variables rounded to the nearest whole number and everything in bounds.
 
-        Halves go to the even neighbour, so that neither direction is favoured.
+        Halves go to the even neighbour, so that neither direction is favoured. X holds genomes, float64[n, V], or
+        single values, float64[..., k], of the variables given by index, int64[k].
         """
-        return np.clip(np.where(self.integer, np.rint(X), X), self.lower, self.upper)
+        if variable is None:
+            variable = np.arange(self.variables)
+        integer = np.take(self.integer, variable)
+        rounded = np.where(integer, np.rint(X), X) if integer.any() else X
+        return np.clip(rounded, np.take(self.lower, variable), np.take(self.upper, variable))
 
 
 def sample(count: int, domain: Domain, rng: np.random.Generator) -> Genomes:
@@ -95,7 +101,14 @@ def sample(count: int, domain: Domain, rng: np.random.Generator) -> Genomes:
 
 
 def sbx(
-    A: Genomes, B: Genomes, domain: Domain, rng: np.random.Generator, *, probability: float, eta: float
+    A: Genomes,
+    B: Genomes,
+    domain: Domain,
+    rng: np.random.Generator,
+    *,
+    probability: float,
+    eta: float,
+    only: int | None = None,
 ) -> tuple[Genomes, Genomes]:
     """Return two children of every pair by simulated binary crossover.
 
@@ -111,27 +124,33 @@ def sbx(
         rng: source of randomness.
         probability: of crossing a pair, in [0, 1].
         eta: distribution index, >= 0; the larger, the closer children stay to their parents.
+        only: make the children of the first so many pairs, with the numbers they get when all are made; rng
+            draws for all P. None makes all.
 
     Returns:
-        (float64[P, V], float64[P, V]).
+        (float64[P, V], float64[P, V]), or [only, V].
 
     Source:
         Deb, Agrawal 1995; the version for bounded variables of Deb's NSGA-II code, which pymoo also uses.
     """
-    low, high = domain.lower - domain.cell, domain.upper + domain.cell
     crossed = (rng.random((len(A), 1)) < probability) & (rng.random(A.shape) < 0.5)
-    u = rng.random(A.shape)
-    swapped = rng.random(A.shape) < 0.5
+    distinct = np.abs(A - B)[:only] > 1e-14  # closer parents would divide by nothing and give themselves anyway
+    # Powers are what costs here: they are taken of the genes that are crossed, less than half of all.
+    at = np.flatnonzero(crossed[:only] & distinct)
+    u = np.take(rng.random(A.shape), at)
+    swapped = np.take(rng.random(A.shape), at) < 0.5
+    a, b, gene = np.take(A, at), np.take(B, at), at % A.shape[1]
+    low, high = np.take(domain.lower - domain.cell, gene), np.take(domain.upper + domain.cell, gene)
 
-    left, right = np.minimum(A, B), np.maximum(A, B)
+    left, right = np.minimum(a, b), np.maximum(a, b)
     distance = right - left
-    crossed &= distance > 1e-14  # closer parents would divide by nothing and give themselves anyway
-    gap = np.where(crossed, distance, 1.0)
-    near = (left + right - _spread(u, 1 + 2 * (left - low) / gap, eta) * distance) / 2
-    far = (left + right + _spread(u, 1 + 2 * (high - right) / gap, eta) * distance) / 2
-    first = np.where(crossed, np.where(swapped, far, near), A)
-    second = np.where(crossed, np.where(swapped, near, far), B)
-    return domain.settle(first), domain.settle(second)
+    near = (left + right - _spread(u, 1 + 2 * (left - low) / distance, eta) * distance) / 2
+    far = (left + right + _spread(u, 1 + 2 * (high - right) / distance, eta) * distance) / 2
+    both = domain.settle(np.where(swapped, (far, near), (near, far)), gene)
+    first, second = A[:only].copy(), B[:only].copy()
+    np.put(first, at, both[0])
+    np.put(second, at, both[1])
+    return first, second
 
 
 def _spread(u: Genomes, beta: Genomes, eta: float) -> Genomes:
@@ -141,8 +160,8 @@ def _spread(u: Genomes, beta: Genomes, eta: float) -> Genomes:
     beta, where the child meets the bound.
     """
     area = 2 - beta ** -(eta + 1)
-    below_one = u <= 1 / area
-    return np.where(below_one, u * area, 1 / (2 - u * area)) ** (1 / (eta + 1))
+    share = u * area
+    return np.where(u <= 1 / area, share, 1 / (2 - share)) ** (1 / (eta + 1))
 
 
 def two_point_crossover(
@@ -178,7 +197,13 @@ def two_point_crossover(
 
 
 def polynomial_mutation(
-    X: Genomes, domain: Domain, rng: np.random.Generator, *, probability: float, eta: float
+    X: Genomes,
+    domain: Domain,
+    rng: np.random.Generator,
+    *,
+    probability: float,
+    eta: float,
+    among: int | None = None,
 ) -> Genomes:
     """Return the genomes with every gene mutated with `probability`, small steps being likelier than large.
 
@@ -199,6 +224,7 @@ def polynomial_mutation(
         rng: source of randomness.
         probability: of mutating a gene, in [0, 1].
         eta: distribution index, >= 0; the larger, the smaller the steps.
+        among: X are the first of so many genomes: rng draws for all of them. None: X are all.
 
     Returns:
         float64[P, V]; a mutated integer always differs from what it was.
@@ -208,11 +234,17 @@ def polynomial_mutation(
         conditional form for integers is derived here: rounded, a gene with few values would hardly ever
         change (two values, eta = 20: once in 800 mutations).
     """
-    mutated = (rng.random(X.shape) < probability) & (domain.lower < domain.upper)
-    side_draw, u = rng.random(X.shape), rng.random(X.shape)
-    low, high = domain.lower - domain.cell, domain.upper + domain.cell
-    width = np.where(high > low, high - low, 1.0)
-    h = domain.cell / width
+    shape = (among or len(X), X.shape[1])
+    mutated = (rng.random(shape) < probability) & (domain.lower < domain.upper)
+    at = np.flatnonzero(mutated[: len(X)])  # usually one gene in V: all that follows is about these
+    side_draw, u = np.take(rng.random(shape), at), np.take(rng.random(shape), at)
+    x, gene = np.take(X, at), at % X.shape[1]
+    lower, upper, integer, cell = (
+        np.take(each, gene) for each in (domain.lower, domain.upper, domain.integer, domain.cell)
+    )
+    low, high = lower - cell, upper + cell
+    width = high - low
+    h: Genomes = cell / width
 
     def ratio(distance: Genomes) -> Genomes:
         """((1 - d) / (1 - h))**(eta + 1): 1 when the bound is the cell's own edge."""
@@ -223,12 +255,14 @@ def polynomial_mutation(
         whole_side = 1 - np.clip(1 - distance, 0.0, 1.0) ** (eta + 1)
         return (1 - ratio(distance)) / np.where(whole_side > 0, whole_side, 1.0)
 
-    down, up = (X - low) / width, (high - X) / width
+    down, up = (x - low) / width, (high - x) / width
     weight_down, weight_up = weight(down), weight(up)
     total = weight_down + weight_up
-    downwards = np.where(domain.integer, weight_down / np.where(total > 0, total, 1.0), 0.5)
+    downwards = np.where(integer, weight_down / np.where(total > 0, total, 1.0), 0.5)
     sign = np.where(side_draw < downwards, -1.0, 1.0)
     r = ratio(np.where(sign < 0, down, up))
     step = width * (1 - (1 - h) * (u + (1 - u) * r) ** (1 / (eta + 1)))
-    step = np.where(domain.integer, np.maximum(np.rint(step), 1.0), step)  # 1: rint(0.5 + noise) may be 0
-    return np.where(mutated, np.clip(X + sign * step, domain.lower, domain.upper), X)
+    step = np.where(integer, np.maximum(np.rint(step), 1.0), step)  # 1: rint(0.5 + noise) may be 0
+    mutant = X.copy()
+    np.put(mutant, at, np.clip(x + sign * step, lower, upper))
+    return mutant

@@ -269,7 +269,9 @@ def test_violations_are_normalised_per_constraint():
 
 def test_ties_go_by_lot():
     """All genomes equally good: who survives must depend on the seed, not on the order of the rows."""
-    rows = nsga2._Rows(np.arange(20.0)[:, None], np.ones((20, 2)), np.empty((20, 0)))
+    rows = nsga2._Rows(
+        np.arange(20.0)[:, None], np.ones((20, 2)), np.empty((20, 0)), np.full(20, b"", dtype=object)
+    )
     kept = {
         tuple(sorted(nsga2._survivors(rows, 10, None, np.random.default_rng(seed)).rows.X[:, 0]))
         for seed in range(10)
@@ -278,7 +280,7 @@ def test_ties_go_by_lot():
 
 
 def test_tournaments_prefer_rank_then_crowding():
-    rows = nsga2._Rows(np.zeros((4, 1)), np.zeros((4, 2)), np.empty((4, 0)))
+    rows = nsga2._Rows(np.zeros((4, 1)), np.zeros((4, 2)), np.empty((4, 0)), np.full(4, b"", dtype=object))
     population = nsga2._Population(rows, np.array([0, 0, 1, 1]), np.array([1.0, 2.0, np.inf, 3.0]))
     first, second = nsga2._tournament(population, 4000, np.random.default_rng(0))
     wins = np.bincount(np.concatenate([first, second]), minlength=4) / 8000

@@ -189,3 +189,30 @@ def test_two_point_on_few_variables():
 def test_a_domain_is_checked(lower, upper, integer, message):
     with pytest.raises(InputError, match=message):
         Domain(lower, upper, integer)
+
+
+@pytest.mark.parametrize("integer", [False, True])
+def test_some_children_are_the_first_of_all(integer):
+    """And the generator is then where it is after all of them."""
+    domain = Domain([0] * 5, [9] * 5, integer)
+    A, B = (sample(30, domain, np.random.default_rng(seed)) for seed in (11, 12))
+    all_rng, some_rng = np.random.default_rng(13), np.random.default_rng(13)
+    for whole, part in zip(
+        sbx(A, B, domain, all_rng, probability=0.9, eta=5.0),
+        sbx(A, B, domain, some_rng, probability=0.9, eta=5.0, only=7),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(whole[:7], part)
+    whole = polynomial_mutation(A, domain, all_rng, probability=0.5, eta=5.0)
+    part = polynomial_mutation(A[:7], domain, some_rng, probability=0.5, eta=5.0, among=30)
+    np.testing.assert_array_equal(whole[:7], part)
+    assert all_rng.random() == some_rng.random()
+
+
+def test_parents_are_left_alone():
+    domain = Domain([0] * 3, [1] * 3)
+    A, B = (sample(20, domain, np.random.default_rng(seed)) for seed in (1, 2))
+    before = A.copy(), B.copy()
+    sbx(A, B, domain, np.random.default_rng(3), probability=1.0, eta=5.0)
+    polynomial_mutation(A, domain, np.random.default_rng(4), probability=1.0, eta=5.0)
+    np.testing.assert_array_equal((A, B), before)
