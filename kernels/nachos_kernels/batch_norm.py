@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from nachos_kernels.activation import GATES, IDENTITY, activation_forward, activation_grad_input
 from nachos_kernels.batch_norm_loops import (
     coefficients,
+    combined_moments,
     gradient_rows,
     gradient_shares,
     gradient_sums,
     moments,
     normalise,
 )
+from nachos_kernels.parts import each, parts_of
 
 
 @cache
@@ -54,8 +56,10 @@ def batch_norm_forward(
 
     Source: Ioffe, Szegedy, algorithm 1.
     """
-    found = np.empty((2, x.shape[-1]))
-    moments(x.reshape(-1, x.shape[-1]), found)
+    rows = x.reshape(-1, x.shape[-1])
+    parts = parts_of(len(rows), rows.size)
+    lengths = np.array([part.stop - part.start for part in parts])
+    found = combined_moments(np.array(each(lambda part: moments(rows[part]), parts)), lengths)
     mean, var = found.astype(x.dtype)
     return batch_norm_infer(x, gamma, beta, mean, var, eps, activation_code), mean, var
 
@@ -81,10 +85,10 @@ def batch_norm_infer(
 
     Source: Ioffe, Szegedy, section 3.1.
     """
-    y, rows = np.empty(x.shape, x.dtype), (-1, x.shape[-1])
-    affine = coefficients(np.stack((mean, var)), gamma, beta, eps)
-    normalise(x.reshape(rows), affine, gate_of(activation_code, x.dtype), y.reshape(rows))
-    return y if activation_code in GATES else activation_forward(y, activation_code)
+    rows, gate = x.reshape(-1, x.shape[-1]), gate_of(activation_code, x.dtype)
+    affine, y = coefficients(np.stack((mean, var)), gamma, beta, eps), np.empty(rows.shape, x.dtype)
+    each(lambda part: normalise(rows[part], affine, gate, y[part]), parts_of(len(rows), rows.size))
+    return (y if activation_code in GATES else activation_forward(y, activation_code)).reshape(x.shape)
 
 
 def _gradients(
@@ -105,10 +109,10 @@ def _gradients(
     if activation_code not in GATES:  # multiply by f'(u) here; the identity's gate lets the loops leave it as it is
         normalise(rows, affine, gate, gx)
         gu = activation_grad_input(gu, gx, activation_code)
-    sums = np.empty((1, 2, gamma.size))
-    gradient_sums(gu, rows, affine, gate, sums[0])
+    parts = parts_of(len(rows), rows.size)
+    sums = np.array(each(lambda part: gradient_sums(gu[part], rows[part], affine, gate), parts))
     shares = gradient_shares(sums, gamma, affine, 1.0 / rows.shape[0] if statistics_depend_on_x else 0.0)
-    gradient_rows(gu, rows, affine, gate, shares, gx)
+    each(lambda part: gradient_rows(gu[part], rows[part], affine, gate, shares, gx[part]), parts)
     return gx.reshape(x.shape), shares[0], shares[1]
 
 

@@ -10,7 +10,8 @@ Read `_jit.py` before. `_unfold` writes the windows, patches[q, (n oh ow), (kh k
 
 and `_fold`, the transpose of `_unfold`, adds gpatches back onto the map. A 1x1 convolution needs no windows:
 its patches are x itself. A 3x3 convolution at stride 1 needs fewer products than a window has numbers:
-`winograd.py`. A depthwise convolution has no sum over channels and is faster as a loop nest: `depthwise.py`.
+`winograd.py`, and on maps of at most 2x2 cells `small_map.py`. A depthwise convolution has no sum over channels
+and is faster as a loop nest: `depthwise.py`.
 
 The windows of a 3x3 convolution are nine times the map. They are made for a few images at a time, in one buffer
 of about half a megabyte: it stays in the second-level cache, where a matrix of all windows goes to memory and
@@ -22,15 +23,23 @@ Source: Chellapilla, Puri, Simard, High performance convolutional neural network
 """
 
 from collections.abc import Iterator
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nachos_kernels._jit import kernel
+from nachos_kernels.parts import each, parts_of
+from nachos_kernels.products import product, transposed_product
+from nachos_kernels.small_map import (
+    is_small_map,
+    small_map_forward,
+    small_map_grad_input,
+    small_map_grad_weight,
+)
 from nachos_kernels.winograd import winograd_forward, winograd_grad_input, winograd_grad_weight, winograd_pays
 
 BUFFER = 1 << 17  # numbers of windows made at a time; half and twice as many took as long
-SMALL = 1_000_000  # multiplications of a product that OpenBLAS still takes as small
 
 
 @kernel
@@ -80,42 +89,6 @@ def _fold(
                             cells = x[n, oh * sh + kh * dh, (ow * sw + kw * dw) * channels + q * CG :]
                             for c in range(CG):
                                 cells[c] += run[c]
-
-
-def _rows_at_once(rows: int, C: int, K: int) -> int:
-    """Return how many rows [rows, C] of a product with [C, K] are taken at a time, `rows` for all of them.
-
-    OpenBLAS first copies the factors of a large product into panels, which pays if each is used often. Here one
-    factor is long and narrow, and a small product, which is computed in place, is faster for each part of it:
-    65,536 x 16 by 16 x 48 in one 1.7 ms, in parts 1.1; the transposed product of the weights' gradient 2.1
-    and 1.1; 1,536 x 72 by 72 x 32 0.12 and 0.08 (factors not in the cache). A sum over rows is also more
-    accurate in parts.
-    """
-    part = SMALL // max(1, C * K) // 16 * 16
-    return part if 32 <= part < rows else rows
-
-
-def _product(a: NDArray[np.floating], b: NDArray[np.floating], out: NDArray[np.floating]) -> None:
-    """Write out[R, K] = a[R, C] @ b[C, K], R being large; b is C-contiguous."""
-    (R, C), K = a.shape, b.shape[1]
-    part = _rows_at_once(R, C, K)
-    whole = R - R % part if part < R else 0  # rows in whole parts
-    if whole:
-        np.matmul(a[:whole].reshape(-1, part, C), b, out=out[:whole].reshape(-1, part, K))
-    if whole < R:
-        np.matmul(a[whole:], b, out=out[whole:])
-
-
-def _transposed_product(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return a[R, C]^T @ b[R, K], R being large."""
-    (R, C), K = a.shape, b.shape[1]
-    part = _rows_at_once(R, C, K)
-    if part >= R:
-        product: NDArray[np.floating] = a.T @ b
-        return product
-    whole = R - R % part
-    parts = a[:whole].reshape(-1, part, C).transpose(0, 2, 1) @ b[:whole].reshape(-1, part, K)
-    return np.asarray(parts.sum(axis=0) + a[whole:].T @ b[whole:])
 
 
 def _is_matrix_product(
@@ -210,22 +183,50 @@ def conv2d_forward(
 
     Source: see the module.
     """
-    (N, H, W, C), (KH, KW, _, K) = x.shape, w.shape
-    if _is_matrix_product(w.shape, stride, padding, groups):
-        y = np.empty((N, H, W, K), x.dtype)
-        _product(x.reshape(-1, C), w.reshape(C, K), y.reshape(-1, K))
-        return y
-    top, bottom, left, right = padding
+    (N, H, W, C), (KH, KW, _, K), (top, bottom, left, right) = x.shape, w.shape, padding
     OH = (H + top + bottom - dilation[0] * (KH - 1) - 1) // stride[0] + 1
     OW = (W + left + right - dilation[1] * (KW - 1) - 1) // stride[1] + 1
-    if winograd_pays(w.shape, (OH, OW), stride, padding, dilation, groups):
-        return winograd_forward(x, w, padding)
     y = np.empty((N, OH, OW, K), x.dtype)
-    y_by_group, w_by_group = _rows_by_group(y, groups), _weights_by_group(w, groups)
-    for rows, windows in _windows(x, w.shape, (OH, OW), stride, padding, dilation, groups):
-        for q in range(groups):
-            _product(windows[q], w_by_group[q], y_by_group[q, rows])
+    if _is_matrix_product(w.shape, stride, padding, groups):
+        w_matrix = w.reshape(C, K)
+        each(lambda part: product(_rows(x[part]), w_matrix, _rows(y[part])), parts_of(N, max(x.size, y.size)))
+    elif is_small_map(x.shape, w.shape, stride, padding, dilation, groups):
+        small_map_forward(x, w, y)
+    elif winograd_pays(w.shape, (N, OH, OW), stride, padding, dilation, groups):
+        each(lambda part: winograd_forward(x[part], w, padding, y[part]), parts_of(N, max(x.size, y.size)))
+    else:
+        settings, parts = (stride, padding, dilation, groups), parts_of(N, max(x.size, y.size))
+        each(lambda part: _forward_by_windows(x[part], w, y[part], *settings), parts)
     return y
+
+
+def _rows(x: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return x [N, H, W, C] as [N*H*W, C]."""
+    return x.reshape(-1, x.shape[3])
+
+
+def _multiply(a: NDArray[np.floating], b: NDArray[np.floating], out: NDArray[np.floating], groups: int) -> None:
+    """Write out = a @ b; with several groups the rows of `a` or `out` are not one after the other in memory."""
+    if groups == 1:
+        product(a, b, out)
+    else:
+        np.matmul(a, b, out=out)
+
+
+def _forward_by_windows(
+    x: NDArray[np.floating],
+    w: NDArray[np.floating],
+    y: NDArray[np.floating],
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> None:
+    """Write y[q] = patches[q] @ w[q]."""
+    y_by_group, w_by_group = _rows_by_group(y, groups), _weights_by_group(w, groups)
+    for rows, windows in _windows(x, w.shape, y.shape[1:3], stride, padding, dilation, groups):
+        for q in range(groups):
+            _multiply(windows[q], w_by_group[q], y_by_group[q, rows], groups)
 
 
 def conv2d_grad_input(
@@ -250,28 +251,43 @@ def conv2d_grad_input(
 
     Source: derived here: y = unfold(x) @ w is linear in x, its transpose is fold(g @ w^T).
     """
-    (N, H, W, C), (KH, KW, CG, K), (_, OH, OW, _) = x_shape, w.shape, g.shape
+    (N, _, _, C), (_, OH, OW, K), gx = x_shape, g.shape, np.empty(x_shape, g.dtype)
     if _is_matrix_product(w.shape, stride, padding, groups):
-        gx = np.empty(x_shape, g.dtype)
-        _product(g.reshape(-1, K), np.ascontiguousarray(w.reshape(C, K).T), gx.reshape(-1, C))
-        return gx
-    if winograd_pays(w.shape, (OH, OW), stride, padding, dilation, groups):
-        return winograd_grad_input(g, w, padding)
+        w_turned = np.ascontiguousarray(w.reshape(C, K).T)
+        each(lambda part: product(_rows(g[part]), w_turned, _rows(gx[part])), parts_of(N, max(g.size, gx.size)))
+    elif is_small_map(x_shape, w.shape, stride, padding, dilation, groups):
+        small_map_grad_input(g, w, gx)
+    elif winograd_pays(w.shape, (N, OH, OW), stride, padding, dilation, groups):
+        each(lambda part: winograd_grad_input(g[part], w, padding, gx[part]), parts_of(N, max(g.size, gx.size)))
+    else:
+        settings, parts = (stride, padding, dilation, groups), parts_of(N, max(g.size, gx.size))
+        each(lambda part: _grad_input_by_windows(g[part], w, gx[part], *settings), parts)
+    return gx
+
+
+def _grad_input_by_windows(
+    g: NDArray[np.floating],
+    w: NDArray[np.floating],
+    gx: NDArray[np.floating],
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> None:
+    """Write gx = fold(g @ w^T)."""
+    (N, H, W, C), (KH, KW, CG, _), (_, OH, OW, _), (top, _, left, _) = gx.shape, w.shape, g.shape, padding
     g_by_group = _rows_by_group(g, groups)
     w_by_group = np.ascontiguousarray(_weights_by_group(w, groups).transpose(0, 2, 1))
-    top, _, left, _ = padding
-    gx = np.empty(x_shape, g.dtype)
-    framed, patches = _buffers(x_shape, w.shape, (OH, OW), padding, dilation, groups, g.dtype)
+    framed, patches = _buffers(gx.shape, w.shape, (OH, OW), padding, dilation, groups, g.dtype)
     for first in range(0, N, len(framed)):
         images = min(len(framed), N - first)
         part = patches if images == len(framed) else np.empty((groups, images, *patches.shape[2:]), g.dtype)
         rows = slice(first * OH * OW, (first + images) * OH * OW)
         for q in range(groups):
-            _product(g_by_group[q, rows], w_by_group[q], part[q].reshape(-1, KH * KW * CG))
+            _multiply(g_by_group[q, rows], w_by_group[q], part[q].reshape(-1, KH * KW * CG), groups)
         framed[:] = 0
         _fold(part, framed.reshape(*framed.shape[:2], -1), C, stride, dilation)
         gx[first : first + images] = framed[:images, top : top + H, left : left + W]
-    return gx
 
 
 def conv2d_grad_weight(
@@ -296,14 +312,37 @@ def conv2d_grad_weight(
 
     Source: derived here: y = unfold(x) @ w is linear in w.
     """
-    (_, OH, OW, K), C = g.shape, x.shape[3]
+    (N, OH, OW, _), parts = g.shape, parts_of(len(g), max(g.size, x.size))
     if _is_matrix_product(w_shape, stride, padding, groups):
-        return _transposed_product(x.reshape(-1, C), g.reshape(-1, K)).reshape(w_shape)
-    if winograd_pays(w_shape, (OH, OW), stride, padding, dilation, groups):
-        return winograd_grad_weight(g, x, padding)
-    g_by_group = _rows_by_group(g, groups)
+        found = each(lambda part: transposed_product(_rows(x[part]), _rows(g[part])), parts)
+    elif is_small_map(x.shape, w_shape, stride, padding, dilation, groups) and OH * OW == 1:
+        found = [
+            small_map_grad_weight(g, x)
+        ]  # with more cells, to collect the taps takes longer than Winograd's sums
+    elif winograd_pays(w_shape, (N, OH, OW), stride, padding, dilation, groups):
+        found = each(lambda part: winograd_grad_weight(g[part], x[part], padding), parts)
+    else:
+        settings = w_shape, stride, padding, dilation, groups
+        found = each(lambda part: _grad_weight_by_windows(g[part], x[part], *settings), parts)
+    return reduce(np.add, found).reshape(w_shape)
+
+
+def _grad_weight_by_windows(
+    g: NDArray[np.floating],
+    x: NDArray[np.floating],
+    w_shape: tuple[int, int, int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> NDArray[np.floating]:
+    """Return unfold(x)^T @ g as [KH*KW*CG, G, K/G]."""
+    (_, OH, OW, K), g_by_group = g.shape, _rows_by_group(g, groups)
     by_group = np.zeros((groups, w_shape[0] * w_shape[1] * w_shape[2], K // groups), g.dtype)
     for rows, windows in _windows(x, w_shape, (OH, OW), stride, padding, dilation, groups):
         for q in range(groups):
-            by_group[q] += _transposed_product(windows[q], g_by_group[q, rows])
-    return np.ascontiguousarray(by_group.transpose(1, 0, 2)).reshape(w_shape)
+            if groups == 1:
+                by_group[q] += transposed_product(windows[q], g_by_group[q, rows])
+            else:
+                by_group[q] += windows[q].T @ g_by_group[q, rows]
+    return np.ascontiguousarray(by_group.transpose(1, 0, 2))

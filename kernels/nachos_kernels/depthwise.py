@@ -20,10 +20,13 @@ which share the loads of weights; tiles of 256 numbers.
 Dense and grouped convolutions are in `conv2d.py`.
 """
 
+from functools import reduce
+
 import numpy as np
 from numpy.typing import NDArray
 
 from nachos_kernels._jit import kernel
+from nachos_kernels.parts import each, parts_of
 
 TILE = 512  # numbers
 
@@ -131,23 +134,23 @@ def _add_product(y: NDArray[np.floating], a: NDArray[np.floating], b: NDArray[np
 def _filter(
     x: NDArray[np.floating],
     w: NDArray[np.floating],
-    out_size: tuple[int, int],
+    y: NDArray[np.floating],
     corner: tuple[int, int],
     stride: tuple[int, int],
     dilation: tuple[int, int],
-) -> NDArray[np.floating]:
-    """Return y[n, oh, ow, c] of the module's equation; corner is (top, left), which may be negative: cut off."""
-    (N, _, _, C), (KH, KW, _), (OH, OW), (top, left) = x.shape, w.shape, out_size, corner
+) -> None:
+    """Write y[n, oh, ow, c] of the module's equation; corner is (top, left), which may be negative: cut off."""
+    (N, _, _, C), (KH, KW, _), (_, OH, OW, _), (top, left) = x.shape, w.shape, y.shape, corner
     (sh, sw), (dh, dw) = stride, dilation
     columns, height = OW + (KW - 1) * dw // sw, (OH - 1) * sh + (KH - 1) * dh + 1
     frame = _on_cache_lines(height * sw * columns * C, x.dtype).reshape((height, sw, columns * C))
     rows, start, tiles = frame.reshape((height, -1)), _starts(KW, sw, dw, columns, C), _weight_tiles(w, OW)
-    y, images = np.empty((N, OH, OW * C), x.dtype), x.reshape((N, x.shape[1], -1))
+    y_rows, images = y.reshape((N, OH, -1)), x.reshape((N, x.shape[1], -1))
     for n in range(N):
         _frame(images[n], frame, C, top, left, True)
         for first in range(0, OW * C, tiles.shape[2]):
             for oh in range(OH):
-                y_tile = y[n, oh, first : first + tiles.shape[2]]
+                y_tile = y_rows[n, oh, first : first + tiles.shape[2]]
                 if KH == 3 and KW == 3:
                     above, middle, below = rows[oh * sh], rows[oh * sh + dh], rows[oh * sh + 2 * dh]
                     _nine_taps(y_tile, above[first:], middle[first:], below[first:], start, tiles)
@@ -162,7 +165,6 @@ def _filter(
                         else:
                             _add_product(y_tile, row[start[kw] :], tiles[kh, kw])
                             kw += 1
-    return y.reshape((N, OH, OW, C))
 
 
 def depthwise_forward(
@@ -189,29 +191,31 @@ def depthwise_forward(
 
     Source: Howard et al., MobileNets, 2017, equation 3.
     """
-    (_, H, W, _), (KH, KW, _) = x.shape, w.shape
+    (N, H, W, C), (KH, KW, _) = x.shape, w.shape
     (sh, sw), (top, bottom, left, right), (dh, dw) = stride, padding, dilation
     OH = (H + top + bottom - dh * (KH - 1) - 1) // sh + 1
     OW = (W + left + right - dw * (KW - 1) - 1) // sw + 1
-    return _filter(x, w, (OH, OW), (top, left), stride, dilation)
+    y = np.empty((N, OH, OW, C), x.dtype)
+    each(lambda part: _filter(x[part], w, y[part], (top, left), stride, dilation), parts_of(N, y.size))
+    return y
 
 
 @kernel
 def _scatter(
     g: NDArray[np.floating],
     w: NDArray[np.floating],
-    x_shape: tuple[int, int, int, int],
+    gx: NDArray[np.floating],
     corner: tuple[int, int],
     stride: tuple[int, int],
     dilation: tuple[int, int],
-) -> NDArray[np.floating]:
-    """Return gx of `depthwise_grad_input`, with any stride: `_filter` transposed, tap by tap."""
-    (N, H, W, C), (_, OH, OW, _), (KH, KW, _), (top, left) = x_shape, g.shape, w.shape, corner
+) -> None:
+    """Write gx of `depthwise_grad_input`, with any stride: `_filter` transposed, tap by tap."""
+    (N, H, _, C), (_, OH, OW, _), (KH, KW, _), (top, left) = gx.shape, g.shape, w.shape, corner
     (sh, sw), (dh, dw) = stride, dilation
     columns, height = OW + (KW - 1) * dw // sw, (OH - 1) * sh + (KH - 1) * dh + 1
     frame = _on_cache_lines(height * sw * columns * C, g.dtype).reshape((height, sw, columns * C))
     rows, start, tiles = frame.reshape((height, -1)), _starts(KW, sw, dw, columns, C), _weight_tiles(w, OW)
-    gx, g_rows = np.zeros((N, H, W * C), g.dtype), g.reshape((N, OH, -1))
+    images, g_rows = gx.reshape((N, H, -1)), g.reshape((N, OH, -1))
     for n in range(N):
         frame[:] = 0
         for first in range(0, OW * C, tiles.shape[2]):
@@ -222,8 +226,8 @@ def _scatter(
                     for kw in range(KW):
                         target = row[start[kw] : start[kw] + g_tile.size]
                         _add_product(target, g_tile, tiles[kh, kw])
-        _frame(gx[n], frame, C, top, left, False)
-    return gx.reshape((N, H, W, C))
+        images[n] = 0
+        _frame(images[n], frame, C, top, left, False)
 
 
 def depthwise_grad_input(
@@ -254,11 +258,15 @@ def depthwise_grad_input(
     Source: derived here: y is linear in x, and w[kh, kw, c] is the coefficient of xp[n, oh*sh + kh*dh, ...].
     """
     (top, _, left, _), (dh, dw), (KH, KW, _) = padding, dilation, w.shape
+    gx = np.empty(x_shape, g.dtype)
+    parts = parts_of(len(gx), gx.size)
     if stride == (1, 1):
         upside_down = np.ascontiguousarray(w[::-1, ::-1])
         corner = dh * (KH - 1) - top, dw * (KW - 1) - left
-        return _filter(g, upside_down, x_shape[1:3], corner, stride, dilation)
-    return _scatter(g, w, x_shape, (top, left), stride, dilation)
+        each(lambda part: _filter(g[part], upside_down, gx[part], corner, stride, dilation), parts)
+    else:
+        each(lambda part: _scatter(g[part], w, gx[part], (top, left), stride, dilation), parts)
+    return gx
 
 
 @kernel
@@ -272,7 +280,6 @@ def _add_four_products(
         y[j] += (g0[j] * x0[j] + g1[j] * x1[j]) + (g2[j] * x2[j] + g3[j] * x3[j])
 
 
-@kernel
 def depthwise_grad_weight(
     g: NDArray[np.floating],
     x: NDArray[np.floating],
@@ -299,6 +306,21 @@ def depthwise_grad_weight(
 
     Source: derived here: y is linear in w, and xp[n, oh*sh + kh*dh, ...] is the coefficient of w[kh, kw, c].
     """
+    parts = parts_of(len(g), g.size)
+    sums = each(lambda part: _weight_sums(g[part], x[part], w_shape, stride, padding, dilation), parts)
+    return reduce(np.add, sums)
+
+
+@kernel
+def _weight_sums(
+    g: NDArray[np.floating],
+    x: NDArray[np.floating],
+    w_shape: tuple[int, int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+) -> NDArray[np.floating]:
+    """Return gw of `depthwise_grad_weight` for a part of the images."""
     (N, _, _, C), (_, OH, OW, _), (KH, KW, _) = x.shape, g.shape, w_shape
     (sh, sw), (top, _, left, _), (dh, dw) = stride, padding, dilation
     columns, height = OW + (KW - 1) * dw // sw, (OH - 1) * sh + (KH - 1) * dh + 1

@@ -61,9 +61,7 @@ def _normalised(
     gate: NDArray[np.floating],
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Return f(batch_norm(z)) of z[R, C], and what `coefficients` found."""
-    found = np.empty((2, gamma.size))
-    moments(z, found)
-    affine, y = coefficients(found, gamma, beta, eps), np.empty_like(z)
+    affine, y = coefficients(moments(z), gamma, beta, eps), np.empty_like(z)
     normalise(z, affine, gate, y)
     return y, affine
 
@@ -77,9 +75,8 @@ def _through_norm(
     gate: NDArray[np.floating],
 ) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]:
     """Return the gradients in z[R, C], gamma and beta, g being the one in f(batch_norm(z))."""
-    sums, gz = np.empty((1, 2, gamma.size)), np.empty_like(z)
-    gradient_sums(g, z, affine, gate, sums[0])
-    shares = gradient_shares(sums, gamma, affine, 1.0 / z.shape[0])
+    sums, gz = gradient_sums(g, z, affine, gate), np.empty_like(z)
+    shares = gradient_shares(sums.reshape((1, 2, gamma.size)), gamma, affine, 1.0 / z.shape[0])
     gradient_rows(g, z, affine, gate, shares, gz)
     return gz, shares[0], shares[1]
 

@@ -176,17 +176,18 @@ def avg_pool_grad_input(
     (kh, kw), (sh, sw), (top, _, left, _) = size, stride, padding
     gx = np.zeros((N, H, W * C), g.dtype)
     columns = np.empty(W * C, g.dtype)
-    shares = g / g.dtype.type(kh * kw)
+    cells = g.dtype.type(kh * kw)
     for n in range(N):
         for oh in range(OH):
-            columns[:] = 0
+            for i in range(W * C):
+                columns[i] = 0
             for ow in range(OW):
                 w_first, w_end = max(0, ow * sw - left), min(W, ow * sw - left + kw)
-                share = shares[n, oh, ow]
+                share = g[n, oh, ow]
                 for w in range(w_first, w_end):
                     cell = columns[w * C :]
                     for c in range(C):
-                        cell[c] += share[c]
+                        cell[c] += share[c] / cells
             for h in range(max(0, oh * sh - top), min(H, oh * sh - top + kh)):
                 row = gx[n, h]
                 for i in range(W * C):
