@@ -23,6 +23,8 @@ from nachos_kernels.batch_norm_loops import (
     gradient_sums,
     moments,
     normalise,
+    normalised,
+    through_norm,
 )
 from nachos_kernels.parts import each, parts_of
 
@@ -58,6 +60,9 @@ def batch_norm_forward(
     """
     rows = x.reshape(-1, x.shape[-1])
     parts = parts_of(len(rows), rows.size)
+    if len(parts) == 1:  # one call: on small maps calls are what takes the time
+        y, affine = normalised(rows, gamma, beta, eps, gate_of(activation_code, x.dtype))
+        return _activated(y, activation_code).reshape(x.shape), affine[0], affine[4]
     lengths = np.array([part.stop - part.start for part in parts])
     found = combined_moments(np.array(each(lambda part: moments(rows[part]), parts)), lengths)
     mean, var = found.astype(x.dtype)
@@ -86,9 +91,14 @@ def batch_norm_infer(
     Source: Ioffe, Szegedy, section 3.1.
     """
     rows, gate = x.reshape(-1, x.shape[-1]), gate_of(activation_code, x.dtype)
-    affine, y = coefficients(np.stack((mean, var)), gamma, beta, eps), np.empty(rows.shape, x.dtype)
+    affine, y = coefficients(np.array((mean, var)), gamma, beta, eps), np.empty(rows.shape, x.dtype)
     each(lambda part: normalise(rows[part], affine, gate, y[part]), parts_of(len(rows), rows.size))
-    return (y if activation_code in GATES else activation_forward(y, activation_code)).reshape(x.shape)
+    return _activated(y, activation_code).reshape(x.shape)
+
+
+def _activated(u: NDArray[np.floating], activation_code: int) -> NDArray[np.floating]:
+    """Return f(u) if the activation is no gate; else `u`, to which its gate was applied already."""
+    return u if activation_code in GATES else activation_forward(u, activation_code)
 
 
 def _gradients(
@@ -103,15 +113,18 @@ def _gradients(
     statistics_depend_on_x: bool,
 ) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]:
     """Return gx, ggamma, gbeta; the equations stand in the two functions below."""
-    rows = x.reshape(-1, x.shape[-1])
-    gu, gate, gx = g.reshape(rows.shape), gate_of(activation_code, x.dtype), np.empty_like(rows)
-    affine = coefficients(np.stack((mean, var)), gamma, beta, eps)
+    rows, gate = x.reshape(-1, x.shape[-1]), gate_of(activation_code, x.dtype)
+    gu, affine = g.reshape(rows.shape), coefficients(np.array((mean, var)), gamma, beta, eps)
     if activation_code not in GATES:  # multiply by f'(u) here; the identity's gate lets the loops leave it as it is
-        normalise(rows, affine, gate, gx)
-        gu = activation_grad_input(gu, gx, activation_code)
-    parts = parts_of(len(rows), rows.size)
+        u = np.empty_like(rows)
+        normalise(rows, affine, gate, u)
+        gu = activation_grad_input(gu, u, activation_code)
+    share, parts = 1.0 / len(rows) if statistics_depend_on_x else 0.0, parts_of(len(rows), rows.size)
+    if len(parts) == 1:
+        gx, ggamma, gbeta = through_norm(gu, rows, gamma, affine, gate, share)
+        return gx.reshape(x.shape), ggamma, gbeta
     sums = np.array(each(lambda part: gradient_sums(gu[part], rows[part], affine, gate), parts))
-    shares = gradient_shares(sums, gamma, affine, 1.0 / rows.shape[0] if statistics_depend_on_x else 0.0)
+    shares, gx = gradient_shares(sums, gamma, affine, share), np.empty_like(rows)
     each(lambda part: gradient_rows(gu[part], rows[part], affine, gate, shares, gx[part]), parts)
     return gx.reshape(x.shape), shares[0], shares[1]
 

@@ -278,6 +278,49 @@ def gradient_rows(
 
 
 @kernel
+def normalised(
+    x: NDArray[np.floating],
+    gamma: NDArray[np.floating],
+    beta: NDArray[np.floating],
+    eps: float,
+    gate: NDArray[np.floating],
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Return y = f(batch_norm(x)) by the statistics of x itself, and what `coefficients` found.
+
+    Args:
+        x: float32 or float64 [R, C], C-contiguous, R >= 1.
+        gamma, beta: dtype of x, [C].
+        eps: > 0.
+        gate: as in `normalise`.
+    """
+    affine, y = coefficients(moments(x), gamma, beta, eps), np.empty_like(x)
+    normalise(x, affine, gate, y)
+    return y, affine
+
+
+@kernel
+def through_norm(
+    g: NDArray[np.floating],
+    x: NDArray[np.floating],
+    gamma: NDArray[np.floating],
+    affine: NDArray[np.floating],
+    gate: NDArray[np.floating],
+    share: float,
+) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]:
+    """Return the gradients in x, gamma and beta.
+
+    Args:
+        g: gradient of the loss in y, dtype and shape of x.
+        x, gamma, affine, gate: as given to `normalised`, and as it returned.
+        share: 1/R; 0 if the statistics do not depend on x.
+    """
+    gx, C = np.empty_like(x), gamma.size
+    shares = gradient_shares(gradient_sums(g, x, affine, gate).reshape((1, 2, C)), gamma, affine, share)
+    gradient_rows(g, x, affine, gate, shares, gx)
+    return gx, shares[0], shares[1]
+
+
+@kernel
 def follow(
     running_mean: NDArray[np.floating],
     running_var: NDArray[np.floating],

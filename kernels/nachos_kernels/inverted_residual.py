@@ -18,12 +18,8 @@ from numpy.typing import NDArray
 
 from nachos_kernels._jit import kernel
 from nachos_kernels.batch_norm_loops import (
-    coefficients,
-    gradient_rows,
-    gradient_shares,
-    gradient_sums,
-    moments,
-    normalise,
+    normalised,
+    through_norm,
 )
 from nachos_kernels.depthwise_cells import cells_forward, cells_grad_input, cells_grad_weight
 from nachos_kernels.products import product, transposed_product
@@ -50,35 +46,6 @@ def _pointwise(x: NDArray[np.floating], w: NDArray[np.floating]) -> NDArray[np.f
     z = np.empty((x.shape[0], w.shape[1]), x.dtype)
     product(x, w, z)
     return z
-
-
-@kernel
-def _normalised(
-    z: NDArray[np.floating],
-    gamma: NDArray[np.floating],
-    beta: NDArray[np.floating],
-    eps: float,
-    gate: NDArray[np.floating],
-) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Return f(batch_norm(z)) of z[R, C], and what `coefficients` found."""
-    affine, y = coefficients(moments(z), gamma, beta, eps), np.empty_like(z)
-    normalise(z, affine, gate, y)
-    return y, affine
-
-
-@kernel
-def _through_norm(
-    g: NDArray[np.floating],
-    z: NDArray[np.floating],
-    gamma: NDArray[np.floating],
-    affine: NDArray[np.floating],
-    gate: NDArray[np.floating],
-) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]:
-    """Return the gradients in z[R, C], gamma and beta, g being the one in f(batch_norm(z))."""
-    sums, gz = gradient_sums(g, z, affine, gate), np.empty_like(z)
-    shares = gradient_shares(sums.reshape((1, 2, gamma.size)), gamma, affine, 1.0 / z.shape[0])
-    gradient_rows(g, z, affine, gate, shares, gz)
-    return gz, shares[0], shares[1]
 
 
 @kernel
@@ -123,12 +90,12 @@ def inverted_residual_forward(
     z1, y1, affine1 = rows, rows, np.empty((5, 0), x.dtype)
     if w1.size:
         z1 = _pointwise(rows, w1)
-        y1, affine1 = _normalised(z1, gamma1, beta1, eps, gate)
+        y1, affine1 = normalised(z1, gamma1, beta1, eps, gate)
     filtered = cells_forward(y1.reshape((H, W, N * M)), w2, stride)
     z2 = filtered.reshape((-1, M))
-    y2, affine2 = _normalised(z2, gamma2, beta2, eps, gate)
+    y2, affine2 = normalised(z2, gamma2, beta2, eps, gate)
     z3 = _pointwise(y2, w3)
-    y3, affine3 = _normalised(z3, gamma3, beta3, eps, always_open)
+    y3, affine3 = normalised(z3, gamma3, beta3, eps, always_open)
     if residual:
         y3 += rows
     y = _swapped(y3.reshape((-1, N, w3.shape[1])))
@@ -172,16 +139,16 @@ def inverted_residual_grad(
     (N, H, W, C), (_, OH, OW, K), M = x_shape, g.shape, w2.shape[2]
     always_open = np.array(ALWAYS_OPEN).astype(g.dtype)
     g_rows = _swapped(g.reshape((N, OH * OW, K))).reshape((-1, K))
-    gz3, ggamma3, gbeta3 = _through_norm(g_rows, z3, gamma3, affine3, always_open)
+    gz3, ggamma3, gbeta3 = through_norm(g_rows, z3, gamma3, affine3, always_open, 1.0 / len(z3))
     gw3 = transposed_product(y2, gz3)
     gy2 = _pointwise(gz3, np.ascontiguousarray(w3.T))
-    gz2, ggamma2, gbeta2 = _through_norm(gy2, z2, gamma2, affine2, gate)
+    gz2, ggamma2, gbeta2 = through_norm(gy2, z2, gamma2, affine2, gate, 1.0 / len(z2))
     g_cells = gz2.reshape((OH, OW, N * M))
     gw2 = cells_grad_weight(g_cells, y1.reshape((H, W, N * M)), w2.shape, stride)
     gx = cells_grad_input(g_cells, w2, (H, W), stride).reshape((-1, M))
     gw1, ggamma1, gbeta1 = np.empty_like(w1), np.empty_like(gamma1), np.empty_like(gamma1)
     if w1.size:
-        gz1, ggamma1, gbeta1 = _through_norm(gx, z1, gamma1, affine1, gate)
+        gz1, ggamma1, gbeta1 = through_norm(gx, z1, gamma1, affine1, gate, 1.0 / len(z1))
         gw1 = transposed_product(rows, gz1)
         gx = _pointwise(gz1, np.ascontiguousarray(w1.T))
     if residual:

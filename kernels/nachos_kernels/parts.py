@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 PART = 1 << 18  # numbers, about: handing a part to a thread costs 30 us, computing it at least 50
 
-_pool: ThreadPoolExecutor | None = None
+_pool: list[ThreadPoolExecutor] = []  # none, or the one that `set_threads` asked for
 
 
 def set_threads(count: int) -> None:
@@ -28,12 +28,12 @@ def set_threads(count: int) -> None:
     Raises:
         ValueError: if `count` < 1.
     """
-    global _pool
     if count < 1:
         raise ValueError(f"threads must be >= 1, got {count}")
-    if _pool is not None:
-        _pool.shutdown()
-    _pool = ThreadPoolExecutor(count, "nachos_kernels") if count > 1 else None
+    while _pool:
+        _pool.pop().shutdown()
+    if count > 1:
+        _pool.append(ThreadPoolExecutor(count, "nachos_kernels"))
 
 
 def parts_of(length: int, numbers: int) -> list[slice]:
@@ -57,6 +57,6 @@ def each(function: Callable[[slice], Result], parts: list[slice]) -> list[Result
         function: writes to places that no other part's call writes to.
         parts: what `parts_of` returned.
     """
-    if _pool is None or len(parts) == 1:
+    if not _pool or len(parts) == 1:
         return [function(part) for part in parts]
-    return list(_pool.map(function, parts))
+    return list(_pool[0].map(function, parts))

@@ -108,12 +108,9 @@ def backward(result: Tensor, gradient: ArrayLike | None = None) -> None:
     waiting = _oldest_first(result)
     gradients = {result: _seed(result, gradient)}
     while waiting:
-        tensor = waiting.pop()
+        tensor, node = waiting.pop()
         upstream = gradients.pop(tensor)  # complete: all that was computed from `tensor` is younger than it
-        if tensor.node is None:
-            _deliver(tensor, upstream)
-            continue
-        node, tensor.node = tensor.node, _FREED
+        tensor.node = _FREED
         for source, vjp in node.inputs:
             share = vjp(upstream)
             data = source.data
@@ -124,6 +121,8 @@ def backward(result: Tensor, gradient: ArrayLike | None = None) -> None:
                 )
             # Not +=, which would change an array that another input may have been handed as well.
             gradients[source] = gradients[source] + share if source in gradients else share
+    for leaf, share in gradients.items():  # what is left was computed from nothing
+        _deliver(leaf, share)
 
 
 def _deliver(leaf: Tensor, gradient: Array) -> None:
@@ -134,24 +133,33 @@ def _deliver(leaf: Tensor, gradient: Array) -> None:
         leaf.grad = np.asarray(leaf.grad + gradient)
 
 
-def _oldest_first(result: Tensor) -> list[Tensor]:
-    """Return `result` and all it was computed from: leaves, then the rest in the order of recording.
+def _oldest_first(result: Tensor) -> list[tuple[Tensor, Node]]:
+    """Return all computed tensors that `result` depends on, itself included, with their nodes, as recorded.
 
-    That is a topological order, found without recursion: a value is recorded after its inputs.
+    That is a topological order, found without recursion: a value is recorded after its inputs. Leaves, half of
+    all tensors, are not looked for: what is not computed hands nothing on.
     """
-    found, seen = [result], {result}
-    for tensor in found:  # grows while it is walked
-        if tensor.node is _FREED:
+    found: list[tuple[Tensor, Node]] = []
+    todo, seen = [result], {result}
+    for tensor in todo:  # grows while it is walked
+        node = tensor.node
+        if node is _FREED:
             raise RuntimeError(
                 "backward: this tape was freed by an earlier backward; compute the value again, "
                 "or add the losses up and call backward once"
             )
-        for source, _ in tensor.node.inputs if tensor.node else ():
-            if source not in seen:
-                seen.add(source)
-                found.append(source)
-    found.sort(key=lambda tensor: tensor.node.time if tensor.node else -1)
+        if node is not None:
+            found.append((tensor, node))
+            for source, _ in node.inputs:
+                if source.node is not None and source not in seen:
+                    seen.add(source)
+                    todo.append(source)
+    found.sort(key=_time)
     return found
+
+
+def _time(computed: tuple[Tensor, Node]) -> int:
+    return computed[1].time
 
 
 def _seed(result: Tensor, gradient: ArrayLike | None) -> Array:

@@ -51,6 +51,21 @@ def test_loops_put_together_are_the_oracle(R, C, name, dtype):
         close(result, gx, dtype, 30)
 
 
+def test_one_call_is_its_loops_in_turn():
+    x, g, gamma, beta, found = drawn(300, 8, np.float64)
+    gate = gate_of(activation.HSWISH, x.dtype)
+    y, affine = loops.normalised(x, gamma, beta, EPS, gate)
+    np.testing.assert_array_equal(affine, loops.coefficients(found, gamma, beta, EPS))
+    expected = np.empty_like(x)
+    loops.normalise(x, affine, gate, expected)
+    np.testing.assert_array_equal(y, expected)
+    shares = loops.gradient_shares(loops.gradient_sums(g, x, affine, gate)[None], gamma, affine, 1 / 300)
+    loops.gradient_rows(g, x, affine, gate, shares, expected)
+    results = loops.through_norm(g, x, gamma, affine, gate, 1 / 300)
+    for result, wanted in zip(results, (expected, shares[0], shares[1]), strict=True):
+        np.testing.assert_array_equal(result, wanted)
+
+
 def test_sums_of_parts_add_up():
     x, g, gamma, beta, found = drawn(3000, 24, np.float64)
     affine, gate = loops.coefficients(found, gamma, beta, EPS), gate_of(activation.RELU, x.dtype)
