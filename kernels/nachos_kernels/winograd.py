@@ -155,12 +155,17 @@ def _gradient_to_tiles(cells: NDArray[np.floating], m: NDArray[np.floating]) -> 
                     out[k] = (s00 * g00[k] + s01 * g01[k]) + (s10 * g10[k] + s11 * g11[k])
 
 
-def _matrices(
-    rows: int, channels: int, dtype: np.dtype[np.floating]
-) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Return room for 16 matrices, twice: [4, 4, a little more than all numbers], and as [16, rows, channels]."""
-    flat = np.empty((4, 4, rows * channels + GAP), dtype)
-    return flat, flat.reshape(16, -1)[:, : rows * channels].reshape(16, rows, channels)
+@kernel
+def _matrices(rows: int, channels: int, like: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return room for 16 matrices [rows, channels]: [4, 4, a little more than all numbers]."""
+    return np.empty((4, 4, rows * channels + GAP), like.dtype)
+
+
+@kernel
+def _matrix(matrices: NDArray[np.floating], place: int, channels: int) -> NDArray[np.floating]:
+    """Return matrix `place` of 16 as [rows, channels]."""
+    numbers = matrices[place // 4, place % 4, : matrices.shape[2] - GAP]
+    return numbers.reshape((-1, channels))
 
 
 def winograd_pays(
@@ -202,20 +207,31 @@ def winograd_forward(
 
     Source: Lavin, Gray, 2016, algorithm 1.
     """
+    _forward(x, w, G_BOTH_WAYS[x.dtype], padding, y)
+
+
+@kernel
+def _forward(
+    x: NDArray[np.floating],
+    w: NDArray[np.floating],
+    both_ways: NDArray[np.floating],
+    padding: tuple[int, int, int, int],
+    y: NDArray[np.floating],
+) -> None:
+    """Write y of `winograd_forward`; `both_ways` is G along the rows and the columns, [16, 9]."""
     (N, _, _, C), (_, OH, OW, K), (top, _, left, _) = x.shape, y.shape, padding
     tall, wide = (OH + 1) // 2, (OW + 1) // 2
-    u = (G_BOTH_WAYS[x.dtype] @ w.reshape(9, C * K)).reshape(16, C, K)
+    u = np.dot(both_ways, w.reshape((9, C * K))).reshape((16, C, K))
     at_once = max(1, min(N, BUFFER // (16 * tall * wide * max(C, K))))
     for first in range(0, N, at_once):
         images = min(at_once, N - first)
-        if first == 0 or images < at_once:
-            cells = np.empty((2 * tall + 2, 2, wide + 1, images, C), x.dtype)
-            v, v_by_place = _matrices(tall * wide * images, C, x.dtype)
-            m, m_by_place = _matrices(tall * wide * images, K, x.dtype)
-            row = np.empty((2, 2, wide, images, K), x.dtype)
+        cells = np.empty((2 * tall + 2, 2, wide + 1, images, C), x.dtype)
+        v, m = _matrices(tall * wide * images, C, x), _matrices(tall * wide * images, K, x)
+        row = np.empty((2, 2, wide, images, K), x.dtype)
         _lay_out(x[first : first + images], cells, top, left)
-        _map_to_tiles(cells.reshape(2 * tall + 2, 2, -1), v, images * C)
-        np.matmul(v_by_place, u, out=m_by_place)
+        _map_to_tiles(cells.reshape((2 * tall + 2, 2, -1)), v, images * C)
+        for place in range(16):
+            np.dot(_matrix(v, place, C), u[place], _matrix(m, place, K))
         _tiles_to_map(m, row, y[first : first + images])
 
 
@@ -252,20 +268,29 @@ def winograd_grad_weight(
 
     Source: derived here: the transpose of y = A^T [(G w G^T) * V] A in w.
     """
+    gu = _weight_sums(g, x, padding)
+    return (G_BOTH_WAYS[g.dtype].T @ gu).reshape(3, 3, x.shape[3], g.shape[3])
+
+
+@kernel
+def _weight_sums(
+    g: NDArray[np.floating], x: NDArray[np.floating], padding: tuple[int, int, int, int]
+) -> NDArray[np.floating]:
+    """Return V^T @ A g A^T, [16, C*K]."""
     (N, OH, OW, K), C, (top, _, left, _) = g.shape, x.shape[3], padding
     tall, wide = (OH + 1) // 2, (OW + 1) // 2
-    gu = np.zeros((16, C, K), g.dtype)
+    gu, term = np.zeros((16, C, K), g.dtype), np.empty((C, K), g.dtype)
     at_once = max(1, min(N, BUFFER // (16 * tall * wide * max(C, K))))
     for first in range(0, N, at_once):
         images = min(at_once, N - first)
-        if first == 0 or images < at_once:
-            cells = np.empty((2 * tall + 2, 2, wide + 1, images, C), x.dtype)
-            upstream = np.empty((2 * tall, 2, wide, images, K), g.dtype)
-            v, v_by_place = _matrices(tall * wide * images, C, x.dtype)
-            m, m_by_place = _matrices(tall * wide * images, K, g.dtype)
+        cells = np.empty((2 * tall + 2, 2, wide + 1, images, C), x.dtype)
+        upstream = np.empty((2 * tall, 2, wide, images, K), g.dtype)
+        v, m = _matrices(tall * wide * images, C, x), _matrices(tall * wide * images, K, g)
         _lay_out(x[first : first + images], cells, top, left)
-        _map_to_tiles(cells.reshape(2 * tall + 2, 2, -1), v, images * C)
+        _map_to_tiles(cells.reshape((2 * tall + 2, 2, -1)), v, images * C)
         _lay_out(g[first : first + images], upstream, 0, 0)
-        _gradient_to_tiles(upstream.reshape(2 * tall, 2, -1), m)
-        gu += v_by_place.transpose(0, 2, 1) @ m_by_place
-    return (G_BOTH_WAYS[g.dtype].T @ gu.reshape(16, C * K)).reshape(3, 3, C, K)
+        _gradient_to_tiles(upstream.reshape((2 * tall, 2, -1)), m)
+        for place in range(16):
+            np.dot(_matrix(v, place, C).T, _matrix(m, place, K), term)
+            gu[place] += term
+    return gu.reshape((16, C * K))

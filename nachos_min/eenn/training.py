@@ -218,8 +218,13 @@ def train_exits(
 
     Returns:
         One number per epoch: warm-up first, then support phase.
+
+    Raises:
+        ValueError: if a label is not a class.
     """
-    samples = np.arange(len(labels))
+    samples, classes = np.arange(len(labels)), network.architecture.classes
+    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:  # the loss's kernel trusts its input
+        raise ValueError(f"labels must be in 0..{classes - 1}, got {labels.min()} to {labels.max()}")
 
     def steps_over(chosen_samples: IntArray, support: FloatArray | None) -> Iterator[Tensor]:
         for head in network.heads:

@@ -331,3 +331,12 @@ def test_raising_beta_lowers_the_expected_macs() -> None:
         macs = sum(p.data.mean() * cost for p, cost in zip(q, budget(network).costs, strict=True))
         expected.append(macs)
     assert expected[0] > expected[1] > expected[2]
+
+
+@pytest.mark.parametrize("wrong", [-1, 3])
+def test_a_label_that_is_no_class_is_refused(wrong: int) -> None:
+    network, labels = build(), LABELS.copy()
+    labels[5] = wrong
+    maps = exit_maps(network, IMAGES)
+    with pytest.raises(ValueError, match=r"^labels must be in 0\.\.2, got "):
+        train_exits(network, maps, labels, budget(network), RECIPE, np.random.default_rng(0))

@@ -1,0 +1,49 @@
+"""The loss of the exits in one kernel: a case by hand, its gradients by differences; terms are in tests/eenn."""
+
+import numpy as np
+import pytest
+
+from nachos_kernels.exits_loss import exits_loss_and_gradients
+
+BOUNDS = np.array((1e-4, 1 - 1e-4))
+NONE = np.empty(0)
+NO_SUPPORT = np.empty((0, 0))
+
+
+def test_one_sample_and_two_exits_by_hand():
+    """h = 1/4, both exits even between two classes (ln 2); the first is right: argmax takes the first of equals."""
+    logits, h = np.zeros((2, 1, 2)), np.array([[0.25]])
+    loss, toward, slope = exits_loss_and_gradients(
+        logits, h, np.array([0]), np.array([-1.0, 1.0]), np.array([[0.75], [0.0]]), (2.0, 3.0, 4.0), BOUNDS
+    )
+    q = np.array([0.25, 0.75])
+    expected = 2 * np.log(2) + 3 * (q[1] - q[0]) - 0.5 * np.log(0.25) + 4 * (0.25 - 0.75) ** 2
+    np.testing.assert_allclose(loss, expected)
+    np.testing.assert_allclose(toward, 2 * q[:, None, None] * np.array([[[-0.5, 0.5]]]))
+    # by h: the cost term's two shares are 2 apart, the answers cost the same, then 1/h and the distance of 1/2
+    np.testing.assert_allclose(slope, [[-3 * 2 - 0.5 / 0.25 + 4 * 2 * (0.25 - 0.75)]])
+
+
+@pytest.mark.parametrize("shares", [NONE, np.array([-2.0, -0.5, 1.0]), np.array([-9.0, -9.0, 1.0])])
+@pytest.mark.parametrize("support", [NO_SUPPORT, np.linspace(0.1, 0.9, 8).reshape(4, 2)])
+def test_gradients_are_the_numeric_derivative(shares, support):
+    rng = np.random.default_rng(0)
+    logits, h, labels = rng.standard_normal((3, 7, 4)), rng.uniform(0.1, 0.9, (2, 7)), rng.integers(0, 4, 7)
+    d_logits, d_h, step = rng.standard_normal(logits.shape), rng.standard_normal(h.shape), 1e-6
+
+    def loss(t):
+        moved = logits + t * d_logits, h + t * d_h
+        return exits_loss_and_gradients(*moved, labels, shares, support, (0.7, 2.0, 3.0), BOUNDS)
+
+    _, g_logits, g_h = loss(0.0)
+    numeric = (loss(step)[0] - loss(-step)[0]) / (2 * step)
+    np.testing.assert_allclose((g_logits * d_logits).sum() + (g_h * d_h).sum(), numeric, rtol=1e-6)
+
+
+def test_what_is_not_a_number_stays_visible():
+    logits = np.zeros((2, 3, 2))
+    logits[0, 1, 1] = np.nan
+    loss, *_ = exits_loss_and_gradients(
+        logits, np.full((1, 3), 0.5), np.zeros(3, np.int64), NONE, NO_SUPPORT, (1.0, 1.0, 1.0), BOUNDS
+    )
+    assert np.isnan(loss)
