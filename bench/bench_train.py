@@ -2,18 +2,17 @@
 
     python bench/bench_train.py [--threads 1] [--rounds 15] [--json]
 
-PyTorch runs eagerly in NCHW and in channels_last; the better of the two is the peer. Ours and theirs take turns,
-and the best round of each counts, so that a busy machine slows both.
+With more threads, both share the work of one step among them. PyTorch runs eagerly in NCHW and in channels_last;
+the better of the two is the peer. Ours and theirs take turns, and the best round of each counts, so that a busy
+machine slows both.
 """
 
 import json as json_format
-import os
-import platform
-import time
 from collections.abc import Callable
 from typing import Any
 
 from fire import Fire
+from measuring import best_of_rounds, machine, on_threads, show
 
 CASES = (("T8", 64), ("T8", 16), ("T8", 256), ("T32", 64), ("T32k5", 64))
 CLASSES = 11
@@ -71,45 +70,32 @@ def torch_step(name: str, batch: int, channels_last: bool) -> Callable[[], float
     return step
 
 
-def best_of_rounds(steps: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """Return the seconds of the best round of each step, the steps taking turns."""
-    best = dict.fromkeys(steps, float("inf"))
-    for step in steps.values():
-        step(), step()
-    for _ in range(rounds):
-        for name, step in steps.items():
-            begin = time.perf_counter()
-            step()
-            best[name] = min(best[name], time.perf_counter() - begin)
-    return best
-
-
 def main(threads: int = 1, rounds: int = 15, json: bool = False) -> None:
     """Print a table of milliseconds a step and ratios; with --json one JSON object."""
-    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = str(threads)
+    on_threads(1)  # of linear algebra: ours shares the work itself, PyTorch is told below
     import torch
 
+    from nachos_min.autograd import set_threads
+    from nachos_min.autograd.memory import keep_freed_memory
+
+    keep_freed_memory()  # as the workers of a search do; PyTorch profits too
     torch.set_num_threads(threads)
+    set_threads(threads)
     rows: list[dict[str, Any]] = []
     for name, batch in CASES:
         steps = {
-            "ours": our_step(name, batch),
-            "torch": torch_step(name, batch, channels_last=False),
-            "torch, channels_last": torch_step(name, batch, channels_last=True),
+            "ours ms": our_step(name, batch),
+            "torch ms": torch_step(name, batch, channels_last=False),
+            "channels_last ms": torch_step(name, batch, channels_last=True),
         }
         seconds = best_of_rounds(steps, rounds)
-        peer = min(seconds["torch"], seconds["torch, channels_last"])
-        rows.append({"network": name, "batch": batch, **seconds, "faster": peer / seconds["ours"]})
+        peer = min(seconds["torch ms"], seconds["channels_last ms"])
+        milliseconds = {key: 1e3 * value for key, value in seconds.items()}
+        rows.append({"network": name, "batch": batch, **milliseconds, "faster x": peer / seconds["ours ms"]})
     if json:
-        print(json_format.dumps({"threads": threads, "torch": torch.__version__, "rows": rows}))
-        return
-    print(f"{platform.processor() or platform.machine()}, {threads} thread(s), torch {torch.__version__}")
-    print(f"{'network':8} {'batch':>5} {'ours ms':>9} {'torch ms':>9} {'ch.last ms':>10} {'faster x':>9}")
-    for row in rows:
-        times = [1e3 * row[key] for key in ("ours", "torch", "torch, channels_last")]
-        columns = f"{times[0]:9.2f} {times[1]:9.2f} {times[2]:10.2f} {row['faster']:9.2f}"
-        print(f"{row['network']:8} {row['batch']:5} {columns}")
+        print(json_format.dumps({"machine": machine(threads), "rows": rows}))
+    else:
+        show(machine(threads), rows)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nachos_min.autograd import Tensor, global_avg_pool, relu
+from nachos_min.autograd import Tensor, global_avg_pool
 from nachos_min.nn.blocks import ConvBatchNorm, MBConv
 from nachos_min.nn.layers import Conv2d, Linear
 from nachos_min.nn.module import Module
@@ -51,12 +51,12 @@ class Head(Module):
 
     def __init__(self, channels: int, rng: np.random.Generator) -> None:
         """Draw the weights."""
-        self.convolution = Conv2d(channels, HEAD_WIDTH, 3, rng, bias=True)
+        self.convolution = Conv2d(channels, HEAD_WIDTH, 3, rng, bias=True, activation="relu")
         self.linear = Linear(HEAD_WIDTH, CLASSES, rng)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return logits (N, CLASSES)."""
-        return self.linear(global_avg_pool(relu(self.convolution(x))))
+        return self.linear(global_avg_pool(self.convolution(x)))
 
 
 class Network(Module):

@@ -20,32 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nachos_kernels._jit import kernel
+from nachos_kernels.tiles import TERMS, TILE, add_short_sums, tile
 
 ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)  # exact in both dtypes; a 2.0 would be a float64
-TILE = 512  # numbers; 256 to 1024 took the same time, 2048 up to half as much again
-TERMS = 64  # of a short sum
 SAMPLED = 16  # one row of so many
-
-
-@kernel
-def _tile(per_channel: NDArray[np.floating], times: int) -> NDArray[np.floating]:
-    """Return tile[t, c] = per_channel[c], flat."""
-    C = per_channel.size
-    tile = np.empty(times * C, per_channel.dtype)
-    for t in range(times):
-        for c in range(C):
-            tile[t * C + c] = per_channel[c]
-    return tile
-
-
-@kernel
-def _add_short_sums(short: NDArray[np.floating], total: NDArray[np.float64]) -> None:
-    """Add total[c] += short[t, c] over t, short being flat, and set it to zero."""
-    C = total.size
-    for t in range(short.size // C):
-        for c in range(C):
-            total[c] += short[t * C + c]
-    short[:] = ZERO
 
 
 @kernel
@@ -79,20 +57,20 @@ def moments(x: NDArray[np.floating]) -> NDArray[np.float64]:
     sample /= (R - 1) // SAMPLED + 1
     pivot = sample.astype(x.dtype)
 
-    pivots, numbers = _tile(pivot, times), x.reshape(-1)
+    pivots, numbers = tile(pivot, times), x.reshape(-1)
     short_d, short_d2 = np.zeros_like(pivots), np.zeros_like(pivots)
     sum_d, sum_d2 = np.zeros(C), np.zeros(C)
-    for tile, first in enumerate(range(0, R * C, pivots.size), 1):
+    for count, first in enumerate(range(0, R * C, pivots.size), 1):
         x_tile = numbers[first : first + pivots.size]
         for j in range(x_tile.size):
             d = x_tile[j] - pivots[j]
             short_d[j] += d
             short_d2[j] += d * d
-        if tile % TERMS == 0:
-            _add_short_sums(short_d, sum_d)
-            _add_short_sums(short_d2, sum_d2)
-    _add_short_sums(short_d, sum_d)
-    _add_short_sums(short_d2, sum_d2)
+        if count % TERMS == 0:
+            add_short_sums(short_d, sum_d)
+            add_short_sums(short_d2, sum_d2)
+    add_short_sums(short_d, sum_d)
+    add_short_sums(short_d2, sum_d2)
 
     found = np.empty((2, C))
     for c in range(C):
@@ -169,7 +147,7 @@ def normalise(
     """
     R, C = x.shape
     times = max(1, min(R, TILE // C))
-    means, scales, betas = _tile(affine[0], times), _tile(affine[1], times), _tile(affine[2], times)
+    means, scales, betas = tile(affine[0], times), tile(affine[1], times), tile(affine[2], times)
     x_numbers, y_numbers, L = x.reshape(-1), y.reshape(-1), times * C
     shut, opened, a, b = gate[0], gate[1], gate[2], gate[3]
     for first in range(0, R * C, L):
@@ -194,23 +172,23 @@ def gradient_sums(
     """
     R, C = x.shape
     times = max(1, min(R, TILE // C))
-    means, scales, betas = _tile(affine[0], times), _tile(affine[1], times), _tile(affine[2], times)
+    means, scales, betas = tile(affine[0], times), tile(affine[1], times), tile(affine[2], times)
     g_numbers, x_numbers, L = g.reshape(-1), x.reshape(-1), times * C
     short_gu, short_gu_d = np.zeros_like(means), np.zeros_like(means)
     sums = np.zeros((2, C))
     shut, opened, a, b = gate[0], gate[1], TWO * gate[2], gate[3]
-    for tile, first in enumerate(range(0, R * C, L), 1):
+    for count, first in enumerate(range(0, R * C, L), 1):
         g_tile, x_tile = g_numbers[first : first + L], x_numbers[first : first + L]
         for j in range(x_tile.size):
             d = x_tile[j] - means[j]
             gu = g_tile[j] * _slope(scales[j] * d + betas[j], shut, opened, a, b)
             short_gu[j] += gu
             short_gu_d[j] += gu * d
-        if tile % TERMS == 0:
-            _add_short_sums(short_gu, sums[0])
-            _add_short_sums(short_gu_d, sums[1])
-    _add_short_sums(short_gu, sums[0])
-    _add_short_sums(short_gu_d, sums[1])
+        if count % TERMS == 0:
+            add_short_sums(short_gu, sums[0])
+            add_short_sums(short_gu_d, sums[1])
+    add_short_sums(short_gu, sums[0])
+    add_short_sums(short_gu_d, sums[1])
     return sums
 
 
@@ -263,8 +241,8 @@ def gradient_rows(
     """
     R, C = x.shape
     times = max(1, min(R, TILE // C))
-    means, scales, betas = _tile(affine[0], times), _tile(affine[1], times), _tile(affine[2], times)
-    offsets, slopes = _tile(shares[2], times), _tile(shares[3], times)
+    means, scales, betas = tile(affine[0], times), tile(affine[1], times), tile(affine[2], times)
+    offsets, slopes = tile(shares[2], times), tile(shares[3], times)
     g_numbers, x_numbers, gx_numbers, L = g.reshape(-1), x.reshape(-1), gx.reshape(-1), times * C
     shut, opened, a, b = gate[0], gate[1], TWO * gate[2], gate[3]
     for first in range(0, R * C, L):

@@ -1,5 +1,6 @@
 """Automatic differentiation on NumPy arrays. Read `tensor.py`, `tape.py`, `arithmetic.py`, in this order."""
 
+from nachos_kernels.parts import set_threads
 from nachos_min.autograd.activation import hsigmoid, hswish, relu, sigmoid, tanh
 from nachos_min.autograd.arithmetic import add, clip, divide, exp, log, multiply, negate, power, subtract
 from nachos_min.autograd.classification import cross_entropy, log_softmax, softmax
@@ -55,6 +56,7 @@ __all__ = [
     "power",
     "relu",
     "reshape",
+    "set_threads",
     "sigmoid",
     "softmax",
     "stack",

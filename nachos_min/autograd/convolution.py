@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nachos_kernels.bias import bias_forward, bias_grad
 from nachos_kernels.conv2d import conv2d_forward, conv2d_grad_input, conv2d_grad_weight
 from nachos_kernels.depthwise import depthwise_forward, depthwise_grad_input, depthwise_grad_weight
 from nachos_min.autograd.arguments import (
@@ -22,7 +23,7 @@ from nachos_min.autograd.arguments import (
 )
 from nachos_min.autograd.counting import count
 from nachos_min.autograd.registry import counted_operator
-from nachos_min.autograd.tape import Vjp, record
+from nachos_min.autograd.tape import Vjp, once, record
 from nachos_min.autograd.tensor import Tensor
 
 
@@ -36,8 +37,9 @@ def conv2d(
     padding: int | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
+    activation: str = "identity",
 ) -> Tensor:
-    """Return the convolution (cross-correlation, as everywhere in the field) of x with w, plus b.
+    """Return the convolution (cross-correlation, as everywhere in the field) of x with w, plus b, activated.
 
     Args:
         x: maps (N, H, W, C).
@@ -47,6 +49,7 @@ def conv2d(
         padding: zeros around the map >= 0, one integer, (height, width) or (top, bottom, left, right).
         dilation: step between taps >= 1, one integer or (height, width).
         groups: >= 1, divides C and K; output channels of a group read the input channels of that group.
+        activation: identity or relu; in the same pass as the bias.
 
     Returns:
         (N, OH, OW, K) with OH = (H + top + bottom - dilation * (KH - 1) - 1) // stride + 1, and OW alike.
@@ -66,19 +69,27 @@ def conv2d(
     check_window("conv2d", x.shape, (KH, KW), zeros, apart)
     if b is not None:
         check_channels("conv2d", K, bias=b)
+    if activation not in ("identity", "relu"):
+        raise ValueError(f"conv2d: activation must be identity or relu, got {activation!r}")
     maps, weights = for_kernel(x.data), for_kernel(w.data)
     settings = steps, zeros, apart, groups
     value = conv2d_forward(maps, weights, *settings)
     count("conv2d", value.size * KH * KW * CG)
+    if b is None and activation == "identity":
+        return record(
+            value,
+            (x, lambda g: conv2d_grad_input(for_kernel(g), weights, (N, H, W, C), *settings)),
+            (w, lambda g: conv2d_grad_weight(for_kernel(g), maps, (KH, KW, CG, K), *settings)),
+        )
+    relu = activation == "relu"
+    bias_forward(value, np.zeros(K, x.dtype) if b is None else for_kernel(b.data), relu)
+    behind = once(lambda g: bias_grad(for_kernel(g), value, relu))
     inputs: list[tuple[Tensor, Vjp]] = [
-        (x, lambda g: conv2d_grad_input(for_kernel(g), weights, (N, H, W, C), *settings)),
-        (w, lambda g: conv2d_grad_weight(for_kernel(g), maps, (KH, KW, CG, K), *settings)),
+        (x, lambda g: conv2d_grad_input(behind(g)[0], weights, (N, H, W, C), *settings)),
+        (w, lambda g: conv2d_grad_weight(behind(g)[0], maps, (KH, KW, CG, K), *settings)),
     ]
     if b is not None:
-        # A whole map as one row: NumPy takes a third to a fifth of the time it needs for rows of 32 channels.
-        cells = value.shape[1] * value.shape[2]
-        value.reshape(N, cells * K)[...] += np.tile(b.data, cells)
-        inputs.append((b, lambda g: g.reshape(N, cells * K).sum(axis=0).reshape(cells, K).sum(axis=0)))
+        inputs.append((b, lambda g: behind(g)[1]))
     return record(value, *inputs)
 
 

@@ -18,7 +18,7 @@ from nachos_min.autograd.arguments import check_axes, check_channels, check_tens
 from nachos_min.autograd.counting import count
 from nachos_min.autograd.normalization import ACTIVATIONS
 from nachos_min.autograd.registry import counted_operator
-from nachos_min.autograd.tape import Vjp, record
+from nachos_min.autograd.tape import Vjp, once, record
 from nachos_min.autograd.tensor import Array, Tensor
 
 GATED = tuple(name for name, code in ACTIVATIONS.items() if code in GATES)  # what the kernels can apply
@@ -67,7 +67,7 @@ def inverted_residual(
     Source: Sandler et al., "MobileNetV2", CVPR 2018, section 3.3.
     """
     _check(x, expand, depthwise, project, stride, activation, eps, residual)
-    (N, H, W, C), M, K = x.shape, depthwise.gamma.shape[0], project.gamma.shape[0]
+    (N, H, W, _), M, K = x.shape, depthwise.gamma.shape[0], project.gamma.shape[0]
     maps, gate = for_kernel(x.data), gate_of(ACTIVATIONS[activation], x.dtype)
     parts = (depthwise, project) if expand is None else (expand, depthwise, project)
     leaves = [tensor for part in parts for tensor in part]
@@ -82,20 +82,18 @@ def inverted_residual(
     outside, inside = value.size // K, N * H * W
     count("inverted_residual", inside * w1.size + outside * (w2.size + w3.size))
 
-    gradients: list[Array] = []
+    weights = w1, gamma1, w2, gamma2, w3, gamma3
+    gradients = once(
+        lambda g: inverted_residual_grad(for_kernel(g), maps.shape, *weights, gate, stride, residual, *kept)
+    )
+    missing = 0 if expand else 3  # the kernel returns gradients of an expansion in any case
 
-    def gradient(place: int) -> Vjp:
-        def vjp(g: Array) -> Array:
-            if not gradients:  # a tape serves once: the first call computes all of them
-                found = inverted_residual_grad(
-                    for_kernel(g), (N, H, W, C), w1, gamma1, w2, gamma2, w3, gamma3, gate, stride, residual, *kept
-                )
-                gradients.extend(found if expand is not None else (found[0], *found[4:]))
-            return gradients[place].reshape(leaves[place - 1].shape) if place else gradients[0]
+    def gradient(place: int, shape: tuple[int, ...]) -> Vjp:
+        return lambda g: gradients(g)[place].reshape(shape)
 
-        return vjp
-
-    y = record(value, *((tensor, gradient(place)) for place, tensor in enumerate((x, *leaves))))
+    inputs = [(x, gradient(0, x.shape))]
+    inputs += [(tensor, gradient(place, tensor.shape)) for place, tensor in enumerate(leaves, 1 + missing)]
+    y = record(value, *inputs)
     rows = (inside, outside, outside)[-len(parts) :]
     return y, [(affine[0], affine[4], R) for affine, R in zip(kept[-len(parts) :], rows, strict=True)]
 

@@ -6,8 +6,6 @@ Read `activation.py` first; loops and gradient formulas are in `nachos_kernels/b
 averages of the statistics are kept by the layer, not here.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from nachos_kernels import activation as codes
@@ -15,7 +13,7 @@ from nachos_kernels import batch_norm as kernels
 from nachos_kernels.batch_norm_loops import follow
 from nachos_min.autograd.arguments import check_channels, check_tensors, for_kernel
 from nachos_min.autograd.registry import operator
-from nachos_min.autograd.tape import record
+from nachos_min.autograd.tape import once, record
 from nachos_min.autograd.tensor import Array, Tensor
 
 ACTIVATIONS = {
@@ -51,7 +49,7 @@ def batch_norm(
     code = _check("batch_norm", x, gamma, beta, eps, activation)
     maps, scale, shift = for_kernel(x.data), for_kernel(gamma.data), for_kernel(beta.data)
     value, mean, var = kernels.batch_norm_forward(maps, scale, shift, eps, code)
-    gradients = _once(lambda g: kernels.batch_norm_grad(for_kernel(g), maps, scale, shift, mean, var, eps, code))
+    gradients = once(lambda g: kernels.batch_norm_grad(for_kernel(g), maps, scale, shift, mean, var, eps, code))
     y = record(
         value,
         (x, lambda g: gradients(g)[0]),
@@ -92,7 +90,7 @@ def batch_norm_infer(
     mean, var = np.array(mean, x.dtype), np.array(var, x.dtype)
     maps, scale, shift = for_kernel(x.data), for_kernel(gamma.data), for_kernel(beta.data)
     value = kernels.batch_norm_infer(maps, scale, shift, mean, var, eps, code)
-    gradients = _once(
+    gradients = once(
         lambda g: kernels.batch_norm_infer_grad(for_kernel(g), maps, scale, shift, mean, var, eps, code)
     )
     return record(
@@ -119,21 +117,6 @@ def follow_statistics(
     Source: Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithm 2, with PyTorch's running averages.
     """
     follow(running_mean, running_var, mean, var, rows, momentum)
-
-
-def _once(compute: Callable[[Array], tuple[Array, ...]]) -> Callable[[Array], tuple[Array, ...]]:
-    """Return `compute`, run at its first call only: one pass over the map gives all three gradients.
-
-    A tape serves once, so every call brings the same `g`.
-    """
-    results: list[tuple[Array, ...]] = []
-
-    def remembered(g: Array) -> tuple[Array, ...]:
-        if not results:
-            results.append(compute(g))
-        return results[0]
-
-    return remembered
 
 
 def _check(

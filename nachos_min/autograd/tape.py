@@ -66,6 +66,21 @@ def record(value: ArrayLike, *inputs: tuple[Tensor, Vjp]) -> Tensor:
     return result
 
 
+def once(compute: Callable[[Array], tuple[Array, ...]]) -> Callable[[Array], tuple[Array, ...]]:
+    """Return `compute`, run at its first call only: for operators whose gradients come from one pass over a map.
+
+    A tape serves once, so every call brings the same gradient.
+    """
+    results: list[tuple[Array, ...]] = []
+
+    def remembered(g: Array) -> tuple[Array, ...]:
+        if not results:
+            results.append(compute(g))
+        return results[0]
+
+    return remembered
+
+
 @contextmanager
 def no_grad() -> Iterator[None]:
     """Return a context in which nothing is recorded, in this thread; contexts may be nested.

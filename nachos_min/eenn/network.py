@@ -57,7 +57,7 @@ class EarlyExitClassifier(Module):
         height, width, channels = feature_map
         self.convolutions: list[Module] = []
         for out in head.widths:
-            self.convolutions.append(Conv2d(channels, out, 3, rng, bias=True))
+            self.convolutions.append(Conv2d(channels, out, 3, rng, bias=True, activation="relu"))
             channels = out
         features = (height // head.pool) * (width // head.pool) * channels
         self.linear = Linear(features, classes + 1, rng)
@@ -69,7 +69,7 @@ class EarlyExitClassifier(Module):
             x = max_pool(x, size=self.pool, stride=self.pool)
         x = relu(x)
         for convolution in self.convolutions:
-            x = relu(convolution(x))
+            x = convolution(x)
         outputs = self.linear(x.reshape((x.shape[0], -1)))
         return ExitOutput(outputs[:, : self.classes], sigmoid(outputs[:, self.classes]))
 

@@ -40,6 +40,7 @@ class Conv2d(Module):
         stride: int = 1,
         groups: int = 1,
         bias: bool = False,
+        activation: str = "identity",
     ) -> None:
         """Draw He-normal weights (fan-out); the bias starts at 0.
 
@@ -51,15 +52,24 @@ class Conv2d(Module):
             stride: step between windows in pixels, both ways.
             groups: G; output channels of a group read the input channels of that group only.
             bias: whether one number per output channel is added.
+            activation: what follows, identity or relu.
         """
         shape = (kernel, kernel, in_channels // groups, out_channels)
         self.weight = _parameter(kaiming_normal(shape, kernel * kernel * out_channels // groups, rng))
         self.bias = _parameter(np.zeros(out_channels, np.float32)) if bias else None
-        self.stride, self.padding, self.groups = stride, kernel // 2, groups
+        self.stride, self.padding, self.groups, self.activation = stride, kernel // 2, groups, activation
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the convolution of `x` (N, H, W, C_in), shape (N, OH, OW, C_out)."""
-        return conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding, groups=self.groups)
+        """Return the convolution of `x` (N, H, W, C_in), activated, shape (N, OH, OW, C_out)."""
+        return conv2d(
+            x,
+            self.weight,
+            self.bias,
+            stride=self.stride,
+            padding=self.padding,
+            groups=self.groups,
+            activation=self.activation,
+        )
 
 
 @final

@@ -111,6 +111,7 @@ VALUE_ERRORS: list[tuple[Callable[[], object], str]] = [
      "batch_norm_infer: mean must have shape (3,), got (2,)"),
     (lambda: ag.batch_norm_infer(X, G, G, STATS, np.ones(4)),
      "batch_norm_infer: var must have shape (3,), got (4,)"),
+    (lambda: ag.conv2d(X, W, activation="hswish"), "conv2d: activation must be identity or relu, got 'hswish'"),
     (lambda: block(t(3, 4, 3)), "inverted_residual: input must be (N, H, W, C), got shape (3, 4, 3)"),
     (lambda: block(t(0, 4, 4, 3)), "inverted_residual: input must have at least one row, got shape (0, 4, 4, 3)"),
     (lambda: block(depthwise=ag.Normed(t(3, 3, 1, 3), G, G)),
