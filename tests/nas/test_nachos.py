@@ -215,4 +215,4 @@ def test_another_configuration_is_refused(finished: SearchResult) -> None:
     with pytest.raises(InputError, match="30000"):
         run(Path(finished.run), max_macs=40_000)
     with pytest.raises(InputError, match="seed"):
-        run(Path(finished.run), seed=1)
+        run(Path(finished.run), seed=2)
