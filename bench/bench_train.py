@@ -88,7 +88,7 @@ def main(threads: int = 1, rounds: int = 15, json: bool = False) -> None:
             "torch ms": torch_step(name, batch, channels_last=False),
             "channels_last ms": torch_step(name, batch, channels_last=True),
         }
-        seconds = best_of_rounds(steps, rounds)
+        seconds = best_of_rounds(steps, rounds, settle=0.25 if threads > 1 else 0.0)
         peer = min(seconds["torch ms"], seconds["channels_last ms"])
         milliseconds = {key: 1e3 * value for key, value in seconds.items()}
         rows.append({"network": name, "batch": batch, **milliseconds, "faster x": peer / seconds["ours ms"]})

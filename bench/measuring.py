@@ -42,13 +42,17 @@ def machine(threads: int) -> dict[str, Any]:
     return found
 
 
-def best_of_rounds(tasks: Mapping[str, Callable[[], Any]], rounds: int, *, warm: int = 2) -> dict[str, float]:
+def best_of_rounds(
+    tasks: Mapping[str, Callable[[], Any]], rounds: int, *, warm: int = 2, settle: float = 0.0
+) -> dict[str, float]:
     """Return the seconds of each task's best round; the tasks take turns, so that a busy machine slows all alike.
 
     Args:
         tasks: by name.
         rounds: how often each is measured.
         warm: calls of each before anything is measured.
+        settle: seconds to wait, and then one more call, before each measured one. Threads that have nothing to do
+            go on asking for work for a while; those of one task must not take a processor from the next task.
     """
     best = dict.fromkeys(tasks, float("inf"))
     for task in tasks.values():
@@ -56,6 +60,9 @@ def best_of_rounds(tasks: Mapping[str, Callable[[], Any]], rounds: int, *, warm:
             task()
     for _ in range(rounds):
         for name, task in tasks.items():
+            if settle:
+                time.sleep(settle)
+                task()
             begin = time.perf_counter()
             task()
             best[name] = min(best[name], time.perf_counter() - begin)

@@ -10,13 +10,16 @@ BLAS has threads of its own; set OPENBLAS_NUM_THREADS and OMP_NUM_THREADS to 1 b
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import TypeVar
 
 Result = TypeVar("Result")
 
 PART = 1 << 18  # numbers, about: handing a part to a thread costs 30 us, computing it at least 50
 
-_pool: list[ThreadPoolExecutor] = []  # none, or the one that `set_threads` asked for
+_pools: dict[
+    int, ThreadPoolExecutor
+] = {}  # at most one: under the number of threads, the pool of all but the caller's
 
 
 def set_threads(count: int) -> None:
@@ -30,10 +33,10 @@ def set_threads(count: int) -> None:
     """
     if count < 1:
         raise ValueError(f"threads must be >= 1, got {count}")
-    while _pool:
-        _pool.pop().shutdown()
+    while _pools:
+        _pools.popitem()[1].shutdown()
     if count > 1:
-        _pool.append(ThreadPoolExecutor(count, "nachos_kernels"))
+        _pools[count] = ThreadPoolExecutor(count - 1, "nachos_kernels")
 
 
 def parts_of(length: int, numbers: int) -> list[slice]:
@@ -53,10 +56,25 @@ def parts_of(length: int, numbers: int) -> list[slice]:
 def each(function: Callable[[slice], Result], parts: list[slice]) -> list[Result]:
     """Return what `function` returns for each of the parts, in their order; the threads share the work.
 
+    Every thread gets one run of neighbouring parts, and the caller's is one of the threads: to hand over each part
+    by itself took a third of the time of a step.
+
     Args:
         function: writes to places that no other part's call writes to.
         parts: what `parts_of` returned.
     """
-    if not _pool or len(parts) == 1:
-        return [function(part) for part in parts]
-    return list(_pool[0].map(function, parts))
+    if not _pools or len(parts) == 1:
+        return _in_turn(function, parts)
+    ((count, pool),) = _pools.items()
+    threads = min(count, len(parts))
+    edges = [len(parts) * thread // threads for thread in range(threads + 1)]
+    runs = [parts[begin:end] for begin, end in pairwise(edges)]
+    others = [pool.submit(_in_turn, function, run) for run in runs[1:]]
+    found = _in_turn(function, runs[0])
+    for other in others:
+        found += other.result()
+    return found
+
+
+def _in_turn(function: Callable[[slice], Result], parts: list[slice]) -> list[Result]:
+    return [function(part) for part in parts]
