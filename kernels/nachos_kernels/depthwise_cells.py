@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from nachos_kernels._jit import kernel
 
 TILE = 512  # numbers
-OUT, CELL, TAP = 0, 1, 2  # rows of the list of meetings
+# Rows of the list of meetings. Not Python integers: Numba would compile a function again for each of those.
+OUT, CELL, TAP = np.int64(0), np.int64(1), np.int64(2)
 
 
 @kernel
@@ -36,11 +37,15 @@ def _meetings(H: int, W: int, KH: int, KW: int, stride: int) -> NDArray[np.int64
                         found[OUT, count], found[CELL, count] = oh * OW + ow, h * W + v
                         found[TAP, count] = kh * KW + kw
                         count += 1
-    return found[:, :count]
+    meetings = np.empty((3, count), np.int64)
+    for row in range(3):
+        for i in range(count):
+            meetings[row, i] = found[row, i]
+    return meetings
 
 
 @kernel
-def _sorted(meetings: NDArray[np.int64], by: int, targets: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _sorted(meetings: NDArray[np.int64], by: np.int64, targets: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the list in the order of its row `by`, and where each of the `targets` places begins in it."""
     starts = np.zeros(targets + 1, np.int64)
     for place in meetings[by]:
@@ -85,8 +90,8 @@ def _weighted_sums(
     w: NDArray[np.floating],
     y: NDArray[np.floating],
     meetings: NDArray[np.int64],
-    source: int,
-    target: int,
+    source: np.int64,
+    target: np.int64,
 ) -> None:
     """Add y[target cell] += x[source cell] * w[tap] for all meetings; x, y [cells, run]."""
     (taps, C), run = w.shape, x.shape[1]

@@ -38,4 +38,4 @@ def add_short_sums(short: NDArray[np.floating], total: NDArray[np.float64]) -> N
     for t in range(short.size // C):
         for c in range(C):
             total[c] += short[t * C + c]
-    short[:] = ZERO
+            short[t * C + c] = ZERO

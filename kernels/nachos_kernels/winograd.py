@@ -292,5 +292,7 @@ def _weight_sums(
         _gradient_to_tiles(upstream.reshape((2 * tall, 2, -1)), m)
         for place in range(16):
             np.dot(_matrix(v, place, C).T, _matrix(m, place, K), term)
-            gu[place] += term
+            for c in range(C):
+                for k in range(K):
+                    gu[place, c, k] += term[c, k]
     return gu.reshape((16, C * K))
