@@ -17,7 +17,8 @@ from nachos_min.data.dataset import DataError, Split
 
 MAX_VALUES = 2**31  # of one array: 8 GiB as float32, more than this program can train on in reasonable time
 
-_NAMES = ("images", "labels", "test_images", "test_labels")
+_PREFIXES = ("", "test_", "validation_")  # of the arrays of each split, in the order of the digest
+NAMES = tuple(prefix + name for prefix in _PREFIXES for name in ("images", "labels", "difficulty"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,14 +26,15 @@ class RawArrays:
     """Checked arrays before splitting and scaling.
 
     Args:
-        train: everything that is not test.
-        test: None if the file has no test split.
+        train: everything that is neither test nor validation.
+        test, validation: None if the file has no such split.
         classes: number of classes, >= 2.
-        digest: SHA-256 of the arrays, in hexadecimal.
+        digest: SHA-256 of images and labels, in hexadecimal.
     """
 
     train: Split
     test: Split | None
+    validation: Split | None
     classes: int
     digest: str
 
@@ -57,41 +59,59 @@ def check_arrays(source: str, arrays: Mapping[str, NDArray[Any]]) -> RawArrays:
 
     Args:
         source: the file, for messages.
-        arrays: "images" [N, H, W] or [N, H, W, C] of numbers, "labels" [N] or [N, 1] of integers, and the
-            same with "test_" in front, or neither.
+        arrays: "images" [N, H, W] or [N, H, W, C] of numbers, "labels" [N] or [N, 1] of integers; if there are
+            any, "difficulty" [N] of numbers from 0 to 1; and the same with "test_" or "validation_" in front,
+            or neither.
 
     Returns:
-        Images float32 [N, H, W, C] and labels int64 [N].
+        Images float32 [N, H, W, C], labels int64 [N] and difficulty float32 [N].
 
     Raises:
         DataError: an array is missing, empty, of the wrong shape or type, not finite; counts differ; a label
-            is negative; a class between 0 and the largest label has no sample; fewer than two classes; a test
-            image or label is unlike the others.
+            is negative; a class between 0 and the largest label has no sample; fewer than two classes; an
+            image or label of another split is unlike those of the first; a difficulty is not from 0 to 1.
     """
     for name in ("images", "labels"):
         if name not in arrays:
             found = ", ".join(sorted(arrays)) or "neither"
             raise DataError(f"{source}: arrays 'images' and 'labels' are needed, found {found}")
-    if ("test_images" in arrays) != ("test_labels" in arrays):
-        present = "test_images" if "test_images" in arrays else "test_labels"
-        raise DataError(f"{source}: test_images and test_labels are needed together, found only {present}")
-    train = Split(_images(source, "images", arrays["images"]), _labels(source, "labels", arrays["labels"]))
-    _check_lengths(source, "", train)
+    train = _split(source, "", arrays)
     classes = _classes(source, train.labels)
-    test = None
-    if "test_images" in arrays:
-        test = Split(
-            _images(source, "test_images", arrays["test_images"]),
-            _labels(source, "test_labels", arrays["test_labels"]),
+    test, validation = (_other_split(source, prefix, arrays, train, classes) for prefix in _PREFIXES[1:])
+    return RawArrays(train, test, validation, classes, _digest(train, test, validation))
+
+
+def _split(source: str, prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Split:
+    """Return the split whose arrays' names begin with `prefix`; its images and labels are there."""
+    images = _images(source, f"{prefix}images", arrays[f"{prefix}images"])
+    labels = _labels(source, f"{prefix}labels", arrays[f"{prefix}labels"])
+    if len(images) != len(labels):
+        raise DataError(
+            f"{source}: {prefix}images and {prefix}labels must be equally many, got {len(images)} and {len(labels)}"
         )
-        _check_lengths(source, "test_", test)
-        if test.images.shape[1:] != train.images.shape[1:]:
-            raise DataError(
-                f"{source}: test_images must be {train.images.shape[1:]} like images, got {test.images.shape[1:]}"
-            )
-        if test.labels.max() >= classes:
-            raise DataError(f"{source}: test_labels must be below {classes}, got {test.labels.max()}")
-    return RawArrays(train, test, classes, _digest(train, test))
+    hard = f"{prefix}difficulty"
+    difficulty = _difficulty(source, hard, arrays[hard], len(images)) if hard in arrays else None
+    return Split(images, labels, difficulty)
+
+
+def _other_split(
+    source: str, prefix: str, arrays: Mapping[str, NDArray[Any]], train: Split, classes: int
+) -> Split | None:
+    """Return the split whose arrays' names begin with `prefix`, like `train`, or None if there is none."""
+    present = [name for name in NAMES if prefix and name.startswith(prefix) and name in arrays]
+    if not present:
+        return None
+    if not {f"{prefix}images", f"{prefix}labels"} <= set(present):
+        found = " and ".join(present)
+        raise DataError(f"{source}: {prefix}images and {prefix}labels are needed together, found only {found}")
+    split = _split(source, prefix, arrays)
+    if split.images.shape[1:] != train.images.shape[1:]:
+        raise DataError(
+            f"{source}: {prefix}images must be {train.images.shape[1:]} like images, got {split.images.shape[1:]}"
+        )
+    if split.labels.max() >= classes:
+        raise DataError(f"{source}: {prefix}labels must be below {classes}, got {split.labels.max()}")
+    return split
 
 
 def _images(source: str, name: str, array: NDArray[Any]) -> NDArray[np.float32]:
@@ -120,12 +140,14 @@ def _labels(source: str, name: str, array: NDArray[Any]) -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
-def _check_lengths(source: str, prefix: str, split: Split) -> None:
-    if len(split.images) != len(split.labels):
-        raise DataError(
-            f"{source}: {prefix}images and {prefix}labels must be equally many, "
-            f"got {len(split.images)} and {len(split.labels)}"
-        )
+def _difficulty(source: str, name: str, array: NDArray[Any], samples: int) -> NDArray[np.float32]:
+    if array.shape != (samples,) or array.dtype.kind not in "uif":
+        found = f"{array.dtype} of shape {array.shape}"
+        raise DataError(f"{source}: {name} must be one number for each of {samples} images, got {found}")
+    outside = ~((array >= 0) & (array <= 1))  # a NaN is outside, too
+    if outside.any():
+        raise DataError(f"{source}: {name} must be from 0 to 1, got {array[outside][0]}")
+    return array.astype(np.float32)
 
 
 def _classes(source: str, labels: NDArray[np.int64]) -> int:
@@ -139,13 +161,13 @@ def _classes(source: str, labels: NDArray[np.int64]) -> int:
     return classes
 
 
-def _digest(train: Split, test: Split | None) -> str:
-    """Return the SHA-256 over name, type, shape and little-endian bytes of every array."""
-    arrays: list[NDArray[Any]] = [train.images, train.labels]
-    arrays += [] if test is None else [test.images, test.labels]
+def _digest(*splits: Split | None) -> str:
+    """Return the SHA-256 over name, type, shape and little-endian bytes of every array that is learnt from."""
     digest = hashlib.sha256()
-    for name, array in zip(_NAMES, arrays, strict=False):
-        plain = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-        digest.update(f"{name} {plain.dtype.str} {plain.shape}\n".encode())
-        digest.update(plain.data)
+    for prefix, split in zip(_PREFIXES, splits, strict=True):
+        if split is not None:
+            for name, array in (("images", split.images), ("labels", split.labels)):
+                plain = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+                digest.update(f"{prefix}{name} {plain.dtype.str} {plain.shape}\n".encode())
+                digest.update(plain.data)
     return digest.hexdigest()

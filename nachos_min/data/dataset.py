@@ -22,13 +22,21 @@ class Split:
     Args:
         images: float32 [N, H, W, C].
         labels: int64 [N], 0 .. classes - 1.
+        difficulty: float32 [N], how hard each image is, from 0 to 1, where the data say so. It takes part in
+            nothing but reports.
     """
 
     images: NDArray[np.float32]
     labels: NDArray[np.int64]
+    difficulty: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, chosen: NDArray[np.int64]) -> "Split":
+        """Return the samples whose indices are `chosen`, int64 [K], in that order."""
+        hard = None if self.difficulty is None else self.difficulty[chosen]
+        return Split(self.images[chosen], self.labels[chosen], hard)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +44,7 @@ class Dataset:
     """Images to train on, to choose by, and to certify with.
 
     Args:
-        name: "digits", or the file's name without its ending.
+        name: "digits", "digits32", or the file's name without its ending.
         train: what weights are fitted to.
         validation: what thresholds and networks are chosen by.
         test: takes part in no choice.

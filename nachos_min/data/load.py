@@ -5,6 +5,7 @@ per format. It does not resize: see `resize.py`.
 """
 
 import os
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from nachos_min.data.dataset import DataError, Dataset, Split
 from nachos_min.data.scaling import fit_standardisation
 from nachos_min.data.split import stratified_split
 
-BUILT_IN = {"digits": Path(__file__).with_name("digits.h5")}
+BUILT_IN = ("digits", "digits32")
+DIGITS = Path(__file__).with_name("digits.h5")
 
 _FORMATS = (".h5", ".hdf5", ".npz", ".mat")
 _TEST_SHARE = Fraction(1, 5)
@@ -29,13 +31,14 @@ _SMALL = 10_000  # training samples below which validation takes 20 %: 10 % of f
 def load(name_or_path: str) -> Dataset:
     """Return a data set ready to train on.
 
-    A file without a test split gets one (20 %, stratified). Validation is taken from what remains,
-    stratified: 20 % of fewer than 10,000 samples, else 10 %. Both splits are the same on every machine and
-    for every run seed. Every feature is then standardised with the training images' mean and deviation.
+    A file without a test split gets one (20 %, stratified). Without a validation split, it is taken from what
+    remains, stratified: 20 % of fewer than 10,000 samples, else 10 %. Both splits are the same on every machine
+    and for every run seed. Every feature is then standardised with the training images' mean and deviation.
 
     Args:
-        name_or_path: "digits" (1,797 images of 8 x 8, ten classes), or a file: .h5, .hdf5 or .npz with arrays
-            images, labels and optionally test_images, test_labels; .mat as SVHN.
+        name_or_path: "digits" (1,797 images of 8 x 8, ten classes), "digits32" (24,000 scenes of 32 x 32 in
+            colour, painted from them), or a file: .h5, .hdf5 or .npz with arrays images and labels, optionally
+            the same with "test_" and "validation_" in front, and a difficulty with each; .mat as SVHN.
 
     Returns:
         The three splits, with the digest of the file's arrays.
@@ -43,25 +46,49 @@ def load(name_or_path: str) -> Dataset:
     Raises:
         DataError: unknown name, no such file, unknown format, or the content breaks a rule.
     """
-    path = BUILT_IN.get(name_or_path) or Path(name_or_path)
-    raw = check_arrays(str(path), _read(name_or_path, path))
-    train, test = raw.train, raw.test
-    _check_each_class_fills(path, train, splits=3 if test is None else 2)
+    data = load_unscaled(name_or_path)
+    scaling = fit_standardisation(data.train.images)
+    if not scaling.inverse.any():
+        raise DataError(
+            f"{name_or_path}: images must differ, but all {len(data.train)} training images are the same"
+        )
+    train, validation, test = (
+        replace(split, images=scaling.apply(split.images)) for split in (data.train, data.validation, data.test)
+    )
+    for name, split in (("train", train), ("validation", validation), ("test", test)):
+        if not np.isfinite(split.images).all():
+            raise DataError(
+                f"{name_or_path}: a feature of the {name} images lies too many deviations out for float32"
+            )
+    return replace(data, train=train, validation=validation, test=test)
+
+
+def load_unscaled(name_or_path: str) -> Dataset:
+    """Return a data set divided as `load` divides it, with its images' own values: for people to look at.
+
+    Args:
+        name_or_path: as for `load`.
+
+    Raises:
+        DataError: unknown name, no such file, unknown format, or the content breaks a rule.
+    """
+    if name_or_path == "digits32":
+        from nachos_min.data.digits32 import digits32
+
+        digits = load_unscaled("digits")
+        name, arrays = name_or_path, digits32(digits.train, digits.validation, digits.test)
+    else:
+        path = DIGITS if name_or_path == "digits" else Path(name_or_path)
+        name, arrays = path.stem, _read(name_or_path, path)
+    raw = check_arrays(name_or_path, arrays)
+    _check_each_class_fills(name_or_path, raw.train, splits=1 + (raw.test is None) + (raw.validation is None))
+    train, test, validation = raw.train, raw.test, raw.validation
     if test is None:
         train, test = _divide(train, _TEST_SHARE, _TEST_SEED)
-    share = Fraction(1, 5) if len(train) < _SMALL else Fraction(1, 10)
-    train, validation = _divide(train, share, _VALIDATION_SEED)
-    scaling = fit_standardisation(train.images)
-    if not scaling.inverse.any():
-        raise DataError(f"{path}: images must differ, but all {len(train)} training images are the same")
-    splits = {
-        name: Split(scaling.apply(split.images), split.labels)
-        for name, split in (("train", train), ("validation", validation), ("test", test))
-    }
-    for name, split in splits.items():
-        if not np.isfinite(split.images).all():
-            raise DataError(f"{path}: a feature of the {name} images lies too many deviations out for float32")
-    return Dataset(name=path.stem, **splits, classes=raw.classes, digest=raw.digest)
+    if validation is None:
+        share = Fraction(1, 5) if len(train) < _SMALL else Fraction(1, 10)
+        train, validation = _divide(train, share, _VALIDATION_SEED)
+    return Dataset(name, train, validation, test, raw.classes, raw.digest)
 
 
 def _read(name: str, path: Path) -> dict[str, NDArray[Any]]:
@@ -87,12 +114,12 @@ def _read(name: str, path: Path) -> dict[str, NDArray[Any]]:
     raise DataError(f"{path}: a data file must end in one of {', '.join(_FORMATS)}, got {ending!r}")
 
 
-def _check_each_class_fills(path: Path, split: Split, splits: int) -> None:
+def _check_each_class_fills(source: str, split: Split, splits: int) -> None:
     sizes = np.bincount(split.labels)
     label = int(sizes.argmin())
     if sizes[label] < splits:
         raise DataError(
-            f"{path}: every class must have at least {splits} samples, one for each split that is made of "
+            f"{source}: every class must have at least {splits} samples, one for each split that is made of "
             f"them, class {label} has {sizes[label]}"
         )
 
@@ -101,7 +128,4 @@ def _divide(split: Split, share: Fraction, seed: int) -> tuple[Split, Split]:
     """Return (kept, held out)."""
     generator = np.random.Generator(np.random.PCG64(seed))
     kept, held_out = stratified_split(split.labels, share, generator)
-    return (
-        Split(split.images[kept], split.labels[kept]),
-        Split(split.images[held_out], split.labels[held_out]),
-    )
+    return split.take(kept), split.take(held_out)

@@ -1,4 +1,4 @@
-"""Read a data set from HDF5: data sets "images", "labels" and, if any, "test_images", "test_labels"."""
+"""Read a data set from HDF5: data sets "images" and "labels", and the others that `arrays.py` knows, if any."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import h5py
 from numpy.typing import NDArray
 
-from nachos_min.data.arrays import check_declared
+from nachos_min.data.arrays import NAMES, check_declared
 from nachos_min.data.dataset import DataError
 
 
@@ -25,7 +25,7 @@ def read_hdf5(path: Path) -> dict[str, NDArray[Any]]:
     arrays = {}
     try:
         with h5py.File(path, "r") as file:
-            for name in ("images", "labels", "test_images", "test_labels"):
+            for name in NAMES:
                 entry = file.get(name)
                 if isinstance(entry, h5py.Dataset):
                     check_declared(str(path), name, entry.shape or ())

@@ -1,4 +1,4 @@
-"""Read a data set from NumPy's .npz: "images", "labels" and, if any, "test_images", "test_labels"."""
+"""Read a data set from NumPy's .npz: "images" and "labels", and the others that `arrays.py` knows, if any."""
 
 import zipfile
 import zlib
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from nachos_min.data.arrays import check_declared
+from nachos_min.data.arrays import NAMES, check_declared
 from nachos_min.data.dataset import DataError
 
 
@@ -31,7 +31,7 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {member.filename: member for member in archive.infolist()}
-            for name in ("images", "labels", "test_images", "test_labels"):
+            for name in NAMES:
                 member = members.get(f"{name}.npy")
                 if member is not None:
                     with archive.open(member) as stream:

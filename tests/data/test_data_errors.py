@@ -127,6 +127,30 @@ CASES = {
         {"test_images": np.zeros((2, 4, 4)), "test_labels": np.array([0, 3])},
         "test_labels must be below 3, got 3",
     ),
+    "a validation difficulty alone": (
+        {"validation_difficulty": np.zeros(3)},
+        "validation_images and validation_labels are needed together, found only validation_difficulty",
+    ),
+    "validation images unlike the others": (
+        {"validation_images": np.zeros((2, 5, 4)), "validation_labels": np.array([0, 1])},
+        "validation_images must be (4, 4, 1) like images, got (5, 4, 1)",
+    ),
+    "too few difficulties": (
+        {"difficulty": np.zeros(29)},
+        "difficulty must be one number for each of 30 images, got float64 of shape (29,)",
+    ),
+    "difficulties of words": (
+        {"difficulty": np.zeros(30, "S3")},
+        "difficulty must be one number for each of 30 images, got |S3 of shape (30,)",
+    ),
+    "difficulty above 1": (
+        {"difficulty": np.arange(30.0)},
+        "difficulty must be from 0 to 1, got 2.0",
+    ),
+    "difficulty that is no number": (
+        {"difficulty": np.full(30, np.nan)},
+        "difficulty must be from 0 to 1, got nan",
+    ),
     "images that are all the same": (
         {"images": np.ones((30, 4, 4))},
         "images must differ, but all 18 training images are the same",
@@ -149,9 +173,11 @@ def test_content_that_breaks_a_rule(tmp_path, changes, message, ending):
 
 
 def test_unknown_name_lists_what_there_is():
-    expected = "data must be one of the built-in names (digits) or a file (.h5, .hdf5, .npz, .mat), got 'digit'"
+    expected = (
+        "data must be one of the built-in names (digits, digits32) or a file (.h5, .hdf5, .npz, .mat), got 'digit'"
+    )
     assert _message("digit") == f"{expected}, which does not exist"
-    assert list(BUILT_IN) == ["digits"]
+    assert BUILT_IN == ("digits", "digits32")
 
 
 @pytest.mark.parametrize("name", ["", "x" * 5000, "a\0b"])

@@ -10,7 +10,7 @@ import pytest
 from scipy import io
 
 from nachos_min.data import DataError, load, resize
-from nachos_min.data.load import BUILT_IN
+from nachos_min.data.load import DIGITS, load_unscaled
 from nachos_min.data.make_digits import CREDIT, make_digits
 from nachos_min.data.scaling import fit_standardisation
 from nachos_min.data.split import stratified_split
@@ -39,7 +39,7 @@ def _write(path, arrays):
 
 
 def test_digits_are_the_published_digits():
-    with h5py.File(BUILT_IN["digits"], "r") as file:
+    with h5py.File(DIGITS, "r") as file:
         images = np.concatenate([file["images"][()], file["test_images"][()]])
         labels = np.concatenate([file["labels"][()], file["test_labels"][()]])
         assert dict(file.attrs) == CREDIT
@@ -64,7 +64,7 @@ def test_digits_are_made_again_byte_for_byte(tmp_path):
     make_digits(tmp_path / "once.h5")
     make_digits(tmp_path / "twice.h5")
     assert (tmp_path / "once.h5").read_bytes() == (tmp_path / "twice.h5").read_bytes()
-    with h5py.File(tmp_path / "once.h5") as made, h5py.File(BUILT_IN["digits"]) as shipped:
+    with h5py.File(tmp_path / "once.h5") as made, h5py.File(DIGITS) as shipped:
         for name in ("images", "labels", "test_images", "test_labels"):
             assert made[name].dtype == shipped[name].dtype
             np.testing.assert_array_equal(made[name][()], shipped[name][()])
@@ -120,6 +120,26 @@ def test_a_file_keeps_the_test_split_it_has(tmp_path):
     data = load(_write(tmp_path / "own.npz", arrays))
     assert (len(data.train), len(data.validation), len(data.test)) == (48, 12, 7)
     np.testing.assert_array_equal(data.test.labels, arrays["test_labels"])
+
+
+def test_a_file_keeps_the_validation_split_and_the_difficulty_it_has(tmp_path):
+    arrays = _arrays() | {f"validation_{name}": array for name, array in _arrays(8, seed=1).items()}
+    arrays |= {"difficulty": np.arange(60) / 60, "validation_difficulty": np.arange(8, dtype=np.uint8) % 2}
+    data = load(_write(tmp_path / "own.npz", arrays))
+    assert (len(data.train), len(data.validation), len(data.test)) == (48, 8, 12)
+    assert data.validation.difficulty.tolist() == [0, 1, 0, 1, 0, 1, 0, 1]
+    shown = load_unscaled(_write(tmp_path / "own.h5", arrays))
+    for split in (shown.train, shown.test):  # each image still has its own
+        found = [np.flatnonzero((arrays["images"] == image).all(axis=(1, 2, 3)))[0] for image in split.images]
+        np.testing.assert_array_equal(split.difficulty, arrays["difficulty"][found].astype(np.float32))
+    assert sorted([*shown.train.difficulty, *shown.test.difficulty]) == [np.float32(i / 60) for i in range(60)]
+
+
+def test_difficulty_is_not_what_is_learnt_from(tmp_path):
+    plain = load(_write(tmp_path / "plain.npz", _arrays()))
+    rated = load(_write(tmp_path / "rated.npz", _arrays() | {"difficulty": np.full(60, 0.5)}))
+    assert plain.train.difficulty is None
+    assert rated.digest == plain.digest
 
 
 def test_the_same_arrays_are_the_same_data_in_every_format(tmp_path):
