@@ -1,0 +1,145 @@
+"""How well surrogates order candidates they have not seen: Kendall's tau on a tabular benchmark, or on a run.
+
+    python bench/bench_surrogates.py bench/micro-digits.h5
+    python bench/bench_surrogates.py runs/digits                # what a finished search evaluated
+    python bench/bench_surrogates.py bench/micro-digits.h5 --points curve --seeds 10 --json
+
+A random sample of the members that a search may train is what surrogates learn from. Each is then asked about
+points it has not seen, in two ways: *out of fold*, each tenth of the sample from the other nine, all that a search
+can know; and about *all other members*, which only a table can answer. `switching` is the one with the largest
+mean minus deviation of tau over the folds, as in a search; its figure out of fold is that of a winner and so a
+little too good, that on the other members is not.
+
+Average MACs are learnt in two ways: as a share of the most expensive path, whose exact cost is known (what the
+search does), or as they are. Both with genes alone and with exact costs beside them.
+"""
+
+import json as json_format
+from pathlib import Path
+from typing import Any
+
+from fire import Fire
+from measuring import machine, on_threads, show
+
+FEWEST = 10  # others to ask about: the tau of fewer says little
+TARGETS = ("error", "MACs by exact cost_E", "MACs as they are")
+
+
+class Members:
+    """All members of a table that a search may train: what is known of them before, and after."""
+
+    def __init__(self, path: str, max_macs: int, seed: int, points: str) -> None:
+        """Read the table and answer everything once; a folder is a run, whose limits and points are its own."""
+        import numpy as np
+
+        from nachos_min.nas.configuration import Configuration, load_problem
+        from nachos_min.nas.limits import Limits, StaticCheck
+        from nachos_min.nas.result import Archive, largest_costs
+        from nachos_min.nas.runs import stored_evaluations, stored_problem
+        from nachos_min.nas.surrogates.objectives import Features
+        from nachos_min.nas.tabular import read_table
+
+        if Path(path).is_dir():
+            problem = stored_problem(path)
+            archive = Archive(problem, stored_evaluations(path))
+        else:
+            table = read_table(path)
+            asked = Configuration(
+                table.about["data"], table.about["space"], Limits(max_macs, 0.9), seed, points=points
+            )
+            problem = load_problem(asked)
+            archive = table.archive(problem)
+        check = StaticCheck(problem.coder, problem.configuration.aims)
+        genomes = np.array([found.genome for found in archive.evaluations])
+        kept = check.population(genomes)[1]
+        self.genomes = genomes[kept]
+        self.costs = check.population(self.genomes)[0]
+        reached = np.array([found.reach() for found in archive.evaluations])[kept]
+        self.error, self.macs = reached.T
+        largest = largest_costs(problem.coder)
+        scale = largest.worst_macs, largest.params
+        self.features = {
+            name: Features(problem.coder.upper, name == "costs", scale)(self.genomes, self.costs)
+            for name in ("genes", "costs")
+        }
+
+
+def taus(members: Members, target: str, features: str, count: int, seed: int) -> dict[str, list[float]]:
+    """Return for each surrogate and for switching tau out of fold (mean of the folds), and on all other members."""
+    import numpy as np
+
+    from nachos_min.nas.surrogates.kendall import kendall_tau
+    from nachos_min.nas.surrogates.switching import SURROGATES, FoldScores, deal_folds
+
+    rng = np.random.default_rng([seed, count])  # the same sample for every target and kind of features
+    order = rng.permutation(len(members.genomes))
+    sample, others = order[:count], order[count:]
+    worst = members.costs.worst_macs.astype(np.float64)
+    scale = worst if target == "MACs by exact cost_E" else np.ones(len(worst))
+    truth = members.error if target == "error" else members.macs
+    X, y = members.features[features], truth / scale
+    folds = deal_folds(count, rng)
+    subsets = np.concatenate([~folds, np.ones((1, count), bool)])
+    scores, unseen = {}, {}
+    for surrogate, stream in zip(SURROGATES, rng.spawn(len(SURROGATES)), strict=True):
+        *partial, whole = surrogate.fit_each(X[sample], y[sample], subsets, stream)
+        each = []
+        for fold, model in zip(folds, partial, strict=True):
+            asked = sample[fold]
+            each.append(kendall_tau(model.predict(X[asked]) * scale[asked], truth[asked]))
+        scores[surrogate.name] = FoldScores(tuple(each))
+        unseen[surrogate.name] = kendall_tau(whole.predict(X[others]) * scale[others], truth[others])
+    winner = max(scores, key=lambda name: scores[name].score)
+    found = {name: [scores[name].mean, unseen[name]] for name in scores}
+    return found | {"switching": found[winner]}
+
+
+def main(
+    table: str,
+    max_macs: int = 40_000,
+    sizes: Any = (40, 100, 200),
+    seeds: int = 20,
+    points: str = "best",
+    json: bool = False,
+) -> None:
+    """Print tau with 95 % intervals; with --json one JSON object.
+
+    Args:
+        table: file made by make_table.py, or folder of a run.
+        max_macs: limit on average MACs, which thresholds keep.
+        sizes: points to learn from; those that leave fewer than ten others are left out.
+        seeds: samples of each size; odd seeds are answered by the second training, as in a search.
+        points: best or curve, as of `search`.
+        json: print JSON.
+    """
+    on_threads(1)
+    from intervals import mean_interval
+
+    trainings = [Members(table, max_macs, seed, points) for seed in (0, 1)]
+    rows, printed = [], []
+    for target in TARGETS:
+        for features in ("genes", "costs"):
+            for count in sizes if isinstance(sizes, tuple | list) else (sizes,):
+                if count > len(trainings[0].genomes) - FEWEST:
+                    continue
+                found = [taus(trainings[seed % 2], target, features, count, seed) for seed in range(seeds)]
+                row: dict[str, Any] = {"target": target, "features": features, "points": count}
+                line = dict(row)
+                for name in found[0]:
+                    for place, where in enumerate(("out of fold", "others")):
+                        row[f"{name}, {where}"] = mean_interval([each[name][place] for each in found])
+                    line[f"{name}, folds"] = f"{row[f'{name}, out of fold'].value:.3f}"
+                    line[f"{name}, others"] = row[f"{name}, others"].text(3)
+                rows.append(row)
+                printed.append(line)
+    facts = machine(1)
+    if json:
+        print(
+            json_format.dumps({"machine": facts, "members": len(trainings[0].genomes), "rows": rows}, default=vars)
+        )
+        return
+    show(facts, printed)
+
+
+if __name__ == "__main__":
+    Fire(main)

@@ -1,0 +1,215 @@
+"""A tabular benchmark: every member of a space trained once and for all, and evaluations answered from it.
+
+What makes a search slow is training. For a space of a few hundred members all of it can be done beforehand
+(`tabulate.py`), and what the networks said about every image kept: each early exit's confidence and each exit's
+class, for validation and test. Thresholds, exits, costs and admissibility are arithmetic on these, done here by
+the same functions as after a training, so an answer is the evaluation that training would have given, to the last
+bit but without weights. A search then takes seconds, and since all answers can be asked, the true front is known.
+
+Two things are fixed in the table and free in a search. Members were trained with the table's own `max_macs` in the
+cost term of the loss: a search with another limit chooses thresholds for its own limit, on those networks. And
+there are as many trainings of each member as the table has `seeds`: run seed s is answered from the (s mod n)-th.
+
+Read `evaluate.py` first.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar, final
+
+import numpy as np
+
+from nachos_min.eenn.costs import static_costs
+from nachos_min.eenn.inference import ExitTables
+from nachos_min.eenn.losses import cumulative_confidence
+from nachos_min.errors import InputError
+from nachos_min.nas.configuration import Problem
+from nachos_min.nas.evaluate import Evaluation, ExecutionError, Failure, measure_of, operating_points, replay, tune
+from nachos_min.nas.genome import Genome
+from nachos_min.nas.records import key
+from nachos_min.nas.result import Archive
+from nachos_min.store import StoreError
+from nachos_min.store.values import decode
+
+FORMAT, VERSION = "nachos_min table", 1
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Answer = TypeVar("Answer")
+
+
+class TableError(InputError):
+    """A table that cannot answer for a search; the message names the table and what differs."""
+
+
+@dataclass(frozen=True, eq=False)
+class SplitTable:
+    """What all trainings of all n members said about one split of N samples; S stages, T trainings.
+
+    Attributes:
+        labels: right classes, (N,).
+        confidence: h of the exit after each stage but the last, float32 (n, T, N, S-1); NaN without an exit.
+        predicted: class by the exit after each stage, (n, T, N, S); where there is no exit it means nothing.
+    """
+
+    labels: Array
+    confidence: Array
+    predicted: Array
+
+    def tables(self, member: int, training: int, stages: Sequence[int]) -> ExitTables:
+        """Return the tables of the exits after `stages` (1-based, the last stage last) of one training."""
+        columns = [stage - 1 for stage in stages]
+        early = self.confidence[member, training][:, columns[:-1]]
+        predicted = self.predicted[member, training][:, columns]
+        return ExitTables(cumulative_confidence(early), predicted.astype(np.int64))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Table:
+    """All members of a space, trained.
+
+    Attributes:
+        name: of the file.
+        sha256: of the file, in hexadecimal, as `sha256sum` prints it.
+        about: what was trained and how: data, space, recipe, max_macs, seeds, and the versions it was made with.
+        members: canonical genome -> its place in the arrays.
+        exit_costs: MACs of leaving after each stage, int64 (n, S); 0 without an exit.
+        validation, test: what was said about the splits.
+        losses: mean training loss of each epoch, float64 (n, T, epochs).
+        failures: key of a genome and seed -> why that training failed.
+    """
+
+    name: str
+    sha256: str
+    about: Mapping[str, Any]
+    members: Mapping[Genome, int]
+    exit_costs: Array
+    validation: SplitTable
+    test: SplitTable
+    losses: Array
+    failures: Mapping[str, str]
+
+    def answer(self, problem: Problem, genome: Genome) -> Evaluation | Failure:
+        """Return the evaluation of a canonical `genome` under the limits and the seed of `problem`.
+
+        Raises:
+            TableError: if the table has no such member.
+            ExecutionError: if the member's costs are not what they were when the table was made.
+        """
+        if genome not in self.members:
+            raise TableError(f"table {self.name} must hold every genome asked for, has none of {key(genome)}")
+        member, training = self.members[genome], self.training(problem.configuration.seed)
+        failed = self.failures.get(failure_key(genome, self.about["seeds"][training]))
+        if failed is not None:
+            return Failure(genome, failed)
+        architecture = problem.coder.decode(genome)
+        costs, exits = static_costs(architecture), architecture.exit_stages
+        stored = tuple(self.exit_costs[member, [stage - 1 for stage in exits]].tolist())
+        if stored != costs.exit_costs:
+            raise ExecutionError(f"table {self.name} has exit costs {stored} of {key(genome)}, counted {costs}")
+        settings, labels = problem.configuration.settings(), self.validation.labels
+        tables = self.validation.tables(member, training, exits)
+        chosen = tune(tables, labels, costs, settings)
+        certified = self.test.tables(member, training, exits), self.test.labels
+        return Evaluation(
+            genome=genome,
+            exits=exits,
+            thresholds=chosen.thresholds,
+            costs=costs,
+            validation=measure_of(chosen),
+            test=replay(*certified, costs, chosen.thresholds),
+            tables=tables,
+            losses=tuple(self.losses[member, training].tolist()),
+            weights={},
+            curve=operating_points((tables, labels), lambda: certified, costs, settings),
+        )
+
+    def training(self, seed: int) -> int:
+        """Return which training of each member answers for run `seed`."""
+        return seed % len(self.about["seeds"])
+
+    def identity(self, problem: Problem) -> dict[str, Any]:
+        """Return what a run stores about the table that answered for it, having checked that it can.
+
+        Raises:
+            TableError: if the table is of other data, another space or another recipe than `problem` asks for.
+        """
+        asked = problem.identity()
+        for field, what in (("data_content", "data set"), ("space_content", "space")):
+            if self.about[field] != asked[field]:
+                of, wanted = self.about[what.split()[0]], asked[what.split()[0]]
+                raise TableError(f"table {self.name} must be of the {what} asked for, {wanted}, got one of {of}")
+        recipe, there = asdict(problem.configuration.settings().recipe), self.about["recipe"]
+        for field in (*recipe, *there):
+            if recipe.get(field) != there.get(field):
+                rule = f"must be made with {field} {recipe.get(field)}, as the search asks for"
+                raise TableError(f"table {self.name} {rule}, got {there.get(field)}")
+        training = self.about["seeds"][self.training(problem.configuration.seed)]
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "trained_with_max_macs": self.about["max_macs"],
+            "trained_with_seed": training,
+        }
+
+    def archive(self, problem: Problem) -> Archive:
+        """Return all members as a search would have found them: its fronts and hypervolumes are the true ones.
+
+        Members are the networks that a search of `problem` considers: with early exits, or static ones. Each
+        chooses its thresholds for the limits of `problem`.
+        """
+        coder = problem.coder
+        members = (genome for genome in self.members if coder.static != any(genome[coder.exit_genes]))
+        return Archive(problem, (self.answer(problem, genome) for genome in members))
+
+
+@final
+class TableAnswers:
+    """Stands in for `Workers`: every evaluation is answered from a table, at once and in this process."""
+
+    def __init__(self, table: Table, problem: Problem) -> None:
+        """Answer for the limits and the seed of `problem`, which `Table.identity` has accepted."""
+        self._table, self._problem = table, problem
+
+    def evaluate(self, genomes: Sequence[Genome]) -> Iterator[Evaluation | Failure]:
+        """Yield the evaluation of each of `genomes`, in their order."""
+        return (self._table.answer(self._problem, genome) for genome in genomes)
+
+    def starmap(self, function: Callable[..., Answer], arguments: Iterable[tuple[Any, ...]]) -> list[Answer]:
+        """Return `function(*each)` for each of `arguments`, in their order."""
+        return [function(*each) for each in arguments]
+
+
+def failure_key(genome: Genome, seed: int) -> str:
+    """Return the name of one training among a table's failures."""
+    return f"{key(genome)} {seed}"
+
+
+def read_table(path: str | Path) -> Table:
+    """Return the table in a file.
+
+    Raises:
+        TableError: if it cannot be read, is damaged, or is no table of this version.
+    """
+    path = Path(path)
+    try:
+        found = decode(path)
+    except StoreError as error:
+        raise TableError(f"table {error}") from None
+    if found.get("format") != FORMAT:
+        raise TableError(f"table {path} is no table: its format must be {FORMAT!r}, got {found.get('format')!r}")
+    if found.get("version") != VERSION:
+        raise TableError(f"table {path} must be of version {VERSION}, got {found.get('version')!r}")
+    return Table(
+        name=path.name,
+        sha256=sha256(path.read_bytes()).hexdigest(),
+        about=found["about"],
+        members={tuple(genome): place for place, genome in enumerate(found["genomes"].tolist())},
+        exit_costs=found["exit_costs"],
+        validation=SplitTable(**found["validation"]),
+        test=SplitTable(**found["test"]),
+        losses=found["losses"],
+        failures=found["failures"],
+    )

@@ -1,0 +1,205 @@
+"""Train every member of a small space and keep what the networks say: how a tabular benchmark is made.
+
+Read `tabular.py`, which reads the file, and `evaluate.py` first. The unit of work is one backbone with one seed:
+its members differ in nothing but their exits and share the first phase of training. Each unit is on disk as soon
+as it is done, in a run folder beside the table, so that making one is continued by asking for it again.
+
+Left out: spaces with more genomes than can be listed.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import lru_cache, partial
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from nachos_min.data import Split, load
+from nachos_min.eenn.costs import static_costs
+from nachos_min.eenn.heads import CostOrderError
+from nachos_min.eenn.inference import exit_answers
+from nachos_min.nas.backbones import Backbones
+from nachos_min.nas.configuration import Configuration, Problem, load_problem
+from nachos_min.nas.evaluate import as_seen, train
+from nachos_min.nas.genome import Genome, GenomeCoder, as_genome
+from nachos_min.nas.records import key
+from nachos_min.nas.tabular import FORMAT, VERSION, TableError, failure_key
+from nachos_min.nas.workers import Workers
+from nachos_min.store import create_or_open
+from nachos_min.store.files import write_atomically
+from nachos_min.store.values import encode
+
+MOST_GENOMES = 1 << 20  # listed in seconds; far more than anybody would train
+SPLITS = ("validation", "test")
+
+Record = dict[str, Any]
+
+
+def all_members(coder: GenomeCoder) -> dict[Genome, tuple[Genome, ...]]:
+    """Return all members of the coder's space in ascending order, by their backbone genes.
+
+    Members are canonical genomes whose exits can be ordered by cost; without an early exit it is a static
+    network, which the search for EENNs is held against.
+
+    Raises:
+        TableError: if the space has more than MOST_GENOMES genomes.
+    """
+    genomes = int(np.prod(coder.upper + 1.0))
+    if genomes > MOST_GENOMES:
+        raise TableError(f"a space to tabulate must have at most {MOST_GENOMES:,} genomes, got {genomes:,}")
+    rows = np.array(list(product(*(range(largest + 1) for largest in coder.upper.tolist()))), np.int64)
+    found: dict[Genome, list[Genome]] = {}
+    every = replace(coder, static=True)  # decodes both kinds
+    for genome in map(as_genome, np.unique(coder.canonical(rows), axis=0)):
+        try:
+            every.decode(genome)
+        except CostOrderError:
+            continue
+        found.setdefault(tuple(coder.backbone_genes(genome)), []).append(genome)
+    return {genes: tuple(genomes) for genes, genomes in found.items()}
+
+
+def train_members(configuration: Configuration, members: Sequence[Genome]) -> Record:
+    """Return what the networks of `members`, which share a backbone, say once they are trained.
+
+    Args:
+        configuration: data, space, recipe; its seed, and its max_macs for the cost term.
+        members: canonical genomes with the same backbone genes.
+
+    Returns:
+        Key of a genome -> its confidences h and predicted classes on each split and its losses, or its `reason`
+        if training failed.
+    """
+    problem = _problem(replace(configuration, seed=0))
+    dataset, coder, settings = problem.dataset, replace(problem.coder, static=True), configuration.settings()
+    record: Record = {"seed": settings.seed, "members": {}}
+    with TemporaryDirectory(prefix="nachos_min-") as folder:
+        backbones = Backbones(Path(folder))
+        for genome in members:
+            entry: Record = {"genome": genome}
+            try:
+                network, losses = train(coder, dataset, settings, genome, backbones)
+                for name in SPLITS:
+                    split: Split = as_seen(getattr(dataset, name), network)
+                    confidence, predicted = exit_answers(network, split.images)
+                    entry[name] = {"confidence": confidence, "predicted": predicted}
+                entry["losses"] = np.array(losses)
+            except ArithmeticError as error:
+                entry["reason"] = f"{type(error).__name__}: {error}"
+            record["members"][key(genome)] = entry
+    return record
+
+
+@lru_cache(maxsize=1)
+def _problem(configuration: Configuration) -> Problem:
+    """Return the problem; a worker loads it once."""
+    return load_problem(configuration)
+
+
+def tabulate(
+    configuration: Configuration,
+    seeds: Sequence[int],
+    out: Path,
+    *,
+    workers: int,
+    versions: Mapping[str, Any],
+    on_progress: Callable[[int, int, int], None],
+    units: int | None = None,
+) -> bool:
+    """Return whether the table of all members is in the file `out`, having trained those not yet trained.
+
+    Args:
+        configuration: data, space, recipe, max_macs of the cost term; its seed is not read.
+        seeds: run seeds, each of which trains every member once.
+        out: the file; what is trained so far lies in the folder of that name with the ending .parts.
+        workers: processes that train.
+        versions: of what the table is made with, stored for its readers.
+        on_progress: called with units found on disk, trained, and in all.
+        units: stop after training this many backbones, the table unfinished; None for all.
+
+    Raises:
+        InputError: as `load_problem`; if the space is too large, or the folder holds parts of another table.
+        WorkerDiedError: if a worker process died; what was trained is kept.
+    """
+    problem = load_problem(replace(configuration, seed=0))
+    members = all_members(problem.coder)
+    parts = out.with_suffix(".parts")
+    wanted = {_unit(genes, seed): (genomes, seed) for seed in seeds for genes, genomes in members.items()}
+    with create_or_open(parts, problem.identity() | {"seeds": list(seeds)}) as run:
+        found = set(run.keys())
+        missing = [unit for name, unit in wanted.items() if name not in found][:units]
+        asked = [(replace(configuration, seed=seed), genomes) for genomes, seed in missing]
+        loader = partial(load, configuration.data)
+        with Workers(workers, problem.coder, loader, configuration.settings()) as pool:
+            for done, record in enumerate(pool.as_done(train_members, asked), start=1):
+                genomes = [entry["genome"] for entry in record["members"].values()]
+                run.write(_unit(problem.coder.backbone_genes(genomes[0]), record["seed"]), record)
+                on_progress(len(found), done, len(wanted))
+        if set(run.keys()) != set(wanted):
+            return False
+        entries: dict[tuple[Genome, int], Record] = {}
+        for name in wanted:
+            record = run.read(name) or {}
+            entries |= {(tuple(e["genome"]), record["seed"]): e for e in record["members"].values()}
+        about = _about(problem, seeds) | {"made_with": dict(versions)}
+        write_atomically(out, encode(_assembled(problem, about, entries), compress=True))
+    shutil.rmtree(parts)
+    return True
+
+
+def _unit(genes: Sequence[int], seed: int) -> str:
+    return f"{key(tuple(genes))}.{seed}"
+
+
+def _assembled(problem: Problem, about: Record, entries: Mapping[tuple[Genome, int], Record]) -> Record:
+    """Return the record of the whole table, made of the entry of every genome and seed."""
+    seeds, coder = about["seeds"], replace(problem.coder, static=True)
+    genomes = sorted({genome for genome, _ in entries})
+    stages, recipe = len(problem.space.stages), problem.configuration.recipe
+    epochs = recipe.backbone_epochs + recipe.warmup_epochs + recipe.support_epochs
+    exit_costs = np.zeros((len(genomes), stages), np.int64)
+    losses = np.full((len(genomes), len(seeds), epochs), np.nan)
+    record: Record = {"format": FORMAT, "version": VERSION, "about": about}
+    failures = {}
+    for name in SPLITS:
+        labels = getattr(problem.dataset, name).labels
+        shape = (len(genomes), len(seeds), len(labels), stages)
+        kind = np.min_scalar_type(problem.dataset.classes - 1)
+        record[name] = {
+            "labels": labels.astype(kind),
+            "confidence": np.full((*shape[:3], stages - 1), np.nan, np.float32),
+            "predicted": np.zeros(shape, kind),
+        }
+    for place, genome in enumerate(genomes):
+        architecture = coder.decode(genome)
+        columns = [stage - 1 for stage in architecture.exit_stages]
+        exit_costs[place, columns] = static_costs(architecture).exit_costs
+        for training, seed in enumerate(seeds):
+            entry = entries[genome, seed]
+            if "reason" in entry:
+                failures[failure_key(genome, seed)] = entry["reason"]
+                continue
+            losses[place, training] = entry["losses"]
+            for name in SPLITS:
+                record[name]["confidence"][place, training][:, columns[:-1]] = entry[name]["confidence"]
+                record[name]["predicted"][place, training][:, columns] = entry[name]["predicted"]
+    table = {"genomes": np.array(genomes, np.int64), "exit_costs": exit_costs, "losses": losses}
+    return record | table | {"failures": failures}
+
+
+def _about(problem: Problem, seeds: Sequence[int]) -> Record:
+    """Return what was trained, and how."""
+    configuration, identity = problem.configuration, problem.identity()
+    return {
+        "data": configuration.data,
+        "data_content": identity["data_content"],
+        "space": configuration.space,
+        "space_content": identity["space_content"],
+        "recipe": asdict(configuration.recipe),
+        "max_macs": configuration.limits.max_macs,
+        "seeds": list(seeds),
+    }

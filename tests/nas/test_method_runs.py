@@ -1,0 +1,62 @@
+"""The benchmark of the method: intervals are right, and a results file survives being cut."""
+
+from math import isnan
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("bench.intervals", reason="an installed copy has no bench")
+
+from bench.intervals import gain_at_equal_macs, mean_interval, median_interval, paired_interval
+from bench.method_runs import Job, Results
+
+
+def test_a_mean_has_the_interval_of_student() -> None:
+    found = mean_interval([1.0, 2.0, 3.0, 4.0])
+    assert (found.value, found.low, found.high) == pytest.approx((2.5, 2.5 - 2.0543, 2.5 + 2.0543), abs=1e-4)
+    assert found.text(1) == "2.5 (0.4..4.6)"
+    assert found.text(0, 100, "+") == "+250 (+45..+455)"
+    one = mean_interval([3.0])
+    assert isnan(one.low)
+    assert one.text(1) == "3.0"
+
+
+def test_differences_are_taken_seed_by_seed() -> None:
+    found = paired_interval([11.0, 21.0, 31.0], [10.0, 20.0, 30.0])
+    assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
+
+
+def test_a_median_lies_within_its_interval() -> None:
+    rng = np.random.default_rng(0)
+    found = median_interval(rng.normal(5.0, 1.0, 40).tolist(), rng)
+    assert 4.0 < found.low < found.value < found.high < 6.0
+    assert median_interval([2.0, 2.0], rng).low == 2.0
+
+
+def test_fronts_are_compared_where_both_have_networks() -> None:
+    base = [(30.0, 0.9), (10.0, 0.7), (20.0, 0.8)]
+    assert gain_at_equal_macs([(15.0, 0.85), (25.0, 0.95)], base) == pytest.approx(0.1)
+    assert gain_at_equal_macs([(20.0, 0.9)], base) == pytest.approx(0.1)
+    assert gain_at_equal_macs([(40.0, 1.0)], base) is None
+    assert gain_at_equal_macs([], base) is None
+
+
+def test_a_results_file_that_was_cut_goes_on(tmp_path: Path) -> None:
+    file = tmp_path / "runs" / "results.jsonl"
+    jobs = [Job({"seed": seed, "beta": 1.0}, "here.h5", "abc") for seed in range(3)]
+    results = Results(file)
+    for place, job in enumerate(jobs[:2]):
+        results.add(job.key, {"hypervolume": [0.1, place]})
+    file.write_bytes(file.read_bytes()[:-5])
+    again = Results(file)
+    assert list(again.records) == [jobs[0].key]
+    again.add(jobs[2].key, {"hypervolume": []})
+    assert list(Results(file).records) == [jobs[0].key, jobs[2].key]
+
+
+def test_a_search_is_known_by_what_was_asked_and_not_by_where_the_table_lies() -> None:
+    asked = {"seed": 1, "beta": 1.0}
+    assert Job(asked, "here.h5", "abc").key == Job(dict(reversed(asked.items())), "there.h5", "abc").key
+    assert Job(asked, "here.h5", "abc").key != Job(asked, "here.h5", "def").key
+    assert Job(asked, "here.h5", "abc").key != Job(asked | {"seed": 2}, "here.h5", "abc").key

@@ -1,0 +1,234 @@
+"""A tabular benchmark: what it answers is what training gives, it is made in steps, and it refuses to guess."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nachos_min
+from nachos_min.eenn.training import Recipe
+from nachos_min.errors import InputError
+from nachos_min.nas import nachos
+from nachos_min.nas.configuration import Configuration, Problem, load_problem
+from nachos_min.nas.evaluate import Evaluation, ExecutionError, Failure, evaluate
+from nachos_min.nas.limits import Limits
+from nachos_min.nas.records import to_record
+from nachos_min.nas.tabular import Table, TableError, read_table
+from nachos_min.nas.tabulate import all_members, tabulate, train_members
+from nachos_min.report.table import summary
+from nachos_min.store.values import decode, encode
+
+SHORT = Recipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1)
+SPACE = """
+depths = [1]
+kernels = [3]
+expansions = [1, 2]
+resolutions = []
+divisor = 4
+exit_widths = []
+stem = { channels = 4, kernel = 3, stride = 2, activation = "relu" }
+stages = [
+    { channels = 4, stride = 1, activation = "relu", squeeze_excite = false },
+    { channels = 8, stride = 2, activation = "relu", squeeze_excite = false },
+    { channels = 8, stride = 1, activation = "relu", squeeze_excite = false },
+]
+final = { expand = 12, mix = 0, activation = "relu" }
+"""
+WIDER = SPACE.replace("channels = 8, stride = 1", "channels = 12, stride = 1")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a space of 8 backbones and the table of its 24 members and 8 static ones, made in two steps."""
+    folder = tmp_path_factory.mktemp("table")
+    (folder / "small.toml").write_text(SPACE)
+    (folder / "wider.toml").write_text(WIDER)
+    told: list[tuple[int, int, int]] = []
+    make = partial(
+        tabulate,
+        configuration(folder),
+        (0, 7),
+        folder / "small.h5",
+        workers=1,
+        versions={"nachos_min": "this"},
+        on_progress=lambda *counts: told.append(counts),
+    )
+    assert not make(units=5)
+    assert not (folder / "small.h5").exists()
+    assert make()
+    assert told == [(0, done, 16) for done in range(1, 6)] + [(5, done, 16) for done in range(1, 12)]
+    assert sorted(entry.name for entry in folder.iterdir()) == ["small.h5", "small.toml", "wider.toml"]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(folder: Path) -> Table:
+    return read_table(folder / "small.h5")
+
+
+def configuration(folder: Path, seed: int = 0, max_macs: int = 6_000, **options: Any) -> Configuration:
+    space = str(folder / "small.toml")
+    return Configuration("digits", space, Limits(max_macs, 0.1), seed, **({"recipe": SHORT} | options))
+
+
+@pytest.fixture(scope="module")
+def problem(folder: Path) -> Problem:
+    return load_problem(configuration(folder))
+
+
+@pytest.fixture
+def search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """The public search with short training; without a table it must not get as far as a worker."""
+    monkeypatch.setattr(nachos, "Configuration", partial(Configuration, initial=6, batch=4))
+    monkeypatch.setattr(nachos, "Recipe", partial(replace, SHORT))
+    monkeypatch.delattr(nachos, "Workers")
+    return partial(
+        nachos_min.search,
+        space=str(folder / "small.toml"),
+        max_macs=6_000,
+        min_accuracy=0.1,
+        table=folder / "small.h5",
+    )
+
+
+def bits(evaluation: Evaluation | Failure) -> str:
+    """All of an evaluation but its weights, exactly."""
+    record = to_record(evaluation) | {"weights": {}}
+    return json.dumps(record, default=lambda array: [array.dtype.str, array.shape, array.tobytes().hex()])
+
+
+@pytest.mark.parametrize(("seed", "trained_with"), [(0, 0), (1, 7), (5, 7), (8, 0)])
+def test_an_answer_is_what_training_gives(
+    folder: Path, problem: Problem, table: Table, seed: int, trained_with: int
+) -> None:
+    for genome in list(table.members)[seed : seed + 2]:
+        for points in ("best", "curve"):
+            asked = load_problem(configuration(folder, seed, points=points))
+            settings = configuration(folder, trained_with, points=points).settings()
+            coder = replace(problem.coder, static=True)  # decodes members without early exits, too
+            trained = evaluate(coder, problem.dataset, settings, genome)
+            assert bits(table.answer(replace(asked, coder=coder), genome)) == bits(trained)
+
+
+def test_other_limits_choose_other_thresholds_on_the_same_networks(
+    folder: Path, problem: Problem, table: Table
+) -> None:
+    genome = max(table.members)
+    found = table.answer(problem, genome)
+    assert isinstance(found, Evaluation)
+    least, most = found.costs.exit_costs[0], found.costs.exit_costs[-1]
+    for limit in (least, (least + most) // 2, most):
+        other = table.answer(replace(problem, configuration=configuration(folder, max_macs=limit)), genome)
+        assert isinstance(other, Evaluation)
+        assert other.tables.confidence.tobytes() == found.tables.confidence.tobytes()
+        assert other.validation.total_macs <= limit * other.validation.samples
+
+
+def test_the_true_front_is_the_best_of_all_members(problem: Problem, table: Table) -> None:
+    archive = table.archive(problem)
+    members = {genome for group in all_members(problem.coder).values() for genome in group}
+    assert (len(members), len(table.members)) == (32, 32)
+    assert archive.genomes() == {genome for genome in members if any(genome[problem.coder.exit_genes])}
+    front = archive.front(archive.admissible())
+    assert front
+    for found in archive.admissible():
+        assert any(
+            best.validation.correct >= found.validation.correct
+            and best.validation.total_macs <= found.validation.total_macs
+            for best in front
+        )
+
+
+def test_a_search_on_a_table_trains_nothing_and_says_so(
+    search: Callable[..., Any], problem: Problem, table: Table, tmp_path: Path
+) -> None:
+    found = search(evaluations=24, out=tmp_path / "run", seed=4)
+    assert (found.evaluated, found.failed) == (24, 0)
+    archive = table.archive(problem)
+    assert found.hypervolume_admissible == archive.hypervolume(archive.admissible())
+    named = {"name": "small.h5", "sha256": table.sha256, "trained_with_max_macs": 6_000, "trained_with_seed": 0}
+    assert found.as_dict()["table"] == named
+    again = nachos_min.load_run(tmp_path / "run")
+    assert again.as_dict() | {"reused": 0} == found.as_dict()
+    assert search(evaluations=24, out=tmp_path / "run", seed=4).reused == found.evaluated
+    assert "Answered from table small.h5 (trained with max_macs 6000, seed 0), nothing was trained." in summary(
+        found
+    )
+
+
+def test_a_run_from_a_table_is_not_continued_by_training(search: Callable[..., Any], tmp_path: Path) -> None:
+    search(evaluations=2, out=tmp_path / "run")
+    with pytest.raises(InputError, match=r"holds a run with table.name small.h5, this one asks for none"):
+        search(evaluations=2, out=tmp_path / "run", table=None)
+
+
+def test_a_table_of_something_else_is_refused(folder: Path, search: Callable[..., Any], tmp_path: Path) -> None:
+    wider = str(folder / "wider.toml")
+    rule = rf"table small.h5 must be of the space asked for, {wider}, got one of {folder / 'small.toml'}"
+    with pytest.raises(TableError, match=rule):
+        search(out=tmp_path / "run", space=wider)
+    found = decode(folder / "small.h5")
+    found["about"] |= {"data": "elsewhere.h5", "data_content": "0"}
+    (tmp_path / "other.h5").write_bytes(encode(found))
+    with pytest.raises(TableError, match=r"must be of the data set asked for, digits, got one of elsewhere"):
+        search(out=tmp_path / "run", table=tmp_path / "other.h5")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_table_of_another_recipe_is_refused(folder: Path, table: Table, problem: Problem) -> None:
+    other = configuration(folder, recipe=replace(SHORT, beta=2.0))
+    rule = "table small.h5 must be made with beta 2.0, as the search asks for, got 1.0"
+    with pytest.raises(TableError, match=rule):
+        table.identity(replace(problem, configuration=other))
+
+
+def test_a_file_that_is_no_table_is_refused(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "table.h5"
+    for change, rule in (
+        ({"format": "another"}, "is no table: its format must be 'nachos_min table', got 'another'"),
+        ({"version": 99}, "must be of version 1, got 99"),
+    ):
+        file.write_bytes(encode(decode(folder / "small.h5") | change))
+        with pytest.raises(TableError, match=rule):
+            read_table(file)
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(TableError, match="is damaged: its content is not what its checksum says"):
+        read_table(file)
+    with pytest.raises(TableError, match=r"table .*missing.h5 cannot be read"):
+        read_table(tmp_path / "missing.h5")
+
+
+def test_what_the_table_does_not_hold_is_not_made_up(table: Table, problem: Problem) -> None:
+    genome = max(table.members)
+    few = replace(table, members={})
+    with pytest.raises(TableError, match="must hold every genome asked for, has none of 0-0-0-0-"):
+        few.answer(problem, genome)
+    wrong = replace(table, exit_costs=table.exit_costs + 1)
+    with pytest.raises(ExecutionError, match="has exit costs"):
+        wrong.answer(problem, genome)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # overflow on the way to infinity is the point here
+def test_a_training_that_diverges_is_kept_as_a_failure(folder: Path, problem: Problem, table: Table) -> None:
+    genome = max(table.members)
+    wild = configuration(folder, recipe=replace(SHORT, backbone_rate=1e38))
+    (entry,) = train_members(wild, [genome])["members"].values()
+    assert entry["reason"].startswith("DivergenceError: training the backbone diverged")
+    failed = replace(table, failures={f"{'-'.join(map(str, genome))} 0": entry["reason"]})
+    assert failed.answer(problem, genome) == Failure(genome, entry["reason"])
+
+
+def test_a_space_too_large_to_list_is_refused() -> None:
+    large = load_problem(Configuration("digits", "tiny", Limits(None, 0.0), 0))
+    with pytest.raises(TableError, match=r"a space to tabulate must have at most 1,048,576 genomes, got \d"):
+        all_members(large.coder)
+
+
+def test_micro_is_small_enough_to_tabulate() -> None:
+    members = all_members(load_problem(Configuration("digits", "micro", Limits(None, 0.0), 0)).coder)
+    assert len(members) == 216
+    assert {len(group) for group in members.values()} == {4}  # three placements of exits, and none
