@@ -29,7 +29,7 @@ from fire.decorators import SetParseFns
 
 from nachos_min.errors import InputError, printable, shorten
 from nachos_min.help_text import PROGRAM, command_help, flag, program_help
-from nachos_min.options import Choice, Count, Kind, Share, Sides, Switch, Text, WholeNumber
+from nachos_min.options import Choice, Count, Kind, Share, Sides, Switch, Text, Weight, WholeNumber
 
 PURPOSE = (
     "Neural architecture search for early-exit networks under limits on accuracy and multiply-accumulates "
@@ -94,7 +94,17 @@ def search(
     seed: Annotated[int, WholeNumber(0)] = 0,
     constraints: Annotated[str, Choice(("domination", "adaptive-penalty"))] = "domination",
     thresholds: Annotated[str, Choice(("exact", "grid-repair"))] = "exact",
+    method: Annotated[str, Choice(("nachos", "random", "two-stage", "static", "edanas"))] = "nachos",
+    margin: Annotated[float, Share()] = 0.0,
+    beta: Annotated[float, Weight()] = 1.0,
+    gamma: Annotated[float, Weight()] = 1.0,
+    backbone: Annotated[str, Choice(("frozen", "joint"))] = "frozen",
+    start: Annotated[str, Choice(("random", "spread"))] = "random",
+    surrogate: Annotated[str, Choice(("switching", "rbf", "trees", "mlp"))] = "switching",
+    features: Annotated[str, Choice(("genes", "costs"))] = "genes",
+    points: Annotated[str, Choice(("best", "curve"))] = "best",
     workers: Annotated[int | None, WholeNumber(1, absent="number of processors")] = None,
+    table: Annotated[str | None, Text("file", absent="train")] = None,
     out: Annotated[str | None, Text("folder", absent="runs/ and the data set's name")] = None,
     json: Annotated[bool, Switch()] = False,
     quiet: Annotated[bool, Switch()] = False,
@@ -108,8 +118,8 @@ def search(
     when no network within the limits was found, 130 when interrupted.
 
     Args:
-        data: Data set, a built-in name (digits) or an .h5, .npz or .mat file.
-        space: Search space, a built-in name (tiny, micro, ofa-mbv3) or a .toml file.
+        data: Data set, a built-in name (digits, digits32) or an .h5, .npz or .mat file.
+        space: Search space, a built-in name (tiny, micro, small32, ofa-mbv3) or a .toml file.
         max_macs: Limit on the average number of MACs per inference, measured on the validation split.
         min_accuracy: Limit from below on the accuracy on the validation split, as a share of its samples.
         max_worst_macs: Limit on the MACs of an inference that passes every exit.
@@ -119,7 +129,20 @@ def search(
         seed: Seed of every random choice. The same seed gives the same result with any number of workers.
         constraints: How the limits enter the search, by constrained domination or by the paper's penalty.
         thresholds: How exit thresholds are chosen, the best admissible or by the paper's grid and repair.
+        method: NACHOS, or what it is held against with as many evaluations - random search, exits placed by hand
+            on searched backbones, networks without exits, or a search without limits and regularisers.
+        margin: How far inside both limits networks must stay on the validation split, so that they keep them on
+            data never seen; accuracy by so much, average MACs by this share.
+        beta: Weight of the cost term in training, which pulls the expected MACs below the limit.
+        gamma: Weight of the peak term in training, which pulls each exit's confidence to its record by class.
+        backbone: Whether the backbone is frozen while the exits train (the paper), or trains on with them.
+        start: The first networks, random (the paper) or spread evenly over what they cost.
+        surrogate: What predicts error and MACs, the best of three by cross-validation (the paper) or one of them.
+        features: What the surrogates see of a network, its genes (the paper) or its exact costs, too.
+        points: What of a trained network enters the front, its best thresholds (the paper) or its whole curve of
+            accuracy against MACs.
         workers: Number of processes that train networks side by side.
+        table: Answer from the networks in this file, made by bench/make_table.py, instead of training any.
         out: Folder of the run, created if missing. A folder that holds the same search is continued.
         json: Print one JSON object instead of a table.
         quiet: Show no progress.
@@ -142,7 +165,17 @@ def search(
         "seed": seed,
         "constraints": constraints,
         "thresholds": thresholds,
+        "method": method,
+        "margin": margin,
+        "beta": beta,
+        "gamma": gamma,
+        "backbone": backbone,
+        "start": start,
+        "surrogate": surrogate,
+        "features": features,
+        "points": points,
         "workers": workers,
+        "table": table,
         "out": out,
     }
     return SearchJob(arguments, json, quiet)

@@ -10,6 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
+from math import inf
 from typing import final
 
 from nachos_min.errors import InputError, shorten
@@ -42,6 +43,21 @@ def read_count(text: str) -> int:
     if number.denominator != 1:
         raise ValueError("not whole")
     return number.numerator
+
+
+def read_number(text: str) -> float:
+    """Return the number that `text` states, infinite if it is too large for a double.
+
+    Args:
+        text: digits with a sign, a decimal point and an exponent as wanted.
+
+    Raises:
+        ValueError: when `text` has another form.
+    """
+    # float() also takes "nan", "1_0" and digits of every script: ask for the plain form first.
+    if re.fullmatch(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", text) is None:
+        raise ValueError("not a number")
+    return float(text)
 
 
 def show_count(count: int) -> str:
@@ -174,13 +190,30 @@ class Share(Kind):
         return "a number from 0 to 1"
 
     def parse(self, text: str) -> float:
-        # float() also takes "nan", "1_0" and digits of every script: ask for the plain form first.
-        if re.fullmatch(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", text) is None:
-            raise ValueError("not a number")
-        share = float(text)
+        share = read_number(text)
         if not 0 <= share <= 1:
             raise ValueError("out of range")
         return share
+
+
+@final
+@dataclass(frozen=True)
+class Weight(Kind):
+    """A number that is not negative."""
+
+    @property
+    def form(self) -> str:
+        return "NUMBER"
+
+    @property
+    def rule(self) -> str:
+        return "a number >= 0"
+
+    def parse(self, text: str) -> float:
+        weight = read_number(text)
+        if not 0 <= weight < inf:
+            raise ValueError("out of range")
+        return weight
 
 
 @final

@@ -72,7 +72,7 @@ def exact(
     paper = grid_repair(confidence, correct, costs, max_macs, min_accuracy)
     tables = sweep_tables(confidence, correct, costs, max_macs, resolution)
 
-    rows, optimal = _grid(tables)
+    rows, optimal = outer_grid(tables)
     score = sweep(tables, rows, tables.early_exits - 1)
     if optimal:
         best = rows[score.argmax()]
@@ -91,7 +91,7 @@ def _thin(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     return values[np.linspace(0, len(values) - 1, count).round().astype(np.intp)]
 
 
-def _grid(tables: SweepTables) -> tuple[NDArray[np.float64], bool]:
+def outer_grid(tables: SweepTables) -> tuple[NDArray[np.float64], bool]:
     """Return starting rows [R, E-1], all but the last column filled, and whether sweeping it is optimal."""
     outer = tables.early_exits - 1
     count = NESTED_CELLS // len(tables.confidence) if outer <= 1 else round(GRID_ROWS ** (1 / outer))

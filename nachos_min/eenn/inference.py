@@ -91,19 +91,32 @@ def exit_tables(network: EarlyExitNetwork, images: FloatArray) -> ExitTables:
     Returns:
         Tables with N rows and E columns.
     """
+    h, predicted = exit_answers(network, images)
+    return ExitTables(cumulative_confidence(h), predicted)
+
+
+def exit_answers(network: EarlyExitNetwork, images: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Return each early exit's own confidence h and each exit's class, without early stopping.
+
+    Args:
+        network: the network; it is left in inference mode.
+        images: dtype of the network, (N, H, W, C); N may be 0.
+
+    Returns:
+        h of the network's dtype (N, E-1), and predicted classes, int64 (N, E).
+    """
     network.train(False)
     exits = len(network.heads)
-    confidence, predicted = [np.empty((0, exits))], [np.empty((0, exits), np.int64)]
+    confidence, predicted = [np.empty((0, exits - 1), images.dtype)], [np.empty((0, exits), np.int64)]
     with no_grad():
         size = group_size(network)
         for begin in range(0, len(images), size):
             outputs = network(Tensor(np.ascontiguousarray(images[begin : begin + size])))
             early = [out.confidence.data for out in outputs if out.confidence is not None]
             rows = outputs[0].logits.shape[0]
-            stacked = np.stack(early, axis=1) if early else np.empty((rows, 0))
-            confidence.append(cumulative_confidence(stacked))
+            confidence.append(np.stack(early, axis=1) if early else np.empty((rows, 0), images.dtype))
             predicted.append(np.stack([predictions(out) for out in outputs], axis=1))
-    return ExitTables(np.concatenate(confidence), np.concatenate(predicted))
+    return np.concatenate(confidence), np.concatenate(predicted)
 
 
 def predict(

@@ -6,7 +6,7 @@ sum: going down the levels, each sample in turn no longer goes on, but leaves he
 builds its search from this one step; read `thresholds.py` before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import floor
 from typing import Any
@@ -109,18 +109,15 @@ def _score(tables: SweepTables, correct: NDArray[np.int64], macs: NDArray[np.int
     return np.where(macs <= tables.allowance, within, -macs)
 
 
-def _sweep_block(
+def totals(
     tables: SweepTables, rows: NDArray[np.float64], exit_: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return, for each row of thresholds, the best score that exit `exit_` can reach, and at which level.
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return right answers and MACs of the split, each int64 [R, L], for each row and level of exit `exit_`.
 
     Args:
         tables: the problem.
         rows: float64 [R, E-1], thresholds of the early exits; column `exit_` is not read.
-        exit_: index of the early exit whose levels are all tried.
-
-    Returns:
-        (score int64 [R], level float64 [R]); of equal levels the highest.
+        exit_: index of the early exit whose L levels are all tried.
     """
     order = tables.order[exit_]
     confidence, answers = tables.confidence[order], tables.correct[order]
@@ -148,9 +145,14 @@ def _sweep_block(
     np.cumsum(totals_right, axis=1, out=totals_right)
     np.cumsum(totals_macs, axis=1, out=totals_macs)
     leaving = tables.leaving[exit_]
-    score = _score(tables, totals_right[:, leaving], totals_macs[:, leaving])
-    best = score.argmax(axis=1)
-    return score[np.arange(len(rows)), best], tables.levels[exit_][best]
+    return totals_right[:, leaving], totals_macs[:, leaving]
+
+
+def blocks(tables: SweepTables, rows: NDArray[np.float64]) -> Iterator[slice]:
+    """Yield slices of `rows` that are worth handling at once."""
+    size = max(1, BLOCK_CELLS // len(tables.confidence))
+    for start in range(0, len(rows), size):
+        yield slice(start, start + size)
 
 
 def sweep(tables: SweepTables, rows: NDArray[np.float64], exit_: int) -> NDArray[np.int64]:
@@ -165,8 +167,8 @@ def sweep(tables: SweepTables, rows: NDArray[np.float64], exit_: int) -> NDArray
     leaves there: what that changes, summed over the k most confident samples, is a prefix sum.
     """
     score = np.empty(len(rows), dtype=np.int64)
-    block = max(1, BLOCK_CELLS // len(tables.confidence))
-    for start in range(0, len(rows), block):
-        part = slice(start, start + block)
-        score[part], rows[part, exit_] = _sweep_block(tables, rows[part], exit_)
+    for part in blocks(tables, rows):
+        each = _score(tables, *totals(tables, rows[part], exit_))
+        best = each.argmax(axis=1)  # of equal levels the highest
+        score[part], rows[part, exit_] = each[np.arange(len(each)), best], tables.levels[exit_][best]
     return score

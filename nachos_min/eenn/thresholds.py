@@ -141,6 +141,17 @@ def measure(
     )
 
 
+def static_outcome(correct: NDArray[np.bool_], cost: int) -> Outcome:
+    """Return what a network without early exits does to a split: every sample leaves at the final exit.
+
+    Args:
+        correct: bool [N], whether the final exit is right about sample n.
+        cost: its MACs.
+    """
+    samples = len(correct)
+    return Outcome((EVERYBODY,), int(correct.sum()), samples, (samples,), samples * cost)
+
+
 def decimal_fraction(name: str, value: float) -> Fraction:
     """Return `value` as the decimal it was written as: 0.9 is 9/10, not the double next to it.
 

@@ -8,7 +8,8 @@ Read `network.py` and `losses.py` first; the phases are those of the NACHOS pape
    support set that takes no part in that epoch's gradient steps.
 
 A frozen stage gives the same map for the same image in every epoch, so phases 2 and 3 compute the E maps of
-the training set once and never touch the backbone again.
+the training set once and never touch the backbone again. `train_jointly` is the same without freezing, to see
+what freezing costs.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,7 @@ class Recipe:
         momentum, weight_decay: of SGD.
         support_share: share of the training set that is the support set of an epoch.
         alpha, beta, gamma: weights of the classification, cost and peak term.
+        joint: whether the backbone goes on training with the exits, in phases 2 and 3, instead of being frozen.
     """
 
     backbone_epochs: int = 10
@@ -54,6 +56,7 @@ class Recipe:
     alpha: float = 1.0
     beta: float = 1.0
     gamma: float = 1.0
+    joint: bool = False
 
 
 @dataclass(frozen=True)
@@ -186,14 +189,19 @@ def support_matrix(
     Returns:
         float64 in [0, 1]. A class without a support sample gets the exit's accuracy over all of them.
     """
+    return _support_matrix(network, [feature_map[support] for feature_map in maps], labels[support])
+
+
+def _support_matrix(network: EarlyExitNetwork, maps: Sequence[FloatArray], labels: IntArray) -> FloatArray:
+    """Return `support_matrix`, of the maps and labels of the support set alone."""
     classes = network.architecture.classes
     table = np.zeros((classes, len(network.heads) - 1))
-    counts = np.bincount(labels[support], minlength=classes)
+    counts = np.bincount(labels, minlength=classes)
     with no_grad():
         for index, head in enumerate(network.heads[:-1]):
             head.train(False)
-            correct = predictions(head(Tensor(maps[index][support]))) == labels[support]
-            hits = np.bincount(labels[support], weights=correct, minlength=classes)
+            correct = predictions(head(Tensor(maps[index]))) == labels
+            hits = np.bincount(labels, weights=correct, minlength=classes)
             table[:, index] = np.where(counts > 0, hits / np.maximum(counts, 1), correct.mean())
     return table
 
@@ -222,15 +230,86 @@ def train_exits(
     Raises:
         ValueError: if a label is not a class.
     """
+
+    def frozen(chosen: IntArray) -> list[Tensor]:
+        return [Tensor(feature_map[chosen]) for feature_map in maps]
+
+    def start() -> None:
+        for head in network.heads:
+            head.train()
+
+    exits = _Exits(start, frozen, lambda support: [feature_map[support] for feature_map in maps])
+    return _train_on(network, exits, network.head_parameters(), labels, budget, recipe, rng)
+
+
+def train_jointly(
+    network: EarlyExitNetwork,
+    images: FloatArray,
+    labels: IntArray,
+    budget: Budget,
+    recipe: Recipe,
+    rng: np.random.Generator,
+) -> list[float]:
+    """Return what `train_exits` returns, having trained the backbone together with the heads, on the same loss.
+
+    Args:
+        network: the network, its backbone trained; left in inference mode.
+        images: training images, float32 (N, H, W, C).
+        labels: int64 (N,).
+        budget: costs and limit of the cost term.
+        recipe: epochs, batch, rates and weights of the loss.
+        rng: order of the samples and support sets.
+
+    Returns:
+        One number per epoch: warm-up first, then support phase.
+
+    Raises:
+        ValueError: if a label is not a class.
+
+    Source: the ablation of NACHOS's frozen backbone (arXiv 2401.13330): the same phases without freezing.
+    """
+
+    def through(chosen: IntArray) -> list[Tensor]:
+        return network.maps(Tensor(images[chosen]))
+
+    def start() -> None:
+        network.train()
+
+    exits = _Exits(start, through, lambda support: exit_maps(network, images[support]))
+    return _train_on(network, exits, network.named_parameters(), labels, budget, recipe, rng)
+
+
+@dataclass(frozen=True)
+class _Exits:
+    """Where the maps of the exits come from: made ready for an epoch, for training samples, for measuring."""
+
+    start: Callable[[], None]
+    feed: Callable[[IntArray], list[Tensor]]
+    measured: Callable[[IntArray], Sequence[FloatArray]]
+
+
+def _train_on(
+    network: EarlyExitNetwork,
+    exits: _Exits,
+    parameters: dict[str, Tensor],
+    labels: IntArray,
+    budget: Budget,
+    recipe: Recipe,
+    rng: np.random.Generator,
+) -> list[float]:
+    """Run phases 2 and 3. Without an early exit both are more epochs of cross-entropy at the final exit."""
     samples, classes = np.arange(len(labels)), network.architecture.classes
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:  # the loss's kernel trusts its input
         raise ValueError(f"labels must be in 0..{classes - 1}, got {labels.min()} to {labels.max()}")
+    static = len(network.heads) == 1
 
     def steps_over(chosen_samples: IntArray, support: FloatArray | None) -> Iterator[Tensor]:
-        for head in network.heads:
-            head.train()
+        exits.start()
         for chosen in _batches(chosen_samples, recipe.batch, rng):
-            outputs = network.ask([Tensor(feature_map[chosen]) for feature_map in maps])
+            outputs = network.ask(exits.feed(chosen))
+            if static:
+                yield cross_entropy(outputs[0].logits, labels[chosen]).mean()
+                continue
             yield fused_exits_loss(
                 [output.logits for output in outputs],
                 [output.confidence for output in outputs if output.confidence is not None],
@@ -249,10 +328,11 @@ def train_exits(
     def support_epoch() -> Iterator[Tensor]:
         support = draw_support(labels, recipe.support_share, rng)
         # Where no class has a sample to spare, nothing can be measured and the epoch has no peak term.
-        table = support_matrix(network, maps, labels, support) if len(support) else None
+        table = _support_matrix(network, exits.measured(support), labels[support]) if len(support) else None
         yield from steps_over(np.setdiff1d(samples, support), table)
 
-    epochs = [warmup_epoch] * recipe.warmup_epochs + [support_epoch] * recipe.support_epochs
+    later = [warmup_epoch if static else support_epoch] * recipe.support_epochs
+    epochs = [warmup_epoch] * recipe.warmup_epochs + later
     # At most: a support epoch leaves its support set out, so the rate ends a little above 0.
     steps = len(epochs) * -(-len(labels) // recipe.batch)
-    return _run_epochs(network, network.head_parameters(), epochs, steps, recipe.exits_rate, recipe)
+    return _run_epochs(network, parameters, epochs, steps, recipe.exits_rate, recipe)

@@ -6,8 +6,9 @@ the end of a search that is frequent: 49 of the 200 candidates of the default se
 first phase is four fifths of an evaluation. Taken from here or trained again, the weights are equal to the
 last bit: what is found changes the time of an evaluation and never its result.
 
-Workers share a temporary folder, one file per backbone, which the search removes at its end. A file that
-cannot be written or read, for whatever reason, is a backbone that must be trained: nothing else.
+Workers share a folder of the run, one file per backbone, so that a run that is continued finds them, too. A file
+that cannot be written or read, for whatever reason, is a backbone that must be trained: nothing else. The folder
+may be deleted at any time.
 """
 
 import os
@@ -44,7 +45,7 @@ class Backbones:
     """Trained backbones of one run, by their genes."""
 
     def __init__(self, folder: Path) -> None:
-        """Keep them in an existing `folder`, which other processes may use at the same time."""
+        """Keep them in `folder`, made when first needed, which other processes may use at the same time."""
         self._folder = folder
 
     def find(self, genes: Sequence[int]) -> Backbone | None:
@@ -61,6 +62,7 @@ class Backbones:
         file = self._file(genes)
         written = file.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
         try:
+            self._folder.mkdir(exist_ok=True)
             if sum(other.stat().st_size for other in self._folder.iterdir()) + backbone.weights.nbytes < MOST_BYTES:
                 with open(written, "wb") as stream:
                     np.savez(stream, weights=backbone.weights, losses=np.array(backbone.losses))

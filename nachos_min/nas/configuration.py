@@ -4,7 +4,9 @@ Read this before `nachos.py`. The numbers of the method below are the paper's, o
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from fractions import Fraction
+from math import floor, inf
 from typing import Any
 
 from nachos_min.data import Dataset, load
@@ -13,9 +15,22 @@ from nachos_min.errors import InputError
 from nachos_min.nas.evaluate import THRESHOLDS, Settings
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.limits import Limits
+from nachos_min.nas.methods import METHODS, Method
 from nachos_min.nas.space import Space, load_space
+from nachos_min.nas.surrogates.switching import SURROGATES
 
-CONSTRAINTS = ("domination", "adaptive-penalty")
+BACKBONES = ("frozen", "joint")
+NO_LIMITS = Limits(None, 0.0)
+# Options that are one of a few names.
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "constraints": ("domination", "adaptive-penalty"),
+    "thresholds": tuple(THRESHOLDS),
+    "method": tuple(METHODS),
+    "start": ("random", "spread"),
+    "surrogate": ("switching", *(surrogate.name for surrogate in SURROGATES)),
+    "features": ("genes", "costs"),
+    "points": ("best", "curve"),
+}
 
 
 class ConfigurationError(InputError):
@@ -42,6 +57,17 @@ class Configuration:
         population, generations: of NSGA-II on the surrogates (the paper's).
         patience: iterations without growth of the hypervolume after which the search stops (the paper's).
         recipe: how candidates are trained.
+        method: `nachos`, or one of those it is held against (`methods.py`).
+        backbones: of `two-stage`: candidates evaluated without exits before exits are placed, half of all, so that
+            such a run is not continued with another number; otherwise 0.
+        start: the first candidates are `random` (the paper's), or `spread` evenly over the exact costs.
+        surrogate: `switching` (the paper's: cross-validation decides), or always the same one, by its name.
+        features: what surrogates see of a genome: its `genes` (the paper's), or its exact `costs`, too.
+        points: what of a candidate stands in the archive: its `best` thresholds (the paper's), or the whole
+            `curve` of accuracy against MACs over all thresholds; the search then looks for networks that reach
+            a smaller error or fewer MACs under any thresholds.
+        margin: how far inside both limits the validation split must stay, >= 0: accuracy by so much, average
+            MACs by this share; so that a network keeps the limits on data never seen.
     """
 
     data: str
@@ -56,6 +82,13 @@ class Configuration:
     generations: int = 20
     patience: int = 10
     recipe: Recipe = field(default_factory=Recipe)
+    method: str = "nachos"
+    backbones: int = 0
+    start: str = "random"
+    surrogate: str = "switching"
+    features: str = "genes"
+    points: str = "best"
+    margin: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every option that needs no file.
@@ -69,27 +102,64 @@ class Configuration:
             if value is not None and not (_is_integer(value) and value >= 1):
                 raise ConfigurationError(f"{name} must be an integer >= 1, got {value!r}")
         accuracy = limits.min_accuracy
-        if isinstance(accuracy, bool) or not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
+        if not (_is_number(accuracy) and 0 <= accuracy <= 1):
             raise ConfigurationError(f"min_accuracy must be in 0..1, got {accuracy!r}")
         if not (_is_integer(self.seed) and self.seed >= 0):
             raise ConfigurationError(f"seed must be an integer >= 0, got {self.seed!r}")
-        for name, known in (("constraints", CONSTRAINTS), ("thresholds", tuple(THRESHOLDS))):
+        for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise ConfigurationError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        for name, value in (("beta", self.recipe.beta), ("gamma", self.recipe.gamma)):
+            if not (_is_number(value) and 0 <= value < inf):
+                raise ConfigurationError(f"{name} must be a number >= 0, got {value!r}")
+        if not (_is_number(self.margin) and 0 <= self.margin < 1):
+            raise ConfigurationError(f"margin must be a number >= 0 and below 1, got {self.margin!r}")
+
+    @property
+    def rules(self) -> Method:
+        """Which parts of the loop the method keeps."""
+        return METHODS[self.method]
+
+    @property
+    def kept(self) -> Limits:
+        """The limits that a solution keeps on the validation split: those asked for, tightened by the margin."""
+        if not self.margin:
+            return self.limits
+        # As the decimals they were written as: 0.9 and 0.01 make 0.91, not the double next to it.
+        margin, accuracy = Fraction(str(self.margin)), Fraction(str(self.limits.min_accuracy))
+        most = self.limits.max_macs
+        return replace(
+            self.limits,
+            max_macs=None if most is None else max(1, floor(most * (1 - margin))),
+            min_accuracy=float(min(Fraction(1), accuracy + margin)),
+        )
+
+    @property
+    def aims(self) -> Limits:
+        """The limits that act while candidates are searched, trained and tuned: those kept, or none at all."""
+        return self.kept if self.rules.limited else NO_LIMITS
 
     def settings(self) -> Settings:
         """Return the part that every evaluation depends on."""
-        return Settings(self.seed, self.limits, self.thresholds, self.recipe)
+        recipe = self.recipe if self.rules.regularised else replace(self.recipe, beta=0.0, gamma=0.0)
+        return Settings(self.seed, self.aims, self.thresholds, recipe, self.points)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A configuration with its data and its space: everything a search needs, loaded and checked."""
+    """A configuration with its data and its space: everything a search needs, loaded and checked.
+
+    Attributes:
+        configuration: what was asked for.
+        dataset, space, coder: what its names stand for.
+        table: which table answered for trainings (`Table.identity`); None: candidates are trained.
+    """
 
     configuration: Configuration
     dataset: Dataset
     space: Space
     coder: GenomeCoder
+    table: Mapping[str, Any] | None = None
 
     def identity(self) -> dict[str, Any]:
         """Return what a run folder stores, to recognise the same problem again.
@@ -98,7 +168,8 @@ class Problem:
         """
         options = asdict(self.configuration)
         options |= options.pop("limits")  # so that a message says `max_macs`, as the command line does
-        return options | {"data_content": self.dataset.digest, "space_content": asdict(self.space)}
+        content = {"data_content": self.dataset.digest, "space_content": asdict(self.space)}
+        return options | content | ({} if self.table is None else {"table": dict(self.table)})
 
 
 def configuration_of(identity: Mapping[str, Any]) -> Configuration:
@@ -129,7 +200,7 @@ def load_problem(configuration: Configuration) -> Problem:
     space = load_space(configuration.space)
     dataset = load(configuration.data)
     height, width, channels = dataset.train.images.shape[1:]
-    coder = GenomeCoder(space, (height, width, channels), dataset.classes)
+    coder = GenomeCoder(space, (height, width, channels), dataset.classes, configuration.rules.static)
     return Problem(configuration, dataset, space, coder)
 
 
@@ -142,6 +213,10 @@ def check_count(name: str, value: Any) -> int:
     if not (_is_integer(value) and value >= 1):
         raise ConfigurationError(f"{name} must be an integer >= 1, got {value!r}")
     return int(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_integer(value: Any) -> bool:

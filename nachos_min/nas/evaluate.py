@@ -5,8 +5,8 @@ settings of the run alone, never on when, where or beside what it was computed: 
 (run seed, backbone genes), the exits by (run seed, whole genome).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,10 @@ from nachos_min.eenn.exact_thresholds import exact
 from nachos_min.eenn.grid_repair import grid_repair
 from nachos_min.eenn.inference import ExitTables, exit_tables, predict
 from nachos_min.eenn.network import EarlyExitNetwork
-from nachos_min.eenn.thresholds import Outcome
-from nachos_min.eenn.training import Budget, Recipe, exit_maps, train_backbone, train_exits
+from nachos_min.eenn.threshold_curve import threshold_curve
+from nachos_min.eenn.thresholds import Outcome, static_outcome
+from nachos_min.eenn.thresholds import measure as measure_tables
+from nachos_min.eenn.training import Budget, Recipe, exit_maps, train_backbone, train_exits, train_jointly
 from nachos_min.nas.backbones import Backbone, Backbones
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.limits import Limits
@@ -46,12 +48,14 @@ class Settings:
         limits: limits of the run (the cost term and the thresholds aim at max_macs).
         thresholds: `exact` or `grid-repair`.
         recipe: how candidates are trained.
+        points: `best`: the figures under the chosen thresholds; `curve`: those of all others worth having, too.
     """
 
     seed: int
     limits: Limits
     thresholds: str
     recipe: Recipe
+    points: str = "best"
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,18 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class OperatingPoint:
+    """What a trained candidate does under other thresholds than the chosen ones; fields as of `Evaluation`.
+
+    Both figures are looked up in the tables of all exits, which early-stopping inference repeats.
+    """
+
+    thresholds: tuple[float, ...]
+    validation: Measure
+    test: Measure
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """A trained candidate. Compared and stored by its canonical genome.
 
@@ -95,6 +111,7 @@ class Evaluation:
         tables: tables of all exits on the validation split, from which the thresholds were chosen.
         losses: mean training loss of each epoch, all phases in order.
         weights: parameters and buffers by name.
+        curve: the other admissible non-dominated choices of thresholds, when the settings ask for them.
     """
 
     genome: Genome
@@ -106,6 +123,20 @@ class Evaluation:
     tables: ExitTables
     losses: tuple[float, ...]
     weights: dict[str, Array]
+    curve: tuple[OperatingPoint, ...] = ()
+
+    def points(self) -> list["Evaluation"]:
+        """Return this evaluation under its chosen thresholds and under those of each point of its curve."""
+        others = [
+            replace(self, thresholds=point.thresholds, validation=point.validation, test=point.test, curve=())
+            for point in self.curve
+        ]
+        return [replace(self, curve=()), *others] if others else [self]
+
+    def reach(self) -> tuple[float, float]:
+        """Return the least error and the fewest average MACs of all its points: both ends of the curve, if any."""
+        measures = (self.validation, *(point.validation for point in self.curve))
+        return min(1 - m.accuracy for m in measures), min(m.average_macs for m in measures)
 
 
 @dataclass(frozen=True)
@@ -147,42 +178,14 @@ def evaluate(
         ExecutionError: if the multiplications executed are not those counted, or early-stopping inference on
             validation does not reproduce the figures that the thresholds were chosen by.
     """
-    network = build(coder, genome, settings.seed)
-    side = network.architecture.input_shape[0]
-    train, validation, test = (
-        _at(split, coder, side) for split in (dataset.train, dataset.validation, dataset.test)
-    )
+    network, losses = train(coder, dataset, settings, genome, backbones)
+    validation, test = as_seen(dataset.validation, network), as_seen(dataset.test, network)
     costs = static_costs(network.architecture)
-    recipe, limits = settings.recipe, settings.limits
-
-    genes = coder.backbone_genes(genome)
-    backbone = backbones.find(genes) if backbones is not None else None
-    if backbone is None:
-        order = seeded(settings.seed, "backbone order", genes)
-        first_losses = train_backbone(network, train.images, train.labels, recipe, order)
-        _check_finite(network, "the backbone")
-        backbone = Backbone(network.backbone_state(), tuple(first_losses))
-        if backbones is not None:
-            backbones.keep(genes, backbone)
-    else:
-        network.load_backbone_state(backbone.weights)
-    maps = exit_maps(network, train.images)
-    order = seeded(settings.seed, "exits order", genome)
-    budget = Budget(costs.exit_costs, limits.max_macs)
-    losses = train_exits(network, maps, train.labels, budget, recipe, order)
-    _check_finite(network, "the exits")
-
     tables = exit_tables(network, validation.images)
-    chosen = THRESHOLDS[settings.thresholds](
-        tables.confidence,
-        tables.correct(validation.labels),
-        costs.exit_costs,
-        limits.max_macs,
-        limits.min_accuracy,
-    )
+    chosen = tune(tables, validation.labels, costs, settings)
     repeated = measure(network, validation, chosen.thresholds, costs)
-    if repeated != _measure_of(chosen):
-        raise ExecutionError(f"thresholds promised {_measure_of(chosen)}, inference gave {repeated}")
+    if repeated != measure_of(chosen):
+        raise ExecutionError(f"thresholds promised {measure_of(chosen)}, inference gave {repeated}")
     return Evaluation(
         genome=genome,
         exits=network.architecture.exit_stages,
@@ -191,9 +194,103 @@ def evaluate(
         validation=repeated,
         test=measure(network, test, chosen.thresholds, costs),
         tables=tables,
-        losses=(*backbone.losses, *losses),
+        losses=losses,
         weights=network.state(),
+        curve=operating_points(
+            (tables, validation.labels), lambda: (exit_tables(network, test.images), test.labels), costs, settings
+        ),
     )
+
+
+def train(
+    coder: GenomeCoder, dataset: Dataset, settings: Settings, genome: Genome, backbones: Backbones | None = None
+) -> tuple[EarlyExitNetwork, tuple[float, ...]]:
+    """Return the trained network of a canonical `genome`, and the mean loss of each epoch, all phases in order.
+
+    Args:
+        coder: translates the genome.
+        dataset: of which the training split is used.
+        settings: seed, MACs limit of the cost term, recipe.
+        genome: canonical.
+        backbones: as for `evaluate`.
+
+    Raises:
+        DivergenceError: if a training phase leaves a weight that is not finite.
+    """
+    network = build(coder, genome, settings.seed)
+    split = as_seen(dataset.train, network)
+    recipe, genes = settings.recipe, coder.backbone_genes(genome)
+    backbone = backbones.find(genes) if backbones is not None else None
+    if backbone is None:
+        order = seeded(settings.seed, "backbone order", genes)
+        first_losses = train_backbone(network, split.images, split.labels, recipe, order)
+        _check_finite(network, "the backbone")
+        backbone = Backbone(network.backbone_state(), tuple(first_losses))
+        if backbones is not None:
+            backbones.keep(genes, backbone)
+    else:
+        network.load_backbone_state(backbone.weights)
+    order = seeded(settings.seed, "exits order", genome)
+    budget = Budget(static_costs(network.architecture).exit_costs, settings.limits.max_macs)
+    if recipe.joint:
+        losses = train_jointly(network, split.images, split.labels, budget, recipe, order)
+    else:
+        losses = train_exits(network, exit_maps(network, split.images), split.labels, budget, recipe, order)
+    _check_finite(network, "the exits")
+    return network, (*backbone.losses, *losses)
+
+
+def tune(tables: ExitTables, labels: Array, costs: StaticCosts, settings: Settings) -> Outcome:
+    """Return what the thresholds that `settings` ask for do to the split of `tables` and its `labels` (N,)."""
+    limits, correct = settings.limits, tables.correct(labels)
+    if len(costs.exit_costs) == 1:
+        return static_outcome(correct[:, 0], costs.worst_macs)
+    return THRESHOLDS[settings.thresholds](
+        tables.confidence, correct, costs.exit_costs, limits.max_macs, limits.min_accuracy
+    )
+
+
+def operating_points(
+    validation: tuple[ExitTables, Array],
+    test: Callable[[], tuple[ExitTables, Array]],
+    costs: StaticCosts,
+    settings: Settings,
+) -> tuple[OperatingPoint, ...]:
+    """Return all that a network can do within the limits and no thresholds do better, if `settings` want it.
+
+    Args:
+        validation: tables of all exits and labels (N,) of the split that the thresholds are chosen on.
+        test: returns the same of the test split, on which each choice is measured again; called if needed.
+        costs: static counts.
+        settings: limits, and whether the curve is wanted.
+    """
+    if settings.points != "curve" or len(costs.exit_costs) == 1:
+        return ()
+    (tables, labels), limits = validation, settings.limits
+    outcomes = threshold_curve(
+        tables.confidence, tables.correct(labels), costs.exit_costs, limits.max_macs, limits.min_accuracy
+    )
+    certified = test()
+    return tuple(
+        OperatingPoint(outcome.thresholds, measure_of(outcome), replay(*certified, costs, outcome.thresholds))
+        for outcome in outcomes
+    )
+
+
+def replay(tables: ExitTables, labels: Array, costs: StaticCosts, thresholds: tuple[float, ...]) -> Measure:
+    """Return what `measure` would, by looking samples up in the `tables` of all exits with their `labels` (N,)."""
+    correct = tables.correct(labels)
+    if len(thresholds) == 1:
+        return measure_of(static_outcome(correct[:, 0], costs.worst_macs))
+    return measure_of(measure_tables(tables.confidence, correct, costs.exit_costs, thresholds))
+
+
+def as_seen(split: Split, network: EarlyExitNetwork) -> Split:
+    """Return `split` with images as the `network` takes them: resized when the space fixes the resolution."""
+    height, width, _ = network.architecture.input_shape
+    if split.images.shape[1:3] == (height, width):
+        return split
+    return Split(resize(split.images, height), split.labels)  # a fixed resolution is a square
 
 
 def measure(network: EarlyExitNetwork, split: Split, thresholds: tuple[float, ...], costs: StaticCosts) -> Measure:
@@ -218,12 +315,6 @@ def _check_finite(network: EarlyExitNetwork, phase: str) -> None:
             raise DivergenceError(f"training {phase} diverged: {name} must be finite")
 
 
-def _measure_of(outcome: Outcome) -> Measure:
+def measure_of(outcome: Outcome) -> Measure:
+    """Return the exact integers of `outcome`, without its thresholds."""
     return Measure(outcome.correct, outcome.samples, outcome.exit_counts, outcome.total_macs)
-
-
-def _at(split: Split, coder: GenomeCoder, side: int) -> Split:
-    """Return `split` with images as the network sees them: resized when the space fixes the resolution."""
-    if not coder.space.resolutions or split.images.shape[1:3] == (side, side):
-        return split
-    return Split(resize(split.images, side), split.labels)

@@ -44,11 +44,16 @@ class Genes:
 
 @dataclass(frozen=True)
 class GenomeCoder:
-    """Translates between genomes of `space` and architectures for images of `image_shape` (H, W, C)."""
+    """Translates between genomes of `space` and architectures for images of `image_shape` (H, W, C).
+
+    With `static` the members are the backbones, networks without early exits: what a search for EENNs is held
+    against. Genomes keep their length, and the canonical form has no exit bit set.
+    """
 
     space: Space
     image_shape: tuple[int, int, int]
     classes: int
+    static: bool = False
 
     @property
     def length(self) -> int:
@@ -73,12 +78,17 @@ class GenomeCoder:
         return slice(begin, begin + len(self.space.stages) - 1)
 
     def canonical(self, genomes: IntArray) -> IntArray:
-        """Return `genomes` (n, length) with the genes of inactive layer slots set to 0, int64 of that shape."""
+        """Return `genomes` (n, length) with the genes of inactive layer slots set to 0, int64 of that shape.
+
+        The exit bits, too, if the coder is `static`.
+        """
         stages, slots = len(self.space.stages), self.space.slots
         depths = np.array(self.space.depths)[genomes[:, :stages]]
         active = (np.arange(slots) < depths[:, :, None]).reshape(len(genomes), stages * slots)
         result = genomes.astype(np.int64, copy=True)
         result[:, stages : stages + 2 * stages * slots] *= np.tile(active, 2)
+        if self.static:
+            result[:, self.exit_genes] = 0
         return result
 
     def genes(self, genome: Sequence[int]) -> Genes:
@@ -131,10 +141,12 @@ class GenomeCoder:
 
         Raises:
             SpaceError: if the genome is not of this space.
-            NotAnEENNError: if it places no early exit.
+            NotAnEENNError: if it places no early exit and the coder is not `static`.
             CostOrderError: if no head keeps the cost order.
         """
         stages = self.genes(genome).exits
+        if not stages and self.static:
+            return self.backbone(genome)
         if not stages:
             raise NotAnEENNError("an early-exit network needs at least one early exit, got none")
         return design_exits(self.backbone(genome), stages, self.space.exit_widths)
@@ -159,15 +171,17 @@ class GenomeCoder:
         return genes
 
     def draw(self, rng: np.random.Generator, draws: int) -> IntArray:
-        """Return those of `draws` random genomes that have an early exit, canonical, int64 (m, length).
+        """Return those of `draws` random genomes that are members, canonical, int64 (m, length).
 
-        Every gene is uniform; m <= draws.
+        Every gene is uniform; m <= draws: those without an early exit are left out, unless the coder is `static`.
         """
         genomes = rng.integers(0, self.upper, (draws, self.length), endpoint=True)
+        if self.static:
+            return self.canonical(genomes)
         return self.canonical(genomes[genomes[:, self.exit_genes].any(axis=1)])
 
     def sample(self, rng: np.random.Generator) -> Genome:
-        """Return a random canonical genome with at least one early exit: every gene uniform, then rejection."""
+        """Return a random canonical member: every gene uniform, then rejection of those without an early exit."""
         while not len(found := self.draw(rng, 1)):
             pass
         return as_genome(found[0])

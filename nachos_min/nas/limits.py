@@ -50,9 +50,12 @@ class Limits:
                 return f"{text.format(value)}, the limit is {limit}"
         return None
 
-    def statically_admissible(self, costs: PopulationCosts) -> Bools:
-        """Return which genomes are legal and have no `static_reason` to be inadmissible, bool (n,)."""
-        kept = costs.legal
+    def statically_admissible(self, costs: PopulationCosts, *, static: bool = False) -> Bools:
+        """Return which genomes are legal and have no `static_reason` to be inadmissible, bool (n,).
+
+        With `static` networks without early exits are legal, and no others.
+        """
+        kept = costs.static if static else costs.legal
         for _, values, limit in self._static(costs):
             if limit is not None:
                 kept &= values <= limit
@@ -102,18 +105,19 @@ class StaticCheck:
     def population(self, genomes: IntArray) -> tuple[PopulationCosts, Bools]:
         """Return the costs of canonical `genomes` (n, length), and which of them are admissible, bool (n,)."""
         costs = self._count(genomes)
-        admissible = self.limits.statically_admissible(costs)
+        admissible = self.limits.statically_admissible(costs, static=self.coder.static)
         self._inadmissible.update(map(as_genome, genomes[~admissible]))
         return costs, admissible
 
     def drawn(self, rng: np.random.Generator) -> Iterator[tuple[Genome, bool]]:
-        """Yield random canonical genomes with an early exit, without end, each with whether it is admissible.
+        """Yield random canonical members of the space, without end, each with whether it is admissible.
 
         The same genomes as `GenomeCoder.sample` returns one after the other, though `rng` is ahead of them.
         """
         while True:
             genomes = self.coder.draw(rng, _DRAWN)
-            admissible = self.limits.statically_admissible(self._count(genomes)).tolist()
+            costs = self._count(genomes)
+            admissible = self.limits.statically_admissible(costs, static=self.coder.static).tolist()
             for genome, kept in zip(map(as_genome, genomes), admissible, strict=True):
                 if not kept:
                     self._inadmissible.add(genome)

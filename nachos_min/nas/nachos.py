@@ -2,13 +2,14 @@
 
 This file is the loop, and reads like the method:
 
-    archive <- random candidates, evaluated
+    archive <- random candidates, evaluated                                     (sampling.py)
     repeat:  fit surrogates on the archive: error, and average MACs
              NSGA-II on the surrogates, started from the archive's front
              choose new candidates from its population, evenly spread in MACs
              evaluate them (train, tune thresholds, count), add them to the archive
 
-Read `evaluate.py` (what an evaluation is) before and `surrogates/objectives.py`, `nsga2.py`, `subset.py` after.
+Read `evaluate.py` (what an evaluation is) before and `surrogates/objectives.py`, `nsga2.py`, `subset.py` after;
+`methods.py` says which parts other methods leave out, `configuration.py` what else can be chosen.
 The loop is deterministic and cheap, and every evaluation is on disk as soon as it is done: a run is continued by
 running it again and finding evaluations already there.
 
@@ -19,33 +20,42 @@ Early Exit Neural Networks", arXiv 2401.13330.
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nachos_min.data import load
-from nachos_min.nas.configuration import Configuration, Problem, check_count, load_problem
+from nachos_min.eenn.training import Recipe
+from nachos_min.nas.configuration import (
+    BACKBONES,
+    Configuration,
+    ConfigurationError,
+    Problem,
+    check_count,
+    load_problem,
+)
 from nachos_min.nas.evaluate import Evaluation, Failure, seeded
 from nachos_min.nas.genome import Genome, as_genome
 from nachos_min.nas.limits import Limits, StaticCheck
+from nachos_min.nas.methods import place_by_hand
 from nachos_min.nas.nsga2 import minimize
 from nachos_min.nas.penalty import AdaptivePenalty
 from nachos_min.nas.records import from_record, key, to_record
-from nachos_min.nas.result import Archive, SearchResult, Solution, result_of, solution_of
+from nachos_min.nas.result import Archive, SearchResult, Solution, largest_costs, result_of, solution_of
+from nachos_min.nas.sampling import random_genomes, spread_genomes
 from nachos_min.nas.subset import choose_evenly
-from nachos_min.nas.surrogates.objectives import Surrogates
+from nachos_min.nas.surrogates.objectives import Features, Surrogates
+from nachos_min.nas.surrogates.switching import SURROGATES
+from nachos_min.nas.tabular import TableAnswers, read_table
 from nachos_min.nas.workers import Workers
 from nachos_min.store import Run, StoreError, create_or_open
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
-
-# Draws without a hit after which a random sample gives up: a space in which fewer than one genome in some
-# thousand is new and statically admissible is better served by other limits than by more draws.
-_DRAWS = 3000
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,17 @@ def search(
     seed: int = 0,
     constraints: str = "domination",
     thresholds: str = "exact",
+    method: str = "nachos",
+    margin: float = 0.0,
+    beta: float = 1.0,
+    gamma: float = 1.0,
+    backbone: str = "frozen",
+    start: str = "random",
+    surrogate: str = "switching",
+    features: str = "genes",
+    points: str = "best",
     workers: int | None = None,
+    table: str | Path | None = None,
     out: str | Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
@@ -100,7 +120,18 @@ def search(
         seed: run seed, >= 0.
         constraints: `domination` or `adaptive-penalty`.
         thresholds: `exact` or `grid-repair`.
+        method: `nachos`, or `random`, `two-stage`, `static`, `edanas`, which it is held against (`methods.py`).
+        margin: how far inside both limits the validation split must stay, in [0, 1): accuracy by so much,
+            average MACs by this share.
+        beta: weight of the cost term in the loss of the exits, >= 0.
+        gamma: weight of the peak term in the loss of the exits, >= 0.
+        backbone: `frozen` while the exits train, or trained on with them, `joint`.
+        start: first candidates, `random` or `spread` evenly over the exact costs.
+        surrogate: `switching`, or always the same one: `rbf`, `trees` or `mlp`.
+        features: what surrogates see, a genome's `genes` or its exact `costs`, too.
+        points: what of a candidate stands in the archive, its `best` thresholds or its whole `curve`.
         workers: processes that train candidates; None for one per CPU. Does not change the result.
+        table: file with all members of the space trained (`tabular.py`), which answers instead of training.
         out: folder of the run; None for `runs/<data>`. A run found there is continued.
         on_progress: called whenever something was done.
 
@@ -115,15 +146,38 @@ def search(
     Source: NACHOS, arXiv 2401.13330.
     """
     limits = Limits(max_macs, min_accuracy, max_worst_macs, max_params, max_peak_bytes)
-    configuration = Configuration(data, space, limits, seed, constraints, thresholds)
     check_count("evaluations", evaluations)
+    if backbone not in BACKBONES:
+        raise ConfigurationError(f"backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
+    configuration = Configuration(
+        data=data,
+        space=space,
+        limits=limits,
+        seed=seed,
+        constraints=constraints,
+        thresholds=thresholds,
+        recipe=Recipe(beta=beta, gamma=gamma, joint=backbone == "joint"),
+        method=method,
+        backbones=-(-evaluations // 2) if method == "two-stage" else 0,
+        start=start,
+        surrogate=surrogate,
+        features=features,
+        points=points,
+        margin=margin,
+    )
     count = check_count("workers", workers) if workers is not None else os.cpu_count() or 1
-    problem = load_problem(configuration)
+    problem, known = load_problem(configuration), None if table is None else read_table(table)
+    if known is not None:
+        problem = replace(problem, table=known.identity(problem))
     folder = Path(out) if out is not None else Path("runs") / Path(data).stem
     with create_or_open(folder, problem.identity()) as run:
         loop = _Loop(problem, run, folder, evaluations, on_progress or _silent)
+        if known is not None:
+            return loop.run_to_end(TableAnswers(known, problem))
         load_dataset = partial(load, data)
-        with Workers(min(count, evaluations), problem.coder, load_dataset, configuration.settings()) as pool:
+        backbones = folder / "backbones"
+        settings, processes = configuration.settings(), min(count, evaluations)
+        with Workers(processes, problem.coder, load_dataset, settings, backbones) as pool:
             return loop.run_to_end(pool)
 
 
@@ -143,39 +197,66 @@ class _Loop:
         on_progress: Callable[[Progress], None],
     ) -> None:
         self.problem, self.run, self.folder, self.evaluations = problem, run, folder, evaluations
-        self.configuration = problem.configuration
+        self.configuration = configuration = problem.configuration
         self.archive = Archive(problem)
-        self.static = StaticCheck(problem.coder, problem.configuration.limits)
+        # A backbone may cost more than the budget as long as exits are to follow, by which most samples leave.
+        searched = replace(configuration.aims, max_macs=None) if configuration.rules.placed else configuration.aims
+        self.static = StaticCheck(problem.coder, searched)
+        largest = largest_costs(problem.coder)
+        scale = largest.worst_macs, largest.params
+        self.features = Features(problem.coder.upper, configuration.features == "costs", scale)
+        self.surrogates = [s for s in SURROGATES if configuration.surrogate in ("switching", s.name)]
         self.on_progress = on_progress
         self.iteration = self.reused = self.trained = 0
         self.started = time.monotonic()
 
-    def run_to_end(self, pool: Workers) -> SearchResult:
+    def run_to_end(self, pool: Workers | TableAnswers) -> SearchResult:
         """Run the method until the evaluations are used up, nothing new is left, or nothing improves."""
         configuration = self.configuration
-        start = self.random_candidates(min(configuration.initial, self.evaluations), seeded(self.seed, "start", ()))
-        self.evaluate(start, pool, "training the random start (a first run compiles the kernels, too)")
-        best, stale = self.archive.hypervolume(self.archive.evaluations), 0
-        while len(self.archive) < self.evaluations and stale < configuration.patience:
+        rules = configuration.rules
+        until = min(configuration.backbones, self.evaluations) if rules.placed else self.evaluations
+        kind = configuration.start if rules.guided else "random"
+        activity = f"training the {kind} start (a first run compiles the kernels, too)"
+        self.evaluate(self.first_candidates(until), pool, activity)
+        best, stale = self.archive.hypervolume(self.archive.points), 0
+        while len(self.archive) < until and stale < configuration.patience and rules.guided:
             self.iteration += 1
             rng = seeded(self.seed, "iteration", (self.iteration,))
             chosen = self.next_candidates(configuration.batch, rng, pool)
             if not chosen:
                 break
             # Chosen whole and then cut: with more evaluations the same ones come first.
-            chosen = chosen[: self.evaluations - len(self.archive)]
+            chosen = chosen[: until - len(self.archive)]
             self.evaluate(chosen, pool, f"training the choice of iteration {self.iteration}")
-            now = self.archive.hypervolume(self.archive.evaluations)
+            now = self.archive.hypervolume(self.archive.points)
             best, stale = (now, 0) if now > best else (best, stale + 1)
+        if rules.placed:
+            self.place_exits(pool)
         return result_of(
             self.archive, self.problem, self.folder, reused=self.reused, inadmissible=self.static.inadmissible
         )
+
+    def first_candidates(self, most: int) -> list[Genome]:
+        """Return at most `most` genomes to begin with: all there are to be, for a method that is not guided."""
+        rng = seeded(self.seed, "start", ())
+        if not self.configuration.rules.guided:
+            return random_genomes(self.static, most, rng)
+        if self.configuration.start == "spread":
+            return spread_genomes(self.static, self.configuration.initial, rng)[:most]
+        return random_genomes(self.static, min(self.configuration.initial, most), rng)
+
+    def place_exits(self, pool: Workers | TableAnswers) -> None:
+        """Spend the evaluations that are left on exits placed by hand on the backbones evaluated so far."""
+        check = StaticCheck(replace(self.problem.coder, static=False), self.configuration.aims)
+        placed = place_by_hand(check.coder, check, list(self.archive.evaluations))
+        chosen = list(islice(placed, self.evaluations - len(self.archive)))
+        self.evaluate(chosen, pool, "training exits placed by hand on the best backbones")
 
     @property
     def seed(self) -> int:
         return self.configuration.seed
 
-    def evaluate(self, genomes: Sequence[Genome], pool: Workers, activity: str) -> None:
+    def evaluate(self, genomes: Sequence[Genome], pool: Workers | TableAnswers, activity: str) -> None:
         """Evaluate `genomes` and append them to the archive, in their own order whoever is done first."""
         found = {genome: known for genome in genomes if (known := self.stored(genome)) is not None}
         self.reused += len(found)
@@ -202,7 +283,9 @@ class _Loop:
         done = [*self.archive.evaluations, *self.archive.failures, *pending]
         elapsed = time.monotonic() - self.started
         left = elapsed / self.trained * (self.evaluations - len(done)) if self.trained else None
-        seen = Archive(self.problem, done)
+        seen = Archive(
+            self.problem, [replace(found, curve=()) if isinstance(found, Evaluation) else found for found in done]
+        )
         front = seen.front(seen.admissible())
         self.on_progress(
             Progress(
@@ -217,44 +300,30 @@ class _Loop:
             )
         )
 
-    def random_candidates(self, wanted: int, rng: np.random.Generator, seen: Iterable[Genome] = ()) -> list[Genome]:
-        """Return up to `wanted` distinct random genomes that are statically admissible and not in `seen`."""
-        taken = set(seen)
-        chosen: list[Genome] = []
-        misses = 0  # since the last hit
-        drawn = self.static.drawn(rng)
-        while len(chosen) < wanted and misses < _DRAWS:
-            genome, admissible = next(drawn)
-            if genome in taken or not admissible:
-                misses += 1
-            else:
-                misses = 0
-                taken.add(genome)
-                chosen.append(genome)
-        return chosen
-
-    def next_candidates(self, wanted: int, rng: np.random.Generator, pool: Workers) -> list[Genome]:
+    def next_candidates(self, wanted: int, rng: np.random.Generator, pool: Workers | TableAnswers) -> list[Genome]:
         """Return up to `wanted` new genomes: surrogates, NSGA-II on them, an even choice from its population."""
         self.tell(f"fitting surrogates and running NSGA-II, iteration {self.iteration}", ())
         known = self.archive.genomes()
         if len(self.archive.evaluations) < 2:
-            return self.random_candidates(wanted, rng, known)
-        surrogates = Surrogates.fit(self.problem.coder.upper, self.archive.evaluations, rng, pool.starmap)
+            return random_genomes(self.static, wanted, rng, known)
+        evaluated = self.archive.evaluations
+        costs, _ = self.static.population(np.array([found.genome for found in evaluated]))
+        surrogates = Surrogates.fit(self.features, evaluated, costs, rng, pool.starmap, self.surrogates)
         population = self.search_surrogates(surrogates, rng)
         admissible = population[self.static.population(population)[1]]
         candidates = [genome for genome in dict.fromkeys(map(as_genome, admissible)) if genome not in known]
-        candidates += self.random_candidates(wanted - len(candidates), rng, known | set(candidates))
+        candidates += random_genomes(self.static, wanted - len(candidates), rng, known | set(candidates))
         if len(candidates) <= wanted:
             return candidates
-        front = self.archive.front(self.archive.admissible()) or self.archive.front(self.archive.evaluations)
+        front = self.archive.leading(limited=self.configuration.rules.limited)
         genomes = np.array(candidates)
         macs = surrogates.macs(genomes, self.static.population(genomes)[0])
-        spread = choose_evenly(self.archive.objectives(front)[:, 1], macs, wanted)
+        spread = choose_evenly(np.array([found.reach()[1] for found in front]), macs, wanted)
         return [candidates[index] for index in spread]
 
     def search_surrogates(self, surrogates: Surrogates, rng: np.random.Generator) -> IntArray:
         """Return the final population of NSGA-II on the surrogates, canonical genomes (n, length)."""
-        coder, limits = self.problem.coder, self.configuration.limits
+        coder, limits = self.problem.coder, self.configuration.aims
 
         def predicted(genomes: Floats) -> tuple[Floats, Floats]:
             rows = coder.canonical(genomes.astype(np.int64))
@@ -263,7 +332,7 @@ class _Loop:
             # of the largest violation, by which those of the others are divided.
             macs = np.full(len(rows), np.nan)
             macs[admissible] = surrogates.macs(rows[admissible], costs[admissible])
-            error = np.where(admissible, surrogates.error(rows), np.nan)
+            error = np.where(admissible, surrogates.error(rows, costs), np.nan)
             over = np.zeros(len(rows)) if limits.max_macs is None else macs / limits.max_macs - 1
             short = error - (1 - limits.min_accuracy)
             return np.column_stack([error, macs]), np.column_stack([over, short, np.where(admissible, -1.0, 1.0)])
@@ -271,7 +340,7 @@ class _Loop:
         ranking = None
         if self.configuration.constraints == "adaptive-penalty" and limits.max_macs is not None:
             ranking = AdaptivePenalty(limits.max_macs)
-        front = self.archive.front(self.archive.admissible()) or self.archive.front(self.archive.evaluations)
+        leading = self.archive.leading(limited=self.configuration.rules.limited)
         result = minimize(
             predicted,
             lower=np.zeros(coder.length),
@@ -282,7 +351,7 @@ class _Loop:
             population=self.configuration.population,
             generations=self.configuration.generations,
             seed=rng,
-            initial=np.array([found.genome for found in front[: self.configuration.population]]),
+            initial=np.array([found.genome for found in leading[: self.configuration.population]]),
             crossover="two-point",
             crossover_probability=0.9,
             mutation_eta=1.0,

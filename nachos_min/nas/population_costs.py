@@ -59,6 +59,12 @@ class PopulationCosts:
         return found
 
     @property
+    def static(self) -> Bools:
+        """Whether each genome has no early exit, (n,): it is a network all the same, though not an EENN."""
+        found: Bools = np.logical_not(self.exits[:, :-1].any(axis=1))
+        return found
+
+    @property
     def cheapest(self) -> IntArray:
         """MACs paid at the first exit, int64 (n,)."""
         found = self.exit_costs[:, -1]

@@ -3,7 +3,7 @@
 The store takes plain values and arrays only: a run can be read without this program's classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from nachos_min.eenn.costs import StaticCosts
 from nachos_min.eenn.inference import ExitTables
-from nachos_min.nas.evaluate import Evaluation, Failure, Measure
+from nachos_min.nas.evaluate import Evaluation, Failure, Measure, OperatingPoint
 from nachos_min.nas.genome import Genome
 
 
@@ -27,7 +27,18 @@ def key(genome: Genome) -> str:
 
 def to_record(evaluated: Evaluation | Failure) -> dict[str, Any]:
     """Return `evaluated` as nested dictionaries of plain values and arrays."""
-    return asdict(evaluated)
+    record = asdict(evaluated)
+    if isinstance(evaluated, Evaluation) and not evaluated.curve:
+        del record["curve"]
+    elif isinstance(evaluated, Evaluation):
+        # As arrays: a curve has tens of points, and each number of a nested list would be a member of the file.
+        splits = [[(point.validation, point.test)[split] for point in evaluated.curve] for split in (0, 1)]
+        record["curve"] = {
+            "thresholds": np.array([point.thresholds for point in evaluated.curve], np.float64),
+            "correct": np.array([[measure.correct for measure in split] for split in splits], np.int64),
+            "exit_counts": np.array([[measure.exit_counts for measure in split] for split in splits], np.int64),
+        }
+    return record
 
 
 def from_record(record: Mapping[str, Any]) -> Evaluation | Failure:
@@ -40,17 +51,32 @@ def from_record(record: Mapping[str, Any]) -> Evaluation | Failure:
     if "reason" in record:
         return Failure(genome, str(record["reason"]))
     tables, costs = record["tables"], record["costs"]
+    static = StaticCosts(_integers(costs["exit_costs"]), int(costs["params"]), int(costs["peak_bytes"]))
     return Evaluation(
         genome=genome,
         exits=_integers(record["exits"]),
         thresholds=tuple(float(value) for value in record["thresholds"]),
-        costs=StaticCosts(_integers(costs["exit_costs"]), int(costs["params"]), int(costs["peak_bytes"])),
+        costs=static,
         validation=_measure(record["validation"]),
         test=_measure(record["test"]),
         tables=ExitTables(np.asarray(tables["confidence"]), np.asarray(tables["predicted"])),
         losses=tuple(float(value) for value in record["losses"]),
         weights=dict(record["weights"]),
+        curve=tuple(_points(record["curve"], static)) if "curve" in record else (),
     )
+
+
+def _points(curve: Mapping[str, Any], costs: StaticCosts) -> Iterator[OperatingPoint]:
+    for place, thresholds in enumerate(curve["thresholds"].tolist()):
+        validation, test = (
+            Measure(int(correct[place]), sum(counts[place]), tuple(counts[place]), _spent(counts[place], costs))
+            for correct, counts in zip(curve["correct"], curve["exit_counts"].tolist(), strict=True)
+        )
+        yield OperatingPoint(tuple(thresholds), validation, test)
+
+
+def _spent(exit_counts: Sequence[int], costs: StaticCosts) -> int:
+    return sum(count * cost for count, cost in zip(exit_counts, costs.exit_costs, strict=True))
 
 
 def _measure(record: Mapping[str, Any]) -> Measure:

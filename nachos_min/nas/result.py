@@ -4,7 +4,7 @@ Read `evaluate.py` first. Everything here is derived from the stored evaluations
 same result again from the run's folder, without training anything.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nachos_kernels.dominance import non_dominated_ranks
-from nachos_min.eenn.costs import static_costs
+from nachos_min.eenn.costs import StaticCosts, static_costs
 from nachos_min.eenn.intervals import wilson_interval
 from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.nas.configuration import Problem
@@ -112,9 +112,9 @@ def solution_of(number: int, evaluation: Evaluation) -> Solution:
 
 
 @lru_cache(maxsize=16)
-def _largest_macs(coder: GenomeCoder) -> int:
-    """Return the worst MACs of the space's largest network; asked again whenever progress is told."""
-    return static_costs(coder.largest()).worst_macs
+def largest_costs(coder: GenomeCoder) -> StaticCosts:
+    """Return the costs of the space's largest network; asked again whenever progress is told."""
+    return static_costs(coder.largest())
 
 
 class Archive:
@@ -122,11 +122,13 @@ class Archive:
 
     def __init__(self, problem: Problem, evaluated: Iterable[Evaluation | Failure] = ()) -> None:
         """Start with `evaluated`; the hypervolume's reference point is fixed here, once per run."""
-        self.limits: Limits = problem.configuration.limits
+        self.limits: Limits = problem.configuration.kept
         self.evaluations: list[Evaluation] = []
+        self.points: list[Evaluation] = []  # each candidate under all the thresholds it stands for
+        self._admissible: list[Evaluation] = []
         self.failures: list[Failure] = []
         # Error 1, and the MACs of the space's largest network, whatever has been evaluated.
-        self.reference = (1.0, _largest_macs(problem.coder))
+        self.reference = (1.0, largest_costs(problem.coder).worst_macs)
         for found in evaluated:
             self.add(found)
 
@@ -136,6 +138,9 @@ class Archive:
             self.failures.append(evaluated)
         else:
             self.evaluations.append(evaluated)
+            points = evaluated.points()
+            self.points += points
+            self._admissible += [point for point in points if self._keeps(point)]
 
     def __len__(self) -> int:
         """Return the number of candidates, failures included."""
@@ -145,36 +150,54 @@ class Archive:
         """Return the genomes of all candidates, failures included."""
         return {found.genome for found in self.evaluations} | {found.genome for found in self.failures}
 
-    def objectives(self, evaluations: Sequence[Evaluation]) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Return (error, average MACs) of each evaluation, float64 (n, 2)."""
-        rows = [(1 - found.validation.accuracy, found.validation.average_macs) for found in evaluations]
-        return np.array(rows, np.float64).reshape(-1, 2)
-
     def admissible(self) -> list[Evaluation]:
-        """Return the candidates that keep every limit, judged on exact integers."""
-        return [
-            found
-            for found in self.evaluations
-            if self.limits.admissible(found.validation) and self.limits.static_reason(found.costs) is None
-        ]
+        """Return the points that keep every limit, judged on exact integers, in the order of their candidates.
+
+        A point is a candidate under certain thresholds: one a candidate, unless the archive holds whole curves.
+        """
+        return list(self._admissible)
+
+    def _keeps(self, point: Evaluation) -> bool:
+        return self.limits.admissible(point.validation) and self.limits.static_reason(point.costs) is None
 
     def front(self, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
         """Return the non-dominated ones of `evaluations`, the most accurate first.
 
-        Of candidates with equal figures the one with the smallest genome stands for all.
+        Of those with equal figures the one with the smallest genome stands for all.
         """
-        points = self.objectives(evaluations)
-        best: dict[tuple[float, float], Evaluation] = {}
-        for row in np.flatnonzero(non_dominated_ranks(points, np.zeros(len(points))) == 0).tolist():
-            point, found = (points[row, 0], points[row, 1]), evaluations[row]
-            if point not in best or found.genome < best[point].genome:
-                best[point] = found
-        return [best[point] for point in sorted(best)]
+        return _non_dominated(evaluations, [_figures(found) for found in evaluations])
+
+    def leading(self, *, limited: bool) -> list[Evaluation]:
+        """Return the candidates that a search goes on from, those reaching the least error first.
+
+        Non-dominated is judged by what a candidate can reach under any of its thresholds, `Evaluation.reach`.
+
+        Args:
+            limited: of the admissible candidates only, if there are any.
+        """
+        kept = {found.genome for found in self._admissible} if limited else set()
+        candidates = [found for found in self.evaluations if found.genome in kept] or self.evaluations
+        return _non_dominated(candidates, [found.reach() for found in candidates])
 
     def hypervolume(self, evaluations: Sequence[Evaluation]) -> float:
         """Return the area that `evaluations` dominate below the reference point, in MACs."""
-        points = self.objectives(self.front(evaluations))  # sorted, so that the order found changes no bit
-        return hypervolume(points, self.reference) if len(points) else 0.0
+        points = [_figures(found) for found in self.front(evaluations)]  # sorted: the order found changes no bit
+        return hypervolume(np.array(points), self.reference) if points else 0.0
+
+
+def _figures(point: Evaluation) -> tuple[float, float]:
+    return 1 - point.validation.accuracy, point.validation.average_macs
+
+
+def _non_dominated(evaluations: Sequence[Evaluation], figures: Sequence[tuple[float, float]]) -> list[Evaluation]:
+    """Return those that no other beats in both `figures`, ascending; of equals the one with the smallest genome."""
+    points = np.array(figures, np.float64).reshape(-1, 2)
+    best: dict[tuple[float, float], Evaluation] = {}
+    for row in np.flatnonzero(non_dominated_ranks(points, np.zeros(len(points))) == 0).tolist():
+        point, found = figures[row], evaluations[row]
+        if point not in best or found.genome < best[point].genome:
+            best[point] = found
+    return [best[point] for point in sorted(best)]
 
 
 @dataclass(frozen=True)
@@ -195,6 +218,8 @@ class SearchResult:
         front: admissible non-dominated networks, the most accurate first.
         closest: when `front` is empty, the evaluated candidate nearest to the limits, if there is one.
         failure: why the first of the failed candidates failed.
+        table: which table answered for trainings; None when candidates were trained.
+        margin: how far inside the limits the validation split stays.
     """
 
     run: str
@@ -212,9 +237,12 @@ class SearchResult:
     front: tuple[Solution, ...]
     closest: Solution | None
     failure: str | None = None
+    table: Mapping[str, Any] | None = None
+    margin: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the object that `search --json` prints: plain lists, numbers and texts."""
+        table = {} if self.table is None else {"table": dict(self.table)}
         return {
             "run": self.run,
             "seed": self.seed,
@@ -222,14 +250,15 @@ class SearchResult:
             "reused": self.reused,
             "failed": self.failed,
             "admissible": self.admissible,
-            "constraints": {"max_macs": self.max_macs, "min_accuracy": self.min_accuracy},
+            "constraints": {"max_macs": self.max_macs, "min_accuracy": self.min_accuracy}
+            | ({"margin": self.margin} if self.margin else {}),
             "hypervolume": {
                 "all": self.hypervolume_all,
                 "admissible": self.hypervolume_admissible,
                 "reference": list(self.reference),
             },
             "front": [_listed(asdict(solution)) for solution in self.front],
-        }
+        } | table
 
 
 def _listed(value: Any) -> Any:
@@ -258,15 +287,17 @@ def result_of(
         reused=reused,
         failed=len(archive.failures),
         inadmissible=inadmissible,
-        admissible=len(admissible),
-        max_macs=archive.limits.max_macs,
-        min_accuracy=archive.limits.min_accuracy,
-        hypervolume_all=archive.hypervolume(archive.evaluations),
+        admissible=len({found.genome for found in admissible}),
+        max_macs=problem.configuration.limits.max_macs,
+        min_accuracy=problem.configuration.limits.min_accuracy,
+        margin=problem.configuration.margin,
+        hypervolume_all=archive.hypervolume(archive.points),
         hypervolume_admissible=archive.hypervolume(admissible),
         reference=archive.reference,
         front=tuple(solution_of(number, found) for number, found in enumerate(front)),
         closest=closest,
         failure=archive.failures[0].reason if archive.failures else None,
+        table=problem.table,
     )
 
 

@@ -4,6 +4,7 @@ Read `result.py` first; `nachos.py` is how runs come about.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from nachos_min.nas.configuration import ConfigurationError, Problem, configuration_of, load_problem
@@ -32,7 +33,7 @@ def stored_problem(path: str | Path) -> Problem:
         InputError: as for `load_run`.
     """
     identity = open_run(path).configuration
-    problem = load_problem(configuration_of(identity))
+    problem = replace(load_problem(configuration_of(identity)), table=identity.get("table"))
     now = problem.identity()
     for name, what in (("data_content", "data set"), ("space_content", "space")):
         if identity.get(name) != now[name]:

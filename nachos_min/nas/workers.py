@@ -10,7 +10,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
@@ -49,19 +49,23 @@ def _start(
     """Prepare a worker. Runs in the worker."""
     # Control-C goes to the whole process group: the parent decides what to do about it, not the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    leave_with_parent()
     keep_freed_memory()  # of this process, which does nothing but train
     # A training that diverges is a Failure with its reason; NumPy's remarks on the way would fill the screen.
     warnings.simplefilter("ignore", RuntimeWarning)
     _Job.coder, _Job.dataset, _Job.settings, _Job.backbones = coder, load_dataset(), settings, backbones
 
 
-def _leave_with_parent() -> None:
-    """End this process when the parent is gone: a killed parent cannot tell its workers."""
+def leave_with_parent() -> None:
+    """Let this process end as soon as the parent is gone: a killed parent cannot tell its workers."""
     parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
+
+    def wait() -> None:
+        if parent is not None:
+            connection.wait([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _answer(genome: Genome) -> Evaluation | Failure:
@@ -109,19 +113,28 @@ class Workers:
     """A pool of worker processes for one run; use it as a context manager."""
 
     def __init__(
-        self, count: int, coder: GenomeCoder, load_dataset: Callable[[], Dataset], settings: Settings
+        self,
+        count: int,
+        coder: GenomeCoder,
+        load_dataset: Callable[[], Dataset],
+        settings: Settings,
+        keep: Path | None = None,
     ) -> None:
         """Prepare `count` workers; they start with the first genome.
+
+        Trained backbones are kept in the folder `keep` for those who come later, if it is given.
 
         Every worker loads the data set itself. What is handed to a new process must fit into a pipe (64 KiB):
         writing more waits until the worker has started up, and for ever if it dies before that.
         """
+        self._coder = coder
         self._folder = TemporaryDirectory(prefix="nachos_min-", ignore_cleanup_errors=True)
+        kept = Path(self._folder.name) if keep is None else keep
         self._pool = ProcessPoolExecutor(
             count,
             mp_context=get_context("spawn"),
             initializer=_start,
-            initargs=(coder, load_dataset, settings, Backbones(Path(self._folder.name))),
+            initargs=(coder, load_dataset, settings, Backbones(kept)),
         )
 
     def __enter__(self) -> "Workers":
@@ -142,11 +155,35 @@ class Workers:
     def evaluate(self, genomes: Sequence[Genome]) -> Iterator[Evaluation | Failure]:
         """Yield the evaluation of each of `genomes`, in the order in which they are done.
 
+        Of those with the same backbone one goes first: side by side each would train it.
+
+        Raises:
+            WorkerDiedError: if a worker process died, or had too little memory.
+        """
+        waiting: dict[Genome, list[Genome]] = {}
+        for genome in genomes:
+            waiting.setdefault(tuple(self._coder.backbone_genes(genome)), []).append(genome)
+        with _deaths_reported():
+            first = [siblings.pop(0) for siblings in waiting.values()]
+            running = dict(zip(self._submit(_answer, [(genome,) for genome in first]), waiting, strict=True))
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    siblings = waiting.pop(backbone := running.pop(future), [])
+                    running |= dict.fromkeys(self._submit(_answer, [(each,) for each in siblings]), backbone)
+                    yield future.result()
+
+    def as_done(self, function: Callable[..., Answer], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Answer]:
+        """Yield `function(*each)` for each of `arguments`, in the order in which they are done.
+
+        Args:
+            function: found by its name in a module.
+            arguments: small, since they are copied to the workers.
+
         Raises:
             WorkerDiedError: if a worker process died, or had too little memory.
         """
         with _deaths_reported():
-            for future in as_completed(self._submit(_answer, [(genome,) for genome in genomes])):
+            for future in as_completed(self._submit(function, arguments)):
                 yield future.result()
 
     def starmap(self, function: Callable[..., Answer], arguments: Iterable[tuple[Any, ...]]) -> list[Answer]:

@@ -94,6 +94,8 @@ def closest_sentence(result: SearchResult) -> str:
     limits = f"accuracy >= {result.min_accuracy}"
     if result.max_macs is not None:
         limits += f" at <= {result.max_macs:,} average MACs"
+    if result.margin:
+        limits += f", both by a margin of {result.margin}"
     if result.closest is None:
         return f"No admissible solution ({limits}): no network could be evaluated, {causes(result)}."
     closest = result.closest
@@ -117,14 +119,19 @@ def summary(result: SearchResult) -> str:
         result: of a search.
 
     Returns:
-        Three lines.
+        Three lines; a fourth if a table answered for trainings.
     """
     error, macs = result.reference
     area = error * macs
+    trained = ""
+    if result.table is not None:
+        name, limit, seed = (result.table[key] for key in ("name", "trained_with_max_macs", "trained_with_seed"))
+        trained = f"Answered from table {name} (trained with max_macs {limit}, seed {seed}), nothing was trained.\n"
     return (
         f"Hypervolume (of error {error:g} x {macs:,} MACs): "
         f"admissible {result.hypervolume_admissible / area:.4f}, all {result.hypervolume_all / area:.4f}.\n"
         f"{result.evaluated:,} evaluated ({result.reused} reused), {result.admissible} admissible, "
         f"{causes(result)}.\n"
+        f"{trained}"
         f"Run: {result.run}"
     )

@@ -136,6 +136,12 @@ REFUSALS = [
     ("search --min-accuracy 1.5", "--min-accuracy must be a number from 0 to 1, got '1.5'"),
     ("search --constraints none", "--constraints must be domination or adaptive-penalty, got 'none'"),
     ("search --thresholds best", "--thresholds must be exact or grid-repair, got 'best'"),
+    (
+        "search --method evolution",
+        "--method must be nachos or random or two-stage or static or edanas, got 'evolution'",
+    ),
+    ("search --beta -1", "--beta must be a number >= 0, got '-1'"),
+    ("search --margin 2", "--margin must be a number from 0 to 1, got '2'"),
     ("search --json=maybe", "--json must be given without a value, or as true or false, got 'maybe'"),
     ("search --quiet digits", "--quiet must be given without a value, or as true or false, got 'digits'"),
     ("search --out", "--out must be a folder, got no value"),
@@ -209,7 +215,7 @@ def test_options_reach_the_search(run: Any, result: SearchResult, monkeypatch: p
     line = "--data a,b --space 123 --max-macs 2.7M --min-accuracy .5 --seed 7 --out 1e3 --workers 3 --nojson"
     assert run("search", *line.split()).status == 0
     del seen["on_progress"]
-    unset = dict.fromkeys(("max_worst_macs", "max_params", "max_peak_bytes"))
+    unset = dict.fromkeys(("max_worst_macs", "max_params", "max_peak_bytes", "table"))
     given = {
         "data": "a,b",
         "space": "123",
@@ -219,6 +225,8 @@ def test_options_reach_the_search(run: Any, result: SearchResult, monkeypatch: p
         "out": "1e3",
     }
     chosen = {"evaluations": 200, "constraints": "domination", "thresholds": "exact", "workers": 3}
+    chosen |= {"method": "nachos", "margin": 0.0, "beta": 1.0, "gamma": 1.0, "backbone": "frozen"}
+    chosen |= {"start": "random", "surrogate": "switching", "features": "genes", "points": "best"}
     assert seen == given | chosen | unset
 
 
@@ -315,6 +323,7 @@ import signal, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with it ignored
 from nachos_min import __main__
 from nachos_min.nas import nachos
+from nachos_min.nas.configuration import BACKBONES, CHOICES
 def search(**arguments):
     try:
         print("ready", flush=True)  # inside: the signal may come before the next line

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nachos_min import cli
 from nachos_min.errors import InputError
+from nachos_min.nas.configuration import BACKBONES, CHOICES
 from nachos_min.options import (
     BARE,
     Choice,
@@ -15,6 +17,7 @@ from nachos_min.options import (
     Share,
     Switch,
     Text,
+    Weight,
     WholeNumber,
     read_count,
     show_count,
@@ -76,6 +79,12 @@ KINDS: list[tuple[Kind, list[tuple[str, object]], str, list[str]]] = [
         ["1.5", "-0.1", "90%", "nan", "inf", "", "1_0", "1e999", "0,9"],
     ),
     (
+        Weight(),
+        [("0", 0.0), ("4", 4.0), (".5", 0.5), ("1e2", 100.0)],
+        "a number >= 0",
+        ["-0.1", "nan", "inf", "", "1e999", "0,9"],
+    ),
+    (
         Choice(("exact", "grid-repair")),
         [("exact", "exact"), ("grid-repair", "grid-repair")],
         "exact or grid-repair",
@@ -118,3 +127,9 @@ def test_an_option_without_a_value_says_so(kind: Kind, bare: str) -> None:
 def test_a_line_break_in_a_value_stays_on_the_line() -> None:
     with pytest.raises(InputError, match=re.escape(r"got '1\n2'")):
         Count().read("--max-macs", "1\n2")
+
+
+def test_the_choices_of_the_command_are_those_of_the_configuration() -> None:
+    kinds = cli.option_kinds(cli.search)
+    offered = {name: kind.names for name, kind in kinds.items() if isinstance(kind, Choice)}
+    assert offered == CHOICES | {"backbone": BACKBONES}

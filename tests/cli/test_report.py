@@ -87,6 +87,13 @@ def test_without_a_solution_the_closest_is_named(without_solution: SearchResult)
     )
 
 
+def test_a_margin_is_part_of_the_limits(without_solution: SearchResult) -> None:
+    asked = replace(without_solution, margin=0.01)
+    assert "(accuracy >= 0.9 at <= 60,000 average MACs, both by a margin of 0.01)" in closest_sentence(asked)
+    assert asked.as_dict()["constraints"] == {"max_macs": 60_000, "min_accuracy": 0.9, "margin": 0.01}
+    assert "margin" not in without_solution.as_dict()["constraints"]
+
+
 def test_without_any_network_the_causes_are_named(without_solution: SearchResult) -> None:
     nothing = replace(without_solution, evaluated=0, closest=None, max_macs=None)
     assert closest_sentence(nothing) == (

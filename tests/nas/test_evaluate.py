@@ -94,8 +94,9 @@ def test_backbones_beyond_their_share_of_the_disk_are_not_kept(
     assert found is not None
     assert (found.losses, found.weights.tobytes()) == (kept.losses, kept.weights.tobytes())
     assert backbones.find([1, 0]) is None
-    Backbones(tmp_path / "gone").keep([0, 1], kept)  # nowhere to write: nothing is kept, nothing raised
-    assert Backbones(tmp_path / "gone").find([0, 1]) is None
+    nowhere = Backbones(tmp_path / "gone" / "too")  # nothing is kept, nothing raised
+    nowhere.keep([0, 1], kept)
+    assert nowhere.find([0, 1]) is None
 
 
 def test_another_run_seed_gives_another_network(digits: Dataset, evaluation: Evaluation) -> None:

@@ -13,7 +13,14 @@ from nachos_min.eenn.costs import StaticCosts, static_costs
 from nachos_min.eenn.inference import ExitTables
 from nachos_min.eenn.intervals import wilson_interval
 from nachos_min.eenn.training import Recipe
-from nachos_min.nas.configuration import Configuration, ConfigurationError, Problem, configuration_of, load_problem
+from nachos_min.nas.configuration import (
+    CHOICES,
+    Configuration,
+    ConfigurationError,
+    Problem,
+    configuration_of,
+    load_problem,
+)
 from nachos_min.nas.evaluate import Evaluation, Failure, Measure
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.result import Archive, SearchResult, result_of
@@ -149,9 +156,10 @@ def test_the_json_object() -> None:
 
 
 def changed(value: Any) -> Any:
-    """Another value of the same type."""
-    names = {"domination": "adaptive-penalty", "exact": "grid-repair"}
-    return names[value] if isinstance(value, str) else value * 2 + 1
+    """Another value of the same type, that an option of the same kind may have."""
+    if isinstance(value, str):
+        return next(names[1] for names in CHOICES.values() if names[0] == value)
+    return 0.25 if isinstance(value, float) else value * 2 + 1
 
 
 @pytest.mark.parametrize("name", [option.name for option in fields(Configuration) if option.name != "data"])

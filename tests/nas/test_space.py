@@ -10,11 +10,11 @@ from nachos_min.nas.space import SpaceError, load_space, make_divisible, shipped
 TINY = (Path(__file__).parent.parent.parent / "nachos_min" / "nas" / "spaces" / "tiny.toml").read_text()
 
 
-def test_three_spaces_ship() -> None:
-    assert shipped_spaces() == ("micro", "ofa-mbv3", "tiny")
+def test_four_spaces_ship() -> None:
+    assert shipped_spaces() == ("micro", "ofa-mbv3", "small32", "tiny")
 
 
-@pytest.mark.parametrize("name", ["tiny", "micro", "ofa-mbv3"])
+@pytest.mark.parametrize("name", ["tiny", "micro", "small32", "ofa-mbv3"])
 def test_a_shipped_space_is_a_toml_file_like_any_other(name: str, tmp_path: Path) -> None:
     path = Path(__file__).parent.parent.parent / "nachos_min" / "nas" / "spaces" / f"{name}.toml"
     copy = tmp_path / f"{name}.toml"
@@ -43,7 +43,9 @@ def test_make_divisible(value: int, divisor: int, expected: int) -> None:
 
 
 def test_unknown_names_list_the_known_ones() -> None:
-    with pytest.raises(SpaceError, match=r"one of micro, ofa-mbv3, tiny, or a path to a \.toml file, got 'huge'"):
+    with pytest.raises(
+        SpaceError, match=r"one of micro, ofa-mbv3, small32, tiny, or a path to a \.toml file, got 'huge'"
+    ):
         load_space("huge")
 
 

@@ -307,7 +307,7 @@ def test_switching_switches() -> None:
     X = rng.random((80, 8))
     assert adaptive_switching(X, X.sum(axis=1), rng, two).name == "rbf"
     steps = np.where(X[:, 0] > 0.5, 1.0, 0.0) * np.where(X[:, 1] > 0.6, 3.0, 1.0) + 0.02 * rng.normal(size=80)
-    assert adaptive_switching(X, steps, rng, two).name == "regression trees"
+    assert adaptive_switching(X, steps, rng, two).name == "trees"
 
 
 def test_switching_is_deterministic_given_the_generator() -> None:

@@ -1,15 +1,20 @@
 """Worker processes: failures are answers, deaths are errors, and nothing depends on who does what when."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from functools import partial
 from multiprocessing import active_children
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from nachos_min.data import Dataset, load
 from nachos_min.eenn.training import Recipe
+from nachos_min.nas.backbones import Backbones
 from nachos_min.nas.evaluate import Evaluation, Failure, Settings, evaluate
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.limits import Limits
@@ -25,6 +30,13 @@ class Lethal(tuple[int, ...]):
 
     def __reduce__(self) -> tuple[object, tuple[int]]:
         return os._exit, (1,)
+
+
+class Endless(tuple[int, ...]):
+    """A genome that in the worker has so many genes that a list of them exceeds every memory."""
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return range, (2**62,)
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +97,8 @@ def test_the_environment_is_restored_after_an_error_too(monkeypatch: pytest.Monk
 
 
 def test_too_little_memory_says_nothing_about_the_candidate(two: Workers) -> None:
-    endless: Genome = range(2**62)  # type: ignore[assignment]  # as a list it exceeds every memory
     with pytest.raises(WorkerDiedError, match="out of memory"):
-        list(two.evaluate([endless]))
+        list(two.evaluate([Endless()]))
 
 
 def test_a_dead_worker_is_an_error_and_leaves_no_process(loader: Callable[[], Dataset]) -> None:
@@ -108,3 +119,33 @@ def test_a_worker_that_dies_while_it_starts_is_an_error() -> None:
     """The data set is loaded by the worker: handed over, it would fill the pipe and wait for ever."""
     with pytest.raises(WorkerDiedError), Workers(1, CODER, partial(os._exit, 1), SETTINGS) as pool:
         list(pool.evaluate([CODER.sample(np.random.default_rng(0))]))
+
+
+def test_of_candidates_with_the_same_backbone_one_goes_first(two: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    genome = CODER.sample(np.random.default_rng(0))
+    siblings = [(*genome[:-2], *bits) for bits in ((1, 0), (0, 1), (1, 1))]
+    other = (1 - genome[0], *genome[1:])
+    asked: list[tuple[Genome, Future[Any]]] = []
+
+    def submit(_function: Any, arguments: list[tuple[Genome]]) -> list[Future[Any]]:
+        asked.extend((each, Future()) for (each,) in arguments)
+        return [future for _, future in asked[-len(arguments) :]] if arguments else []
+
+    monkeypatch.setattr(two, "_submit", submit)
+    answers = two.evaluate([*siblings, other])
+    threading.Timer(0.05, lambda: asked[0][1].set_result("first")).start()
+    assert next(answers) == "first"
+    assert [genome for genome, _ in asked] == [siblings[0], other, *siblings[1:]]
+    for place, (_, future) in enumerate(asked[1:]):
+        future.set_result(place)
+    assert sorted(answers) == [0, 1, 2]
+
+
+def test_backbones_are_kept_for_those_who_come_later(loader: Callable[[], Dataset], tmp_path: Path) -> None:
+    genome = CODER.sample(np.random.default_rng(0))
+    with Workers(1, CODER, loader, SETTINGS, tmp_path / "backbones") as pool:
+        (found,) = pool.evaluate([genome])
+    assert isinstance(found, Evaluation)
+    kept = Backbones(tmp_path / "backbones").find(CODER.backbone_genes(genome))
+    assert kept is not None
+    assert kept.losses == found.losses[:1]

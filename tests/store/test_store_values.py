@@ -62,8 +62,14 @@ _values = st.recursive(
 @given(record=st.dictionaries(_keys.filter(lambda key: key != "."), _values, max_size=4))
 def test_any_record_comes_back(record, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "record.h5"
-    path.write_bytes(encode(record))
-    _assert_same(decode(path), record)
+    for compress in (False, True):
+        path.write_bytes(encode(record, compress=compress))
+        _assert_same(decode(path), record)
+
+
+def test_compression_saves_bytes():
+    record = {"repeats": np.arange(4000) // 100, "number": np.array(1.0), "none": np.empty((0, 3))}
+    assert len(encode(record, compress=True)) < len(encode(record)) / 5
 
 
 def test_the_values_that_a_search_stores(tmp_path):

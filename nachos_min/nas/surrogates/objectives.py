@@ -13,7 +13,8 @@ import numpy as np
 
 from nachos_min.nas.evaluate import Evaluation
 from nachos_min.nas.population_costs import PopulationCosts
-from nachos_min.nas.surrogates.switching import Switched, adaptive_switching
+from nachos_min.nas.surrogates.surrogate import Surrogate
+from nachos_min.nas.surrogates.switching import SURROGATES, Switched, adaptive_switching
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -21,47 +22,76 @@ StarMap = Callable[[Callable[..., Switched], Iterable[tuple[Any, ...]]], Iterabl
 
 
 @dataclass(frozen=True)
+class Features:
+    """What surrogates see of a genome, as numbers in 0..1.
+
+    Attributes:
+        upper: largest value of each gene.
+        costs: whether the exact costs stand beside the genes: of leaving after each stage (0 without an exit),
+            and the parameters.
+        scale: costs to divide by, those of the space's largest network: MACs, parameters.
+    """
+
+    upper: IntArray
+    costs: bool = False
+    scale: tuple[int, int] = (1, 1)
+
+    def __call__(self, genomes: IntArray, costs: PopulationCosts) -> Floats:
+        """Return float64 (n, features) of n genomes and their costs."""
+        genes = genomes / np.maximum(self.upper, 1)
+        if not self.costs:
+            return np.asarray(genes)
+        macs, params = self.scale
+        return np.column_stack([genes, costs.exit_costs / macs, costs.params / params])
+
+
+@dataclass(frozen=True)
 class Surrogates:
     """Cheap predictions of error and average MACs, fitted on the archive.
 
+    Of a candidate that stands for a whole curve they predict both ends: the least error, and the fewest MACs.
     The second surrogate predicts average MACs as a share of cost_E, which is in (0, 1] and known exactly: what
     is left to learn is only where samples leave.
     """
 
-    upper: IntArray
+    features: Features
     error_model: Switched
     share_model: Switched
 
     @classmethod
     def fit(
         cls,
-        upper: IntArray,
+        features: Features,
         evaluations: Sequence[Evaluation],
+        costs: PopulationCosts,
         rng: np.random.Generator,
         starmap: StarMap = itertools.starmap,
+        surrogates: Sequence[Surrogate] = SURROGATES,
     ) -> "Surrogates":
         """Return surrogates chosen by adaptive switching and fitted on `evaluations`.
 
         Args:
-            upper: largest value of each gene.
+            features: what they see of a genome.
             evaluations: two or more.
+            costs: of their genomes, in the same order.
             rng: gives each surrogate a stream of its own.
             starmap: calls a function with each of some arguments; `Workers.starmap` fits both side by side.
+            surrogates: those to choose from.
         """
-        genes = np.array([found.genome for found in evaluations]) / np.maximum(upper, 1)
-        error = np.array([1 - found.validation.accuracy for found in evaluations])
-        share = np.array([found.validation.average_macs / found.costs.worst_macs for found in evaluations])
-        streams = rng.spawn(2)
-        return cls(upper, *starmap(adaptive_switching, [(genes, error, streams[0]), (genes, share, streams[1])]))
+        X = features(np.array([found.genome for found in evaluations]), costs)
+        error = np.array([found.reach()[0] for found in evaluations])
+        share = np.array([found.reach()[1] / found.costs.worst_macs for found in evaluations])
+        targets = zip((error, share), rng.spawn(2), strict=True)
+        return cls(features, *starmap(adaptive_switching, [(X, y, own, surrogates) for y, own in targets]))
 
-    def error(self, genomes: IntArray) -> Floats:
+    def error(self, genomes: IntArray, costs: PopulationCosts) -> Floats:
         """Return the predicted error of each genome, in 0..1."""
-        return np.clip(self.error_model.model.predict(genomes / np.maximum(self.upper, 1)), 0.0, 1.0)
+        return np.clip(self.error_model.model.predict(self.features(genomes, costs)), 0.0, 1.0)
 
     def macs(self, genomes: IntArray, costs: PopulationCosts) -> Floats:
         """Return the predicted average MACs of each genome, between its cheapest and its worst exact cost."""
         if len(genomes) == 0:
             return np.zeros(0)
         worst, cheapest = costs.worst_macs.astype(np.float64), costs.cheapest.astype(np.float64)
-        share = self.share_model.model.predict(genomes / np.maximum(self.upper, 1))
+        share = self.share_model.model.predict(self.features(genomes, costs))
         return np.clip(share * worst, cheapest, worst)

@@ -79,7 +79,7 @@ class RegressionTrees(Surrogate):
         constructing decision forests", IEEE PAMI 20(8), 1998.
     """
 
-    name: ClassVar[str] = "regression trees"
+    name: ClassVar[str] = "trees"
     trees: int = 40
     leaf: int = 2
     genes: float = 0.5

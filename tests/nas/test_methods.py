@@ -1,0 +1,171 @@
+"""What NACHOS is held against: each method is the loop with one part taken out, and nothing else changed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nachos_min
+from nachos_min.eenn.training import Recipe
+from nachos_min.errors import InputError
+from nachos_min.nas import nachos
+from nachos_min.nas.configuration import Configuration, Problem, load_problem
+from nachos_min.nas.evaluate import Evaluation, Settings, evaluate
+from nachos_min.nas.limits import Limits, StaticCheck
+from nachos_min.nas.methods import METHODS, place_by_hand, placements
+from nachos_min.nas.result import SearchResult
+from nachos_min.nas.runs import stored_evaluations
+
+QUICK = Recipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1)
+LIMITS = Limits(40_000, 0.1)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[SearchResult, list[Evaluation]]]:
+    """Search with hardly any training, in this process; return the result and all evaluations in their order."""
+    small = partial(Configuration, initial=4, batch=3, generations=3)
+    monkeypatch.setattr(nachos, "Configuration", lambda **options: small(**options | {"recipe": QUICK}))
+    asked: list[Evaluation] = []
+
+    class Here:
+        """Stands in for `Workers`."""
+
+        def __init__(self, _count: int, coder: Any, load_dataset: Any, settings: Settings, _keep: Path) -> None:
+            self.evaluate_one = partial(evaluate, coder, load_dataset(), settings)
+
+        def __enter__(self) -> "Here":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def evaluate(self, genomes: Any) -> Any:
+            for genome in genomes:
+                asked.append(self.evaluate_one(genome))
+                yield asked[-1]
+
+        def starmap(self, function: Any, arguments: Any) -> list[Any]:
+            return [function(*each) for each in arguments]
+
+    monkeypatch.setattr(nachos, "Workers", Here)
+
+    def search(**options: Any) -> tuple[SearchResult, list[Evaluation]]:
+        asked.clear()
+        given = {
+            "space": "micro",
+            "max_macs": 40_000,
+            "min_accuracy": 0.1,
+            "evaluations": 8,
+            "out": tmp_path / "run",
+        }
+        return nachos_min.search(**given | options), list(asked)
+
+    return search
+
+
+def problem(**options: Any) -> Problem:
+    return load_problem(Configuration(data="digits", space="micro", limits=LIMITS, seed=0, recipe=QUICK, **options))
+
+
+def test_random_search_goes_on_where_the_start_of_the_same_seed_ends(run: Any, tmp_path: Path) -> None:
+    _, guided = run(evaluations=4)
+    result, drawn = run(method="random", out=tmp_path / "random")
+    assert [found.genome for found in drawn[:4]] == [found.genome for found in guided]
+    assert len({found.genome for found in drawn}) == result.evaluated == 8
+
+
+def test_static_networks_have_no_exit_and_pay_for_none(run: Any, tmp_path: Path) -> None:
+    result, found = run(method="static", max_macs=60_000)
+    assert result.evaluated == 8
+    for each in found:
+        assert each.exits == (3,)
+        assert each.thresholds == (0.0,)
+        assert each.validation.exit_counts == (each.validation.samples,)
+        assert each.validation.average_macs == each.costs.worst_macs <= 60_000
+    assert [s.test.exit_counts for s in result.front] == [(s.test.samples,) for s in result.front]
+    assert nachos_min.load_run(tmp_path / "run").front == result.front
+    assert len(list(stored_evaluations(tmp_path / "run"))) == 8
+
+
+def test_two_stages_search_backbones_and_then_place_exits_by_hand(run: Any) -> None:
+    result, found = run(method="two-stage", evaluations=7)
+    first, second = found[:4], found[4:]
+    assert result.evaluated == 7
+    assert {each.exits for each in first} == {(3,)}
+    assert any(each.costs.worst_macs > 40_000 for each in first), "exits are still to come"
+    coder = problem().coder
+    check = StaticCheck(coder, LIMITS)
+    assert [each.genome for each in second] == list(place_by_hand(coder, check, first))[:3]
+    assert {tuple(coder.backbone_genes(each.genome)) for each in second} <= {
+        tuple(coder.backbone_genes(each.genome)) for each in first
+    }
+
+
+def test_hands_place_many_exits_first_and_on_the_best_backbones(run: Any) -> None:
+    _, found = run(method="static", max_macs=None, evaluations=4)
+    coder = problem().coder
+    placed = list(place_by_hand(coder, StaticCheck(coder, Limits(None, 0.0)), found))
+    assert len(placed) == 4 * len(placements(coder)) == 12
+    assert [genome[coder.exit_genes] for genome in placed[:4]] == [(1, 1)] * 4
+    best = max(found, key=lambda each: (each.validation.correct, -each.validation.total_macs))
+    front = [each for each in found if coder.backbone_genes(each.genome) == coder.backbone_genes(placed[0])]
+    assert front[0].validation.accuracy == best.validation.accuracy
+
+
+def test_edanas_meets_the_limits_at_the_end_only() -> None:
+    asked = problem(method="edanas").configuration
+    assert asked.aims == asked.settings().limits == Limits(None, 0.0)
+    assert asked.kept == LIMITS
+    assert (asked.settings().recipe.beta, asked.settings().recipe.gamma) == (0.0, 0.0)
+    assert replace(asked, method="nachos").settings().recipe == QUICK
+
+
+def test_edanas_trains_what_is_too_dear_and_returns_what_is_not(run: Any) -> None:
+    result, found = run(method="edanas", max_macs=30_000)
+    assert any(each.costs.cheapest > 30_000 for each in found)
+    assert all(solution.total_macs <= 30_000 * solution.samples for solution in result.front)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_of_another_method_is_refused(run: Any, method: str) -> None:
+    run(method=method, evaluations=2)
+    other = "static" if method == "nachos" else "nachos"
+    with pytest.raises(InputError, match="method"):
+        run(method=other, evaluations=2)
+
+
+def test_margins_tighten_both_limits_as_decimals() -> None:
+    asked = replace(problem().configuration, limits=Limits(40_001, 0.9, 7), margin=0.01)
+    assert asked.kept == Limits(39_600, 0.91, 7)  # 39,600.99, and no more than that
+    assert asked.settings().limits == asked.kept
+    assert replace(asked, limits=Limits(None, 0.999)).kept == Limits(None, 1.0)
+    assert replace(asked, margin=0.0).kept == asked.limits
+
+
+def test_a_margin_is_kept_on_validation_and_told(run: Any) -> None:
+    result, _ = run(margin=0.2)
+    assert (result.max_macs, result.min_accuracy, result.margin) == (40_000, 0.1, 0.2)
+    assert all(s.total_macs <= 32_000 * s.samples and s.accuracy >= 0.3 for s in result.front)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"method": "evolution"},
+            "method must be one of nachos, random, two-stage, static, edanas, got 'evolution'",
+        ),
+        ({"surrogate": "forest"}, "surrogate must be one of switching, rbf, trees, mlp, got 'forest'"),
+        ({"points": "all"}, "points must be one of best, curve, got 'all'"),
+        ({"margin": 1.0}, r"margin must be a number >= 0 and below 1, got 1\.0"),
+        ({"beta": -1}, "beta must be a number >= 0, got -1"),
+        ({"gamma": float("nan")}, "gamma must be a number >= 0, got nan"),
+        ({"backbone": "thawed"}, "backbone must be one of frozen, joint, got 'thawed'"),
+    ],
+)
+def test_bad_options_of_a_method(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        nachos_min.search(space="micro", evaluations=1, out=tmp_path / "run", **options)
+    assert list(tmp_path.iterdir()) == []
