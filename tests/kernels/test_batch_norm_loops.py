@@ -11,6 +11,7 @@ from nachos_kernels.batch_norm import gate_of
 EPS = 1e-3
 # Rows and channels: less than a tile, one tile exactly, some and a rest, more than 64 tiles, one channel, many.
 SHAPES = [(3, 5), (32, 16), (1000, 24), (9000, 8), (5000, 1), (7, 700)]
+KINKS = {"identity": (), "relu": (0,), "hswish": (-3, 3)}  # there a rounding of u decides f'(u)
 
 
 def drawn(R, C, dtype):
@@ -21,6 +22,18 @@ def drawn(R, C, dtype):
     return x, g, gamma, beta, loops.moments(x)
 
 
+def away_from_kinks(x, gamma, beta, kinks):
+    """Return x with some numbers moved, so that no gamma * xhat + beta is within 1e-3 of a kink."""
+    for _ in range(50):
+        mean, var = x.mean(axis=0, dtype=np.float64), x.var(axis=0, dtype=np.float64)
+        u = gamma * (x - mean) / np.sqrt(var + EPS) + beta
+        near = np.any([np.abs(u - kink) < 1e-3 for kink in kinks], axis=0) if kinks else np.zeros(x.shape, bool)
+        if not near.any():
+            return x
+        x = np.where(near, x + x.dtype.type(0.1), x)
+    raise AssertionError("no such x was found")
+
+
 def close(result, wanted, dtype, scale=1.0):
     """Compare: rounding of float32 in sums of `scale`, or of float64."""
     np.testing.assert_allclose(result, wanted, rtol=0, atol=scale * (2e-5 if dtype == np.float32 else 1e-11))
@@ -28,9 +41,11 @@ def close(result, wanted, dtype, scale=1.0):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("R", "C"), SHAPES)
-@pytest.mark.parametrize("name", ["identity", "relu", "hswish"])
+@pytest.mark.parametrize("name", KINKS)
 def test_loops_put_together_are_the_oracle(R, C, name, dtype):
-    x, g, gamma, beta, found = drawn(R, C, dtype)
+    x, g, gamma, beta, _ = drawn(R, C, dtype)
+    x = away_from_kinks(x, gamma, beta, KINKS[name])
+    found = loops.moments(x)
     double = [array.astype(np.float64) for array in (x, gamma, beta, g)]
     y, mean, var = oracles.batch_norm_forward(*double[:3], EPS, name)
     close(found[0], mean, dtype)
@@ -44,11 +59,9 @@ def test_loops_put_together_are_the_oracle(R, C, name, dtype):
     shares = loops.gradient_shares(sums[None], gamma, affine, 1 / R)
     loops.gradient_rows(g, x, affine, gate, shares, result)
     gx, ggamma, gbeta = oracles.batch_norm_grad(double[3], *double[:3], EPS, name)
-    kinks = np.abs(np.where(np.isin(name, ["identity"]), 9, y)) < 1e-4  # there a rounding decides f'(u)
-    if not kinks.any() or dtype == np.float64:
-        close(shares[0], ggamma, dtype, 10 * R**0.5 + R)
-        close(shares[1], gbeta, dtype, 10 * R**0.5 + R)
-        close(result, gx, dtype, 30)
+    close(shares[0], ggamma, dtype, 10 * R**0.5 + R)
+    close(shares[1], gbeta, dtype, 10 * R**0.5 + R)
+    close(result, gx, dtype, 30)
 
 
 def test_one_call_is_its_loops_in_turn():
