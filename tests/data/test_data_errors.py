@@ -267,6 +267,35 @@ def test_an_npz_header_that_promises_too_much(tmp_path, shape, message):
     assert _message(path) == message
 
 
+@pytest.mark.parametrize(
+    ("local", "central", "value"), [(6, 8, 1), (8, 10, 99)], ids=["encrypted", "unknown method"]
+)
+def test_an_npz_that_needs_more_than_reading(tmp_path, local, central, value):
+    path = _write(tmp_path / "data.npz", _arrays())
+    content = bytearray(path.read_bytes())
+    content[local] = content[content.index(b"PK\x01\x02") + central] = value  # both headers of the first member
+    path.write_bytes(content)
+    assert _message(path).startswith(WHOLE[".npz"])
+
+
+def test_an_npz_whose_compressed_bytes_are_spoilt(tmp_path):
+    path = tmp_path / "data.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("images.npy", _npz_member((2, 4, 4), bytes(128)))
+    content = bytearray(path.read_bytes())
+    content[60:70] = bytes(10)
+    path.write_bytes(content)
+    assert _message(path).startswith(WHOLE[".npz"])
+
+
+def test_an_npz_header_that_ends_too_soon(tmp_path):
+    path = tmp_path / "data.npz"
+    header = b"{'descr': '<f4', 'shape': (3,"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    assert _message(path).startswith(WHOLE[".npz"])
+
+
 def test_pickled_objects_are_never_loaded(tmp_path):
     path = tmp_path / "data.npz"
     np.savez(path, images=np.array([{"a": 1}], dtype=object), labels=np.arange(3))
