@@ -5,8 +5,9 @@ more it knows. `exact_thresholds.py` picks the one point that answers most withi
 kept that are within the limits and not dominated (more right answers, or fewer MACs). They come from the tables
 that exist anyway, so a curve costs no training.
 
-Read `threshold_sweep.py` and `exact_thresholds.py` before. Left out: which of the points a search keeps
-(`nas/curve.py`).
+Read `threshold_sweep.py` and `exact_thresholds.py` before. Left out: whether a search wants the curve, and what
+the points do on the test split (`nas/evaluate.py` `operating_points`); which of them it keeps (`nas/result.py`
+`Archive`).
 """
 
 from collections.abc import Sequence

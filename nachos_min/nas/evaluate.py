@@ -290,7 +290,7 @@ def as_seen(split: Split, network: EarlyExitNetwork) -> Split:
     height, width, _ = network.architecture.input_shape
     if split.images.shape[1:3] == (height, width):
         return split
-    return Split(resize(split.images, height), split.labels)  # a fixed resolution is a square
+    return replace(split, images=resize(split.images, height))  # a fixed resolution is a square
 
 
 def measure(network: EarlyExitNetwork, split: Split, thresholds: tuple[float, ...], costs: StaticCosts) -> Measure:

@@ -17,6 +17,7 @@ from nachos_min.nas.evaluate import (
     ExecutionError,
     Failure,
     Settings,
+    as_seen,
     build,
     evaluate,
     measure,
@@ -168,10 +169,13 @@ def test_records_keep_everything(evaluation: Evaluation) -> None:
 
 def test_a_space_with_a_fixed_resolution_resizes_the_images(digits: Dataset) -> None:
     coder = replace(CODER, space=replace(CODER.space, resolutions=(12,)))
-    few = Split(digits.train.images[:60], digits.train.labels[:60])
+    few = Split(digits.train.images[:60], digits.train.labels[:60], np.linspace(0, 1, 60, dtype=np.float32))
     small = replace(digits, train=few, validation=few, test=few)
     found = evaluate(
         coder, small, replace(SETTINGS, limits=Limits(None, 0.0)), coder.sample(np.random.default_rng(3))
     )
     assert found.test.samples == 60
     assert coder.decode(found.genome).input_shape == (12, 12, 1)
+    seen = as_seen(few, build(coder, found.genome, 0))
+    assert seen.images.shape == (60, 12, 12, 1)
+    np.testing.assert_array_equal(seen.difficulty, few.difficulty)
