@@ -227,7 +227,7 @@ def _onnx(name: str, input_shape: tuple[int, ...] | None) -> Target:
 
 
 def _torch(name: str, input_shape: tuple[int, ...] | None) -> Target:
-    from nachos_min.macs.read_torch import load_torch_target
+    from nachos_min.macs.torch_reader import load_torch_target
 
     module, inputs = load_torch_target(name.removeprefix("torch:"))
     return _module(name, module, inputs if input_shape is None else input_shape)
@@ -238,7 +238,7 @@ def _module(name: str, module: Any, inputs: Any) -> Target:
 
     `inputs` are tensors or a shape, of which C,H,W stands for one image.
     """
-    from nachos_min.macs.read_torch import example_inputs, read_torch
+    from nachos_min.macs.torch_reader import example_inputs, read_torch
 
     if inputs is None:
         raise TargetError(f"--input must give the shape that {shorten(name)} reads, such as 1,3,224,224, got none")

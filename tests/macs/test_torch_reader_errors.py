@@ -8,8 +8,7 @@ from macs.torch_cases import CASES, Calling, F, nn, torch
 from torch.nn.modules import module as hooks
 
 from nachos_min.macs import CountError, count
-from nachos_min.macs.read_torch import example_inputs, load_torch_target, read_torch
-from nachos_min.macs.torch_reader import installed, recorder
+from nachos_min.macs.torch_reader import example_inputs, installed, load_torch_target, read_torch, recorder
 from nachos_min.macs.torch_reader.executed import executed_macs
 
 

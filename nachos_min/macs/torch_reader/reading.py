@@ -3,8 +3,8 @@
 Functional calls, methods, operator signs, layers that are shared or called twice and branches that depend on
 data are all recorded as executed; a layer that is never called is not, nor are its parameters. What a module
 does outside PyTorch is not seen. What cannot be counted exactly is refused with the name of the function and of
-the module that called it. PyTorch is imported here only when it is needed. How a module is watched is in
-`torch_reader/`. Read `ops.py` and `written.py` first.
+the module that called it. PyTorch is imported here only when it is needed. Read `ops.py`,
+`written.py` and `recorder.py` first.
 """
 
 import sys
