@@ -10,12 +10,10 @@ project's threshold search (PyTorch has none), 1 to 20 ms. Rounds take turns, th
 without any remembered backbone. `must` is 4, `aim` 8 times faster.
 """
 
-import json as json_format
-from importlib.util import find_spec
 from typing import Any
 
 from fire import Fire
-from measuring import best_of_rounds, machine, on_threads, show
+from measuring import best_of_rounds, machine, on_threads, peer_on_threads, tell
 
 MAX_MACS, MIN_ACCURACY, SEED = 40_000, 0.9, 0
 
@@ -84,11 +82,7 @@ def main(
     from nachos_min.nas.configuration import Configuration, load_problem
     from nachos_min.nas.limits import Limits
 
-    peers = find_spec("torch") is not None
-    if peers:
-        import torch
-
-        torch.set_num_threads(threads)
+    peers = peer_on_threads(threads)
     problem = load_problem(Configuration("digits", "tiny", Limits(MAX_MACS, MIN_ACCURACY), SEED))
     known = genomes_of(problem.coder)
     rows: list[dict[str, Any]] = []
@@ -105,11 +99,7 @@ def main(
             | {"times faster": min(theirs) / seconds["ours"] if theirs else None}
             | {f"{key} test accuracy": answer[0] for key, answer in answers.items()}
         )
-    facts = machine(threads)
-    if json:
-        print(json_format.dumps({"machine": facts, "rows": rows}))
-    else:
-        show(facts, rows)
+    tell(machine(threads), rows, json)
 
 
 if __name__ == "__main__":

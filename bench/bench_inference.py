@@ -13,12 +13,10 @@ counts. Rounds take turns, the best counts. For batch 512 at 50 % of the MACs, `
 0.55.
 """
 
-import json as json_format
-from importlib.util import find_spec
 from typing import Any
 
 from fire import Fire
-from measuring import best_of_rounds, machine, on_threads, show
+from measuring import best_of_rounds, machine, on_threads, peer_on_threads, tell
 
 SHARES = (0.3, 0.5, 0.7)
 IMAGES = 512
@@ -147,19 +145,11 @@ def main(
 ) -> None:
     """Print milliseconds and shares; with --json one JSON object."""
     on_threads(threads)
-    peers = find_spec("torch") is not None
-    if peers:
-        import torch
-
-        torch.set_num_threads(threads)
+    peers = peer_on_threads(threads)
     names = networks.split(",") if isinstance(networks, str) else networks
     sizes = batches if isinstance(batches, tuple) else (batches,)
     rows = [row for name in names for row in measured(name, sizes, rounds, peers)]
-    facts = machine(threads)
-    if json:
-        print(json_format.dumps({"machine": facts, "rows": rows}))
-    else:
-        show(facts, rows)
+    tell(machine(threads), rows, json)
 
 
 if __name__ == "__main__":

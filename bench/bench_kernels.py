@@ -23,12 +23,11 @@ and write if it touches every array once. The kernels of `dominance.py` are in `
 import json as json_format
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 from fire import Fire
 from kernel_cases import Case, cases_of
-from measuring import machine, on_threads, show
+from measuring import machine, on_threads, peer_on_threads, show
 
 LEAST = 2e-4  # seconds of a round: faster calls are repeated
 
@@ -183,11 +182,7 @@ def main(
     from nachos_min.autograd.memory import keep_freed_memory
 
     keep_freed_memory()
-    peers = find_spec("torch") is not None
-    if peers:
-        import torch
-
-        torch.set_num_threads(threads)
+    peers = peer_on_threads(threads)
     found: list[dict[str, Any]] = []
     peak = large_product(rounds)
     for space in spaces.split(",") if isinstance(spaces, str) else spaces:

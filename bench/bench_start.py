@@ -8,7 +8,6 @@ worker and the main process of the default search do, one candidate and one surr
 compiling takes. `must` is 25 s, `aim` 10 s.
 """
 
-import json as json_format
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from fire import Fire
-from measuring import THREADS, machine, show
+from measuring import THREADS, machine, tell
 
 EVERYTHING = """
 import numpy as np
@@ -80,11 +79,7 @@ def main(rounds: int = 3, json: bool = False) -> None:
             cold = once(0)
             warm = min(once(turn) for turn in range(1, rounds + 1))
             rows.append({"what": what, "cold s": cold, "warm s": warm, "compiling s": cold - warm})
-    facts = machine(1)
-    if json:
-        print(json_format.dumps({"machine": facts, "rows": rows}))
-    else:
-        show(facts, rows)
+    tell(machine(1), rows, json)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,11 @@ the better of the two is the peer. Ours and theirs take turns, and the best roun
 machine slows both.
 """
 
-import json as json_format
 from collections.abc import Callable
 from typing import Any
 
 from fire import Fire
-from measuring import best_of_rounds, machine, on_threads, show
+from measuring import best_of_rounds, machine, on_threads, tell
 
 CASES = (("T8", 64), ("T8", 16), ("T8", 256), ("T32", 64), ("T32k5", 64))
 CLASSES = 11
@@ -92,10 +91,7 @@ def main(threads: int = 1, rounds: int = 15, json: bool = False) -> None:
         peer = min(seconds["torch ms"], seconds["channels_last ms"])
         milliseconds = {key: 1e3 * value for key, value in seconds.items()}
         rows.append({"network": name, "batch": batch, **milliseconds, "faster x": peer / seconds["ours ms"]})
-    if json:
-        print(json_format.dumps({"machine": machine(threads), "rows": rows}))
-    else:
-        show(machine(threads), rows)
+    tell(machine(threads), rows, json)
 
 
 if __name__ == "__main__":

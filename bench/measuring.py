@@ -1,14 +1,16 @@
 """What the benchmarks share: the machine in words, rounds that take turns, memory of processes, a table.
 
-Imports nothing that reads the number of threads, so that `on_one_thread` may be called first.
+Imports nothing that reads the number of threads, so that `on_threads` may be called first.
 """
 
+import json
 import os
 import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,16 @@ def on_threads(count: int) -> None:
     """Let linear algebra, ours and PyTorch's, run on `count` threads. To be called before NumPy is imported."""
     assert "numpy" not in sys.modules
     os.environ.update(dict.fromkeys(THREADS, str(count)))
+
+
+def peer_on_threads(count: int) -> bool:
+    """Return whether PyTorch is installed; if so, let it run on `count` threads."""
+    if find_spec("torch") is None:
+        return False
+    import torch
+
+    torch.set_num_threads(count)
+    return True
 
 
 def machine(threads: int) -> dict[str, Any]:
@@ -100,6 +112,14 @@ def show(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         for line in cells:
             print("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)))
+
+
+def tell(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
+    """Print the machine and the rows: as `show` does, or as one JSON object."""
+    if as_json:
+        print(json.dumps({"machine": facts, "rows": rows}))
+    else:
+        show(facts, rows)
 
 
 def _cell(value: Any) -> str:
