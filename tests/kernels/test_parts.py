@@ -17,23 +17,22 @@ def threads():
 def results():
     """Return what every operator that works in parts computes, forward and back, on maps of several parts."""
     rng = np.random.default_rng(0)
-    x, g = rng.standard_normal((2, 37, 64, 64, 16), np.float32)
+    x, g = rng.standard_normal((2, 13, 64, 64, 16), np.float32)
     w1, w3 = rng.standard_normal((1, 1, 16, 16), np.float32), rng.standard_normal((3, 3, 16, 16), np.float32)
     w5, wd = rng.standard_normal((5, 5, 8, 16), np.float32), rng.standard_normal((3, 3, 16), np.float32)
     gamma, beta = rng.standard_normal((2, 16), np.float32)
-    assert len(parts.parts_of(len(x), x.size)) == 9
     found = []
     for w, stride, sides, groups in ((w1, 1, 0, 1), (w3, 1, 1, 1), (w3, 2, 1, 1), (w5, 1, 2, 2)):
         settings = (stride, stride), (sides,) * 4, (1, 1), groups
         y = conv2d.conv2d_forward(x, w, *settings)
-        assert len(parts.parts_of(len(y), y.size)) > 1
+        assert len(parts.parts_of(len(y), y.size)) >= 3
         gy = np.ascontiguousarray(g[:, : y.shape[1], : y.shape[2]])
         found += [y, conv2d.conv2d_grad_input(gy, w, x.shape, *settings)]
         found.append(conv2d.conv2d_grad_weight(gy, x, w.shape, *settings))
     for stride in (1, 2):
         settings = (stride, stride), (1, 1, 1, 1), (1, 1)
         y = depthwise.depthwise_forward(x, wd, *settings)
-        assert len(parts.parts_of(len(y), y.size)) > 1
+        assert len(parts.parts_of(len(y), y.size)) >= 3
         gy = np.ascontiguousarray(g[:, : y.shape[1], : y.shape[2]])
         found += [y, depthwise.depthwise_grad_input(gy, wd, x.shape, *settings)]
         found.append(depthwise.depthwise_grad_weight(gy, x, wd.shape, *settings))
@@ -46,7 +45,8 @@ def results():
     return found
 
 
-def test_any_number_of_threads_gives_the_same_bits(threads):
+def test_any_number_of_threads_gives_the_same_bits(threads, monkeypatch):
+    monkeypatch.setattr(parts, "PART", 1 << 16)  # then the smaller maps of a strided convolution have three, too
     one = results()
     threads(3)
     for alone, together in zip(one, results(), strict=True):
