@@ -2,7 +2,7 @@
 
 Fire would guess a type from the text (`--out 123` an integer, `--out a,b` a tuple, a bare `--seed` True).
 Here Fire hands over the text itself and the option's kind reads it, exactly: 2.7M is 2,700,000, 2.7777777M
-is refused, because it is no whole number. Read `cli.py` for how a command declares its options with these.
+is refused, because it is no whole number. Read `commands.py` for how a command declares its options with these.
 Left out: rules that need more than the text, such as whether a data set exists; the data room checks that.
 """
 

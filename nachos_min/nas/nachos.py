@@ -38,6 +38,7 @@ from nachos_min.nas.configuration import (
     check_count,
     load_problem,
 )
+from nachos_min.nas.defaults import BY_DATA, ByData, defaults_of
 from nachos_min.nas.evaluate import Evaluation, Failure, seeded
 from nachos_min.nas.genome import Genome, as_genome
 from nachos_min.nas.limits import Limits, StaticCheck
@@ -84,13 +85,13 @@ class Progress:
 def search(
     *,
     data: str = "digits",
-    space: str = "tiny",
-    max_macs: int | None = 40_000,
-    min_accuracy: float = 0.9,
+    space: str | None = None,
+    max_macs: int | ByData | None = BY_DATA,
+    min_accuracy: float | None = None,
     max_worst_macs: int | None = None,
     max_params: int | None = None,
     max_peak_bytes: int | None = None,
-    evaluations: int = 200,
+    evaluations: int | None = None,
     seed: int = 0,
     constraints: str = "domination",
     thresholds: str = "exact",
@@ -99,10 +100,10 @@ def search(
     beta: float = 1.0,
     gamma: float = 1.0,
     backbone: str = "frozen",
-    start: str = "random",
+    start: str = "spread",
     surrogate: str = "switching",
     features: str = "genes",
-    points: str = "best",
+    points: str | None = None,
     workers: int | None = None,
     table: str | Path | None = None,
     out: str | Path | None = None,
@@ -112,11 +113,12 @@ def search(
 
     Args:
         data: name of a built-in data set, or path to one.
-        space: name of a shipped search space, or path to a TOML file.
-        max_macs: limit on average MACs per inference; None for no limit.
-        min_accuracy: least accuracy on the validation split, in 0..1.
+        space: name of a shipped search space, or path to a TOML file; None: as the data set's defaults say
+            (`defaults.py`), which also tell how candidates are trained.
+        max_macs: limit on average MACs per inference; None for no limit, BY_DATA: as the defaults say.
+        min_accuracy: least accuracy on the validation split, in 0..1; None: as the defaults say.
         max_worst_macs, max_params, max_peak_bytes: further limits, exact static counts; None for no limit.
-        evaluations: candidates to train, those found in `out` included.
+        evaluations: candidates to train, those found in `out` included; None: as the defaults say.
         seed: run seed, >= 0.
         constraints: `domination` or `adaptive-penalty`.
         thresholds: `exact` or `grid-repair`.
@@ -129,7 +131,8 @@ def search(
         start: first candidates, `random` or `spread` evenly over the exact costs.
         surrogate: `switching`, or always the same one: `rbf`, `trees` or `mlp`.
         features: what surrogates see, a genome's `genes` or its exact `costs`, too.
-        points: what of a candidate stands in the archive, its `best` thresholds or its whole `curve`.
+        points: what of a candidate stands in the archive, its `best` thresholds or its whole `curve`; None: the
+            curve, or with grid-repair, which chooses one point, the best.
         workers: processes that train candidates; None for one per CPU. Does not change the result.
         table: file with all members of the space trained (`tabular.py`), which answers instead of training.
         out: folder of the run; None for `runs/<data>`. A run found there is continued.
@@ -145,24 +148,31 @@ def search(
 
     Source: NACHOS, arXiv 2401.13330.
     """
-    limits = Limits(max_macs, min_accuracy, max_worst_macs, max_params, max_peak_bytes)
-    check_count("evaluations", evaluations)
+    usual = defaults_of(data)
+    limits = Limits(
+        usual.max_macs if isinstance(max_macs, ByData) else max_macs,
+        usual.min_accuracy if min_accuracy is None else min_accuracy,
+        max_worst_macs,
+        max_params,
+        max_peak_bytes,
+    )
+    evaluations = check_count("evaluations", usual.evaluations if evaluations is None else evaluations)
     if backbone not in BACKBONES:
         raise ConfigurationError(f"backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
     configuration = Configuration(
         data=data,
-        space=space,
+        space=usual.space if space is None else space,
         limits=limits,
         seed=seed,
         constraints=constraints,
         thresholds=thresholds,
-        recipe=Recipe(beta=beta, gamma=gamma, joint=backbone == "joint"),
+        recipe=Recipe(**usual.recipe, beta=beta, gamma=gamma, joint=backbone == "joint"),
         method=method,
         backbones=-(-evaluations // 2) if method == "two-stage" else 0,
         start=start,
         surrogate=surrogate,
         features=features,
-        points=points,
+        points=("curve" if thresholds == "exact" else "best") if points is None else points,
         margin=margin,
     )
     count = check_count("workers", workers) if workers is not None else os.cpu_count() or 1

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from nachos_min import cli
+from nachos_min import cli, commands
 from nachos_min.__main__ import Interruption
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
+from nachos_min.nas.defaults import BY_DATA
 from nachos_min.nas.result import SearchResult
 from nachos_min.nas.workers import WorkerDiedError
 from nachos_min.options import Kind
@@ -82,19 +83,22 @@ def test_help_loads_neither_numpy_nor_numba() -> None:
 
 def test_help_lists_every_option_with_its_default(run: Any) -> None:
     shown = " ".join(run("search", "--help").out.split())
-    for name, parameter in inspect.signature(cli.search).parameters.items():
+    for name, parameter in inspect.signature(commands.search).parameters.items():
         option = "--" + name.replace("_", "-")
         kind: Kind = parameter.annotation.__metadata__[0]
         form = f"{option} {kind.form}".strip()
         assert f"{form} (default: {kind.show(parameter.default)}) " in shown
-    assert "--max-macs COUNT (default: 40k) Limit on the average number of MACs per inference" in shown
+    assert (
+        "--max-macs COUNT (default: 40k; digits32: 450k) Limit on the average number of MACs per inference" in shown
+    )
 
 
 def test_the_defaults_are_those_of_the_python_function() -> None:
     of_function = {name: each.default for name, each in inspect.signature(nachos.search).parameters.items()}
     del of_function["on_progress"]
-    of_command = {name: each.default for name, each in inspect.signature(cli.search).parameters.items()}
-    assert of_command == of_function | {"json": False, "quiet": False}
+    assert of_function.pop("max_macs") is BY_DATA  # there None says that there is no limit
+    of_command = {name: each.default for name, each in inspect.signature(commands.search).parameters.items()}
+    assert of_command == of_function | {"max_macs": None, "json": False, "quiet": False}
 
 
 # Refusals
@@ -215,7 +219,6 @@ def test_options_reach_the_search(run: Any, result: SearchResult, monkeypatch: p
     line = "--data a,b --space 123 --max-macs 2.7M --min-accuracy .5 --seed 7 --out 1e3 --workers 3 --nojson"
     assert run("search", *line.split()).status == 0
     del seen["on_progress"]
-    unset = dict.fromkeys(("max_worst_macs", "max_params", "max_peak_bytes", "table"))
     given = {
         "data": "a,b",
         "space": "123",
@@ -224,10 +227,10 @@ def test_options_reach_the_search(run: Any, result: SearchResult, monkeypatch: p
         "seed": 7,
         "out": "1e3",
     }
-    chosen = {"evaluations": 200, "constraints": "domination", "thresholds": "exact", "workers": 3}
+    chosen = {"constraints": "domination", "thresholds": "exact", "workers": 3}
     chosen |= {"method": "nachos", "margin": 0.0, "beta": 1.0, "gamma": 1.0, "backbone": "frozen"}
-    chosen |= {"start": "random", "surrogate": "switching", "features": "genes", "points": "best"}
-    assert seen == given | chosen | unset
+    chosen |= {"start": "spread", "surrogate": "switching", "features": "genes"}
+    assert seen == given | chosen  # what was not given stays unsaid where None would mean "no limit"
 
 
 def test_json_is_one_object(run: Any, result: SearchResult, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nachos_min import cli
+from nachos_min import commands
 from nachos_min.errors import InputError
 from nachos_min.nas.configuration import BACKBONES, CHOICES
 from nachos_min.options import (
@@ -130,6 +130,6 @@ def test_a_line_break_in_a_value_stays_on_the_line() -> None:
 
 
 def test_the_choices_of_the_command_are_those_of_the_configuration() -> None:
-    kinds = cli.option_kinds(cli.search)
+    kinds = commands.option_kinds(commands.search)
     offered = {name: kind.names for name, kind in kinds.items() if isinstance(kind, Choice)}
     assert offered == CHOICES | {"backbone": BACKBONES}

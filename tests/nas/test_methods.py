@@ -70,7 +70,7 @@ def problem(**options: Any) -> Problem:
 
 
 def test_random_search_goes_on_where_the_start_of_the_same_seed_ends(run: Any, tmp_path: Path) -> None:
-    _, guided = run(evaluations=4)
+    _, guided = run(evaluations=4, start="random")
     result, drawn = run(method="random", out=tmp_path / "random")
     assert [found.genome for found in drawn[:4]] == [found.genome for found in guided]
     assert len({found.genome for found in drawn}) == result.evaluated == 8
@@ -159,6 +159,10 @@ def test_a_margin_is_kept_on_validation_and_told(run: Any) -> None:
         ),
         ({"surrogate": "forest"}, "surrogate must be one of switching, rbf, trees, mlp, got 'forest'"),
         ({"points": "all"}, "points must be one of best, curve, got 'all'"),
+        (
+            {"points": "curve", "thresholds": "grid-repair"},
+            "points must be best with grid-repair thresholds, got 'curve'",
+        ),
         ({"margin": 1.0}, r"margin must be a number >= 0 and below 1, got 1\.0"),
         ({"beta": -1}, "beta must be a number >= 0, got -1"),
         ({"gamma": float("nan")}, "gamma must be a number >= 0, got nan"),

@@ -26,7 +26,7 @@ from nachos_min.nas.limits import Limits
 from nachos_min.nas.result import Archive, SearchResult, result_of
 from nachos_min.store import create_or_open, open_run
 
-PROBLEM = load_problem(Configuration("digits", "micro", Limits(30_000, 0.5), 0))
+PROBLEM = load_problem(Configuration("digits", "micro", Limits(30_000, 0.5), 0, points="best"))
 
 
 def found(genome: int, correct: int, total_macs: int, params: int = 10) -> Evaluation:
@@ -155,10 +155,10 @@ def test_the_json_object() -> None:
     }  # fmt: skip
 
 
-def changed(value: Any) -> Any:
-    """Another value of the same type, that an option of the same kind may have."""
+def changed(name: str, value: Any) -> Any:
+    """Another value that the option may have."""
     if isinstance(value, str):
-        return next(names[1] for names in CHOICES.values() if names[0] == value)
+        return next(other for other in CHOICES[name] if other != value)
     return 0.25 if isinstance(value, float) else value * 2 + 1
 
 
@@ -170,7 +170,7 @@ def test_a_stored_configuration_is_read_back_whole(name: str, tmp_path: Path) ->
         "recipe": Recipe(batch=7, beta=2.0),
     }
     configuration = PROBLEM.configuration
-    other = replace(configuration, **{name: others.get(name) or changed(getattr(configuration, name))})
+    other = replace(configuration, **{name: others.get(name) or changed(name, getattr(configuration, name))})
     identity = replace(PROBLEM, configuration=other).identity()
     create_or_open(tmp_path / "run", identity).close()
     assert configuration_of(open_run(tmp_path / "run").configuration) == other

@@ -6,8 +6,8 @@ it adds up for an operator it counts. Where that depends on other nodes too (a b
 convolution before it), `among` says it for the nodes concerned. A total is the sum of the terms, so that two totals
 can be compared term by term (`explain.py`). Terms are made by `products`, `biases`, `inputs` and `outputs` below.
 
-To add a convention, write one such file and add it to `catalogue.py`. Its name then goes into the help of `macs`
-(`cli.py`) and its file into the table of README.md, which tests ask for. `--verify` runs what is in `peers.py`.
+To add a convention, write one such file and add it to `catalogue.py`. Its name then goes into the help of
+`macs` (`commands.py`) and its file into the table of README.md, which tests ask for. `--verify` runs `peers.py`.
 """
 
 from collections.abc import Callable, Mapping
