@@ -82,21 +82,21 @@ def hypervolumes(found: Records) -> Any:
 def fronts(found: Records, max_macs: int | None) -> Any:
     """Return the figure of the fronts: points of all seeds, and each variant's mean staircase.
 
-    A staircase begins where all seeds have found something.
+    A staircase begins where all seeds have found something. The first variant lies above the others.
     """
     figure, axes = pyplot.subplots(layout="constrained")
-    for colour, (variant, records) in zip(COLOURS, found.items(), strict=False):
+    for place, (colour, (variant, records)) in enumerate(zip(COLOURS, found.items(), strict=False)):
         points = np.array([[n["macs"], n["accuracy"]] for record in records for n in record["front"]]).reshape(
             -1, 2
         )
         axes.scatter(points[:, 0] / 1000, 100 * points[:, 1], color=colour, s=6, alpha=0.3, linewidth=0)
-        grid = np.linspace(points[:, 0].min(), max_macs or points[:, 0].max(), 300) if len(points) else np.empty(0)
-        mean = [np.mean([_reached(record, limit) for record in records]) for limit in grid]
-        axes.plot(grid / 1000, 100 * np.array(mean), color=colour, label=variant)
-    truth = _largest_truth([records[0] for records in found.values()])
-    if truth is not None:
-        true = np.array(truth["front"]).reshape(-1, 2)
-        axes.plot(true[:, 0] / 1000, 100 * true[:, 1], "k+", markersize=4, label="true front\n(seed 0)")
+        each = [[(network["macs"], network["accuracy"]) for network in record["front"]] for record in records]
+        macs, accuracy = _staircase(each, max_macs)
+        axes.plot(macs / 1000, 100 * accuracy, color=colour, label=variant, zorder=3 - 0.01 * place)
+    truths = [_largest_truth(records) for records in zip(*found.values(), strict=True)]
+    if truths[0] is not None:
+        macs, accuracy = _staircase([truth["front"] for truth in truths], max_macs)
+        axes.plot(macs / 1000, 100 * accuracy, "k--", linewidth=1, label="true fronts", zorder=2)
     if max_macs is not None:
         axes.axvline(max_macs / 1000, color="k", linestyle=":", linewidth=1)
     axes.set_xlabel("average MACs per inference, thousands")
@@ -143,6 +143,16 @@ def _padded(values: Sequence[float], length: int) -> list[float]:
     return [*values, *[values[-1] if values else 0.0] * (length - len(values))]
 
 
-def _reached(record: Mapping[str, Any], macs: float) -> float:
-    """Return the best accuracy of a front within `macs`; NaN where it has nothing that cheap."""
-    return max((network["accuracy"] for network in record["front"] if network["macs"] <= macs), default=np.nan)
+def _staircase(fronts: Sequence[Sequence[Sequence[float]]], max_macs: int | None) -> tuple[Any, Any]:
+    """Return MACs and, at each, the mean over `fronts` of the best accuracy within them; NaN where one has none.
+
+    Args:
+        fronts: each of (MACs, accuracy).
+        max_macs: where the staircase ends; None: at the most expensive point.
+    """
+    every = [macs for front in fronts for macs, _ in front]
+    if not every:
+        return np.empty(0), np.empty(0)
+    grid = np.linspace(min(every), max_macs or max(every), 300)
+    reached = [[max((y for x, y in front if x <= limit), default=np.nan) for front in fronts] for limit in grid]
+    return grid, np.mean(reached, axis=1)

@@ -119,8 +119,13 @@ def summary(result: SearchResult) -> str:
         result: of a search.
 
     Returns:
-        Three lines; a fourth if a table answered for trainings.
+        Three lines; one more in front if solutions share networks, and one if a table answered for trainings.
     """
+    networks = len({solution.genome for solution in result.front})
+    shared = ""
+    if networks < len(result.front):
+        of = "one network" if networks == 1 else f"{networks} networks"
+        shared = f"{len(result.front)} solutions: {of}, under different thresholds.\n"
     error, macs = result.reference
     area = error * macs
     trained = ""
@@ -128,6 +133,7 @@ def summary(result: SearchResult) -> str:
         name, limit, seed = (result.table[key] for key in ("name", "trained_with_max_macs", "trained_with_seed"))
         trained = f"Answered from table {name} (trained with max_macs {limit}, seed {seed}), nothing was trained.\n"
     return (
+        f"{shared}"
         f"Hypervolume (of error {error:g} x {macs:,} MACs): "
         f"admissible {result.hypervolume_admissible / area:.4f}, all {result.hypervolume_all / area:.4f}.\n"
         f"{result.evaluated:,} evaluated ({result.reused} reused), {result.admissible} admissible, "

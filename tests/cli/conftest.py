@@ -26,7 +26,7 @@ def solution(number: int, exits: tuple[int, ...], counts: tuple[int, ...], costs
     test = Certificate(0.953, 343, 360, (0.926, 0.971), total, total / samples, counts)
     right = 280 - number
     return Solution(
-        number, (1, 0, 2), exits, (0.5,) * (len(exits) - 1) + (0.0,), right / samples, right, samples, total,
+        number, (1, 0, number), exits, (0.5,) * (len(exits) - 1) + (0.0,), right / samples, right, samples, total,
         total / samples, counts, costs, costs[-1], 23_456, 9_000, test,
     )  # fmt: skip
 

@@ -80,6 +80,15 @@ def test_the_summary_states_shares_and_counts(result: SearchResult) -> None:
     ]
 
 
+def test_the_summary_says_when_solutions_share_networks(result: SearchResult) -> None:
+    first, second, third = result.front
+    for other, of in ((second.genome, "2 networks"), (first.genome, "one network")):
+        front = (first, replace(second, genome=first.genome), replace(third, genome=other))
+        lines = shown(replace(result, front=front), io.StringIO()).splitlines()
+        assert lines[-4] == f"3 solutions: {of}, under different thresholds."
+    assert "solutions:" not in shown(result, io.StringIO())
+
+
 def test_without_a_solution_the_closest_is_named(without_solution: SearchResult) -> None:
     assert shown(without_solution, io.StringIO()).splitlines()[0] == (
         "No admissible solution (accuracy >= 0.9 at <= 60,000 average MACs): "
