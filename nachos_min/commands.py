@@ -84,7 +84,7 @@ def search(
     max_worst_macs: OptionalLimit = None,
     max_params: OptionalLimit = None,
     max_peak_bytes: OptionalLimit = None,
-    evaluations: Annotated[int | None, Count(absent=by_data("evaluations", Count()))] = None,
+    evaluations: Annotated[int, Count()] = 120,
     seed: Annotated[int, WholeNumber(0)] = 0,
     constraints: Annotated[str, Choice(("domination", "adaptive-penalty"))] = "domination",
     thresholds: Annotated[str, Choice(("exact", "grid-repair"))] = "exact",

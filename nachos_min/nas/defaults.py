@@ -26,14 +26,13 @@ class Defaults:
     """What of a search depends on its data set.
 
     Attributes:
-        space, max_macs, min_accuracy, evaluations: as of `nachos_min.search`.
+        space, max_macs, min_accuracy: as of `nachos_min.search`.
         recipe: what differs from the usual `Recipe` of training.
     """
 
     space: str = "tiny"
     max_macs: int = 40_000
     min_accuracy: float = 0.9
-    evaluations: int = 200
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -43,7 +42,6 @@ DEFAULTS: Mapping[str, Defaults] = {
         space="small32",
         max_macs=450_000,
         min_accuracy=0.8,
-        evaluations=120,
         recipe={"backbone_epochs": 3, "warmup_epochs": 2, "support_epochs": 2, "exits_rate": 0.02},
     ),
 }

@@ -91,7 +91,7 @@ def search(
     max_worst_macs: int | None = None,
     max_params: int | None = None,
     max_peak_bytes: int | None = None,
-    evaluations: int | None = None,
+    evaluations: int = 120,
     seed: int = 0,
     constraints: str = "domination",
     thresholds: str = "exact",
@@ -118,7 +118,7 @@ def search(
         max_macs: limit on average MACs per inference; None for no limit, BY_DATA: as the defaults say.
         min_accuracy: least accuracy on the validation split, in 0..1; None: as the defaults say.
         max_worst_macs, max_params, max_peak_bytes: further limits, exact static counts; None for no limit.
-        evaluations: candidates to train, those found in `out` included; None: as the defaults say.
+        evaluations: candidates to train, those found in `out` included.
         seed: run seed, >= 0.
         constraints: `domination` or `adaptive-penalty`.
         thresholds: `exact` or `grid-repair`.
@@ -156,7 +156,7 @@ def search(
         max_params,
         max_peak_bytes,
     )
-    evaluations = check_count("evaluations", usual.evaluations if evaluations is None else evaluations)
+    check_count("evaluations", evaluations)
     if backbone not in BACKBONES:
         raise ConfigurationError(f"backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
     configuration = Configuration(

@@ -14,6 +14,7 @@ from rich.table import Table
 from nachos_min.nas.result import SearchResult, Solution
 from nachos_min.report.console import output
 
+MOST = 20  # solutions shown: a network's whole curve can have a hundred, each hardly different from the next
 NARROWEST = 72  # columns the table needs; a narrower terminal wraps its lines instead of losing digits
 
 
@@ -26,10 +27,17 @@ def show_result(result: SearchResult, stream: TextIO | None = None) -> None:
     """
     console = output(stream or sys.stdout, NARROWEST)
     if result.front:
-        console.print(front_table(result.front), "", sep="\n")
+        console.print(front_table(some_of(result.front)), "", sep="\n")
     else:
         console.print(closest_sentence(result), style="bold")
     console.print(summary(result))
+
+
+def some_of(front: tuple[Solution, ...]) -> tuple[Solution, ...]:
+    """Return at most MOST solutions of `front`, evenly spaced, the first and the last among them."""
+    if len(front) <= MOST:
+        return front
+    return tuple(front[round(place * (len(front) - 1) / (MOST - 1))] for place in range(MOST))
 
 
 def front_table(front: tuple[Solution, ...]) -> Table:
@@ -125,7 +133,8 @@ def summary(result: SearchResult) -> str:
     shared = ""
     if networks < len(result.front):
         of = "one network" if networks == 1 else f"{networks} networks"
-        shared = f"{len(result.front)} solutions: {of}, under different thresholds.\n"
+        shared = f"{len(result.front)} solutions: {of}, under different thresholds."
+        shared += f" {MOST} are shown, --json lists all.\n" if len(result.front) > MOST else "\n"
     error, macs = result.reference
     area = error * macs
     trained = ""

@@ -1,7 +1,9 @@
 """What people look at: the table at several widths and in a pipe, and the progress display."""
 
 import io
+import re
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -87,6 +89,15 @@ def test_the_summary_says_when_solutions_share_networks(result: SearchResult) ->
         lines = shown(replace(result, front=front), io.StringIO()).splitlines()
         assert lines[-4] == f"3 solutions: {of}, under different thresholds."
     assert "solutions:" not in shown(result, io.StringIO())
+
+
+def test_a_long_front_is_shown_in_part(result: SearchResult) -> None:
+    front = tuple(replace(result.front[number % 3], solution=number) for number in range(165))
+    text = shown(replace(result, front=front), io.StringIO())
+    numbers = [int(line.split()[0]) for line in text.splitlines() if re.match(" *[0-9]+ +[0-9]:", line)]
+    assert (len(numbers), numbers[0], numbers[-1]) == (20, 0, 164)
+    assert {after - before for before, after in pairwise(numbers)} == {8, 9}
+    assert "165 solutions: 3 networks, under different thresholds. 20 are shown, --json lists all.\n" in text
 
 
 def test_without_a_solution_the_closest_is_named(without_solution: SearchResult) -> None:

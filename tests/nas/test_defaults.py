@@ -9,7 +9,7 @@ import pytest
 import nachos_min
 from nachos_min.eenn.training import Recipe
 from nachos_min.nas import nachos
-from nachos_min.nas.configuration import Configuration, load_problem
+from nachos_min.nas.configuration import Configuration
 from nachos_min.nas.defaults import DEFAULTS, defaults_of
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.space import load_space
@@ -56,27 +56,6 @@ def test_none_is_no_limit(asked: Any) -> None:
 def test_a_curve_unless_thresholds_are_one_choice(asked: Any) -> None:
     assert (asked().points, asked(thresholds="grid-repair").points) == ("curve", "best")
     assert asked(points="best").points == "best"
-
-
-def test_the_number_of_evaluations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted: list[int] = []
-
-    class Counting(Exception):
-        pass
-
-    def loop(_problem: Any, _run: Any, _folder: Path, evaluations: int, _tell: Any) -> None:
-        wanted.append(evaluations)
-        raise Counting
-
-    monkeypatch.setattr(nachos, "_Loop", loop)
-    monkeypatch.setattr(nachos, "load_problem", lambda asked: load_problem(Configuration(**vars(asked) | SMALL)))
-    for given in ({}, {"data": "digits32"}, {"data": "digits32", "evaluations": 3}):
-        with pytest.raises(Counting):
-            nachos_min.search(**given, out=tmp_path / f"run{len(wanted)}")
-    assert wanted == [DEFAULTS["digits"].evaluations, DEFAULTS["digits32"].evaluations, 3]
-
-
-SMALL = {"data": "digits", "space": "micro"}  # so that no scene is painted for a number
 
 
 @pytest.mark.parametrize("data", DEFAULTS)
