@@ -10,6 +10,9 @@ can know; and about *all other members*, which only a table can answer. `switchi
 mean minus deviation of tau over the folds, as in a search; its figure out of fold is that of a winner and so a
 little too good, that on the other members is not.
 
+How much there is to learn, the end of the output says: tau between two trainings of the same members. What differs
+between those is chance, which no surrogate can foresee.
+
 Average MACs are learnt in two ways: as a share of the most expensive path, whose exact cost is known (what the
 search does), or as they are. Both with genes alone and with exact costs beside them.
 """
@@ -115,6 +118,8 @@ def main(
     on_threads(1)
     from intervals import mean_interval
 
+    from nachos_min.nas.surrogates.kendall import kendall_tau
+
     trainings = [Members(table, max_macs, seed, points) for seed in (0, 1)]
     rows, printed = [], []
     for target in TARGETS:
@@ -132,13 +137,19 @@ def main(
                     line[f"{name}, others"] = row[f"{name}, others"].text(3)
                 rows.append(row)
                 printed.append(line)
-    facts = machine(1)
+    facts, first = machine(1), trainings[0]
+    agreement: dict[str, float] = {}
+    if Path(table).is_file():  # a run has one training of each
+        second = trainings[1]
+        agreement = {what: kendall_tau(getattr(first, what), getattr(second, what)) for what in ("error", "macs")}
     if json:
-        print(
-            json_format.dumps({"machine": facts, "members": len(trainings[0].genomes), "rows": rows}, default=vars)
-        )
+        told = {"machine": facts, "members": len(first.genomes), "agreement": agreement, "rows": rows}
+        print(json_format.dumps(told, default=vars))
         return
     show(facts, printed)
+    if agreement:
+        error, macs = agreement["error"], agreement["macs"]
+        print(f"two trainings of the same members: tau {error:.3f} of their errors, {macs:.3f} of their MACs")
 
 
 if __name__ == "__main__":
