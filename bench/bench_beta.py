@@ -29,11 +29,15 @@ HALF = 0.5
 
 
 @lru_cache(maxsize=1)
-def _problem(data: str, space: str, max_macs: int) -> Any:
+def problem_of(data: str, space: str, max_macs: int) -> Any:
+    """Return the problem of a search with seed 0, no limit on accuracy, and the data set's own recipe."""
+    from nachos_min.eenn.training import Recipe
     from nachos_min.nas.configuration import Configuration, load_problem
+    from nachos_min.nas.defaults import defaults_of
     from nachos_min.nas.limits import Limits
 
-    return load_problem(Configuration(data, space, Limits(max_macs, 0.0), 0))
+    recipe = Recipe(**defaults_of(data).recipe)
+    return load_problem(Configuration(data, space, Limits(max_macs, 0.0), 0, recipe=recipe))
 
 
 def trained(data: str, space: str, max_macs: int, betas: list[float], genome: Any, seed: int) -> list[list[float]]:
@@ -44,7 +48,7 @@ def trained(data: str, space: str, max_macs: int, betas: list[float], genome: An
     from nachos_min.nas.backbones import Backbones
     from nachos_min.nas.evaluate import as_seen, train
 
-    problem = _problem(data, space, max_macs)
+    problem = problem_of(data, space, max_macs)
     settings = replace(problem.configuration, seed=seed).settings()
     figures = []
     with TemporaryDirectory(prefix="nachos_min-bench-") as folder:
@@ -66,7 +70,7 @@ def genomes(data: str, space: str, max_macs: int, count: int) -> list[Any]:
 
     from nachos_min.nas.limits import StaticCheck
 
-    problem = _problem(data, space, max_macs)
+    problem = problem_of(data, space, max_macs)
     check, found = StaticCheck(problem.coder, problem.configuration.limits), []
     for genome, admissible in check.drawn(np.random.default_rng(0)):
         costs = check.costs(genome)
