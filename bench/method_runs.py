@@ -125,8 +125,6 @@ def _truth(path: str, configuration: Any) -> Record:
     from nachos_min.nas.configuration import load_problem
 
     problem = load_problem(configuration)
-    if configuration.rules.placed:  # its backbones are static, what it returns is not
-        problem = replace(problem, coder=replace(problem.coder, static=False))
     archive = _table(path).archive(problem)
     admissible = archive.admissible()
     error, macs = archive.reference

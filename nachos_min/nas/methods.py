@@ -1,8 +1,9 @@
 """What NACHOS is held against: other methods under the same budget, each a small configuration of the same loop.
 
     nachos       backbone and exits searched jointly, limits and both regularisers at work
-    random       the random start of the same seed, going on until the evaluations are used up
-    two-stage    backbones searched without exits; then exits, placed by a fixed rule on the best of them
+    random       the start that `start="random"` has with the same seed, going on until the evaluations are used up
+    two-stage    backbones searched without exits; then exits, placed by a fixed rule on the best of them; what it
+                 returns are the best of both
     static       networks without early exits, searched like the others
     edanas       no limits in the search and no regularisers; which networks are admissible is judged at the end
 

@@ -209,7 +209,8 @@ class _Loop:
         self.problem, self.run, self.folder, self.evaluations = problem, run, folder, evaluations
         self.configuration = configuration = problem.configuration
         self.archive = Archive(problem)
-        # A backbone may cost more than the budget as long as exits are to follow, by which most samples leave.
+        # A backbone may cost more than the budget as long as exits are to follow, by which most samples leave: so
+        # none is ruled out, though surrogates and parents are judged by the budget like everywhere else.
         searched = replace(configuration.aims, max_macs=None) if configuration.rules.placed else configuration.aims
         self.static = StaticCheck(problem.coder, searched)
         largest = largest_costs(problem.coder)

@@ -157,11 +157,11 @@ class Table:
     def archive(self, problem: Problem) -> Archive:
         """Return all members as a search would have found them: its fronts and hypervolumes are the true ones.
 
-        Members are the networks that a search of `problem` considers: with early exits, or static ones. Each
-        chooses its thresholds for the limits of `problem`.
+        Members are the networks that a search of `problem` may return: with early exits, or static ones, or both
+        where exits are placed on static ones. Each chooses its thresholds for the limits of `problem`.
         """
-        coder = problem.coder
-        members = (genome for genome in self.members if coder.static != any(genome[coder.exit_genes]))
+        coder, both = problem.coder, problem.configuration.rules.placed
+        members = (genome for genome in self.members if both or coder.static != any(genome[coder.exit_genes]))
         return Archive(problem, (self.answer(problem, genome) for genome in members))
 
 

@@ -114,6 +114,17 @@ def test_an_answer_is_what_training_gives(
             assert bits(table.answer(replace(asked, coder=coder), genome)) == bits(trained)
 
 
+def test_the_truth_of_two_stages_is_of_all_that_they_may_return(
+    folder: Path, table: Table, search: Callable[..., Any], tmp_path: Path
+) -> None:
+    asked = load_problem(configuration(folder, method="two-stage", max_macs=60_000))
+    archive = table.archive(asked)
+    assert archive.genomes() == set(table.members)
+    found = search(method="two-stage", max_macs=60_000, evaluations=32, out=tmp_path / "run")
+    assert any(len(solution.exits) == 1 for solution in found.front), "backbones are among what is returned"
+    assert found.hypervolume_admissible <= archive.hypervolume(archive.admissible())
+
+
 def test_other_limits_choose_other_thresholds_on_the_same_networks(
     folder: Path, problem: Problem, table: Table
 ) -> None:
