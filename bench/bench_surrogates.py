@@ -7,14 +7,15 @@
 A random sample of the members that a search may train is what surrogates learn from. Each is then asked about
 points it has not seen, in two ways: *out of fold*, each tenth of the sample from the other nine, all that a search
 can know; and about *all other members*, which only a table can answer. `switching` is the one with the largest
-mean minus deviation of tau over the folds, as in a search; its figure out of fold is that of a winner and so a
-little too good, that on the other members is not.
+mean minus deviation of tau over the folds, of what it was fitted to, as in a search; its figure out of fold is that
+of a winner and so a little too good, that on the other members is not.
 
 How much there is to learn, the end of the output says: tau between two trainings of the same members. What differs
 between those is chance, which no surrogate can foresee.
 
-Average MACs are learnt in two ways: as a share of the most expensive path, whose exact cost is known (what the
-search does), or as they are. Both with genes alone and with exact costs beside them.
+Average MACs are learnt in two ways: as a share of the most expensive path, whose exact cost is known, and kept
+between the cheapest and the most expensive path (what the search does), or as they are. Both with genes alone and
+with exact costs beside them.
 """
 
 import json as json_format
@@ -78,22 +79,27 @@ def taus(members: Members, target: str, features: str, count: int, seed: int) ->
     order = rng.permutation(len(members.genomes))
     sample, others = order[:count], order[count:]
     worst = members.costs.worst_macs.astype(np.float64)
-    scale = worst if target == "MACs by exact cost_E" else np.ones(len(worst))
+    by_cost = target == "MACs by exact cost_E"
+    scale = worst if by_cost else np.ones(len(worst))
     truth = members.error if target == "error" else members.macs
     X, y = members.features[features], truth / scale
+
+    def predicted(model: Any, asked: Any) -> Any:
+        found = model.predict(X[asked]) * scale[asked]
+        return np.clip(found, members.costs.cheapest[asked], worst[asked]) if by_cost else found
+
     folds = deal_folds(count, rng)
     subsets = np.concatenate([~folds, np.ones((1, count), bool)])
-    scores, unseen = {}, {}
+    scores, out_of_fold, unseen = {}, {}, {}
     for surrogate, stream in zip(SURROGATES, rng.spawn(len(SURROGATES)), strict=True):
         *partial, whole = surrogate.fit_each(X[sample], y[sample], subsets, stream)
-        each = []
-        for fold, model in zip(folds, partial, strict=True):
-            asked = sample[fold]
-            each.append(kendall_tau(model.predict(X[asked]) * scale[asked], truth[asked]))
-        scores[surrogate.name] = FoldScores(tuple(each))
-        unseen[surrogate.name] = kendall_tau(whole.predict(X[others]) * scale[others], truth[others])
+        asked = [(sample[fold], model) for fold, model in zip(folds, partial, strict=True)]
+        # A search compares surrogates by what they are fitted to, and goes on with their predictions in MACs.
+        scores[surrogate.name] = FoldScores(tuple(kendall_tau(model.predict(X[at]), y[at]) for at, model in asked))
+        out_of_fold[surrogate.name] = [kendall_tau(predicted(model, at), truth[at]) for at, model in asked]
+        unseen[surrogate.name] = kendall_tau(predicted(whole, others), truth[others])
     winner = max(scores, key=lambda name: scores[name].score)
-    found = {name: [scores[name].mean, unseen[name]] for name in scores}
+    found = {name: [float(np.mean(out_of_fold[name])), unseen[name]] for name in scores}
     return found | {"switching": found[winner]}
 
 
