@@ -14,7 +14,9 @@ as soon as it is done; the same command goes on, and only new variants and seeds
 search itself, name another file.
 
 Hypervolumes are shares of the reference area (error 1 times the MACs of the largest network). Intervals are 95 %:
-Student's t for means and paired differences, bootstrap for medians. Read `method_runs.py` and `intervals.py` next.
+Student's t for means and paired differences, bootstrap for medians. On a table they are of searches on its few
+trainings, however many seeds there are; a variant with a table of its own differs by its trainings, too, so that
+its differences have intervals over trainings, not searches. Read `method_runs.py` and `intervals.py` next.
 """
 
 import json as json_format
@@ -97,26 +99,50 @@ def jobs_of(
     return jobs
 
 
+def own_trainings(jobs: Mapping[str, list[Any]]) -> dict[str, list[int]]:
+    """Return the variants that another table answers than the first variant, and the training of each search."""
+    from nachos_min.nas.tabular import read_table
+
+    first = next(iter(jobs.values()))[0].sha256
+    apart = {name: each for name, each in jobs.items() if each[0].table and each[0].sha256 != first}
+    tables = {name: read_table(each[0].table) for name, each in apart.items()}
+    return {name: [tables[name].training(job.options["seed"]) for job in each] for name, each in apart.items()}
+
+
 def last(record: Mapping[str, Any], evaluations: int) -> float:
     """Return the hypervolume after `evaluations`; a search that ended before keeps what it had."""
     grown = record["hypervolume"][:evaluations]
     return float(grown[-1]) if grown else 0.0
 
 
-def compared(found: Mapping[str, list[Mapping[str, Any]]], at: Sequence[int], seed: int) -> list[dict[str, Any]]:
-    """Return one row a variant: figures with intervals, and differences from the first, seed by seed."""
+def compared(
+    found: Mapping[str, list[Mapping[str, Any]]],
+    at: Sequence[int],
+    seed: int,
+    trainings: Mapping[str, Sequence[int]] | None = None,
+) -> list[dict[str, Any]]:
+    """Return one row a variant: figures with intervals, and differences from the first, seed by seed.
+
+    Args:
+        found: variant -> its records, one a seed.
+        at: after how many evaluations.
+        seed: of the bootstrap.
+        trainings: variants that have a table of their own -> which training answered each seed: what such a
+            variant's difference is, is known no better than from as many trainings.
+    """
     import numpy as np
-    from intervals import gain_at_equal_macs, mean_interval, median_interval, paired_interval
+    from intervals import by_group, gain_at_equal_macs, mean_interval, median_interval, paired_interval
 
     base = next(iter(found.values()))
     rows = []
     for name, records in found.items():
         row: dict[str, Any] = {"variant": name, "seeds": len(records)}
+        groups = (trainings or {}).get(name)
         for evaluations in at:
             reached = [last(record, evaluations) for record in records]
             row[f"hypervolume at {evaluations}"] = mean_interval(reached)
             row[f"difference at {evaluations}"] = paired_interval(
-                reached, [last(each, evaluations) for each in base]
+                reached, [last(each, evaluations) for each in base], groups
             )
         if records[0]["truth"] is not None:
             shares = [
@@ -134,9 +160,12 @@ def compared(found: Mapping[str, list[Mapping[str, Any]]], at: Sequence[int], se
                 gain_at_equal_macs(*([[n[macs], n[accuracy]] for n in each["front"]] for each in (record, other)))
                 for record, other in zip(records, base, strict=True)
             ]
-            met = [gain for gain in gains if gain is not None]
+            places = [place for place, gain in enumerate(gains) if gain is not None]
+            met = [gains[place] for place in places]
+            if groups is not None:
+                met = by_group(met, [groups[place] for place in places])
             row[f"accuracy at equal MACs, {split}"] = mean_interval(met) if met else None
-            row[f"seeds whose fronts overlap, {split}"] = len(met)
+            row[f"seeds whose fronts overlap, {split}"] = len(places)
         row["best accuracy"] = mean_interval(
             [max((n["accuracy"] for n in r["front"]), default=0.0) for r in records]
         )
@@ -241,7 +270,7 @@ def main(
         [job for each in jobs.values() for job in each], kept, workers, lambda line: print(line, file=sys.stderr)
     )
     found = {name: [kept.records[job.key] for job in each] for name, each in jobs.items()}
-    rows = compared(found, checkpoints, seed=0)
+    rows = compared(found, checkpoints, seed=0, trainings=own_trainings(jobs))
     name = study if variants is None else "variants"
     if figures:
         from method_figures import draw

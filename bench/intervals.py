@@ -1,7 +1,12 @@
 """How sure a comparison over seeds is: means and medians with 95 % intervals, differences of runs with equal seeds.
 
-Runs of two variants with the same seed begin with the same random sample, so their difference varies less than
-either of them: it is the difference whose interval tells whether a variant is better.
+Runs of two variants with the same seed share their chances (the trainings, and where both begin in the same way
+the first sample), so their difference varies less than either of them: it is the difference whose interval tells
+whether a variant is better.
+
+An interval tells what other seeds would give, of what the seeds changed. Searches answered from a table all see its
+few trainings: intervals over searches are of searches on those trainings. Where the variants themselves were
+trained apart, there are no more independent differences than trainings (`by_group`).
 """
 
 from collections.abc import Sequence
@@ -41,9 +46,29 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def paired_interval(values: Sequence[float], base: Sequence[float]) -> Interval:
-    """Return the mean of the differences `values` - `base`, seed by seed, with its t interval."""
-    return mean_interval(np.subtract(values, base).tolist())
+def paired_interval(
+    values: Sequence[float], base: Sequence[float], groups: Sequence[int] | None = None
+) -> Interval:
+    """Return the mean of the differences `values` - `base`, seed by seed, with its t interval.
+
+    Args:
+        values, base: of as many seeds.
+        groups: which seeds share a training; then the mean and the interval are of the groups' means.
+    """
+    differences = np.subtract(values, base).tolist()
+    return mean_interval(differences if groups is None else by_group(differences, groups))
+
+
+def by_group(values: Sequence[float], groups: Sequence[int]) -> list[float]:
+    """Return the mean of the values of each group, in ascending order of the groups.
+
+    >>> by_group([1.0, 5.0, 3.0, 7.0], [0, 1, 0, 1])
+    [2.0, 6.0]
+    """
+    return [
+        float(np.mean([value for value, own in zip(values, groups, strict=True) if own == group]))
+        for group in sorted(set(groups))
+    ]
 
 
 def median_interval(values: Sequence[float], rng: np.random.Generator) -> Interval:

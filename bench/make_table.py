@@ -38,17 +38,19 @@ def main(
         workers: processes that train.
         out: file to write; bench/SPACE-DATA.h5 unless given.
         units: stop after this many backbones.
-        recipe: what differs from the default recipe, such as --beta 2 or --gamma 0.
+        recipe: what differs from the data set's default recipe, such as --beta 2 or --gamma 0.
     """
     on_threads(1)
     import nachos_min
     from nachos_min.eenn.training import Recipe
     from nachos_min.nas.configuration import Configuration
+    from nachos_min.nas.defaults import defaults_of
     from nachos_min.nas.limits import Limits
     from nachos_min.nas.tabulate import tabulate
 
     file = Path(out) if out else Path(__file__).parent / f"{Path(space).stem}-{Path(data).stem}.h5"
-    configuration = Configuration(data, space, Limits(max_macs, 0.0), seed=0, recipe=Recipe(**recipe))
+    how = Recipe(**{**defaults_of(data).recipe, **recipe})  # as a search of these data asks for
+    configuration = Configuration(data, space, Limits(max_macs, 0.0), seed=0, recipe=how)
     begin, last = time.monotonic(), 0.0
 
     def tell(found: int, trained: int, wanted: int) -> None:

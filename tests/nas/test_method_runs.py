@@ -27,6 +27,14 @@ def test_differences_are_taken_seed_by_seed() -> None:
     assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
 
 
+def test_searches_on_the_same_training_are_one_difference() -> None:
+    values, base = [2.0, 4.0, 2.2, 4.2, 1.8, 3.8], [1.0] * 6
+    found = paired_interval(values, base, [0, 1, 0, 1, 0, 1])
+    assert found.value == pytest.approx(2.0)
+    assert found.high - found.value == pytest.approx(12.706, abs=1e-3)  # t of one degree of freedom, error 1
+    assert found.high > paired_interval(values, base).high
+
+
 def test_a_median_lies_within_its_interval() -> None:
     rng = np.random.default_rng(0)
     found = median_interval(rng.normal(5.0, 1.0, 40).tolist(), rng)
