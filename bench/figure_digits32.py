@@ -18,7 +18,7 @@ from measuring import show
 from nachos_min.data.load import load_unscaled
 from nachos_min.eenn.exit_depth import Leaving, depth_correlation, leaving_by_exit
 from nachos_min.eenn.inference import predict
-from nachos_min.nas.evaluate import Evaluation, build
+from nachos_min.nas.evaluate import Evaluation, as_seen, build
 from nachos_min.nas.runs import load_run, stored_evaluations, stored_problem
 
 mpl.use("Agg")
@@ -92,7 +92,8 @@ def exits_of(run: str, solution: int, split: str) -> tuple[tuple[Leaving, ...], 
     )
     network = build(problem.coder, found.genome, problem.configuration.seed)
     network.load_state(found.weights)
-    seen, shown = getattr(problem.dataset, split), getattr(load_unscaled(problem.configuration.data), split)
+    seen = as_seen(getattr(problem.dataset, split), network)
+    shown = getattr(load_unscaled(problem.configuration.data), split)
     if shown.difficulty is None:
         raise SystemExit(f"the data of run {run} must say how hard each sample is, as digits32 does")
     answer = predict(network, seen.images, chosen.thresholds)

@@ -4,6 +4,10 @@ Each of the three splits shows digits that no other shows: training scenes are p
 `digits`, validation scenes from its validation images, test scenes from its test images. With every scene
 comes how hard it is (`scenes.py`, which paints them; read it first).
 
+A digit is shown in several scenes of its split, in five or six of test. Where one is read wrongly the others tend
+to be, too: an interval that counts scenes, as a certificate's does, tells what other scenes of these digits would
+give. For other digits it is too narrow, by about a quarter where it was measured.
+
 The cache is a convenience: if it cannot be read, the scenes are painted; if it cannot be written, they stay in
 memory. Its file is named by what its content follows from, so an edited painter never meets old scenes.
 """

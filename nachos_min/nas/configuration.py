@@ -53,7 +53,7 @@ class Configuration:
         constraints: how the search on the surrogates handles the limits: `domination` (Deb et al. 2002) or
             `adaptive-penalty` (the paper's).
         thresholds: `exact` or `grid-repair` (the paper's).
-        initial: random candidates before the first surrogate (the paper has 100 of 180).
+        initial: candidates before the first surrogate (the paper has 100 random ones of 180).
         batch: candidates chosen per iteration (the paper's K).
         population, generations: of NSGA-II on the surrogates (the paper's).
         patience: iterations without growth of the hypervolume after which the search stops (the paper's).

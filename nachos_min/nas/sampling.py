@@ -58,7 +58,8 @@ def spread_genomes(check: StaticCheck, wanted: int, rng: np.random.Generator) ->
         rng: the candidates they are chosen from.
 
     Returns:
-        Genomes in the order of choice: the first k of them are spread out, too. The first is the cheapest.
+        Genomes in the order of choice: the first k of them are spread out, too. The first has the smallest sum of
+        `cost_features`.
 
     Source:
         Farthest-point traversal: T. Gonzalez, "Clustering to minimize the maximum intercluster distance",
