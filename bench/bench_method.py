@@ -30,7 +30,14 @@ from fire import Fire
 from measuring import machine, on_threads
 
 # The paper's method is the base of all: what is now the default may differ from it.
-PAPER = {"start": "random", "features": "genes", "points": "best", "surrogate": "switching"}
+PAPER = {
+    "backbone": "frozen",
+    "start": "random",
+    "features": "genes",
+    "points": "best",
+    "surrogate": "switching",
+}
+FROZEN = {"backbone": "frozen"}
 STUDIES: dict[str, dict[str, dict[str, Any]]] = {
     "baselines": {
         "nachos": {},
@@ -40,10 +47,10 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
         "edanas": {"method": "edanas"},
     },
     "terms": {
-        "both terms": {},
-        "without peak": {"gamma": 0.0},
-        "without cost": {"beta": 0.0},
-        "without both": {"beta": 0.0, "gamma": 0.0},
+        "frozen backbone": FROZEN,
+        "without peak": FROZEN | {"gamma": 0.0},
+        "without cost": FROZEN | {"beta": 0.0},
+        "without both": FROZEN | {"beta": 0.0, "gamma": 0.0},
         "joint backbone": {"backbone": "joint"},
     },
     "parts": {
@@ -60,8 +67,8 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
         "spread start": PAPER | {"start": "spread"},
         "cost features": PAPER | {"features": "costs"},
         "curve": PAPER | {"points": "curve"},
-        "spread, costs": PAPER | {"start": "spread", "features": "costs"},
-        "all three": PAPER | {"start": "spread", "features": "costs", "points": "curve"},
+        "joint backbone": PAPER | {"backbone": "joint"},
+        "spread, curve": PAPER | {"start": "spread", "points": "curve"},
         "default": {},
     },
 }
@@ -87,7 +94,7 @@ def jobs_of(
         needed = {
             "beta": options.get("beta", 1.0) if regularised else 0.0,
             "gamma": options.get("gamma", 1.0) if regularised else 0.0,
-            "joint": options.get("backbone", "frozen") == "joint",
+            "joint": options.get("backbone", "joint") == "joint",
         }
         fitting = [each for each in read if needed.items() <= each[1].about["recipe"].items()]
         if read and not fitting:

@@ -117,6 +117,9 @@ class Configuration:
             raise ConfigurationError(f"points must be best with {self.thresholds} thresholds, got 'curve'")
         if not (_is_number(self.margin) and 0 <= self.margin < 1):
             raise ConfigurationError(f"margin must be a number >= 0 and below 1, got {self.margin!r}")
+        if self._accuracy_kept > 1:
+            most = float(1 - Fraction(str(accuracy)))
+            raise ConfigurationError(f"margin must be <= {most} with min_accuracy {accuracy}, got {self.margin!r}")
 
     @property
     def rules(self) -> Method:
@@ -128,14 +131,17 @@ class Configuration:
         """The limits that a solution keeps on the validation split: those asked for, tightened by the margin."""
         if not self.margin:
             return self.limits
-        # As the decimals they were written as: 0.9 and 0.01 make 0.91, not the double next to it.
-        margin, accuracy = Fraction(str(self.margin)), Fraction(str(self.limits.min_accuracy))
-        most = self.limits.max_macs
+        margin, most = Fraction(str(self.margin)), self.limits.max_macs
         return replace(
             self.limits,
             max_macs=None if most is None else max(1, floor(most * (1 - margin))),
-            min_accuracy=float(min(Fraction(1), accuracy + margin)),
+            min_accuracy=float(self._accuracy_kept),
         )
+
+    @property
+    def _accuracy_kept(self) -> Fraction:
+        """Limit and margin as the decimals they were written as: 0.9 and 0.01 make 0.91 exactly."""
+        return Fraction(str(self.limits.min_accuracy)) + Fraction(str(self.margin))
 
     @property
     def aims(self) -> Limits:

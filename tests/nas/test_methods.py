@@ -140,7 +140,7 @@ def test_margins_tighten_both_limits_as_decimals() -> None:
     asked = replace(problem().configuration, limits=Limits(40_001, 0.9, 7), margin=0.01)
     assert asked.kept == Limits(39_600, 0.91, 7)  # 39,600.99, and no more than that
     assert asked.settings().limits == asked.kept
-    assert replace(asked, limits=Limits(None, 0.999)).kept == Limits(None, 1.0)
+    assert replace(asked, limits=Limits(None, 0.99)).kept == Limits(None, 1.0)
     assert replace(asked, margin=0.0).kept == asked.limits
 
 
@@ -163,6 +163,7 @@ def test_a_margin_is_kept_on_validation_and_told(run: Any) -> None:
             {"points": "curve", "thresholds": "grid-repair"},
             "points must be best with grid-repair thresholds, got 'curve'",
         ),
+        ({"margin": 0.11}, r"margin must be <= 0\.1 with min_accuracy 0\.9, got 0\.11"),
         ({"margin": 1.0}, r"margin must be a number >= 0 and below 1, got 1\.0"),
         ({"beta": -1}, "beta must be a number >= 0, got -1"),
         ({"gamma": float("nan")}, "gamma must be a number >= 0, got nan"),
