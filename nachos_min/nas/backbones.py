@@ -1,10 +1,10 @@
 """Backbones trained already: candidates that differ in nothing but their exits share one.
 
 Read `evaluate.py` first. The first phase of training depends on the backbone's genes alone (weights and order of
-samples are seeded by them), so a second candidate with the same backbone would train the very same weights. Near
-the end of a search that is frequent: 49 of the 200 candidates of the default search repeat a backbone, and the
-first phase is four fifths of an evaluation. Taken from here or trained again, the weights are equal to the
-last bit: what is found changes the time of an evaluation and never its result.
+samples are seeded by them), so a second candidate with the same backbone would train the very same weights for half
+of its epochs. That is frequent in small spaces and towards the end of long searches, and rare in the default one (1
+of 100). Taken from here or trained again, the weights are equal to the last bit: what is found changes the time of
+an evaluation and never its result.
 
 Workers share a folder of the run, one file per backbone, so that a run that is continued finds them, too. A file
 that cannot be written or read, for whatever reason, is a backbone that must be trained: nothing else. The folder
