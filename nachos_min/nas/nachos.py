@@ -2,7 +2,7 @@
 
 This file is the loop, and reads like the method:
 
-    archive <- random candidates, evaluated                                     (sampling.py)
+    archive <- first candidates, spread over their costs, evaluated             (sampling.py)
     repeat:  fit surrogates on the archive: error, and average MACs
              NSGA-II on the surrogates, started from the archive's front
              choose new candidates from its population, evenly spread in MACs
