@@ -60,12 +60,12 @@ def leave_with_parent() -> None:
     """Let this process end as soon as the parent is gone: a killed parent cannot tell its workers."""
     parent = parent_process()
 
-    def wait() -> None:
+    def leave() -> None:
         if parent is not None:
             connection.wait([parent.sentinel])
             os._exit(1)
 
-    threading.Thread(target=wait, daemon=True).start()
+    threading.Thread(target=leave, daemon=True).start()
 
 
 def _answer(genome: Genome) -> Evaluation | Failure:
