@@ -1,4 +1,4 @@
-"""Training: the cached phases against a slow loop through the frozen backbone, support sets, and that it learns."""
+"""Training: the phases of the exits against a slow loop, frozen and jointly; support sets; and that it learns."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,6 +23,7 @@ from nachos_min.eenn.training import (
     support_matrix,
     train_backbone,
     train_exits,
+    train_jointly,
 )
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.space import load_space
@@ -62,7 +63,7 @@ def assert_equal_weights(one: Weights, other: Weights, tolerance: float = 0.0) -
         np.testing.assert_allclose(one[name], other[name], rtol=tolerance, atol=tolerance, err_msg=name)
 
 
-# Phases 2 and 3 on cached maps, against training through the frozen backbone in every step
+# Phases 2 and 3, on cached maps and jointly, against training through the whole network in every step
 
 
 def slow_steps(samples: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -84,8 +85,10 @@ def slow_support(network: EarlyExitNetwork, support: np.ndarray) -> np.ndarray:
     return table
 
 
-def slow_train_exits(network: EarlyExitNetwork, rng: np.random.Generator) -> list[float]:
-    parameters = {name: tensor for name, tensor in network.named_parameters().items() if name.startswith("heads.")}
+def slow_train_exits(network: EarlyExitNetwork, rng: np.random.Generator, joint: bool = False) -> list[float]:
+    parameters = {
+        name: tensor for name, tensor in network.named_parameters().items() if joint or name.startswith("heads.")
+    }
     velocity = {name: np.zeros(tensor.shape) for name, tensor in parameters.items()}
     step, history = 0, []
     epochs = RECIPE.warmup_epochs + RECIPE.support_epochs
@@ -98,7 +101,7 @@ def slow_train_exits(network: EarlyExitNetwork, rng: np.random.Generator) -> lis
             samples = np.array([n for n in range(37) if n not in support])
         for chosen in slow_steps(samples, rng):
             for segment in network.segments:
-                segment.train(False)
+                segment.train(joint)
             for head in network.heads:
                 head.train(True)
             outputs = network(Tensor(IMAGES[chosen]))
@@ -125,6 +128,15 @@ def slow_train_exits(network: EarlyExitNetwork, rng: np.random.Generator) -> lis
             step += 1
         history.append(float(np.mean(losses)))
     return history
+
+
+def test_joint_training_is_the_same_without_freezing() -> None:
+    fast, slow = build(), build()
+    history = train_jointly(fast, IMAGES, LABELS, budget(fast), RECIPE, np.random.default_rng(6))
+    slow_history = slow_train_exits(slow, np.random.default_rng(6), joint=True)
+    np.testing.assert_allclose(history, slow_history, rtol=1e-9)
+    slow.train(False)
+    assert_equal_weights(fast.state(), slow.state(), 1e-9)
 
 
 def test_cached_maps_train_the_heads_as_the_frozen_backbone_does() -> None:
