@@ -32,12 +32,12 @@ HALF = 0.5
 @lru_cache(maxsize=1)
 def problem_of(data: str, space: str, max_macs: int) -> Any:
     """Return the problem of a search with seed 0, no limit on accuracy, and the data set's own recipe."""
-    from nachos_min.eenn.training import Recipe
+    from nachos_min.eenn.recipes import PaperRecipe
     from nachos_min.nas.configuration import Configuration, load_problem
     from nachos_min.nas.defaults import defaults_of
     from nachos_min.nas.limits import Limits
 
-    recipe = Recipe(**defaults_of(data).recipe)
+    recipe = PaperRecipe(**defaults_of(data).recipe)
     return load_problem(Configuration(data, space, Limits(max_macs, 0.0), 0, recipe=recipe))
 
 

@@ -79,12 +79,12 @@ def main(
 ) -> None:
     """Print seconds a candidate and how many times faster ours is; with --json one JSON object."""
     on_threads(threads)
-    from nachos_min.eenn.training import Recipe
+    from nachos_min.eenn.recipes import PaperRecipe
     from nachos_min.nas.configuration import Configuration, load_problem
     from nachos_min.nas.limits import Limits
 
     peers = peer_on_threads(threads)
-    paper = Recipe(joint=False)  # the peer, too, trains exits on a frozen backbone
+    paper = PaperRecipe(joint=False)  # the peer, too, trains exits on a frozen backbone
     problem = load_problem(Configuration("digits", "tiny", Limits(MAX_MACS, MIN_ACCURACY), SEED, recipe=paper))
     known = genomes_of(problem.coder)
     rows: list[dict[str, Any]] = []

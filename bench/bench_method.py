@@ -83,7 +83,7 @@ def jobs_of(
     """Return for each variant its searches, one a seed. Ends the program if a variant has no table."""
     from method_runs import Job
 
-    from nachos_min.eenn.training import Recipe
+    from nachos_min.eenn.recipes import PaperRecipe
     from nachos_min.nas.methods import METHODS
     from nachos_min.nas.tabular import read_table
 
@@ -98,7 +98,7 @@ def jobs_of(
         }
         fitting = [each for each in read if needed.items() <= each[1].about["recipe"].items()]
         if read and not fitting:
-            usual = asdict(Recipe())
+            usual = asdict(PaperRecipe())
             wanted = " ".join(f"--{key} {value}" for key, value in needed.items() if value != usual[key])
             raise SystemExit(f"{name} needs one more table: python bench/make_table.py {wanted} --out FILE")
         path, sha256 = (fitting[0][0], fitting[0][1].sha256) if fitting else (None, None)

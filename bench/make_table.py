@@ -42,14 +42,14 @@ def main(
     """
     on_threads(1)
     import nachos_min
-    from nachos_min.eenn.training import Recipe
+    from nachos_min.eenn.recipes import PaperRecipe
     from nachos_min.nas.configuration import Configuration
     from nachos_min.nas.defaults import defaults_of
     from nachos_min.nas.limits import Limits
     from nachos_min.nas.tabulate import tabulate
 
     file = Path(out) if out else Path(__file__).parent / f"{Path(space).stem}-{Path(data).stem}.h5"
-    how = Recipe(**{**defaults_of(data).recipe, **recipe})  # as a search of these data asks for
+    how = PaperRecipe(**{**defaults_of(data).recipe, **recipe})  # as a search of these data asks for
     configuration = Configuration(data, space, Limits(max_macs, 0.0), seed=0, recipe=how)
     begin, last = time.monotonic(), 0.0
 

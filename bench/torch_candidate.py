@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from nachos_min.eenn.architecture import Architecture, ExitHead, FinalHead, MBConvSpec
 from nachos_min.eenn.network import EarlyExitNetwork
-from nachos_min.eenn.training import Recipe, draw_support
+from nachos_min.eenn.recipes import PaperRecipe
+from nachos_min.eenn.training import draw_support
 from nachos_min.nn.optim import cosine_rate
 
 ACTIVATIONS = {"relu": nn.ReLU, "hswish": nn.Hardswish, "identity": nn.Identity}
@@ -140,7 +141,7 @@ def exits_loss(
 class Trainer:
     """The three phases on one data set, images N H W C as everywhere in this project."""
 
-    def __init__(self, images: Any, labels: Labels, recipe: Recipe, *, channels_last: bool) -> None:
+    def __init__(self, images: Any, labels: Labels, recipe: PaperRecipe, *, channels_last: bool) -> None:
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout)
         self.labels, self.y, self.recipe = labels, torch.from_numpy(labels), recipe

@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar, final
 from fire.decorators import SetParseFns
 
 from nachos_min.help_text import flag
-from nachos_min.nas.defaults import DEFAULTS
+from nachos_min.nas.defaults import BY_RECIPE, DEFAULTS
 from nachos_min.options import Choice, Count, Kind, Share, Sides, Switch, Text, Weight, WholeNumber
 
 DONE, NOT_ADMISSIBLE = 0, 3
@@ -41,7 +41,17 @@ def by_data(option: str, kind: Kind) -> str:
     >>> by_data("max_macs", Count())
     '40k; digits32: 450k'
     """
-    usual, *others = ((name, kind.show(getattr(each, option))) for name, each in DEFAULTS.items())
+    usual, *others = ((name, kind.show(getattr(each, option))) for name, each in DEFAULTS["deep"].items())
+    return "; ".join([usual[1], *(f"{name}: {shown}" for name, shown in others)])
+
+
+def by_recipe(option: str) -> str:
+    """Return the default of an `option` that depends on the recipe, as the help tells it.
+
+    >>> by_recipe("start")
+    'rule; paper: spread'
+    """
+    usual, *others = ((name, each[option]) for name, each in BY_RECIPE.items())
     return "; ".join([usual[1], *(f"{name}: {shown}" for name, shown in others)])
 
 
@@ -84,16 +94,23 @@ def search(
     max_worst_macs: OptionalLimit = None,
     max_params: OptionalLimit = None,
     max_peak_bytes: OptionalLimit = None,
-    evaluations: Annotated[int, Count()] = 100,
+    evaluations: Annotated[int | None, Count(absent=by_data("evaluations", Count()))] = None,
+    recipe: Annotated[str, Choice(("deep", "paper"))] = "deep",
+    epochs: Annotated[int | None, WholeNumber(1, absent="as the recipe says")] = None,
+    augment: Annotated[str, Choice(("auto", "none", "shift", "shift-flip"))] = "auto",
+    confidence: Annotated[
+        str | None, Choice(("learned", "softmax", "best"), absent=by_recipe("confidence"))
+    ] = None,
     seed: Annotated[int, WholeNumber(0)] = 0,
     constraints: Annotated[str, Choice(("domination", "adaptive-penalty"))] = "domination",
     thresholds: Annotated[str, Choice(("exact", "grid-repair"))] = "exact",
     method: Annotated[str, Choice(("nachos", "random", "two-stage", "static", "edanas"))] = "nachos",
     margin: Annotated[float, Share()] = 0.0,
-    beta: Annotated[float, Weight()] = 1.0,
-    gamma: Annotated[float, Weight()] = 1.0,
+    beta: Annotated[float | None, Weight(absent="0; paper: 1")] = None,
+    gamma: Annotated[float | None, Weight(absent="0; paper: 1")] = None,
     backbone: Annotated[str, Choice(("frozen", "joint"))] = "joint",
-    start: Annotated[str, Choice(("random", "spread"))] = "spread",
+    standardise: Annotated[str, Choice(("channel", "pixel"))] = "channel",
+    start: Annotated[str | None, Choice(("random", "spread", "rule"), absent=by_recipe("start"))] = None,
     surrogate: Annotated[str, Choice(("switching", "rbf", "trees", "mlp"))] = "switching",
     features: Annotated[str, Choice(("genes", "costs"))] = "genes",
     points: Annotated[str | None, Choice(("best", "curve"), absent="curve; best with grid-repair")] = None,
@@ -120,6 +137,12 @@ def search(
         max_params: Limit on the number of trained parameters.
         max_peak_bytes: Limit on the bytes of activations alive at once, for one sample in float32.
         evaluations: Number of networks to train and measure.
+        recipe: How networks are trained, every exit on every sample from the first step (deep), or in the paper's
+            three phases; with paper all that is the paper's method is the default.
+        epochs: Passes over the training set for each network.
+        augment: How training images are varied; auto shifts images of at least 12x12 pixels by a pixel or two.
+        confidence: What an exit is believed by, its own head (learned), the softmax of its scores at a fitted
+            temperature, or whichever is better for the network.
         seed: Seed of every random choice. The same seed gives the same result with any number of workers.
         constraints: How the limits enter the search, by constrained domination or by the paper's penalty.
         thresholds: How exit thresholds are chosen, the best admissible or by the paper's grid and repair.
@@ -129,8 +152,10 @@ def search(
             data never seen; accuracy by so much, average MACs by this share.
         beta: Weight of the cost term in training, which pulls the expected MACs below the limit.
         gamma: Weight of the peak term in training, which pulls each exit's confidence to its record by class.
-        backbone: Whether the backbone is frozen while the exits train (the paper), or trains on with them.
-        start: The first networks, random (the paper) or spread evenly over what they cost.
+        backbone: With the recipe paper, whether the backbone is frozen while the exits train, or trains on.
+        standardise: What of the images has mean 0 and variance 1, each channel or each pixel (paper).
+        start: The first networks, random (the paper), spread evenly over what they cost, or first those that an
+            engineer would try.
         surrogate: What predicts error and MACs, the best of three by cross-validation (the paper) or one of them.
         features: What the surrogates see of a network, its genes (the paper) or its exact costs, too.
         points: What of a trained network enters the front, its best thresholds (the paper) or its whole curve of
@@ -156,6 +181,10 @@ def search(
         "max_params": max_params,
         "max_peak_bytes": max_peak_bytes,
         "evaluations": evaluations,
+        "recipe": recipe,
+        "epochs": epochs,
+        "augment": augment,
+        "confidence": confidence,
         "seed": seed,
         "constraints": constraints,
         "thresholds": thresholds,
@@ -164,6 +193,7 @@ def search(
         "beta": beta,
         "gamma": gamma,
         "backbone": backbone,
+        "standardise": standardise,
         "start": start,
         "surrogate": surrogate,
         "features": features,

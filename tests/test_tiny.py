@@ -17,7 +17,8 @@ from nachos_min.eenn.exact_thresholds import exact
 from nachos_min.eenn.heads import design_exits
 from nachos_min.eenn.inference import exit_tables, predict
 from nachos_min.eenn.network import EarlyExitNetwork
-from nachos_min.eenn.training import Budget, Recipe, exit_maps, train_backbone, train_exits
+from nachos_min.eenn.recipes import DeepRecipe
+from nachos_min.eenn.training import Budget, train_deep
 from nachos_min.nas.nsga2 import minimize
 
 
@@ -79,13 +80,11 @@ def test_4_it_learns_digits_and_stops_early_when_it_is_sure() -> None:
     early, final = costs = static_costs(architecture).exit_costs
     budget = (early + final) // 2  # MACs per image, on average
 
-    # Train the backbone; then the exits, on what the frozen backbone shows them.
+    # Train: both exits learn from every image, from the first step on.
     rng = np.random.default_rng(0)
     network = EarlyExitNetwork(architecture, rng, rng)
-    recipe = Recipe(backbone_epochs=5, warmup_epochs=2, support_epochs=2)
-    train_backbone(network, digits.train.images, digits.train.labels, recipe, rng)
-    maps = exit_maps(network, digits.train.images)
-    train_exits(network, maps, digits.train.labels, Budget(costs, budget), recipe, rng)
+    recipe = DeepRecipe(epochs=5)
+    train_deep(network, digits.train.images, digits.train.labels, Budget(costs, budget), recipe, rng)
 
     # Ask both exits about the validation images; choose how sure is sure enough on these two tables alone.
     tables = exit_tables(network, digits.validation.images)

@@ -1,10 +1,11 @@
 """The training loss of early exits and its gradients, sample by sample.
 
 For E exits with logits z_i, early ones with confidences h_i, a sample comes to exit i with probability
-s_i = prod_{j<i} (1 - h_j) and leaves there with q_i = s_i h_i (the last: q_E = s_E). With CE the cross-entropy,
+s_i = prod_{j<i} (1 - h_j) and leaves there with q_i = s_i h_i (the last: q_E = s_E). With CE the cross-entropy and
+w_i either 1 (deep supervision: every exit learns from every sample) or q_i (the paper's),
 
-    loss = mean_n [ alpha sum_i q_i CE_i ]  +  beta max(0, mean_n sum_i q_i share_i)
-         + mean_i [ mean over right and wrong answers alike of -log h_i, -log(1 - h_i) ] / 2
+    loss = mean_n [ alpha sum_i w_i CE_i ]  +  beta max(0, mean_n sum_i q_i share_i)
+         + kappa mean_i [ mean over right and wrong answers alike of -log h_i, -log(1 - h_i) ] / 2
          + gamma mean_{n,i} (h_i - support[label, i])^2
 
 `nachos_min/eenn/losses.py` says why, term by term, and is the oracle. The one derivative that is not in a
@@ -13,7 +14,7 @@ that has come to exit i expects V_i = h_i G_i + (1 - h_i) V_{i+1}, V_E = G_E: le
 sum_i q_i G_i = V_1, and d V_1 / d h_i = s_i (G_i - V_{i+1}), leaving here instead of going on, which divides by
 nothing, also where a sigmoid has been rounded to h = 1.
 
-Read `_jit.py` before. The same in NumPy, some 45 calls: 107 us with three exits and 32 samples; so 29.
+`distillation_and_gradients` is the term that deep supervision adds: early exits learn what the final exit says.
 """
 
 import numpy as np
@@ -29,8 +30,9 @@ def exits_loss_and_gradients(
     labels: NDArray[np.int64],
     shares: NDArray[np.floating],
     support: NDArray[np.floating],
-    weights: tuple[float, float, float],
+    weights: tuple[float, float, float, float],
     bounds: NDArray[np.floating],
+    deep: bool,
 ) -> tuple[float, NDArray[np.floating], NDArray[np.floating]]:
     """Return the loss, and its gradients in logits and confidences.
 
@@ -41,8 +43,9 @@ def exits_loss_and_gradients(
         shares: dtype of logits, [E]: how far each exit's cost lies from the budget (0) to the last exit's (1), may
             be negative; of size 0 if there is no budget to keep.
         support: dtype of logits, [C, E-1], what the confidence should be; of size 0 without that term.
-        weights: alpha, beta, gamma.
+        weights: alpha, beta, gamma, kappa.
         bounds: dtype of logits, [2]: in the logarithms h stays between these; outside, they have no gradient.
+        deep: whether w_i is 1, not q_i.
 
     Returns:
         loss: a float64.
@@ -51,7 +54,7 @@ def exits_loss_and_gradients(
 
     Source: NACHOS (arXiv 2401.13330), the training loss; the gradients are derived here.
     """
-    (E, N, C), (alpha, beta, gamma) = logits.shape, weights
+    (E, N, C), (alpha, beta, gamma, kappa) = logits.shape, weights
     g_logits, g_h = np.empty_like(logits), np.empty_like(h)
     entropy, q, arrives = np.empty((E, N)), np.empty((E, N)), np.empty((E, N))
     right = np.zeros((E, N), np.bool_)
@@ -75,7 +78,7 @@ def exits_loss_and_gradients(
             leave = h[i, n] if i < E - 1 else 1.0
             arrives[i, n], q[i, n] = come, come * leave
             come *= 1.0 - leave
-            loss += alpha / N * q[i, n] * entropy[i, n]
+            loss += alpha / N * (1.0 if deep else q[i, n]) * entropy[i, n]
             if shares.size:
                 over += q[i, n] * shares[i] / N
     paid = beta if over > 0.0 else 0.0
@@ -83,9 +86,9 @@ def exits_loss_and_gradients(
     for n in range(N):
         expected = 0.0  # V of the exit behind
         for i in range(E - 1, -1, -1):
-            price = alpha * entropy[i, n] + (paid * shares[i] if shares.size else 0.0)
+            price = (0.0 if deep else alpha * entropy[i, n]) + (paid * shares[i] if shares.size else 0.0)
             for c in range(C):
-                g_logits[i, n, c] *= alpha / N * q[i, n]
+                g_logits[i, n, c] *= alpha / N * (1.0 if deep else q[i, n])
             if i == E - 1:
                 expected = price
                 continue
@@ -93,7 +96,7 @@ def exits_loss_and_gradients(
             slope = arrives[i, n] * (price - expected) / N
             expected = confidence * price + (1.0 - confidence) * expected
             # The answers of an exit are two classes, right and wrong, which weigh alike however many they are.
-            weight = 0.5 / (E - 1) / (rights[i] if right[i, n] else N - rights[i])
+            weight = kappa * 0.5 / (E - 1) / (rights[i] if right[i, n] else N - rights[i])
             clipped = min(max(confidence, bounds[0]), bounds[1])
             given = clipped if right[i, n] else 1.0 - clipped
             loss -= weight * np.log(given)
@@ -105,3 +108,52 @@ def exits_loss_and_gradients(
                 slope += 2.0 * gamma * miss / h.size
             g_h[i, n] = slope
     return loss, g_logits, g_h
+
+
+@kernel
+def distillation_and_gradients(
+    logits: NDArray[np.floating], temperature: float
+) -> tuple[float, NDArray[np.floating]]:
+    """Return the distillation from the last exit to the others, and its gradient in the logits.
+
+    With p_i = softmax(z_i / T), the last exit's p_E a constant, loss = T^2 mean_n sum_{i<E} KL(p_E || p_i) and its
+    gradient in z_i is T (p_i - p_E) / N.
+
+    Args:
+        logits: float32 or float64 [E, N, C], E >= 2.
+        temperature: T > 0.
+
+    Returns:
+        loss: a float64.
+        gradient: dtype of logits, [E-1, N, C].
+
+    Source: Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015; between the exits of
+        one network: Zhang et al., "Be your own teacher", ICCV 2019.
+    """
+    E, N, C = logits.shape
+    gradient = np.empty_like(logits[:-1])
+    teacher, student, loss = np.empty(C), np.empty(C), 0.0
+    for n in range(N):
+        log_teacher = _softmax(logits[E - 1, n], temperature, teacher)
+        for i in range(E - 1):
+            log_student = _softmax(logits[i, n], temperature, student)
+            for c in range(C):
+                log_ratio = (logits[E - 1, n, c] - logits[i, n, c]) / temperature - log_teacher + log_student
+                loss += temperature * temperature / N * teacher[c] * log_ratio
+                gradient[i, n, c] = temperature / N * (student[c] - teacher[c])
+    return loss, gradient
+
+
+@kernel
+def _softmax(scores: NDArray[np.floating], temperature: float, out: NDArray[np.float64]) -> float:
+    """Write softmax(scores / temperature) into `out`; return the logarithm of the sum it divides by."""
+    best, total = scores[0], 0.0
+    for c in range(len(scores)):
+        best = max(best, scores[c])
+    for c in range(len(scores)):
+        out[c] = np.exp((scores[c] - best) / temperature)
+        total += out[c]
+    for c in range(len(scores)):
+        out[c] /= total
+    log_total: float = np.log(total) + best / temperature
+    return log_total

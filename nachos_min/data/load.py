@@ -28,7 +28,7 @@ _VALIDATION_SEED = 20_401
 _SMALL = 10_000  # training samples below which validation takes 20 %: 10 % of fewer would measure too coarsely
 
 
-def load(name_or_path: str) -> Dataset:
+def load(name_or_path: str, standardise: str = "channel") -> Dataset:
     """Return a data set ready to train on.
 
     A file without a test split gets one (20 %, stratified). Without a validation split, it is taken from what
@@ -39,6 +39,7 @@ def load(name_or_path: str) -> Dataset:
         name_or_path: "digits" (1,797 images of 8 x 8, ten classes), "digits32" (24,000 scenes of 32 x 32 in
             colour, painted from them), or a file: .h5, .hdf5 or .npz with arrays images and labels, optionally
             the same with "test_" and "validation_" in front, and a difficulty with each; .mat as SVHN.
+        standardise: what a feature is: a `channel`, or each `pixel` of a channel.
 
     Returns:
         The three splits, with the digest of the file's arrays.
@@ -47,7 +48,7 @@ def load(name_or_path: str) -> Dataset:
         DataError: unknown name, no such file, unknown format, or the content breaks a rule.
     """
     data = load_unscaled(name_or_path)
-    scaling = fit_standardisation(data.train.images)
+    scaling = fit_standardisation(data.train.images, standardise)
     if not scaling.inverse.any():
         raise DataError(
             f"{name_or_path}: images must differ, but all {len(data.train)} training images are the same"

@@ -1,6 +1,6 @@
-"""Bring every feature (one channel of one pixel) to mean 0 and variance 1 over the training images.
+"""Bring every channel, or every channel of every pixel, to mean 0 and variance 1 over the training images.
 
-Read nothing before it. The statistics are fitted on training images alone and then applied to all.
+The statistics are fitted on training images alone and then applied to all.
 """
 
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ _CHUNK = 1024  # images converted to float64 at a time: 25 MB of 32 x 32 x 3, in
 
 @dataclass(frozen=True, eq=False)
 class Standardisation:
-    """Mean and inverse standard deviation per feature.
+    """Mean and inverse standard deviation per feature: a channel [C], or a channel of a pixel [H, W, C].
 
     Args:
-        mean: float64 [H, W, C].
-        inverse: float64 [H, W, C], 1 / standard deviation, 0 where a feature is constant.
+        mean: float64.
+        inverse: float64, 1 / standard deviation, 0 where a feature is constant.
     """
 
     mean: NDArray[np.float64]
@@ -40,7 +40,7 @@ class Standardisation:
         return scaled
 
 
-def fit_standardisation(images: NDArray[np.float32]) -> Standardisation:
+def fit_standardisation(images: NDArray[np.float32], per: str) -> Standardisation:
     """Return the mean and inverse standard deviation of every feature, computed in float64.
 
     A feature is constant if its largest value is its smallest: its computed variance may be a rounding error
@@ -49,17 +49,20 @@ def fit_standardisation(images: NDArray[np.float32]) -> Standardisation:
 
     Args:
         images: float32 [N, H, W, C], N >= 1, finite.
+        per: what a feature is: a `channel`, or each `pixel` of a channel.
 
     Returns:
-        The statistics (population variance, divisor N).
+        The statistics (population variance).
     """
-    total = np.zeros(images.shape[1:])
+    together = (0, 1, 2) if per == "channel" else (0,)
+    count = images.size // images.shape[-1] if per == "channel" else len(images)
+    shape = images.shape[len(together) :]
+    total, squares = np.zeros(shape), np.zeros(shape)
     for start in range(0, len(images), _CHUNK):
-        total += images[start : start + _CHUNK].sum(axis=0, dtype=np.float64)
-    mean = total / len(images)
-    squares = np.zeros(images.shape[1:])
+        total += images[start : start + _CHUNK].sum(axis=together, dtype=np.float64)
+    mean = total / count
     for start in range(0, len(images), _CHUNK):
-        squares += ((images[start : start + _CHUNK] - mean) ** 2).sum(axis=0)
-    varies = images.max(axis=0) > images.min(axis=0)
-    deviation = np.sqrt(squares / len(images))
+        squares += ((images[start : start + _CHUNK] - mean) ** 2).sum(axis=together)
+    varies = images.max(axis=together) > images.min(axis=together)
+    deviation = np.sqrt(squares / count)
     return Standardisation(mean, np.divide(1.0, deviation, out=np.zeros_like(mean), where=varies))

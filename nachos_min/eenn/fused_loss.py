@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nachos_kernels.exits_loss import exits_loss_and_gradients
+from nachos_kernels.exits_loss import distillation_and_gradients, exits_loss_and_gradients
 from nachos_min.autograd import Tensor
 from nachos_min.autograd.tape import record
 from nachos_min.autograd.tensor import Array
@@ -30,10 +30,22 @@ def fused_exits_loss(
     alpha: float = 1.0,
     beta: float = 1.0,
     gamma: float = 1.0,
+    kappa: float = 1.0,
+    deep: bool = False,
+    distillation: float = 0.0,
+    temperature: float = 1.0,
 ) -> Tensor:
-    """Return `exits_loss(...).total`, up to rounding; arguments and errors are those of `losses.exits_loss`.
+    """Return the loss of the exits of one batch, a scalar tensor of the inputs' dtype.
 
-    Where a confidence term has a kink (a confidence at CLIP, expected MACs at the budget), both take the same side.
+    With the defaults it is `losses.exits_loss(...).total`, up to rounding; its errors are the same, too. Where a
+    confidence term has a kink (a confidence at CLIP, expected MACs at the budget), both take the same side.
+
+    Args:
+        logits, confidences, labels, costs, max_macs, support, alpha, beta, gamma: as of `losses.exits_loss`.
+        kappa: weight of the confidence term.
+        deep: the classification term is sum_i CE_i, not sum_i q_i CE_i.
+        distillation: weight of the distillation from the final exit to the early ones.
+        temperature: of the distillation, > 0.
     """
     check_exits(logits, confidences, costs, support)
     scores = np.array([scores.data for scores in logits])
@@ -47,9 +59,14 @@ def fused_exits_loss(
         np.ascontiguousarray(labels, np.int64),
         np.array(shares, h.dtype),
         np.empty((0, 0), h.dtype) if support is None else np.ascontiguousarray(support, h.dtype),
-        (float(alpha), float(beta), float(gamma)),
+        (float(alpha), float(beta), float(gamma), float(kappa)),
         np.array((CLIP, 1.0 - CLIP), h.dtype),
+        deep,
     )
+    if distillation:
+        extra, gradient = distillation_and_gradients(scores, float(temperature))
+        value += distillation * extra
+        toward[:-1] += h.dtype.type(distillation) * gradient
     return record(np.asarray(value, h.dtype), *_scaled(logits, toward), *_scaled(confidences, slope))
 
 

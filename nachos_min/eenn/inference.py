@@ -1,8 +1,8 @@
 """Run an early-exit network: either at every exit (to tune thresholds) or stopping early (to use it).
 
-Read `network.py` first. `exit_tables` asks every exit about every sample and gives the N x E tables on which
-thresholds are chosen; `predict` really stops: a sample that left is not computed further. Both compute the
-cumulative confidence c_i = 1 - prod_{j<=i} (1 - h_j) in float64 from the same float32 confidences.
+`exit_answers` asks every exit about every sample; its `tables` (N x E) are what thresholds are chosen on. `predict`
+really stops: a sample that left is not computed further. Both compute the cumulative confidence in float64 from the
+same float32 outputs.
 """
 
 from dataclasses import dataclass
@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 
 from nachos_min.autograd import Tensor, no_grad
+from nachos_min.eenn.confidence import LEARNED, Confidence
 from nachos_min.eenn.costs import head_costs, segment_costs
-from nachos_min.eenn.losses import cumulative_confidence
 from nachos_min.eenn.network import (
     EarlyExitClassifier,
     EarlyExitNetwork,
     FinalClassifier,
     Segment,
-    predictions,
 )
 
 FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
@@ -48,6 +47,32 @@ class ExitTables:
     def correct(self, labels: IntArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Return whether each exit is right about each sample, bool (N, E), for `labels` (N,)."""
         return np.asarray(self.predicted == labels[:, None])
+
+
+@dataclass(frozen=True)
+class ExitAnswers:
+    """What the network gives at every exit for every sample.
+
+    Attributes:
+        h: each early exit's learned confidence, the network's dtype (N, E-1).
+        logits: the network's dtype (N, E, C).
+    """
+
+    h: FloatArray
+    logits: FloatArray
+
+    def scores(self, confidence: Confidence) -> FloatArray:
+        """Return what each early exit says of itself, float (N, E-1)."""
+        columns = [confidence.score(i, self.logits[:, i], self.h[:, i]) for i in range(self.h.shape[1])]
+        return np.stack(columns, axis=1) if columns else self.h
+
+    def predicted(self) -> IntArray:
+        """Return the class with the largest logit at each exit, int64 (N, E)."""
+        return np.asarray(self.logits.argmax(axis=2), np.int64)
+
+    def tables(self, confidence: Confidence) -> ExitTables:
+        """Return the tables that thresholds are chosen on."""
+        return ExitTables(confidence.cumulative(self.scores(confidence)), self.predicted())
 
 
 @dataclass(frozen=True)
@@ -81,46 +106,49 @@ def group_size(network: EarlyExitNetwork) -> int:
     return min(BATCH, *group_sizes(network))
 
 
-def exit_tables(network: EarlyExitNetwork, images: FloatArray) -> ExitTables:
+def exit_tables(network: EarlyExitNetwork, images: FloatArray, confidence: Confidence = LEARNED) -> ExitTables:
     """Return the tables of confidence and predicted class of all exits, without early stopping.
 
     Args:
         network: the network; it is left in inference mode.
         images: dtype of the network, (N, H, W, C); N may be 0.
+        confidence: which confidence is meant.
 
     Returns:
         Tables with N rows and E columns.
     """
-    h, predicted = exit_answers(network, images)
-    return ExitTables(cumulative_confidence(h), predicted)
+    return exit_answers(network, images).tables(confidence)
 
 
-def exit_answers(network: EarlyExitNetwork, images: FloatArray) -> tuple[FloatArray, IntArray]:
-    """Return each early exit's own confidence h and each exit's class, without early stopping.
+def exit_answers(network: EarlyExitNetwork, images: FloatArray) -> ExitAnswers:
+    """Return what all exits say about all samples, without early stopping.
 
     Args:
         network: the network; it is left in inference mode.
         images: dtype of the network, (N, H, W, C); N may be 0.
-
-    Returns:
-        h of the network's dtype (N, E-1), and predicted classes, int64 (N, E).
     """
     network.train(False)
     exits = len(network.heads)
-    confidence, predicted = [np.empty((0, exits - 1), images.dtype)], [np.empty((0, exits), np.int64)]
+    h = np.empty((len(images), exits - 1), images.dtype)
+    logits = np.empty((len(images), exits, network.architecture.classes), images.dtype)
     with no_grad():
         size = group_size(network)
         for begin in range(0, len(images), size):
-            outputs = network(Tensor(np.ascontiguousarray(images[begin : begin + size])))
-            early = [out.confidence.data for out in outputs if out.confidence is not None]
-            rows = outputs[0].logits.shape[0]
-            confidence.append(np.stack(early, axis=1) if early else np.empty((rows, 0), images.dtype))
-            predicted.append(np.stack([predictions(out) for out in outputs], axis=1))
-    return np.concatenate(confidence), np.concatenate(predicted)
+            part = slice(begin, begin + size)
+            for index, output in enumerate(network(Tensor(np.ascontiguousarray(images[part])))):
+                logits[part, index] = output.logits.data
+                if output.confidence is not None:
+                    h[part, index] = output.confidence.data
+    return ExitAnswers(h, logits)
 
 
 def predict(
-    network: EarlyExitNetwork, images: FloatArray, thresholds: tuple[float, ...], *, batch: int = BATCH
+    network: EarlyExitNetwork,
+    images: FloatArray,
+    thresholds: tuple[float, ...],
+    confidence: Confidence = LEARNED,
+    *,
+    batch: int = BATCH,
 ) -> Prediction:
     """Return the network's answers, each sample leaving at the first exit with c_i >= its threshold.
 
@@ -128,6 +156,7 @@ def predict(
         network: the network; it is left in inference mode.
         images: dtype of the network, (N, H, W, C); N may be 0.
         thresholds: E thresholds; the last is ignored, the final exit takes what is left.
+        confidence: which confidence they are thresholds of.
         batch: samples that enter together, >= 1; the fewer stay, the fewer go from exit to exit.
 
     Returns:
@@ -151,7 +180,7 @@ def predict(
         sizes = group_sizes(network) if batch > LEAST else [batch] * exits
         for begin in range(0, len(images), batch):
             entering = np.arange(begin, min(begin + batch, len(images)))
-            _predict_together(network, images, entering, thresholds, sizes, answer)
+            _predict_together(network, images, entering, thresholds, confidence, sizes, answer)
     return answer
 
 
@@ -160,6 +189,7 @@ def _predict_together(
     images: FloatArray,
     staying: IntArray,
     thresholds: tuple[float, ...],
+    confidence: Confidence,
     sizes: list[int],
     answer: Prediction,
 ) -> None:
@@ -169,19 +199,19 @@ def _predict_together(
     are smaller, so that few do not travel alone.
     """
     x = np.ascontiguousarray(images[staying])
-    early: list[FloatArray] = []  # confidences h_j of the samples still here, one column per exit asked
+    early: list[FloatArray] = []  # scores of the samples still here, one column per exit asked
     for index, (segment, head) in enumerate(zip(network.segments, network.heads, strict=True)):
-        x, predicted, h = _ask(segment, head, x, sizes[index])
+        x, logits, h = _ask(segment, head, x, sizes[index])
         if h is None:
-            confidence = np.ones(len(staying))
+            sure = np.ones(len(staying))
         else:
-            early.append(h)
-            confidence = cumulative_confidence(np.stack(early, axis=1))[:, index]
-        leaving = confidence >= (thresholds[index] if h is not None else 0.0)
+            early.append(confidence.score(index, logits, h))
+            sure = confidence.cumulative(np.stack(early, axis=1))[:, index]
+        leaving = sure >= (thresholds[index] if h is not None else 0.0)
         left = staying[leaving]
-        answer.labels[left] = predicted[leaving]
+        answer.labels[left] = logits.argmax(axis=1)[leaving]
         answer.exits[left] = index
-        answer.confidence[left] = confidence[leaving]
+        answer.confidence[left] = sure[leaving]
         staying = staying[~leaving]
         if len(staying) == 0:
             return
@@ -192,16 +222,16 @@ def _predict_together(
 
 def _ask(
     segment: Segment, head: EarlyExitClassifier | FinalClassifier, x: FloatArray, size: int
-) -> tuple[FloatArray, IntArray, FloatArray | None]:
-    """Return the map that feeds an exit, its answers and its confidences, for all of `x` in groups of `size`."""
-    maps, answers, confidences = [], [], []
+) -> tuple[FloatArray, FloatArray, FloatArray | None]:
+    """Return the map that feeds an exit, its logits and its confidences h, for all of `x` in groups of `size`."""
+    maps, logits, h = [], [], []
     for begin in range(0, len(x), size):
         feature_map = segment(Tensor(x[begin : begin + size]))
         output = head(feature_map)
         maps.append(feature_map.data)
-        answers.append(predictions(output))
+        logits.append(output.logits.data)
         if output.confidence is not None:
-            confidences.append(output.confidence.data)
+            h.append(output.confidence.data)
     if len(maps) == 1:  # spares the copy
-        return maps[0], answers[0], confidences[0] if confidences else None
-    return np.concatenate(maps), np.concatenate(answers), np.concatenate(confidences) if confidences else None
+        return maps[0], logits[0], h[0] if h else None
+    return np.concatenate(maps), np.concatenate(logits), np.concatenate(h) if h else None

@@ -120,27 +120,6 @@ def exit_probabilities(confidences: Sequence[Tensor]) -> list[Tensor]:
     return [*probabilities, remaining]
 
 
-def cumulative_confidence(h: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Return c_i = 1 - prod_{j<=i} (1 - h_j), float64 [N, E]: the probability of having left by exit i.
-
-    Rows do not fall from exit to exit, and the last column is exactly 1 (h_E = 1). Always computed in
-    float64: where early exits are sure, 1 - c is tiny, and thresholds must still tell samples apart.
-
-    Args:
-        h: float [N, E-1] in [0, 1], confidences of the early exits; E = 1 (no column) gives all ones.
-
-    Source: Pomponi, Scardapane and Uncini, Entropy 24(1), 2022.
-
-    >>> cumulative_confidence(np.array([[0.5, 0.5], [0.0, 0.25]]))
-    array([[0.5 , 0.75, 1.  ],
-           [0.  , 0.25, 1.  ]])
-    """
-    samples, early_exits = h.shape
-    cumulative = np.ones((samples, early_exits + 1))
-    cumulative[:, :-1] = 1.0 - np.cumprod(1.0 - h.astype(np.float64), axis=1)
-    return cumulative
-
-
 def classification_loss(q: Tensor, logits: Sequence[Tensor], labels: NDArray[np.integer[Any]]) -> Tensor:
     """Return L_cls = mean_n sum_i q[n, i] CE(logits_i[n], y_n), a scalar; it trains answers and confidences.
 

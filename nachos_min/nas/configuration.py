@@ -1,7 +1,6 @@
 """What a run is asked to do: every option of a search, checked before anything is started or written.
 
-Read `defaults.py` before and `nachos.py` after. The numbers of the method below are the paper's, or say what the
-paper has; where two ways are open, the default is what reached more on the tabular benchmark (README).
+The numbers of the method below are the paper's, or say what the paper has.
 """
 
 from collections.abc import Mapping
@@ -11,7 +10,8 @@ from math import floor, inf
 from typing import Any
 
 from nachos_min.data import Dataset, load
-from nachos_min.eenn.training import Recipe
+from nachos_min.eenn.confidence import CONFIDENCES
+from nachos_min.eenn.recipes import AUGMENTATIONS, DeepRecipe, Recipe, as_record, from_record
 from nachos_min.errors import InputError
 from nachos_min.nas.evaluate import THRESHOLDS, Settings
 from nachos_min.nas.genome import GenomeCoder
@@ -27,11 +27,16 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "constraints": ("domination", "adaptive-penalty"),
     "thresholds": tuple(THRESHOLDS),
     "method": tuple(METHODS),
-    "start": ("random", "spread"),
+    "start": ("random", "spread", "rule"),
     "surrogate": ("switching", *(surrogate.name for surrogate in SURROGATES)),
     "features": ("genes", "costs"),
     "points": ("best", "curve"),
+    "confidence": CONFIDENCES,
+    "standardise": ("channel", "pixel"),
 }
+# Fields younger than some stored runs and tables, and the value that means what was done before there was a choice.
+# With that value they stand in no identity, so that those runs and tables open.
+AS_BEFORE: Mapping[str, Any] = {"confidence": "learned", "standardise": "pixel"}
 
 
 class ConfigurationError(InputError):
@@ -61,7 +66,8 @@ class Configuration:
         method: `nachos`, or one of those it is held against (`methods.py`).
         backbones: of `two-stage`: candidates evaluated without exits before exits are placed, half of all, so that
             such a run is not continued with another number; otherwise 0.
-        start: the first candidates are `random` (the paper's), or `spread` evenly over the exact costs.
+        start: the first candidates are `random` (the paper's), `spread` evenly over the exact costs, or by `rule`:
+            first those that an engineer would try, then spread ones.
         surrogate: `switching` (the paper's: cross-validation decides), or always the same one, by its name.
         features: what surrogates see of a genome: its `genes` (the paper's), or its exact `costs`, too.
         points: what of a candidate stands in the archive: its `best` thresholds (the paper's), or the whole
@@ -69,6 +75,8 @@ class Configuration:
             a smaller error or fewer MACs under any thresholds. A curve is of exact thresholds.
         margin: how far inside both limits the validation split must stay, >= 0: accuracy by so much, average
             MACs by this share; so that a network keeps the limits on data never seen.
+        confidence: what exits are believed by: `learned` (the paper's), `softmax`, or for each network the `best`.
+        standardise: what of the images has mean 0 and variance 1: each `channel`, or each `pixel` of a channel.
     """
 
     data: str
@@ -82,7 +90,7 @@ class Configuration:
     population: int = 40
     generations: int = 20
     patience: int = 10
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: Recipe = field(default_factory=DeepRecipe)
     method: str = "nachos"
     backbones: int = 0
     start: str = "spread"
@@ -90,6 +98,8 @@ class Configuration:
     features: str = "genes"
     points: str = "curve"
     margin: float = 0.0
+    confidence: str = "best"
+    standardise: str = "channel"
 
     def __post_init__(self) -> None:
         """Check every option that needs no file.
@@ -110,9 +120,7 @@ class Configuration:
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise ConfigurationError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        for name, value in (("beta", self.recipe.beta), ("gamma", self.recipe.gamma)):
-            if not (_is_number(value) and 0 <= value < inf):
-                raise ConfigurationError(f"{name} must be a number >= 0, got {value!r}")
+        self._check_recipe()
         if self.points == "curve" and self.thresholds != "exact":
             raise ConfigurationError(f"points must be best with {self.thresholds} thresholds, got 'curve'")
         if not (_is_number(self.margin) and 0 <= self.margin < 1):
@@ -120,6 +128,15 @@ class Configuration:
         if self._accuracy_kept > 1:
             most = float(1 - Fraction(str(accuracy)))
             raise ConfigurationError(f"margin must be <= {most} with min_accuracy {accuracy}, got {self.margin!r}")
+
+    def _check_recipe(self) -> None:
+        recipe = self.recipe
+        for name in ("beta", "gamma"):
+            value = getattr(recipe, name)
+            if not (_is_number(value) and 0 <= value < inf):
+                raise ConfigurationError(f"{name} must be a number >= 0, got {value!r}")
+        if isinstance(recipe, DeepRecipe) and recipe.augment not in AUGMENTATIONS:
+            raise ConfigurationError(f"augment must be one of {', '.join(AUGMENTATIONS)}, got {recipe.augment!r}")
 
     @property
     def rules(self) -> Method:
@@ -151,7 +168,7 @@ class Configuration:
     def settings(self) -> Settings:
         """Return the part that every evaluation depends on."""
         recipe = self.recipe if self.rules.regularised else replace(self.recipe, beta=0.0, gamma=0.0)
-        return Settings(self.seed, self.aims, self.thresholds, recipe, self.points)
+        return Settings(self.seed, self.aims, self.thresholds, recipe, self.points, self.confidence)
 
 
 @dataclass(frozen=True)
@@ -175,8 +192,9 @@ class Problem:
 
         Data and space are known by their content too, so that an edited file is another configuration.
         """
-        options = asdict(self.configuration)
+        options = asdict(self.configuration) | {"recipe": as_record(self.configuration.recipe)}
         options |= options.pop("limits")  # so that a message says `max_macs`, as the command line does
+        options = {name: value for name, value in options.items() if AS_BEFORE.get(name, self) != value}
         content = {"data_content": self.dataset.digest, "space_content": asdict(self.space)}
         return options | content | ({} if self.table is None else {"table": dict(self.table)})
 
@@ -189,9 +207,10 @@ def configuration_of(identity: Mapping[str, Any]) -> Configuration:
     """
     try:
         limits = Limits(**{limit.name: identity[limit.name] for limit in fields(Limits)})
-        recipe = Recipe(**{entry.name: identity["recipe"][entry.name] for entry in fields(Recipe)})
+        recipe = from_record(identity["recipe"])
+        known = {**AS_BEFORE, **identity}
         others = {
-            entry.name: identity[entry.name]
+            entry.name: known[entry.name]
             for entry in fields(Configuration)
             if entry.name not in ("limits", "recipe")
         }
@@ -207,7 +226,7 @@ def load_problem(configuration: Configuration) -> Problem:
         InputError: if the data set or the space is unknown, unreadable, or breaks a rule.
     """
     space = load_space(configuration.space)
-    dataset = load(configuration.data)
+    dataset = load(configuration.data, configuration.standardise)
     height, width, channels = dataset.train.images.shape[1:]
     coder = GenomeCoder(space, (height, width, channels), dataset.classes, configuration.rules.static)
     return Problem(configuration, dataset, space, coder)

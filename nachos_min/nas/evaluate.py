@@ -1,29 +1,33 @@
 """Evaluate one genome: decode, train, tune thresholds, measure on validation and test.
 
-Read `eenn/training.py` and `eenn/thresholds.py` first. An Evaluation depends on the canonical genome and the
-settings of the run alone, never on when, where or beside what it was computed: the backbone is seeded by
-(run seed, backbone genes), the exits by (run seed, whole genome).
+An Evaluation depends on the canonical genome and the settings of the run alone, never on when, where or beside what
+it was computed: the backbone is seeded by (run seed, backbone genes), the exits by (run seed, whole genome).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from nachos_min.autograd import count_macs
 from nachos_min.data import Dataset, Split, resize
+from nachos_min.eenn.confidence import LEARNED, Confidence, fit_softmax
 from nachos_min.eenn.costs import StaticCosts, static_costs
 from nachos_min.eenn.exact_thresholds import exact
 from nachos_min.eenn.grid_repair import grid_repair
-from nachos_min.eenn.inference import ExitTables, exit_tables, predict
+from nachos_min.eenn.inference import ExitTables, exit_answers, predict
 from nachos_min.eenn.network import EarlyExitNetwork
+from nachos_min.eenn.paper_training import train_backbone, train_exits, train_jointly
+from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe, Recipe
 from nachos_min.eenn.threshold_curve import threshold_curve
 from nachos_min.eenn.thresholds import Outcome, static_outcome
 from nachos_min.eenn.thresholds import measure as measure_tables
-from nachos_min.eenn.training import Budget, Recipe, exit_maps, train_backbone, train_exits, train_jointly
+from nachos_min.eenn.training import Budget, exit_maps, train_deep
 from nachos_min.nas.backbones import Backbone, Backbones
 from nachos_min.nas.genome import Genome, GenomeCoder
+from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.limits import Limits
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -49,6 +53,7 @@ class Settings:
         thresholds: `exact` or `grid-repair`.
         recipe: how candidates are trained.
         points: `best`: the figures under the chosen thresholds; `curve`: those of all others worth having, too.
+        confidence: `learned`, `softmax`, or `best`: the one of larger hypervolume on validation, for each network.
     """
 
     seed: int
@@ -56,6 +61,7 @@ class Settings:
     thresholds: str
     recipe: Recipe
     points: str = "best"
+    confidence: str = "learned"
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,7 @@ class Evaluation:
         losses: mean training loss of each epoch, all phases in order.
         weights: parameters and buffers by name.
         curve: the other admissible non-dominated choices of thresholds, when the settings ask for them.
+        confidence: what the thresholds are thresholds of.
     """
 
     genome: Genome
@@ -124,6 +131,7 @@ class Evaluation:
     losses: tuple[float, ...]
     weights: dict[str, Array]
     curve: tuple[OperatingPoint, ...] = ()
+    confidence: Confidence = LEARNED
 
     def points(self) -> list["Evaluation"]:
         """Return this evaluation under its chosen thresholds and under those of each point of its curve."""
@@ -181,24 +189,30 @@ def evaluate(
     network, losses = train(coder, dataset, settings, genome, backbones)
     validation, test = as_seen(dataset.validation, network), as_seen(dataset.test, network)
     costs = static_costs(network.architecture)
-    tables = exit_tables(network, validation.images)
+    answers = exit_answers(network, validation.images)
+    softmax = partial(fit_softmax, answers.logits, validation.labels)
+    confidence = choose_confidence(answers.tables, softmax, validation.labels, costs, settings)
+    tables = answers.tables(confidence)
     chosen = tune(tables, validation.labels, costs, settings)
-    repeated = measure(network, validation, chosen.thresholds, costs)
+    repeated = measure(network, validation, chosen.thresholds, confidence, costs)
     if repeated != measure_of(chosen):
         raise ExecutionError(f"thresholds promised {measure_of(chosen)}, inference gave {repeated}")
+
+    def test_tables() -> tuple[ExitTables, Array]:
+        return exit_answers(network, test.images).tables(confidence), test.labels
+
     return Evaluation(
         genome=genome,
         exits=network.architecture.exit_stages,
         thresholds=chosen.thresholds,
         costs=costs,
         validation=repeated,
-        test=measure(network, test, chosen.thresholds, costs),
+        test=measure(network, test, chosen.thresholds, confidence, costs),
         tables=tables,
         losses=losses,
         weights=network.state(),
-        curve=operating_points(
-            (tables, validation.labels), lambda: (exit_tables(network, test.images), test.labels), costs, settings
-        ),
+        curve=operating_points((tables, validation.labels), test_tables, costs, settings),
+        confidence=confidence,
     )
 
 
@@ -218,26 +232,73 @@ def train(
         DivergenceError: if a training phase leaves a weight that is not finite.
     """
     network = build(coder, genome, settings.seed)
-    split = as_seen(dataset.train, network)
-    recipe, genes = settings.recipe, coder.backbone_genes(genome)
-    backbone = backbones.find(genes) if backbones is not None else None
-    if backbone is None:
-        order = seeded(settings.seed, "backbone order", genes)
-        first_losses = train_backbone(network, split.images, split.labels, recipe, order)
-        _check_finite(network, "the backbone")
-        backbone = Backbone(network.backbone_state(), tuple(first_losses))
-        if backbones is not None:
-            backbones.keep(genes, backbone)
-    else:
-        network.load_backbone_state(backbone.weights)
-    order = seeded(settings.seed, "exits order", genome)
+    split, recipe = as_seen(dataset.train, network), settings.recipe
     budget = Budget(static_costs(network.architecture).exit_costs, settings.limits.max_macs)
+    order = seeded(settings.seed, "exits order", genome)
+    if isinstance(recipe, DeepRecipe):
+        losses = train_deep(network, split.images, split.labels, budget, recipe, order)
+        _check_finite(network, "the network")
+        return network, tuple(losses)
+    backbone = _backbone(network, split, settings.seed, recipe, coder.backbone_genes(genome), backbones)
     if recipe.joint:
         losses = train_jointly(network, split.images, split.labels, budget, recipe, order)
     else:
         losses = train_exits(network, exit_maps(network, split.images), split.labels, budget, recipe, order)
     _check_finite(network, "the exits")
     return network, (*backbone.losses, *losses)
+
+
+def _backbone(
+    network: EarlyExitNetwork,
+    split: Split,
+    seed: int,
+    recipe: PaperRecipe,
+    genes: Sequence[int],
+    backbones: Backbones | None,
+) -> Backbone:
+    """Return the trained backbone, which `network` has from then on: one known already, or trained here."""
+    known = backbones.find(genes) if backbones is not None else None
+    if known is not None:
+        network.load_backbone_state(known.weights)
+        return known
+    losses = train_backbone(network, split.images, split.labels, recipe, seeded(seed, "backbone order", genes))
+    _check_finite(network, "the backbone")
+    trained = Backbone(network.backbone_state(), tuple(losses))
+    if backbones is not None:
+        backbones.keep(genes, trained)
+    return trained
+
+
+def choose_confidence(
+    tables_of: Callable[[Confidence], ExitTables],
+    softmax: Callable[[], Confidence],
+    labels: Array,
+    costs: StaticCosts,
+    settings: Settings,
+) -> Confidence:
+    """Return the confidence that `settings` ask for; `best` is the one whose curve has the larger hypervolume.
+
+    Args:
+        tables_of: tables of the split to choose on, under a confidence.
+        softmax: returns the softmax confidence, its temperatures fitted on that split.
+        labels: of the split, int64 (N,).
+        costs: static counts.
+        settings: the run's.
+    """
+    if settings.confidence == "learned" or len(costs.exit_costs) == 1:
+        return LEARNED
+    if settings.confidence == "softmax":
+        return softmax()
+
+    def dominated(confidence: Confidence) -> float:
+        tables = tables_of(confidence)
+        points = threshold_curve(
+            tables.confidence, tables.correct(labels), costs.exit_costs, settings.limits.max_macs, 0.0
+        )
+        figures = [(1 - point.accuracy, float(point.average_macs)) for point in points]
+        return hypervolume(np.array(figures), (1.0, costs.worst_macs)) if figures else 0.0
+
+    return max((softmax(), LEARNED), key=dominated)
 
 
 def tune(tables: ExitTables, labels: Array, costs: StaticCosts, settings: Settings) -> Outcome:
@@ -293,14 +354,20 @@ def as_seen(split: Split, network: EarlyExitNetwork) -> Split:
     return replace(split, images=resize(split.images, height))  # a fixed resolution is a square
 
 
-def measure(network: EarlyExitNetwork, split: Split, thresholds: tuple[float, ...], costs: StaticCosts) -> Measure:
+def measure(
+    network: EarlyExitNetwork,
+    split: Split,
+    thresholds: tuple[float, ...],
+    confidence: Confidence,
+    costs: StaticCosts,
+) -> Measure:
     """Return what `network` does on `split`, running it with early stopping and counting what is executed.
 
     Raises:
         ExecutionError: if the executed MACs are not sum_i n_i cost_i, to the last integer.
     """
     with count_macs() as counter:
-        answer = predict(network, split.images, thresholds)
+        answer = predict(network, split.images, thresholds, confidence)
     counts = answer.exit_counts(len(thresholds))
     counted = sum(n * cost for n, cost in zip(counts, costs.exit_costs, strict=True))
     if counter.total != counted:

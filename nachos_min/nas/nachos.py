@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from nachos_min.data import load
-from nachos_min.eenn.training import Recipe
+from nachos_min.eenn.recipes import RECIPES, recipe_of
 from nachos_min.nas.configuration import (
     BACKBONES,
     Configuration,
@@ -38,7 +38,7 @@ from nachos_min.nas.configuration import (
     check_count,
     load_problem,
 )
-from nachos_min.nas.defaults import BY_DATA, ByData, defaults_of
+from nachos_min.nas.defaults import BY_DATA, BY_RECIPE, ByData, defaults_of
 from nachos_min.nas.evaluate import Evaluation, Failure, seeded
 from nachos_min.nas.genome import Genome, as_genome
 from nachos_min.nas.limits import Limits, StaticCheck
@@ -47,7 +47,7 @@ from nachos_min.nas.nsga2 import minimize
 from nachos_min.nas.penalty import AdaptivePenalty
 from nachos_min.nas.records import from_record, key, to_record
 from nachos_min.nas.result import Archive, SearchResult, Solution, largest_costs, result_of, solution_of
-from nachos_min.nas.sampling import random_genomes, spread_genomes
+from nachos_min.nas.sampling import random_genomes, rule_genomes, spread_genomes
 from nachos_min.nas.subset import choose_evenly
 from nachos_min.nas.surrogates.objectives import Features, Surrogates
 from nachos_min.nas.surrogates.switching import SURROGATES
@@ -91,16 +91,21 @@ def search(
     max_worst_macs: int | None = None,
     max_params: int | None = None,
     max_peak_bytes: int | None = None,
-    evaluations: int = 100,
+    evaluations: int | None = None,
+    recipe: str = "deep",
+    epochs: int | None = None,
+    augment: str = "auto",
+    confidence: str | None = None,
     seed: int = 0,
     constraints: str = "domination",
     thresholds: str = "exact",
     method: str = "nachos",
     margin: float = 0.0,
-    beta: float = 1.0,
-    gamma: float = 1.0,
+    beta: float | None = None,
+    gamma: float | None = None,
     backbone: str = "joint",
-    start: str = "spread",
+    standardise: str = "channel",
+    start: str | None = None,
     surrogate: str = "switching",
     features: str = "genes",
     points: str | None = None,
@@ -118,17 +123,24 @@ def search(
         max_macs: limit on average MACs per inference; None for no limit, BY_DATA: as the defaults say.
         min_accuracy: least accuracy on the validation split, in 0..1; None: as the defaults say.
         max_worst_macs, max_params, max_peak_bytes: further limits, exact static counts; None for no limit.
-        evaluations: candidates to train, those found in `out` included.
+        evaluations: candidates to train, those found in `out` included; None: as the defaults say.
+        recipe: how candidates are trained, `deep`, or `paper` with all that the paper's method has.
+        epochs: passes over the training set, >= 1; None: as the recipe says.
+        augment: `none`, `shift`, `shift-flip`, or `auto`: shifts from 12x12 pixels on.
+        confidence: what exits are believed by, `learned`, `softmax`, or for each network the `best`; None: as the
+            recipe says.
         seed: run seed, >= 0.
         constraints: `domination` or `adaptive-penalty`.
         thresholds: `exact` or `grid-repair`.
         method: `nachos`, or `random`, `two-stage`, `static`, `edanas`, which it is held against (`methods.py`).
         margin: how far inside both limits the validation split must stay, in [0, 1): accuracy by so much,
             average MACs by this share.
-        beta: weight of the cost term in the loss of the exits, >= 0.
-        gamma: weight of the peak term in the loss of the exits, >= 0.
-        backbone: `frozen` while the exits train, or trained on with them, `joint`.
-        start: first candidates, `random` or `spread` evenly over the exact costs.
+        beta: weight of the cost term in the loss of the exits, >= 0; None: the recipe's.
+        gamma: weight of the peak term in the loss of the exits, >= 0; None: the recipe's.
+        backbone: with the recipe `paper` `frozen` while the exits train, or trained on with them, `joint`.
+        standardise: what of the images has mean 0 and variance 1, each `channel` or each `pixel`.
+        start: first candidates, `random`, `spread` evenly over the exact costs, or `rule`: first those that an
+            engineer would try, then spread; None: as the recipe says.
         surrogate: `switching`, or always the same one: `rbf`, `trees` or `mlp`.
         features: what surrogates see, a genome's `genes` or its exact `costs`, too.
         points: what of a candidate stands in the archive, its `best` thresholds or its whole `curve`; None: the
@@ -148,7 +160,13 @@ def search(
 
     Source: NACHOS, arXiv 2401.13330.
     """
-    usual = defaults_of(data)
+    if recipe not in RECIPES:
+        raise ConfigurationError(f"recipe must be one of {', '.join(RECIPES)}, got {recipe!r}")
+    if backbone not in BACKBONES:
+        raise ConfigurationError(f"backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
+    if epochs is not None:
+        check_count("epochs", epochs)
+    usual, by_recipe = defaults_of(data, recipe), BY_RECIPE[recipe]
     limits = Limits(
         usual.max_macs if isinstance(max_macs, ByData) else max_macs,
         usual.min_accuracy if min_accuracy is None else min_accuracy,
@@ -156,9 +174,7 @@ def search(
         max_params,
         max_peak_bytes,
     )
-    check_count("evaluations", evaluations)
-    if backbone not in BACKBONES:
-        raise ConfigurationError(f"backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
+    evaluations = usual.evaluations if evaluations is None else check_count("evaluations", evaluations)
     configuration = Configuration(
         data=data,
         space=usual.space if space is None else space,
@@ -166,10 +182,14 @@ def search(
         seed=seed,
         constraints=constraints,
         thresholds=thresholds,
-        recipe=Recipe(**usual.recipe, beta=beta, gamma=gamma, joint=backbone == "joint"),
+        recipe=recipe_of(
+            recipe, usual.recipe, epochs=epochs, augment=augment, beta=beta, gamma=gamma, backbone=backbone
+        ),
         method=method,
         backbones=-(-evaluations // 2) if method == "two-stage" else 0,
-        start=start,
+        start=start or by_recipe["start"],
+        confidence=confidence or by_recipe["confidence"],
+        standardise=standardise,
         surrogate=surrogate,
         features=features,
         points=("curve" if thresholds == "exact" else "best") if points is None else points,
@@ -184,7 +204,7 @@ def search(
         loop = _Loop(problem, run, folder, evaluations, on_progress or _silent)
         if known is not None:
             return loop.run_to_end(TableAnswers(known, problem))
-        load_dataset = partial(load, data)
+        load_dataset = partial(load, data, standardise)
         backbones = folder / "backbones"
         settings, processes = configuration.settings(), min(count, evaluations)
         with Workers(processes, problem.coder, load_dataset, settings, backbones) as pool:
@@ -252,9 +272,11 @@ class _Loop:
         rng = seeded(self.seed, "start", ())
         if not self.configuration.rules.guided:
             return random_genomes(self.static, most, rng)
-        if self.configuration.start == "spread":
-            return spread_genomes(self.static, self.configuration.initial, rng)[:most]
-        return random_genomes(self.static, min(self.configuration.initial, most), rng)
+        if self.configuration.start == "random":
+            return random_genomes(self.static, min(self.configuration.initial, most), rng)
+        first = rule_genomes(self.static) if self.configuration.start == "rule" else []
+        spread = spread_genomes(self.static, self.configuration.initial, rng)
+        return list(dict.fromkeys([*first, *spread]))[: min(self.configuration.initial, most)]
 
     def place_exits(self, pool: Workers | TableAnswers) -> None:
         """Spend the evaluations that are left on exits placed by hand on the backbones evaluated so far."""

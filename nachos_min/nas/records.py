@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nachos_min.eenn.confidence import LEARNED, Confidence
 from nachos_min.eenn.costs import StaticCosts
 from nachos_min.eenn.inference import ExitTables
 from nachos_min.nas.evaluate import Evaluation, Failure, Measure, OperatingPoint
@@ -28,6 +29,11 @@ def key(genome: Genome) -> str:
 def to_record(evaluated: Evaluation | Failure) -> dict[str, Any]:
     """Return `evaluated` as nested dictionaries of plain values and arrays."""
     record = asdict(evaluated)
+    if isinstance(evaluated, Evaluation):
+        # `learned` is not written: so were all evaluations before there was another.
+        del record["confidence"]
+        if evaluated.confidence.temperatures is not None:
+            record["temperatures"] = np.array(evaluated.confidence.temperatures)
     if isinstance(evaluated, Evaluation) and not evaluated.curve:
         del record["curve"]
     elif isinstance(evaluated, Evaluation):
@@ -63,6 +69,7 @@ def from_record(record: Mapping[str, Any]) -> Evaluation | Failure:
         losses=tuple(float(value) for value in record["losses"]),
         weights=dict(record["weights"]),
         curve=tuple(_points(record["curve"], static)) if "curve" in record else (),
+        confidence=Confidence(tuple(record["temperatures"].tolist())) if "temperatures" in record else LEARNED,
     )
 
 

@@ -56,6 +56,8 @@ class Solution:
         worst_macs: the last of them.
         params: trainable parameters.
         peak_bytes: activations alive at once, float32, one sample.
+        confidence: what the thresholds are thresholds of, `learned` or `softmax`.
+        temperatures: of each early exit's softmax; empty for `learned`.
         test: the certificate.
     """
 
@@ -73,6 +75,8 @@ class Solution:
     worst_macs: int
     params: int
     peak_bytes: int
+    confidence: str
+    temperatures: tuple[float, ...]
     test: Certificate
 
 
@@ -107,6 +111,8 @@ def solution_of(number: int, evaluation: Evaluation) -> Solution:
         worst_macs=costs.worst_macs,
         params=costs.params,
         peak_bytes=costs.peak_bytes,
+        confidence=evaluation.confidence.name,
+        temperatures=evaluation.confidence.temperatures or (),
         test=certificate(evaluation.test),
     )
 
@@ -257,8 +263,16 @@ class SearchResult:
                 "admissible": self.hypervolume_admissible,
                 "reference": list(self.reference),
             },
-            "front": [_listed(asdict(solution)) for solution in self.front],
+            "front": [_plain(solution) for solution in self.front],
         } | table
+
+
+def _plain(solution: Solution) -> dict[str, Any]:
+    """Return `solution` as plain values; temperatures stand in it where there are any."""
+    found: dict[str, Any] = _listed(asdict(solution))
+    if not found["temperatures"]:
+        del found["temperatures"]
+    return found
 
 
 def _listed(value: Any) -> Any:

@@ -94,3 +94,8 @@ def cost_features(costs: PopulationCosts) -> Floats:
     macs = costs.exit_costs.astype(np.float64)
     params = costs.params.astype(np.float64)[:, None]
     return np.column_stack([macs / max(macs.max(initial=1.0), 1.0), params / max(params.max(initial=1.0), 1.0)])
+
+
+def rule_genomes(check: StaticCheck) -> list[Genome]:
+    """Return what an engineer would try."""
+    return []

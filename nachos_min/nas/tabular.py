@@ -14,19 +14,30 @@ Read `evaluate.py` first.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar, final
 
 import numpy as np
 
+from nachos_min.eenn.confidence import Confidence
 from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.inference import ExitTables
-from nachos_min.eenn.losses import cumulative_confidence
+from nachos_min.eenn.recipes import as_record
 from nachos_min.errors import InputError
 from nachos_min.nas.configuration import Problem
-from nachos_min.nas.evaluate import Evaluation, ExecutionError, Failure, measure_of, operating_points, replay, tune
+from nachos_min.nas.evaluate import (
+    Evaluation,
+    ExecutionError,
+    Failure,
+    choose_confidence,
+    measure_of,
+    operating_points,
+    replay,
+    tune,
+)
 from nachos_min.nas.genome import Genome
 from nachos_min.nas.records import key
 from nachos_min.nas.result import Archive
@@ -51,18 +62,22 @@ class SplitTable:
         labels: right classes, (N,).
         confidence: h of the exit after each stage but the last, float32 (n, T, N, S-1); NaN without an exit.
         predicted: class by the exit after each stage, (n, T, N, S); where there is no exit it means nothing.
+        softmax: largest softmax at the table's temperatures, as `confidence`; None in older tables.
     """
 
     labels: Array
     confidence: Array
     predicted: Array
+    softmax: Array | None = None
 
-    def tables(self, member: int, training: int, stages: Sequence[int]) -> ExitTables:
+    def tables(self, member: int, training: int, stages: Sequence[int], confidence: Confidence) -> ExitTables:
         """Return the tables of the exits after `stages` (1-based, the last stage last) of one training."""
         columns = [stage - 1 for stage in stages]
-        early = self.confidence[member, training][:, columns[:-1]]
+        scores = self.confidence if confidence.temperatures is None else self.softmax
+        assert scores is not None, "`Table.identity` has refused a table without softmax"
+        early = scores[member, training][:, columns[:-1]]
         predicted = self.predicted[member, training][:, columns]
-        return ExitTables(cumulative_confidence(early), predicted.astype(np.int64))
+        return ExitTables(confidence.cumulative(early), predicted.astype(np.int64))
 
 
 @final
@@ -78,6 +93,7 @@ class Table:
         exit_costs: MACs of leaving after each stage, int64 (n, S); 0 without an exit.
         validation, test: what was said about the splits.
         losses: mean training loss of each epoch, float64 (n, T, epochs).
+        temperatures: of each early exit's softmax, float64 (n, T, S-1); None in older tables.
         failures: key of a genome and seed -> why that training failed.
     """
 
@@ -89,6 +105,7 @@ class Table:
     validation: SplitTable
     test: SplitTable
     losses: Array
+    temperatures: Array | None
     failures: Mapping[str, str]
 
     def answer(self, problem: Problem, genome: Genome) -> Evaluation | Failure:
@@ -110,9 +127,18 @@ class Table:
         if stored != costs.exit_costs:
             raise ExecutionError(f"table {self.name} has exit costs {stored} of {key(genome)}, counted {costs}")
         settings, labels = problem.configuration.settings(), self.validation.labels
-        tables = self.validation.tables(member, training, exits)
+
+        def said(split: SplitTable, confidence: Confidence) -> ExitTables:
+            return split.tables(member, training, exits, confidence)
+
+        def softmax() -> Confidence:
+            early = [stage - 1 for stage in exits[:-1]]
+            return Confidence(tuple(np.asarray(self.temperatures)[member, training, early].tolist()))
+
+        confidence = choose_confidence(partial(said, self.validation), softmax, labels, costs, settings)
+        tables = said(self.validation, confidence)
         chosen = tune(tables, labels, costs, settings)
-        certified = self.test.tables(member, training, exits), self.test.labels
+        certified = said(self.test, confidence), self.test.labels
         return Evaluation(
             genome=genome,
             exits=exits,
@@ -124,6 +150,7 @@ class Table:
             losses=tuple(self.losses[member, training].tolist()),
             weights={},
             curve=operating_points((tables, labels), lambda: certified, costs, settings),
+            confidence=confidence,
         )
 
     def training(self, seed: int) -> int:
@@ -141,11 +168,20 @@ class Table:
             if self.about[field] != asked[field]:
                 of, wanted = self.about[what.split()[0]], asked[what.split()[0]]
                 raise TableError(f"table {self.name} must be of the {what} asked for, {wanted}, got one of {of}")
-        recipe, there = asdict(problem.configuration.settings().recipe), self.about["recipe"]
-        for field in (*recipe, *there):
-            if recipe.get(field) != there.get(field):
-                rule = f"must be made with {field} {recipe.get(field)}, as the search asks for"
-                raise TableError(f"table {self.name} {rule}, got {there.get(field)}")
+        standardise = {"standardise": problem.configuration.standardise}
+        wanted = as_record(problem.configuration.settings().recipe) | standardise
+        there = {"standardise": "pixel"} | self.about["recipe"]
+        named = {"name": "paper"}  # by which older records are not named
+        for field in dict.fromkeys(("name", *wanted, *there)):
+            mine, its = (named | wanted).get(field), (named | there).get(field)
+            if mine != its:
+                option = "recipe" if field == "name" else field
+                raise TableError(
+                    f"table {self.name} must be made with {option} {mine}, as the search asks for, got {its}"
+                )
+        if problem.configuration.confidence != "learned" and self.temperatures is None:
+            confidence = problem.configuration.confidence
+            raise TableError(f"table {self.name} must hold softmax scores for confidence {confidence}, got none")
         training = self.about["seeds"][self.training(problem.configuration.seed)]
         return {
             "name": self.name,
@@ -211,5 +247,6 @@ def read_table(path: str | Path) -> Table:
         validation=SplitTable(**found["validation"]),
         test=SplitTable(**found["test"]),
         losses=found["losses"],
+        temperatures=found.get("temperatures"),
         failures=found["failures"],
     )

@@ -9,7 +9,7 @@ Left out: spaces with more genomes than can be listed.
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 
 from nachos_min.data import Split, load
+from nachos_min.eenn.confidence import Confidence, fit_softmax
 from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.heads import CostOrderError
 from nachos_min.eenn.inference import exit_answers
+from nachos_min.eenn.recipes import as_record
 from nachos_min.nas.backbones import Backbones
 from nachos_min.nas.configuration import Configuration, Problem, load_problem
 from nachos_min.nas.evaluate import as_seen, train
@@ -83,10 +85,14 @@ def train_members(configuration: Configuration, members: Sequence[Genome]) -> Re
             entry: Record = {"genome": genome}
             try:
                 network, losses = train(coder, dataset, settings, genome, backbones)
+                softmax: Confidence | None = None
                 for name in SPLITS:
                     split: Split = as_seen(getattr(dataset, name), network)
-                    confidence, predicted = exit_answers(network, split.images)
-                    entry[name] = {"confidence": confidence, "predicted": predicted}
+                    answers = exit_answers(network, split.images)
+                    softmax = softmax or fit_softmax(answers.logits, split.labels)  # on validation, the first
+                    scores = {"confidence": answers.h, "softmax": answers.scores(softmax)}
+                    entry[name] = scores | {"predicted": answers.predicted()}
+                    entry["temperatures"] = np.array(softmax.temperatures)
                 entry["losses"] = np.array(losses)
             except ArithmeticError as error:
                 entry["reason"] = f"{type(error).__name__}: {error}"
@@ -133,7 +139,7 @@ def tabulate(
         found = set(run.keys())
         missing = [unit for name, unit in wanted.items() if name not in found][:units]
         asked = [(replace(configuration, seed=seed), genomes) for genomes, seed in missing]
-        loader = partial(load, configuration.data)
+        loader = partial(load, configuration.data, configuration.standardise)
         with Workers(workers, problem.coder, loader, configuration.settings()) as pool:
             for done, record in enumerate(pool.as_done(train_members, asked), start=1):
                 genomes = [entry["genome"] for entry in record["members"].values()]
@@ -159,8 +165,9 @@ def _assembled(problem: Problem, about: Record, entries: Mapping[tuple[Genome, i
     """Return the record of the whole table, made of the entry of every genome and seed."""
     seeds, coder = about["seeds"], replace(problem.coder, static=True)
     genomes = sorted({genome for genome, _ in entries})
-    stages, recipe = len(problem.space.stages), problem.configuration.recipe
-    epochs = recipe.backbone_epochs + recipe.warmup_epochs + recipe.support_epochs
+    stages = len(problem.space.stages)
+    epochs = max((len(entry.get("losses", ())) for entry in entries.values()), default=0)
+    temperatures = np.full((len(genomes), len(seeds), stages - 1), np.nan)
     exit_costs = np.zeros((len(genomes), stages), np.int64)
     losses = np.full((len(genomes), len(seeds), epochs), np.nan)
     record: Record = {"format": FORMAT, "version": VERSION, "about": about}
@@ -172,6 +179,7 @@ def _assembled(problem: Problem, about: Record, entries: Mapping[tuple[Genome, i
         record[name] = {
             "labels": labels.astype(kind),
             "confidence": np.full((*shape[:3], stages - 1), np.nan, np.float32),
+            "softmax": np.full((*shape[:3], stages - 1), np.nan, np.float32),
             "predicted": np.zeros(shape, kind),
         }
     for place, genome in enumerate(genomes):
@@ -184,11 +192,13 @@ def _assembled(problem: Problem, about: Record, entries: Mapping[tuple[Genome, i
                 failures[failure_key(genome, seed)] = entry["reason"]
                 continue
             losses[place, training] = entry["losses"]
+            temperatures[place, training, columns[:-1]] = entry["temperatures"]
             for name in SPLITS:
-                record[name]["confidence"][place, training][:, columns[:-1]] = entry[name]["confidence"]
+                for scores in ("confidence", "softmax"):
+                    record[name][scores][place, training][:, columns[:-1]] = entry[name][scores]
                 record[name]["predicted"][place, training][:, columns] = entry[name]["predicted"]
     table = {"genomes": np.array(genomes, np.int64), "exit_costs": exit_costs, "losses": losses}
-    return record | table | {"failures": failures}
+    return record | table | {"temperatures": temperatures, "failures": failures}
 
 
 def _about(problem: Problem, seeds: Sequence[int]) -> Record:
@@ -199,7 +209,7 @@ def _about(problem: Problem, seeds: Sequence[int]) -> Record:
         "data_content": identity["data_content"],
         "space": configuration.space,
         "space_content": identity["space_content"],
-        "recipe": asdict(configuration.recipe),
+        "recipe": as_record(configuration.recipe) | {"standardise": configuration.standardise},
         "max_macs": configuration.limits.max_macs,
         "seeds": list(seeds),
     }

@@ -6,7 +6,9 @@ from nachos_min.autograd import Tensor, cross_entropy
 from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.inference import exit_tables, predict
 from nachos_min.eenn.network import EarlyExitNetwork
-from nachos_min.eenn.training import Budget, Recipe, exit_maps, train_exits, train_jointly
+from nachos_min.eenn.paper_training import train_exits, train_jointly
+from nachos_min.eenn.recipes import PaperRecipe
+from nachos_min.eenn.training import Budget, exit_maps
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.space import load_space
 from nachos_min.nn.optim import SGD, cosine_rate
@@ -14,7 +16,7 @@ from nachos_min.nn.optim import SGD, cosine_rate
 CODER = GenomeCoder(load_space("micro"), (8, 8, 1), 3, static=True)
 LABELS = np.repeat([0, 1, 2], [16, 12, 9])
 IMAGES = np.random.default_rng(5).standard_normal((37, 8, 8, 1)) + LABELS[:, None, None, None]
-RECIPE = Recipe(warmup_epochs=2, support_epochs=2, batch=8, support_share=0.3)
+RECIPE = PaperRecipe(warmup_epochs=2, support_epochs=2, batch=8, support_share=0.3)
 
 
 def build(exits: tuple[int, int]) -> EarlyExitNetwork:

@@ -10,12 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from nachos_min.autograd import Tensor, gradcheck, sigmoid, stack
+from nachos_min.eenn.confidence import cumulative_confidence
 from nachos_min.eenn.fused_loss import fused_exits_loss
 from nachos_min.eenn.losses import (
     ExitsLoss,
     confidence_loss,
     cost_loss,
-    cumulative_confidence,
     exit_probabilities,
     exits_loss,
     peak_loss,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nachos_min.eenn.confidence import cumulative_confidence
 from nachos_min.eenn.exact_thresholds import exact
-from nachos_min.eenn.losses import cumulative_confidence
 from nachos_min.eenn.threshold_curve import threshold_curve
 from nachos_min.eenn.threshold_sweep import levels
 from nachos_min.eenn.thresholds import admissible, measure, static_outcome

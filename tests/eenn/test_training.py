@@ -15,16 +15,9 @@ from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.inference import exit_tables
 from nachos_min.eenn.losses import exit_probabilities, exits_loss
 from nachos_min.eenn.network import EarlyExitNetwork
-from nachos_min.eenn.training import (
-    Budget,
-    Recipe,
-    draw_support,
-    exit_maps,
-    support_matrix,
-    train_backbone,
-    train_exits,
-    train_jointly,
-)
+from nachos_min.eenn.paper_training import train_backbone, train_exits, train_jointly
+from nachos_min.eenn.recipes import PaperRecipe
+from nachos_min.eenn.training import Budget, draw_support, exit_maps, support_matrix
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.space import load_space
 
@@ -34,7 +27,7 @@ CODER = GenomeCoder(load_space("micro"), (8, 8, 1), 3)
 LABELS = np.repeat([0, 1, 2], [16, 12, 9])
 IMAGES = np.random.default_rng(5).standard_normal((37, 8, 8, 1)) + LABELS[:, None, None, None]
 EPOCHS = {"backbone_epochs": 2, "warmup_epochs": 2, "support_epochs": 3}
-RECIPE = Recipe(**EPOCHS, batch=8, support_share=0.3, alpha=0.7, beta=2.0, gamma=3.0)
+RECIPE = PaperRecipe(**EPOCHS, batch=8, support_share=0.3, alpha=0.7, beta=2.0, gamma=3.0)
 
 
 def build(exits: tuple[int, int] = (1, 1), dtype: type[np.floating] = np.float64) -> EarlyExitNetwork:
@@ -50,7 +43,7 @@ def budget(network: EarlyExitNetwork) -> Budget:
     return Budget(costs, costs[0])
 
 
-def trained_exits(seed: int = 0, recipe: Recipe = RECIPE, labels: np.ndarray = LABELS) -> EarlyExitNetwork:
+def trained_exits(seed: int = 0, recipe: PaperRecipe = RECIPE, labels: np.ndarray = LABELS) -> EarlyExitNetwork:
     network = build()
     maps = exit_maps(network, IMAGES[: len(labels)])
     train_exits(network, maps, labels, budget(network), recipe, np.random.default_rng(seed))
@@ -233,7 +226,7 @@ def test_a_last_group_of_two_is_used_and_of_one_is_not() -> None:
 
 
 def test_no_epoch_changes_nothing() -> None:
-    recipe, network = Recipe(backbone_epochs=0, warmup_epochs=0, support_epochs=0), build()
+    recipe, network = PaperRecipe(backbone_epochs=0, warmup_epochs=0, support_epochs=0), build()
     before = network.state()
     assert train_backbone(network, IMAGES, LABELS, recipe, np.random.default_rng(0)) == []
     maps = exit_maps(network, IMAGES)
@@ -307,7 +300,7 @@ def test_a_micro_network_learns_digits() -> None:
     genome = [0] * coder.length
     genome[coder.exit_genes] = [1, 1]
     network = EarlyExitNetwork(coder.decode(genome), np.random.default_rng(0), np.random.default_rng(1))
-    recipe, rng = Recipe(backbone_epochs=3, warmup_epochs=2, support_epochs=1), np.random.default_rng(2)
+    recipe, rng = PaperRecipe(backbone_epochs=3, warmup_epochs=2, support_epochs=1), np.random.default_rng(2)
     backbone = train_backbone(network, digits.train.images, digits.train.labels, recipe, rng)
     maps = exit_maps(network, digits.train.images)
     exits = train_exits(network, maps, digits.train.labels, budget(network), recipe, rng)
@@ -325,7 +318,7 @@ def test_a_network_of_the_papers_space_learns() -> None:
     network = EarlyExitNetwork(coder.decode(genome), np.random.default_rng(0), np.random.default_rng(1))
     rng, labels = np.random.default_rng(2), np.arange(8) % 4
     images = rng.standard_normal((8, 32, 32, 3)).astype(np.float32)
-    recipe = Recipe(backbone_epochs=3, warmup_epochs=4, support_epochs=0, batch=8, backbone_rate=0.1)
+    recipe = PaperRecipe(backbone_epochs=3, warmup_epochs=4, support_epochs=0, batch=8, backbone_rate=0.1)
     backbone = train_backbone(network, images, labels, recipe, rng)
     maps = exit_maps(network, images)
     exits = train_exits(network, maps, labels, Budget(budget(network).costs, None), recipe, rng)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import nachos_min
-from nachos_min.eenn.training import Recipe
+from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.nas.configuration import Configuration, Problem, load_problem
 from nachos_min.nas.evaluate import Evaluation, evaluate, measure
 from nachos_min.nas.limits import Limits
@@ -15,7 +15,7 @@ from nachos_min.nas.records import from_record, to_record
 from nachos_min.nas.result import Archive, rebuild
 from nachos_min.store.values import decode, encode
 
-QUICK = Recipe(backbone_epochs=3, warmup_epochs=1, support_epochs=1, joint=False)  # long curves
+QUICK = PaperRecipe(backbone_epochs=3, warmup_epochs=1, support_epochs=1, joint=False)  # long curves
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import nachos_min
-from nachos_min.eenn.training import Recipe
+from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.nas import nachos
 from nachos_min.nas.configuration import Configuration
 from nachos_min.nas.defaults import DEFAULTS, defaults_of
@@ -39,14 +39,14 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 def test_a_data_set_brings_its_own(data: str, asked: Any) -> None:
     usual, found = defaults_of(data), asked(data=data)
     assert (found.space, found.limits) == (usual.space, Limits(usual.max_macs, usual.min_accuracy))
-    assert asdict(found.recipe) == asdict(Recipe()) | dict(usual.recipe)
+    assert asdict(found.recipe) == asdict(PaperRecipe()) | dict(usual.recipe)
 
 
 @pytest.mark.parametrize("data", DEFAULTS)
 def test_what_is_given_goes_before(data: str, asked: Any) -> None:
     found = asked(data=data, space="micro", max_macs=7, min_accuracy=0.0, beta=2.0)
     assert (found.space, found.limits) == ("micro", Limits(7, 0.0))
-    assert asdict(found.recipe) == asdict(Recipe()) | dict(DEFAULTS[data].recipe) | {"beta": 2.0}
+    assert asdict(found.recipe) == asdict(PaperRecipe()) | dict(DEFAULTS[data].recipe) | {"beta": 2.0}
 
 
 def test_none_is_no_limit(asked: Any) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from nachos_min.data import Dataset, Split, load
+from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.eenn.thresholds import Outcome
-from nachos_min.eenn.training import Recipe
 from nachos_min.nas import evaluate as room
 from nachos_min.nas.backbones import Backbone, Backbones
 from nachos_min.nas.evaluate import (
@@ -27,7 +27,7 @@ from nachos_min.nas.limits import Limits
 from nachos_min.nas.records import from_record, key, to_record
 from nachos_min.nas.space import load_space
 
-SHORT = Recipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1)
+SHORT = PaperRecipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1)
 SETTINGS = Settings(seed=0, limits=Limits(60_000, 0.5), thresholds="exact", recipe=SHORT)
 CODER = GenomeCoder(load_space("micro"), (8, 8, 1), 10)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import nachos_min
-from nachos_min.eenn.training import Recipe
+from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
 from nachos_min.nas.configuration import Configuration, Problem, load_problem
@@ -19,7 +19,7 @@ from nachos_min.nas.methods import METHODS, place_by_hand, placements
 from nachos_min.nas.result import SearchResult
 from nachos_min.nas.runs import stored_evaluations
 
-QUICK = Recipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1)
+QUICK = PaperRecipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1)
 LIMITS = Limits(40_000, 0.1)
 
 

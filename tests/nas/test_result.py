@@ -12,7 +12,7 @@ import pytest
 from nachos_min.eenn.costs import StaticCosts, static_costs
 from nachos_min.eenn.inference import ExitTables
 from nachos_min.eenn.intervals import wilson_interval
-from nachos_min.eenn.training import Recipe
+from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.nas.configuration import (
     CHOICES,
     Configuration,
@@ -167,7 +167,7 @@ def test_a_stored_configuration_is_read_back_whole(name: str, tmp_path: Path) ->
     others: dict[str, Any] = {
         "space": "tiny",
         "limits": Limits(1, 0.25, 2, 3, 4),
-        "recipe": Recipe(batch=7, beta=2.0),
+        "recipe": PaperRecipe(batch=7, beta=2.0),
     }
     configuration = PROBLEM.configuration
     other = replace(configuration, **{name: others.get(name) or changed(name, getattr(configuration, name))})

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import nachos_min
-from nachos_min.eenn.training import Recipe
+from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
 from nachos_min.nas.configuration import Configuration, Problem, load_problem
@@ -22,7 +22,7 @@ from nachos_min.nas.tabulate import all_members, tabulate, train_members
 from nachos_min.report.table import summary
 from nachos_min.store.values import decode, encode
 
-SHORT = Recipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1)
+SHORT = PaperRecipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1)
 SPACE = """
 depths = [1]
 kernels = [3]
@@ -84,7 +84,7 @@ def problem(folder: Path) -> Problem:
 def search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """The public search with short training; without a table it must not get as far as a worker."""
     monkeypatch.setattr(nachos, "Configuration", partial(Configuration, initial=6, batch=4))
-    monkeypatch.setattr(nachos, "Recipe", partial(replace, SHORT))
+    monkeypatch.setattr(nachos, "PaperRecipe", partial(replace, SHORT))
     monkeypatch.delattr(nachos, "Workers")
     return partial(
         nachos_min.search,

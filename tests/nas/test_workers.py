@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from nachos_min.data import Dataset, load
-from nachos_min.eenn.training import Recipe
+from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.nas.backbones import Backbones
 from nachos_min.nas.evaluate import Evaluation, Failure, Settings, evaluate
 from nachos_min.nas.genome import Genome, GenomeCoder
@@ -22,7 +22,9 @@ from nachos_min.nas.space import load_space
 from nachos_min.nas.workers import WorkerDiedError, Workers, _single_threaded_children
 
 CODER = GenomeCoder(load_space("micro"), (8, 8, 1), 10)
-SETTINGS = Settings(0, Limits(None, 0.0), "exact", Recipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1))
+SETTINGS = Settings(
+    0, Limits(None, 0.0), "exact", PaperRecipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1)
+)
 
 
 class Lethal(tuple[int, ...]):

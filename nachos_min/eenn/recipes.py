@@ -1,0 +1,167 @@
+"""How a candidate is trained, as frozen data: two recipes, chosen by name.
+
+deep     every exit learns from every sample from the first step on; the default (`training.py`)
+paper    the three phases of NACHOS (`paper_training.py`)
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from nachos_min.errors import InputError
+
+AUGMENTATIONS = ("auto", "none", "shift", "shift-flip")
+PHASES = ("backbone_epochs", "warmup_epochs", "support_epochs")
+LEAST_SHIFTED = 12  # pixels of the shorter side: shifted by one, a digit of 8x8 loses what tells it apart
+STEPS, FEWEST, MOST = 1_500, 5, 40  # gradient steps of a candidate, and the epochs they may take
+
+
+class RecipeError(InputError):
+    """A recipe is asked for what it does not have."""
+
+
+@dataclass(frozen=True)
+class DeepRecipe:
+    """Deep supervision: one phase, one schedule, all weights.
+
+    Attributes:
+        epochs: passes over the training set; None: as many as make about 1,500 steps, from 5 to 40.
+        batch: samples per gradient step; the last, incomplete batch of an epoch is used when it has at least
+            two samples (batch norm needs two).
+        rate: learning rate after the warm-up, from where it falls to 0 as a cosine.
+        warmup: share of the steps in which the rate rises to it.
+        momentum, weight_decay: of SGD with Nesterov's momentum.
+        augment: `none`, `shift` by a pixel or two, `shift-flip`, which mirrors half of the images, too, or `auto`:
+            `shift` for images of at least 12x12.
+        confidence: weight of the confidence term.
+        distillation, temperature: of the distillation from the final exit to the early ones.
+        beta, gamma: weights of the cost and the peak term.
+        support_share: share of the training set that measures the peak term's target in an epoch.
+    """
+
+    epochs: int | None = None
+    batch: int = 32
+    rate: float = 0.08
+    warmup: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    augment: str = "auto"
+    confidence: float = 0.5
+    distillation: float = 0.5
+    temperature: float = 2.0
+    beta: float = 0.0
+    gamma: float = 0.0
+    support_share: float = 0.1
+
+    def passes(self, samples: int) -> int:
+        """Return how many epochs a training set of `samples` is trained for.
+
+        >>> [DeepRecipe().passes(samples) for samples in (1_000, 2_400, 16_000)]
+        [40, 20, 5]
+        """
+        if self.epochs is not None:
+            return self.epochs
+        return min(MOST, max(FEWEST, round(STEPS * self.batch / max(samples, 1))))
+
+    def augmentation(self, height: int, width: int) -> str:
+        """Return how images of `height` x `width` pixels are augmented: `none`, `shift` or `shift-flip`."""
+        if self.augment != "auto":
+            return self.augment
+        return "shift" if min(height, width) >= LEAST_SHIFTED else "none"
+
+
+@dataclass(frozen=True)
+class PaperRecipe:
+    """The paper's phases, loss and optimiser; rates tuned for `digits`.
+
+    Attributes:
+        backbone_epochs, warmup_epochs, support_epochs: passes over the training set in each phase.
+        batch: as of `DeepRecipe`.
+        backbone_rate, exits_rate: learning rates at the start of the cosine schedule of phase 1, and of
+            phases 2 and 3 together.
+        momentum, weight_decay: of SGD.
+        support_share: share of the training set that is the support set of an epoch.
+        alpha, beta, gamma: weights of the classification, cost and peak term.
+        joint: whether the backbone goes on training with the exits, in phases 2 and 3, or is frozen (the paper's).
+    """
+
+    backbone_epochs: int = 10
+    warmup_epochs: int = 5
+    support_epochs: int = 5
+    batch: int = 32
+    backbone_rate: float = 0.1
+    exits_rate: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-5
+    support_share: float = 0.1
+    alpha: float = 1.0
+    beta: float = 1.0
+    gamma: float = 1.0
+    joint: bool = True
+
+
+Recipe = DeepRecipe | PaperRecipe
+RECIPES: Mapping[str, type[DeepRecipe] | type[PaperRecipe]] = {"deep": DeepRecipe, "paper": PaperRecipe}
+
+
+def name_of(recipe: Recipe) -> str:
+    """Return the name of `recipe`, `deep` or `paper`."""
+    return next(name for name, kind in RECIPES.items() if type(recipe) is kind)
+
+
+def as_record(recipe: Recipe) -> dict[str, Any]:
+    """Return `recipe` as plain values, for a run or a table to be known by.
+
+    Its name stands in it unless it is `paper`, which older runs do not name.
+    """
+    named = {} if name_of(recipe) == "paper" else {"name": name_of(recipe)}
+    return named | asdict(recipe)
+
+
+def from_record(record: Mapping[str, Any]) -> Recipe:
+    """Return the recipe that `as_record` made `record` from.
+
+    Raises:
+        KeyError: if a field is missing; names it.
+    """
+    kind = RECIPES[record.get("name", "paper")]
+    return kind(**{entry.name: record[entry.name] for entry in fields(kind)})
+
+
+def recipe_of(
+    name: str,
+    usual: Mapping[str, Any],
+    *,
+    epochs: int | None = None,
+    augment: str = "auto",
+    beta: float | None = None,
+    gamma: float | None = None,
+    backbone: str = "joint",
+) -> Recipe:
+    """Return the recipe `name` with some of its values replaced.
+
+    Args:
+        name: one of RECIPES.
+        usual: values that a data set brings along.
+        epochs: passes over the training set in all, >= 1; the paper's phases share them 2:1:1. None: as usual.
+        augment: one of AUGMENTATIONS.
+        beta, gamma: weights of the cost and the peak term, None: the recipe's own.
+        backbone: `joint` or `frozen`.
+
+    Raises:
+        RecipeError: if the recipe has no such value; names the option.
+    """
+    given = {key: value for key, value in (("beta", beta), ("gamma", gamma)) if value is not None}
+    if name == "deep":
+        if backbone != "joint":
+            raise RecipeError(f"backbone must be joint with the recipe deep, which has one phase, got {backbone!r}")
+        length = {} if epochs is None else {"epochs": epochs}
+        return DeepRecipe(**{**usual, **given, **length, "augment": augment})
+    if augment not in ("auto", "none"):
+        raise RecipeError(f"augment must be none with the recipe paper, got {augment!r}")
+    length = (
+        {}
+        if epochs is None
+        else dict(zip(PHASES, (epochs - epochs // 4 * 2, epochs // 4, epochs // 4), strict=True))
+    )
+    return PaperRecipe(**{**usual, **given, **length, "joint": backbone == "joint"})
