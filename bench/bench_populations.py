@@ -1,6 +1,6 @@
 """Exact costs of random genomes by tables, beside counting them one by one, on one core.
 
-    python bench/bench_populations.py [--json] [--genomes 1000000] [--spaces tiny,ofa-mbv3]
+    python bench/bench_populations.py [--json] [--genomes 1000000] [--spaces tiny,flex8]
 
 Both give the MACs of every exit, the parameters, the peak of the activations, and which genomes keep the limits;
 the first genomes are compared, integer for integer. Tables and counting take turns and the best of the rounds
@@ -24,13 +24,12 @@ from fire import Fire
 from nachos_min.eenn.costs import part_cost
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.limits import Limits
-from nachos_min.nas.population_costs import PopulationCosts, count_each
-from nachos_min.nas.populations import CostTables
+from nachos_min.nas.populations import CostTables, PopulationCosts, count_each
 from nachos_min.nas.space import load_space
 
 ROUNDS = 5
 COUNTED = 3000  # genomes counted one by one
-IMAGES = {"ofa-mbv3": (32, 32, 3)}  # of the other spaces: the digits'
+IMAGES = {"flex16": (16, 16, 1), "flex32": (32, 32, 3), "ofa-mbv3": (32, 32, 3)}  # of the other spaces: the digits'
 CLASSES = 10
 
 # NumPy's libraries read these once, when they are loaded.
@@ -91,7 +90,7 @@ def measured(name: str, n: int) -> dict[str, Any]:
 
 
 def main(
-    genomes: int = 1_000_000, spaces: str | tuple[str, ...] = "micro,tiny,ofa-mbv3", json: bool = False
+    genomes: int = 1_000_000, spaces: str | tuple[str, ...] = "micro,tiny,flex8,flex32,ofa-mbv3", json: bool = False
 ) -> None:
     """Print genomes counted per second, as a table or as one JSON object.
 

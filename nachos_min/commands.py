@@ -130,7 +130,8 @@ def search(
 
     Args:
         data: Data set, a built-in name (digits, digits32) or an .h5, .npz or .mat file.
-        space: Search space, a built-in name (tiny, micro, small32, ofa-mbv3) or a .toml file.
+        space: Search space, a built-in name (tiny, flex8, flex16, flex32, micro, small32, ofa-mbv3) or a
+            .toml file.
         max_macs: Limit on the average number of MACs per inference, measured on the validation split.
         min_accuracy: Limit from below on the accuracy on the validation split, as a share of its samples.
         max_worst_macs: Limit on the MACs of an inference that passes every exit.

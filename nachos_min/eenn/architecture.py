@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 Map = tuple[int, int, int]  # shape (H, W, C) of one sample's map
 
 
-def _strided(feature_map: Map, stride: int, channels: int) -> Map:
+def strided(feature_map: Map, stride: int, channels: int) -> Map:
     """Return (H, W, C) behind an odd kernel k padded by k // 2: (side - 1) // stride + 1 pixels a side."""
     height, width, _ = feature_map
     return (height - 1) // stride + 1, (width - 1) // stride + 1, channels
@@ -27,7 +27,7 @@ class Stem:
 
     def output(self, feature_map: Map) -> Map:
         """Return the shape (H, W, C) it makes of a map."""
-        return _strided(feature_map, self.stride, self.channels)
+        return strided(feature_map, self.stride, self.channels)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class MBConvSpec:
 
     def output(self, feature_map: Map) -> Map:
         """Return the shape (H, W, C) it makes of a map."""
-        return _strided(feature_map, self.stride, self.out_channels)
+        return strided(feature_map, self.stride, self.out_channels)
 
 
 @dataclass(frozen=True)

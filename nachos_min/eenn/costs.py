@@ -76,7 +76,7 @@ def segment_costs(architecture: Architecture) -> tuple[PartCost, ...]:
         for block in blocks:
             parts.append(part_cost(block, shape))
             shape = block.output(shape)
-        found.append(_together(parts))
+        found.append(together(parts))
         parts = []
     return tuple(found)
 
@@ -98,11 +98,11 @@ def static_costs(architecture: Architecture) -> StaticCosts:
     """
     segments, heads = segment_costs(architecture), head_costs(architecture)
     steps = [segment.macs + head.macs for segment, head in zip(segments, heads, strict=True)]
-    whole = _together([*segments, *heads])
+    whole = together([*segments, *heads])
     return StaticCosts(tuple(accumulate(steps)), whole.params, whole.peak_bytes)
 
 
-def _together(parts: list[PartCost]) -> PartCost:
+def together(parts: list[PartCost]) -> PartCost:
     """Return the counts of parts run one after the other. Between two of them only one map is alive."""
     return PartCost(
         sum(part.macs for part in parts),

@@ -7,9 +7,11 @@ that feeds exit i and H_i the MACs of its head:
 
 Exits are designed from the last early one backwards, since the bound of exit i is exit i+1. For each, the
 designer walks down a ladder of heads, beginning with the richest, and takes the first that keeps the order.
+Or the heads are given: then the order is only checked.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 
 from nachos_min.eenn.architecture import Architecture, Exit, ExitHead
@@ -17,7 +19,7 @@ from nachos_min.eenn.costs import part_cost, segment_costs
 
 
 class CostOrderError(ValueError):
-    """No head of the ladder keeps the cost order: the placement of exits is inadmissible.
+    """No head that an exit may have keeps the cost order: the placement of exits is inadmissible.
 
     Attributes:
         stage: the stage (1-based) after which the exit stands.
@@ -26,6 +28,22 @@ class CostOrderError(ValueError):
     def __init__(self, message: str, stage: int = 0) -> None:
         super().__init__(message)
         self.stage = stage
+
+
+@dataclass(frozen=True)
+class GridHead:
+    """A head for maps of any size: pooled to about `cells` x `cells`, 3x3 convolutions `widths`, a linear layer."""
+
+    cells: int
+    widths: tuple[int, ...]
+
+    def on(self, size: int) -> ExitHead:
+        """Return the head on a map whose shorter side is `size` pixels.
+
+        >>> GridHead(4, (8,)).on(16).pool, GridHead(4, (8,)).on(2).pool
+        (4, 1)
+        """
+        return ExitHead(max(1, size // self.cells), self.widths)
 
 
 def head_ladder(size: int, widths: Sequence[int]) -> Iterator[ExitHead]:
@@ -49,16 +67,20 @@ def head_ladder(size: int, widths: Sequence[int]) -> Iterator[ExitHead]:
     yield ExitHead(size, ())
 
 
-def design_exits(backbone: Architecture, stages: Sequence[int], widths: Sequence[int]) -> Architecture:
+def design_exits(
+    backbone: Architecture, stages: Sequence[int], widths: Sequence[int] = (), heads: Sequence[GridHead] = ()
+) -> Architecture:
     """Return `backbone` with an early exit after each of `stages` and the cost order kept.
 
     Args:
         backbone: an architecture without early exits.
         stages: stage numbers, ascending, from 1 to S - 1 (after stage S comes the final exit).
-        widths: output channels of the richest head's 3x3 convolutions.
+        widths: output channels of the 3x3 convolutions of the ladder's richest head.
+        heads: one head for each of `stages`, in place of the ladder; empty: the ladder.
 
     Returns:
-        The architecture with, at each exit, the first head of the ladder that keeps B_i + H_i < B_{i+1} + H_{i+1}.
+        The architecture with, at each exit, the first head of the ladder that keeps B_i + H_i < B_{i+1} + H_{i+1},
+        or the head given.
 
     Raises:
         CostOrderError: if every head of an exit breaks the order; names the exit and both costs.
@@ -78,7 +100,8 @@ def design_exits(backbone: Architecture, stages: Sequence[int], widths: Sequence
     exits: list[Exit] = []
     for index, stage in reversed(list(enumerate(stages))):
         costs = []
-        for head in head_ladder(min(maps[index][:2]), widths):
+        size = min(maps[index][:2])
+        for head in [heads[index].on(size)] if heads else head_ladder(size, widths):
             costs.append(reached[index] + part_cost(head, maps[index], backbone.classes).macs)
             if costs[-1] < bound:
                 exits.append(Exit(stage, head))

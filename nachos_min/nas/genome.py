@@ -2,44 +2,38 @@
 
 Read `space.py` first. The genes are choice indices, in this order (S stages, D slots a stage):
 
-    depth S | kernel S x D | expansion S x D | exit bit S-1 | resolution 0 or 1
+    depth S | kernel S x D | expansion S x D | exit bit S-1 | resolution, widths 1..S, stem channels, stem stride
+    | exit head S-1
 
-Depth gene j selects the j-th depth; slots beyond it are inactive. The canonical form sets the genes of
-inactive slots to 0, so that two genomes are the same network exactly when their canonical forms are equal.
+Depth gene j selects the j-th depth; slots beyond it are inactive. Of the fourth group only choices with several
+values have a gene, of the last only spaces without a ladder of heads. In the canonical form genes that change
+nothing are 0 or as small as they can be, so that two genomes are the same network exactly when it is equal.
 At the end: the configurations in JSON that CNAS, the paper's code, reads and writes.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from itertools import product
+from functools import cached_property
+from itertools import accumulate, product
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
-from nachos_min.eenn.architecture import Architecture
-from nachos_min.eenn.costs import static_costs
-from nachos_min.eenn.heads import CostOrderError, design_exits
-from nachos_min.nas.space import Space, SpaceError
+from nachos_min.eenn.architecture import Architecture, Exit, ExitHead, Map, Stem
+from nachos_min.eenn.costs import PartCost, part_cost, segment_costs
+from nachos_min.eenn.heads import design_exits
+from nachos_min.nas.space import Genes, Space, SpaceError
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 Genome = tuple[int, ...]
+# How a network may go on behind a map: MACs up to the next exit's answer, MACs in all, widths, early exits.
+_Way = tuple[int, int, tuple[int, ...], tuple[Exit, ...]]
 
 
 class NotAnEENNError(ValueError):
     """The genome places no early exit: a static network, which the search does not consider."""
-
-
-@dataclass(frozen=True)
-class Genes:
-    """The genes of one genome, by meaning: values, not indices."""
-
-    depths: tuple[int, ...]
-    kernels: tuple[tuple[int, ...], ...]
-    expansions: tuple[tuple[int, ...], ...]
-    exits: tuple[int, ...]
-    resolution: int | None
 
 
 @dataclass(frozen=True)
@@ -58,29 +52,57 @@ class GenomeCoder:
     @property
     def length(self) -> int:
         """Number of genes."""
-        return len(self.upper)
+        return len(self.values)
 
-    @property
+    @cached_property
+    def values(self) -> tuple[tuple[Any, ...], ...]:
+        """What each gene selects from."""
+        space, stages = self.space, len(self.space.stages)
+        layers = stages * space.slots
+        found = [space.depths] * stages + [space.kernels] * layers + [space.expansions] * layers
+        found += [(False, True)] * (stages - 1) + [space.optional[name] for name in self.places]
+        return (*found, *([space.exit_heads] * (stages - 1) if space.exit_heads else []))
+
+    @cached_property
     def upper(self) -> IntArray:
-        """Largest value of each gene, int64 (length,); the smallest is 0."""
-        space, slots = self.space, len(self.space.stages) * self.space.slots
-        genes = [len(space.depths) - 1] * len(space.stages)
-        genes += [len(space.kernels) - 1] * slots
-        genes += [len(space.expansions) - 1] * slots
-        genes += [1] * (len(space.stages) - 1)
-        genes += [len(space.resolutions) - 1] * (len(space.resolutions) > 1)
-        return np.array(genes, np.int64)
+        """Largest value of each gene, int64 (length,), not to be written to; the smallest is 0."""
+        upper = np.array([len(values) - 1 for values in self.values], np.int64)
+        upper.flags.writeable = False
+        return upper
 
-    @property
+    @cached_property
     def exit_genes(self) -> slice:
         """Where the exit bits stand."""
         begin = len(self.space.stages) * (1 + 2 * self.space.slots)
         return slice(begin, begin + len(self.space.stages) - 1)
 
-    def canonical(self, genomes: IntArray) -> IntArray:
-        """Return `genomes` (n, length) with the genes of inactive layer slots set to 0, int64 of that shape.
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """Where the genes stand that a space need not have: of each of `Space.optional` with several values."""
+        several = [name for name, values in self.space.optional.items() if len(values) > 1]
+        return {name: place for place, name in enumerate(several, start=self.exit_genes.stop)}
 
-        The exit bits, too, if the coder is `static`.
+    @cached_property
+    def head_genes(self) -> slice:
+        """Where the genes of the exits' heads stand; empty where a ladder decides."""
+        begin = self.exit_genes.stop + len(self.places)
+        return slice(begin, begin + (len(self.space.stages) - 1) * bool(self.space.exit_heads))
+
+    @cached_property
+    def _same_heads(self) -> IntArray:
+        """Least gene of the same head, by the genes of resolution and stem stride, stage and head gene."""
+        found = []
+        for side, stride in product(self.space.optional["resolution"], self.space.stem.stride):
+            maps = self.space.maps(self.input_shape(side), stride)[1:-1]
+            heads = [self.space.heads(min(side)) for side in maps]
+            found.append([[stage.index(head) for head in stage] for stage in heads])
+        return np.array(found).reshape(-1, len(self.space.stem.stride), *np.shape(found)[1:])
+
+    def canonical(self, genomes: IntArray) -> IntArray:
+        """Return the canonical form of `genomes` (n, length), int64 of that shape.
+
+        Genes of inactive layer slots are 0, and those of heads where no exit is. Of head genes that select the
+        same head on a map there is the least. If the coder is `static`, the exit bits are 0.
         """
         stages, slots = len(self.space.stages), self.space.slots
         depths = np.array(self.space.depths)[genomes[:, :stages]]
@@ -89,6 +111,13 @@ class GenomeCoder:
         result[:, stages : stages + 2 * stages * slots] *= np.tile(active, 2)
         if self.static:
             result[:, self.exit_genes] = 0
+        if self.space.exit_heads:
+            side, stride = (
+                result[:, [self.places[name]]] if name in self.places else 0
+                for name in ("resolution", "stem stride")
+            )
+            least = self._same_heads[side, stride, np.arange(stages - 1), result[:, self.head_genes]]
+            result[:, self.head_genes] = least * result[:, self.exit_genes]
         return result
 
     def genes(self, genome: Sequence[int]) -> Genes:
@@ -97,77 +126,140 @@ class GenomeCoder:
         Raises:
             SpaceError: if its length or a gene is out of range; names the position and the range.
         """
-        upper = self.upper
-        if len(genome) != len(upper):
-            raise SpaceError(f"genome of space {self.space.name} must have {len(upper)} genes, got {len(genome)}")
-        for position, (gene, largest) in enumerate(zip(genome, upper, strict=True)):
-            if not 0 <= gene <= largest:
-                raise SpaceError(f"gene {position} must be in 0..{largest}, got {gene}")
         space, stages, slots = self.space, len(self.space.stages), self.space.slots
-        depths = tuple(space.depths[gene] for gene in genome[:stages])
+        if len(genome) != self.length:
+            raise SpaceError(f"genome of space {space.name} must have {self.length} genes, got {len(genome)}")
+        for position, (gene, values) in enumerate(zip(genome, self.values, strict=True)):
+            if not 0 <= gene < len(values):
+                raise SpaceError(f"gene {position} must be in 0..{len(values) - 1}, got {gene}")
+        chosen = [values[gene] for gene, values in zip(genome, self.values, strict=True)]
+        depths = tuple(chosen[:stages])
 
-        def rows(begin: int, values: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-            return tuple(
-                tuple(values[gene] for gene in genome[begin + s * slots : begin + s * slots + depths[s]])
-                for s in range(stages)
-            )
+        def rows(begin: int) -> tuple[tuple[int, ...], ...]:
+            starts = range(begin, begin + stages * slots, slots)
+            return tuple(tuple(chosen[s : s + depth]) for s, depth in zip(starts, depths, strict=True))
 
-        bits = genome[self.exit_genes]
-        if len(space.resolutions) > 1:
-            resolution: int | None = space.resolutions[genome[-1]]
-        else:
-            resolution = space.resolutions[0] if space.resolutions else None
+        open_choices = {name: chosen[place] for name, place in self.places.items()}
+        resolution, *widths, channels, stride = (
+            open_choices.get(name, values[0]) for name, values in space.optional.items()
+        )
         return Genes(
             depths,
-            rows(stages, space.kernels),
-            rows(stages + stages * slots, space.expansions),
-            tuple(stage for stage, bit in enumerate(bits, start=1) if bit),
+            rows(stages),
+            rows(stages + stages * slots),
+            tuple(stage for stage, placed in enumerate(chosen[self.exit_genes], start=1) if placed),
             resolution,
+            tuple(widths),
+            space.stem.one(channels, stride),
+            tuple(chosen[self.head_genes]),
         )
 
-    def input_shape(self, resolution: int | None) -> tuple[int, int, int]:
+    def input_shape(self, resolution: int | None) -> Map:
         """Return (H, W, C) of an image as the network sees it at `resolution` (None: the data's own)."""
         height, width, channels = self.image_shape
         return (height, width, channels) if resolution is None else (resolution, resolution, channels)
 
     def backbone(self, genome: Sequence[int]) -> Architecture:
         """Return the backbone of `genome`, without early exits."""
-        genes = self.genes(genome)
-        shape = self.input_shape(genes.resolution)
-        return self.space.backbone(genes.depths, genes.kernels, genes.expansions, shape, self.classes)
+        return self._backbone(self.genes(genome))
+
+    def _backbone(self, genes: Genes) -> Architecture:
+        return self.space.backbone(genes, self.input_shape(genes.resolution), self.classes)
 
     def decode(self, genome: Sequence[int]) -> Architecture:
-        """Return the early-exit architecture of `genome`, its heads designed to keep the cost order.
+        """Return the early-exit architecture of `genome`, with the heads of its genes or of the ladder.
 
         Raises:
             SpaceError: if the genome is not of this space.
             NotAnEENNError: if it places no early exit and the coder is not `static`.
-            CostOrderError: if no head keeps the cost order.
+            CostOrderError: if its heads, or all of the ladder, break the cost order.
         """
-        stages = self.genes(genome).exits
-        if not stages and self.static:
-            return self.backbone(genome)
-        if not stages:
+        genes = self.genes(genome)
+        if not genes.exits and self.static:
+            return self._backbone(genes)
+        if not genes.exits:
             raise NotAnEENNError("an early-exit network needs at least one early exit, got none")
-        return design_exits(self.backbone(genome), stages, self.space.exit_widths)
+        heads = [genes.heads[stage - 1] for stage in genes.exits] if genes.heads else ()
+        return design_exits(self._backbone(genes), genes.exits, self.space.exit_widths, heads)
+
+    def heads(self, feature_map: Map) -> list[tuple[ExitHead, PartCost]]:
+        """Return the heads, with their counts, that an exit may have on a map (H, W, C).
+
+        Those that its gene selects, in order; or those that the designer may take from the ladder, the cheapest
+        first. The designer takes the first head below a bound, which is cheaper than all before it, since none of
+        those was below. Heads cheaper than all before them are in falling order: it is the dearest below the bound.
+        """
+        heads = self.space.heads(min(feature_map[:2]))
+        found = [(head, part_cost(head, feature_map, self.classes)) for head in heads]
+        if self.space.exit_heads:
+            return found
+        least = accumulate((cost.macs for _, cost in found), min)
+        return [found[0], *(each for each, before in zip(found[1:], least, strict=False) if each[1].macs < before)][
+            ::-1
+        ]
+
+    def before(self, resolution: int | None, stem: Stem) -> PartCost:
+        """Return the counts of `stem` and the trunk behind it together."""
+        trunk, shape = self.space.trunk_behind(stem), self.input_shape(resolution)
+        return segment_costs(Architecture(shape, self.classes, stem, trunk, (), (), self.space.final))[0]
 
     def largest(self) -> Architecture:
-        """Return the space's largest network: every choice at its largest, and the early exits that cost most.
+        """Return the network of the space that costs most MACs when no sample leaves early.
 
-        Those need not be all of them: an exit that stands closer to the next must have a cheaper head.
+        Its depths, kernels and expansions are the largest: more MACs between two exits never break the cost order.
+        Widths and exits are chosen from the last stage to the first.
         """
-        genome = self.upper
-        networks = [self.backbone(as_genome(genome))]
-        for bits in product((0, 1), repeat=len(self.space.stages) - 1):
-            genome[self.exit_genes] = bits
-            with suppress(NotAnEENNError, CostOrderError):
-                networks.append(self.decode(as_genome(genome)))
-        return max(networks, key=lambda network: static_costs(network).worst_macs)
+        space, stages = self.space, len(self.space.stages)
+        kernels, expansions = (
+            ((values[-1],) * space.slots,) * stages for values in (space.kernels, space.expansions)
+        )
+        found = []
+        for side, stride in product(space.optional["resolution"], space.stem.stride):
+            for channels, ways in zip(space.stem.channels, self._ways_on(side, stride), strict=True):
+                stem = space.stem.one(channels, stride)
+                _, macs, widths, exits = ways[0]
+                genes = Genes((space.slots,) * stages, kernels, expansions, (), side, widths, stem, ())
+                found.append((macs + self.before(side, stem).macs, genes, exits))
+        _, genes, exits = max(found, key=itemgetter(0))
+        return self._backbone(genes).with_exits(exits)
+
+    def _ways_on(self, side: int | None, stride: int) -> list[list[_Way]]:
+        """Return for each width that stage 1 may read the ways to go on, the one of most MACs first.
+
+        Of a way two costs matter: up to the answer of its next exit, which bounds the head here, and in all. A way
+        that is larger in neither than another is left out.
+        """
+        space, slots = self.space, self.space.slots
+        maps, choice = space.maps(self.input_shape(side), stride), (space.kernels[-1], space.expansions[-1])
+        finals = [part_cost(space.final, (*maps[-1], width), self.classes) for width in space.stages[-1].channels]
+        ways: list[list[_Way]] = [[(final.macs, final.macs, (), ())] for final in finals]
+        for number, stage in reversed(list(enumerate(space.stages, start=1))):
+            following, ways = ways, []
+            for reads in space.entering(number):
+                here, on = (*maps[number - 1], reads), []
+                for width, rest in zip(stage.channels, following, strict=True):
+                    macs = part_cost(space.block(stage, reads, width, *choice, stage.stride), here).macs
+                    further = part_cost(space.block(stage, width, width, *choice, 1), (*maps[number], width))
+                    macs += (slots - 1) * further.macs
+                    on += [(near + macs, far + macs, (width, *widths), exits) for near, far, widths, exits in rest]
+                heads = self.heads(here) if number > 1 else []
+                on += [
+                    (cost.macs, far + cost.macs, widths, (Exit(number - 1, head), *exits))
+                    for near, far, widths, exits in on
+                    for head, cost in heads
+                    if cost.macs < near
+                ]
+                kept: list[_Way] = []
+                for way in sorted(on, key=lambda way: (-way[1], -way[0])):
+                    if not kept or way[0] > kept[-1][0]:
+                        kept.append(way)
+                ways.append(kept)
+        return ways
 
     def backbone_genes(self, genome: Sequence[int]) -> list[int]:
-        """Return the genes of `genome` without the exit bits."""
+        """Return the genes of `genome` without the exit bits and the genes of heads."""
         genes = list(genome)
-        del genes[self.exit_genes]
+        del genes[self.head_genes], genes[self.exit_genes]
         return genes
 
     def draw(self, rng: np.random.Generator, draws: int) -> IntArray:
@@ -207,8 +299,9 @@ def from_cnas(coder: GenomeCoder, text: str, *, unpadded: bool = False) -> Genom
         The genome, a tuple of integers.
 
     Raises:
-        SpaceError: if the text is not such a configuration; the message names the field and the rule.
+        SpaceError: if the text is not such a configuration, or the space has genes that it cannot give.
     """
+    _check_cnas(coder)
     try:
         fields = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
@@ -235,6 +328,13 @@ def from_cnas(coder: GenomeCoder, text: str, *, unpadded: bool = False) -> Genom
     return as_genome(coder.canonical(np.array([genome]))[0])
 
 
+def _check_cnas(coder: GenomeCoder) -> None:
+    """Raise SpaceError if the space has genes that CNAS has not."""
+    if unknown := [*(coder.places.keys() - {"resolution"}), *["exit heads"] * bool(coder.space.exit_heads)]:
+        rule = "a configuration is of a space without genes of widths, stem and exit heads"
+        raise SpaceError(f"{rule}, got {coder.space.name} with {', '.join(sorted(unknown))}")
+
+
 def _choices(fields: Mapping[str, Any], field: str, values: Sequence[int], lengths: tuple[int, ...]) -> list[int]:
     """Return the choice indices of a configuration's list."""
     given = fields.get(field)
@@ -250,6 +350,7 @@ def _choices(fields: Mapping[str, Any], field: str, values: Sequence[int], lengt
 
 def to_cnas(coder: GenomeCoder, genome: Sequence[int]) -> str:
     """Return the configuration JSON that CNAS reads, its lists compact; `b` only when an exit is placed."""
+    _check_cnas(coder)
     genes = coder.genes(genome)
     fields: dict[str, Any] = {
         "ks": [kernel for stage in genes.kernels for kernel in stage],

@@ -16,10 +16,8 @@ import numpy as np
 from nachos_min.eenn.costs import StaticCosts, static_costs
 from nachos_min.eenn.heads import CostOrderError
 from nachos_min.eenn.thresholds import Totals, admissible
-from nachos_min.nas.genome import Genome, GenomeCoder, NotAnEENNError, as_genome
-from nachos_min.nas.part_tables import NoTablesError
-from nachos_min.nas.population_costs import Bools, IntArray, PopulationCosts, count_each
-from nachos_min.nas.populations import CostTables
+from nachos_min.nas.genome import Genome, GenomeCoder, IntArray, NotAnEENNError, as_genome
+from nachos_min.nas.populations import Bools, CostTables, NoTablesError, PopulationCosts, count_each
 
 # Random genomes drawn and counted together, which takes hardly longer than counting one.
 _DRAWN = 64

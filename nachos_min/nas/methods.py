@@ -22,7 +22,7 @@ import numpy as np
 
 from nachos_kernels.dominance import non_dominated_ranks
 from nachos_min.nas.evaluate import Evaluation
-from nachos_min.nas.genome import Genome, GenomeCoder
+from nachos_min.nas.genome import Genome, GenomeCoder, IntArray, as_genome
 from nachos_min.nas.limits import StaticCheck
 
 
@@ -65,6 +65,26 @@ def placements(coder: GenomeCoder) -> list[tuple[int, ...]]:
     return sorted((choice for choice in bits if any(choice)), key=lambda choice: -sum(choice))
 
 
+def placed(check: StaticCheck, backbone: IntArray, bits: tuple[int, ...]) -> Genome | None:
+    """Return the canonical genome of a backbone with exits placed, or None if it is inadmissible by static count.
+
+    Where heads have genes all exits have the middle one of the space's list, or the first admissible before it.
+
+    Args:
+        check: of genomes with exits.
+        backbone: genome, int64 (length,), whose exit bits and heads are not read.
+        bits: the exit bits.
+    """
+    coder = check.coder
+    for head in range(len(coder.space.exit_heads) // 2, -1, -1):
+        genome = backbone.copy()
+        genome[coder.exit_genes], genome[coder.head_genes] = bits, head
+        found = as_genome(coder.canonical(genome[None])[0])
+        if not isinstance(check.costs(found), str):
+            return found
+    return None
+
+
 def place_by_hand(coder: GenomeCoder, check: StaticCheck, backbones: Sequence[Evaluation]) -> Iterator[Genome]:
     """Yield genomes with exits placed by a fixed rule: what a designer without a search would try, in this order.
 
@@ -82,7 +102,5 @@ def place_by_hand(coder: GenomeCoder, check: StaticCheck, backbones: Sequence[Ev
     order = sorted(range(len(backbones)), key=lambda place: (ranks[place], figures[place], backbones[place].genome))
     for bits in placements(coder):
         for place in order:
-            genome = list(backbones[place].genome)
-            genome[coder.exit_genes] = bits
-            if not isinstance(check.costs(genome), str):
-                yield tuple(genome)
+            if (genome := placed(check, np.array(backbones[place].genome), bits)) is not None:
+                yield genome

@@ -1,4 +1,4 @@
-"""The first candidates of a search: random, or spread evenly over what can be counted before training.
+"""The first candidates of a search: random, spread evenly over what can be counted before training, or by rules.
 
 Read `limits.py` first. A random first sample leaves holes by chance. Costs are exact before any weight exists, so
 holes can be seen and filled: `spread_genomes` draws many candidates and keeps those farthest from each other in the
@@ -12,7 +12,8 @@ import numpy as np
 
 from nachos_min.nas.genome import Genome
 from nachos_min.nas.limits import StaticCheck
-from nachos_min.nas.population_costs import PopulationCosts
+from nachos_min.nas.methods import placed, placements
+from nachos_min.nas.populations import PopulationCosts
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -97,5 +98,30 @@ def cost_features(costs: PopulationCosts) -> Floats:
 
 
 def rule_genomes(check: StaticCheck) -> list[Genome]:
-    """Return what an engineer would try."""
-    return []
+    """Return what an engineer tries without a search: distinct canonical genomes, statically admissible ones only.
+
+    Args:
+        check: of genomes with exits; knows the space and the limits.
+
+    Returns:
+        The smallest network, and that of the cheapest stem and first stage and the largest rest. Where the space
+        has genes of widths or stem, both again with their middle values, at the largest resolution. Exits are
+        everywhere, or at the first of `placements` that is admissible. Heads are those of `placed`.
+    """
+    coder, stages, upper = check.coder, len(check.coder.space.stages), check.coder.upper
+    smallest, staged = np.zeros_like(upper), upper.copy()
+    staged[0] = 0
+    staged[stages : coder.exit_genes.start].reshape(2, stages, -1)[:, 0] = 0  # kernels and expansions of stage 1
+    middle = {place: (upper[place] + 1) // 2 for place in coder.places.values()}
+    for name, place in coder.places.items():
+        if name in ("width 1", "stem channels"):
+            staged[place] = 0
+        elif name == "stem stride":  # the larger, the cheaper
+            smallest[place] = staged[place] = upper[place]
+        elif name == "resolution":
+            middle[place] = upper[place]
+    rules = [smallest, staged, smallest.copy(), staged.copy()]
+    for rule in rules[2:]:
+        rule[list(middle)] = list(middle.values())
+    chosen = (next(filter(None, (placed(check, rule, bits) for bits in placements(coder))), None) for rule in rules)
+    return list(dict.fromkeys(filter(None, chosen)))

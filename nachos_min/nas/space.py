@@ -1,18 +1,19 @@
 """A search space: which backbones and exit placements there are, read from a TOML file.
 
 Read "How a search goes" in the README and `eenn/architecture.py` first; `genome.py` says how a member is written as
-integers. Three spaces ship in `spaces/`; a user's own is a file with the same fields. A Space is fixed by its
+integers. Some spaces ship in `spaces/`; a user's own is a file with the same fields. A Space is fixed by its
 file alone; together with the shape and number of classes of a data set it builds architectures.
 """
 
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nachos_min.eenn.architecture import Architecture, FinalHead, MBConvSpec, Stem
+from nachos_min.eenn.architecture import Architecture, ExitHead, FinalHead, Map, MBConvSpec, Stem, strided
+from nachos_min.eenn.heads import GridHead, head_ladder
 from nachos_min.errors import InputError
 
 _SHIPPED = Path(__file__).parent / "spaces"
@@ -30,10 +31,24 @@ class SpaceError(InputError):
 
 
 @dataclass(frozen=True)
-class StageSpec:
-    """What all layers of a stage share: width, stride of the first layer, activation, squeeze-and-excitation."""
+class StemSpec:
+    """The first convolution; `channels` and `stride` are the values of a gene if there are several."""
 
-    channels: int
+    channels: tuple[int, ...]
+    kernel: int
+    stride: tuple[int, ...]
+    activation: str
+
+    def one(self, channels: int, stride: int) -> Stem:
+        """Return the stem with these of its values."""
+        return Stem(channels, self.kernel, stride, self.activation)
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """What all layers of a stage share: widths to choose from, stride of the first layer, form of the blocks."""
+
+    channels: tuple[int, ...]
     stride: int
     activation: str
     squeeze_excite: bool
@@ -52,6 +67,30 @@ class TrunkBlock:
 
 
 @dataclass(frozen=True)
+class Genes:
+    """The choices that make one member of a space, as values.
+
+    Attributes:
+        depths: layers of each of the S stages.
+        kernels, expansions: for each stage at least as many values as its depth; the rest is not read.
+        exits: stages (1-based) with an early exit, ascending.
+        resolution: side of the images in pixels; None: the data's own.
+        widths: channels of each stage.
+        stem: the first convolution.
+        heads: the head after each of the first S - 1 stages; empty if a ladder decides.
+    """
+
+    depths: tuple[int, ...]
+    kernels: tuple[tuple[int, ...], ...]
+    expansions: tuple[tuple[int, ...], ...]
+    exits: tuple[int, ...]
+    resolution: int | None
+    widths: tuple[int, ...]
+    stem: Stem
+    heads: tuple[GridHead, ...]
+
+
+@dataclass(frozen=True)
 class Space:
     """All choices of a search.
 
@@ -60,8 +99,9 @@ class Space:
         depths, kernels, expansions: the values a gene selects from.
         resolutions: input sides in pixels; empty: the data's own; one: fixed; several: one more gene.
         divisor: middle widths are rounded to multiples of it.
-        exit_widths: 3x3 convolutions of the richest early exit head.
-        stem, trunk, stages, final: the fixed parts.
+        exit_widths: 3x3 convolutions of the richest early exit head, from which a ladder of heads descends.
+        stem, trunk, stages, final: the other parts.
+        exit_heads: the values of a gene for each early exit, in place of the ladder; empty: the ladder.
     """
 
     name: str
@@ -71,55 +111,94 @@ class Space:
     resolutions: tuple[int, ...]
     divisor: int
     exit_widths: tuple[int, ...]
-    stem: Stem
+    stem: StemSpec
     trunk: tuple[TrunkBlock, ...]
     stages: tuple[StageSpec, ...]
     final: FinalHead
+    exit_heads: tuple[GridHead, ...] = ()
 
     @property
     def slots(self) -> int:
         """Layer slots of one stage, used or not: the largest depth."""
         return max(self.depths)
 
-    def backbone(
-        self,
-        depths: Sequence[int],
-        kernels: Sequence[Sequence[int]],
-        expansions: Sequence[Sequence[int]],
-        input_shape: tuple[int, int, int],
-        classes: int,
-    ) -> Architecture:
-        """Return the architecture, without early exits, of a choice of values.
+    @cached_property
+    def optional(self) -> Mapping[str, tuple[Any, ...]]:
+        """The values of the genes that a space need not have, in their order; a single value needs no gene."""
+        widths = {f"width {number}": stage.channels for number, stage in enumerate(self.stages, start=1)}
+        stem = {"stem channels": self.stem.channels, "stem stride": self.stem.stride}
+        return {"resolution": self.resolutions or (None,)} | widths | stem
 
-        Args:
-            depths: layers of each of the S stages.
-            kernels, expansions: for each stage at least as many values as its depth; the rest is not read.
-            input_shape: (H, W, C) of an image as the network sees it.
-            classes: number of classes.
-        """
-        channels, trunk = self.stem.channels, []
-        for fixed in self.trunk:
-            trunk.append(self._block(channels, fixed, fixed.kernel, fixed.expansion, fixed.stride))
-            channels = fixed.channels
-        stages = []
-        for stage, depth, ks, es in zip(self.stages, depths, kernels, expansions, strict=True):
+    @property
+    def content(self) -> dict[str, Any]:
+        """The fields by which a run recognises the space: what offers no choice is a plain number, or left out."""
+        fields = asdict(self)
+        for table in (fields["stem"], *fields["stages"]):
+            table |= {
+                name: value[0] for name, value in table.items() if isinstance(value, tuple) and len(value) == 1
+            }
+        return fields if self.exit_heads else {name: fields[name] for name in fields if name != "exit_heads"}
+
+    def entering(self, stage: int) -> tuple[int, ...]:
+        """Return the channels of the map that stage 1..S reads, for each value of the gene they depend on."""
+        if stage > 1:
+            return self.stages[stage - 2].channels
+        return tuple(self.trunk[-1].channels if self.trunk else channels for channels in self.stem.channels)
+
+    def maps(self, input_shape: Map, stem_stride: int) -> list[tuple[int, int]]:
+        """Return (H, W) of the maps behind the trunk and behind each of the S stages."""
+        shape, found = strided(input_shape, stem_stride, 0), []
+        for block in self.trunk:
+            shape = strided(shape, block.stride, 0)
+        found.append(shape[:2])
+        for stage in self.stages:
+            shape = strided(shape, stage.stride, 0)
+            found.append(shape[:2])
+        return found
+
+    def heads(self, size: int) -> list[ExitHead]:
+        """Return the heads that an early exit may have on a map of shorter side `size`: by gene, or the ladder."""
+        return [head.on(size) for head in self.exit_heads] or list(head_ladder(size, self.exit_widths))
+
+    def trunk_behind(self, stem: Stem) -> tuple[MBConvSpec, ...]:
+        """Return the fixed blocks that follow `stem`."""
+        channels = (stem.channels, *(fixed.channels for fixed in self.trunk))
+        return tuple(
+            self.block(fixed, reads, fixed.channels, fixed.kernel, fixed.expansion, fixed.stride)
+            for fixed, reads in zip(self.trunk, channels, strict=False)
+        )
+
+    def backbone(self, genes: Genes, input_shape: Map, classes: int) -> Architecture:
+        """Return the architecture of `genes` without early exits, for images (H, W, C) as the network sees them."""
+        trunk = self.trunk_behind(genes.stem)
+        channels, stages = trunk[-1].out_channels if trunk else genes.stem.channels, []
+        for stage, depth, ks, es, width in zip(
+            self.stages, genes.depths, genes.kernels, genes.expansions, genes.widths, strict=True
+        ):
             layers = []
             for layer in range(depth):
                 stride = stage.stride if layer == 0 else 1
-                layers.append(self._block(channels, stage, ks[layer], es[layer], stride))
-                channels = stage.channels
+                layers.append(self.block(stage, channels, width, ks[layer], es[layer], stride))
+                channels = width
             stages.append(tuple(layers))
-        return Architecture(input_shape, classes, self.stem, tuple(trunk), tuple(stages), (), self.final)
+        return Architecture(input_shape, classes, genes.stem, trunk, tuple(stages), (), self.final)
 
-    def _block(
-        self, in_channels: int, spec: StageSpec | TrunkBlock, kernel: int, expansion: int, stride: int
+    def block(
+        self,
+        spec: StageSpec | TrunkBlock,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        expansion: int,
+        stride: int,
     ) -> MBConvSpec:
+        """Return one inverted residual in the form of `spec`."""
         middle = make_divisible(round(in_channels * expansion), self.divisor) if expansion > 1 else in_channels
         squeezed = make_divisible(middle // 4, self.divisor) if spec.squeeze_excite else 0
         return MBConvSpec(
             in_channels,
             middle,
-            spec.channels,
+            out_channels,
             kernel,
             stride,
             spec.activation,
@@ -214,6 +293,9 @@ class _Reader:
             raise self.fail(field, "in ascending order without repeats", values)
         return tuple(values)
 
+    def choices(self, field: str) -> tuple[int, ...]:
+        return self.integers(field) if isinstance(self.table.get(field), list) else (self.integer(field),)
+
     def tables(self, field: str, least: int) -> list["_Reader"]:
         values = self.table.get(field, [])
         if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
@@ -226,8 +308,11 @@ class _Reader:
         return _Reader(self.where, self.typed(field, dict, "a table"), f"{field}: ")
 
     def space(self, name: str) -> Space:
-        lists = ("depths", "kernels", "expansions", "resolutions", "divisor", "exit_widths")
-        self.only("description", *lists, "stem", "trunk", "stages", "final")
+        lists = ("depths", "kernels", "expansions", "resolutions", "divisor")
+        heads = ("exit_widths", "exit_heads")
+        self.only("description", *lists, *heads, "stem", "trunk", "stages", "final")
+        if len(given := [name for name in heads if name in self.table]) != 1:
+            raise self.fail("early exits", "described by exit_widths or by exit_heads", given)
         kernels = self.integers("kernels")
         if any(kernel % 2 == 0 for kernel in kernels):
             raise self.fail("kernels", "odd", list(kernels))
@@ -243,21 +328,29 @@ class _Reader:
             expansions=expansions,
             resolutions=self.integers("resolutions", empty=True),
             divisor=self.integer("divisor"),
-            exit_widths=self.integers("exit_widths", empty=True, ascending=False),
+            exit_widths=self.widths("exit_widths") if "exit_widths" in given else (),
             stem=self.table_of("stem").stem(),
             trunk=tuple(table.trunk_block() for table in self.tables("trunk", 0)),
             stages=stages,
             final=self.table_of("final").final(),
+            exit_heads=tuple(t.exit_head() for t in self.tables("exit_heads", 1)) if "exit_heads" in given else (),
         )
 
-    def stem(self) -> Stem:
+    def widths(self, field: str) -> tuple[int, ...]:
+        return self.integers(field, empty=True, ascending=False)
+
+    def exit_head(self) -> GridHead:
+        self.only("cells", "widths")
+        return GridHead(self.integer("cells"), self.widths("widths"))
+
+    def stem(self) -> StemSpec:
         self.only("channels", "kernel", "stride", "activation")
-        return Stem(self.integer("channels"), self.odd("kernel"), self.integer("stride"), self.activation())
+        return StemSpec(self.choices("channels"), self.odd("kernel"), self.choices("stride"), self.activation())
 
     def stage(self) -> StageSpec:
         self.only("channels", "stride", "activation", "squeeze_excite")
         squeeze = self.typed("squeeze_excite", bool, "true or false")
-        return StageSpec(self.integer("channels"), self.integer("stride"), self.activation(), squeeze)
+        return StageSpec(self.choices("channels"), self.integer("stride"), self.activation(), squeeze)
 
     def trunk_block(self) -> TrunkBlock:
         self.only("channels", "stride", "kernel", "expansion", "activation", "squeeze_excite")

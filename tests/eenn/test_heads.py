@@ -63,6 +63,23 @@ def test_the_cost_order_holds_for_random_members(space: str) -> None:
         assert all(before < after for before, after in pairwise(orders)), orders
 
 
+@pytest.mark.parametrize("classes", [10, 300])
+def test_heads_that_are_given_keep_the_order_or_are_refused(classes: int) -> None:
+    coder, rng, refused = GenomeCoder(load_space("flex8"), (8, 8, 1), classes), np.random.default_rng(0), 0
+    for genome in (coder.sample(rng) for _ in range(100)):
+        stages, heads = coder.genes(genome).exits, coder.genes(genome).heads
+        placed = coder.backbone(genome).with_exits(tuple(Exit(stage, ExitHead(1, ())) for stage in stages))
+        given = (heads[s - 1].on(min(m[:2])) for s, m in zip(stages, placed.exit_maps(), strict=False))
+        expected = placed.with_exits(tuple(map(Exit, stages, given)))
+        if all(before < after for before, after in pairwise(asked(expected))):
+            assert coder.decode(genome) == expected
+        else:
+            refused += 1
+            with pytest.raises(CostOrderError):
+                coder.decode(genome)
+    assert 0 < refused < 100
+
+
 @pytest.mark.parametrize("space", [name for name in CODERS if name != "tiny"])  # there the richest always fit
 def test_a_richer_head_of_the_ladder_would_break_the_order(space: str) -> None:
     coder, rng = CODERS[space], np.random.default_rng(1)

@@ -1,6 +1,7 @@
 """The released code's figures: the 200 published ones to their last digit, exits by hand, and the average."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from math import prod
 from pathlib import Path
@@ -14,11 +15,13 @@ from nachos_min.macs.conventions import CONVENTIONS
 from nachos_min.macs.conventions.nachos_official import official_average, official_exit_costs, rounded
 from nachos_min.macs.explain import explain
 from nachos_min.macs.ops import BatchNorm, Conv2d, CountError, Flatten, GlobalAvgPool, Linear, MaxPool, Node
+from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.space import load_space
 
 PUBLISHED = json.loads((Path(__file__).parent.parent / "data_files" / "published_cnas.json").read_text())
 OFFICIAL, OLD = CONVENTIONS["nachos-official"], CONVENTIONS["torchprofile-0.0.2"]
-SPACE = load_space("ofa-mbv3")
+CODER = GenomeCoder(load_space("ofa-mbv3"), (32, 32, 3), 10)
+USUAL = CODER.genes((0,) * CODER.length)
 
 
 def built(record):
@@ -31,7 +34,8 @@ def built(record):
         begins = [4 * s for s in range(5)] if len(values) == 20 else [sum(record["d"][:s]) for s in range(5)]
         lists.append([values[begin : begin + 4] for begin in begins])
     side = record["r"]
-    return SPACE.backbone(record["d"], *lists, (side, side, 3), record["classes"])
+    genes = replace(USUAL, depths=record["d"], kernels=lists[0], expansions=lists[1])
+    return CODER.space.backbone(genes, (side, side, 3), record["classes"])
 
 
 def up_to(graph, stage):

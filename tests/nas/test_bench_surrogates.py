@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nachos_min.nas.population_costs import PopulationCosts
+from nachos_min.nas.populations import PopulationCosts
 from nachos_min.nas.surrogates import switching
 from nachos_min.nas.surrogates.switching import adaptive_switching
 

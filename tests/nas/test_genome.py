@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nachos_min.eenn.architecture import Architecture
 from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.heads import CostOrderError
 from nachos_min.nas.genome import GenomeCoder, NotAnEENNError, as_genome, from_cnas, to_cnas
@@ -14,6 +15,11 @@ from nachos_min.nas.space import SpaceError, load_space
 
 TINY = GenomeCoder(load_space("tiny"), (8, 8, 1), 10)
 OFA = GenomeCoder(load_space("ofa-mbv3"), (32, 32, 3), 10)
+FLEX = [
+    GenomeCoder(load_space("flex8"), (8, 8, 1), 10),
+    GenomeCoder(load_space("flex16"), (16, 16, 1), 26),
+    GenomeCoder(load_space("flex32"), (32, 32, 3), 10),
+]
 
 
 @pytest.mark.parametrize("coder", [TINY, OFA], ids=["tiny", "ofa-mbv3"])
@@ -32,6 +38,40 @@ def test_different_canonical_genomes_are_different_networks() -> None:
     members = {as_genome(row) for row in coder.canonical(grid) if row[coder.exit_genes].any()}
     architectures = {coder.decode(member) for member in members}
     assert len(members) == len(architectures) == 6 * 6 * 6 * 3
+
+
+@pytest.mark.parametrize("coder", FLEX, ids=["flex8", "flex16", "flex32"])
+def test_canonical_forms_are_equal_exactly_for_equal_networks(coder: GenomeCoder) -> None:
+    """Of genomes that differ in a few genes only, since any two others are different networks."""
+    rng, equal = np.random.default_rng(0), 0
+    for _ in range(20):
+        rows = np.tile(rng.integers(0, coder.upper, endpoint=True), (60, 1))
+        free = rng.random(coder.length) < 0.2
+        free[coder.head_genes] = True
+        rows[:, free] = rng.integers(0, coder.upper[free], (60, free.sum()), endpoint=True)
+        networks: dict[tuple[int, ...], set[Architecture]] = {}
+        for row, canonical in zip(rows, coder.canonical(rows), strict=True):
+            with suppress(NotAnEENNError, CostOrderError):
+                found = coder.decode(as_genome(row))
+                assert coder.decode(as_genome(canonical)) == found
+                networks.setdefault(as_genome(canonical), set()).add(found)
+                equal += 1
+        assert all(len(same) == 1 for same in networks.values())
+        assert len(set().union(*networks.values())) == len(networks)
+        equal -= len(networks)
+    assert equal > 50  # else this test has compared nothing
+
+
+@pytest.mark.parametrize("coder", FLEX, ids=["flex8", "flex16", "flex32"])
+def test_genes_of_heads_are_0_where_no_exit_is(coder: GenomeCoder) -> None:
+    rows = np.random.default_rng(0).integers(0, coder.upper, (200, coder.length), endpoint=True)
+    canonical = coder.canonical(rows)
+    assert not canonical[:, coder.head_genes][canonical[:, coder.exit_genes] == 0].any()
+    assert (coder.canonical(canonical) == canonical).all()
+    static = replace(coder, static=True).canonical(rows)
+    assert not static[:, coder.head_genes].any()
+    for with_exits, without in zip(canonical.tolist(), static.tolist(), strict=True):
+        assert coder.backbone_genes(with_exits) == coder.backbone_genes(without)
 
 
 def test_samples_are_canonical_eenns_and_reach_every_gene_value() -> None:
@@ -108,16 +148,27 @@ def test_what_is_no_configuration_is_refused(text: str, message: str) -> None:
         from_cnas(OFA, text)
 
 
+@pytest.mark.parametrize("coder", FLEX, ids=["flex8", "flex16", "flex32"])
+def test_a_configuration_has_no_genes_of_widths_stem_and_heads(coder: GenomeCoder) -> None:
+    message = f"without genes of widths, stem and exit heads, got {coder.space.name} with exit heads"
+    with pytest.raises(SpaceError, match=message):
+        to_cnas(coder, (0,) * coder.length)
+    with pytest.raises(SpaceError, match=message):
+        from_cnas(coder, "{}")
+
+
+MICRO = GenomeCoder(load_space("micro"), (8, 8, 1), 10)
+
+
 @pytest.mark.parametrize(
-    ("space", "image", "classes"),
-    [("tiny", (8, 8, 1), 10), ("tiny", (8, 8, 1), 1000), ("micro", (8, 8, 1), 10), ("ofa-mbv3", (32, 32, 3), 10)],
+    "coder", [TINY, replace(TINY, classes=1000), MICRO, OFA, FLEX[0], replace(FLEX[1], classes=500)]
 )
-def test_no_member_costs_more_than_the_largest(space: str, image: tuple[int, int, int], classes: int) -> None:
-    coder = GenomeCoder(load_space(space), image, classes)
+def test_no_member_costs_more_than_the_largest(coder: GenomeCoder) -> None:
     largest = static_costs(coder.largest()).worst_macs
     rng = np.random.default_rng(0)
     for exits in np.ndindex((2,) * (len(coder.space.stages) - 1)):
         for genes in (coder.upper, *rng.integers(0, coder.upper, (20, coder.length), endpoint=True)):
+            genes = genes.copy()
             genes[coder.exit_genes] = exits
             with suppress(NotAnEENNError, CostOrderError):
                 assert static_costs(coder.decode(as_genome(genes))).worst_macs <= largest

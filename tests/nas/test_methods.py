@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import nachos_min
@@ -15,7 +16,7 @@ from nachos_min.nas import nachos
 from nachos_min.nas.configuration import Configuration, Problem, load_problem
 from nachos_min.nas.evaluate import Evaluation, Settings, evaluate
 from nachos_min.nas.limits import Limits, StaticCheck
-from nachos_min.nas.methods import METHODS, place_by_hand, placements
+from nachos_min.nas.methods import METHODS, place_by_hand, placed, placements
 from nachos_min.nas.result import SearchResult
 from nachos_min.nas.runs import stored_evaluations
 
@@ -112,6 +113,23 @@ def test_hands_place_many_exits_first_and_on_the_best_backbones(run: Any) -> Non
     best = max(found, key=lambda each: (each.validation.correct, -each.validation.total_macs))
     front = [each for each in found if coder.backbone_genes(each.genome) == coder.backbone_genes(placed[0])]
     assert front[0].validation.accuracy == best.validation.accuracy
+
+
+def test_hands_give_exits_the_middle_head_or_the_next_before_it_that_keeps_the_order(run: Any) -> None:
+    result, found = run(method="two-stage", space="flex16", evaluations=2)
+    assert result.evaluated == 2
+    coder = load_problem(replace(problem().configuration, space="flex16")).coder
+    assert [coder.genes(each.genome).heads[0].widths for each in found[1:]] == [(8,)]
+    check, bits = StaticCheck(replace(coder, classes=26), Limits(None, 0.0)), (1, 1)
+    rng, heads = np.random.default_rng(0), set()
+    for genome in (coder.sample(rng) for _ in range(100)):
+        genes = placed(check, np.array(genome), bits)
+        if genes is not None:
+            assert genes == tuple(coder.canonical(np.array([genes]))[0])
+            assert coder.backbone_genes(genes) == coder.backbone_genes(genome)
+            assert genes[coder.exit_genes] == bits
+            heads.add(max(genes[coder.head_genes]))
+    assert {1, 3} <= heads <= {0, 1, 2, 3}
 
 
 def test_edanas_meets_the_limits_at_the_end_only() -> None:

@@ -1,25 +1,25 @@
 """Whole populations by tables: the integers of counting each genome, in every space, or a refusal."""
 
 from dataclasses import fields, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from nachos_min.eenn.architecture import FinalHead, Stem
+from nachos_min.eenn.architecture import FinalHead
 from nachos_min.eenn.costs import StaticCosts, part_cost, static_costs
-from nachos_min.eenn.heads import CostOrderError
+from nachos_min.eenn.heads import CostOrderError, GridHead
 from nachos_min.nas.genome import GenomeCoder, NotAnEENNError, as_genome
 from nachos_min.nas.limits import Limits, StaticCheck
-from nachos_min.nas.part_tables import NoTablesError
-from nachos_min.nas.population_costs import PopulationCosts, count_each
-from nachos_min.nas.populations import CostTables
-from nachos_min.nas.space import Space, SpaceError, StageSpec, TrunkBlock, load_space, shipped_spaces
+from nachos_min.nas.populations import CostTables, NoTablesError, PopulationCosts, count_each
+from nachos_min.nas.space import Space, SpaceError, StageSpec, StemSpec, TrunkBlock, load_space, shipped_spaces
 
 MICRO = GenomeCoder(load_space("micro"), (8, 8, 1), 10)
 OFA = GenomeCoder(load_space("ofa-mbv3"), (32, 32, 3), 10)
+FLEX = GenomeCoder(load_space("flex32"), (32, 32, 3), 10)
 
 small = st.integers(1, 12)
 activations = st.sampled_from(["relu", "hswish"])
@@ -33,22 +33,27 @@ def ascending(values: list[int], least: int = 1, most: int = 3) -> st.SearchStra
     return chosen.map(lambda found: tuple(sorted(found)))
 
 
+several = ascending(list(range(1, 13)))
+widths = st.lists(st.integers(1, 40), max_size=3).map(tuple)
+ladders = st.builds(dict, exit_widths=widths)
+grids = st.lists(st.builds(GridHead, st.integers(1, 5), widths), min_size=1, max_size=4).map(tuple)
+head_genes = st.builds(dict, exit_widths=st.just(()), exit_heads=grids)
 own_spaces = st.builds(
-    Space,
+    lambda heads, **fields: Space(**heads, **fields),
+    ladders | head_genes,
     name=st.just("own"),
     depths=ascending([1, 2, 3, 5]),
     kernels=ascending([1, 3, 5]),
     expansions=ascending([1, 2, 3, 6]),
     resolutions=ascending([5, 8, 13], least=0),
     divisor=st.sampled_from([1, 4, 8]),
-    exit_widths=st.lists(st.integers(1, 40), max_size=3).map(tuple),
-    stem=st.builds(Stem, small, st.sampled_from([1, 3]), st.integers(1, 2), activations),
+    stem=st.builds(StemSpec, several, st.sampled_from([1, 3]), ascending([1, 2, 3]), activations),
     trunk=st.lists(
         st.builds(TrunkBlock, small, st.integers(1, 2), st.just(3), st.integers(1, 2), activations, st.booleans()),
         max_size=2,
     ).map(tuple),
     stages=st.lists(
-        st.builds(StageSpec, small, st.integers(1, 2), activations, st.booleans()), min_size=2, max_size=4
+        st.builds(StageSpec, several, st.integers(1, 2), activations, st.booleans()), min_size=2, max_size=4
     ).map(tuple),
     final=st.builds(FinalHead, st.sampled_from([0, 20]), st.sampled_from([0, 30]), activations),
 )
@@ -107,9 +112,20 @@ def test_genes_of_inactive_slots_change_nothing(coder: GenomeCoder, seed: int) -
     assert_equal(tables.costs(genomes), tables.costs(coder.canonical(genomes)))
 
 
+@settings(max_examples=100, deadline=None)
+@given(own_spaces, images, class_counts)
+def test_the_largest_network_is_the_largest_of_all(space: Space, image: tuple[int, int, int], classes: int) -> None:
+    space = replace(space, depths=space.depths[:1], kernels=space.kernels[:1], expansions=space.expansions[:1])
+    coder = GenomeCoder(space, image, classes)
+    assume(np.prod(coder.upper + 1) < 20_000)
+    genomes = np.array(list(product(*(range(largest + 1) for largest in coder.upper))))
+    found = CostTables(coder).costs(genomes)
+    assert static_costs(coder.largest()).worst_macs == found.worst_macs[found.legal | found.static].max()
+
+
 def test_every_placement_of_exits_in_a_space_where_most_orders_cannot_be_kept() -> None:
     """Stages that get narrower while the linear layers dominate: a later exit is hardly dearer than an earlier."""
-    stages = tuple(replace(MICRO.space.stages[0], channels=channels) for channels in (28, 24, 22, 20))
+    stages = tuple(replace(MICRO.space.stages[0], channels=(channels,)) for channels in (28, 24, 22, 20))
     space = replace(MICRO.space, stages=stages, exit_widths=(), final=FinalHead(0, 0, "relu"))
     coder = GenomeCoder(space, (8, 8, 1), 20_000)
     genomes = random_genomes(coder, 400)
@@ -122,7 +138,7 @@ def test_every_placement_of_exits_in_a_space_where_most_orders_cannot_be_kept() 
 
 def test_a_head_that_costs_just_as_much_as_going_on_is_too_dear() -> None:
     """An exit of 9 + 1 channels before a stage of 9: one class more makes the exit 1 MAC dearer than going on."""
-    wide, narrow = (replace(MICRO.space.stages[0], channels=channels) for channels in (10, 9))
+    wide, narrow = (replace(MICRO.space.stages[0], channels=(channels,)) for channels in (10, 9))
     space = replace(
         MICRO.space,
         depths=(1,),
@@ -142,8 +158,8 @@ def test_a_head_that_costs_just_as_much_as_going_on_is_too_dear() -> None:
         assert_equal(found, count_each(coder, genomes))
 
 
-def test_more_genomes_than_one_chunk_at_several_resolutions() -> None:
-    coder = replace(MICRO, space=replace(MICRO.space, resolutions=(8, 12, 16)))
+@pytest.mark.parametrize("coder", [replace(MICRO, space=replace(MICRO.space, resolutions=(8, 12, 16))), FLEX])
+def test_more_genomes_than_one_chunk_at_several_resolutions(coder: GenomeCoder) -> None:
     genomes = random_genomes(coder, 9001)
     found = CostTables(coder).costs(genomes)
     sample = np.r_[0:50, 4070:4120, 8970:9001]
@@ -189,7 +205,7 @@ def test_any_integers_do(kind: Any) -> None:
     assert_equal(CostTables(MICRO).costs(genomes.astype(kind)), CostTables(MICRO).costs(genomes))
 
 
-wide = replace(MICRO.space.stages[0], channels=1 << 20)
+wide = replace(MICRO.space.stages[0], channels=(1 << 20,))
 
 
 @pytest.mark.parametrize(
@@ -208,12 +224,12 @@ wide = replace(MICRO.space.stages[0], channels=1 << 20)
         (
             replace(MICRO.space, kernels=tuple(range(1, 200, 2)), expansions=tuple(range(1, 100))),
             (8, 8, 1),
-            "at most 16384 choices of a layer, got 59400",
+            "at most 16384 choices of layers and heads, got 59400",
         ),
         (
             replace(MICRO.space, resolutions=tuple(range(1, 2000))),
             (8, 8, 1),
-            "at most 16384 choices of a layer, got 23988",
+            "at most 16384 choices of layers and heads, got 23988",
         ),
     ],
 )
@@ -250,7 +266,7 @@ bounds = st.none() | st.sampled_from([10, 30_000, 300_000, 8_000_000, 10**30])
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from([MICRO, OFA]), bounds, bounds, bounds, bounds, st.integers(0, 1 << 32))
+@given(st.sampled_from([MICRO, OFA, FLEX]), bounds, bounds, bounds, bounds, st.integers(0, 1 << 32))
 def test_limits_on_populations_are_the_limits_on_each(
     coder: GenomeCoder, macs: int | None, worst: int | None, params: int | None, peak: int | None, seed: int
 ) -> None:

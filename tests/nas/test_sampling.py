@@ -1,15 +1,20 @@
 """First candidates: distinct, admissible, and spread over the costs when that is asked for."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
+from nachos_min.eenn.architecture import FinalHead
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.limits import Limits, StaticCheck
-from nachos_min.nas.sampling import cost_features, random_genomes, spread_genomes
-from nachos_min.nas.space import load_space
+from nachos_min.nas.sampling import cost_features, random_genomes, rule_genomes, spread_genomes
+from nachos_min.nas.space import Space, load_space
 from nachos_min.nas.surrogates.objectives import Features
 
 CODER = GenomeCoder(load_space("micro"), (8, 8, 1), 10)
+NO_LIMITS = Limits(None, 0.0)
 
 
 @pytest.fixture
@@ -61,3 +66,56 @@ def test_features_are_genes_and_if_wanted_exact_costs(check: StaticCheck) -> Non
     assert (both[:, : CODER.length] == genes).all()
     assert (both[:, CODER.length : -1] == costs.exit_costs / 100_000).all()
     assert (both[:, -1] == costs.params / 5_000).all()
+
+
+# Rules
+
+
+def rules_of(
+    space: str | Space, side: int, classes: int = 10, limits: Limits = NO_LIMITS
+) -> tuple[GenomeCoder, list[Any]]:
+    own = load_space(space) if isinstance(space, str) else space
+    coder = GenomeCoder(own, (side, side, 1), classes)
+    check = StaticCheck(coder, limits)
+    genomes = rule_genomes(check)
+    assert len(set(genomes)) == len(genomes)
+    rows = np.array(genomes, np.int64).reshape(-1, coder.length)
+    assert check.population(rows)[1].all()
+    assert (coder.canonical(rows) == rows).all()
+    return coder, [coder.genes(genome) for genome in genomes]
+
+
+@pytest.mark.parametrize(("space", "side"), [("tiny", 8), ("small32", 32), ("ofa-mbv3", 32)])
+def test_rules_are_the_smallest_network_and_a_cheap_first_stage_before_large_ones(space: str, side: int) -> None:
+    coder, (smallest, staged) = rules_of(space, side)
+    least, *_, most = coder.space.depths
+    assert smallest.depths == (least,) * len(smallest.depths)
+    assert staged.depths == (least, *[most] * (len(staged.depths) - 1))
+    for genes in (smallest, staged):
+        first, *rest = zip(genes.kernels, genes.expansions, strict=True)
+        take = max if genes is staged else min
+        assert first == ((coder.space.kernels[0],) * least, (coder.space.expansions[0],) * least)
+        assert {value for kernels, _ in rest for value in kernels} == {take(coder.space.kernels)}
+        assert {value for _, expansions in rest for value in expansions} == {take(coder.space.expansions)}
+        assert genes.exits == tuple(range(1, len(genes.depths)))
+
+
+def test_rules_of_a_space_of_widths_stem_and_heads() -> None:
+    coder, found = rules_of("flex32", 32)
+    assert [genes.widths for genes in found] == [(8, 12, 20), (8, 36, 60), (12, 24, 40), (12, 24, 40)]
+    assert [(genes.stem.channels, genes.stem.stride) for genes in found] == [(4, 2), (4, 2), (8, 2), (8, 2)]
+    assert [genes.resolution for genes in found] == [16, 32, 32, 32]
+    assert [genes.depths for genes in found] == [(1, 1, 1), (1, 3, 3)] * 2
+    assert {genes.exits for genes in found} == {(1, 2)}
+    assert {head for genes in found for head in genes.heads} == {coder.space.exit_heads[3]}
+
+
+def test_rules_place_fewer_exits_or_cheaper_heads_where_the_order_needs_it_and_nothing_beyond_limits() -> None:
+    narrowing = tuple(replace(CODER.space.stages[0], channels=(channels,)) for channels in (24, 28, 20))
+    space = replace(CODER.space, stages=narrowing, exit_widths=(), final=FinalHead(0, 0, "relu"))
+    _, found = rules_of(space, 8, classes=20_000)
+    assert [genes.exits for genes in found] == [(1,), (1, 2)]
+    _, found = rules_of("flex16", 16, classes=26)
+    assert found[0].heads[0].widths == ()
+    assert rules_of("flex16", 16, limits=Limits(1, 0.0))[1] == []
+    assert len(rules_of("flex16", 16, limits=Limits(10_000, 0.0))[1]) == 2

@@ -7,18 +7,19 @@ import pytest
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.space import SpaceError, load_space, make_divisible, shipped_spaces
 
-TINY = (Path(__file__).parent.parent.parent / "nachos_min" / "nas" / "spaces" / "tiny.toml").read_text()
+SPACES = Path(__file__).parent.parent.parent / "nachos_min" / "nas" / "spaces"
+TINY = (SPACES / "tiny.toml").read_text()
+FLEX8 = (SPACES / "flex8.toml").read_text()
 
 
-def test_four_spaces_ship() -> None:
-    assert shipped_spaces() == ("micro", "ofa-mbv3", "small32", "tiny")
+def test_seven_spaces_ship() -> None:
+    assert shipped_spaces() == ("flex16", "flex32", "flex8", "micro", "ofa-mbv3", "small32", "tiny")
 
 
-@pytest.mark.parametrize("name", ["tiny", "micro", "small32", "ofa-mbv3"])
+@pytest.mark.parametrize("name", shipped_spaces())
 def test_a_shipped_space_is_a_toml_file_like_any_other(name: str, tmp_path: Path) -> None:
-    path = Path(__file__).parent.parent.parent / "nachos_min" / "nas" / "spaces" / f"{name}.toml"
     copy = tmp_path / f"{name}.toml"
-    copy.write_text(path.read_text())
+    copy.write_text((SPACES / f"{name}.toml").read_text())
     assert load_space(str(copy)) == load_space(name)
 
 
@@ -44,7 +45,8 @@ def test_make_divisible(value: int, divisor: int, expected: int) -> None:
 
 def test_unknown_names_list_the_known_ones() -> None:
     with pytest.raises(
-        SpaceError, match=r"one of micro, ofa-mbv3, small32, tiny, or a path to a \.toml file, got 'huge'"
+        SpaceError,
+        match=r"one of flex16, flex32, flex8, micro, .*, tiny, or a path to a \.toml file, got 'huge'",
     ):
         load_space("huge")
 
@@ -84,12 +86,27 @@ def test_a_missing_file_is_named() -> None:
             "depths = [1, 86]",
             r"depths must be such that \d+ stages have at most 256 layers in all, got \[1, 86\]",
         ),
+        ("exit_widths = [8]", "", r"early exits must be described by exit_widths or by exit_heads, got \[\]"),
+        ("exit_widths = [8]", "exit_heads = []", r"exit_heads must be a list of at least 1 tables, got 0"),
+        ("[4, 8, 12]", "[12, 8]", r"stem: channels must be in ascending order without repeats, got \[12, 8\]"),
+        ("[4, 6, 8, 12]", "[]", r"stages 1: channels must be a list of at least one integer, got \[\]"),
+        ("[4, 6, 8, 12]", "[4, 0]", r"stages 1: channels must be a list of integers >= 1, got \[4, 0\]"),
+        ("[4, 6, 8, 12]", "'4'", r"stages 1: channels must be an integer >= 1, got '4'"),
+        ("stride = 1 ", "stride = [2, 2] ", r"stem: stride must be in ascending order without repeats"),
+        ("stride = 2\n", "stride = [1, 2]\n", r"stages 1: stride must be an integer >= 1, got \[1, 2\]"),
+        ("cells = 1", "cells = 0", r"exit_heads 1: cells must be an integer from 1 to \d+, got 0"),
+        ("widths = []", "widths = [0]", r"exit_heads 1: widths must be a list of integers >= 1, got \[0\]"),
+        ("widths = []", "width = []", r"exit_heads 1: a field must be one of cells, widths, got 'width'"),
+        (
+            "divisor = 4 ",
+            "exit_widths = [8]\ndivisor = 4 ",
+            r"must be described by exit_widths or by exit_heads, got \['exit_widths', 'exit_heads'\]",
+        ),
     ],
 )
 def test_every_broken_rule_is_named(old: str, new: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
-    assert old in TINY
-    path.write_text(TINY.replace(old, new, 1))
+    path.write_text((TINY if old in TINY else FLEX8).replace(old, new, 1))
     with pytest.raises(SpaceError, match=message):
         load_space(str(path))
 

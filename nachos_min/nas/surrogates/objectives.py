@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nachos_min.nas.evaluate import Evaluation
-from nachos_min.nas.population_costs import PopulationCosts
+from nachos_min.nas.populations import PopulationCosts
 from nachos_min.nas.surrogates.surrogate import Surrogate
 from nachos_min.nas.surrogates.switching import SURROGATES, Switched, adaptive_switching
 
