@@ -95,6 +95,7 @@ def search(
     max_params: OptionalLimit = None,
     max_peak_bytes: OptionalLimit = None,
     evaluations: Annotated[int | None, Count(absent=by_data("evaluations", Count()))] = None,
+    finalists: Annotated[int | None, WholeNumber(0, absent=by_data("finalists", Text("count")))] = None,
     recipe: Annotated[str, Choice(("deep", "paper"))] = "deep",
     epochs: Annotated[int | None, WholeNumber(1, absent="as the recipe says")] = None,
     augment: Annotated[str, Choice(("auto", "none", "shift", "shift-flip"))] = "auto",
@@ -104,7 +105,9 @@ def search(
     seed: Annotated[int, WholeNumber(0)] = 0,
     constraints: Annotated[str, Choice(("domination", "adaptive-penalty"))] = "domination",
     thresholds: Annotated[str, Choice(("exact", "grid-repair"))] = "exact",
-    method: Annotated[str, Choice(("nachos", "random", "two-stage", "static", "edanas"))] = "nachos",
+    method: Annotated[
+        str, Choice(("nachos", "random", "two-stage", "static", "edanas", "rule", "largest"))
+    ] = "nachos",
     margin: Annotated[float, Share()] = 0.0,
     beta: Annotated[float | None, Weight(absent="0; paper: 1")] = None,
     gamma: Annotated[float | None, Weight(absent="0; paper: 1")] = None,
@@ -138,6 +141,7 @@ def search(
         max_params: Limit on the number of trained parameters.
         max_peak_bytes: Limit on the bytes of activations alive at once, for one sample in float32.
         evaluations: Number of networks to train and measure.
+        finalists: Number of the best networks that are trained again, four times as long.
         recipe: How networks are trained, every exit on every sample from the first step (deep), or in the paper's
             three phases; with paper all that is the paper's method is the default.
         epochs: Passes over the training set for each network.
@@ -148,7 +152,8 @@ def search(
         constraints: How the limits enter the search, by constrained domination or by the paper's penalty.
         thresholds: How exit thresholds are chosen, the best admissible or by the paper's grid and repair.
         method: NACHOS, or what it is held against with as many evaluations - random search, exits placed by hand
-            on searched backbones, networks without exits, or a search without limits and regularisers.
+            on searched backbones, networks without exits, a search without limits and regularisers, two networks
+            by a rule, or the largest network alone.
         margin: How far inside both limits networks must stay on the validation split, so that they keep them on
             data never seen; accuracy by so much, average MACs by this share.
         beta: Weight of the cost term in training, which pulls the expected MACs below the limit.
@@ -182,6 +187,7 @@ def search(
         "max_params": max_params,
         "max_peak_bytes": max_peak_bytes,
         "evaluations": evaluations,
+        "finalists": finalists,
         "recipe": recipe,
         "epochs": epochs,
         "augment": augment,

@@ -5,7 +5,7 @@ paper    the three phases of NACHOS (`paper_training.py`)
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from nachos_min.errors import InputError
@@ -102,6 +102,13 @@ class PaperRecipe:
 
 Recipe = DeepRecipe | PaperRecipe
 RECIPES: Mapping[str, type[DeepRecipe] | type[PaperRecipe]] = {"deep": DeepRecipe, "paper": PaperRecipe}
+
+
+def lengthened(recipe: Recipe, times: int, samples: int) -> Recipe:
+    """Return `recipe` with `times` as many passes over a training set of `samples`."""
+    if isinstance(recipe, DeepRecipe):
+        return replace(recipe, epochs=times * recipe.passes(samples))
+    return replace(recipe, **{phase: times * getattr(recipe, phase) for phase in PHASES})
 
 
 def name_of(recipe: Recipe) -> str:

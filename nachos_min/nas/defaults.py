@@ -26,14 +26,15 @@ class Defaults:
     """What of a search depends on its data set and its recipe.
 
     Attributes:
-        space, max_macs, min_accuracy, evaluations: as of `nachos_min.search`.
+        space, max_macs, min_accuracy, evaluations, finalists: as of `nachos_min.search`.
         recipe: what differs from the usual values of the recipe.
     """
 
     space: str = "tiny"
     max_macs: int = 40_000
     min_accuracy: float = 0.9
-    evaluations: int = 32
+    evaluations: int = 24
+    finalists: int = 3
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -46,8 +47,8 @@ DEFAULTS: Mapping[str, Mapping[str, Defaults]] = {
         "digits32": Defaults("small32", 450_000, 0.8),
     },
     "paper": {
-        "digits": Defaults("tiny", 40_000, 0.9, 100),
-        "digits32": Defaults("small32", 450_000, 0.8, 100, PAPER_DIGITS32),
+        "digits": Defaults("tiny", 40_000, 0.9, 100, 0),
+        "digits32": Defaults("small32", 450_000, 0.8, 100, 0, PAPER_DIGITS32),
     },
 }
 

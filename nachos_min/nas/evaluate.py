@@ -20,7 +20,7 @@ from nachos_min.eenn.grid_repair import grid_repair
 from nachos_min.eenn.inference import ExitTables, exit_answers, predict
 from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.eenn.paper_training import train_backbone, train_exits, train_jointly
-from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe, Recipe
+from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe, Recipe, lengthened
 from nachos_min.eenn.threshold_curve import threshold_curve
 from nachos_min.eenn.thresholds import Outcome, static_outcome
 from nachos_min.eenn.thresholds import measure as measure_tables
@@ -62,6 +62,21 @@ class Settings:
     recipe: Recipe
     points: str = "best"
     confidence: str = "learned"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of a genome.
+
+    Attributes:
+        genome: canonical genome.
+        effort: how many times the epochs of the recipe, >= 1.
+        repeat: 0, or the number of a repetition with another seed.
+    """
+
+    genome: Genome
+    effort: int = 1
+    repeat: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,6 +134,7 @@ class Evaluation:
         weights: parameters and buffers by name.
         curve: the other admissible non-dominated choices of thresholds, when the settings ask for them.
         confidence: what the thresholds are thresholds of.
+        effort, repeat: as of `Trial`.
     """
 
     genome: Genome
@@ -132,6 +148,13 @@ class Evaluation:
     weights: dict[str, Array]
     curve: tuple[OperatingPoint, ...] = ()
     confidence: Confidence = LEARNED
+    effort: int = 1
+    repeat: int = 0
+
+    @property
+    def trial(self) -> Trial:
+        """Return the training that gave it."""
+        return Trial(self.genome, self.effort, self.repeat)
 
     def points(self) -> list["Evaluation"]:
         """Return this evaluation under its chosen thresholds and under those of each point of its curve."""
@@ -149,10 +172,17 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Failure:
-    """A candidate whose evaluation raised an error; kept by genome, so that it shifts nobody else's figures."""
+    """A training that raised an error; kept by its trial, so that it shifts no other figures."""
 
     genome: Genome
     reason: str
+    effort: int = 1
+    repeat: int = 0
+
+    @property
+    def trial(self) -> Trial:
+        """Return the training that failed."""
+        return Trial(self.genome, self.effort, self.repeat)
 
 
 def seeded(seed: int, purpose: str, genes: Sequence[int]) -> np.random.Generator:
@@ -167,15 +197,15 @@ def build(coder: GenomeCoder, genome: Genome, seed: int) -> EarlyExitNetwork:
 
 
 def evaluate(
-    coder: GenomeCoder, dataset: Dataset, settings: Settings, genome: Genome, backbones: Backbones | None = None
+    coder: GenomeCoder, dataset: Dataset, settings: Settings, trial: Trial, backbones: Backbones | None = None
 ) -> Evaluation:
-    """Return the evaluation of a canonical `genome`: trained on train, tuned on validation, certified on test.
+    """Return the evaluation of a `trial`: trained on train, tuned on validation, measured again on test.
 
     Args:
         coder: translates the genome.
         dataset: the three splits.
         settings: seed, limits, recipe.
-        genome: canonical, statically admissible.
+        trial: its genome canonical and statically admissible.
         backbones: those that this run has trained before, if somebody keeps them; does not change the result.
 
     Returns:
@@ -186,7 +216,8 @@ def evaluate(
         ExecutionError: if the multiplications executed are not those counted, or early-stopping inference on
             validation does not reproduce the figures that the thresholds were chosen by.
     """
-    network, losses = train(coder, dataset, settings, genome, backbones)
+    own = settings_of(settings, trial, len(dataset.train))
+    network, losses = train(coder, dataset, own, trial.genome, backbones if own is settings else None)
     validation, test = as_seen(dataset.validation, network), as_seen(dataset.test, network)
     costs = static_costs(network.architecture)
     answers = exit_answers(network, validation.images)
@@ -202,7 +233,7 @@ def evaluate(
         return exit_answers(network, test.images).tables(confidence), test.labels
 
     return Evaluation(
-        genome=genome,
+        genome=trial.genome,
         exits=network.architecture.exit_stages,
         thresholds=chosen.thresholds,
         costs=costs,
@@ -213,7 +244,19 @@ def evaluate(
         weights=network.state(),
         curve=operating_points((tables, validation.labels), test_tables, costs, settings),
         confidence=confidence,
+        effort=trial.effort,
+        repeat=trial.repeat,
     )
+
+
+def settings_of(settings: Settings, trial: Trial, samples: int) -> Settings:
+    """Return `settings` with the epochs and the seed of `trial`, for a training set of `samples`."""
+    if trial.effort == 1 and trial.repeat == 0:
+        return settings
+    seed = settings.seed
+    if trial.repeat:
+        seed = int(np.random.SeedSequence([seed, trial.repeat]).generate_state(1)[0])
+    return replace(settings, seed=seed, recipe=lengthened(settings.recipe, trial.effort, samples))
 
 
 def train(

@@ -6,6 +6,8 @@
                  returns are the best of both
     static       networks without early exits, searched like the others
     edanas       no limits in the search and no regularisers; which networks are admissible is judged at the end
+    rule         two networks by a rule, trained longer and then with more seeds until the evaluations are used up
+    largest      the largest network with exits everywhere, in the same way: thresholds alone trade MACs
 
 All share training, thresholds, surrogates, NSGA-II and the archive, so that a difference between two of them has
 one cause. Read the table below before `nachos.py`, which acts by it. Left out: other codes' own implementations.
@@ -21,7 +23,7 @@ from itertools import product
 import numpy as np
 
 from nachos_kernels.dominance import non_dominated_ranks
-from nachos_min.nas.evaluate import Evaluation
+from nachos_min.nas.evaluate import Evaluation, Trial
 from nachos_min.nas.genome import Genome, GenomeCoder, IntArray, as_genome
 from nachos_min.nas.limits import StaticCheck
 
@@ -36,6 +38,7 @@ class Method:
         regularised: the loss of the exits has its cost and its peak term.
         static: networks without early exits are searched.
         placed: exits are placed by hand on what was searched, for the second half of the evaluations.
+        ruled: no search: these many networks, the last of `rule_genomes`, are trained for all the evaluations.
     """
 
     guided: bool = True
@@ -43,6 +46,7 @@ class Method:
     regularised: bool = True
     static: bool = False
     placed: bool = False
+    ruled: int = 0
 
 
 METHODS = {
@@ -51,7 +55,22 @@ METHODS = {
     "two-stage": Method(static=True, placed=True),
     "static": Method(static=True),
     "edanas": Method(limited=False, regularised=False),
+    "rule": Method(guided=False, ruled=2),
+    "largest": Method(guided=False, ruled=1),
 }
+# How many times the epochs of a candidate those are trained for that a search ends with, or that a rule chose.
+LONG = 4
+
+
+def ruled_trials(genomes: Sequence[Genome], evaluations: int) -> list[Trial]:
+    """Return trials that take as long as `evaluations` trainings: longer first, up to LONG times, then more seeds.
+
+    >>> [(trial.genome, trial.effort, trial.repeat) for trial in ruled_trials([(0,), (1,)], 17)]
+    [((0,), 4, 0), ((1,), 4, 0), ((0,), 4, 1), ((1,), 4, 1)]
+    """
+    effort = min(LONG, max(1, evaluations // max(len(genomes), 1)))
+    repeats = max(1, evaluations // max(effort * len(genomes), 1))
+    return [Trial(genome, effort, repeat) for repeat in range(repeats) for genome in genomes]
 
 
 def placements(coder: GenomeCoder) -> list[tuple[int, ...]]:

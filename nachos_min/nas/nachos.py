@@ -39,13 +39,13 @@ from nachos_min.nas.configuration import (
     load_problem,
 )
 from nachos_min.nas.defaults import BY_DATA, BY_RECIPE, ByData, defaults_of
-from nachos_min.nas.evaluate import Evaluation, Failure, seeded
+from nachos_min.nas.evaluate import Evaluation, Failure, Trial, seeded
 from nachos_min.nas.genome import Genome, as_genome
 from nachos_min.nas.limits import Limits, StaticCheck
-from nachos_min.nas.methods import place_by_hand
+from nachos_min.nas.methods import LONG, place_by_hand, ruled_trials
 from nachos_min.nas.nsga2 import minimize
 from nachos_min.nas.penalty import AdaptivePenalty
-from nachos_min.nas.records import from_record, key, to_record
+from nachos_min.nas.records import from_record, to_record, trial_key
 from nachos_min.nas.result import Archive, SearchResult, Solution, largest_costs, result_of, solution_of
 from nachos_min.nas.sampling import random_genomes, rule_genomes, spread_genomes
 from nachos_min.nas.subset import choose_evenly
@@ -92,6 +92,7 @@ def search(
     max_params: int | None = None,
     max_peak_bytes: int | None = None,
     evaluations: int | None = None,
+    finalists: int | None = None,
     recipe: str = "deep",
     epochs: int | None = None,
     augment: str = "auto",
@@ -124,6 +125,8 @@ def search(
         min_accuracy: least accuracy on the validation split, in 0..1; None: as the defaults say.
         max_worst_macs, max_params, max_peak_bytes: further limits, exact static counts; None for no limit.
         evaluations: candidates to train, those found in `out` included; None: as the defaults say.
+        finalists: how many of the best networks are trained again, four times as long, >= 0; None: as the
+            defaults say, none with a table.
         recipe: how candidates are trained, `deep`, or `paper` with all that the paper's method has.
         epochs: passes over the training set, >= 1; None: as the recipe says.
         augment: `none`, `shift`, `shift-flip`, or `auto`: shifts from 12x12 pixels on.
@@ -201,7 +204,11 @@ def search(
         problem = replace(problem, table=known.identity(problem))
     folder = Path(out) if out is not None else Path("runs") / Path(data).stem
     with create_or_open(folder, problem.identity()) as run:
-        loop = _Loop(problem, run, folder, evaluations, on_progress or _silent)
+        if known is not None or configuration.rules.ruled:
+            finalists = 0
+        elif finalists is None:
+            finalists = usual.finalists
+        loop = _Loop(problem, run, folder, evaluations, finalists, on_progress or _silent)
         if known is not None:
             return loop.run_to_end(TableAnswers(known, problem))
         load_dataset = partial(load, data, standardise)
@@ -224,9 +231,11 @@ class _Loop:
         run: Run,
         folder: Path,
         evaluations: int,
+        finalists: int,
         on_progress: Callable[[Progress], None],
     ) -> None:
-        self.problem, self.run, self.folder, self.evaluations = problem, run, folder, evaluations
+        self.problem, self.run, self.folder = problem, run, folder
+        self.evaluations, self.finalists = evaluations, finalists
         self.configuration = configuration = problem.configuration
         self.archive = Archive(problem)
         # A backbone may cost more than the budget as long as exits are to follow, by which most samples leave: so
@@ -239,6 +248,7 @@ class _Loop:
         self.surrogates = [s for s in SURROGATES if configuration.surrogate in ("switching", s.name)]
         self.on_progress = on_progress
         self.iteration = self.reused = self.trained = 0
+        self.expected = evaluations + finalists
         self.started = time.monotonic()
 
     def run_to_end(self, pool: Workers | TableAnswers) -> SearchResult:
@@ -248,7 +258,9 @@ class _Loop:
         until = min(configuration.backbones, self.evaluations) if rules.placed else self.evaluations
         kind = configuration.start if rules.guided else "random"
         activity = f"training the {kind} start (a first run compiles the kernels, too)"
-        self.evaluate(self.first_candidates(until), pool, activity)
+        first = self.first_candidates(until)
+        self.expected = len(first) if rules.ruled else self.expected
+        self.evaluate(first, pool, activity)
         best, stale = self.archive.hypervolume(self.archive.points), 0
         while len(self.archive) < until and stale < configuration.patience and rules.guided:
             self.iteration += 1
@@ -258,55 +270,58 @@ class _Loop:
                 break
             # Chosen whole and then cut: with more evaluations the same ones come first.
             chosen = chosen[: until - len(self.archive)]
-            self.evaluate(chosen, pool, f"training the choice of iteration {self.iteration}")
+            self.evaluate([*map(Trial, chosen)], pool, f"training the choice of iteration {self.iteration}")
             now = self.archive.hypervolume(self.archive.points)
             best, stale = (now, 0) if now > best else (best, stale + 1)
         if rules.placed:
             self.place_exits(pool)
+        finalists = [Trial(genome, LONG) for genome in self.archive.best_together(self.finalists)]
+        self.evaluate(finalists, pool, "training the best networks for longer")
         return result_of(
             self.archive, self.problem, self.folder, reused=self.reused, inadmissible=self.static.inadmissible
         )
 
-    def first_candidates(self, most: int) -> list[Genome]:
-        """Return at most `most` genomes to begin with: all there are to be, for a method that is not guided."""
-        rng = seeded(self.seed, "start", ())
-        if not self.configuration.rules.guided:
-            return random_genomes(self.static, most, rng)
-        if self.configuration.start == "random":
-            return random_genomes(self.static, min(self.configuration.initial, most), rng)
-        first = rule_genomes(self.static) if self.configuration.start == "rule" else []
+    def first_candidates(self, most: int) -> list[Trial]:
+        """Return at most `most` trials to begin with: all there are to be, for a method that is not guided."""
+        rng, start, rules = seeded(self.seed, "start", ()), self.configuration.start, self.configuration.rules
+        if rules.ruled:
+            return ruled_trials(rule_genomes(self.static)[-rules.ruled :], most)
+        count = min(self.configuration.initial, most) if rules.guided else most
+        if start == "random" or not rules.guided:
+            return [*map(Trial, random_genomes(self.static, count, rng))]
+        first = rule_genomes(self.static) if start == "rule" else []
         spread = spread_genomes(self.static, self.configuration.initial, rng)
-        return list(dict.fromkeys([*first, *spread]))[: min(self.configuration.initial, most)]
+        return [*map(Trial, dict.fromkeys([*first, *spread]))][:count]
 
     def place_exits(self, pool: Workers | TableAnswers) -> None:
         """Spend the evaluations that are left on exits placed by hand on the backbones evaluated so far."""
         check = StaticCheck(replace(self.problem.coder, static=False), self.configuration.aims)
         placed = place_by_hand(check.coder, check, list(self.archive.evaluations))
         chosen = list(islice(placed, self.evaluations - len(self.archive)))
-        self.evaluate(chosen, pool, "training exits placed by hand on the best backbones")
+        self.evaluate([*map(Trial, chosen)], pool, "training exits placed by hand on the best backbones")
 
     @property
     def seed(self) -> int:
         return self.configuration.seed
 
-    def evaluate(self, genomes: Sequence[Genome], pool: Workers | TableAnswers, activity: str) -> None:
-        """Evaluate `genomes` and append them to the archive, in their own order whoever is done first."""
-        found = {genome: known for genome in genomes if (known := self.stored(genome)) is not None}
+    def evaluate(self, trials: Sequence[Trial], pool: Workers | TableAnswers, activity: str) -> None:
+        """Evaluate `trials` and append them to the archive, in their own order whoever is done first."""
+        found = {trial: known for trial in trials if (known := self.stored(trial)) is not None}
         self.reused += len(found)
-        missing = [genome for genome in genomes if genome not in found]
+        missing = [trial for trial in trials if trial not in found]
         self.tell(activity, found.values())
         for evaluated in pool.evaluate(missing):
-            self.run.write(key(evaluated.genome), to_record(evaluated))
-            found[evaluated.genome] = evaluated
-            self.trained += 1
+            self.run.write(trial_key(evaluated.trial), to_record(evaluated))
+            found[evaluated.trial] = evaluated
+            self.trained += evaluated.effort
             self.tell(activity, found.values())
-        for genome in genomes:
-            self.archive.add(found[genome])
+        for trial in trials:
+            self.archive.add(found[trial])
 
-    def stored(self, genome: Genome) -> Evaluation | Failure | None:
+    def stored(self, trial: Trial) -> Evaluation | Failure | None:
         """Return the evaluation on disk, or None: a damaged file counts as missing and is written again."""
         try:
-            record = self.run.read(key(genome))
+            record = self.run.read(trial_key(trial))
         except StoreError:
             return None
         return None if record is None else from_record(record)
@@ -315,7 +330,8 @@ class _Loop:
         """Report progress; `pending` are evaluations done but not yet in the archive."""
         done = [*self.archive.evaluations, *self.archive.failures, *pending]
         elapsed = time.monotonic() - self.started
-        left = elapsed / self.trained * (self.evaluations - len(done)) if self.trained else None
+        ahead = self.evaluations + LONG * self.finalists - sum(found.effort for found in done)
+        left = elapsed / self.trained * max(ahead, 0) if self.trained else None
         seen = Archive(
             self.problem, [replace(found, curve=()) if isinstance(found, Evaluation) else found for found in done]
         )
@@ -325,7 +341,7 @@ class _Loop:
                 activity,
                 self.iteration,
                 len(done),
-                self.evaluations,
+                self.expected,
                 self.reused,
                 len(seen.failures),
                 left,

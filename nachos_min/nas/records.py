@@ -13,24 +13,37 @@ import numpy as np
 from nachos_min.eenn.confidence import LEARNED, Confidence
 from nachos_min.eenn.costs import StaticCosts
 from nachos_min.eenn.inference import ExitTables
-from nachos_min.nas.evaluate import Evaluation, Failure, Measure, OperatingPoint
+from nachos_min.nas.evaluate import Evaluation, Failure, Measure, OperatingPoint, Trial
 from nachos_min.nas.genome import Genome
 
 
 def key(genome: Genome) -> str:
-    """Return the name under which a canonical genome is stored: its genes joined by dashes.
+    """Return the name of a canonical genome: its genes joined by dashes."""
+    return "-".join(map(str, genome))
+
+
+def trial_key(trial: Trial) -> str:
+    """Return the name under which a trial is stored.
 
     Names that a file system might refuse (over 200 characters) are replaced by their SHA-256.
+
+    >>> trial_key(Trial((1, 0))), trial_key(Trial((1, 0), effort=4)), trial_key(Trial((1, 0), effort=4, repeat=2))
+    ('1-0', '1-0.x4', '1-0.x4.r2')
     """
-    genes = "-".join(map(str, genome))
-    return genes if len(genes) <= 200 else sha256(genes.encode()).hexdigest()
+    name = key(trial.genome)
+    name += f".x{trial.effort}" if trial.effort > 1 else ""
+    name += f".r{trial.repeat}" if trial.repeat else ""
+    return name if len(name) <= 200 else sha256(name.encode()).hexdigest()
 
 
 def to_record(evaluated: Evaluation | Failure) -> dict[str, Any]:
     """Return `evaluated` as nested dictionaries of plain values and arrays."""
     record = asdict(evaluated)
+    # What is as it always was before there was a choice is not written.
+    for name, usual in (("effort", 1), ("repeat", 0)):
+        if record[name] == usual:
+            del record[name]
     if isinstance(evaluated, Evaluation):
-        # `learned` is not written: so were all evaluations before there was another.
         del record["confidence"]
         if evaluated.confidence.temperatures is not None:
             record["temperatures"] = np.array(evaluated.confidence.temperatures)
@@ -54,8 +67,9 @@ def from_record(record: Mapping[str, Any]) -> Evaluation | Failure:
         KeyError: if a field is missing (the record is of another format).
     """
     genome = _integers(record["genome"])
+    effort, repeat = int(record.get("effort", 1)), int(record.get("repeat", 0))
     if "reason" in record:
-        return Failure(genome, str(record["reason"]))
+        return Failure(genome, str(record["reason"]), effort, repeat)
     tables, costs = record["tables"], record["costs"]
     static = StaticCosts(_integers(costs["exit_costs"]), int(costs["params"]), int(costs["peak_bytes"]))
     return Evaluation(
@@ -70,6 +84,8 @@ def from_record(record: Mapping[str, Any]) -> Evaluation | Failure:
         weights=dict(record["weights"]),
         curve=tuple(_points(record["curve"], static)) if "curve" in record else (),
         confidence=Confidence(tuple(record["temperatures"].tolist())) if "temperatures" in record else LEARNED,
+        effort=effort,
+        repeat=repeat,
     )
 
 

@@ -185,6 +185,17 @@ class Archive:
         candidates = [found for found in self.evaluations if found.genome in kept] or self.evaluations
         return _non_dominated(candidates, [found.reach() for found in candidates])
 
+    def best_together(self, count: int) -> list[Genome]:
+        """Return up to `count` genomes whose points dominate most together, chosen one after the other."""
+        points, chosen = self._admissible or self.points, list[Genome]()
+        genomes = list(dict.fromkeys(point.genome for point in points))
+        while genomes and len(chosen) < count:
+            own = {genome: [p for p in points if p.genome in (*chosen, genome)] for genome in genomes}
+            best = max(genomes, key=lambda genome: (self.hypervolume(own[genome]), [-gene for gene in genome]))
+            chosen.append(best)
+            genomes.remove(best)
+        return chosen
+
     def hypervolume(self, evaluations: Sequence[Evaluation]) -> float:
         """Return the area that `evaluations` dominate below the reference point, in MACs."""
         points = [_figures(found) for found in self.front(evaluations)]  # sorted: the order found changes no bit

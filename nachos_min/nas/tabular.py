@@ -32,6 +32,7 @@ from nachos_min.nas.evaluate import (
     Evaluation,
     ExecutionError,
     Failure,
+    Trial,
     choose_confidence,
     measure_of,
     operating_points,
@@ -209,9 +210,9 @@ class TableAnswers:
         """Answer for the limits and the seed of `problem`, which `Table.identity` has accepted."""
         self._table, self._problem = table, problem
 
-    def evaluate(self, genomes: Sequence[Genome]) -> Iterator[Evaluation | Failure]:
-        """Yield the evaluation of each of `genomes`, in their order."""
-        return (self._table.answer(self._problem, genome) for genome in genomes)
+    def evaluate(self, trials: Sequence[Trial]) -> Iterator[Evaluation | Failure]:
+        """Yield the evaluation of each of `trials`, in their order; none is longer than the table's trainings."""
+        return (self._table.answer(self._problem, trial.genome) for trial in trials)
 
     def starmap(self, function: Callable[..., Answer], arguments: Iterable[tuple[Any, ...]]) -> list[Answer]:
         """Return `function(*each)` for each of `arguments`, in their order."""

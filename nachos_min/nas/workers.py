@@ -21,9 +21,10 @@ from typing import Any, TypeVar
 
 from nachos_min.autograd.memory import keep_freed_memory
 from nachos_min.data import Dataset
+from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.nas.backbones import Backbones
-from nachos_min.nas.evaluate import Evaluation, Failure, Settings, evaluate
-from nachos_min.nas.genome import Genome, GenomeCoder
+from nachos_min.nas.evaluate import Evaluation, Failure, Settings, Trial, evaluate
+from nachos_min.nas.genome import GenomeCoder
 
 Answer = TypeVar("Answer")
 
@@ -35,7 +36,7 @@ class WorkerDiedError(RuntimeError):
 
 
 class _Job:
-    """What a worker keeps between genomes."""
+    """What a worker keeps between trials."""
 
     coder: GenomeCoder
     dataset: Dataset
@@ -68,14 +69,14 @@ def leave_with_parent() -> None:
     threading.Thread(target=leave, daemon=True).start()
 
 
-def _answer(genome: Genome) -> Evaluation | Failure:
-    """Evaluate one genome. Runs in the worker."""
+def _answer(trial: Trial) -> Evaluation | Failure:
+    """Evaluate one trial. Runs in the worker."""
     try:
-        return evaluate(_Job.coder, _Job.dataset, _Job.settings, genome, _Job.backbones)
+        return evaluate(_Job.coder, _Job.dataset, _Job.settings, trial, _Job.backbones)
     except MemoryError:  # says something about the machine, not the candidate: nothing to keep with it
         raise
     except Exception as error:  # one bad candidate must not end the search; its reason is kept and shown
-        return Failure(genome, f"{type(error).__name__}: {error}")
+        return Failure(trial.genome, f"{type(error).__name__}: {error}", trial.effort, trial.repeat)
 
 
 @contextmanager
@@ -127,7 +128,7 @@ class Workers:
         Every worker loads the data set itself. What is handed to a new process must fit into a pipe (64 KiB):
         writing more waits until the worker has started up, and for ever if it dies before that.
         """
-        self._coder = coder
+        self._coder, self._share = coder, isinstance(settings.recipe, PaperRecipe)
         self._folder = TemporaryDirectory(prefix="nachos_min-", ignore_cleanup_errors=True)
         kept = Path(self._folder.name) if keep is None else keep
         self._pool = ProcessPoolExecutor(
@@ -152,20 +153,21 @@ class Workers:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._folder.cleanup()
 
-    def evaluate(self, genomes: Sequence[Genome]) -> Iterator[Evaluation | Failure]:
-        """Yield the evaluation of each of `genomes`, in the order in which they are done.
+    def evaluate(self, trials: Sequence[Trial]) -> Iterator[Evaluation | Failure]:
+        """Yield the evaluation of each of `trials`, in the order in which they are done.
 
-        Of those with the same backbone one goes first: side by side each would train it.
+        Where a recipe trains backbones that candidates share, one of those with the same goes first.
 
         Raises:
             WorkerDiedError: if a worker process died, or had too little memory.
         """
-        waiting: dict[Genome, list[Genome]] = {}
-        for genome in genomes:
-            waiting.setdefault(tuple(self._coder.backbone_genes(genome)), []).append(genome)
+        waiting: dict[Any, list[Trial]] = {}
+        for trial in trials:
+            backbone = tuple(self._coder.backbone_genes(trial.genome)) if self._share else trial
+            waiting.setdefault(backbone, []).append(trial)
         with _deaths_reported():
             first = [siblings.pop(0) for siblings in waiting.values()]
-            running = dict(zip(self._submit(_answer, [(genome,) for genome in first]), waiting, strict=True))
+            running = dict(zip(self._submit(_answer, [(trial,) for trial in first]), waiting, strict=True))
             while running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     siblings = waiting.pop(backbone := running.pop(future), [])
