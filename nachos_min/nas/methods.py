@@ -87,7 +87,8 @@ def placements(coder: GenomeCoder) -> list[tuple[int, ...]]:
 def placed(check: StaticCheck, backbone: IntArray, bits: tuple[int, ...]) -> Genome | None:
     """Return the canonical genome of a backbone with exits placed, or None if it is inadmissible by static count.
 
-    Where heads have genes all exits have the middle one of the space's list, or the first admissible before it.
+    Where heads have genes all exits have the last one of the space's list that has no convolution. If that is
+    inadmissible, they have the last that is not. In a small network a convolution costs more than it brings.
 
     Args:
         check: of genomes with exits.
@@ -95,7 +96,8 @@ def placed(check: StaticCheck, backbone: IntArray, bits: tuple[int, ...]) -> Gen
         bits: the exit bits.
     """
     coder = check.coder
-    for head in range(len(coder.space.exit_heads) // 2, -1, -1):
+    linear = [gene for gene, head in enumerate(coder.space.exit_heads) if not head.widths]
+    for head in linear[::-1] or [0]:
         genome = backbone.copy()
         genome[coder.exit_genes], genome[coder.head_genes] = bits, head
         found = as_genome(coder.canonical(genome[None])[0])

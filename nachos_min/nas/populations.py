@@ -173,10 +173,14 @@ class CostTables:
         heads = [_head_counts(coder, stage) for stage in stages[:-1]]
         _check_sums([first for first, _ in layers] + [rest for _, rest in layers] * (coder.space.slots - 1) + heads)
         tables = [(stage, *table) for stage in stages for table in _layer_tables(coder, stage, *layers[stage])]
-        rungs = [_head_table(coder, stage, counts) for stage, counts in enumerate(heads)]
         self._layers = [(stage, counts) for stage, counts, _ in tables]
-        self._heads = [counts for counts, _ in rungs]
-        self._weights = np.array([table[-1] for table in (*tables, *rungs)], np.float32)
+        self._heads: list[tuple[IntArray, int | None]] = []  # the table, and its row of places
+        weights = [row for *_, row in tables]
+        for stage, counts in enumerate(heads):
+            table, row = _head_table(coder, stage, counts)
+            self._heads.append((table, len(weights) if any(row) else None))  # None: no gene but the bit matters
+            weights += [row] * any(row)
+        self._weights = np.array(weights, np.float32)
 
     def costs(self, genomes: IntArray) -> PopulationCosts:
         """Return the counts of `genomes`, equal to those of counting each (`count_each`).
@@ -213,15 +217,15 @@ class CostTables:
         # What the next exit costs more than the backbone up to here: the head must cost less (`eenn/heads.py`).
         bound = macs[-1]
         for stage in range(stages - 2, -1, -1):
-            heads, place = self._heads[stage], places[len(self._layers) + stage]
-            if heads.shape[2] == 1:
-                rung = np.searchsorted(heads[0, 1:, 0], bound)
+            heads, row = self._heads[stage]
+            if row is None:
+                place = rung = np.searchsorted(heads[0, 1:, 0], bound) * placed[stage]
             else:
-                rung = sum((costs.take(place) < bound for costs in heads[0, 1:]), np.zeros(n, np.intp))
-            rung *= placed[stage]
+                below = (costs.take(places[row]) < bound for costs in heads[0, 1:])
+                rung = sum(below, np.zeros(n, np.intp)) * placed[stage]
+                place = places[row] + rung * heads.shape[2]
             if (unordered := placed[stage] & (rung == 0)).any():
                 found.unordered[unordered & (found.unordered == 0)] = stage + 1
-            place = place + rung * heads.shape[2]
             head_macs[stage] = heads[0].take(place)
             params += heads[1].take(place)
             np.maximum(peaks, heads[2].take(place), out=peaks)
@@ -234,9 +238,9 @@ class CostTables:
             found.exit_costs[:, stage] = spent * placed[stage]
             spent += macs[stage + 1]
         found.exit_costs[:, -1], found.params[:], found.peak_bytes[:] = spent, params, peaks
-        impossible = found.unordered != 0
-        for counts in (found.exit_costs, found.params, found.peak_bytes):
-            counts[impossible] = 0
+        if (impossible := found.unordered != 0).any():
+            for counts in (found.exit_costs, found.params, found.peak_bytes):
+                counts[impossible] = 0
 
 
 def _check_choices(coder: GenomeCoder) -> None:

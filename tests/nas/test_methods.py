@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import nachos_min
+from nachos_min.eenn.heads import GridHead
 from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
@@ -115,11 +116,11 @@ def test_hands_place_many_exits_first_and_on_the_best_backbones(run: Any) -> Non
     assert front[0].validation.accuracy == best.validation.accuracy
 
 
-def test_hands_give_exits_the_middle_head_or_the_next_before_it_that_keeps_the_order(run: Any) -> None:
+def test_hands_give_exits_the_last_linear_head_that_keeps_the_order(run: Any) -> None:
     result, found = run(method="two-stage", space="flex16", evaluations=2)
     assert result.evaluated == 2
     coder = load_problem(replace(problem().configuration, space="flex16")).coder
-    assert [coder.genes(each.genome).heads[0].widths for each in found[1:]] == [(8,)]
+    assert [coder.genes(each.genome).heads[0] for each in found[1:]] == [GridHead(4, ())]
     check, bits = StaticCheck(replace(coder, classes=26), Limits(None, 0.0)), (1, 1)
     rng, heads = np.random.default_rng(0), set()
     for genome in (coder.sample(rng) for _ in range(100)):
@@ -129,7 +130,7 @@ def test_hands_give_exits_the_middle_head_or_the_next_before_it_that_keeps_the_o
             assert coder.backbone_genes(genes) == coder.backbone_genes(genome)
             assert genes[coder.exit_genes] == bits
             heads.add(max(genes[coder.head_genes]))
-    assert {1, 3} <= heads <= {0, 1, 2, 3}
+    assert {1, 2} <= heads <= {0, 1, 2}
 
 
 def test_edanas_meets_the_limits_at_the_end_only() -> None:

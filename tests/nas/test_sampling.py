@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nachos_min.eenn.architecture import FinalHead
+from nachos_min.eenn.heads import GridHead
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.limits import Limits, StaticCheck
 from nachos_min.nas.sampling import cost_features, random_genomes, rule_genomes, spread_genomes
@@ -101,13 +102,13 @@ def test_rules_are_the_smallest_network_and_a_cheap_first_stage_before_large_one
 
 
 def test_rules_of_a_space_of_widths_stem_and_heads() -> None:
-    coder, found = rules_of("flex32", 32)
+    _, found = rules_of("flex32", 32)
     assert [genes.widths for genes in found] == [(8, 12, 20), (8, 36, 60), (12, 24, 40), (12, 24, 40)]
     assert [(genes.stem.channels, genes.stem.stride) for genes in found] == [(4, 2), (4, 2), (8, 2), (8, 2)]
     assert [genes.resolution for genes in found] == [16, 32, 32, 32]
     assert [genes.depths for genes in found] == [(1, 1, 1), (1, 3, 3)] * 2
     assert {genes.exits for genes in found} == {(1, 2)}
-    assert {head for genes in found for head in genes.heads} == {coder.space.exit_heads[3]}
+    assert {genes.heads[0] for genes in found} == {GridHead(4, ())}
 
 
 def test_rules_place_fewer_exits_or_cheaper_heads_where_the_order_needs_it_and_nothing_beyond_limits() -> None:
@@ -115,7 +116,7 @@ def test_rules_place_fewer_exits_or_cheaper_heads_where_the_order_needs_it_and_n
     space = replace(CODER.space, stages=narrowing, exit_widths=(), final=FinalHead(0, 0, "relu"))
     _, found = rules_of(space, 8, classes=20_000)
     assert [genes.exits for genes in found] == [(1,), (1, 2)]
-    _, found = rules_of("flex16", 16, classes=26)
-    assert found[0].heads[0].widths == ()
+    _, found = rules_of("flex8", 8, classes=60)
+    assert [genes.heads[0] for genes in found] == [GridHead(2, ()), GridHead(4, ())] * 2
     assert rules_of("flex16", 16, limits=Limits(1, 0.0))[1] == []
     assert len(rules_of("flex16", 16, limits=Limits(10_000, 0.0))[1]) == 2
