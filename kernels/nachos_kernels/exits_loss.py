@@ -2,7 +2,7 @@
 
 For E exits with logits z_i, early ones with confidences h_i, a sample comes to exit i with probability
 s_i = prod_{j<i} (1 - h_j) and leaves there with q_i = s_i h_i (the last: q_E = s_E). With CE the cross-entropy and
-w_i either 1 (deep supervision: every exit learns from every sample) or q_i (the paper's),
+w_i either fixed (deep supervision: every exit learns from every sample) or q_i (the paper's),
 
     loss = mean_n [ alpha sum_i w_i CE_i ]  +  beta max(0, mean_n sum_i q_i share_i)
          + kappa mean_i [ mean over right and wrong answers alike of -log h_i, -log(1 - h_i) ] / 2
@@ -14,7 +14,7 @@ that has come to exit i expects V_i = h_i G_i + (1 - h_i) V_{i+1}, V_E = G_E: le
 sum_i q_i G_i = V_1, and d V_1 / d h_i = s_i (G_i - V_{i+1}), leaving here instead of going on, which divides by
 nothing, also where a sigmoid has been rounded to h = 1.
 
-`distillation_and_gradients` is the term that deep supervision adds: early exits learn what the final exit says.
+`distillation_and_gradients` is the term that deep supervision adds: each exit learns what all say together.
 """
 
 import numpy as np
@@ -32,7 +32,7 @@ def exits_loss_and_gradients(
     support: NDArray[np.floating],
     weights: tuple[float, float, float, float],
     bounds: NDArray[np.floating],
-    deep: bool,
+    fixed: NDArray[np.floating],
 ) -> tuple[float, NDArray[np.floating], NDArray[np.floating]]:
     """Return the loss, and its gradients in logits and confidences.
 
@@ -45,7 +45,7 @@ def exits_loss_and_gradients(
         support: dtype of logits, [C, E-1], what the confidence should be; of size 0 without that term.
         weights: alpha, beta, gamma, kappa.
         bounds: dtype of logits, [2]: in the logarithms h stays between these; outside, they have no gradient.
-        deep: whether w_i is 1, not q_i.
+        fixed: dtype of logits, [E]: the w_i; of size 0 if w_i is q_i.
 
     Returns:
         loss: a float64.
@@ -78,7 +78,7 @@ def exits_loss_and_gradients(
             leave = h[i, n] if i < E - 1 else 1.0
             arrives[i, n], q[i, n] = come, come * leave
             come *= 1.0 - leave
-            loss += alpha / N * (1.0 if deep else q[i, n]) * entropy[i, n]
+            loss += alpha / N * (fixed[i] if fixed.size else q[i, n]) * entropy[i, n]
             if shares.size:
                 over += q[i, n] * shares[i] / N
     paid = beta if over > 0.0 else 0.0
@@ -86,9 +86,9 @@ def exits_loss_and_gradients(
     for n in range(N):
         expected = 0.0  # V of the exit behind
         for i in range(E - 1, -1, -1):
-            price = (0.0 if deep else alpha * entropy[i, n]) + (paid * shares[i] if shares.size else 0.0)
+            price = (0.0 if fixed.size else alpha * entropy[i, n]) + (paid * shares[i] if shares.size else 0.0)
             for c in range(C):
-                g_logits[i, n, c] *= alpha / N * (1.0 if deep else q[i, n])
+                g_logits[i, n, c] *= alpha / N * (fixed[i] if fixed.size else q[i, n])
             if i == E - 1:
                 expected = price
                 continue
@@ -114,10 +114,10 @@ def exits_loss_and_gradients(
 def distillation_and_gradients(
     logits: NDArray[np.floating], temperature: float
 ) -> tuple[float, NDArray[np.floating]]:
-    """Return the distillation from the last exit to the others, and its gradient in the logits.
+    """Return the distillation from all exits together to each of them, and its gradient in the logits.
 
-    With p_i = softmax(z_i / T), the last exit's p_E a constant, loss = T^2 mean_n sum_{i<E} KL(p_E || p_i) and its
-    gradient in z_i is T (p_i - p_E) / N.
+    With p_i = softmax(z_i / T) and the constant p = softmax(mean_i z_i / T), loss = T^2 mean_n sum_i KL(p || p_i)
+    and its gradient in z_i is T (p_i - p) / N.
 
     Args:
         logits: float32 or float64 [E, N, C], E >= 2.
@@ -125,20 +125,24 @@ def distillation_and_gradients(
 
     Returns:
         loss: a float64.
-        gradient: dtype of logits, [E-1, N, C].
+        gradient: dtype and shape of logits.
 
     Source: Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015; between the exits of
-        one network: Zhang et al., "Be your own teacher", ICCV 2019.
+        one network: Zhang et al., "Be your own teacher", ICCV 2019, there from the last exit alone.
     """
     E, N, C = logits.shape
-    gradient = np.empty_like(logits[:-1])
-    teacher, student, loss = np.empty(C), np.empty(C), 0.0
+    gradient = np.empty_like(logits)
+    mean, teacher, student, loss = np.empty(C), np.empty(C), np.empty(C), 0.0
     for n in range(N):
-        log_teacher = _softmax(logits[E - 1, n], temperature, teacher)
-        for i in range(E - 1):
+        for c in range(C):
+            mean[c] = 0.0
+            for i in range(E):
+                mean[c] += logits[i, n, c] / E
+        log_teacher = _softmax(mean, temperature, teacher)
+        for i in range(E):
             log_student = _softmax(logits[i, n], temperature, student)
             for c in range(C):
-                log_ratio = (logits[E - 1, n, c] - logits[i, n, c]) / temperature - log_teacher + log_student
+                log_ratio = (mean[c] - logits[i, n, c]) / temperature - log_teacher + log_student
                 loss += temperature * temperature / N * teacher[c] * log_ratio
                 gradient[i, n, c] = temperature / N * (student[c] - teacher[c])
     return loss, gradient

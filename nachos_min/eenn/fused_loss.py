@@ -31,7 +31,7 @@ def fused_exits_loss(
     beta: float = 1.0,
     gamma: float = 1.0,
     kappa: float = 1.0,
-    deep: bool = False,
+    fixed: Sequence[float] = (),
     distillation: float = 0.0,
     temperature: float = 1.0,
 ) -> Tensor:
@@ -43,8 +43,8 @@ def fused_exits_loss(
     Args:
         logits, confidences, labels, costs, max_macs, support, alpha, beta, gamma: as of `losses.exits_loss`.
         kappa: weight of the confidence term.
-        deep: the classification term is sum_i CE_i, not sum_i q_i CE_i.
-        distillation: weight of the distillation from the final exit to the early ones.
+        fixed: E weights w_i: the classification term is sum_i w_i CE_i, not sum_i q_i CE_i.
+        distillation: weight of the distillation from all exits together to each.
         temperature: of the distillation, > 0.
     """
     check_exits(logits, confidences, costs, support)
@@ -61,12 +61,12 @@ def fused_exits_loss(
         np.empty((0, 0), h.dtype) if support is None else np.ascontiguousarray(support, h.dtype),
         (float(alpha), float(beta), float(gamma), float(kappa)),
         np.array((CLIP, 1.0 - CLIP), h.dtype),
-        deep,
+        np.array(fixed, h.dtype),
     )
     if distillation:
         extra, gradient = distillation_and_gradients(scores, float(temperature))
         value += distillation * extra
-        toward[:-1] += h.dtype.type(distillation) * gradient
+        toward += h.dtype.type(distillation) * gradient
     return record(np.asarray(value, h.dtype), *_scaled(logits, toward), *_scaled(confidences, slope))
 
 

@@ -33,19 +33,22 @@ class DeepRecipe:
         momentum, weight_decay: of SGD with Nesterov's momentum.
         augment: `none`, `shift` by a pixel or two, `shift-flip`, which mirrors half of the images, too, or `auto`:
             `shift` for images of at least 12x12.
+        last: weight of the final exit's cross-entropy, where every early exit has 1: the blocks before it serve
+            the early exits, too, and would serve them first.
         confidence: weight of the confidence term.
-        distillation, temperature: of the distillation from the final exit to the early ones.
+        distillation, temperature: of the distillation from the mean of all exits' logits to each exit.
         beta, gamma: weights of the cost and the peak term.
         support_share: share of the training set that measures the peak term's target in an epoch.
     """
 
     epochs: int | None = None
     batch: int = 32
-    rate: float = 0.08
+    rate: float = 0.06
     warmup: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 5e-4
     augment: str = "auto"
+    last: float = 2.0
     confidence: float = 0.5
     distillation: float = 0.5
     temperature: float = 2.0

@@ -1,8 +1,8 @@
 """Train an early-exit network by deep supervision: every exit learns from every sample, from the first step on.
 
-The loss of a batch, with z_i the logits of exit i and h_i its confidence (`losses.py` names the terms):
+The loss of a batch, with z_i the logits of exit i, w_E = `last` and the other w_i = 1 (`losses.py` has the terms):
 
-    L = mean_n sum_i CE(z_i, y)  +  confidence L_conf  +  distillation KL(final exit || early exits)
+    L = mean_n sum_i w_i CE(z_i, y)  +  confidence L_conf  +  distillation KL(all exits together || each)
         +  beta L_cost  +  gamma L_peak
 
 SGD with Nesterov's momentum; the rate rises for some steps and falls to 0 as a cosine. `paper_training.py` has the
@@ -78,7 +78,7 @@ def train_deep(
             beta=recipe.beta,
             gamma=recipe.gamma,
             kappa=recipe.confidence,
-            deep=True,
+            fixed=(*[1.0] * (len(outputs) - 1), recipe.last),
             distillation=recipe.distillation,
             temperature=recipe.temperature,
         )

@@ -186,14 +186,18 @@ class Archive:
         return _non_dominated(candidates, [found.reach() for found in candidates])
 
     def best_together(self, count: int) -> list[Genome]:
-        """Return up to `count` genomes whose points dominate most together, chosen one after the other."""
-        points, chosen = self._admissible or self.points, list[Genome]()
-        genomes = list(dict.fromkeys(point.genome for point in points))
-        while genomes and len(chosen) < count:
-            own = {genome: [p for p in points if p.genome in (*chosen, genome)] for genome in genomes}
-            best = max(genomes, key=lambda genome: (self.hypervolume(own[genome]), [-gene for gene in genome]))
+        """Return up to `count` genomes whose points dominate most within the limits, chosen one after the other."""
+        bound = (1.0, self.limits.max_macs or self.reference[1])
+        own: dict[Genome, list[tuple[float, float]]] = {}
+        for point in self._admissible or self.points:
+            own.setdefault(point.genome, []).append(_figures(point))
+        chosen: list[Genome] = []
+        taken: list[tuple[float, float]] = []
+        while own and len(chosen) < count:
+            area = {genome: hypervolume(np.array([*taken, *points]), bound) for genome, points in own.items()}
+            best = max(own, key=lambda genome: (area[genome], [-gene for gene in genome]))
             chosen.append(best)
-            genomes.remove(best)
+            taken += own.pop(best)
         return chosen
 
     def hypervolume(self, evaluations: Sequence[Evaluation]) -> float:

@@ -21,7 +21,7 @@ from nachos_min.nas.space import load_space
 CODER = GenomeCoder(load_space("micro"), (8, 8, 1), 3, static=True)
 LABELS = np.repeat([0, 1, 2], [16, 12, 9])
 IMAGES = np.random.default_rng(5).standard_normal((37, 8, 8, 1)) + LABELS[:, None, None, None]
-RECIPE = DeepRecipe(epochs=4, batch=8, distillation=0.0, beta=2.0, warmup=0.2)
+RECIPE = DeepRecipe(epochs=4, batch=8, rate=0.08, last=3.0, distillation=0.0, beta=2.0, warmup=0.2)
 
 
 def build(exits: tuple[int, int] = (1, 1), coder: GenomeCoder = CODER) -> EarlyExitNetwork:
@@ -55,8 +55,8 @@ def slow_train(network: EarlyExitNetwork, rng: np.random.Generator) -> list[floa
             outputs = network(Tensor(IMAGES[chosen]))
             h, logits = [output.confidence for output in outputs[:-1]], [output.logits for output in outputs]
             loss = 0.5 * confidence_loss(stack(h, axis=1), logits, LABELS[chosen])
-            for scores in logits:
-                loss = loss + cross_entropy(scores, LABELS[chosen]).mean()
+            for weight, scores in zip((1.0, 1.0, 3.0), logits, strict=True):
+                loss = loss + weight * cross_entropy(scores, LABELS[chosen]).mean()
             cost = cost_loss(stack(exit_probabilities(h), axis=1), costs, costs[0])
             assert cost is not None
             loss = loss + 2.0 * cost

@@ -33,15 +33,15 @@ def test_one_sample_and_two_exits_by_hand():
 
 @pytest.mark.parametrize("shares", [NONE, np.array([-2.0, -0.5, 1.0]), np.array([-9.0, -9.0, 1.0])])
 @pytest.mark.parametrize("support", [NO_SUPPORT, np.linspace(0.1, 0.9, 8).reshape(4, 2)])
-@pytest.mark.parametrize("deep", [False, True])
-def test_gradients_are_the_numeric_derivative(shares, support, deep):
+@pytest.mark.parametrize("fixed", [NONE, np.array([1.0, 0.5, 2.0])])
+def test_gradients_are_the_numeric_derivative(shares, support, fixed):
     rng = np.random.default_rng(0)
     logits, h, labels = rng.standard_normal((3, 7, 4)), rng.uniform(0.1, 0.9, (2, 7)), rng.integers(0, 4, 7)
     d_logits, d_h, step = rng.standard_normal(logits.shape), rng.standard_normal(h.shape), 1e-6
 
     def loss(t):
         moved = logits + t * d_logits, h + t * d_h
-        return exits_loss_and_gradients(*moved, labels, shares, support, (0.7, 2.0, 3.0, 0.4), BOUNDS, deep)
+        return exits_loss_and_gradients(*moved, labels, shares, support, (0.7, 2.0, 3.0, 0.4), BOUNDS, fixed)
 
     _, g_logits, g_h = loss(0.0)
     numeric = (loss(step)[0] - loss(-step)[0]) / (2 * step)
@@ -52,24 +52,24 @@ def test_what_is_not_a_number_stays_visible():
     logits = np.zeros((2, 3, 2))
     logits[0, 1, 1] = np.nan
     loss, *_ = exits_loss_and_gradients(
-        logits, np.full((1, 3), 0.5), np.zeros(3, np.int64), NONE, NO_SUPPORT, (1.0, 1.0, 1.0, 1.0), BOUNDS, False
+        logits, np.full((1, 3), 0.5), np.zeros(3, np.int64), NONE, NO_SUPPORT, (1.0, 1.0, 1.0, 1.0), BOUNDS, NONE
     )
     assert np.isnan(loss)
 
 
-def test_deep_supervision_counts_every_exit_alike():
-    """Two exits, even between two classes: ln 2 each, whatever the confidence; kappa halves the confidence term."""
+def test_deep_supervision_gives_each_exit_its_own_weight():
+    """Two exits, even between two classes: ln 2 and twice ln 2, whatever h is; kappa halves the confidence term."""
     logits, h = np.zeros((2, 1, 2)), np.array([[0.25]])
     loss, toward, slope = exits_loss_and_gradients(
-        logits, h, np.array([0]), NONE, NO_SUPPORT, (1.0, 0.0, 0.0, 0.5), BOUNDS, True
+        logits, h, np.array([0]), NONE, NO_SUPPORT, (1.0, 0.0, 0.0, 0.5), BOUNDS, np.array([1.0, 2.0])
     )
-    np.testing.assert_allclose(loss, 2 * np.log(2) - 0.25 * np.log(0.25))
-    np.testing.assert_allclose(toward, [[[-0.5, 0.5]]] * 2)
+    np.testing.assert_allclose(loss, 3 * np.log(2) - 0.25 * np.log(0.25))
+    np.testing.assert_allclose(toward, [[[-0.5, 0.5]], [[-1.0, 1.0]]])
     np.testing.assert_allclose(slope, [[-0.25 / 0.25]])
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
-def test_distillation_is_its_definition_and_its_gradient_takes_the_last_exit_as_given(temperature):
+def test_distillation_is_its_definition_and_its_gradient_takes_the_teacher_as_given(temperature):
     rng = np.random.default_rng(1)
     logits = rng.standard_normal((3, 5, 4)) * 3
 
@@ -77,14 +77,14 @@ def test_distillation_is_its_definition_and_its_gradient_takes_the_last_exit_as_
         e = np.exp(z / temperature)
         return e / e.sum(axis=-1, keepdims=True)
 
-    def slow(early, last):
-        p = softmax(last)
-        return temperature**2 * sum((p * np.log(p / softmax(z))).sum() for z in early) / 5
+    def slow(students, teacher):
+        p = softmax(teacher)
+        return temperature**2 * sum((p * np.log(p / softmax(z))).sum() for z in students) / 5
 
     loss, gradient = distillation_and_gradients(logits, temperature)
-    np.testing.assert_allclose(loss, slow(logits[:-1], logits[-1]))
-    direction, step = rng.standard_normal((2, 5, 4)), 1e-6
-    ahead, back = (slow(logits[:-1] + sign * step * direction, logits[-1]) for sign in (1, -1))
+    np.testing.assert_allclose(loss, slow(logits, logits.mean(axis=0)))
+    direction, step = rng.standard_normal(logits.shape), 1e-6
+    ahead, back = (slow(logits + sign * step * direction, logits.mean(axis=0)) for sign in (1, -1))
     np.testing.assert_allclose((gradient * direction).sum(), (ahead - back) / (2 * step), rtol=1e-6)
 
 
@@ -92,4 +92,4 @@ def test_distillation_holds_for_scores_beyond_what_exp_can_say():
     logits = np.zeros((2, 1, 2), np.float32)
     logits[:, 0, 0] = 1e4
     loss, gradient = distillation_and_gradients(logits, 1.0)
-    assert (loss, gradient.tolist()) == (0.0, [[[0.0, 0.0]]])
+    assert (loss, gradient.tolist()) == (0.0, [[[0.0, 0.0]]] * 2)
