@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, product
+from itertools import product
 from operator import itemgetter
 from typing import Any
 
@@ -93,10 +93,12 @@ class GenomeCoder:
         """Least gene of the same head, by the genes of resolution and stem stride, stage and head gene."""
         found = []
         for side, stride in product(self.space.optional["resolution"], self.space.stem.stride):
-            maps = self.space.maps(self.input_shape(side), stride)[1:-1]
-            heads = [self.space.heads(min(side)) for side in maps]
-            found.append([[stage.index(head) for head in stage] for stage in heads])
-        return np.array(found).reshape(-1, len(self.space.stem.stride), *np.shape(found)[1:])
+            heads = [
+                self.space.heads(min(sides)) for sides in self.space.maps(self.input_shape(side), stride)[1:-1]
+            ]
+            found += [stage.index(head) for stage in heads for head in stage]
+        axes = len(self.space.stem.stride), len(self.space.stages) - 1, len(self.space.exit_heads)
+        return np.array(found).reshape(-1, *axes)
 
     def canonical(self, genomes: IntArray) -> IntArray:
         """Return the canonical form of `genomes` (n, length), int64 of that shape.
@@ -193,10 +195,11 @@ class GenomeCoder:
         found = [(head, part_cost(head, feature_map, self.classes)) for head in heads]
         if self.space.exit_heads:
             return found
-        least = accumulate((cost.macs for _, cost in found), min)
-        return [found[0], *(each for each, before in zip(found[1:], least, strict=False) if each[1].macs < before)][
-            ::-1
-        ]
+        cheaper = found[:1]
+        for head, cost in found:
+            if cost.macs < cheaper[-1][1].macs:
+                cheaper.append((head, cost))
+        return cheaper[::-1]
 
     def before(self, resolution: int | None, stem: Stem) -> PartCost:
         """Return the counts of `stem` and the trunk behind it together."""

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -134,9 +135,7 @@ class Space:
         """The fields by which a run recognises the space: what offers no choice is a plain number, or left out."""
         fields = asdict(self)
         for table in (fields["stem"], *fields["stages"]):
-            table |= {
-                name: value[0] for name, value in table.items() if isinstance(value, tuple) and len(value) == 1
-            }
+            table |= {name: value[0] for name, value in table.items() if type(value) is tuple and len(value) == 1}
         return fields if self.exit_heads else {name: fields[name] for name in fields if name != "exit_heads"}
 
     def entering(self, stage: int) -> tuple[int, ...]:
@@ -147,14 +146,10 @@ class Space:
 
     def maps(self, input_shape: Map, stem_stride: int) -> list[tuple[int, int]]:
         """Return (H, W) of the maps behind the trunk and behind each of the S stages."""
-        shape, found = strided(input_shape, stem_stride, 0), []
-        for block in self.trunk:
-            shape = strided(shape, block.stride, 0)
-        found.append(shape[:2])
-        for stage in self.stages:
-            shape = strided(shape, stage.stride, 0)
-            found.append(shape[:2])
-        return found
+        strides = [block.stride for block in self.trunk] + [stage.stride for stage in self.stages]
+        first = strided(input_shape, stem_stride, 0)
+        maps = accumulate(strides, lambda shape, stride: strided(shape, stride, 0), initial=first)
+        return [shape[:2] for shape in maps][len(self.trunk) :]
 
     def heads(self, size: int) -> list[ExitHead]:
         """Return the heads that an early exit may have on a map of shorter side `size`: by gene, or the ladder."""
