@@ -345,7 +345,7 @@ class _Loop:
                 self.reused,
                 len(seen.failures),
                 left,
-                solution_of(0, front[0]) if front else None,
+                solution_of(0, front[0], self.configuration.limits) if front else None,
             )
         )
 

@@ -30,6 +30,7 @@ class Certificate:
     Attributes:
         accuracy: correct / samples, in 0..1.
         interval95: Wilson interval of the accuracy.
+        kept: whether both limits hold here, too, compared without rounding.
         average_macs: total_macs / samples.
     """
 
@@ -37,6 +38,7 @@ class Certificate:
     correct: int
     samples: int
     interval95: tuple[float, float]
+    kept: bool
     total_macs: int
     average_macs: float
     exit_counts: tuple[int, ...]
@@ -80,21 +82,22 @@ class Solution:
     test: Certificate
 
 
-def certificate(measure: Measure) -> Certificate:
-    """Return the figures of a Measure with the 95 % interval of its accuracy."""
+def certificate(measure: Measure, limits: Limits) -> Certificate:
+    """Return the figures of a Measure, with the 95 % interval of its accuracy, held against `limits`."""
     return Certificate(
         accuracy=measure.accuracy,
         correct=measure.correct,
         samples=measure.samples,
         interval95=wilson_interval(measure.correct, measure.samples),
+        kept=limits.admissible(measure),
         total_macs=measure.total_macs,
         average_macs=measure.average_macs,
         exit_counts=measure.exit_counts,
     )
 
 
-def solution_of(number: int, evaluation: Evaluation) -> Solution:
-    """Return `evaluation` as solution `number` of a front."""
+def solution_of(number: int, evaluation: Evaluation, limits: Limits) -> Solution:
+    """Return `evaluation` as solution `number` of a front; `limits` are those asked for."""
     validation, costs = evaluation.validation, evaluation.costs
     return Solution(
         solution=number,
@@ -113,7 +116,7 @@ def solution_of(number: int, evaluation: Evaluation) -> Solution:
         peak_bytes=costs.peak_bytes,
         confidence=evaluation.confidence.name,
         temperatures=evaluation.confidence.temperatures or (),
-        test=certificate(evaluation.test),
+        test=certificate(evaluation.test, limits),
     )
 
 
@@ -308,7 +311,7 @@ def result_of(
     closest = None
     if not front and archive.evaluations:
         nearest = min(archive.evaluations, key=lambda found: (_distance(found, archive.limits), found.genome))
-        closest = solution_of(0, nearest)
+        closest = solution_of(0, nearest, problem.configuration.limits)
     return SearchResult(
         run=str(run),
         seed=problem.configuration.seed,
@@ -323,7 +326,7 @@ def result_of(
         hypervolume_all=archive.hypervolume(archive.points),
         hypervolume_admissible=archive.hypervolume(admissible),
         reference=archive.reference,
-        front=tuple(solution_of(number, found) for number, found in enumerate(front)),
+        front=tuple(solution_of(number, found, problem.configuration.limits) for number, found in enumerate(front)),
         closest=closest,
         failure=archive.failures[0].reason if archive.failures else None,
         table=problem.table,

@@ -15,6 +15,7 @@ from nachos_min.nas.result import SearchResult, Solution
 from nachos_min.report.console import output
 
 MOST = 20  # solutions shown: a network's whole curve can have a hundred, each hardly different from the next
+MISSED = " !"  # behind the test figures of a row that misses a limit on the test split
 NARROWEST = 72  # columns the table needs; a narrower terminal wraps its lines instead of losing digits
 
 
@@ -66,7 +67,7 @@ def front_table(front: tuple[Solution, ...]) -> Table:
             f"{round(solution.average_macs):,}",
             f"{solution.worst_macs:,}",
             f"{solution.params:,}",
-            f"{test.accuracy:.1%} ({low * 100:.1f}-{high * 100:.1f})",
+            f"{test.accuracy:.1%} ({low * 100:.1f}-{high * 100:.1f}){'' if test.kept else MISSED}",
             f"{round(test.average_macs):,}",
         )
     return table
@@ -127,7 +128,7 @@ def summary(result: SearchResult) -> str:
         result: of a search.
 
     Returns:
-        Three lines; one more in front if solutions share networks, and one if a table answered for trainings.
+        Three lines; one more if solutions share networks, if rows miss a limit, and if a table answered.
     """
     networks = len({solution.genome for solution in result.front})
     shared = ""
@@ -135,6 +136,11 @@ def summary(result: SearchResult) -> str:
         of = "one network" if networks == 1 else f"{networks} networks"
         shared = f"{len(result.front)} solutions: {of}, under different thresholds."
         shared += f" {MOST} are shown, --json lists all.\n" if len(result.front) > MOST else "\n"
+    missed = sum(not solution.test.kept for solution in result.front)
+    if missed:
+        shared += (
+            f"{missed} of {len(result.front)} rows miss a limit on the test images; they are marked{MISSED}.\n"
+        )
     error, macs = result.reference
     area = error * macs
     trained = ""

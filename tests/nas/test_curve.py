@@ -9,7 +9,7 @@ import pytest
 import nachos_min
 from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.nas.configuration import Configuration, Problem, load_problem
-from nachos_min.nas.evaluate import Evaluation, evaluate, measure
+from nachos_min.nas.evaluate import Evaluation, Trial, evaluate, measure
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.records import from_record, to_record
 from nachos_min.nas.result import Archive, rebuild
@@ -29,7 +29,7 @@ def found(problem: Problem) -> list[Evaluation]:
     rng = np.random.default_rng(1)
     settings = problem.configuration.settings()
     genomes = [problem.coder.sample(rng) for _ in range(3)]
-    return [evaluate(problem.coder, problem.dataset, settings, genome) for genome in genomes]
+    return [evaluate(problem.coder, problem.dataset, settings, Trial(genome)) for genome in genomes]
 
 
 def test_every_point_is_what_the_network_does(problem: Problem, found: list[Evaluation]) -> None:
@@ -44,7 +44,7 @@ def test_every_point_is_what_the_network_does(problem: Problem, found: list[Eval
 
 def test_the_chosen_thresholds_are_those_without_a_curve(problem: Problem, found: list[Evaluation]) -> None:
     settings = replace(problem.configuration.settings(), points="best")
-    best = evaluate(problem.coder, problem.dataset, settings, found[0].genome)
+    best = evaluate(problem.coder, problem.dataset, settings, found[0].trial)
     assert best.points() == [best]
     assert (best.thresholds, best.validation, best.test) == (
         found[0].thresholds, found[0].validation, found[0].test,

@@ -17,6 +17,7 @@ from nachos_min.nas.evaluate import (
     ExecutionError,
     Failure,
     Settings,
+    Trial,
     as_seen,
     build,
     evaluate,
@@ -41,7 +42,7 @@ def digits() -> Dataset:
 
 @pytest.fixture(scope="module")
 def evaluation(digits: Dataset) -> Evaluation:
-    return evaluate(CODER, digits, SETTINGS, CODER.sample(np.random.default_rng(3)))
+    return evaluate(CODER, digits, SETTINGS, Trial(CODER.sample(np.random.default_rng(3))))
 
 
 def equal(a: object, b: object) -> bool:
@@ -54,8 +55,8 @@ def equal(a: object, b: object) -> bool:
 
 
 def test_an_evaluation_does_not_depend_on_what_was_computed_before(digits: Dataset, evaluation: Evaluation) -> None:
-    evaluate(CODER, digits, SETTINGS, CODER.sample(np.random.default_rng(8)))
-    again = evaluate(CODER, digits, SETTINGS, evaluation.genome)
+    evaluate(CODER, digits, SETTINGS, Trial(CODER.sample(np.random.default_rng(8))))
+    again = evaluate(CODER, digits, SETTINGS, evaluation.trial)
     assert equal(to_record(again), to_record(evaluation))
 
 
@@ -68,7 +69,7 @@ def test_a_backbone_trained_before_changes_the_time_and_nothing_else(
     sibling = tuple(CODER.canonical(genome[None])[0].tolist())
     assert CODER.backbone_genes(sibling) == CODER.backbone_genes(evaluation.genome)
     backbones = Backbones(tmp_path)
-    evaluate(CODER, digits, SETTINGS, sibling, backbones)
+    evaluate(CODER, digits, SETTINGS, Trial(sibling), backbones)
     assert len(list(tmp_path.iterdir())) == 1
 
     def refuse(*_: object) -> list[float]:
@@ -76,11 +77,11 @@ def test_a_backbone_trained_before_changes_the_time_and_nothing_else(
 
     with monkeypatch.context() as patch:
         patch.setattr(room, "train_backbone", refuse)
-        again = evaluate(CODER, digits, SETTINGS, evaluation.genome, backbones)
+        again = evaluate(CODER, digits, SETTINGS, evaluation.trial, backbones)
     assert equal(to_record(again), to_record(evaluation))
     for file in tmp_path.iterdir():
         file.write_bytes(file.read_bytes()[:100])  # damaged: it is trained again, and written again
-    assert equal(to_record(evaluate(CODER, digits, SETTINGS, evaluation.genome, backbones)), to_record(evaluation))
+    assert equal(to_record(evaluate(CODER, digits, SETTINGS, evaluation.trial, backbones)), to_record(evaluation))
     assert backbones.find(CODER.backbone_genes(sibling)) is not None
 
 
@@ -101,7 +102,7 @@ def test_backbones_beyond_their_share_of_the_disk_are_not_kept(
 
 
 def test_another_run_seed_gives_another_network(digits: Dataset, evaluation: Evaluation) -> None:
-    other = evaluate(CODER, digits, replace(SETTINGS, seed=1), evaluation.genome)
+    other = evaluate(CODER, digits, replace(SETTINGS, seed=1), evaluation.trial)
     assert not equal(to_record(other)["weights"], to_record(evaluation)["weights"])
 
 
@@ -145,7 +146,7 @@ def test_figures_that_do_not_repeat_are_never_ignored(
 
     monkeypatch.setitem(room.THRESHOLDS, "exact", boastful)
     with pytest.raises(ExecutionError, match=r"thresholds promised .* inference gave"):
-        evaluate(CODER, digits, SETTINGS, evaluation.genome)
+        evaluate(CODER, digits, SETTINGS, evaluation.trial)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # overflow on the way to infinity is the point here
@@ -155,7 +156,7 @@ def test_a_diverged_training_is_a_failure_and_no_figure(
 ) -> None:
     wild = replace(SETTINGS, recipe=replace(SHORT, **{f"{phase}_rate": 1e38}))
     with pytest.raises(DivergenceError, match=rf"training the {phase} diverged: \S+ must be finite"):
-        evaluate(CODER, digits, wild, evaluation.genome)
+        evaluate(CODER, digits, wild, evaluation.trial)
 
 
 def test_records_keep_everything(evaluation: Evaluation) -> None:

@@ -5,6 +5,7 @@ A stand-in for the workers makes figures from a candidate's genome at once, so t
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.inference import ExitTables
 from nachos_min.nas import nachos
 from nachos_min.nas.configuration import Configuration
-from nachos_min.nas.evaluate import Evaluation, Failure, Measure
+from nachos_min.nas.evaluate import Evaluation, Failure, Measure, Trial
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.nsga2 import minimize
 from nachos_min.nas.result import SearchResult
@@ -56,9 +57,9 @@ class Instant:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def evaluate(self, genomes: Sequence[Genome]) -> Iterator[Evaluation | Failure]:
-        for genome in genomes[:: -1 if self.backwards else 1]:
-            yield self.answer(self.coder, genome)
+    def evaluate(self, trials: Sequence[Trial]) -> Iterator[Evaluation | Failure]:
+        for trial in trials[:: -1 if self.backwards else 1]:
+            yield replace(self.answer(self.coder, trial.genome), effort=trial.effort, repeat=trial.repeat)
 
     def starmap(self, function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> list[Any]:
         return [function(*each) for each in arguments]
@@ -74,7 +75,12 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., SearchResult]:
     ) -> SearchResult:
         monkeypatch.setattr(nachos, "Workers", partial(Instant, answer, backwards))
         return nachos_min.search(
-            space="micro", max_macs=40_000, min_accuracy=0.2, evaluations=evaluations, out=out, **options
+            space="micro",
+            max_macs=40_000,
+            min_accuracy=0.2,
+            evaluations=evaluations,
+            out=out,
+            **({"finalists": 0} | options),
         )
 
     return search

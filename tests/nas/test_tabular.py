@@ -14,7 +14,7 @@ from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
 from nachos_min.nas.configuration import Configuration, Problem, load_problem
-from nachos_min.nas.evaluate import Evaluation, ExecutionError, Failure, evaluate
+from nachos_min.nas.evaluate import Evaluation, ExecutionError, Failure, Trial, evaluate
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.records import to_record
 from nachos_min.nas.tabular import Table, TableError, read_table
@@ -110,7 +110,7 @@ def test_an_answer_is_what_training_gives(
             asked = load_problem(configuration(folder, seed, points=points))
             settings = configuration(folder, trained_with, points=points).settings()
             coder = replace(problem.coder, static=True)  # decodes members without early exits, too
-            trained = evaluate(coder, problem.dataset, settings, genome)
+            trained = evaluate(coder, problem.dataset, settings, Trial(genome))
             assert bits(table.answer(replace(asked, coder=coder), genome)) == bits(trained)
 
 

@@ -15,7 +15,7 @@ import pytest
 from nachos_min.data import Dataset, load
 from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.nas.backbones import Backbones
-from nachos_min.nas.evaluate import Evaluation, Failure, Settings, evaluate
+from nachos_min.nas.evaluate import Evaluation, Failure, Settings, Trial, evaluate
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.space import load_space
@@ -60,17 +60,19 @@ def test_answers_are_those_of_this_process_in_whatever_order(two: Workers, loade
     rng = np.random.default_rng(0)
     genomes = [CODER.sample(rng) for _ in range(3)]
     for order in (genomes, genomes[::-1]):
-        answers = {found.genome: found for found in two.evaluate(order)}
+        answers = {found.genome: found for found in two.evaluate([*map(Trial, order)])}
         assert answers.keys() == set(genomes)
         for genome in genomes:
-            here, there = evaluate(CODER, data, SETTINGS, genome), answers[genome]
+            here, there = evaluate(CODER, data, SETTINGS, Trial(genome)), answers[genome]
             assert isinstance(there, Evaluation)
             assert (there.validation, there.test, there.exits) == (here.validation, here.test, here.exits)
 
 
 def test_a_failure_is_an_answer_and_the_others_come_too(two: Workers) -> None:
     good = CODER.sample(np.random.default_rng(0))
-    answers: dict[Genome, Evaluation | Failure] = {found.genome: found for found in two.evaluate([(1,), good])}
+    answers: dict[Genome, Evaluation | Failure] = {
+        found.genome: found for found in two.evaluate([Trial((1,)), Trial(good)])
+    }
     reason = "SpaceError: genome of space micro must have 17 genes, got 1"
     assert answers[(1,)] == Failure((1,), reason)
     assert isinstance(answers[good], Evaluation)
@@ -78,7 +80,7 @@ def test_a_failure_is_an_answer_and_the_others_come_too(two: Workers) -> None:
 
 def test_workers_run_on_one_thread_and_this_process_keeps_its_own_setting(two: Workers) -> None:
     before = dict(os.environ)
-    list(two.evaluate([(1,)]))
+    list(two.evaluate([Trial((1,))]))
     assert dict(os.environ) == before
     assert two._pool.submit(os.getenv, "OPENBLAS_NUM_THREADS").result() == "1"
 
@@ -100,7 +102,7 @@ def test_the_environment_is_restored_after_an_error_too(monkeypatch: pytest.Monk
 
 def test_too_little_memory_says_nothing_about_the_candidate(two: Workers) -> None:
     with pytest.raises(WorkerDiedError, match="out of memory"):
-        list(two.evaluate([Endless()]))
+        list(two.evaluate([Trial(Endless())]))
 
 
 def test_a_dead_worker_is_an_error_and_leaves_no_process(loader: Callable[[], Dataset]) -> None:
@@ -109,8 +111,8 @@ def test_a_dead_worker_is_an_error_and_leaves_no_process(loader: Callable[[], Da
     def lose_a_worker() -> None:
         with Workers(1, CODER, loader, SETTINGS) as pool:
             with pytest.raises(WorkerDiedError):
-                list(pool.evaluate([Lethal()]))
-            list(pool.evaluate([(1,)]))  # a pool that lost a worker refuses new genomes the same way
+                list(pool.evaluate([Trial(Lethal())]))
+            list(pool.evaluate([Trial((1,))]))  # a pool that lost a worker refuses new genomes the same way
 
     with pytest.raises(WorkerDiedError, match=r"a worker process died .* the same command continues"):
         lose_a_worker()
@@ -120,24 +122,24 @@ def test_a_dead_worker_is_an_error_and_leaves_no_process(loader: Callable[[], Da
 def test_a_worker_that_dies_while_it_starts_is_an_error() -> None:
     """The data set is loaded by the worker: handed over, it would fill the pipe and wait for ever."""
     with pytest.raises(WorkerDiedError), Workers(1, CODER, partial(os._exit, 1), SETTINGS) as pool:
-        list(pool.evaluate([CODER.sample(np.random.default_rng(0))]))
+        list(pool.evaluate([Trial(CODER.sample(np.random.default_rng(0)))]))
 
 
 def test_of_candidates_with_the_same_backbone_one_goes_first(two: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
     genome = CODER.sample(np.random.default_rng(0))
     siblings = [(*genome[:-2], *bits) for bits in ((1, 0), (0, 1), (1, 1))]
     other = (1 - genome[0], *genome[1:])
-    asked: list[tuple[Genome, Future[Any]]] = []
+    asked: list[tuple[Trial, Future[Any]]] = []
 
-    def submit(_function: Any, arguments: list[tuple[Genome]]) -> list[Future[Any]]:
+    def submit(_function: Any, arguments: list[tuple[Trial]]) -> list[Future[Any]]:
         asked.extend((each, Future()) for (each,) in arguments)
         return [future for _, future in asked[-len(arguments) :]] if arguments else []
 
     monkeypatch.setattr(two, "_submit", submit)
-    answers = two.evaluate([*siblings, other])
+    answers = two.evaluate([*map(Trial, [*siblings, other])])
     threading.Timer(0.05, lambda: asked[0][1].set_result("first")).start()
     assert next(answers) == "first"
-    assert [genome for genome, _ in asked] == [siblings[0], other, *siblings[1:]]
+    assert [trial.genome for trial, _ in asked] == [siblings[0], other, *siblings[1:]]
     for place, (_, future) in enumerate(asked[1:]):
         future.set_result(place)
     assert sorted(answers) == [0, 1, 2]
@@ -146,7 +148,7 @@ def test_of_candidates_with_the_same_backbone_one_goes_first(two: Workers, monke
 def test_backbones_are_kept_for_those_who_come_later(loader: Callable[[], Dataset], tmp_path: Path) -> None:
     genome = CODER.sample(np.random.default_rng(0))
     with Workers(1, CODER, loader, SETTINGS, tmp_path / "backbones") as pool:
-        (found,) = pool.evaluate([genome])
+        (found,) = pool.evaluate([Trial(genome)])
     assert isinstance(found, Evaluation)
     kept = Backbones(tmp_path / "backbones").find(CODER.backbone_genes(genome))
     assert kept is not None
