@@ -112,6 +112,8 @@ def search(
     beta: Annotated[float | None, Weight(absent="0; paper: 1")] = None,
     gamma: Annotated[float | None, Weight(absent="0; paper: 1")] = None,
     backbone: Annotated[str, Choice(("frozen", "joint"))] = "joint",
+    validation: Annotated[str | None, Choice(("halves", "whole"), absent=by_recipe("validation"))] = None,
+    guarantee: Annotated[float | None, Share(absent="none")] = None,
     standardise: Annotated[str, Choice(("channel", "pixel"))] = "channel",
     start: Annotated[str | None, Choice(("random", "spread", "rule"), absent=by_recipe("start"))] = None,
     surrogate: Annotated[str, Choice(("switching", "rbf", "trees", "mlp"))] = "switching",
@@ -159,6 +161,9 @@ def search(
         beta: Weight of the cost term in training, which pulls the expected MACs below the limit.
         gamma: Weight of the peak term in training, which pulls each exit's confidence to its record by class.
         backbone: With the recipe paper, whether the backbone is frozen while the exits train, or trains on.
+        validation: Whether one of the halves of the validation split chooses and the figures shown are of the
+            other, or the whole split does both (paper), and flatters.
+        guarantee: Return only rows that keep both limits on new images with this probability, all of them together.
         standardise: What of the images has mean 0 and variance 1, each channel or each pixel (paper).
         start: The first networks, random (the paper), spread evenly over what they cost, or first those that an
             engineer would try.
@@ -200,6 +205,8 @@ def search(
         "beta": beta,
         "gamma": gamma,
         "backbone": backbone,
+        "validation": validation,
+        "guarantee": guarantee,
         "standardise": standardise,
         "start": start,
         "surrogate": surrogate,

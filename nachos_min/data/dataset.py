@@ -41,12 +41,14 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images to train on, to choose by, and to certify with.
+    """Images to train on, to choose by, and to measure on.
 
     Args:
         name: "digits", "digits32", or the file's name without its ending.
         train: what weights are fitted to.
         validation: what thresholds and networks are chosen by.
+        calibration: what the figures shown are of, chosen by nothing but whether they keep the limits; None: those
+            of `validation` are shown.
         test: takes part in no choice.
         classes: number of classes, >= 2; every one occurs in every split that was made here.
         digest: SHA-256 of the arrays as read, before splitting and scaling, in hexadecimal.
@@ -58,6 +60,7 @@ class Dataset:
     test: Split
     classes: int
     digest: str
+    calibration: Split | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

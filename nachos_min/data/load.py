@@ -25,10 +25,11 @@ _FORMATS = (".h5", ".hdf5", ".npz", ".mat")
 _TEST_SHARE = Fraction(1, 5)
 _TEST_SEED = 1_797  # any fixed numbers would do; the splits of every run of everybody follow from these two
 _VALIDATION_SEED = 20_401
+_CALIBRATION_SEED = 31_337
 _SMALL = 10_000  # training samples below which validation takes 20 %: 10 % of fewer would measure too coarsely
 
 
-def load(name_or_path: str, standardise: str = "channel") -> Dataset:
+def load(name_or_path: str, standardise: str = "channel", validation: str = "halves") -> Dataset:
     """Return a data set ready to train on.
 
     A file without a test split gets one (20 %, stratified). Without a validation split, it is taken from what
@@ -40,9 +41,10 @@ def load(name_or_path: str, standardise: str = "channel") -> Dataset:
             colour, painted from them), or a file: .h5, .hdf5 or .npz with arrays images and labels, optionally
             the same with "test_" and "validation_" in front, and a difficulty with each; .mat as SVHN.
         standardise: what a feature is: a `channel`, or each `pixel` of a channel.
+        validation: `halves`: half of the validation split becomes the calibration split, stratified; or `whole`.
 
     Returns:
-        The three splits, with the digest of the file's arrays.
+        The splits, with the digest of the file's arrays.
 
     Raises:
         DataError: unknown name, no such file, unknown format, or the content breaks a rule.
@@ -53,15 +55,18 @@ def load(name_or_path: str, standardise: str = "channel") -> Dataset:
         raise DataError(
             f"{name_or_path}: images must differ, but all {len(data.train)} training images are the same"
         )
-    train, validation, test = (
+    train, choosing, test = (
         replace(split, images=scaling.apply(split.images)) for split in (data.train, data.validation, data.test)
     )
-    for name, split in (("train", train), ("validation", validation), ("test", test)):
+    for name, split in (("train", train), ("validation", choosing), ("test", test)):
         if not np.isfinite(split.images).all():
             raise DataError(
                 f"{name_or_path}: a feature of the {name} images lies too many deviations out for float32"
             )
-    return replace(data, train=train, validation=validation, test=test)
+    calibration = None
+    if validation == "halves":
+        choosing, calibration = _halves(choosing)
+    return replace(data, train=train, validation=choosing, calibration=calibration, test=test)
 
 
 def load_unscaled(name_or_path: str) -> Dataset:
@@ -123,6 +128,18 @@ def _check_each_class_fills(source: str, split: Split, splits: int) -> None:
             f"{source}: every class must have at least {splits} samples, one for each split that is made of "
             f"them, class {label} has {sizes[label]}"
         )
+
+
+def _halves(split: Split) -> tuple[Split, Split]:
+    """Return (validation, calibration); a class with a single sample stays in validation."""
+    alone = np.bincount(split.labels)[split.labels] == 1
+    several = split.take(np.flatnonzero(~alone))
+    if not len(several):
+        raise DataError("validation must have at least 2 samples of a class to be halved, got 1 of each")
+    generator = np.random.Generator(np.random.PCG64(_CALIBRATION_SEED))
+    kept, held_out = stratified_split(several.labels, Fraction(1, 2), generator)
+    chosen = np.flatnonzero(~alone)
+    return split.take(np.sort(np.concatenate([chosen[kept], np.flatnonzero(alone)]))), split.take(chosen[held_out])
 
 
 def _divide(split: Split, share: Fraction, seed: int) -> tuple[Split, Split]:

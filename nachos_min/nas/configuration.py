@@ -33,10 +33,11 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "points": ("best", "curve"),
     "confidence": CONFIDENCES,
     "standardise": ("channel", "pixel"),
+    "validation": ("halves", "whole"),
 }
 # Fields younger than some stored runs and tables, and the value that means what was done before there was a choice.
 # With that value they stand in no identity, so that those runs and tables open.
-AS_BEFORE: Mapping[str, Any] = {"confidence": "learned", "standardise": "pixel"}
+AS_BEFORE: Mapping[str, Any] = {"confidence": "learned", "standardise": "pixel", "validation": "whole"}
 
 
 class ConfigurationError(InputError):
@@ -77,6 +78,8 @@ class Configuration:
             MACs by this share; so that a network keeps the limits on data never seen.
         confidence: what exits are believed by: `learned` (the paper's), `softmax`, or for each network the `best`.
         standardise: what of the images has mean 0 and variance 1: each `channel`, or each `pixel` of a channel.
+        validation: `halves`: one half of the validation split chooses, the figures shown are of the other; or the
+            `whole` split does both (the paper's), and flatters.
     """
 
     data: str
@@ -100,6 +103,7 @@ class Configuration:
     margin: float = 0.0
     confidence: str = "best"
     standardise: str = "channel"
+    validation: str = "halves"
 
     def __post_init__(self) -> None:
         """Check every option that needs no file.
@@ -226,7 +230,7 @@ def load_problem(configuration: Configuration) -> Problem:
         InputError: if the data set or the space is unknown, unreadable, or breaks a rule.
     """
     space = load_space(configuration.space)
-    dataset = load(configuration.data, configuration.standardise)
+    dataset = load(configuration.data, configuration.standardise, configuration.validation)
     height, width, channels = dataset.train.images.shape[1:]
     coder = GenomeCoder(space, (height, width, channels), dataset.classes, configuration.rules.static)
     return Problem(configuration, dataset, space, coder)
@@ -241,6 +245,20 @@ def check_count(name: str, value: Any) -> int:
     if not (_is_integer(value) and value >= 1):
         raise ConfigurationError(f"{name} must be an integer >= 1, got {value!r}")
     return int(value)
+
+
+def check_guarantee(guarantee: float | None, configuration: Configuration) -> None:
+    """Check that results of `configuration` can be held to `guarantee`.
+
+    Raises:
+        ConfigurationError: if it is no probability, or no samples are left to test the rows on.
+    """
+    if guarantee is None:
+        return
+    if not (_is_number(guarantee) and 0 < guarantee < 1):
+        raise ConfigurationError(f"guarantee must be above 0 and below 1, got {guarantee!r}")
+    if configuration.validation != "halves":
+        raise ConfigurationError(f"guarantee needs validation halves, got {configuration.validation!r}")
 
 
 def _is_number(value: Any) -> bool:

@@ -55,8 +55,8 @@ DEFAULTS: Mapping[str, Mapping[str, Defaults]] = {
 
 # What else a recipe decides unless it is asked for: `paper` is the method with all that it had.
 BY_RECIPE: Mapping[str, Mapping[str, str]] = {
-    "deep": {"start": "rule", "confidence": "best"},
-    "paper": {"start": "spread", "confidence": "learned"},
+    "deep": {"start": "rule", "confidence": "best", "validation": "halves"},
+    "paper": {"start": "spread", "confidence": "learned", "validation": "whole"},
 }
 
 

@@ -4,7 +4,7 @@ An Evaluation depends on the canonical genome and the settings of the run alone,
 it was computed: the backbone is seeded by (run seed, backbone genes), the exits by (run seed, whole genome).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -115,6 +115,7 @@ class OperatingPoint:
     thresholds: tuple[float, ...]
     validation: Measure
     test: Measure
+    calibration: Measure | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ class Evaluation:
         weights: parameters and buffers by name.
         curve: the other admissible non-dominated choices of thresholds, when the settings ask for them.
         confidence: what the thresholds are thresholds of.
+        calibration: what the same thresholds do to the calibration split; None without one.
         effort, repeat: as of `Trial`.
     """
 
@@ -148,6 +150,7 @@ class Evaluation:
     weights: dict[str, Array]
     curve: tuple[OperatingPoint, ...] = ()
     confidence: Confidence = LEARNED
+    calibration: Measure | None = None
     effort: int = 1
     repeat: int = 0
 
@@ -159,10 +162,22 @@ class Evaluation:
     def points(self) -> list["Evaluation"]:
         """Return this evaluation under its chosen thresholds and under those of each point of its curve."""
         others = [
-            replace(self, thresholds=point.thresholds, validation=point.validation, test=point.test, curve=())
+            replace(
+                self,
+                thresholds=point.thresholds,
+                validation=point.validation,
+                test=point.test,
+                calibration=point.calibration,
+                curve=(),
+            )
             for point in self.curve
         ]
         return [replace(self, curve=()), *others] if others else [self]
+
+    @property
+    def shown(self) -> Measure:
+        """Return the figures that people see: those of the calibration split, if there is one."""
+        return self.validation if self.calibration is None else self.calibration
 
     def reach(self) -> tuple[float, float]:
         """Return the least error and the fewest average MACs of all its points: both ends of the curve, if any."""
@@ -218,7 +233,7 @@ def evaluate(
     """
     own = settings_of(settings, trial, len(dataset.train))
     network, losses = train(coder, dataset, own, trial.genome, backbones if own is settings else None)
-    validation, test = as_seen(dataset.validation, network), as_seen(dataset.test, network)
+    validation = as_seen(dataset.validation, network)
     costs = static_costs(network.architecture)
     answers = exit_answers(network, validation.images)
     softmax = partial(fit_softmax, answers.logits, validation.labels)
@@ -229,8 +244,11 @@ def evaluate(
     if repeated != measure_of(chosen):
         raise ExecutionError(f"thresholds promised {measure_of(chosen)}, inference gave {repeated}")
 
-    def test_tables() -> tuple[ExitTables, Array]:
-        return exit_answers(network, test.images).tables(confidence), test.labels
+    others = {"test": dataset.test} | ({} if dataset.calibration is None else {"calibration": dataset.calibration})
+    seen = {name: as_seen(split, network) for name, split in others.items()}
+
+    def tables_of(name: str) -> tuple[ExitTables, Array]:
+        return exit_answers(network, seen[name].images).tables(confidence), seen[name].labels
 
     return Evaluation(
         genome=trial.genome,
@@ -238,14 +256,14 @@ def evaluate(
         thresholds=chosen.thresholds,
         costs=costs,
         validation=repeated,
-        test=measure(network, test, chosen.thresholds, confidence, costs),
         tables=tables,
         losses=losses,
         weights=network.state(),
-        curve=operating_points((tables, validation.labels), test_tables, costs, settings),
+        curve=operating_points((tables, validation.labels), seen, tables_of, costs, settings),
         confidence=confidence,
         effort=trial.effort,
         repeat=trial.repeat,
+        **{name: measure(network, split, chosen.thresholds, confidence, costs) for name, split in seen.items()},
     )
 
 
@@ -356,15 +374,17 @@ def tune(tables: ExitTables, labels: Array, costs: StaticCosts, settings: Settin
 
 def operating_points(
     validation: tuple[ExitTables, Array],
-    test: Callable[[], tuple[ExitTables, Array]],
+    others: Iterable[str],
+    tables_of: Callable[[str], tuple[ExitTables, Array]],
     costs: StaticCosts,
     settings: Settings,
 ) -> tuple[OperatingPoint, ...]:
-    """Return all that a network can do within the limits and no thresholds do better, if `settings` want it.
+    """Return the admissible, non-dominated choices of thresholds of a network, if `settings` want its curve.
 
     Args:
         validation: tables of all exits and labels (N,) of the split that the thresholds are chosen on.
-        test: returns the same of the test split, on which each choice is measured again; called if needed.
+        others: splits on which each choice is measured again, `test` and perhaps `calibration`.
+        tables_of: returns the same of such a split; called if needed.
         costs: static counts.
         settings: limits, and whether the curve is wanted.
     """
@@ -374,9 +394,13 @@ def operating_points(
     outcomes = threshold_curve(
         tables.confidence, tables.correct(labels), costs.exit_costs, limits.max_macs, limits.min_accuracy
     )
-    certified = test()
+    found = {name: tables_of(name) for name in others}
     return tuple(
-        OperatingPoint(outcome.thresholds, measure_of(outcome), replay(*certified, costs, outcome.thresholds))
+        OperatingPoint(
+            thresholds=outcome.thresholds,
+            validation=measure_of(outcome),
+            **{name: replay(*split, costs, outcome.thresholds) for name, split in found.items()},
+        )
         for outcome in outcomes
     )
 

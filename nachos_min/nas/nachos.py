@@ -36,6 +36,7 @@ from nachos_min.nas.configuration import (
     ConfigurationError,
     Problem,
     check_count,
+    check_guarantee,
     load_problem,
 )
 from nachos_min.nas.defaults import BY_DATA, BY_RECIPE, ByData, defaults_of
@@ -106,6 +107,8 @@ def search(
     gamma: float | None = None,
     backbone: str = "joint",
     standardise: str = "channel",
+    validation: str | None = None,
+    guarantee: float | None = None,
     start: str | None = None,
     surrogate: str = "switching",
     features: str = "genes",
@@ -141,6 +144,10 @@ def search(
         beta: weight of the cost term in the loss of the exits, >= 0; None: the recipe's.
         gamma: weight of the peak term in the loss of the exits, >= 0; None: the recipe's.
         backbone: with the recipe `paper` `frozen` while the exits train, or trained on with them, `joint`.
+        validation: one of the `halves` of the validation split chooses and the figures shown are of the other, or
+            the `whole` split does both; None: as the recipe says.
+        guarantee: in (0, 1): only rows are returned that keep both limits on new images with this probability, all
+            of them together; needs `halves`. None: those that keep them on both halves.
         standardise: what of the images has mean 0 and variance 1, each `channel` or each `pixel`.
         start: first candidates, `random`, `spread` evenly over the exact costs, or `rule`: first those that an
             engineer would try, then spread; None: as the recipe says.
@@ -193,11 +200,13 @@ def search(
         start=start or by_recipe["start"],
         confidence=confidence or by_recipe["confidence"],
         standardise=standardise,
+        validation=validation or by_recipe["validation"],
         surrogate=surrogate,
         features=features,
         points=("curve" if thresholds == "exact" else "best") if points is None else points,
         margin=margin,
     )
+    check_guarantee(guarantee, configuration)
     count = check_count("workers", workers) if workers is not None else os.cpu_count() or 1
     problem, known = load_problem(configuration), None if table is None else read_table(table)
     if known is not None:
@@ -208,10 +217,10 @@ def search(
             finalists = 0
         elif finalists is None:
             finalists = usual.finalists
-        loop = _Loop(problem, run, folder, evaluations, finalists, on_progress or _silent)
+        loop = _Loop(problem, run, folder, evaluations, finalists, guarantee, on_progress or _silent)
         if known is not None:
             return loop.run_to_end(TableAnswers(known, problem))
-        load_dataset = partial(load, data, standardise)
+        load_dataset = partial(load, data, standardise, configuration.validation)
         backbones = folder / "backbones"
         settings, processes = configuration.settings(), min(count, evaluations)
         with Workers(processes, problem.coder, load_dataset, settings, backbones) as pool:
@@ -232,10 +241,11 @@ class _Loop:
         folder: Path,
         evaluations: int,
         finalists: int,
+        guarantee: float | None,
         on_progress: Callable[[Progress], None],
     ) -> None:
         self.problem, self.run, self.folder = problem, run, folder
-        self.evaluations, self.finalists = evaluations, finalists
+        self.evaluations, self.finalists, self.guarantee = evaluations, finalists, guarantee
         self.configuration = configuration = problem.configuration
         self.archive = Archive(problem)
         # A backbone may cost more than the budget as long as exits are to follow, by which most samples leave: so
@@ -278,7 +288,12 @@ class _Loop:
         finalists = [Trial(genome, LONG) for genome in self.archive.best_together(self.finalists)]
         self.evaluate(finalists, pool, "training the best networks for longer")
         return result_of(
-            self.archive, self.problem, self.folder, reused=self.reused, inadmissible=self.static.inadmissible
+            self.archive,
+            self.problem,
+            self.folder,
+            reused=self.reused,
+            inadmissible=self.static.inadmissible,
+            guarantee=self.guarantee,
         )
 
     def first_candidates(self, most: int) -> list[Trial]:

@@ -39,25 +39,29 @@ def trial_key(trial: Trial) -> str:
 def to_record(evaluated: Evaluation | Failure) -> dict[str, Any]:
     """Return `evaluated` as nested dictionaries of plain values and arrays."""
     record = asdict(evaluated)
-    # What is as it always was before there was a choice is not written.
-    for name, usual in (("effort", 1), ("repeat", 0)):
-        if record[name] == usual:
+    # What means "as before there was a choice" is not written.
+    for name, usual in (("effort", 1), ("repeat", 0), ("calibration", None), ("curve", ())):
+        if name in record and record[name] == usual:
             del record[name]
     if isinstance(evaluated, Evaluation):
         del record["confidence"]
         if evaluated.confidence.temperatures is not None:
             record["temperatures"] = np.array(evaluated.confidence.temperatures)
-    if isinstance(evaluated, Evaluation) and not evaluated.curve:
-        del record["curve"]
-    elif isinstance(evaluated, Evaluation):
+    if "curve" in record and isinstance(evaluated, Evaluation):
         # As arrays: a curve has tens of points, and each number of a nested list would be a member of the file.
-        splits = [[(point.validation, point.test)[split] for point in evaluated.curve] for split in (0, 1)]
+        measured = [[getattr(point, split) for point in evaluated.curve] for split in _splits(evaluated)]
         record["curve"] = {
             "thresholds": np.array([point.thresholds for point in evaluated.curve], np.float64),
-            "correct": np.array([[measure.correct for measure in split] for split in splits], np.int64),
-            "exit_counts": np.array([[measure.exit_counts for measure in split] for split in splits], np.int64),
+            "correct": np.array([[measure.correct for measure in split] for split in measured], np.int64),
+            "exit_counts": np.array([[measure.exit_counts for measure in split] for split in measured], np.int64),
         }
     return record
+
+
+def _splits(evaluated: Evaluation | Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the splits on which an evaluation, or its record, has figures, in the order of a curve's arrays."""
+    get = evaluated.get if isinstance(evaluated, Mapping) else lambda name: getattr(evaluated, name)
+    return ("validation", "test") if get("calibration") is None else ("validation", "test", "calibration")
 
 
 def from_record(record: Mapping[str, Any]) -> Evaluation | Failure:
@@ -82,20 +86,21 @@ def from_record(record: Mapping[str, Any]) -> Evaluation | Failure:
         tables=ExitTables(np.asarray(tables["confidence"]), np.asarray(tables["predicted"])),
         losses=tuple(float(value) for value in record["losses"]),
         weights=dict(record["weights"]),
-        curve=tuple(_points(record["curve"], static)) if "curve" in record else (),
+        curve=tuple(_points(record["curve"], _splits(record), static)) if "curve" in record else (),
+        calibration=_measure(record["calibration"]) if "calibration" in record else None,
         confidence=Confidence(tuple(record["temperatures"].tolist())) if "temperatures" in record else LEARNED,
         effort=effort,
         repeat=repeat,
     )
 
 
-def _points(curve: Mapping[str, Any], costs: StaticCosts) -> Iterator[OperatingPoint]:
+def _points(curve: Mapping[str, Any], splits: Sequence[str], costs: StaticCosts) -> Iterator[OperatingPoint]:
     for place, thresholds in enumerate(curve["thresholds"].tolist()):
-        validation, test = (
+        measured = (
             Measure(int(correct[place]), sum(counts[place]), tuple(counts[place]), _spent(counts[place], costs))
             for correct, counts in zip(curve["correct"], curve["exit_counts"].tolist(), strict=True)
         )
-        yield OperatingPoint(tuple(thresholds), validation, test)
+        yield OperatingPoint(tuple(thresholds), **dict(zip(splits, measured, strict=True)))
 
 
 def _spent(exit_counts: Sequence[int], costs: StaticCosts) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 
 from nachos_kernels.dominance import non_dominated_ranks
 from nachos_min.eenn.costs import StaticCosts, static_costs
+from nachos_min.eenn.guarantee import Row, certified
 from nachos_min.eenn.intervals import wilson_interval
 from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.nas.configuration import Problem
@@ -21,6 +22,8 @@ from nachos_min.nas.evaluate import Evaluation, Failure, Measure, build
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.limits import Limits
+
+RANKS = 2  # fronts that are shown where the figures are of samples that chose none of them
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ class Solution:
         genome: canonical genome.
         exits: stage numbers (1-based) of the E exits, the final one last.
         thresholds: E thresholds on the cumulative confidence; the last is 0.
-        accuracy, correct, samples, total_macs, average_macs, exit_counts: on the validation split.
+        accuracy, correct, samples, total_macs, average_macs, exit_counts: on the half of the validation split that
+            did not choose; on all of it if the whole of it chose.
         exit_costs: MACs of a sample that leaves at each exit.
         worst_macs: the last of them.
         params: trainable parameters.
@@ -98,18 +102,18 @@ def certificate(measure: Measure, limits: Limits) -> Certificate:
 
 def solution_of(number: int, evaluation: Evaluation, limits: Limits) -> Solution:
     """Return `evaluation` as solution `number` of a front; `limits` are those asked for."""
-    validation, costs = evaluation.validation, evaluation.costs
+    figures, costs = evaluation.shown, evaluation.costs
     return Solution(
         solution=number,
         genome=evaluation.genome,
         exits=evaluation.exits,
         thresholds=evaluation.thresholds,
-        accuracy=validation.accuracy,
-        correct=validation.correct,
-        samples=validation.samples,
-        total_macs=validation.total_macs,
-        average_macs=validation.average_macs,
-        exit_counts=validation.exit_counts,
+        accuracy=figures.accuracy,
+        correct=figures.correct,
+        samples=figures.samples,
+        total_macs=figures.total_macs,
+        average_macs=figures.average_macs,
+        exit_counts=figures.exit_counts,
         exit_costs=costs.exit_costs,
         worst_macs=costs.worst_macs,
         params=costs.params,
@@ -169,12 +173,16 @@ class Archive:
     def _keeps(self, point: Evaluation) -> bool:
         return self.limits.admissible(point.validation) and self.limits.static_reason(point.costs) is None
 
-    def front(self, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    def front(self, evaluations: Sequence[Evaluation], ranks: int = 1) -> list[Evaluation]:
         """Return the non-dominated ones of `evaluations`, the most accurate first.
 
         Of those with equal figures the one with the smallest genome stands for all.
+
+        Args:
+            evaluations: points of the archive.
+            ranks: how many fronts: with 2 those, too, that none but the non-dominated ones dominate.
         """
-        return _non_dominated(evaluations, [_figures(found) for found in evaluations])
+        return _non_dominated(evaluations, [_figures(found.validation) for found in evaluations], ranks)
 
     def leading(self, *, limited: bool) -> list[Evaluation]:
         """Return the candidates that a search goes on from, those reaching the least error first.
@@ -193,7 +201,7 @@ class Archive:
         bound = (1.0, self.limits.max_macs or self.reference[1])
         own: dict[Genome, list[tuple[float, float]]] = {}
         for point in self._admissible or self.points:
-            own.setdefault(point.genome, []).append(_figures(point))
+            own.setdefault(point.genome, []).append(_figures(point.validation))
         chosen: list[Genome] = []
         taken: list[tuple[float, float]] = []
         while own and len(chosen) < count:
@@ -205,19 +213,26 @@ class Archive:
 
     def hypervolume(self, evaluations: Sequence[Evaluation]) -> float:
         """Return the area that `evaluations` dominate below the reference point, in MACs."""
-        points = [_figures(found) for found in self.front(evaluations)]  # sorted: the order found changes no bit
-        return hypervolume(np.array(points), self.reference) if points else 0.0
+        return _area([found.validation for found in evaluations], self.reference)
 
 
-def _figures(point: Evaluation) -> tuple[float, float]:
-    return 1 - point.validation.accuracy, point.validation.average_macs
+def _area(measures: Sequence[Measure], reference: tuple[float, float]) -> float:
+    """Return the area that `measures` dominate below `reference`, in MACs."""
+    points = sorted({_figures(found) for found in measures})  # sorted: the order found changes no bit
+    return hypervolume(np.array(points), reference) if points else 0.0
 
 
-def _non_dominated(evaluations: Sequence[Evaluation], figures: Sequence[tuple[float, float]]) -> list[Evaluation]:
-    """Return those that no other beats in both `figures`, ascending; of equals the one with the smallest genome."""
+def _figures(found: Measure) -> tuple[float, float]:
+    return 1 - found.accuracy, found.average_macs
+
+
+def _non_dominated(
+    evaluations: Sequence[Evaluation], figures: Sequence[tuple[float, float]], ranks: int = 1
+) -> list[Evaluation]:
+    """Return the first `ranks` fronts by `figures`, ascending; of equals the one with the smallest genome."""
     points = np.array(figures, np.float64).reshape(-1, 2)
     best: dict[tuple[float, float], Evaluation] = {}
-    for row in np.flatnonzero(non_dominated_ranks(points, np.zeros(len(points))) == 0).tolist():
+    for row in np.flatnonzero(non_dominated_ranks(points, np.zeros(len(points))) < ranks).tolist():
         point, found = figures[row], evaluations[row]
         if point not in best or found.genome < best[point].genome:
             best[point] = found
@@ -244,6 +259,7 @@ class SearchResult:
         failure: why the first of the failed candidates failed.
         table: which table answered for trainings; None when candidates were trained.
         margin: how far inside the limits the validation split stays.
+        guarantee: probability with which all rows of `front` keep both limits on new images, if it was asked for.
     """
 
     run: str
@@ -263,6 +279,7 @@ class SearchResult:
     failure: str | None = None
     table: Mapping[str, Any] | None = None
     margin: float = 0.0
+    guarantee: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the object that `search --json` prints: plain lists, numbers and texts."""
@@ -275,7 +292,8 @@ class SearchResult:
             "failed": self.failed,
             "admissible": self.admissible,
             "constraints": {"max_macs": self.max_macs, "min_accuracy": self.min_accuracy}
-            | ({"margin": self.margin} if self.margin else {}),
+            | ({"margin": self.margin} if self.margin else {})
+            | ({} if self.guarantee is None else {"guarantee": self.guarantee}),
             "hypervolume": {
                 "all": self.hypervolume_all,
                 "admissible": self.hypervolume_admissible,
@@ -303,15 +321,21 @@ def _listed(value: Any) -> Any:
 
 
 def result_of(
-    archive: Archive, problem: Problem, run: Path, *, reused: int, inadmissible: int | None
+    archive: Archive,
+    problem: Problem,
+    run: Path,
+    *,
+    reused: int,
+    inadmissible: int | None,
+    guarantee: float | None = None,
 ) -> SearchResult:
-    """Return the result that `archive` holds."""
-    admissible = archive.admissible()
-    front = archive.front(admissible)
-    closest = None
-    if not front and archive.evaluations:
+    """Return the result that `archive` holds; `guarantee` as of `nachos_min.search`."""
+    limits, closest = problem.configuration.limits, None
+    rows = shown_rows(archive, guarantee)
+    if not rows and archive.evaluations:
         nearest = min(archive.evaluations, key=lambda found: (_distance(found, archive.limits), found.genome))
-        closest = solution_of(0, nearest, problem.configuration.limits)
+        closest = solution_of(0, nearest, limits)
+    kept = [point for point in archive.admissible() if archive.limits.admissible(point.shown)]
     return SearchResult(
         run=str(run),
         seed=problem.configuration.seed,
@@ -319,18 +343,47 @@ def result_of(
         reused=reused,
         failed=len(archive.failures),
         inadmissible=inadmissible,
-        admissible=len({found.genome for found in admissible}),
-        max_macs=problem.configuration.limits.max_macs,
-        min_accuracy=problem.configuration.limits.min_accuracy,
+        admissible=len({found.genome for found in kept}),
+        max_macs=limits.max_macs,
+        min_accuracy=limits.min_accuracy,
         margin=problem.configuration.margin,
-        hypervolume_all=archive.hypervolume(archive.points),
-        hypervolume_admissible=archive.hypervolume(admissible),
+        hypervolume_all=_area([point.shown for point in archive.points], archive.reference),
+        hypervolume_admissible=_area([row.shown for row in rows], archive.reference),
         reference=archive.reference,
-        front=tuple(solution_of(number, found, problem.configuration.limits) for number, found in enumerate(front)),
+        front=tuple(solution_of(number, found, limits) for number, found in enumerate(rows)),
         closest=closest,
         failure=archive.failures[0].reason if archive.failures else None,
         table=problem.table,
+        guarantee=guarantee,
     )
+
+
+def shown_rows(archive: Archive, guarantee: float | None = None) -> list[Evaluation]:
+    """Return the rows that people see, the most accurate first: points of the archive that keep the limits.
+
+    The validation split chooses them: its first front. With a calibration split, whose figures are shown, it
+    chooses the first two fronts, of which those remain that keep the limits on the calibration split, too. Being
+    the best there is partly luck, and the second front has had less of it.
+
+    With a `guarantee` those remain that are certified on the calibration split (`eenn/guarantee.py`).
+    """
+    points = archive.admissible()
+    if not any(point.calibration for point in points):
+        return archive.front(points)
+    rows = sorted(archive.front(points, RANKS), key=lambda row: -row.validation.average_macs)
+    if guarantee is None:
+        rows = [row for row in rows if archive.limits.admissible(row.shown)]
+    else:
+        counted = [Row(row.shown.correct, row.shown.exit_counts, row.costs.exit_costs) for row in rows]
+        limits = archive.limits.max_macs, archive.limits.min_accuracy
+        certain = certified(counted, *limits, level_of(guarantee))
+        rows = [row for row, sure in zip(rows, certain, strict=True) if sure]
+    return sorted(rows, key=lambda row: (*_figures(row.shown), row.genome, row.thresholds))
+
+
+def level_of(guarantee: float) -> float:
+    """Return the probability of a mistake that each of the two limits may have."""
+    return (1 - guarantee) / 2
 
 
 def _distance(found: Evaluation, limits: Limits) -> float:

@@ -7,23 +7,35 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from nachos_min.nas.configuration import ConfigurationError, Problem, configuration_of, load_problem
+from nachos_min.nas.configuration import (
+    ConfigurationError,
+    Problem,
+    check_guarantee,
+    configuration_of,
+    load_problem,
+)
 from nachos_min.nas.evaluate import Evaluation, Failure
 from nachos_min.nas.records import from_record
 from nachos_min.nas.result import Archive, SearchResult, result_of
 from nachos_min.store import open_run
 
 
-def load_run(path: str | Path) -> SearchResult:
+def load_run(path: str | Path, guarantee: float | None = None) -> SearchResult:
     """Return the result of the run in folder `path`, from its stored evaluations.
 
+    Args:
+        path: of the run.
+        guarantee: as of `nachos_min.search`.
+
     Raises:
-        InputError: if there is no run, it is damaged, or its data set or space is not what it was any more.
+        InputError: if there is no run, it is damaged, its data set or space is not what it was any more, or
+            `guarantee` breaks its rule.
     """
     problem = stored_problem(path)
+    check_guarantee(guarantee, problem.configuration)
     evaluations = tuple(stored_evaluations(path))
     archive = Archive(problem, evaluations)
-    return result_of(archive, problem, Path(path), reused=len(evaluations), inadmissible=None)
+    return result_of(archive, problem, Path(path), reused=len(evaluations), inadmissible=None, guarantee=guarantee)
 
 
 def stored_problem(path: str | Path) -> Problem:

@@ -27,7 +27,7 @@ from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.inference import ExitTables
 from nachos_min.eenn.recipes import as_record
 from nachos_min.errors import InputError
-from nachos_min.nas.configuration import Problem
+from nachos_min.nas.configuration import AS_BEFORE, Problem
 from nachos_min.nas.evaluate import (
     Evaluation,
     ExecutionError,
@@ -92,7 +92,7 @@ class Table:
         about: what was trained and how: data, space, recipe, max_macs, seeds, and the versions it was made with.
         members: canonical genome -> its place in the arrays.
         exit_costs: MACs of leaving after each stage, int64 (n, S); 0 without an exit.
-        validation, test: what was said about the splits.
+        validation, test, calibration: what was said about the splits; of the last, if there is one.
         losses: mean training loss of each epoch, float64 (n, T, epochs).
         temperatures: of each early exit's softmax, float64 (n, T, S-1); None in older tables.
         failures: key of a genome and seed -> why that training failed.
@@ -108,6 +108,7 @@ class Table:
     losses: Array
     temperatures: Array | None
     failures: Mapping[str, str]
+    calibration: SplitTable | None = None
 
     def answer(self, problem: Problem, genome: Genome) -> Evaluation | Failure:
         """Return the evaluation of a canonical `genome` under the limits and the seed of `problem`.
@@ -139,19 +140,25 @@ class Table:
         confidence = choose_confidence(partial(said, self.validation), softmax, labels, costs, settings)
         tables = said(self.validation, confidence)
         chosen = tune(tables, labels, costs, settings)
-        certified = said(self.test, confidence), self.test.labels
+        others = {"test": self.test} | ({} if self.calibration is None else {"calibration": self.calibration})
+
+        def tables_of(name: str) -> tuple[ExitTables, Array]:
+            return said(others[name], confidence), others[name].labels
+
         return Evaluation(
             genome=genome,
             exits=exits,
             thresholds=chosen.thresholds,
             costs=costs,
             validation=measure_of(chosen),
-            test=replay(*certified, costs, chosen.thresholds),
             tables=tables,
             losses=tuple(self.losses[member, training].tolist()),
             weights={},
-            curve=operating_points((tables, labels), lambda: certified, costs, settings),
+            curve=operating_points((tables, labels), others, tables_of, costs, settings),
             confidence=confidence,
+            effort=1,
+            repeat=0,
+            **{name: replay(*tables_of(name), costs, chosen.thresholds) for name in others},
         )
 
     def training(self, seed: int) -> int:
@@ -169,20 +176,20 @@ class Table:
             if self.about[field] != asked[field]:
                 of, wanted = self.about[what.split()[0]], asked[what.split()[0]]
                 raise TableError(f"table {self.name} must be of the {what} asked for, {wanted}, got one of {of}")
-        standardise = {"standardise": problem.configuration.standardise}
-        wanted = as_record(problem.configuration.settings().recipe) | standardise
-        there = {"standardise": "pixel"} | self.about["recipe"]
-        named = {"name": "paper"}  # by which older records are not named
-        for field in dict.fromkeys(("name", *wanted, *there)):
-            mine, its = (named | wanted).get(field), (named | there).get(field)
-            if mine != its:
+        configuration = problem.configuration
+        shared = ("standardise", "validation")
+        unnamed = {"name": "paper"}  # as older tables have it
+        wanted = unnamed | as_record(configuration.settings().recipe)
+        there = unnamed | self.about["recipe"] | {name: self.about.get(name, AS_BEFORE[name]) for name in shared}
+        wanted |= {name: getattr(configuration, name) for name in shared}
+        for field in (*wanted, *there):
+            if wanted.get(field) != there.get(field):
                 option = "recipe" if field == "name" else field
-                raise TableError(
-                    f"table {self.name} must be made with {option} {mine}, as the search asks for, got {its}"
-                )
-        if problem.configuration.confidence != "learned" and self.temperatures is None:
-            confidence = problem.configuration.confidence
-            raise TableError(f"table {self.name} must hold softmax scores for confidence {confidence}, got none")
+                rule = f"must be made with {option} {wanted.get(field)}, as the search asks for"
+                raise TableError(f"table {self.name} {rule}, got {there.get(field)}")
+        if configuration.confidence != "learned" and self.temperatures is None:
+            rule = f"must hold softmax scores for confidence {configuration.confidence}"
+            raise TableError(f"table {self.name} {rule}, got none")
         training = self.about["seeds"][self.training(problem.configuration.seed)]
         return {
             "name": self.name,
@@ -250,4 +257,5 @@ def read_table(path: str | Path) -> Table:
         losses=found["losses"],
         temperatures=found.get("temperatures"),
         failures=found["failures"],
+        calibration=SplitTable(**found["calibration"]) if "calibration" in found else None,
     )

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from nachos_min.data import Split, load
+from nachos_min.data import Dataset, Split, load
 from nachos_min.eenn.confidence import Confidence, fit_softmax
 from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.heads import CostOrderError
@@ -36,8 +36,6 @@ from nachos_min.store.files import write_atomically
 from nachos_min.store.values import encode
 
 MOST_GENOMES = 1 << 20  # listed in seconds; far more than anybody would train
-SPLITS = ("validation", "test")
-
 Record = dict[str, Any]
 
 
@@ -86,7 +84,7 @@ def train_members(configuration: Configuration, members: Sequence[Genome]) -> Re
             try:
                 network, losses = train(coder, dataset, settings, genome, backbones)
                 softmax: Confidence | None = None
-                for name in SPLITS:
+                for name in _splits(dataset):
                     split: Split = as_seen(getattr(dataset, name), network)
                     answers = exit_answers(network, split.images)
                     softmax = softmax or fit_softmax(answers.logits, split.labels)  # on validation, the first
@@ -139,7 +137,7 @@ def tabulate(
         found = set(run.keys())
         missing = [unit for name, unit in wanted.items() if name not in found][:units]
         asked = [(replace(configuration, seed=seed), genomes) for genomes, seed in missing]
-        loader = partial(load, configuration.data, configuration.standardise)
+        loader = partial(load, configuration.data, configuration.standardise, configuration.validation)
         with Workers(workers, problem.coder, loader, configuration.settings()) as pool:
             for done, record in enumerate(pool.as_done(train_members, asked), start=1):
                 genomes = [entry["genome"] for entry in record["members"].values()]
@@ -157,6 +155,11 @@ def tabulate(
     return True
 
 
+def _splits(dataset: Dataset) -> tuple[str, ...]:
+    """Return the names of the splits that members are asked about; temperatures are fitted on the first."""
+    return ("validation", "test") if dataset.calibration is None else ("validation", "calibration", "test")
+
+
 def _unit(genes: Sequence[int], seed: int) -> str:
     return f"{key(tuple(genes))}.{seed}"
 
@@ -172,7 +175,8 @@ def _assembled(problem: Problem, about: Record, entries: Mapping[tuple[Genome, i
     losses = np.full((len(genomes), len(seeds), epochs), np.nan)
     record: Record = {"format": FORMAT, "version": VERSION, "about": about}
     failures = {}
-    for name in SPLITS:
+    splits = _splits(problem.dataset)
+    for name in splits:
         labels = getattr(problem.dataset, name).labels
         shape = (len(genomes), len(seeds), len(labels), stages)
         kind = np.min_scalar_type(problem.dataset.classes - 1)
@@ -193,7 +197,7 @@ def _assembled(problem: Problem, about: Record, entries: Mapping[tuple[Genome, i
                 continue
             losses[place, training] = entry["losses"]
             temperatures[place, training, columns[:-1]] = entry["temperatures"]
-            for name in SPLITS:
+            for name in splits:
                 for scores in ("confidence", "softmax"):
                     record[name][scores][place, training][:, columns[:-1]] = entry[name][scores]
                 record[name]["predicted"][place, training][:, columns] = entry[name]["predicted"]
@@ -209,7 +213,9 @@ def _about(problem: Problem, seeds: Sequence[int]) -> Record:
         "data_content": identity["data_content"],
         "space": configuration.space,
         "space_content": identity["space_content"],
-        "recipe": as_record(configuration.recipe) | {"standardise": configuration.standardise},
+        "recipe": as_record(configuration.recipe),
+        "standardise": configuration.standardise,
+        "validation": configuration.validation,
         "max_macs": configuration.limits.max_macs,
         "seeds": list(seeds),
     }

@@ -35,7 +35,13 @@ def show_result(result: SearchResult, stream: TextIO | None = None) -> None:
 
 
 def some_of(front: tuple[Solution, ...]) -> tuple[Solution, ...]:
-    """Return at most MOST solutions of `front`, evenly spaced, the first and the last among them."""
+    """Return at most MOST of the solutions that no other of `front` beats, evenly spaced from first to last."""
+    best, chosen = float("inf"), []
+    for solution in sorted(front, key=lambda row: (-row.accuracy, row.average_macs)):
+        if solution.average_macs < best:
+            best = solution.average_macs
+            chosen.append(solution)
+    front = tuple(chosen)
     if len(front) <= MOST:
         return front
     return tuple(front[round(place * (len(front) - 1) / (MOST - 1))] for place in range(MOST))
@@ -103,6 +109,8 @@ def closest_sentence(result: SearchResult) -> str:
     limits = f"accuracy >= {result.min_accuracy}"
     if result.max_macs is not None:
         limits += f" at <= {result.max_macs:,} average MACs"
+    if result.guarantee is not None:
+        limits += f", guaranteed with probability {result.guarantee}"
     if result.margin:
         limits += f", both by a margin of {result.margin}"
     if result.closest is None:
@@ -135,7 +143,8 @@ def summary(result: SearchResult) -> str:
     if networks < len(result.front):
         of = "one network" if networks == 1 else f"{networks} networks"
         shared = f"{len(result.front)} solutions: {of}, under different thresholds."
-        shared += f" {MOST} are shown, --json lists all.\n" if len(result.front) > MOST else "\n"
+        shown = len(some_of(result.front))
+        shared += f" {shown} are shown, --json lists all.\n" if shown < len(result.front) else "\n"
     missed = sum(not solution.test.kept for solution in result.front)
     if missed:
         shared += (
