@@ -30,7 +30,7 @@ class Defaults:
         recipe: what differs from the usual values of the recipe.
     """
 
-    space: str = "tiny"
+    space: str = "flex8"
     max_macs: int = 40_000
     min_accuracy: float = 0.9
     evaluations: int = 24
@@ -44,7 +44,7 @@ PAPER_DIGITS32 = {"backbone_epochs": 3, "warmup_epochs": 2, "support_epochs": 2,
 DEFAULTS: Mapping[str, Mapping[str, Defaults]] = {
     "deep": {
         "digits": Defaults(),
-        "digits32": Defaults("small32", 450_000, 0.8),
+        "digits32": Defaults("flex32", 450_000, 0.8),
     },
     "paper": {
         "digits": Defaults("tiny", 40_000, 0.9, 100, 0),
@@ -64,7 +64,7 @@ def defaults_of(data: str, recipe: str = "deep") -> Defaults:
     """Return what a search of `data`, a built-in name or a path, is asked for where nothing else is said.
 
     >>> defaults_of("digits32").space, defaults_of("mine.npz") == defaults_of("digits")
-    ('small32', True)
+    ('flex32', True)
     """
     usual = DEFAULTS[recipe]
     return usual.get(data, usual["digits"])
