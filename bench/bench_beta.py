@@ -32,13 +32,11 @@ HALF = 0.5
 @lru_cache(maxsize=1)
 def problem_of(data: str, space: str, max_macs: int) -> Any:
     """Return the problem of a search with seed 0, no limit on accuracy, and the data set's own recipe."""
-    from nachos_min.eenn.recipes import PaperRecipe
-    from nachos_min.nas.configuration import Configuration, load_problem
-    from nachos_min.nas.defaults import defaults_of
-    from nachos_min.nas.limits import Limits
+    from asked import configuration
 
-    recipe = PaperRecipe(**defaults_of(data).recipe)
-    return load_problem(Configuration(data, space, Limits(max_macs, 0.0), 0, recipe=recipe))
+    from nachos_min.nas.configuration import load_problem
+
+    return load_problem(configuration(data, space, max_macs))
 
 
 def trained(data: str, space: str, max_macs: int, betas: list[float], genome: Any, seed: int) -> list[list[float]]:

@@ -79,13 +79,14 @@ def main(
 ) -> None:
     """Print seconds a candidate and how many times faster ours is; with --json one JSON object."""
     on_threads(threads)
-    from nachos_min.eenn.recipes import PaperRecipe
-    from nachos_min.nas.configuration import Configuration, load_problem
-    from nachos_min.nas.limits import Limits
+    from asked import configuration
+
+    from nachos_min.nas.configuration import load_problem
 
     peers = peer_on_threads(threads)
-    paper = PaperRecipe(joint=False)  # the peer, too, trains exits on a frozen backbone
-    problem = load_problem(Configuration("digits", "tiny", Limits(MAX_MACS, MIN_ACCURACY), SEED, recipe=paper))
+    frozen = {"joint": False}  # as the peer, which trains exits on a frozen backbone, too
+    asked = configuration("digits", "tiny", MAX_MACS, MIN_ACCURACY, seed=SEED, points="best", recipe=frozen)
+    problem = load_problem(asked)
     known = genomes_of(problem.coder)
     rows: list[dict[str, Any]] = []
     for name in genomes.split(",") if isinstance(genomes, str) else genomes:

@@ -22,22 +22,16 @@ its differences have intervals over trainings, not searches. Read `method_runs.p
 import json as json_format
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from asked import OPTIONS
 from fire import Fire
 from measuring import machine, on_threads
 
-# The paper's method is the base of all: what is now the default may differ from it.
-PAPER = {
-    "backbone": "frozen",
-    "start": "random",
-    "features": "genes",
-    "points": "best",
-    "surrogate": "switching",
-}
-FROZEN = {"backbone": "frozen"}
+# The paper's method is the base of its parts' studies.
+PAPER = OPTIONS | {"backbone": "frozen", "start": "random", "points": "best"}
+FROZEN = OPTIONS | {"backbone": "frozen"}
 STUDIES: dict[str, dict[str, dict[str, Any]]] = {
     "baselines": {
         "nachos": {},
@@ -51,16 +45,16 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
         "without peak": FROZEN | {"gamma": 0.0},
         "without cost": FROZEN | {"beta": 0.0},
         "without both": FROZEN | {"beta": 0.0, "gamma": 0.0},
-        "joint backbone": {"backbone": "joint"},
+        "joint backbone": OPTIONS | {"backbone": "joint"},
     },
     "parts": {
-        "as it is": {},
-        "grid-repair": {"thresholds": "grid-repair", "points": "best"},
-        "exact, one point": {"thresholds": "exact", "points": "best"},
-        "adaptive-penalty": {"constraints": "adaptive-penalty"},
-        "rbf": {"surrogate": "rbf"},
-        "trees": {"surrogate": "trees"},
-        "mlp": {"surrogate": "mlp"},
+        "as it is": OPTIONS,
+        "grid-repair": OPTIONS | {"thresholds": "grid-repair", "points": "best"},
+        "exact, one point": OPTIONS | {"thresholds": "exact", "points": "best"},
+        "adaptive-penalty": OPTIONS | {"constraints": "adaptive-penalty"},
+        "rbf": OPTIONS | {"surrogate": "rbf"},
+        "trees": OPTIONS | {"surrogate": "trees"},
+        "mlp": OPTIONS | {"surrogate": "mlp"},
     },
     "improvements": {
         "paper": PAPER,
@@ -83,7 +77,6 @@ def jobs_of(
     """Return for each variant its searches, one a seed. Ends the program if a variant has no table."""
     from method_runs import Job
 
-    from nachos_min.eenn.recipes import PaperRecipe
     from nachos_min.nas.methods import METHODS
     from nachos_min.nas.tabular import read_table
 
@@ -91,16 +84,20 @@ def jobs_of(
     jobs: dict[str, list[Any]] = {}
     for name, options in variants.items():
         regularised = METHODS[options.get("method", "nachos")].regularised
-        needed = {
-            "beta": options.get("beta", 1.0) if regularised else 0.0,
-            "gamma": options.get("gamma", 1.0) if regularised else 0.0,
-            "joint": options.get("backbone", "joint") == "joint",
-        }
-        fitting = [each for each in read if needed.items() <= each[1].about["recipe"].items()]
+        paper = options.get("recipe") == "paper"
+        weight = float(paper and regularised)
+        needed = {"beta": options.get("beta", weight), "gamma": options.get("gamma", weight)}
+        if paper:
+            needed |= {"joint": options.get("backbone", "joint") == "joint"}
+        fitting = [
+            each
+            for each in read
+            if needed.items() <= each[1].about["recipe"].items() and paper == ("joint" in each[1].about["recipe"])
+        ]
         if read and not fitting:
-            usual = asdict(PaperRecipe())
-            wanted = " ".join(f"--{key} {value}" for key, value in needed.items() if value != usual[key])
-            raise SystemExit(f"{name} needs one more table: python bench/make_table.py {wanted} --out FILE")
+            wanted = " ".join(f"--{key} {value}" for key, value in needed.items())
+            recipe = "--recipe paper " if paper else ""
+            raise SystemExit(f"{name} needs one more table: python bench/make_table.py {recipe}{wanted} --out FILE")
         path, sha256 = (fitting[0][0], fitting[0][1].sha256) if fitting else (None, None)
         jobs[name] = [Job({**shared, **options, "seed": seed}, path, sha256) for seed in seeds]
     return jobs

@@ -46,7 +46,9 @@ def gains(data: str, space: str, max_macs: int, genome: Any, seed: int) -> list[
             seen = [as_seen(getattr(problem.dataset, split), network) for split in SPLITS]
             validation, test = [(exit_tables(network, split.images), split.labels) for split in seen]
             free = replace(asked, limits=Limits(None, 0.0))  # the whole curve; training had the budget
-            points = operating_points(validation, lambda test=test: test, static_costs(network.architecture), free)
+            points = operating_points(
+                validation, ("test",), lambda _, test=test: test, static_costs(network.architecture), free
+            )
             curves.append(
                 [
                     [(m.average_macs, m.accuracy) for m in (getattr(point, split) for point in points)]

@@ -7,8 +7,7 @@ share one folder of compiled functions; a short run fills it first, unless `--co
 Memory is the most that each process had (VmHWM, Linux), looked at ten times a second. `CPU s` adds up all
 processes: on a busy machine it tells more than the wall time. `--parts` evaluates ten random candidates in this
 process, part by part, and runs the loop once more with the parts of the main process timed. For 200 evaluations on
-two workers `must` is 60 s, `aim` 30 s; with the backbone trained on with the exits they took 108 s, with a frozen
-one 60 s. For the memory of one worker `must` is 400, `aim` 250 MB.
+two workers `must` is 60 s, `aim` 30 s. For the memory of one worker `must` is 400, `aim` 250 MB.
 """
 
 import json as json_format
@@ -93,18 +92,16 @@ def parts_of_a_candidate() -> dict[str, float]:
     from nachos_min.nas.configuration import Configuration, load_problem
     from nachos_min.nas.limits import Limits, StaticCheck
 
-    problem = load_problem(Configuration("digits", "tiny", Limits(40_000, 0.9), 0))
+    problem = load_problem(Configuration("digits", "flex8", Limits(40_000, 0.9), 0))
     drawn = StaticCheck(problem.coder, problem.configuration.limits).drawn(np.random.default_rng(0))
     genomes = [next(genome for genome, admissible in drawn if admissible) for _ in range(CANDIDATES + 1)]
     spent: dict[str, float] = {}
     names = {
-        "train_backbone": "backbone",
-        "exit_maps": "maps for the exits",
-        "train_exits": "exits",
-        "train_jointly": "exits",
-        "exit_tables": "tables",
+        "train_deep": "training",
+        "exit_answers": "tables",
+        "choose_confidence": "confidence",
         "operating_points": "curve",
-        "measure": "certificate on both splits",
+        "measure": "figures of all splits",
     }
     exact = room.THRESHOLDS["exact"]
 
@@ -119,7 +116,7 @@ def parts_of_a_candidate() -> dict[str, float]:
         for place, genome in enumerate(genomes):
             if place == 1:
                 spent.clear()  # the first one compiled
-            room.evaluate(problem.coder, problem.dataset, problem.configuration.settings(), genome)
+            room.evaluate(problem.coder, problem.dataset, problem.configuration.settings(), room.Trial(genome))
     room.THRESHOLDS["exact"] = exact
     return {name: 1e3 * value / CANDIDATES for name, value in spent.items()}
 

@@ -22,12 +22,12 @@ from measuring import THREADS, machine, tell
 EVERYTHING = """
 import numpy as np
 from nachos_min.nas.configuration import Configuration, load_problem
-from nachos_min.nas.evaluate import evaluate
+from nachos_min.nas.evaluate import Trial, evaluate
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.nsga2 import minimize
-problem = load_problem(Configuration("digits", "tiny", Limits(40_000, 0.9), 0))
+problem = load_problem(Configuration("digits", "flex8", Limits(40_000, 0.9), 0))
 genome = tuple(problem.coder.canonical(np.array([problem.coder.upper]))[0].tolist())
-evaluate(problem.coder, problem.dataset, problem.configuration.settings(), genome)
+evaluate(problem.coder, problem.dataset, problem.configuration.settings(), Trial(genome))
 minimize(lambda X: (np.hstack([X, -X]), X - 5), lower=[0], upper=[9], n_objectives=2, n_constraints=1)
 """
 

@@ -250,9 +250,9 @@ def tables(
                 line[f"at {budget // 1000}k"] = float(np.mean([each["accuracy"][place] for each in found.values()]))
             base = done.get((name, "default"), {})
             common = [seed for seed in found if seed in base]
-            if method != "default" and common:
-                mine, theirs = ([np.mean(each[seed]["accuracy"]) for seed in common] for each in (found, base))
-                line["default better by, points"] = paired_interval(theirs, mine).text(2, sign="+")
+            mine, theirs = ([np.mean(each[seed]["accuracy"]) for seed in common] for each in (found, base))
+            paired = common and method != "default"
+            line["default better by, points"] = paired_interval(theirs, mine).text(2, sign="+") if paired else ""
             for key, title in (("area", "fresh area %"), ("kept", "rows kept %"), ("flattery", "shown - fresh")):
                 line[title] = float(np.nanmean([each[key] for each in found.values()]))
             rows.append(line)

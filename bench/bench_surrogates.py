@@ -35,9 +35,10 @@ class Members:
     def __init__(self, path: str, max_macs: int, seed: int, points: str) -> None:
         """Read the table and answer everything once; a folder is a run, whose limits and points are its own."""
         import numpy as np
+        from asked import of_table
 
-        from nachos_min.nas.configuration import Configuration, load_problem
-        from nachos_min.nas.limits import Limits, StaticCheck
+        from nachos_min.nas.configuration import load_problem
+        from nachos_min.nas.limits import StaticCheck
         from nachos_min.nas.result import Archive, largest_costs
         from nachos_min.nas.runs import stored_evaluations, stored_problem
         from nachos_min.nas.surrogates.objectives import Features
@@ -48,10 +49,7 @@ class Members:
             archive = Archive(problem, stored_evaluations(path))
         else:
             table = read_table(path)
-            asked = Configuration(
-                table.about["data"], table.about["space"], Limits(max_macs, 0.9), seed, points=points
-            )
-            problem = load_problem(asked)
+            problem = load_problem(of_table(table, max_macs, 0.9, seed, points=points))
             archive = table.archive(problem)
         check = StaticCheck(problem.coder, problem.configuration.aims)
         genomes = np.array([found.genome for found in archive.evaluations])

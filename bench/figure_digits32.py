@@ -96,7 +96,7 @@ def exits_of(run: str, solution: int, split: str) -> tuple[tuple[Leaving, ...], 
     shown = getattr(load_unscaled(problem.configuration.data), split)
     if shown.difficulty is None:
         raise SystemExit(f"the data of run {run} must say how hard each sample is, as digits32 does")
-    answer = predict(network, seen.images, chosen.thresholds)
+    answer = predict(network, seen.images, chosen.thresholds, found.confidence)
     leaving = leaving_by_exit(shown.difficulty, shown.labels, answer, len(chosen.exits))
     return leaving, depth_correlation(shown.difficulty, answer.exits), shown
 

@@ -1,8 +1,9 @@
 """Train every member of a small space and write what all networks say to one file, the tabular benchmark.
 
     python bench/make_table.py                      # bench/micro-digits.h5: 648 members, 216 static ones, 2 seeds
+    python bench/make_table.py --recipe paper       # bench/micro-digits-paper.h5
     python bench/make_table.py --units 20           # 20 of its 432 backbones now; the next call goes on
-    python bench/make_table.py --gamma 0 --out bench/micro-digits-nopeak.h5
+    python bench/make_table.py --recipe paper --gamma 0 --out bench/micro-digits-nopeak.h5
 
 Each backbone is on disk as soon as it is trained (in a folder named as the file, with the ending .parts), so
 the command may be killed and given again. What the file holds is in `nachos_min/nas/tabular.py`; a search uses
@@ -26,7 +27,8 @@ def main(
     workers: int = 2,
     out: str = "",
     units: int | None = None,
-    **recipe: Any,
+    recipe: str = "deep",
+    **values: Any,
 ) -> None:
     """Print where the table is, or how far it is.
 
@@ -38,19 +40,24 @@ def main(
         workers: processes that train.
         out: file to write; bench/SPACE-DATA.h5 unless given.
         units: stop after this many backbones.
-        recipe: what differs from the data set's default recipe, such as --beta 2 or --gamma 0.
+        recipe: deep or paper, with all that a search by it has.
+        values: what differs from the recipe's usual values, such as --beta 2 or --gamma 0.
     """
     on_threads(1)
+    from asked import configuration
+
     import nachos_min
-    from nachos_min.eenn.recipes import PaperRecipe
+    from nachos_min.eenn.recipes import DeepRecipe
     from nachos_min.nas.configuration import Configuration
-    from nachos_min.nas.defaults import defaults_of
     from nachos_min.nas.limits import Limits
     from nachos_min.nas.tabulate import tabulate
 
-    file = Path(out) if out else Path(__file__).parent / f"{Path(space).stem}-{Path(data).stem}.h5"
-    how = PaperRecipe(**{**defaults_of(data).recipe, **recipe})  # as a search of these data asks for
-    configuration = Configuration(data, space, Limits(max_macs, 0.0), seed=0, recipe=how)
+    name = f"{Path(space).stem}-{Path(data).stem}{'' if recipe == 'deep' else f'-{recipe}'}.h5"
+    file = Path(out) if out else Path(__file__).parent / name
+    if recipe == "deep":
+        asked = Configuration(data, space, Limits(max_macs, 0.0), seed=0, recipe=DeepRecipe(**values))
+    else:
+        asked = configuration(data, space, max_macs, recipe=values)
     begin, last = time.monotonic(), 0.0
 
     def tell(found: int, trained: int, wanted: int) -> None:
@@ -65,7 +72,7 @@ def main(
     numbers = tuple(seeds) if isinstance(seeds, tuple | list) else (seeds,)
     passing = ("load", "threads", "torch")
     versions = {"nachos_min": nachos_min.__version__} | {k: v for k, v in machine(1).items() if k not in passing}
-    if tabulate(configuration, numbers, file, workers=workers, versions=versions, on_progress=tell, units=units):
+    if tabulate(asked, numbers, file, workers=workers, versions=versions, on_progress=tell, units=units):
         print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     else:
         print(f"{file} is not finished; the same command goes on")

@@ -20,14 +20,13 @@ def front(
     path: str, max_macs: int | None, min_accuracy: float, seed: int, points: str
 ) -> tuple[dict[str, Any], Any]:
     """Return the figures of the front in all, and one row a network."""
-    from nachos_min.nas.configuration import Configuration, load_problem
-    from nachos_min.nas.limits import Limits
+    from asked import of_table
+
+    from nachos_min.nas.configuration import load_problem
     from nachos_min.nas.tabular import read_table
 
     table = read_table(path)
-    limits = Limits(max_macs, min_accuracy)
-    asked = Configuration(table.about["data"], table.about["space"], limits, seed, points=points)
-    problem = load_problem(asked)
+    problem = load_problem(of_table(table, max_macs, min_accuracy, seed, points=points))
     archive = table.archive(problem)
     admissible = archive.admissible()
     hypervolume, (error, macs) = archive.hypervolume(admissible), archive.reference
