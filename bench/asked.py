@@ -26,7 +26,7 @@ def configuration(data: str, space: str, max_macs: int | None, min_accuracy: flo
 
 
 def of_table(table: Any, max_macs: int | None, min_accuracy: float, seed: int, **changes: Any) -> Any:
-    """Return the configuration of a search that `table` can answer, with the limits, the seed and `changes` given."""
+    """Return the configuration of a search that `table` can answer; `changes` are further fields of it."""
     from nachos_min.eenn.recipes import from_record
     from nachos_min.nas.configuration import AS_BEFORE, Configuration
     from nachos_min.nas.limits import Limits

@@ -69,7 +69,7 @@ def compare_thresholds(path: str, max_macs: int | None, min_accuracy: float) -> 
             stages = (np.flatnonzero(table.exit_costs[member]) + 1).tolist()
             if len(stages) == 1:
                 continue
-            tables = table.validation.tables(member, training, stages)
+            tables = table.validation.tables(member, training, stages, LEARNED)
             costs = [int(table.exit_costs[member, stage - 1]) for stage in stages]
             correct = tables.correct(table.validation.labels)
             both = [
