@@ -65,7 +65,7 @@ def load(name_or_path: str, standardise: str = "channel", validation: str = "hal
             )
     calibration = None
     if validation == "halves":
-        choosing, calibration = _halves(choosing)
+        choosing, calibration = _halves(name_or_path, choosing)
     return replace(data, train=train, validation=choosing, calibration=calibration, test=test)
 
 
@@ -130,12 +130,13 @@ def _check_each_class_fills(source: str, split: Split, splits: int) -> None:
         )
 
 
-def _halves(split: Split) -> tuple[Split, Split]:
+def _halves(source: str, split: Split) -> tuple[Split, Split]:
     """Return (validation, calibration); a class with a single sample stays in validation."""
     alone = np.bincount(split.labels)[split.labels] == 1
     several = split.take(np.flatnonzero(~alone))
     if not len(several):
-        raise DataError("validation must have at least 2 samples of a class to be halved, got 1 of each")
+        rule = "validation must have at least 2 samples of a class to be halved"
+        raise DataError(f"{source}: {rule}, got {len(split)} of as many classes")
     generator = np.random.Generator(np.random.PCG64(_CALIBRATION_SEED))
     kept, held_out = stratified_split(several.labels, Fraction(1, 2), generator)
     chosen = np.flatnonzero(~alone)

@@ -119,7 +119,7 @@ def test_every_split_shows_digits_of_its_own(digits: tuple[Split, Split, Split])
 
 @pytest.mark.usefixtures("few")
 def test_it_is_loaded_by_name() -> None:
-    data = load("digits32")
+    data = load("digits32", validation="whole")
     assert isinstance(data, Dataset)
     assert (data.name, data.classes, data.image_shape) == ("digits32", 10, (32, 32, 3))
     assert [len(split) for split in (data.train, data.validation, data.test)] == [150, 60, 40]
