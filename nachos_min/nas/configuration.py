@@ -236,14 +236,14 @@ def load_problem(configuration: Configuration) -> Problem:
     return Problem(configuration, dataset, space, coder)
 
 
-def check_count(name: str, value: Any) -> int:
-    """Return `value` if it is an integer >= 1.
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """Return `value` if it is an integer >= `least`.
 
     Raises:
         ConfigurationError: otherwise; names the option `name`.
     """
-    if not (_is_integer(value) and value >= 1):
-        raise ConfigurationError(f"{name} must be an integer >= 1, got {value!r}")
+    if not (_is_integer(value) and value >= least):
+        raise ConfigurationError(f"{name} must be an integer >= {least}, got {value!r}")
     return int(value)
 
 

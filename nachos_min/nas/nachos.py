@@ -185,6 +185,7 @@ def search(
         max_peak_bytes,
     )
     evaluations = usual.evaluations if evaluations is None else check_count("evaluations", evaluations)
+    finalists = usual.finalists if finalists is None else check_count("finalists", finalists, least=0)
     configuration = Configuration(
         data=data,
         space=usual.space if space is None else space,
@@ -213,11 +214,8 @@ def search(
         problem = replace(problem, table=known.identity(problem))
     folder = Path(out) if out is not None else Path("runs") / Path(data).stem
     with create_or_open(folder, problem.identity()) as run:
-        if known is not None or configuration.rules.ruled:
-            finalists = 0
-        elif finalists is None:
-            finalists = usual.finalists
-        loop = _Loop(problem, run, folder, evaluations, finalists, guarantee, on_progress or _silent)
+        longer = 0 if known is not None or configuration.rules.ruled else finalists
+        loop = _Loop(problem, run, folder, evaluations, longer, guarantee, on_progress or _silent)
         if known is not None:
             return loop.run_to_end(TableAnswers(known, problem))
         load_dataset = partial(load, data, standardise, configuration.validation)
