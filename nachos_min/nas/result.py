@@ -176,7 +176,7 @@ class Archive:
     def front(self, evaluations: Sequence[Evaluation], ranks: int = 1) -> list[Evaluation]:
         """Return the non-dominated ones of `evaluations`, the most accurate first.
 
-        Of those with equal figures the one with the smallest genome stands for all.
+        Of those with equal figures the one with the smallest genome stands for all, and of its trials the shortest.
 
         Args:
             evaluations: points of the archive.
@@ -226,6 +226,10 @@ def _figures(found: Measure) -> tuple[float, float]:
     return 1 - found.accuracy, found.average_macs
 
 
+def _name(found: Evaluation) -> tuple[Genome, int, int]:
+    return found.genome, found.effort, found.repeat
+
+
 def _non_dominated(
     evaluations: Sequence[Evaluation], figures: Sequence[tuple[float, float]], ranks: int = 1
 ) -> list[Evaluation]:
@@ -234,7 +238,7 @@ def _non_dominated(
     best: dict[tuple[float, float], Evaluation] = {}
     for row in np.flatnonzero(non_dominated_ranks(points, np.zeros(len(points))) < ranks).tolist():
         point, found = figures[row], evaluations[row]
-        if point not in best or found.genome < best[point].genome:
+        if point not in best or _name(found) < _name(best[point]):
             best[point] = found
     return [best[point] for point in sorted(best)]
 
@@ -333,7 +337,7 @@ def result_of(
     limits, closest = problem.configuration.limits, None
     rows = shown_rows(archive, guarantee)
     if not rows and archive.evaluations:
-        nearest = min(archive.evaluations, key=lambda found: (_distance(found, archive.limits), found.genome))
+        nearest = min(archive.evaluations, key=lambda found: (_distance(found, archive.limits), _name(found)))
         closest = solution_of(0, nearest, limits)
     kept = [point for point in archive.admissible() if archive.limits.admissible(point.shown)]
     return SearchResult(

@@ -11,7 +11,8 @@ from typing import TextIO
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from nachos_min.nas.result import SearchResult, Solution
+from nachos_min.eenn.guarantee import fewest_samples
+from nachos_min.nas.result import SearchResult, Solution, level_of
 from nachos_min.report.console import output
 
 MOST = 20  # solutions shown: a network's whole curve can have a hundred, each hardly different from the next
@@ -104,7 +105,7 @@ def closest_sentence(result: SearchResult) -> str:
         result: of a search whose front is empty.
 
     Returns:
-        One or two sentences on one line.
+        One to three sentences on one line.
     """
     limits = f"accuracy >= {result.min_accuracy}"
     if result.max_macs is not None:
@@ -118,8 +119,20 @@ def closest_sentence(result: SearchResult) -> str:
     closest = result.closest
     return (
         f"No admissible solution ({limits}): the closest of {result.evaluated} networks has accuracy "
-        f"{closest.accuracy:.4f} at {closest.average_macs:,.0f} average MACs."
+        f"{closest.accuracy:.4f} at {closest.average_macs:,.0f} average MACs.{_samples_short(result, closest)}"
     )
+
+
+def _samples_short(result: SearchResult, closest: Solution) -> str:
+    """Return the sentence that too few images are left to certify any row on, or nothing."""
+    if result.guarantee is None:
+        return ""
+    needed = fewest_samples(min(result.min_accuracy + result.margin, 1.0), level_of(result.guarantee))
+    if needed is None:
+        return " No number of images can guarantee an accuracy of 1."
+    if closest.samples >= needed:
+        return ""
+    return f" Such a guarantee takes at least {needed:,} images that chose nothing; there are {closest.samples:,}."
 
 
 def causes(result: SearchResult) -> str:

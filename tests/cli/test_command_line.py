@@ -142,8 +142,13 @@ REFUSALS = [
     ("search --thresholds best", "--thresholds must be exact or grid-repair, got 'best'"),
     (
         "search --method evolution",
-        "--method must be nachos or random or two-stage or static or edanas, got 'evolution'",
+        "--method must be nachos or random or two-stage or static or edanas or rule or largest, got 'evolution'",
     ),
+    ("search --recipe best", "--recipe must be deep or paper, got 'best'"),
+    ("search --confidence sure", "--confidence must be learned or softmax or best, got 'sure'"),
+    ("search --validation thirds", "--validation must be halves or whole, got 'thirds'"),
+    ("search --finalists -1", "--finalists must be a whole number >= 0, got '-1'"),
+    ("search --guarantee sure", "--guarantee must be a number from 0 to 1, got 'sure'"),
     ("search --beta -1", "--beta must be a number >= 0, got '-1'"),
     ("search --margin 2", "--margin must be a number from 0 to 1, got '2'"),
     ("search --json=maybe", "--json must be given without a value, or as true or false, got 'maybe'"),
@@ -153,7 +158,7 @@ REFUSALS = [
     ("search digits", "search takes options only, got 'digits'"),
     ("search run", "search takes options only, got 'run'"),
     ("search __class__", "search takes options only, got '__class__'"),
-    ("search --class--", "unknown option --class--; try python -m nachos_min search --help"),
+    ("search --class--", "unknown option --class--; did you mean --finalists?"),
     ("search - run", "search takes options only, got '- run'"),
     ("search -- --interactive", "'--' must not be used: it would separate options for the Fire library"),
     ("macs net.json --layer", "unknown option --layer; did you mean --layers?"),
@@ -227,9 +232,9 @@ def test_options_reach_the_search(run: Any, result: SearchResult, monkeypatch: p
         "seed": 7,
         "out": "1e3",
     }
-    chosen = {"evaluations": 100, "constraints": "domination", "thresholds": "exact", "workers": 3}
-    chosen |= {"method": "nachos", "margin": 0.0, "beta": 1.0, "gamma": 1.0, "backbone": "joint"}
-    chosen |= {"start": "spread", "surrogate": "switching", "features": "genes"}
+    chosen = {"recipe": "deep", "augment": "auto", "standardise": "channel", "constraints": "domination"}
+    chosen |= {"thresholds": "exact", "workers": 3, "method": "nachos", "margin": 0.0, "backbone": "joint"}
+    chosen |= {"surrogate": "switching", "features": "genes"}
     assert seen == given | chosen  # what was not given stays unsaid where None would mean "no limit"
 
 

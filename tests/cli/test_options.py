@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nachos_min import commands
+from nachos_min.eenn.recipes import AUGMENTATIONS, RECIPES
 from nachos_min.errors import InputError
 from nachos_min.nas.configuration import BACKBONES, CHOICES
 from nachos_min.options import (
@@ -132,4 +133,4 @@ def test_a_line_break_in_a_value_stays_on_the_line() -> None:
 def test_the_choices_of_the_command_are_those_of_the_configuration() -> None:
     kinds = commands.option_kinds(commands.search)
     offered = {name: kind.names for name, kind in kinds.items() if isinstance(kind, Choice)}
-    assert offered == CHOICES | {"backbone": BACKBONES}
+    assert offered == CHOICES | {"backbone": BACKBONES, "recipe": tuple(RECIPES), "augment": AUGMENTATIONS}

@@ -10,7 +10,7 @@ import pytest
 from nachos_min.nas.nachos import Progress
 from nachos_min.nas.result import SearchResult
 from nachos_min.report.progress import SearchProgress, activity_text, best_text
-from nachos_min.report.table import causes, closest_sentence, show_result
+from nachos_min.report.table import causes, closest_sentence, show_result, some_of
 
 
 class Terminal(io.StringIO):
@@ -92,12 +92,34 @@ def test_the_summary_says_when_solutions_share_networks(result: SearchResult) ->
 
 
 def test_a_long_front_is_shown_in_part(result: SearchResult) -> None:
-    front = tuple(replace(result.front[number % 3], solution=number) for number in range(165))
+    front = tuple(
+        replace(result.front[number % 3], solution=number, accuracy=1 - number / 999, average_macs=9e4 - number)
+        for number in range(165)
+    )
     text = shown(replace(result, front=front), io.StringIO())
     numbers = [int(line.split()[0]) for line in text.splitlines() if re.match(" *[0-9]+ +[0-9]:", line)]
     assert (len(numbers), numbers[0], numbers[-1]) == (20, 0, 164)
     assert {after - before for before, after in pairwise(numbers)} == {8, 9}
     assert "165 solutions: 3 networks, under different thresholds. 20 are shown, --json lists all.\n" in text
+
+
+def test_rows_that_another_beats_are_not_shown(result: SearchResult) -> None:
+    first, second, third = result.front
+    beaten = replace(second, accuracy=first.accuracy, average_macs=first.average_macs + 1)
+    assert some_of((first, beaten, third)) == (first, third)
+    assert some_of((first, second, third)) == (first, second, third)
+    twin = replace(first, solution=1)
+    assert some_of((first, twin)) == (first,)
+
+
+def test_rows_that_miss_a_limit_on_test_are_marked(result: SearchResult) -> None:
+    first, second, third = result.front
+    missed = replace(second, test=replace(second.test, kept=False))
+    lines = shown(replace(result, front=(first, missed, third)), io.StringIO()).splitlines()
+    assert [line.split()[0] for line in lines if "(92.6-97.1) !" in line] == ["1"]
+    assert lines[-4] == "1 of 3 rows miss a limit on the test images; they are marked !."
+    assert "!" not in shown(result, io.StringIO())
+    assert missed.test.kept is replace(result, front=(missed,)).as_dict()["front"][0]["test"]["kept"] is False
 
 
 def test_without_a_solution_the_closest_is_named(without_solution: SearchResult) -> None:
@@ -112,6 +134,18 @@ def test_a_margin_is_part_of_the_limits(without_solution: SearchResult) -> None:
     assert "(accuracy >= 0.9 at <= 60,000 average MACs, both by a margin of 0.01)" in closest_sentence(asked)
     assert asked.as_dict()["constraints"] == {"max_macs": 60_000, "min_accuracy": 0.9, "margin": 0.01}
     assert "margin" not in without_solution.as_dict()["constraints"]
+
+
+def test_a_guarantee_says_how_many_images_it_takes(without_solution: SearchResult) -> None:
+    asked = replace(without_solution, guarantee=0.9)  # 288 images; 29 right ones reject 0.9 at a level of 0.05
+    assert closest_sentence(asked).endswith("has accuracy 0.9722 at 41,333 average MACs.")
+    assert "60,000 average MACs, guaranteed with probability 0.9)" in closest_sentence(asked)
+    assert asked.as_dict()["constraints"]["guarantee"] == 0.9
+    strict = closest_sentence(replace(asked, min_accuracy=0.98, margin=0.01))
+    assert strict.endswith(" Such a guarantee takes at least 299 images that chose nothing; there are 288.")
+    assert closest_sentence(replace(asked, min_accuracy=1.0)).endswith(
+        " No number of images can guarantee an accuracy of 1."
+    )
 
 
 def test_without_any_network_the_causes_are_named(without_solution: SearchResult) -> None:

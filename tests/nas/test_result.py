@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nachos_min.eenn.confidence import Confidence
 from nachos_min.eenn.costs import StaticCosts, static_costs
+from nachos_min.eenn.guarantee import Row, certified
 from nachos_min.eenn.inference import ExitTables
 from nachos_min.eenn.intervals import wilson_interval
-from nachos_min.eenn.recipes import PaperRecipe
+from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.nas.configuration import (
     CHOICES,
     Configuration,
@@ -23,7 +25,8 @@ from nachos_min.nas.configuration import (
 )
 from nachos_min.nas.evaluate import Evaluation, Failure, Measure
 from nachos_min.nas.limits import Limits
-from nachos_min.nas.result import Archive, SearchResult, result_of
+from nachos_min.nas.result import Archive, SearchResult, result_of, shown_rows
+from nachos_min.report.table import closest_sentence
 from nachos_min.store import create_or_open, open_run
 
 PROBLEM = load_problem(Configuration("digits", "micro", Limits(30_000, 0.5), 0, points="best"))
@@ -76,6 +79,37 @@ def test_hypervolume_by_hand() -> None:
     assert archive.hypervolume([BEST, CHEAP, DOMINATED]) == pytest.approx(both, rel=1e-12)
 
 
+def staircase(points: list[Evaluation], bound: float) -> float:
+    """Area below (error 1, bound) that `points` dominate, one step after the other."""
+    area, error = 0.0, 1.0
+    for point in sorted(points, key=lambda found: found.validation.total_macs):
+        better = min(error, 1 - point.validation.accuracy)
+        area += (error - better) * (bound - point.validation.average_macs)
+        error = better
+    return area
+
+
+def test_the_best_together_add_most_to_those_chosen_before() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        drawn = [found(n, int(rng.integers(40, 99)), int(rng.integers(1_000_000, 4_000_000))) for n in range(12)]
+        curves = [replace(row, genome=(n // 2,)) for n, row in enumerate(drawn)]  # two points a network
+        archive = Archive(PROBLEM, curves)
+        left, taken = archive.admissible(), []
+        chosen = archive.best_together(4)
+        assert len(chosen) == len(set(chosen)) == min(4, len({row.genome for row in left}))
+        for genome in chosen:
+            gains = {
+                each: staircase(taken + [row for row in left if row.genome == each], 30_000)
+                for each in {row.genome for row in left}
+            }
+            assert gains[genome] == pytest.approx(max(gains.values()))
+            taken += [row for row in left if row.genome == genome]
+            left = [row for row in left if row.genome != genome]
+    assert Archive(PROBLEM).best_together(3) == []
+    assert Archive(PROBLEM, [WRONG, DEAR]).best_together(3) == [(5,), (4,)], "without an admissible one, of all"
+
+
 def test_the_reference_is_the_largest_network_whatever_was_found() -> None:
     assert Archive(PROBLEM).reference == Archive(PROBLEM, ALL).reference
     assert Archive(PROBLEM).reference == (1.0, static_costs(PROBLEM.coder.largest()).worst_macs)
@@ -97,6 +131,23 @@ def test_the_order_of_candidates_changes_no_bit() -> None:
     expected = result(Archive(PROBLEM, ALL))
     for order in permutations(ALL):
         assert result(Archive(PROBLEM, order)) == expected
+
+
+def test_of_trials_with_equal_figures_the_shortest_stands_for_all() -> None:
+    trials = [replace(CHEAP, effort=effort, repeat=repeat) for effort, repeat in ((1, 0), (4, 0), (4, 2), (4, 10))]
+    for order in permutations(trials):
+        archive = Archive(PROBLEM, order)
+        assert archive.front(archive.admissible()) == [CHEAP]
+
+
+def test_limits_are_held_against_the_test_split_without_rounding() -> None:
+    tight = replace(PROBLEM, configuration=replace(PROBLEM.configuration, margin=0.05))
+    within, over, wrong = found(1, 90, 2_849_993), found(2, 91, 2_850_000), found(3, 55, 10_000)
+    front = result(Archive(tight, [within, over, wrong]), tight).front
+    assert [row.genome for row in front] == [(2,), (1,), (3,)]
+    assert [row.test.kept for row in front] == [True, True, True]  # the limits asked for, without the margin
+    front = result(Archive(PROBLEM, [found(1, 90, 2_999_993), found(2, 91, 2_999_994), found(3, 50, 1)])).front
+    assert [(row.genome, row.test.kept) for row in front] == [((2,), False), ((1,), True), ((3,), False)]
 
 
 def test_the_closest_misses_the_limits_by_least_and_of_equals_is_the_smallest_genome() -> None:
@@ -141,11 +192,13 @@ def test_the_json_object() -> None:
                 "worst_macs": 60_000,
                 "params": 10,
                 "peak_bytes": 64,
+                "confidence": "learned",
                 "test": {
                     "accuracy": 0.89,
                     "correct": 89,
                     "samples": 100,
                     "interval95": [low, high],
+                    "kept": True,
                     "total_macs": 2_500_007,
                     "average_macs": 25_000.07,
                     "exit_counts": [40, 60],
@@ -153,6 +206,72 @@ def test_the_json_object() -> None:
             }
         ],
     }  # fmt: skip
+
+
+def test_temperatures_are_in_the_json_where_there_are_any() -> None:
+    cold = replace(BEST, confidence=Confidence((0.5,)))
+    (row,) = result(Archive(PROBLEM, [cold])).as_dict()["front"]
+    assert (row["confidence"], row["temperatures"]) == ("softmax", [0.5])
+
+
+# Where one half of the validation split chose and the other is shown
+
+
+def halved(genome: int, chosen: tuple[int, int], shown: tuple[int, int]) -> Evaluation:
+    """An evaluation with (correct, early) of 100 samples on both halves; early costs 10,000 MACs, late 60,000."""
+    measures = [
+        Measure(right, 100, (early, 100 - early), 6_000_000 - 50_000 * early) for right, early in (chosen, shown)
+    ]
+    validation, calibration = measures
+    return replace(found(genome, 1, 0), validation=validation, calibration=calibration)
+
+
+def test_rows_keep_the_limits_on_both_halves_and_show_the_one_that_did_not_choose() -> None:
+    kept, slow = halved(1, (90, 61), (88, 60)), halved(2, (95, 60), (94, 59))
+    wrong, never = halved(3, (51, 99), (49, 99)), halved(4, (99, 59), (99, 99))
+    for order in permutations((kept, slow, wrong, never)):
+        answer = result(Archive(PROBLEM, order))
+        assert [(row.genome, row.correct, row.exit_counts) for row in answer.front] == [((1,), 88, (60, 40))]
+        assert answer.front[0].total_macs == 3_000_000
+        assert answer.admissible == 1
+        archive = Archive(PROBLEM, order)
+        assert answer.hypervolume_admissible == pytest.approx(0.88 * (archive.reference[1] - 30_000))
+
+
+def test_the_second_front_is_shown_and_sorted_by_what_is_shown() -> None:
+    """The third front is not. A row of the second may turn out to be the better."""
+    first, second, third = (halved(n, (90 - n, 80), (70 + n, 80)) for n in range(3))
+    rows = shown_rows(Archive(PROBLEM, [first, second, third]))
+    assert rows == [second, first]
+    assert shown_rows(Archive(PROBLEM, [BEST, found(9, 89, 2_500_000)])) == [BEST], "without halves"
+
+
+def test_guaranteed_rows_are_those_certified_in_the_order_of_the_half_that_chose() -> None:
+    rng = np.random.default_rng(5)
+    sizes = set()
+    for _ in range(40):
+        rows = [
+            halved(n, (int(rng.integers(50, 90)), int(rng.integers(60, 100))), (int(right), int(early)))
+            for n, (right, early) in enumerate(zip(rng.integers(50, 75, 8), rng.integers(60, 95, 8), strict=True))
+        ]
+        archive = Archive(PROBLEM, rows)
+        order = sorted(archive.front(rows, ranks=2), key=lambda row: -row.validation.average_macs)
+        counted = [Row(row.shown.correct, row.shown.exit_counts, row.costs.exit_costs) for row in order]
+        sure = [row for row, yes in zip(order, certified(counted, 30_000, 0.5, 0.05), strict=True) if yes]
+        assert sorted(shown_rows(archive, 0.9), key=order.index) == sure
+        assert all(archive.limits.admissible(row.shown) for row in sure)
+        sizes.add(len(sure))
+    assert len(sizes) > 2, "some sets of rows are certified in part"
+
+
+def test_few_samples_guarantee_nothing() -> None:
+    few = halved(1, (99, 99), (99, 99))
+    small = replace(few, calibration=Measure(4, 4, (4, 0), 40_000))
+    assert [len(shown_rows(Archive(PROBLEM, [row]), 0.9)) for row in (few, small)] == [1, 0]
+    answer = result_of(Archive(PROBLEM, [small]), PROBLEM, Path("here"), reused=0, inadmissible=0, guarantee=0.9)
+    assert closest_sentence(answer).endswith(
+        " Such a guarantee takes at least 5 images that chose nothing; there are 4."
+    )
 
 
 def changed(name: str, value: Any) -> Any:
@@ -167,7 +286,7 @@ def test_a_stored_configuration_is_read_back_whole(name: str, tmp_path: Path) ->
     others: dict[str, Any] = {
         "space": "tiny",
         "limits": Limits(1, 0.25, 2, 3, 4),
-        "recipe": PaperRecipe(batch=7, beta=2.0),
+        "recipe": DeepRecipe(batch=7, beta=2.0),
     }
     configuration = PROBLEM.configuration
     other = replace(configuration, **{name: others.get(name) or changed(name, getattr(configuration, name))})
@@ -175,6 +294,13 @@ def test_a_stored_configuration_is_read_back_whole(name: str, tmp_path: Path) ->
     create_or_open(tmp_path / "run", identity).close()
     assert configuration_of(open_run(tmp_path / "run").configuration) == other
     assert identity != PROBLEM.identity()
+
+
+def test_recipes_are_read_back_by_their_names(tmp_path: Path) -> None:
+    for name, recipe in (("deep", DeepRecipe(epochs=3)), ("paper", PaperRecipe(batch=7))):
+        asked = replace(PROBLEM, configuration=replace(PROBLEM.configuration, recipe=recipe))
+        create_or_open(tmp_path / name, asked.identity()).close()
+        assert configuration_of(open_run(tmp_path / name).configuration) == asked.configuration
 
 
 def test_a_configuration_without_a_field_is_refused() -> None:
