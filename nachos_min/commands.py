@@ -155,7 +155,7 @@ def search(
         thresholds: How exit thresholds are chosen, the best admissible or by the paper's grid and repair.
         method: NACHOS, or what it is held against with as many evaluations - random search, exits placed by hand
             on searched backbones, networks without exits, a search without limits and regularisers, two networks
-            by a rule, or the largest network alone.
+            by a rule, or the larger of them alone.
         margin: How far inside both limits networks must stay on the validation split, so that they keep them on
             data never seen; accuracy by so much, average MACs by this share.
         beta: Weight of the cost term in training, which pulls the expected MACs below the limit.

@@ -7,7 +7,7 @@
     static       networks without early exits, searched like the others
     edanas       no limits in the search and no regularisers; which networks are admissible is judged at the end
     rule         two networks by a rule, trained longer and then with more seeds until the evaluations are used up
-    largest      the largest network with exits everywhere, in the same way: thresholds alone trade MACs
+    largest      the larger of the two, in the same way: thresholds alone trade MACs
 
 All share training, thresholds, surrogates, NSGA-II and the archive, so that a difference between two of them has
 one cause. Read the table below before `nachos.py`, which acts by it. Left out: other codes' own implementations.

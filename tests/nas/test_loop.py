@@ -20,8 +20,13 @@ from nachos_min.nas import nachos
 from nachos_min.nas.configuration import Configuration
 from nachos_min.nas.evaluate import Evaluation, Failure, Measure, Trial
 from nachos_min.nas.genome import Genome, GenomeCoder
+from nachos_min.nas.limits import Limits, StaticCheck
+from nachos_min.nas.nachos import Progress
 from nachos_min.nas.nsga2 import minimize
-from nachos_min.nas.result import SearchResult
+from nachos_min.nas.records import key
+from nachos_min.nas.result import Archive, SearchResult
+from nachos_min.nas.runs import stored_evaluations, stored_problem
+from nachos_min.nas.sampling import rule_genomes
 
 Answer = Callable[[GenomeCoder, Genome], Evaluation | Failure]
 
@@ -59,7 +64,11 @@ class Instant:
 
     def evaluate(self, trials: Sequence[Trial]) -> Iterator[Evaluation | Failure]:
         for trial in trials[:: -1 if self.backwards else 1]:
-            yield replace(self.answer(self.coder, trial.genome), effort=trial.effort, repeat=trial.repeat)
+            found = replace(self.answer(self.coder, trial.genome), effort=trial.effort, repeat=trial.repeat)
+            if isinstance(found, Evaluation):  # longer training gives more right answers
+                right = min(100, found.validation.correct + trial.effort - 1)
+                found = replace(found, validation=replace(found.validation, correct=right))
+            yield found
 
     def starmap(self, function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> list[Any]:
         return [function(*each) for each in arguments]
@@ -162,3 +171,84 @@ def test_genomes_that_are_never_trained_do_not_scale_the_violations_of_others(
     never = np.isnan(F).any(axis=1)
     assert (G[~never, 0] == F[~never, 1] / 40_000 - 1).all()
     assert G[~never, 1] == pytest.approx(F[~never, 0] - 0.8)
+
+
+# Trials other than one training of each candidate
+
+
+def test_the_best_together_are_trained_longer_and_found_again(
+    run: Callable[..., SearchResult], tmp_path: Path
+) -> None:
+    told: list[Progress] = []
+    plain = run(tmp_path / "plain", seed=1)
+    first = run(tmp_path / "run", seed=1, finalists=3, on_progress=told.append)
+    problem = stored_problem(tmp_path / "plain")
+    chosen = Archive(problem, stored_evaluations(tmp_path / "plain")).best_together(3)
+    assert stored(tmp_path / "run") == stored(tmp_path / "plain") | {f"{key(each)}.x4.h5" for each in chosen}
+    assert (plain.evaluated, first.evaluated) == (18, 21)
+    assert (told[-1].evaluated, told[-1].evaluations) == (21, 21)
+    assert first.hypervolume_admissible > plain.hypervolume_admissible
+    again = run(tmp_path / "run", seed=1, finalists=3)
+    assert again.reused == 21
+    assert same_part(again) == same_part(first) == same_part(nachos_min.load_run(tmp_path / "run"))
+
+
+def test_finalists_are_chosen_anew_when_a_run_goes_on(run: Callable[..., SearchResult], tmp_path: Path) -> None:
+    run(tmp_path / "cut", seed=1, evaluations=10, finalists=3)
+    longer = run(tmp_path / "cut", seed=1, finalists=3)
+    whole = run(tmp_path / "whole", seed=1, finalists=3)
+    assert same_part(longer) == same_part(whole)
+    assert longer.reused >= 10
+    assert stored(tmp_path / "cut") >= stored(tmp_path / "whole")
+
+
+def test_a_finalist_that_fails_is_kept_and_not_tried_again(
+    run: Callable[..., SearchResult], tmp_path: Path
+) -> None:
+    first = run(tmp_path / "run", evaluations=8)
+
+    def fail(_: GenomeCoder, genome: Genome) -> Failure:
+        return Failure(genome, "DivergenceError: no")
+
+    longer = run(tmp_path / "run", fail, evaluations=8, finalists=2)
+    assert (longer.evaluated, longer.failed, longer.reused) == (8, 2, 8)
+    assert longer.front == first.front
+    assert run(tmp_path / "run", fail, evaluations=8, finalists=2).reused == 10
+
+
+def test_a_start_by_rule_begins_with_what_an_engineer_would_try(
+    run: Callable[..., SearchResult], tmp_path: Path
+) -> None:
+    asked: list[Genome] = []
+
+    def note(coder: GenomeCoder, genome: Genome) -> Evaluation:
+        asked.append(genome)
+        return figures(coder, genome)
+
+    run(tmp_path / "rule", note, evaluations=6, start="rule")
+    run(tmp_path / "spread", note, evaluations=6, start="spread")
+    rules = rule_genomes(StaticCheck(stored_problem(tmp_path / "rule").coder, Limits(40_000, 0.2)))
+    assert len(rules) == 2
+    assert asked[:6] == [*rules, *(genome for genome in asked[6:] if genome not in rules)][:6]
+
+
+@pytest.mark.parametrize(
+    ("method", "evaluations", "names"),
+    [
+        ("rule", 17, ["{0}.x4", "{0}.x4.r1", "{1}.x4", "{1}.x4.r1"]),
+        ("rule", 6, ["{0}.x3", "{1}.x3"]),
+        ("largest", 9, ["{1}.x4", "{1}.x4.r1"]),
+    ],
+)
+def test_networks_by_a_rule_are_trained_longer_and_with_more_seeds(
+    method: str, evaluations: int, names: list[str], run: Callable[..., SearchResult], tmp_path: Path
+) -> None:
+    given = {"method": method, "evaluations": evaluations, "finalists": 3}
+    result = run(tmp_path / "run", **given)
+    problem = stored_problem(tmp_path / "run")
+    rules = [key(genome) for genome in rule_genomes(StaticCheck(problem.coder, problem.configuration.limits))]
+    assert stored(tmp_path / "run") == {f"{name.format(*rules)}.h5" for name in names}
+    assert result.evaluated == len(names)
+    again = run(tmp_path / "run", **given)
+    assert again.reused == len(names)
+    assert same_part(again) == same_part(result) == same_part(nachos_min.load_run(tmp_path / "run"))
