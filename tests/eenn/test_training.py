@@ -295,7 +295,7 @@ def test_without_any_support_sample_there_is_no_peak_term() -> None:
 
 
 def test_a_micro_network_learns_digits() -> None:
-    digits = load("digits")
+    digits = load("digits", "pixel", "whole")
     coder = GenomeCoder(load_space("micro"), digits.image_shape, digits.classes)
     genome = [0] * coder.length
     genome[coder.exit_genes] = [1, 1]

@@ -88,13 +88,13 @@ def test_a_missing_file_is_named() -> None:
         ),
         ("exit_widths = [8]", "", r"early exits must be described by exit_widths or by exit_heads, got \[\]"),
         ("exit_widths = [8]", "exit_heads = []", r"exit_heads must be a list of at least 1 tables, got 0"),
-        ("[4, 8, 12]", "[12, 8]", r"stem: channels must be in ascending order without repeats, got \[12, 8\]"),
-        ("[4, 6, 8, 12]", "[]", r"stages 1: channels must be a list of at least one integer, got \[\]"),
-        ("[4, 6, 8, 12]", "[4, 0]", r"stages 1: channels must be a list of integers >= 1, got \[4, 0\]"),
-        ("[4, 6, 8, 12]", "'4'", r"stages 1: channels must be an integer >= 1, got '4'"),
+        ("[4, 8]", "[8, 4]", r"stem: channels must be in ascending order without repeats, got \[8, 4\]"),
+        ("[6, 8, 12, 16]", "[]", r"stages 1: channels must be a list of at least one integer, got \[\]"),
+        ("[6, 8, 12, 16]", "[4, 0]", r"stages 1: channels must be a list of integers >= 1, got \[4, 0\]"),
+        ("[6, 8, 12, 16]", "'4'", r"stages 1: channels must be an integer >= 1, got '4'"),
         ("stride = 1 ", "stride = [2, 2] ", r"stem: stride must be in ascending order without repeats"),
         ("stride = 2\n", "stride = [1, 2]\n", r"stages 1: stride must be an integer >= 1, got \[1, 2\]"),
-        ("cells = 1", "cells = 0", r"exit_heads 1: cells must be an integer from 1 to \d+, got 0"),
+        ("cells = 2", "cells = 0", r"exit_heads 1: cells must be an integer from 1 to \d+, got 0"),
         ("widths = []", "widths = [0]", r"exit_heads 1: widths must be a list of integers >= 1, got \[0\]"),
         ("widths = []", "width = []", r"exit_heads 1: a field must be one of cells, widths, got 'width'"),
         (
@@ -106,7 +106,9 @@ def test_a_missing_file_is_named() -> None:
 )
 def test_every_broken_rule_is_named(old: str, new: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
-    path.write_text((TINY if old in TINY else FLEX8).replace(old, new, 1))
+    text = TINY if old in TINY else FLEX8
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
     with pytest.raises(SpaceError, match=message):
         load_space(str(path))
 
