@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,26 @@ import numpy as np
 import pytest
 
 import nachos_min
+from nachos_min.eenn.confidence import Confidence
+from nachos_min.eenn.inference import predict
 from nachos_min.errors import InputError
-from nachos_min.nas.evaluate import Evaluation, measure
+from nachos_min.nas.evaluate import Evaluation, Measure, measure
 from nachos_min.nas.nachos import Progress
 from nachos_min.nas.penalty import AdaptivePenalty
 from nachos_min.nas.result import SearchResult, rebuild
 from nachos_min.nas.runs import stored_evaluations, stored_problem
 from nachos_min.store import create_or_open
 
-SMALL = {"seed": 1, "space": "micro", "max_macs": 30_000, "min_accuracy": 0.5, "evaluations": 12}
+SMALL = {
+    "seed": 1,
+    "space": "micro",
+    "max_macs": 30_000,
+    "min_accuracy": 0.8,
+    "evaluations": 12,
+    "finalists": 2,
+    "epochs": 2,
+}
+WHOLE = 14  # candidates and finalists
 
 
 def run(out: Path, **options: Any) -> SearchResult:
@@ -41,20 +53,58 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
     return run(tmp_path_factory.mktemp("runs") / "first")
 
 
-def test_the_front_is_admissible_and_non_dominated(finished: SearchResult) -> None:
-    assert finished.evaluated == 12
-    assert finished.failed == 0
-    assert len(finished.front) >= 2
-    for solution in finished.front:
+def check_front(result: SearchResult) -> None:
+    assert (result.evaluated, result.failed) == (WHOLE, 0)
+    assert len(result.front) >= 2
+    for solution in result.front:
         assert solution.total_macs <= 30_000 * solution.samples
-        assert solution.correct * 2 >= solution.samples
+        assert solution.correct * 10 >= solution.samples * 8
         assert solution.worst_macs == solution.exit_costs[-1]
         low, high = solution.test.interval95
         assert low <= solution.test.accuracy <= high
-    points = [(-s.correct, s.total_macs) for s in finished.front]
+        kept = solution.test.total_macs <= 30_000 * solution.test.samples
+        assert solution.test.kept == (kept and solution.test.correct * 10 >= solution.test.samples * 8)
+    assert 0 < result.hypervolume_admissible <= result.hypervolume_all < result.reference[1]
+
+
+def test_the_front_is_admissible_and_non_dominated(tmp_path: Path) -> None:
+    found = run(tmp_path / "run", validation="whole")
+    check_front(found)
+    points = [(-s.correct, s.total_macs) for s in found.front]
     assert points == sorted(points)
     assert all(a[1] > b[1] for a, b in pairwise(points))
-    assert 0 < finished.hypervolume_admissible <= finished.hypervolume_all < finished.reference[1]
+
+
+def test_rows_keep_the_limits_on_both_halves(finished: SearchResult) -> None:
+    check_front(finished)
+    problem = stored_problem(finished.run)
+    data = problem.dataset
+    assert data.calibration is not None
+    assert {row.samples for row in finished.front} == {len(data.calibration)}
+    stored = [each for each in stored_evaluations(finished.run) if isinstance(each, Evaluation)]
+    points = {(p.genome, p.thresholds, p.test): p for each in stored for p in each.points()}
+    limits = problem.configuration.limits
+    for row in finished.front:
+        test = Measure(row.test.correct, row.test.samples, row.test.exit_counts, row.test.total_macs)
+        point = points[row.genome, row.thresholds, test]
+        assert limits.admissible(point.validation)
+        network, confidence = rebuild(problem, point), Confidence(row.temperatures or None)
+        answer = predict(network, data.calibration.images, row.thresholds, confidence)
+        assert (answer.labels == data.calibration.labels).sum() == row.correct
+        assert answer.exit_counts(len(row.exits)) == row.exit_counts
+
+
+def test_guaranteed_rows_are_some_of_those_that_the_run_holds(finished: SearchResult) -> None:
+    sure = nachos_min.load_run(finished.run, guarantee=0.9)
+    assert sure.guarantee == 0.9
+    assert sure.front
+    rows = [replace(row, solution=0) for row in finished.front]
+    assert all(replace(row, solution=0) in rows for row in sure.front)
+    again = run(Path(finished.run), guarantee=0.9)
+    assert (again.reused, again.front) == (WHOLE, sure.front)
+    assert nachos_min.load_run(finished.run, guarantee=1 - 1e-15).front == (), "too few samples for any row"
+    with pytest.raises(InputError, match=r"guarantee must be above 0 and below 1, got 0"):
+        nachos_min.load_run(finished.run, guarantee=0)
 
 
 def test_json_is_complete(finished: SearchResult) -> None:
@@ -70,7 +120,7 @@ def test_json_is_complete(finished: SearchResult) -> None:
         "hypervolume",
         "front",
     } <= set(found)
-    assert found["constraints"] == {"max_macs": 30_000, "min_accuracy": 0.5}
+    assert found["constraints"] == {"max_macs": 30_000, "min_accuracy": 0.8}
     assert {
         "genome",
         "exits",
@@ -86,7 +136,7 @@ def test_json_is_complete(finished: SearchResult) -> None:
 
 def test_running_again_trains_nothing_and_gives_the_same(finished: SearchResult) -> None:
     again = run(Path(finished.run))
-    assert again.reused == 12
+    assert again.reused == WHOLE
     assert same_part(again) == same_part(finished)
     assert same_part(nachos_min.load_run(finished.run)) == same_part(finished)
 
@@ -97,17 +147,17 @@ def test_the_number_of_workers_changes_nothing(finished: SearchResult, workers: 
 
 
 def test_more_evaluations_continue_a_shorter_run(finished: SearchResult, tmp_path: Path) -> None:
-    assert run(tmp_path / "run", evaluations=5).evaluated == 5
+    assert run(tmp_path / "run", evaluations=5, finalists=0).evaluated == 5
     longer = run(tmp_path / "run")
     assert longer.reused == 5
     assert same_part(longer) == same_part(finished)
 
 
 def test_a_damaged_evaluation_is_trained_again(tmp_path: Path) -> None:
-    first = run(tmp_path / "run", evaluations=3)
+    first = run(tmp_path / "run", evaluations=3, finalists=0)
     damaged = sorted((tmp_path / "run" / "evaluations").glob("*.h5"))[0]
     damaged.write_bytes(damaged.read_bytes()[:1000])
-    again = run(tmp_path / "run", evaluations=3)
+    again = run(tmp_path / "run", evaluations=3, finalists=0)
     assert again.reused == 2
     assert same_part(again) == same_part(first)
 
@@ -135,14 +185,14 @@ def test_every_stored_network_can_be_rebuilt(finished: SearchResult) -> None:
         assert isinstance(stored, Evaluation)
         network = rebuild(problem, stored)
         test = problem.dataset.test
-        assert measure(network, test, stored.thresholds, stored.costs) == stored.test
+        assert measure(network, test, stored.thresholds, stored.confidence, stored.costs) == stored.test
 
 
 def test_a_run_whose_data_changed_is_not_what_it_was(tmp_path: Path) -> None:
     images = np.random.default_rng(0).random((90, 8, 8, 1), np.float32)
     data = tmp_path / "own.npz"
     np.savez(data, images=images, labels=np.arange(90) % 3)
-    own = run(tmp_path / "run", data=str(data), evaluations=1, min_accuracy=0.0)
+    own = run(tmp_path / "run", data=str(data), evaluations=1, finalists=0, min_accuracy=0.0)
     assert nachos_min.load_run(tmp_path / "run").evaluated == own.evaluated == 1
     np.savez(data, images=images[::-1], labels=np.arange(90) % 3)
     with pytest.raises(InputError, match="its data set must be what it was, got other content"):
@@ -157,23 +207,31 @@ def test_a_run_of_another_version_is_refused(tmp_path: Path) -> None:
 
 def test_progress_tells_what_is_done(tmp_path: Path) -> None:
     told: list[Progress] = []
-    run(tmp_path / "run", evaluations=3, on_progress=told.append)
+    run(tmp_path / "run", evaluations=3, finalists=0, on_progress=told.append)
     assert told[0].evaluated == 0
     assert told[0].seconds_left is None
     assert told[-1].evaluated == 3
     assert told[-1].best is None or told[-1].best.samples > 0
 
 
-@pytest.mark.parametrize("option", [{"constraints": "adaptive-penalty"}, {"thresholds": "grid-repair"}])
-def test_the_papers_variants_run(option: dict[str, str], tmp_path: Path) -> None:
-    assert run(tmp_path / "run", **option, evaluations=4).evaluated == 4
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"constraints": "adaptive-penalty"},
+        {"thresholds": "grid-repair"},
+        {"recipe": "paper", "backbone": "frozen", "standardise": "pixel", "epochs": 4},
+    ],
+)
+def test_the_papers_variants_run(option: dict[str, Any], tmp_path: Path) -> None:
+    result = run(tmp_path / "run", **{"evaluations": 4, "finalists": 0} | option)
+    assert (result.evaluated, result.failed) == (4, 0)
 
 
 def test_limits_nobody_meets_end_without_an_error(tmp_path: Path) -> None:
     result = run(tmp_path / "static", max_macs=1)
     assert (result.evaluated, result.front, result.closest) == (0, (), None)
     assert result.inadmissible > 0
-    result = run(tmp_path / "accuracy", min_accuracy=1.0, evaluations=2)
+    result = run(tmp_path / "accuracy", min_accuracy=1.0, evaluations=2, finalists=0)
     assert result.front == ()
     assert result.closest is not None
 
@@ -198,6 +256,8 @@ def test_adaptive_penalty() -> None:
         ({"min_accuracy": float("nan")}, r"min_accuracy must be in 0\.\.1, got nan"),
         ({"seed": -1}, "seed must be an integer >= 0, got -1"),
         ({"evaluations": 0}, "evaluations must be an integer >= 1, got 0"),
+        ({"finalists": -1}, "finalists must be an integer >= 0, got -1"),
+        ({"finalists": 1.5}, r"finalists must be an integer >= 0, got 1\.5"),
         ({"workers": 0}, "workers must be an integer >= 1, got 0"),
         ({"constraints": "none"}, "constraints must be one of domination, adaptive-penalty, got 'none'"),
         ({"thresholds": "best"}, "thresholds must be one of exact, grid-repair, got 'best'"),
