@@ -23,6 +23,7 @@ from nachos_min.nas.runs import stored_evaluations
 
 QUICK = PaperRecipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1)
 LIMITS = Limits(40_000, 0.1)
+PAPER = {"confidence": "learned", "standardise": "pixel", "validation": "whole"}
 
 
 @pytest.fixture
@@ -43,9 +44,9 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[
 
         def __exit__(self, *_: object) -> None: ...
 
-        def evaluate(self, genomes: Any) -> Any:
-            for genome in genomes:
-                asked.append(self.evaluate_one(genome))
+        def evaluate(self, trials: Any) -> Any:
+            for trial in trials:
+                asked.append(self.evaluate_one(trial))
                 yield asked[-1]
 
         def starmap(self, function: Any, arguments: Any) -> list[Any]:
@@ -60,6 +61,8 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[
             "max_macs": 40_000,
             "min_accuracy": 0.1,
             "evaluations": 8,
+            "recipe": "paper",
+            "standardise": "pixel",
             "out": tmp_path / "run",
         }
         return nachos_min.search(**given | options), list(asked)
@@ -68,7 +71,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[
 
 
 def problem(**options: Any) -> Problem:
-    return load_problem(Configuration(data="digits", space="micro", limits=LIMITS, seed=0, recipe=QUICK, **options))
+    return load_problem(Configuration("digits", "micro", LIMITS, 0, recipe=QUICK, **PAPER, **options))
 
 
 def test_random_search_goes_on_where_the_start_of_the_same_seed_ends(run: Any, tmp_path: Path) -> None:
@@ -174,7 +177,7 @@ def test_a_margin_is_kept_on_validation_and_told(run: Any) -> None:
     [
         (
             {"method": "evolution"},
-            "method must be one of nachos, random, two-stage, static, edanas, got 'evolution'",
+            "method must be one of nachos, random, two-stage, static, edanas, rule, largest, got 'evolution'",
         ),
         ({"surrogate": "forest"}, "surrogate must be one of switching, rbf, trees, mlp, got 'forest'"),
         ({"points": "all"}, "points must be one of best, curve, got 'all'"),
