@@ -4,25 +4,29 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import nachos_min
-from nachos_min.eenn.recipes import PaperRecipe
+from nachos_min.eenn.confidence import CONFIDENCES
+from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
 from nachos_min.nas.configuration import Configuration, Problem, load_problem
 from nachos_min.nas.evaluate import Evaluation, ExecutionError, Failure, Trial, evaluate
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.records import to_record
+from nachos_min.nas.result import Archive, SearchResult, result_of
 from nachos_min.nas.tabular import Table, TableError, read_table
 from nachos_min.nas.tabulate import all_members, tabulate, train_members
 from nachos_min.report.table import summary
 from nachos_min.store.values import decode, encode
 
 SHORT = PaperRecipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1)
+USUAL = {"recipe": SHORT, "standardise": "pixel", "validation": "halves", "confidence": "best"}
 SPACE = """
 depths = [1]
 kernels = [3]
@@ -39,6 +43,7 @@ stages = [
 final = { expand = 12, mix = 0, activation = "relu" }
 """
 WIDER = SPACE.replace("channels = 8, stride = 1", "channels = 12, stride = 1")
+SINGLE = SPACE.replace("[1, 2]", "[2]")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +77,7 @@ def table(folder: Path) -> Table:
 
 def configuration(folder: Path, seed: int = 0, max_macs: int = 6_000, **options: Any) -> Configuration:
     space = str(folder / "small.toml")
-    return Configuration("digits", space, Limits(max_macs, 0.1), seed, **({"recipe": SHORT} | options))
+    return Configuration("digits", space, Limits(max_macs, 0.1), seed, **(USUAL | options))
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +89,17 @@ def problem(folder: Path) -> Problem:
 def search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """The public search with short training; without a table it must not get as far as a worker."""
     monkeypatch.setattr(nachos, "Configuration", partial(Configuration, initial=6, batch=4))
-    monkeypatch.setattr(nachos, "PaperRecipe", partial(replace, SHORT))
+    monkeypatch.setattr(nachos, "recipe_of", lambda *_, **given: replace(SHORT, beta=given["beta"] or 1.0))
     monkeypatch.delattr(nachos, "Workers")
     return partial(
         nachos_min.search,
         space=str(folder / "small.toml"),
         max_macs=6_000,
         min_accuracy=0.1,
+        recipe="paper",
+        standardise="pixel",
+        validation="halves",
+        confidence="best",
         table=folder / "small.h5",
     )
 
@@ -106,12 +115,37 @@ def test_an_answer_is_what_training_gives(
     folder: Path, problem: Problem, table: Table, seed: int, trained_with: int
 ) -> None:
     for genome in list(table.members)[seed : seed + 2]:
-        for points in ("best", "curve"):
-            asked = load_problem(configuration(folder, seed, points=points))
-            settings = configuration(folder, trained_with, points=points).settings()
+        for points, confidence in product(("best", "curve"), CONFIDENCES):
+            given = {"points": points, "confidence": confidence}
+            asked = replace(problem, configuration=configuration(folder, seed, **given))
+            settings = configuration(folder, trained_with, **given).settings()
             coder = replace(problem.coder, static=True)  # decodes members without early exits, too
             trained = evaluate(coder, problem.dataset, settings, Trial(genome))
+            assert trained.calibration is not None
             assert bits(table.answer(replace(asked, coder=coder), genome)) == bits(trained)
+
+
+def test_both_confidences_are_the_best_of_some_member(problem: Problem, table: Table) -> None:
+    found = {each.confidence.name for each in table.archive(problem).evaluations}
+    assert found == {"learned", "softmax"}
+
+
+def test_a_table_by_deep_supervision_of_a_whole_split_answers_as_training_does(tmp_path: Path) -> None:
+    (tmp_path / "single.toml").write_text(SINGLE)
+    limits, given = Limits(6_000, 0.1), {"recipe": DeepRecipe(epochs=1), "validation": "whole"}
+    asked = Configuration("digits", str(tmp_path / "single.toml"), limits, 3, **given)
+    told: list[tuple[int, int, int]] = []
+    out = tmp_path / "single.h5"
+    made = partial(tabulate, asked, (3,), out, workers=1, versions={})
+    assert made(on_progress=lambda *counts: told.append(counts))
+    assert told == [(0, 1, 1)]
+    problem, table = load_problem(asked), read_table(out)
+    assert table.calibration is None
+    table.identity(problem)
+    for genome in table.members:
+        coder = replace(problem.coder, static=True)
+        trained = evaluate(coder, problem.dataset, asked.settings(), Trial(genome))
+        assert bits(table.answer(replace(problem, coder=coder), genome)) == bits(trained)
 
 
 def test_the_truth_of_two_stages_is_of_all_that_they_may_return(
@@ -122,18 +156,26 @@ def test_the_truth_of_two_stages_is_of_all_that_they_may_return(
     assert archive.genomes() == set(table.members)
     found = search(method="two-stage", max_macs=60_000, evaluations=32, out=tmp_path / "run")
     assert any(len(solution.exits) == 1 for solution in found.front), "backbones are among what is returned"
-    assert found.hypervolume_admissible <= archive.hypervolume(archive.admissible())
+    assert found.front == truth(archive, asked).front, "all members were evaluated"
 
 
+def truth(archive: Archive, problem: Problem) -> SearchResult:
+    """What a search that evaluated the whole archive would return."""
+    return result_of(archive, problem, Path("nowhere"), reused=0, inadmissible=None)
+
+
+@pytest.mark.parametrize("confidence", ["learned", "softmax"])
 def test_other_limits_choose_other_thresholds_on_the_same_networks(
-    folder: Path, problem: Problem, table: Table
+    folder: Path, problem: Problem, table: Table, confidence: str
 ) -> None:
     genome = max(table.members)
-    found = table.answer(problem, genome)
+    asked = configuration(folder, confidence=confidence)
+    found = table.answer(replace(problem, configuration=asked), genome)
     assert isinstance(found, Evaluation)
     least, most = found.costs.exit_costs[0], found.costs.exit_costs[-1]
     for limit in (least, (least + most) // 2, most):
-        other = table.answer(replace(problem, configuration=configuration(folder, max_macs=limit)), genome)
+        limited = replace(asked, limits=Limits(limit, 0.1))
+        other = table.answer(replace(problem, configuration=limited), genome)
         assert isinstance(other, Evaluation)
         assert other.tables.confidence.tobytes() == found.tables.confidence.tobytes()
         assert other.validation.total_macs <= limit * other.validation.samples
@@ -159,8 +201,8 @@ def test_a_search_on_a_table_trains_nothing_and_says_so(
 ) -> None:
     found = search(evaluations=24, out=tmp_path / "run", seed=4)
     assert (found.evaluated, found.failed) == (24, 0)
-    archive = table.archive(problem)
-    assert found.hypervolume_admissible == archive.hypervolume(archive.admissible())
+    true = truth(table.archive(problem), problem)
+    assert (found.hypervolume_admissible, found.front) == (true.hypervolume_admissible, true.front)
     named = {"name": "small.h5", "sha256": table.sha256, "trained_with_max_macs": 6_000, "trained_with_seed": 0}
     assert found.as_dict()["table"] == named
     again = nachos_min.load_run(tmp_path / "run")
@@ -190,11 +232,36 @@ def test_a_table_of_something_else_is_refused(folder: Path, search: Callable[...
     assert not (tmp_path / "run").exists()
 
 
-def test_a_table_of_another_recipe_is_refused(folder: Path, table: Table, problem: Problem) -> None:
-    other = configuration(folder, recipe=replace(SHORT, beta=2.0))
-    rule = "table small.h5 must be made with beta 2.0, as the search asks for, got 1.0"
-    with pytest.raises(TableError, match=rule):
-        table.identity(replace(problem, configuration=other))
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({"recipe": replace(SHORT, beta=2.0)}, "must be made with beta 2.0, as the search asks for, got 1.0"),
+        ({"recipe": DeepRecipe()}, "must be made with recipe deep, as the search asks for, got paper"),
+        ({"standardise": "channel"}, "must be made with standardise channel, as the search asks for, got pixel"),
+        ({"validation": "whole"}, "must be made with validation whole, as the search asks for, got halves"),
+    ],
+)
+def test_a_table_made_in_another_way_is_refused(
+    folder: Path, table: Table, problem: Problem, options: dict[str, Any], rule: str
+) -> None:
+    with pytest.raises(TableError, match=f"^table small.h5 {rule}$"):
+        table.identity(replace(problem, configuration=configuration(folder, **options)))
+
+
+def test_a_table_from_before_there_was_softmax_answers_for_learned_confidence(
+    folder: Path, table: Table, problem: Problem
+) -> None:
+    splits = {name: replace(getattr(table, name), softmax=None) for name in ("validation", "calibration", "test")}
+    about = {name: value for name, value in table.about.items() if name not in ("standardise", "validation")}
+    old = replace(table, temperatures=None, about=about, **splits | {"calibration": None})
+    whole = replace(problem, configuration=configuration(folder, validation="whole", confidence="learned"))
+    old.identity(whole)
+    assert {each.confidence.name for each in old.archive(whole).evaluations} == {"learned"}
+    for confidence in ("softmax", "best"):
+        other = replace(whole, configuration=replace(whole.configuration, confidence=confidence))
+        rule = f"^table small.h5 must hold softmax scores for confidence {confidence}, got none$"
+        with pytest.raises(TableError, match=rule):
+            old.identity(other)
 
 
 def test_a_file_that_is_no_table_is_refused(folder: Path, tmp_path: Path) -> None:
