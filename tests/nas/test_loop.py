@@ -16,17 +16,20 @@ import pytest
 import nachos_min
 from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.inference import ExitTables
+from nachos_min.eenn.recipes import PaperRecipe
+from nachos_min.errors import InputError
 from nachos_min.nas import nachos
-from nachos_min.nas.configuration import Configuration
+from nachos_min.nas.configuration import Configuration, configuration_of
 from nachos_min.nas.evaluate import Evaluation, Failure, Measure, Trial
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.limits import Limits, StaticCheck
 from nachos_min.nas.nachos import Progress
 from nachos_min.nas.nsga2 import minimize
-from nachos_min.nas.records import key
+from nachos_min.nas.records import key, to_record
 from nachos_min.nas.result import Archive, SearchResult
 from nachos_min.nas.runs import stored_evaluations, stored_problem
 from nachos_min.nas.sampling import rule_genomes
+from nachos_min.store import create_or_open, open_run
 
 Answer = Callable[[GenomeCoder, Genome], Evaluation | Failure]
 
@@ -252,3 +255,122 @@ def test_networks_by_a_rule_are_trained_longer_and_with_more_seeds(
     again = run(tmp_path / "run", **given)
     assert again.reused == len(names)
     assert same_part(again) == same_part(result) == same_part(nachos_min.load_run(tmp_path / "run"))
+
+
+# Runs stored before there were recipes, confidences, halves and trials
+
+
+LAYER = {"activation": "hswish", "squeeze_excite": False}
+FORMER = {
+    "data": "digits",
+    "space": "micro",
+    "seed": 0,
+    "constraints": "domination",
+    "thresholds": "exact",
+    "initial": 8,
+    "batch": 4,
+    "population": 40,
+    "generations": 5,
+    "patience": 2,
+    "recipe": {
+        "backbone_epochs": 10,
+        "warmup_epochs": 5,
+        "support_epochs": 5,
+        "batch": 32,
+        "backbone_rate": 0.1,
+        "exits_rate": 0.05,
+        "momentum": 0.9,
+        "weight_decay": 5e-05,
+        "support_share": 0.1,
+        "alpha": 1.0,
+        "beta": 1.0,
+        "gamma": 1.0,
+        "joint": True,
+    },
+    "method": "nachos",
+    "backbones": 0,
+    "start": "spread",
+    "surrogate": "switching",
+    "features": "genes",
+    "points": "curve",
+    "margin": 0.0,
+    "max_macs": 40_000,
+    "min_accuracy": 0.2,
+    "max_worst_macs": None,
+    "max_params": None,
+    "max_peak_bytes": None,
+    "data_content": "d43a6021f0eb13abfd8eef4edeb61ed630f144ca7e8c5299d8121206e7fe4098",
+    "space_content": {
+        "name": "micro",
+        "depths": (1, 2),
+        "kernels": (3,),
+        "expansions": (2, 4),
+        "resolutions": (),
+        "divisor": 4,
+        "exit_widths": (8,),
+        "stem": {"channels": 8, "kernel": 3, "stride": 2, "activation": "hswish"},
+        "trunk": (),
+        "stages": (
+            {"channels": 8, "stride": 1, **LAYER},
+            {"channels": 16, "stride": 2, **LAYER},
+            {"channels": 24, "stride": 1, **LAYER},
+        ),
+        "final": {"expand": 48, "mix": 0, "activation": "hswish"},
+    },
+}
+PAPER = {"recipe": "paper", "standardise": "pixel"}
+
+
+def former_record(genome: Genome) -> dict[str, Any]:
+    """A network of exits after stages 1 and 3 that answers 70 of 100 at its chosen thresholds, 60 at others."""
+    measure = {"correct": 70, "samples": 100, "exit_counts": (90, 10), "total_macs": 1_900_000}
+    return {
+        "genome": genome,
+        "exits": (1, 3),
+        "thresholds": (0.5, 0.0),
+        "costs": {"exit_costs": (10_000, 100_000), "params": 5_000, "peak_bytes": 4_000},
+        "validation": measure,
+        "test": measure | {"correct": 69},
+        "tables": {"confidence": np.ones((1, 2)), "predicted": np.ones((1, 2), np.int64)},
+        "losses": (1.0, 0.5),
+        "weights": {"segments.0": np.ones(3, np.float32)},
+        "curve": {
+            "thresholds": np.array([[0.0, 0.0]]),
+            "correct": np.array([[60], [59]]),
+            "exit_counts": np.array([[[100, 0]], [[100, 0]]]),
+        },
+    }
+
+
+def test_a_search_by_the_papers_recipe_is_known_as_it_was(run: Callable[..., SearchResult], tmp_path: Path) -> None:
+    run(tmp_path / "run", evaluations=1, **PAPER)
+    identity = open_run(tmp_path / "run").configuration
+    create_or_open(tmp_path / "former", FORMER).close()
+    assert identity == open_run(tmp_path / "former").configuration
+    asked = configuration_of(identity)
+    assert asked.recipe == PaperRecipe()
+    assert (asked.confidence, asked.standardise, asked.validation) == ("learned", "pixel", "whole")
+    with pytest.raises(InputError, match="recipe"):
+        run(tmp_path / "former")
+
+
+def test_a_former_run_is_read_and_continued(run: Callable[..., SearchResult], tmp_path: Path) -> None:
+    run(tmp_path / "run", evaluations=2, **PAPER)
+    trained = [found.genome for found in stored_evaluations(tmp_path / "run")]
+    with create_or_open(tmp_path / "former", FORMER) as former:
+        for genome in trained:
+            former.write(key(genome), former_record(genome))
+    found = nachos_min.load_run(tmp_path / "former")
+    assert [(row.correct, row.average_macs, row.test.correct) for row in found.front] == [
+        (70, 19_000.0, 69),
+        (60, 10_000.0, 59),
+    ]
+    assert {(row.confidence, row.temperatures, row.genome) for row in found.front} == {
+        ("learned", (), min(trained))
+    }
+    longer = run(tmp_path / "former", evaluations=3, **PAPER)
+    assert (longer.evaluated, longer.reused) == (3, 2)
+    (stored,) = (each for each in stored_evaluations(tmp_path / "former") if each.genome == trained[0])
+    again = to_record(stored)
+    assert again.keys() == former_record(trained[0]).keys()
+    np.testing.assert_equal(again, former_record(trained[0]))
