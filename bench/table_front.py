@@ -57,6 +57,7 @@ def compare_thresholds(path: str, max_macs: int | None, min_accuracy: float) -> 
     import numpy as np
     from intervals import mean_interval
 
+    from nachos_min.eenn.confidence import LEARNED
     from nachos_min.eenn.exact_thresholds import exact
     from nachos_min.eenn.grid_repair import grid_repair
     from nachos_min.eenn.thresholds import fits_budget, preference

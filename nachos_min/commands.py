@@ -116,7 +116,12 @@ def search(
     guarantee: Annotated[float | None, Share(absent="none")] = None,
     standardise: Annotated[str, Choice(("channel", "pixel"))] = "channel",
     start: Annotated[str | None, Choice(("random", "spread", "rule"), absent=by_recipe("start"))] = None,
-    surrogate: Annotated[str, Choice(("switching", "rbf", "trees", "mlp"))] = "switching",
+    aims: Annotated[
+        str | None, Choice(("ends", "budgets"), absent="budgets; ends with paper and --points best")
+    ] = None,
+    surrogate: Annotated[
+        str | None, Choice(("switching", "rbf", "trees", "mlp", "gp"), absent="gp; switching for ends")
+    ] = None,
     features: Annotated[str, Choice(("genes", "costs"))] = "genes",
     points: Annotated[str | None, Choice(("best", "curve"), absent="curve; best with grid-repair")] = None,
     workers: Annotated[int | None, WholeNumber(1, absent="number of processors")] = None,
@@ -167,7 +172,9 @@ def search(
         standardise: What of the images has mean 0 and variance 1, each channel or each pixel (paper).
         start: The first networks, random (the paper), spread evenly over what they cost, or first those that an
             engineer would try.
-        surrogate: What predicts error and MACs, the best of three by cross-validation (the paper) or one of them.
+        aims: What is optimised of a network's curve of accuracy against MACs, both its ends (the paper) or its
+            errors within budgets.
+        surrogate: What predicts them, the best of rbf, trees and mlp by cross-validation (the paper) or always one.
         features: What the surrogates see of a network, its genes (the paper) or its exact costs, too.
         points: What of a trained network enters the front, its best thresholds (the paper) or its whole curve of
             accuracy against MACs.
@@ -209,6 +216,7 @@ def search(
         "guarantee": guarantee,
         "standardise": standardise,
         "start": start,
+        "aims": aims,
         "surrogate": surrogate,
         "features": features,
         "points": points,

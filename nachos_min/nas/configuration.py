@@ -31,13 +31,21 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "surrogate": ("switching", *(surrogate.name for surrogate in SURROGATES)),
     "features": ("genes", "costs"),
     "points": ("best", "curve"),
+    "aims": ("ends", "budgets"),
     "confidence": CONFIDENCES,
     "standardise": ("channel", "pixel"),
     "validation": ("halves", "whole"),
 }
+# Candidates before the first surrogate, by aims: budgets gain from the ninth on, ends need a wide start.
+INITIAL: Mapping[str, int] = {"ends": 40, "budgets": 8}
 # Fields younger than some stored runs and tables, and the value that means what was done before there was a choice.
 # With that value they stand in no identity, so that those runs and tables open.
-AS_BEFORE: Mapping[str, Any] = {"confidence": "learned", "standardise": "pixel", "validation": "whole"}
+AS_BEFORE: Mapping[str, Any] = {
+    "aims": "ends",
+    "confidence": "learned",
+    "standardise": "pixel",
+    "validation": "whole",
+}
 
 
 class ConfigurationError(InputError):
@@ -69,13 +77,16 @@ class Configuration:
             such a run is not continued with another number; otherwise 0.
         start: the first candidates are `random` (the paper's), `spread` evenly over the exact costs, or by `rule`:
             first those that an engineer would try, then spread ones.
-        surrogate: `switching` (the paper's: cross-validation decides), or always the same one, by its name.
+        surrogate: `switching` (the paper's: cross-validation decides among its three), or always the same one, by
+            its name.
         features: what surrogates see of a genome: its `genes` (the paper's), or its exact `costs`, too.
         points: what of a candidate stands in the archive: its `best` thresholds (the paper's), or the whole
             `curve` of accuracy against MACs over all thresholds; the search then looks for networks that reach
             a smaller error or fewer MACs under any thresholds. A curve is of exact thresholds.
         margin: how far inside both limits the validation split must stay, >= 0: accuracy by so much, average
             MACs by this share; so that a network keeps the limits on data never seen.
+        aims: what the search on the surrogates optimises of a candidate's curve (`aims.py`): both `ends` (the
+            paper's), or the error within `budgets`.
         confidence: what exits are believed by: `learned` (the paper's), `softmax`, or for each network the `best`.
         standardise: what of the images has mean 0 and variance 1: each `channel`, or each `pixel` of a channel.
         validation: `halves`: one half of the validation split chooses, the figures shown are of the other; or the
@@ -88,7 +99,7 @@ class Configuration:
     seed: int
     constraints: str = "domination"
     thresholds: str = "exact"
-    initial: int = 40
+    initial: int = 8
     batch: int = 8
     population: int = 40
     generations: int = 20
@@ -97,10 +108,11 @@ class Configuration:
     method: str = "nachos"
     backbones: int = 0
     start: str = "spread"
-    surrogate: str = "switching"
+    surrogate: str = "gp"
     features: str = "genes"
     points: str = "curve"
     margin: float = 0.0
+    aims: str = "budgets"
     confidence: str = "best"
     standardise: str = "channel"
     validation: str = "halves"
@@ -127,6 +139,9 @@ class Configuration:
         self._check_recipe()
         if self.points == "curve" and self.thresholds != "exact":
             raise ConfigurationError(f"points must be best with {self.thresholds} thresholds, got 'curve'")
+        if self.aims == "budgets" and (self.points, self.constraints) != ("curve", "domination"):
+            given = f"points {self.points} and constraints {self.constraints}"
+            raise ConfigurationError(f"aims must be ends with {given}, got 'budgets'")
         if not (_is_number(self.margin) and 0 <= self.margin < 1):
             raise ConfigurationError(f"margin must be a number >= 0 and below 1, got {self.margin!r}")
         if self._accuracy_kept > 1:
@@ -165,14 +180,14 @@ class Configuration:
         return Fraction(str(self.limits.min_accuracy)) + Fraction(str(self.margin))
 
     @property
-    def aims(self) -> Limits:
+    def acting_limits(self) -> Limits:
         """The limits that act while candidates are searched, trained and tuned: those kept, or none at all."""
         return self.kept if self.rules.limited else NO_LIMITS
 
     def settings(self) -> Settings:
         """Return the part that every evaluation depends on."""
         recipe = self.recipe if self.rules.regularised else replace(self.recipe, beta=0.0, gamma=0.0)
-        return Settings(self.seed, self.aims, self.thresholds, recipe, self.points, self.confidence)
+        return Settings(self.seed, self.acting_limits, self.thresholds, recipe, self.points, self.confidence)
 
 
 @dataclass(frozen=True)
@@ -209,6 +224,7 @@ def configuration_of(identity: Mapping[str, Any]) -> Configuration:
     Raises:
         ConfigurationError: if a field is missing or breaks a rule: the run was made by another version.
     """
+    identity = {**AS_BEFORE, **identity}
     try:
         limits = Limits(**{limit.name: identity[limit.name] for limit in fields(Limits)})
         recipe = from_record(identity["recipe"])

@@ -30,8 +30,10 @@ import numpy as np
 
 from nachos_min.data import load
 from nachos_min.eenn.recipes import RECIPES, recipe_of
+from nachos_min.nas.aims import Aim, Budgets, Ends
 from nachos_min.nas.configuration import (
     BACKBONES,
+    INITIAL,
     Configuration,
     ConfigurationError,
     Problem,
@@ -49,9 +51,9 @@ from nachos_min.nas.penalty import AdaptivePenalty
 from nachos_min.nas.records import from_record, to_record, trial_key
 from nachos_min.nas.result import Archive, SearchResult, Solution, largest_costs, result_of, solution_of
 from nachos_min.nas.sampling import random_genomes, rule_genomes, spread_genomes
-from nachos_min.nas.subset import choose_evenly
-from nachos_min.nas.surrogates.objectives import Features, Surrogates
-from nachos_min.nas.surrogates.switching import SURROGATES
+from nachos_min.nas.surrogates.curves import Curves, log_odds_at_shares
+from nachos_min.nas.surrogates.objectives import Features, StarMap, Surrogates
+from nachos_min.nas.surrogates.switching import SURROGATES, SWITCHED
 from nachos_min.nas.tabular import TableAnswers, read_table
 from nachos_min.nas.workers import Workers
 from nachos_min.store import Run, StoreError, create_or_open
@@ -110,7 +112,8 @@ def search(
     validation: str | None = None,
     guarantee: float | None = None,
     start: str | None = None,
-    surrogate: str = "switching",
+    aims: str | None = None,
+    surrogate: str | None = None,
     features: str = "genes",
     points: str | None = None,
     workers: int | None = None,
@@ -151,7 +154,10 @@ def search(
         standardise: what of the images has mean 0 and variance 1, each `channel` or each `pixel`.
         start: first candidates, `random`, `spread` evenly over the exact costs, or `rule`: first those that an
             engineer would try, then spread; None: as the recipe says.
-        surrogate: `switching`, or always the same one: `rbf`, `trees` or `mlp`.
+        aims: what the search on the surrogates optimises, both `ends` of a candidate's curve or its error within
+            `budgets`; None: budgets, or the ends with the recipe `paper`, and where candidates have no curve.
+        surrogate: `switching`, or always the same one: `rbf`, `trees`, `mlp` or `gp`; None: gp for budgets, and
+            switching for ends.
         features: what surrogates see, a genome's `genes` or its exact `costs`, too.
         points: what of a candidate stands in the archive, its `best` thresholds or its whole `curve`; None: the
             curve, or with grid-repair, which chooses one point, the best.
@@ -186,6 +192,10 @@ def search(
     )
     evaluations = usual.evaluations if evaluations is None else check_count("evaluations", evaluations)
     finalists = usual.finalists if finalists is None else check_count("finalists", finalists, least=0)
+    points = ("curve" if thresholds == "exact" else "best") if points is None else points
+    if aims is None:
+        curved = points == "curve" and constraints == "domination"
+        aims = "budgets" if recipe == "deep" and curved else "ends"
     configuration = Configuration(
         data=data,
         space=usual.space if space is None else space,
@@ -202,10 +212,12 @@ def search(
         confidence=confidence or by_recipe["confidence"],
         standardise=standardise,
         validation=validation or by_recipe["validation"],
-        surrogate=surrogate,
+        surrogate=("gp" if aims == "budgets" else "switching") if surrogate is None else surrogate,
         features=features,
-        points=("curve" if thresholds == "exact" else "best") if points is None else points,
+        points=points,
         margin=margin,
+        aims=aims,
+        initial=INITIAL[aims],
     )
     check_guarantee(guarantee, configuration)
     count = check_count("workers", workers) if workers is not None else os.cpu_count() or 1
@@ -248,12 +260,13 @@ class _Loop:
         self.archive = Archive(problem)
         # A backbone may cost more than the budget as long as exits are to follow, by which most samples leave: so
         # none is ruled out, though surrogates and parents are judged by the budget like everywhere else.
-        searched = replace(configuration.aims, max_macs=None) if configuration.rules.placed else configuration.aims
+        limits = configuration.acting_limits
+        searched = replace(limits, max_macs=None) if configuration.rules.placed else limits
         self.static = StaticCheck(problem.coder, searched)
         largest = largest_costs(problem.coder)
         scale = largest.worst_macs, largest.params
         self.features = Features(problem.coder.upper, configuration.features == "costs", scale)
-        self.surrogates = [s for s in SURROGATES if configuration.surrogate in ("switching", s.name)]
+        self.log_odds: list[Floats] = []  # of the evaluations in the archive, in their order
         self.on_progress = on_progress
         self.iteration = self.reused = self.trained = 0
         self.expected = evaluations + finalists
@@ -308,7 +321,7 @@ class _Loop:
 
     def place_exits(self, pool: Workers | TableAnswers) -> None:
         """Spend the evaluations that are left on exits placed by hand on the backbones evaluated so far."""
-        check = StaticCheck(replace(self.problem.coder, static=False), self.configuration.aims)
+        check = StaticCheck(replace(self.problem.coder, static=False), self.configuration.acting_limits)
         placed = place_by_hand(check.coder, check, list(self.archive.evaluations))
         chosen = list(islice(placed, self.evaluations - len(self.archive)))
         self.evaluate([*map(Trial, chosen)], pool, "training exits placed by hand on the best backbones")
@@ -368,36 +381,42 @@ class _Loop:
         known = self.archive.genomes()
         if len(self.archive.evaluations) < 2:
             return random_genomes(self.static, wanted, rng, known)
-        evaluated = self.archive.evaluations
-        costs, _ = self.static.population(np.array([found.genome for found in evaluated]))
-        surrogates = Surrogates.fit(self.features, evaluated, costs, rng, pool.starmap, self.surrogates)
-        population = self.search_surrogates(surrogates, rng)
+        aim = self.aim(rng, pool.starmap)
+        population = self.search_surrogates(aim, rng)
         admissible = population[self.static.population(population)[1]]
         candidates = [genome for genome in dict.fromkeys(map(as_genome, admissible)) if genome not in known]
         candidates += random_genomes(self.static, wanted - len(candidates), rng, known | set(candidates))
         if len(candidates) <= wanted:
             return candidates
-        front = self.archive.leading(limited=self.configuration.rules.limited)
         genomes = np.array(candidates)
-        macs = surrogates.macs(genomes, self.static.population(genomes)[0])
-        spread = choose_evenly(np.array([found.reach()[1] for found in front]), macs, wanted)
-        return [candidates[index] for index in spread]
+        return [candidates[index] for index in aim.choose(genomes, self.static.population(genomes)[0], wanted)]
 
-    def search_surrogates(self, surrogates: Surrogates, rng: np.random.Generator) -> IntArray:
+    def aim(self, rng: np.random.Generator, starmap: StarMap) -> Aim:
+        """Return what to optimise next, its surrogates fitted on the archive."""
+        configuration, evaluated = self.configuration, self.archive.evaluations
+        genomes = np.array([found.genome for found in evaluated])
+        costs, _ = self.static.population(genomes)
+        surrogates = SWITCHED
+        if configuration.surrogate != "switching":
+            surrogates = tuple(each for each in SURROGATES if each.name == configuration.surrogate)
+        if configuration.aims == "ends":
+            ends = Surrogates.fit(self.features, evaluated, costs, rng, starmap, surrogates)
+            front = self.archive.leading(limited=configuration.rules.limited)
+            return Ends(ends, configuration.acting_limits, np.array([found.reach()[1] for found in front]))
+        labels = self.problem.dataset.validation.labels
+        for found in evaluated[len(self.log_odds) :]:
+            self.log_odds.append(log_odds_at_shares(found, labels))
+        log_odds = np.array(self.log_odds)
+        curves = Curves.fit(self.features, genomes, costs, log_odds, rng, starmap, surrogates)
+        return Budgets(curves, self.static.limits, self.archive.points, self.archive.horizon)
+
+    def search_surrogates(self, aim: Aim, rng: np.random.Generator) -> IntArray:
         """Return the final population of NSGA-II on the surrogates, canonical genomes (n, length)."""
-        coder, limits = self.problem.coder, self.configuration.aims
+        coder, limits = self.problem.coder, self.configuration.acting_limits
 
         def predicted(genomes: Floats) -> tuple[Floats, Floats]:
             rows = coder.canonical(genomes.astype(np.int64))
-            costs, admissible = self.static.population(rows)
-            # A genome that is never trained has no figures: NaN ranks it behind all others, and keeps it out
-            # of the largest violation, by which those of the others are divided.
-            macs = np.full(len(rows), np.nan)
-            macs[admissible] = surrogates.macs(rows[admissible], costs[admissible])
-            error = np.where(admissible, surrogates.error(rows, costs), np.nan)
-            over = np.zeros(len(rows)) if limits.max_macs is None else macs / limits.max_macs - 1
-            short = error - (1 - limits.min_accuracy)
-            return np.column_stack([error, macs]), np.column_stack([over, short, np.where(admissible, -1.0, 1.0)])
+            return aim.predict(rows, *self.static.population(rows))
 
         ranking = None
         if self.configuration.constraints == "adaptive-penalty" and limits.max_macs is not None:
@@ -408,8 +427,8 @@ class _Loop:
             lower=np.zeros(coder.length),
             upper=coder.upper,
             integer=True,
-            n_objectives=2,
-            n_constraints=3,
+            n_objectives=aim.objectives,
+            n_constraints=aim.constraints,
             population=self.configuration.population,
             generations=self.configuration.generations,
             seed=rng,

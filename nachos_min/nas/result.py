@@ -196,16 +196,27 @@ class Archive:
         candidates = [found for found in self.evaluations if found.genome in kept] or self.evaluations
         return _non_dominated(candidates, [found.reach() for found in candidates])
 
+    @property
+    def horizon(self) -> float:
+        """Return the MACs up to which a gain counts: the limit, and half of it again for what is reached there.
+
+        The hypervolume's reference lies so far beyond most limits that below it little but the accuracy at the
+        limit counts.
+        """
+        return 1.5 * min(self.limits.max_macs or self.reference[1], self.reference[1])
+
     def best_together(self, count: int) -> list[Genome]:
         """Return up to `count` genomes whose points dominate most within the limits, chosen one after the other."""
-        bound = (1.0, self.limits.max_macs or self.reference[1])
         own: dict[Genome, list[tuple[float, float]]] = {}
         for point in self._admissible or self.points:
             own.setdefault(point.genome, []).append(_figures(point.validation))
         chosen: list[Genome] = []
         taken: list[tuple[float, float]] = []
         while own and len(chosen) < count:
-            area = {genome: hypervolume(np.array([*taken, *points]), bound) for genome, points in own.items()}
+            area = {
+                genome: hypervolume(np.array([*taken, *points]), (1.0, self.horizon))
+                for genome, points in own.items()
+            }
             best = max(own, key=lambda genome: (area[genome], [-gene for gene in genome]))
             chosen.append(best)
             taken += own.pop(best)

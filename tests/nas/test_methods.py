@@ -138,7 +138,7 @@ def test_hands_give_exits_the_last_linear_head_that_keeps_the_order(run: Any) ->
 
 def test_edanas_meets_the_limits_at_the_end_only() -> None:
     asked = problem(method="edanas").configuration
-    assert asked.aims == asked.settings().limits == Limits(None, 0.0)
+    assert asked.acting_limits == asked.settings().limits == Limits(None, 0.0)
     assert asked.kept == LIMITS
     assert (asked.settings().recipe.beta, asked.settings().recipe.gamma) == (0.0, 0.0)
     assert replace(asked, method="nachos").settings().recipe == QUICK

@@ -14,7 +14,7 @@ import numpy as np
 from nachos_min.nas.evaluate import Evaluation
 from nachos_min.nas.populations import PopulationCosts
 from nachos_min.nas.surrogates.surrogate import Surrogate
-from nachos_min.nas.surrogates.switching import SURROGATES, Switched, adaptive_switching
+from nachos_min.nas.surrogates.switching import SWITCHED, Switched, adaptive_switching
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -66,7 +66,7 @@ class Surrogates:
         costs: PopulationCosts,
         rng: np.random.Generator,
         starmap: StarMap = itertools.starmap,
-        surrogates: Sequence[Surrogate] = SURROGATES,
+        surrogates: Sequence[Surrogate] = SWITCHED,
     ) -> "Surrogates":
         """Return surrogates chosen by adaptive switching and fitted on `evaluations`.
 

@@ -1,0 +1,173 @@
+"""A Gaussian process with noise: a smooth mean, and how much of the values is chance.
+
+    y(x) = mean + f(x) + noise,    f ~ GP(0, signal k)
+    k(a, b) = (1 + r + r^2 / 3) exp(-r),    r = sqrt(5) |a - b| / length
+
+Two trainings of one network differ. A surface through all points follows that noise; here the likelihood of the
+points decides how much of them is noise. Read surrogate.py first.
+
+Left out: a length for each gene. It orders unseen points slightly better, and a search is no better with it.
+"""
+
+from dataclasses import dataclass
+from math import log, pi
+from typing import ClassVar, final
+
+import numpy as np
+from scipy import linalg
+from scipy.optimize import minimize
+
+from nachos_min.nas.surrogates.surrogate import Bools, Floats, Surrogate, check_genes
+
+# Normal priors of two logarithms: the length in root mean square distances of the points, the noise in signals.
+# They are wide: they decide where the points are few.
+CENTRE, WIDTH = np.array([0.5, -1.0]), np.array([1.0, 2.0])
+BOUNDS = ((-2.5, 4.5), (-9.0, 5.0))  # beyond them k is the identity or constant, or A is singular
+
+
+@final
+@dataclass(frozen=True)
+class GaussianProcessModel:
+    """A fitted process; `signal` and `noise` are variances, in squares of the unit of y."""
+
+    points: Floats  # (n, genes)
+    length: float
+    mean: float
+    signal: float
+    noise: float
+    factor: Floats  # (n, n) lower Cholesky factor of A = k + noise / signal
+    weights: Floats  # (n,) A^-1 (y - mean)
+
+    def predict(self, X: Floats) -> Floats:
+        """Return the mean of y for every row of X (m, genes): float64 (m,); see `Model.predict`."""
+        return np.asarray(self.mean + self._kernel(X) @ self.weights)
+
+    def deviation(self, X: Floats) -> Floats:
+        """Return the standard deviation of f, without the noise, for every row of X.
+
+        Args:
+            X: float64 (m, genes), genes scaled as they were when the model was fitted.
+
+        Returns:
+            float64 (m,), in the unit of y: at most sqrt(signal), which it is far from all points.
+
+        Raises:
+            ValueError: X is not a table with the number of genes the model was fitted on.
+        """
+        known = linalg.solve_triangular(self.factor, self._kernel(X).T, lower=True)
+        return np.asarray(np.sqrt(self.signal * np.maximum(1 - (known * known).sum(axis=0), 0.0)))
+
+    def _kernel(self, X: Floats) -> Floats:
+        """Return k between the rows of X and the points, (m, n)."""
+        check_genes(X, self.points.shape[1])
+        return matern(squares(X, self.points) / self.length**2)
+
+
+@final
+@dataclass(frozen=True)
+class GaussianProcess(Surrogate):
+    """The recipe; it has no settings."""
+
+    name: ClassVar[str] = "gp"
+
+    def fit_each(
+        self, X: Floats, y: Floats, subsets: Bools, rng: np.random.Generator
+    ) -> list[GaussianProcessModel]:
+        """Return one process per row of `subsets`.
+
+        Arguments as of `Surrogate.fit_each`.
+        """
+        del rng  # the maximum is sought from the centre of the priors
+        return [most_probable(X[subset], y[subset]) for subset in subsets]
+
+
+def most_probable(X: Floats, y: Floats) -> GaussianProcessModel:
+    """Return the process whose length, noise and signal are the most probable ones given the points.
+
+    Args:
+        X: float64 (n, genes), n >= 1.
+        y: float64 (n,).
+
+    Returns:
+        The fitted model. Where all y are equal it predicts them, with deviation 0.
+
+    Source:
+        C. E. Rasmussen, C. K. I. Williams, "Gaussian Processes for Machine Learning", 2006, chapter 5.
+    """
+    distances = squares(X, X)
+    unit = float(np.sqrt(distances.mean())) or 1.0
+    z = y - y.mean()
+    if z.std() <= 1e-12 * abs(y.mean()):  # equal values, and rounding
+        return GaussianProcessModel(X, unit, float(y.mean()), 0.0, 0.0, np.eye(len(y)), np.zeros(len(y)))
+
+    def cost(hyper: Floats) -> tuple[float, Floats]:
+        value, slope = log_likelihood(distances / unit**2, z / z.std(), hyper)
+        away = (hyper - CENTRE) / WIDTH
+        return float(away @ away) / 2 - value, away / WIDTH - slope
+
+    length, noise = np.exp(minimize(cost, CENTRE, jac=True, method="L-BFGS-B", bounds=BOUNDS).x)
+    return conditioned(X, y, unit * float(length), float(noise))
+
+
+def conditioned(X: Floats, y: Floats, length: float, noise: float) -> GaussianProcessModel:
+    """Return the process of known length and noise, given the points; its signal is the most likely one.
+
+    Args:
+        X: float64 (n, genes), n >= 1.
+        y: float64 (n,).
+        length: distance over which f changes, > 0, in the unit of X.
+        noise: variance of the noise as a share of the signal, > 0.
+
+    Source:
+        Rasmussen and Williams, chapter 2, algorithm 2.1.
+    """
+    mean = float(y.mean())
+    factor = covariance_factor(squares(X, X) / length**2, noise)
+    weights = linalg.cho_solve((factor, True), y - mean)
+    signal = float((y - mean) @ weights) / len(y)
+    return GaussianProcessModel(X, length, mean, signal, signal * noise, factor, weights)
+
+
+def log_likelihood(distances: Floats, z: Floats, hyper: Floats) -> tuple[float, Floats]:
+    """Return the logarithm of the marginal likelihood under the most likely signal, and its gradient.
+
+        log p(z) = -1/2 (n log(2 pi signal) + log |A| + n),    A = k + noise,    signal = z^T A^-1 z / n
+        d log p  =  1/2 trace((a a^T / signal - A^-1) dA),     a = A^-1 z
+
+    Args:
+        distances: float64 (n, n), squared distances between the points.
+        z: float64 (n,), not all 0, as values of a process with mean 0.
+        hyper: float64 (2,), logarithms of the length and of the noise as a share of the signal.
+
+    Returns:
+        The value, and float64 (2,), its derivatives. The signal adds none, since it is at its maximum.
+    """
+    length, noise = np.exp(hyper)
+    scaled = distances / length**2
+    factor = covariance_factor(scaled, noise)
+    inverse = linalg.cho_solve((factor, True), np.eye(len(z)))
+    a = inverse @ z
+    signal = float(z @ a) / len(z)
+    value = -(len(z) * (log(2 * pi * signal) + 1) / 2 + float(np.log(factor.diagonal()).sum()))
+    pull = (np.outer(a, a) / signal - inverse) / 2
+    r = np.sqrt(5 * scaled)
+    slope = r * r * (1 + r) / 3 * np.exp(-r)  # of k along the logarithm of the length
+    return value, np.array([np.vdot(pull, slope), noise * np.trace(pull)])
+
+
+def covariance_factor(scaled: Floats, noise: float) -> Floats:
+    """Return the lower Cholesky factor of A = k + noise, for squared distances in lengths (n, n)."""
+    covariance = matern(scaled)
+    covariance[np.diag_indices_from(covariance)] += noise
+    return np.asarray(linalg.cholesky(covariance, lower=True))
+
+
+def matern(scaled: Floats) -> Floats:
+    """Return the Matern 5/2 kernel k of squared distances in lengths."""
+    r = np.sqrt(5 * scaled)
+    return np.asarray((1 + r + r * r / 3) * np.exp(-r))
+
+
+def squares(A: Floats, B: Floats) -> Floats:
+    """Return |a - b|^2 by |a|^2 + |b|^2 - 2 a.b, (len(A), len(B))."""
+    return np.asarray(np.maximum((A * A).sum(axis=1)[:, None] + (B * B).sum(axis=1) - 2 * A @ B.T, 0))
