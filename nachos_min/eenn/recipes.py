@@ -13,7 +13,7 @@ from nachos_min.errors import InputError
 AUGMENTATIONS = ("auto", "none", "shift", "shift-flip")
 PHASES = ("backbone_epochs", "warmup_epochs", "support_epochs")
 LEAST_SHIFTED = 12  # pixels of the shorter side: shifted by one, a digit of 8x8 loses what tells it apart
-STEPS, FEWEST, MOST = 750, 4, 40  # gradient steps of a candidate, and the epochs they may take
+STEPS, FEWEST, MOST = 1_500, 4, 40  # gradient steps of a candidate, and the epochs they may take
 
 
 class RecipeError(InputError):
@@ -25,7 +25,7 @@ class DeepRecipe:
     """Deep supervision: one phase, one schedule, all weights.
 
     Attributes:
-        epochs: passes over the training set; None: as many as make about 750 steps, from 4 to 40.
+        epochs: passes over the training set; None: as many as make about 1,500 steps, from 4 to 40.
         batch: samples per gradient step; the last, incomplete batch of an epoch is used when it has at least
             two samples (batch norm needs two).
         rate: learning rate after the warm-up, from where it falls to 0 as a cosine.
@@ -42,7 +42,7 @@ class DeepRecipe:
     """
 
     epochs: int | None = None
-    batch: int = 32
+    batch: int = 16
     rate: float = 0.06
     warmup: float = 0.05
     momentum: float = 0.9
