@@ -10,22 +10,18 @@ Both are fitted to the archive in every iteration. Read `surrogates/objectives.p
 `surrogates/curves.py` and `gain.py` (budgets) first; `nachos.py` hands an aim to NSGA-II.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
 from scipy.special import expit
 
-from nachos_min.nas.evaluate import Evaluation
 from nachos_min.nas.gain import choose_by_gain
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.populations import Bools, PopulationCosts
 from nachos_min.nas.subset import choose_evenly
 from nachos_min.nas.surrogates.curves import Curves
 from nachos_min.nas.surrogates.objectives import Floats, IntArray, Surrogates
-
-GAINS = 16  # budgets over which a gain is added up
 
 
 class Aim(Protocol):
@@ -87,47 +83,30 @@ class Ends:
 
 @dataclass(frozen=True)
 class Budgets:
-    """The least errors within budgets, which lie in equal ratios between a cheapest cost and the limit.
+    """The least errors within three budgets, shares of the limit.
 
     Attributes:
         curves: predict them.
-        limits: of the search.
-        known: evaluated points, one or more, within the limits or not.
-        horizon: MACs up to which a gain counts, beyond the limit.
+        budgets: float64 (3,), average MACs.
+        best: float64 (3,), the best admissible accuracy known within each, 0 where there is none.
+        min_accuracy: limit, in 0..1.
     """
 
     objectives: ClassVar[int] = 3
     constraints: ClassVar[int] = 2
     curves: Curves
-    limits: Limits
-    known: Sequence[Evaluation]
-    horizon: float
-
-    def budgets(self, costs: IntArray, count: int) -> Floats:
-        """Return `count` budgets, from the cheapest of the exit `costs` (n,) and of those known, to the limit."""
-        most = self.horizon / 1.5
-        cheapest = min(point.costs.cheapest for point in self.known)
-        return np.geomspace(min(cheapest, costs.min(initial=cheapest)), most, count)
-
-    def best(self, budgets: Floats) -> Floats:
-        """Return the best accuracy known within each of the budgets, 0 where none keeps the limit."""
-        found = np.zeros(len(budgets))
-        for point in self.known:
-            if point.validation.accuracy >= self.limits.min_accuracy:
-                within = budgets >= point.validation.average_macs
-                found[within] = np.maximum(found[within], point.validation.accuracy)
-        return found
+    budgets: Floats
+    best: Floats
+    min_accuracy: float
 
     def predict(self, genomes: IntArray, costs: PopulationCosts, admissible: Bools) -> tuple[Floats, Floats]:
         """Return objectives and constraints; see `Aim.predict`."""
-        budgets = self.budgets(costs.cheapest[:0], self.objectives + 1)[1:]
-        error = np.where(admissible[:, None], expit(self.curves.log_odds(genomes, costs, budgets)[0]), np.nan)
-        short = error[:, -1] - (1 - self.limits.min_accuracy)
+        log_odds, _ = self.curves.log_odds(genomes, costs, self.budgets)
+        error = np.where(admissible[:, None], expit(log_odds), np.nan)
+        short = error[:, -1] - (1 - self.min_accuracy)
         return error, np.column_stack([short, np.where(admissible, -1.0, 1.0)])
 
     def choose(self, genomes: IntArray, costs: PopulationCosts, wanted: int) -> list[int]:
-        """Return which to train next, those expected to add most hypervolume."""
-        budgets = self.budgets(costs.cheapest, GAINS)
-        widths = np.diff(budgets, append=self.horizon)
-        log_odds, deviation = self.curves.log_odds(genomes, costs, budgets)
-        return choose_by_gain(log_odds, deviation, self.best(budgets), widths, self.limits.min_accuracy, wanted)
+        """Return which to train next, those expected to add most to the best within the budgets."""
+        log_odds, deviation = self.curves.log_odds(genomes, costs, self.budgets)
+        return choose_by_gain(log_odds, deviation, self.best, np.ones(len(self.best)), self.min_accuracy, wanted)

@@ -22,6 +22,9 @@ from nachos_min.nas.populations import Bools, CostTables, NoTablesError, Populat
 # Random genomes drawn and counted together, which takes hardly longer than counting one.
 _DRAWN = 64
 
+# Who sets a limit means to spend it, or somewhat less: what a candidate reaches far below it counts for nothing.
+BUDGETS = (0.5, 0.75, 1.0)
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -40,6 +43,14 @@ class Limits:
     max_worst_macs: int | None = None
     max_params: int | None = None
     max_peak_bytes: int | None = None
+
+    def budgets(self, most: int) -> tuple[float, ...]:
+        """Return the budgets of average MACs that a search improves on: shares of `max_macs`.
+
+        Args:
+            most: stands for no limit, and for one that is larger: MACs of the space's largest network.
+        """
+        return tuple(share * min(self.max_macs or most, most) for share in BUDGETS)
 
     def static_reason(self, costs: StaticCosts) -> str | None:
         """Return why `costs` alone make a candidate inadmissible, or None if they do not."""

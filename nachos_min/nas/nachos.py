@@ -408,7 +408,8 @@ class _Loop:
             self.log_odds.append(log_odds_at_shares(found, labels))
         log_odds = np.array(self.log_odds)
         curves = Curves.fit(self.features, genomes, costs, log_odds, rng, starmap, surrogates)
-        return Budgets(curves, self.static.limits, self.archive.points, self.archive.horizon)
+        budgets, best = np.array(self.archive.budgets), np.array(self.archive.reached())
+        return Budgets(curves, budgets, best, configuration.acting_limits.min_accuracy)
 
     def search_surrogates(self, aim: Aim, rng: np.random.Generator) -> IntArray:
         """Return the final population of NSGA-II on the surrogates, canonical genomes (n, length)."""

@@ -197,29 +197,31 @@ class Archive:
         return _non_dominated(candidates, [found.reach() for found in candidates])
 
     @property
-    def horizon(self) -> float:
-        """Return the MACs up to which a gain counts: the limit, and half of it again for what is reached there.
+    def budgets(self) -> tuple[float, ...]:
+        """Return the budgets of average MACs that a search improves on, `Limits.budgets`."""
+        return self.limits.budgets(self.reference[1])
 
-        The hypervolume's reference lies so far beyond most limits that below it little but the accuracy at the
-        limit counts.
+    def reached(self, genome: Genome | None = None) -> list[float]:
+        """Return the best accuracy within each of `budgets`, of all admissible points or those of `genome`.
+
+        Where no point is admissible, all points count; 0 where there is none.
         """
-        return 1.5 * min(self.limits.max_macs or self.reference[1], self.reference[1])
+        points = [point for point in self._admissible or self.points if genome in (None, point.genome)]
+        return [
+            max((p.validation.accuracy for p in points if p.validation.average_macs <= budget), default=0.0)
+            for budget in self.budgets
+        ]
 
     def best_together(self, count: int) -> list[Genome]:
-        """Return up to `count` genomes whose points dominate most within the limits, chosen one after the other."""
-        own: dict[Genome, list[tuple[float, float]]] = {}
-        for point in self._admissible or self.points:
-            own.setdefault(point.genome, []).append(_figures(point.validation))
-        chosen: list[Genome] = []
-        taken: list[tuple[float, float]] = []
+        """Return up to `count` genomes, each adding most to what those before it reach within the budgets."""
+        own = {point.genome: self.reached(point.genome) for point in self._admissible or self.points}
+        chosen, best = list[Genome](), [0.0] * len(self.budgets)
         while own and len(chosen) < count:
-            area = {
-                genome: hypervolume(np.array([*taken, *points]), (1.0, self.horizon))
-                for genome, points in own.items()
-            }
-            best = max(own, key=lambda genome: (area[genome], [-gene for gene in genome]))
-            chosen.append(best)
-            taken += own.pop(best)
+            together = {genome: [*map(max, best, reached)] for genome, reached in own.items()}
+            adds = max(own, key=lambda genome: (sum(together[genome]), sum(own[genome]), [-g for g in genome]))
+            chosen.append(adds)
+            best = together[adds]
+            del own[adds]
         return chosen
 
     def hypervolume(self, evaluations: Sequence[Evaluation]) -> float:
