@@ -122,7 +122,7 @@ def search(
     surrogate: Annotated[
         str | None, Choice(("switching", "rbf", "trees", "mlp", "gp"), absent="gp; switching for ends")
     ] = None,
-    features: Annotated[str, Choice(("genes", "costs"))] = "genes",
+    features: Annotated[str | None, Choice(("genes", "costs"), absent="costs; genes for ends")] = None,
     points: Annotated[str | None, Choice(("best", "curve"), absent="curve; best with grid-repair")] = None,
     workers: Annotated[int | None, WholeNumber(1, absent="number of processors")] = None,
     table: Annotated[str | None, Text("file", absent="train")] = None,

@@ -18,7 +18,7 @@ from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.methods import METHODS, Method
 from nachos_min.nas.space import Space, load_space
-from nachos_min.nas.surrogates.switching import SURROGATES
+from nachos_min.nas.surrogates.switching import BY_NAME
 
 BACKBONES = ("frozen", "joint")
 NO_LIMITS = Limits(None, 0.0)
@@ -28,7 +28,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "thresholds": tuple(THRESHOLDS),
     "method": tuple(METHODS),
     "start": ("random", "spread", "rule"),
-    "surrogate": ("switching", *(surrogate.name for surrogate in SURROGATES)),
+    "surrogate": ("switching", *BY_NAME),
     "features": ("genes", "costs"),
     "points": ("best", "curve"),
     "aims": ("ends", "budgets"),
@@ -36,8 +36,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "standardise": ("channel", "pixel"),
     "validation": ("halves", "whole"),
 }
-# Candidates before the first surrogate, by aims: budgets gain from the ninth on, ends need a wide start.
-INITIAL: Mapping[str, int] = {"ends": 40, "budgets": 8}
+# Candidates before the first surrogate, by aims.
+INITIAL: Mapping[str, int] = {"ends": 40, "budgets": 16}
 # Fields younger than some stored runs and tables, and the value that means what was done before there was a choice.
 # With that value they stand in no identity, so that those runs and tables open.
 AS_BEFORE: Mapping[str, Any] = {
@@ -99,7 +99,7 @@ class Configuration:
     seed: int
     constraints: str = "domination"
     thresholds: str = "exact"
-    initial: int = 8
+    initial: int = 16
     batch: int = 8
     population: int = 40
     generations: int = 20
@@ -109,7 +109,7 @@ class Configuration:
     backbones: int = 0
     start: str = "spread"
     surrogate: str = "gp"
-    features: str = "genes"
+    features: str = "costs"
     points: str = "curve"
     margin: float = 0.0
     aims: str = "budgets"

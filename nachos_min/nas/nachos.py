@@ -53,7 +53,7 @@ from nachos_min.nas.result import Archive, SearchResult, Solution, largest_costs
 from nachos_min.nas.sampling import random_genomes, rule_genomes, spread_genomes
 from nachos_min.nas.surrogates.curves import Curves, log_odds_at_shares
 from nachos_min.nas.surrogates.objectives import Features, StarMap, Surrogates
-from nachos_min.nas.surrogates.switching import SURROGATES, SWITCHED
+from nachos_min.nas.surrogates.switching import BY_NAME, SURROGATES
 from nachos_min.nas.tabular import TableAnswers, read_table
 from nachos_min.nas.workers import Workers
 from nachos_min.store import Run, StoreError, create_or_open
@@ -114,7 +114,7 @@ def search(
     start: str | None = None,
     aims: str | None = None,
     surrogate: str | None = None,
-    features: str = "genes",
+    features: str | None = None,
     points: str | None = None,
     workers: int | None = None,
     table: str | Path | None = None,
@@ -158,7 +158,8 @@ def search(
             `budgets`; None: budgets, or the ends with the recipe `paper`, and where candidates have no curve.
         surrogate: `switching`, or always the same one: `rbf`, `trees`, `mlp` or `gp`; None: gp for budgets, and
             switching for ends.
-        features: what surrogates see, a genome's `genes` or its exact `costs`, too.
+        features: what surrogates see, a genome's `genes` or its exact `costs`, too; None: costs for budgets, and
+            genes for ends.
         points: what of a candidate stands in the archive, its `best` thresholds or its whole `curve`; None: the
             curve, or with grid-repair, which chooses one point, the best.
         workers: processes that train candidates; None for one per CPU. Does not change the result.
@@ -213,7 +214,7 @@ def search(
         standardise=standardise,
         validation=validation or by_recipe["validation"],
         surrogate=("gp" if aims == "budgets" else "switching") if surrogate is None else surrogate,
-        features=features,
+        features=("costs" if aims == "budgets" else "genes") if features is None else features,
         points=points,
         margin=margin,
         aims=aims,
@@ -396,9 +397,8 @@ class _Loop:
         configuration, evaluated = self.configuration, self.archive.evaluations
         genomes = np.array([found.genome for found in evaluated])
         costs, _ = self.static.population(genomes)
-        surrogates = SWITCHED
-        if configuration.surrogate != "switching":
-            surrogates = tuple(each for each in SURROGATES if each.name == configuration.surrogate)
+        named = configuration.surrogate
+        surrogates = SURROGATES if named == "switching" else (BY_NAME[named],)
         if configuration.aims == "ends":
             ends = Surrogates.fit(self.features, evaluated, costs, rng, starmap, surrogates)
             front = self.archive.leading(limited=configuration.rules.limited)

@@ -13,15 +13,16 @@ from scipy.special import expit
 import nachos_min
 from nachos_min.eenn.thresholds import measure
 from nachos_min.errors import InputError
-from nachos_min.nas.aims import BUDGETS, Budgets
+from nachos_min.nas.aims import Budgets
 from nachos_min.nas.configuration import Configuration, configuration_of, load_problem
 from nachos_min.nas.evaluate import Evaluation
 from nachos_min.nas.gain import choose_by_gain
 from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.limits import Limits, StaticCheck
+from nachos_min.nas.runs import stored_problem
 from nachos_min.nas.surrogates.curves import SHARES, Curves, log_odds_at_shares
+from nachos_min.nas.surrogates.gaussian_process import GaussianProcess
 from nachos_min.nas.surrogates.objectives import Features
-from nachos_min.nas.surrogates.switching import GaussianProcess
 from nachos_min.nas.tabular import read_table
 
 Array = np.ndarray
@@ -66,7 +67,7 @@ def test_doubt_is_worth_something_where_the_mean_gains_nothing() -> None:
 @pytest.fixture(scope="module")
 def answered() -> tuple[Any, list[Evaluation]]:
     """The problem and some members of `micro`, trained."""
-    problem = load_problem(Configuration("digits", "micro", Limits(20_000, 0.96), 0))
+    problem = load_problem(Configuration("digits", "micro", Limits(20_000, 0.96), 0, aims="budgets"))
     table = read_table(TABLE)
     members = [genome for genome in table.members if any(genome[problem.coder.exit_genes])]
     return problem, [table.answer(problem, genome) for genome in members[::40]]
@@ -112,15 +113,15 @@ def test_curves_predict_what_they_learnt(answered: Any) -> None:
 def test_budgets_cover_what_can_be_gained(answered: Any, max_macs: int | None) -> None:
     _, evaluations = answered
     points = [point for found in evaluations for point in found.points()]
-    reference = 99_648
-    aim = Budgets.of(Curves(Features(np.ones(1)), ()), Limits(max_macs, 0.96), points, reference)
-    assert aim.budgets[0] == min(found.costs.cheapest for found in evaluations)
-    assert aim.budgets[-1] == min(max_macs or reference, reference)
-    assert aim.budgets[0] + aim.widths.sum() == pytest.approx(reference)
-    assert len(aim.budgets) == BUDGETS
-    for budget, best in zip(aim.budgets, aim.best, strict=True):
-        inside = [p.validation.accuracy for p in points if p.validation.average_macs <= budget]
-        assert best == max((accuracy for accuracy in inside if accuracy >= 0.96), default=0.0)
+    aim = Budgets(Curves(Features(np.ones(1)), ()), Limits(max_macs, 0.96), points, 99_648)
+    cheapest = min(found.costs.cheapest for found in evaluations)
+    for others, first in (([], cheapest), ([cheapest - 1, 90_000], cheapest - 1), ([cheapest + 1], cheapest)):
+        budgets = aim.budgets(np.array(others, np.int64), 16)
+        assert (budgets[0], budgets[-1]) == (first, min(max_macs or 99_648, 99_648))
+        assert np.ptp(budgets[1:] / budgets[:-1]) < 1e-9
+        for budget, best in zip(budgets, aim.best(budgets), strict=True):
+            inside = [p.validation.accuracy for p in points if p.validation.average_macs <= budget]
+            assert best == max((accuracy for accuracy in inside if accuracy >= 0.96), default=0.0)
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ def test_stored_runs_name_the_aims_that_are_new(answered: Any) -> None:
     identity = problem.identity()
     assert identity["aims"] == "budgets"
     assert configuration_of(identity) == problem.configuration
-    before = load_problem(Configuration("digits", "micro", Limits(None, 0.5), 0, aims="ends"))
+    before = load_problem(Configuration("digits", "micro", Limits(None, 0.5), 0))
     assert "aims" not in before.identity()
     assert configuration_of(before.identity()) == before.configuration
 
@@ -154,7 +155,7 @@ def test_stored_runs_name_the_aims_that_are_new(answered: Any) -> None:
 )
 def test_what_needs_ends_gets_them(search: Callable[..., Any], tmp_path: Path, options: Any, aims: str) -> None:
     search(**options)
-    assert nachos_min.nas.runs.stored_problem(tmp_path / "run").configuration.aims == aims
+    assert stored_problem(tmp_path / "run").configuration.aims == aims
 
 
 def test_aims_errors(search: Callable[..., Any]) -> None:

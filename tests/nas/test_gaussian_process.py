@@ -64,7 +64,7 @@ def test_without_noise_it_meets_the_points() -> None:
     np.testing.assert_allclose(model.predict(X), y, atol=1e-5)
     assert model.deviation(X).max() < 1e-4 < model.deviation(rng.random((9, 3)) + 0.5).max()
     fitted = most_probable(X, y)
-    np.testing.assert_allclose(fitted.predict(X), y, atol=0.01)
+    assert np.std(fitted.predict(X) - y) < 0.02 * np.std(y)
     assert fitted.noise < 1e-3 * fitted.signal
 
 

@@ -14,6 +14,7 @@ from nachos_min.nas.surrogates import (
     RBF,
     SURROGATES,
     FoldScores,
+    GaussianProcess,
     RegressionTrees,
     Surrogate,
     adaptive_switching,
@@ -24,7 +25,7 @@ from nachos_min.nas.surrogates.switching import deal_folds
 
 Array = np.ndarray
 
-each_surrogate = pytest.mark.parametrize("surrogate", SURROGATES, ids=lambda s: s.name)
+each_surrogate = pytest.mark.parametrize("surrogate", [*SURROGATES, GaussianProcess()], ids=lambda s: s.name)
 
 
 def genomes(n: int, genes: int, seed: int) -> Array:
@@ -289,6 +290,7 @@ def test_switching_reports_what_it_did() -> None:
     folds = deal_folds(40, np.random.default_rng(0))
     taus = tuple(kendall_tau(switched.out_of_fold[fold], y[fold]) for fold in folds)
     assert switched.scores[switched.name].taus == taus
+    assert switched.missed == pytest.approx(np.sqrt(np.mean((switched.out_of_fold - y) ** 2)))
 
 
 def test_switching_never_scores_a_point_by_a_model_that_saw_it() -> None:

@@ -6,13 +6,12 @@ from nachos_min.nas.surrogates.mlp import MLP
 from nachos_min.nas.surrogates.rbf import RBF
 from nachos_min.nas.surrogates.regression_trees import RegressionTrees
 from nachos_min.nas.surrogates.surrogate import Model, Surrogate
-from nachos_min.nas.surrogates.switching import SURROGATES, SWITCHED, FoldScores, Switched, adaptive_switching
+from nachos_min.nas.surrogates.switching import SURROGATES, FoldScores, Switched, adaptive_switching
 
 __all__ = [
     "MLP",
     "RBF",
     "SURROGATES",
-    "SWITCHED",
     "FoldScores",
     "GaussianProcess",
     "Model",

@@ -22,7 +22,7 @@ from nachos_min.nas.evaluate import Evaluation
 from nachos_min.nas.populations import PopulationCosts
 from nachos_min.nas.surrogates.objectives import Features, Floats, IntArray, StarMap
 from nachos_min.nas.surrogates.surrogate import Surrogate
-from nachos_min.nas.surrogates.switching import SWITCHED, Switched, adaptive_switching
+from nachos_min.nas.surrogates.switching import SURROGATES, Switched, adaptive_switching
 
 SHARES = (0.0, 0.1, 0.3, 1.0)  # a curve is steep where it begins
 
@@ -71,7 +71,7 @@ class Curves:
         log_odds: Floats,
         rng: np.random.Generator,
         starmap: StarMap = itertools.starmap,
-        surrogates: Sequence[Surrogate] = SWITCHED,
+        surrogates: Sequence[Surrogate] = SURROGATES,
     ) -> "Curves":
         """Return surrogates chosen by adaptive switching and fitted on n evaluated candidates.
 

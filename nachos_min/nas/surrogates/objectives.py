@@ -14,21 +14,26 @@ import numpy as np
 from nachos_min.nas.evaluate import Evaluation
 from nachos_min.nas.populations import PopulationCosts
 from nachos_min.nas.surrogates.surrogate import Surrogate
-from nachos_min.nas.surrogates.switching import SWITCHED, Switched, adaptive_switching
+from nachos_min.nas.surrogates.switching import SURROGATES, Switched, adaptive_switching
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 StarMap = Callable[[Callable[..., Switched], Iterable[tuple[Any, ...]]], Iterable[Switched]]
 
 
+# Costs differ a hundredfold and say more than genes: what counts is their ratio, and a gene's whole range weighs as
+# much as costs that differ by half.
+GENES_BESIDE_COSTS = 0.2
+
+
 @dataclass(frozen=True)
 class Features:
-    """What surrogates see of a genome, as numbers in 0..1.
+    """What surrogates see of a genome, as numbers of order 1.
 
     Attributes:
         upper: largest value of each gene.
-        costs: whether the exact costs stand beside the genes: of leaving after each stage (0 without an exit),
-            and the parameters.
+        costs: whether the exact costs stand beside the genes, as decimal logarithms: MACs of leaving after each
+            stage, or at the next exit where there is none, and the parameters.
         scale: costs to divide by, those of the space's largest network: MACs, parameters.
     """
 
@@ -41,8 +46,12 @@ class Features:
         genes = genomes / np.maximum(self.upper, 1)
         if not self.costs:
             return np.asarray(genes)
+        leaving = costs.exit_costs.astype(np.float64)
+        for stage in range(leaving.shape[1] - 2, -1, -1):
+            leaving[:, stage] = np.where(costs.exits[:, stage], leaving[:, stage], leaving[:, stage + 1])
         macs, params = self.scale
-        return np.column_stack([genes, costs.exit_costs / macs, costs.params / params])
+        logarithms = np.log10(np.maximum(leaving, 1) / macs), np.log10(np.maximum(costs.params, 1) / params)
+        return np.column_stack([GENES_BESIDE_COSTS * genes, *logarithms])
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,7 @@ class Surrogates:
         costs: PopulationCosts,
         rng: np.random.Generator,
         starmap: StarMap = itertools.starmap,
-        surrogates: Sequence[Surrogate] = SWITCHED,
+        surrogates: Sequence[Surrogate] = SURROGATES,
     ) -> "Surrogates":
         """Return surrogates chosen by adaptive switching and fitted on `evaluations`.
 

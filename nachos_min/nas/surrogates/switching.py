@@ -20,8 +20,9 @@ from nachos_min.nas.surrogates.rbf import RBF
 from nachos_min.nas.surrogates.regression_trees import RegressionTrees
 from nachos_min.nas.surrogates.surrogate import Bools, Floats, Model, Surrogate, check_points
 
-SURROGATES: Final[tuple[Surrogate, ...]] = (RBF(), RegressionTrees(), MLP(), GaussianProcess())
-SWITCHED: Final = SURROGATES[:3]  # the method's: with a few points, a choice of four is a worse one (README)
+SURROGATES: Final[tuple[Surrogate, ...]] = (RBF(), RegressionTrees(), MLP())
+# The process is chosen by name only: from few points, cross-validation picks a worse one too often.
+BY_NAME: Final = {surrogate.name: surrogate for surrogate in (*SURROGATES, GaussianProcess())}
 FOLDS = 10  # the method's number
 FOLD_SIZE = 4  # fewest points in a fold where there are enough: the tau of two points is only ever -1, 0 or 1
 
@@ -74,7 +75,7 @@ class Switched:
 
 
 def adaptive_switching(
-    X: Floats, y: Floats, rng: np.random.Generator, surrogates: Sequence[Surrogate] = SWITCHED
+    X: Floats, y: Floats, rng: np.random.Generator, surrogates: Sequence[Surrogate] = SURROGATES
 ) -> Switched:
     """Return the surrogate with the largest mean minus standard deviation of tau, fitted to all points.
 
