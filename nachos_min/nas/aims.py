@@ -107,6 +107,8 @@ class Budgets:
         return error, np.column_stack([short, np.where(admissible, -1.0, 1.0)])
 
     def choose(self, genomes: IntArray, costs: PopulationCosts, wanted: int) -> list[int]:
-        """Return which to train next, those expected to add most to the best within the budgets."""
+        """Return which to train next, those expected to add most to the best within the budgets, for their price."""
         log_odds, deviation = self.curves.log_odds(genomes, costs, self.budgets)
-        return choose_by_gain(log_odds, deviation, self.best, np.ones(len(self.best)), self.min_accuracy, wanted)
+        # Training passes all exits; a share of its time does not depend on the network.
+        price = costs.worst_macs + self.budgets[-1]
+        return choose_by_gain(log_odds, deviation, self.best, price, self.min_accuracy, wanted)

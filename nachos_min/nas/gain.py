@@ -1,14 +1,12 @@
-"""Choose candidates by expected gain: the hypervolume that each is expected to add to the front.
+"""Choose candidates by expected gain: what each is expected to add to the best accuracies, for what its training costs.
 
-The admissible hypervolume is the area under a staircase: over every budget of average MACs, the best accuracy that
-any admissible point reaches within it. A candidate adds where it reaches more. What it reaches is predicted, and
+A candidate adds where it reaches more within a budget than the best known. What it reaches is predicted, and
 predictions are uncertain, so the gain is an expectation:
 
-    gain = sum over budgets of  width * E[ max(0, accuracy - best) ],    accuracy below the limit counting as 0
+    gain = mean over budgets of E[ max(0, accuracy - best) ] / price,    accuracy below the limit counting as 0
 
 Candidates are chosen one after another; each is believed to keep its prediction, which raises `best` for the next.
-Read `surrogates/curves.py` first, which predicts. Left out: how the errors at different budgets vary together, of
-which an expected sum does not depend.
+Left out: how the errors within different budgets vary together, of which an expected mean does not depend.
 """
 
 from typing import Any
@@ -23,20 +21,20 @@ NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 
 
 def choose_by_gain(
-    log_odds: Floats, deviation: Floats, best: Floats, widths: Floats, min_accuracy: float, k: int
+    log_odds: Floats, deviation: Floats, best: Floats, price: Floats, min_accuracy: float, k: int
 ) -> list[int]:
-    """Return which k candidates are expected to add most, the largest gain first.
+    """Return which k candidates are expected to add most for their price, the largest gain first.
 
-    >>> best, widths = np.array([0.8, 0.9]), np.array([1.0, 1.0])
+    >>> best, price = np.array([0.8, 0.9]), np.ones(3)
     >>> log_odds = np.array([[-2.0, -2.0], [-4.0, -1.0], [-1.0, -1.0]])  # an error of .5 has log-odds 0
-    >>> choose_by_gain(log_odds, np.full((3, 2), 0.1), best, widths, 0.5, 2)
+    >>> choose_by_gain(log_odds, np.full((3, 2), 0.1), best, price, 0.5, 2)
     [1, 0]
 
     Args:
         log_odds: float64 (c, budgets), predicted log-odds of each candidate's error; inf where it cannot reach.
         deviation: float64 (c, budgets), standard deviations of these predictions, finite.
         best: float64 (budgets,), accuracy reached so far, 0 where none is admissible.
-        widths: float64 (budgets,), MACs from each budget to the next.
+        price: float64 (c,), > 0, what a candidate's training costs, in any unit.
         min_accuracy: limit, in 0..1.
         k: how many to choose, 0 <= k <= c.
 
@@ -44,8 +42,8 @@ def choose_by_gain(
         Indices of candidates; of equal gains the first.
 
     Source:
-        Expected improvement: J. Mockus, V. Tiesis, A. Zilinskas, 1978; believing the prediction for a batch: D.
-        Ginsbourger, R. Le Riche, L. Carraro, "Kriging is well-suited to parallelize optimization", 2010.
+        Expected improvement: J. Mockus, V. Tiesis, A. Zilinskas, 1978; per unit of cost: J. Snoek, H. Larochelle, R.
+        Adams, NIPS 2012; believing the prediction for a batch: D. Ginsbourger, R. Le Riche, L. Carraro, 2010.
     """
 
     def counted(log_odds: Floats) -> Floats:
@@ -55,7 +53,8 @@ def choose_by_gain(
     outcomes = counted(log_odds[:, :, None] + deviation[:, :, None] * NODES)
     believed, chosen = counted(log_odds), list[int]()
     for _ in range(k):
-        gains = np.maximum(outcomes - best[:, None], 0.0) @ (WEIGHTS / WEIGHTS.sum()) @ widths
+        expected = np.maximum(outcomes - best[:, None], 0.0) @ (WEIGHTS / WEIGHTS.sum())
+        gains = expected.mean(axis=1) / price
         gains[chosen] = -1.0
         chosen.append(int(gains.argmax()))
         best = np.maximum(best, believed[chosen[-1]])
