@@ -107,7 +107,7 @@ class Budgets:
         return error, np.column_stack([short, np.where(admissible, -1.0, 1.0)])
 
     def choose(self, genomes: IntArray, costs: PopulationCosts, wanted: int) -> list[int]:
-        """Return which to train next, those expected to add most to the best within the budgets, for their price."""
+        """Return which to train next, those expected to add most within the budgets for what they cost."""
         log_odds, deviation = self.curves.log_odds(genomes, costs, self.budgets)
         # Training passes all exits; a share of its time does not depend on the network.
         price = costs.worst_macs + self.budgets[-1]

@@ -1,4 +1,4 @@
-"""Choose candidates by expected gain: what each is expected to add to the best accuracies, for what its training costs.
+"""Choose candidates by expected gain: what each may add to the best accuracies, for what its training costs.
 
 A candidate adds where it reaches more within a budget than the best known. What it reaches is predicted, and
 predictions are uncertain, so the gain is an expectation:
@@ -42,8 +42,8 @@ def choose_by_gain(
         Indices of candidates; of equal gains the first.
 
     Source:
-        Expected improvement: J. Mockus, V. Tiesis, A. Zilinskas, 1978; per unit of cost: J. Snoek, H. Larochelle, R.
-        Adams, NIPS 2012; believing the prediction for a batch: D. Ginsbourger, R. Le Riche, L. Carraro, 2010.
+        Expected improvement: J. Mockus, V. Tiesis, A. Zilinskas, 1978; per unit of cost: J. Snoek, H. Larochelle,
+        R. Adams, 2012; believing the prediction for a batch: D. Ginsbourger, R. Le Riche, L. Carraro, 2010.
     """
 
     def counted(log_odds: Floats) -> Floats:
