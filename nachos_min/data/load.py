@@ -135,8 +135,10 @@ def _halves(source: str, split: Split) -> tuple[Split, Split]:
     alone = np.bincount(split.labels)[split.labels] == 1
     several = split.take(np.flatnonzero(~alone))
     if not len(several):
-        rule = "validation must have at least 2 samples of a class to be halved"
-        raise DataError(f"{source}: {rule}, got {len(split)} of as many classes")
+        raise DataError(
+            f"{source}: validation must have at least 2 samples of a class to be halved, "
+            f"got {len(split)} of as many classes"
+        )
     generator = np.random.Generator(np.random.PCG64(_CALIBRATION_SEED))
     kept, held_out = stratified_split(several.labels, Fraction(1, 2), generator)
     chosen = np.flatnonzero(~alone)

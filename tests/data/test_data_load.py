@@ -263,7 +263,8 @@ def test_a_class_with_one_validation_sample_keeps_it_where_choices_are_made(tmp_
     assert sorted(data.calibration.labels) == [0, 0]
     arrays |= {"validation_images": arrays["validation_images"][1:4], "validation_labels": np.array([1, 0, 2])}
     path = _write(tmp_path / "single.npz", arrays)
-    with pytest.raises(DataError, match=r"single.npz: validation must have at least 2 samples of a class"):
+    rule = "single.npz: validation must have at least 2 samples of a class to be halved, got 3 of as many classes"
+    with pytest.raises(DataError, match=rule):
         load(path)
 
 

@@ -11,7 +11,7 @@ from nachos_min.nas.limits import Limits
 from nachos_min.nas.tabular import read_table
 
 ROOT = Path(__file__).parents[2]
-FILE, README = ROOT / "bench" / "micro-digits.h5", ROOT / "README.md"
+FILE, README = ROOT / "bench" / "micro-digits-paper.h5", ROOT / "README.md"
 
 pytestmark = pytest.mark.skipif(not FILE.exists(), reason="an installed copy has no bench")
 
