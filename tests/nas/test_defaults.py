@@ -67,8 +67,6 @@ def test_the_papers_method_takes_one_option_for_each_of_its_parts(asked: Any) ->
     assert found == Configuration(
         "digits", "tiny", Limits(40_000, 0.9), 0, recipe=PaperRecipe(joint=False), **given, **whole
     )
-    usual = defaults_of("digits", "paper")
-    assert (usual.evaluations, usual.finalists) == (100, 0)
 
 
 def test_none_is_no_limit(asked: Any) -> None:

@@ -210,6 +210,20 @@ def test_more_effort_is_more_epochs_and_a_repeat_another_seed(
     assert equal(to_record(evaluate(CODER, few, settings, trials[3])), to_record(found[3]))
 
 
+def test_a_longer_training_neither_takes_nor_keeps_a_backbone_of_the_usual_length(
+    digits: Dataset, evaluation: Evaluation, tmp_path: Path
+) -> None:
+    few = replace(digits, train=digits.train.take(np.arange(60)))
+    backbones = Backbones(tmp_path)
+    evaluate(CODER, few, SETTINGS, evaluation.trial, backbones)
+    (kept,) = tmp_path.iterdir()
+    before = kept.read_bytes()
+    for trial in (Trial(evaluation.genome, effort=2), Trial(evaluation.genome, repeat=1)):
+        alone, beside = (evaluate(CODER, few, SETTINGS, trial, there) for there in (None, backbones))
+        assert equal(to_record(alone), to_record(beside))
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [before]
+
+
 def test_a_recipe_that_measures_its_epochs_is_lengthened_too() -> None:
     assert lengthened(DeepRecipe(), 4, 2_000).passes(2_000) == 4 * DeepRecipe().passes(2_000)
 

@@ -16,10 +16,11 @@ import pytest
 import nachos_min
 from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.inference import ExitTables
-from nachos_min.eenn.recipes import PaperRecipe
+from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
 from nachos_min.nas.configuration import Configuration, configuration_of
+from nachos_min.nas.defaults import defaults_of
 from nachos_min.nas.evaluate import Evaluation, Failure, Measure, Trial
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.limits import Limits, StaticCheck
@@ -30,6 +31,8 @@ from nachos_min.nas.result import Archive, SearchResult
 from nachos_min.nas.runs import stored_evaluations, stored_problem
 from nachos_min.nas.sampling import rule_genomes
 from nachos_min.store import create_or_open, open_run
+
+PAPER = {"recipe": "paper", "standardise": "pixel"}
 
 Answer = Callable[[GenomeCoder, Genome], Evaluation | Failure]
 
@@ -205,6 +208,31 @@ def test_finalists_are_chosen_anew_when_a_run_goes_on(run: Callable[..., SearchR
     assert stored(tmp_path / "cut") >= stored(tmp_path / "whole")
 
 
+PARTS = {"backbone": "frozen", "points": "best", "start": "random", "thresholds": "grid-repair"}
+
+
+@pytest.mark.parametrize(
+    ("options", "asked", "trained"),
+    [
+        ({}, (DeepRecipe(), "rule", "best", "halves"), defaults_of("digits").evaluations + 3),
+        (PAPER | PARTS, (PaperRecipe(joint=False), "random", "learned", "whole"), 100),
+        ({"finalists": 0}, (DeepRecipe(), "rule", "best", "halves"), defaults_of("digits").evaluations),
+    ],
+)
+def test_recipes_say_how_many_are_trained(
+    options: dict[str, Any], asked: tuple[Any, ...], trained: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stop(progress: Progress) -> None:
+        raise KeyboardInterrupt(progress.evaluations)
+
+    monkeypatch.setattr(nachos, "Workers", partial(Instant, figures, False))
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        nachos_min.search(**options, out=tmp_path / "run", on_progress=stop)
+    assert stopped.value.args == (trained,)
+    found = configuration_of(open_run(tmp_path / "run").configuration)
+    assert (found.recipe, found.start, found.confidence, found.validation) == asked
+
+
 def test_a_finalist_that_fails_is_kept_and_not_tried_again(
     run: Callable[..., SearchResult], tmp_path: Path
 ) -> None:
@@ -318,7 +346,6 @@ FORMER = {
         "final": {"expand": 48, "mix": 0, "activation": "hswish"},
     },
 }
-PAPER = {"recipe": "paper", "standardise": "pixel"}
 
 
 def former_record(genome: Genome) -> dict[str, Any]:

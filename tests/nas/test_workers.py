@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from nachos_min.data import Dataset, load
-from nachos_min.eenn.recipes import PaperRecipe
+from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.nas.backbones import Backbones
 from nachos_min.nas.evaluate import Evaluation, Failure, Settings, Trial, evaluate
 from nachos_min.nas.genome import Genome, GenomeCoder
@@ -71,11 +72,12 @@ def test_answers_are_those_of_this_process_in_whatever_order(two: Workers, loade
 def test_a_failure_is_an_answer_and_the_others_come_too(two: Workers) -> None:
     good = CODER.sample(np.random.default_rng(0))
     answers: dict[Genome, Evaluation | Failure] = {
-        found.genome: found for found in two.evaluate([Trial((1,)), Trial(good)])
+        found.genome: found for found in two.evaluate([Trial((1,), 4, 2), Trial(good, 2, 1)])
     }
     reason = "SpaceError: genome of space micro must have 17 genes, got 1"
-    assert answers[(1,)] == Failure((1,), reason)
+    assert answers[(1,)] == Failure((1,), reason, 4, 2)
     assert isinstance(answers[good], Evaluation)
+    assert answers[good].trial == Trial(good, 2, 1)
 
 
 def test_workers_run_on_one_thread_and_this_process_keeps_its_own_setting(two: Workers) -> None:
@@ -143,6 +145,26 @@ def test_of_candidates_with_the_same_backbone_one_goes_first(two: Workers, monke
     for place, (_, future) in enumerate(asked[1:]):
         future.set_result(place)
     assert sorted(answers) == [0, 1, 2]
+
+
+def test_recipes_without_a_shared_backbone_wait_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    genome = CODER.sample(np.random.default_rng(0))
+    trials = [Trial((*genome[:-2], *bits), repeat=repeat) for bits in ((1, 0), (0, 1)) for repeat in (0, 1)]
+    asked: list[Trial] = []
+
+    def submit(_function: Any, arguments: list[tuple[Trial]]) -> list[Future[Any]]:
+        asked.extend(each for (each,) in arguments)
+        futures: list[Future[Any]] = [Future() for _ in arguments]
+        for place, future in enumerate(futures):
+            future.set_result(place)
+        return futures
+
+    with Workers(1, CODER, lambda: load("digits"), replace(SETTINGS, recipe=DeepRecipe())) as pool:
+        monkeypatch.setattr(pool, "_submit", submit)
+        answers = pool.evaluate(trials)
+        next(answers)
+        assert asked == trials
+        assert len(list(answers)) == 3
 
 
 def test_backbones_are_kept_for_those_who_come_later(loader: Callable[[], Dataset], tmp_path: Path) -> None:
