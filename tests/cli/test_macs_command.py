@@ -131,9 +131,10 @@ def test_a_genome_is_a_target(macs, eenn):
 
 
 def test_a_solution_of_a_run_is_a_target(macs):
-    found = nachos_min.search(
-        space="micro", evaluations=2, min_accuracy=0.0, max_macs=None, workers=1, out="runs/a"
-    )
+    limits = {"min_accuracy": 0.0, "max_macs": None}
+    short = {"evaluations": 2, "finalists": 1, "epochs": 1, "points": "best"}
+    found = nachos_min.search(space="micro", **limits, **short, workers=1, out="runs/a")
+    assert found.front
     for solution in found.front:
         counted = json.loads(macs(f"runs/a#{solution.solution}", "--json")[1])
         assert [each["cost"] for each in counted["exits"]] == list(solution.exit_costs)

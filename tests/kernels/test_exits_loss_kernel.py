@@ -21,7 +21,7 @@ def test_one_sample_and_two_exits_by_hand():
         np.array([[0.75], [0.0]]),
         (2.0, 3.0, 4.0, 1.0),
         BOUNDS,
-        False,
+        NONE,
     )
     q = np.array([0.25, 0.75])
     expected = 2 * np.log(2) + 3 * (q[1] - q[0]) - 0.5 * np.log(0.25) + 4 * (0.25 - 0.75) ** 2
