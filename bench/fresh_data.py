@@ -74,7 +74,7 @@ def shapes(count: int, rng: np.random.Generator) -> Images:
 
     def draw(labels: NDArray[np.int64]) -> Floats:
         n = len(labels)
-        x, y = _placed(n, side * fine, rng, size=(0.55, 0.9), shift=0.2, turn=np.pi, shear=0.1)
+        x, y = _placed(n, side * fine, rng, size=(0.55, 0.9), shift=0.2, turn=0.3, shear=0.1)
         inside = np.empty(x.shape, dtype=np.float32)
         for label, shape in enumerate(SHAPES.values()):
             chosen = labels == label

@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar, final
 from fire.decorators import SetParseFns
 
 from nachos_min.help_text import flag
-from nachos_min.nas.defaults import BY_RECIPE, DEFAULTS
+from nachos_min.nas.defaults import BY_RECIPE, DEFAULTS, FAR
 from nachos_min.options import Choice, Count, Kind, Share, Sides, Switch, Text, Weight, WholeNumber
 
 DONE, NOT_ADMISSIBLE = 0, 3
@@ -91,7 +91,7 @@ def search(
     space: Annotated[str | None, Text("name or file", absent=by_data("space", Text("name")))] = None,
     max_macs: Annotated[int | None, Count(absent=by_data("max_macs", Count()))] = None,
     min_accuracy: Annotated[float | None, Share(absent=by_data("min_accuracy", Share()))] = None,
-    max_worst_macs: OptionalLimit = None,
+    max_worst_macs: Annotated[int | None, Count(absent=f"{FAR} times max-macs; paper: no limit")] = None,
     max_params: OptionalLimit = None,
     max_peak_bytes: OptionalLimit = None,
     evaluations: Annotated[int | None, Count(absent=by_data("evaluations", Count()))] = None,

@@ -53,6 +53,9 @@ DEFAULTS: Mapping[str, Mapping[str, Defaults]] = {
 }
 
 
+# The most that the last exit may cost, in budgets, unless it is asked for otherwise.
+FAR = 4
+
 # What else a recipe decides unless it is asked for: `paper` is the method with all that it had.
 BY_RECIPE: Mapping[str, Mapping[str, str]] = {
     "deep": {"start": "rule", "confidence": "best", "validation": "halves"},

@@ -41,7 +41,7 @@ from nachos_min.nas.configuration import (
     check_guarantee,
     load_problem,
 )
-from nachos_min.nas.defaults import BY_DATA, BY_RECIPE, ByData, defaults_of
+from nachos_min.nas.defaults import BY_DATA, BY_RECIPE, FAR, ByData, defaults_of
 from nachos_min.nas.evaluate import Evaluation, Failure, Trial, seeded
 from nachos_min.nas.genome import Genome, as_genome
 from nachos_min.nas.limits import Limits, StaticCheck
@@ -129,7 +129,9 @@ def search(
             (`defaults.py`), which also tell how candidates are trained.
         max_macs: limit on average MACs per inference; None for no limit, BY_DATA: as the defaults say.
         min_accuracy: least accuracy on the validation split, in 0..1; None: as the defaults say.
-        max_worst_macs, max_params, max_peak_bytes: further limits, exact static counts; None for no limit.
+        max_worst_macs: limit on the MACs of the last exit; None: with the recipe `deep` FAR times `max_macs`, for
+            larger networks take long to train and are rarely better; with `paper` no limit.
+        max_params, max_peak_bytes: further limits, exact static counts; None for no limit.
         evaluations: candidates to train, those found in `out` included; None: as the defaults say.
         finalists: how many of the best networks are trained again, four times as long, >= 0; None: as the
             defaults say, none with a table.
@@ -184,8 +186,12 @@ def search(
     if epochs is not None:
         check_count("epochs", epochs)
     usual, by_recipe = defaults_of(data, recipe), BY_RECIPE[recipe]
+    if isinstance(max_macs, ByData):
+        max_macs = usual.max_macs
+    if max_worst_macs is None and recipe == "deep" and isinstance(max_macs, int):
+        max_worst_macs = FAR * max_macs
     limits = Limits(
-        usual.max_macs if isinstance(max_macs, ByData) else max_macs,
+        max_macs,
         usual.min_accuracy if min_accuracy is None else min_accuracy,
         max_worst_macs,
         max_params,
