@@ -183,6 +183,8 @@ def search(
         raise ConfigurationError(f"recipe must be one of {', '.join(RECIPES)}, got {recipe!r}")
     if backbone not in BACKBONES:
         raise ConfigurationError(f"backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
+    if aims is not None and aims not in INITIAL:
+        raise ConfigurationError(f"aims must be one of {', '.join(INITIAL)}, got {aims!r}")
     if epochs is not None:
         check_count("epochs", epochs)
     usual, by_recipe = defaults_of(data, recipe), BY_RECIPE[recipe]

@@ -1,6 +1,7 @@
 """Expected gain against a simulated hypervolume, and the curves that a search predicts."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 import nachos_min
+from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.eenn.thresholds import measure
 from nachos_min.errors import InputError
 from nachos_min.nas.aims import Budgets
-from nachos_min.nas.configuration import Configuration, configuration_of, load_problem
+from nachos_min.nas.configuration import AS_BEFORE, Configuration, configuration_of, load_problem
 from nachos_min.nas.evaluate import Evaluation
 from nachos_min.nas.gain import choose_by_gain
-from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.limits import Limits, StaticCheck
 from nachos_min.nas.runs import stored_problem
 from nachos_min.nas.surrogates.curves import SHARES, Curves, log_odds_at_shares
@@ -25,49 +26,46 @@ from nachos_min.nas.surrogates.gaussian_process import GaussianProcess
 from nachos_min.nas.surrogates.objectives import Features
 from nachos_min.nas.tabular import read_table
 
-Array = np.ndarray
-TABLE = Path(__file__).parents[2] / "bench" / "micro-digits.h5"
-
-
-def area(accuracy: Array, budgets: Array, reference: float) -> float:
-    """Hypervolume of a staircase, for accuracies that are 0 where nothing is reached."""
-    reached = accuracy > 0
-    return hypervolume(np.column_stack([1 - accuracy, budgets])[reached], (1.0, reference))
+BUDGETS = AS_BEFORE | {"points": "curve", "aims": "budgets", "surrogate": "gp", "features": "costs"}
+TABLE = Path(__file__).parents[2] / "bench" / "micro-digits-paper.h5"
 
 
 @settings(max_examples=60, derandomize=True, deadline=None)
 @given(seed=st.integers(0, 10_000), budgets=st.integers(1, 6))
-def test_without_doubt_the_gain_is_that_of_the_hypervolume(seed: int, budgets: int) -> None:
-    """Of staircases that climb: candidates and the front reach no less where they may spend more."""
-    rng = np.random.default_rng(seed)
-    at, reference, limit = np.cumsum(rng.integers(1, 10, budgets)).astype(float), 100.0, 0.5
+def test_without_doubt_the_gain_is_what_the_best_accuracies_rise_by(seed: int, budgets: int) -> None:
+    rng, limit = np.random.default_rng(seed), 0.5
     best = np.maximum.accumulate(np.where(rng.random(budgets) < 0.5, 0, rng.uniform(limit, 1, budgets)))
-    log_odds = -np.sort(rng.normal(0, 2, (7, budgets)), axis=1)
+    log_odds, price = -np.sort(rng.normal(0, 2, (7, budgets)), axis=1), rng.uniform(1, 2, 7)
     log_odds[rng.random(7) < 0.3, 0] = np.inf
     accuracy = expit(-log_odds)
     accuracy[accuracy < limit] = 0
-    widths = np.diff(at, append=reference)
     expected: list[int] = []
     for _ in range(3):
         before = np.max([best, *accuracy[expected]], axis=0)
-        gains = [area(np.maximum(before, each), at, reference) - area(before, at, reference) for each in accuracy]
-        chosen = choose_by_gain(log_odds, np.zeros_like(log_odds), best, widths, limit, len(expected) + 1)
+        gains = [sum(max(0.0, a - b) for a, b in zip(each, before, strict=True)) for each in accuracy] / price
+        chosen = choose_by_gain(log_odds, np.zeros_like(log_odds), best, price, limit, len(expected) + 1)
         assert chosen[:-1] == expected
         free = [place for place in range(7) if place not in expected]
-        assert gains[chosen[-1]] == pytest.approx(max(gains[place] for place in free), abs=1e-9)
+        assert gains[chosen[-1]] == pytest.approx(max(gains[place] for place in free), abs=1e-12)
         expected = chosen
 
 
 def test_doubt_is_worth_something_where_the_mean_gains_nothing() -> None:
-    best, widths = np.array([0.9]), np.array([1.0])
     log_odds, deviation = np.full((3, 1), -2.0), np.array([[0.1], [2.0], [0.5]])
-    assert choose_by_gain(log_odds, deviation, best, widths, 0.5, 3)[:2] == [1, 2]
+    assert choose_by_gain(log_odds, deviation, np.array([0.9]), np.ones(3), 0.5, 3)[:2] == [1, 2]
+
+
+def test_of_two_that_gain_alike_the_cheaper_one_is_trained() -> None:
+    log_odds, price = np.full((2, 1), -3.0), np.array([2.0, 1.0])
+    assert choose_by_gain(log_odds, np.full((2, 1), 0.1), np.array([0.9]), price, 0.5, 1) == [1]
 
 
 @pytest.fixture(scope="module")
 def answered() -> tuple[Any, list[Evaluation]]:
     """The problem and some members of `micro`, trained."""
-    problem = load_problem(Configuration("digits", "micro", Limits(20_000, 0.96), 0, aims="budgets"))
+    problem = load_problem(
+        Configuration("digits", "micro", Limits(20_000, 0.96), 0, recipe=PaperRecipe(), **BUDGETS)
+    )
     table = read_table(TABLE)
     members = [genome for genome in table.members if any(genome[problem.coder.exit_genes])]
     return problem, [table.answer(problem, genome) for genome in members[::40]]
@@ -109,25 +107,38 @@ def test_curves_predict_what_they_learnt(answered: Any) -> None:
         np.testing.assert_allclose(missed, 0, atol=1e-12)
 
 
-@pytest.mark.parametrize("max_macs", [20_000, None, 10**9])
-def test_budgets_cover_what_can_be_gained(answered: Any, max_macs: int | None) -> None:
-    _, evaluations = answered
-    points = [point for found in evaluations for point in found.points()]
-    aim = Budgets(Curves(Features(np.ones(1)), ()), Limits(max_macs, 0.96), points, 99_648)
-    cheapest = min(found.costs.cheapest for found in evaluations)
-    for others, first in (([], cheapest), ([cheapest - 1, 90_000], cheapest - 1), ([cheapest + 1], cheapest)):
-        budgets = aim.budgets(np.array(others, np.int64), 16)
-        assert (budgets[0], budgets[-1]) == (first, min(max_macs or 99_648, 99_648))
-        assert np.ptp(budgets[1:] / budgets[:-1]) < 1e-9
-        for budget, best in zip(budgets, aim.best(budgets), strict=True):
-            inside = [p.validation.accuracy for p in points if p.validation.average_macs <= budget]
-            assert best == max((accuracy for accuracy in inside if accuracy >= 0.96), default=0.0)
+def test_errors_are_predicted_within_budgets_and_short_of_the_limit_at_the_last(answered: Any) -> None:
+    problem, evaluations = answered
+    genomes = np.array([found.genome for found in evaluations])
+    costs, _ = StaticCheck(problem.coder, Limits(None, 0.0)).population(genomes)
+    log_odds = np.array([log_odds_at_shares(found, problem.dataset.validation.labels) for found in evaluations])
+    curves = Curves.fit(
+        Features(problem.coder.upper),
+        genomes,
+        costs,
+        log_odds,
+        np.random.default_rng(0),
+        surrogates=[GaussianProcess()],
+    )
+    budgets = np.array([costs.cheapest.max(), 30_000, 40_000]).astype(float)
+    admissible = np.arange(len(genomes)) % 2 == 0
+    F, G = Budgets(curves, budgets, np.zeros(3), 0.96).predict(genomes, costs, admissible)
+    assert (F.shape, G.shape) == ((len(genomes), Budgets.objectives), (len(genomes), Budgets.constraints))
+    assert np.isnan(F[~admissible]).all()
+    np.testing.assert_array_equal(G[admissible, 0], F[admissible, 2] - (1 - 0.96))
+    np.testing.assert_array_equal(G[:, 1], np.where(admissible, -1, 1))
+
+
+@pytest.mark.parametrize(("max_macs", "most"), [(20_000, 20_000), (None, 99_648), (10**9, 99_648)])
+def test_budgets_are_shares_of_the_limit(max_macs: int | None, most: int) -> None:
+    assert Limits(max_macs, 0.96).budgets(99_648) == (most / 2, 3 * most / 4, most)
 
 
 @pytest.fixture
 def search(tmp_path: Path) -> Callable[..., Any]:
     def run(name: str = "run", **options: Any) -> Any:
-        return nachos_min.search(space="micro", table=TABLE, evaluations=16, out=tmp_path / name, **options)
+        given = {"recipe": "paper", "standardise": "pixel", "aims": "budgets", "table": TABLE, "evaluations": 24}
+        return nachos_min.search(space="micro", out=tmp_path / name, **(given | options))
 
     return run
 
@@ -144,7 +155,7 @@ def test_stored_runs_name_the_aims_that_are_new(answered: Any) -> None:
     identity = problem.identity()
     assert identity["aims"] == "budgets"
     assert configuration_of(identity) == problem.configuration
-    before = load_problem(Configuration("digits", "micro", Limits(None, 0.5), 0))
+    before = load_problem(replace(problem.configuration, aims="ends", surrogate="switching", features="genes"))
     assert "aims" not in before.identity()
     assert configuration_of(before.identity()) == before.configuration
 
@@ -154,7 +165,8 @@ def test_stored_runs_name_the_aims_that_are_new(answered: Any) -> None:
     [({}, "budgets"), ({"points": "best"}, "ends"), ({"constraints": "adaptive-penalty"}, "ends")],
 )
 def test_what_needs_ends_gets_them(search: Callable[..., Any], tmp_path: Path, options: Any, aims: str) -> None:
-    search(**options)
+    quick = {"recipe": "deep", "aims": None, "table": None, "evaluations": 1, "finalists": 0, "epochs": 1}
+    search(**(quick | options))
     assert stored_problem(tmp_path / "run").configuration.aims == aims
 
 

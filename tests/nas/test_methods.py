@@ -29,8 +29,8 @@ PAPER = {"confidence": "learned", "standardise": "pixel", "validation": "whole"}
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[SearchResult, list[Evaluation]]]:
     """Search with hardly any training, in this process; return the result and all evaluations in their order."""
-    small = partial(Configuration, initial=4, batch=3, generations=3)
-    monkeypatch.setattr(nachos, "Configuration", lambda **options: small(**options | {"recipe": QUICK}))
+    small = {"recipe": QUICK, "initial": 4, "batch": 3, "generations": 3}
+    monkeypatch.setattr(nachos, "Configuration", lambda **options: Configuration(**options | small))
     asked: list[Evaluation] = []
 
     class Here:
@@ -179,7 +179,7 @@ def test_a_margin_is_kept_on_validation_and_told(run: Any) -> None:
             {"method": "evolution"},
             "method must be one of nachos, random, two-stage, static, edanas, rule, largest, got 'evolution'",
         ),
-        ({"surrogate": "forest"}, "surrogate must be one of switching, rbf, trees, mlp, got 'forest'"),
+        ({"surrogate": "forest"}, "surrogate must be one of switching, rbf, trees, mlp, gp, got 'forest'"),
         ({"points": "all"}, "points must be one of best, curve, got 'all'"),
         (
             {"points": "curve", "thresholds": "grid-repair"},

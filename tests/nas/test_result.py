@@ -1,6 +1,7 @@
 """The archive and what is derived from it: exact, and the same in whatever order candidates were found."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from itertools import permutations
 from pathlib import Path
@@ -29,7 +30,7 @@ from nachos_min.nas.result import Archive, SearchResult, result_of, shown_rows
 from nachos_min.report.table import closest_sentence
 from nachos_min.store import create_or_open, open_run
 
-PROBLEM = load_problem(Configuration("digits", "micro", Limits(30_000, 0.5), 0, points="best"))
+PROBLEM = load_problem(Configuration("digits", "micro", Limits(30_000, 0.5), 0, points="best", aims="ends"))
 
 
 def found(genome: int, correct: int, total_macs: int, params: int = 10) -> Evaluation:
@@ -79,14 +80,10 @@ def test_hypervolume_by_hand() -> None:
     assert archive.hypervolume([BEST, CHEAP, DOMINATED]) == pytest.approx(both, rel=1e-12)
 
 
-def staircase(points: list[Evaluation], bound: float) -> float:
-    """Area below (error 1, bound) that `points` dominate, one step after the other."""
-    area, error = 0.0, 1.0
-    for point in sorted(points, key=lambda found: found.validation.total_macs):
-        better = min(error, 1 - point.validation.accuracy)
-        area += (error - better) * (bound - point.validation.average_macs)
-        error = better
-    return area
+def within(points: list[Evaluation], budgets: Sequence[float]) -> float:
+    """Sum of the best accuracies within the budgets."""
+    measures = [point.validation for point in points]
+    return sum(max((m.accuracy for m in measures if m.average_macs <= most), default=0.0) for most in budgets)
 
 
 def test_the_best_together_add_most_to_those_chosen_before() -> None:
@@ -100,7 +97,7 @@ def test_the_best_together_add_most_to_those_chosen_before() -> None:
         assert len(chosen) == len(set(chosen)) == min(4, len({row.genome for row in left}))
         for genome in chosen:
             gains = {
-                each: staircase(taken + [row for row in left if row.genome == each], 30_000)
+                each: within(taken + [row for row in left if row.genome == each], archive.budgets)
                 for each in {row.genome for row in left}
             }
             assert gains[genome] == pytest.approx(max(gains.values()))
@@ -288,12 +285,12 @@ def test_a_stored_configuration_is_read_back_whole(name: str, tmp_path: Path) ->
         "limits": Limits(1, 0.25, 2, 3, 4),
         "recipe": DeepRecipe(batch=7, beta=2.0),
     }
-    configuration = PROBLEM.configuration
+    configuration = replace(PROBLEM.configuration, points="curve") if name == "aims" else PROBLEM.configuration
     other = replace(configuration, **{name: others.get(name) or changed(name, getattr(configuration, name))})
     identity = replace(PROBLEM, configuration=other).identity()
     create_or_open(tmp_path / "run", identity).close()
     assert configuration_of(open_run(tmp_path / "run").configuration) == other
-    assert identity != PROBLEM.identity()
+    assert identity != replace(PROBLEM, configuration=configuration).identity()
 
 
 def test_recipes_are_read_back_by_their_names(tmp_path: Path) -> None:
