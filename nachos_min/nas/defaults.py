@@ -54,7 +54,7 @@ DEFAULTS: Mapping[str, Mapping[str, Defaults]] = {
 
 
 # The most that the last exit may cost, in budgets, unless it is asked for otherwise.
-FAR = 4
+FAR = 3
 
 # What else a recipe decides unless it is asked for: `paper` is the method with all that it had.
 BY_RECIPE: Mapping[str, Mapping[str, str]] = {

@@ -96,14 +96,18 @@ def placed(check: StaticCheck, backbone: IntArray, bits: tuple[int, ...]) -> Gen
         bits: the exit bits.
     """
     coder = check.coder
-    linear = [gene for gene, head in enumerate(coder.space.exit_heads) if not head.widths]
-    for head in linear[::-1] or [0]:
+    for head in linear_heads(coder)[::-1]:
         genome = backbone.copy()
         genome[coder.exit_genes], genome[coder.head_genes] = bits, head
         found = as_genome(coder.canonical(genome[None])[0])
         if not isinstance(check.costs(found), str):
             return found
     return None
+
+
+def linear_heads(coder: GenomeCoder) -> list[int]:
+    """Return the genes of the heads without convolution; 0 where heads have no genes."""
+    return [gene for gene, head in enumerate(coder.space.exit_heads) if not head.widths] or [0]
 
 
 def place_by_hand(coder: GenomeCoder, check: StaticCheck, backbones: Sequence[Evaluation]) -> Iterator[Genome]:

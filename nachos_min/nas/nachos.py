@@ -50,7 +50,13 @@ from nachos_min.nas.nsga2 import minimize
 from nachos_min.nas.penalty import AdaptivePenalty
 from nachos_min.nas.records import from_record, to_record, trial_key
 from nachos_min.nas.result import Archive, SearchResult, Solution, largest_costs, result_of, solution_of
-from nachos_min.nas.sampling import random_genomes, rule_genomes, spread_genomes
+from nachos_min.nas.sampling import (
+    filling_genomes,
+    neighbour_genomes,
+    random_genomes,
+    rule_genomes,
+    spread_genomes,
+)
 from nachos_min.nas.surrogates.curves import Curves, log_odds_at_shares
 from nachos_min.nas.surrogates.objectives import Features, StarMap, Surrogates
 from nachos_min.nas.surrogates.switching import BY_NAME, SURROGATES
@@ -324,9 +330,12 @@ class _Loop:
         count = min(self.configuration.initial, most) if rules.guided else most
         if start == "random" or not rules.guided:
             return [*map(Trial, random_genomes(self.static, count, rng))]
-        first = rule_genomes(self.static) if start == "rule" else []
-        spread = spread_genomes(self.static, self.configuration.initial, rng)
-        return [*map(Trial, dict.fromkeys([*first, *spread]))][:count]
+        if start == "rule":
+            by_hand = [*rule_genomes(self.static), *filling_genomes(self.static, self.archive.budgets, rng)]
+            if by_hand:
+                near = neighbour_genomes(self.static, self.configuration.initial, rng, by_hand)
+                return [*map(Trial, dict.fromkeys([*by_hand, *near]))][:count]
+        return [*map(Trial, spread_genomes(self.static, self.configuration.initial, rng))][:count]
 
     def place_exits(self, pool: Workers | TableAnswers) -> None:
         """Spend the evaluations that are left on exits placed by hand on the backbones evaluated so far."""

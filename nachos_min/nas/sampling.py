@@ -5,21 +5,27 @@ holes can be seen and filled: `spread_genomes` draws many candidates and keeps t
 space of their costs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from nachos_min.nas.genome import Genome
+from nachos_min.nas.genome import Genome, GenomeCoder, as_genome
 from nachos_min.nas.limits import StaticCheck
-from nachos_min.nas.methods import placed, placements
-from nachos_min.nas.populations import PopulationCosts
+from nachos_min.nas.methods import linear_heads, placed, placements
+from nachos_min.nas.populations import Bools, PopulationCosts
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 # Draws without a hit after which a random sample gives up: a space in which fewer than one genome in some
 # thousand is new and statically admissible is better served by other limits than by more draws.
 _DRAWS = 3000
+# Networks drawn, and the shares of a budget that the first exit of those taken fills.
+_DRAWN = 2000
+_FILLED = (0.75, 0.95)
+# Share of the genes that are drawn anew: some five of thirty.
+_ANEW = 0.15
 # Candidates drawn for each one kept: more change little, since the farthest are found in any large sample.
 _POOL = 8
 
@@ -108,20 +114,69 @@ def rule_genomes(check: StaticCheck) -> list[Genome]:
         has genes of widths or stem, both again with their middle values, at the largest resolution. Exits are
         everywhere, or at the first of `placements` that is admissible. Heads are those of `placed`.
     """
-    coder, stages, upper = check.coder, len(check.coder.space.stages), check.coder.upper
-    smallest, staged = np.zeros_like(upper), upper.copy()
-    staged[0] = 0
-    staged[stages : coder.exit_genes.start].reshape(2, stages, -1)[:, 0] = 0  # kernels and expansions of stage 1
-    middle = {place: (upper[place] + 1) // 2 for place in coder.places.values()}
-    for name, place in coder.places.items():
-        if name in ("width 1", "stem channels"):
-            staged[place] = 0
-        elif name == "stem stride":  # the larger, the cheaper
-            smallest[place] = staged[place] = upper[place]
-        elif name == "resolution":
-            middle[place] = upper[place]
+    coder, upper, places = check.coder, check.coder.upper, check.coder.places
+    middle = {
+        place: upper[place] if name == "resolution" else (upper[place] + 1) // 2 for name, place in places.items()
+    }
+    small_first = _first_genes(coder)
+    small_first[[place for name, place in places.items() if name == "resolution"]] = False
+    smallest, staged = np.zeros_like(upper), np.where(small_first, 0, upper)
+    if (stride := places.get("stem stride")) is not None:  # the larger, the cheaper
+        smallest[stride] = staged[stride] = upper[stride]
     rules = [smallest, staged, smallest.copy(), staged.copy()]
     for rule in rules[2:]:
         rule[list(middle)] = list(middle.values())
     chosen = (next(filter(None, (placed(check, rule, bits) for bits in placements(coder))), None) for rule in rules)
     return list(dict.fromkeys(filter(None, chosen)))
+
+
+def filling_genomes(check: StaticCheck, budgets: Sequence[float], rng: np.random.Generator) -> list[Genome]:
+    """Return networks whose first exit takes most of a budget, which an engineer tries after those of the rules.
+
+    Args:
+        check: of genomes with exits; knows the space and the limits.
+        budgets: of average MACs.
+        rng: draws each gene of resolution, stem and first stage, and one size for all that follows.
+
+    Returns:
+        Up to two distinct genomes for each budget, with all exits: most samples may leave at the first one.
+    """
+    coder, upper = check.coder, check.coder.upper
+    first = rng.integers(0, upper + 1, (_DRAWN, coder.length))
+    rest = np.rint(rng.random((_DRAWN, 1)) * upper).astype(np.int64)
+    genomes = np.where(_first_genes(coder), first, rest)
+    genomes[:, coder.exit_genes], genomes[:, coder.head_genes] = 1, linear_heads(coder)[-1]
+    genomes = coder.canonical(genomes)
+    costs, admissible = check.population(genomes)
+    chosen: list[Genome] = []
+    for budget in budgets:
+        filling = admissible & (costs.cheapest > _FILLED[0] * budget) & (costs.cheapest <= _FILLED[1] * budget)
+        chosen += list(dict.fromkeys(as_genome(genome) for genome in genomes[filling]))[:2]
+    return list(dict.fromkeys(chosen))
+
+
+def neighbour_genomes(
+    check: StaticCheck, wanted: int, rng: np.random.Generator, parents: Sequence[Genome]
+) -> list[Genome]:
+    """Return up to `wanted` distinct admissible genomes, each one of `parents` with some genes drawn anew."""
+    chosen: dict[Genome, None] = {}
+    for _ in range(_DRAWS):
+        if len(chosen) >= wanted:
+            break
+        parent = np.array(parents[int(rng.integers(len(parents)))])
+        anew = rng.random(len(parent)) < _ANEW
+        genomes = check.coder.canonical(np.where(anew, rng.integers(0, check.coder.upper + 1), parent)[None])
+        if check.population(genomes)[1][0] and (genome := as_genome(genomes[0])) not in parents:
+            chosen[genome] = None
+    return list(chosen)
+
+
+def _first_genes(coder: GenomeCoder) -> Bools:
+    """Return which genes form the resolution, the stem and the first stage, bool (length,)."""
+    stages = len(coder.space.stages)
+    found = np.zeros(coder.length, bool)
+    found[0] = True
+    found[stages : coder.exit_genes.start].reshape(2, stages, -1)[:, 0] = True  # its kernels and expansions
+    for name, place in coder.places.items():
+        found[place] = name in ("resolution", "stem channels", "stem stride", "width 1")
+    return found
