@@ -151,7 +151,8 @@ def filling_genomes(check: StaticCheck, budgets: Sequence[float], rng: np.random
     chosen: list[Genome] = []
     for budget in budgets:
         filling = admissible & (costs.cheapest > _FILLED[0] * budget) & (costs.cheapest <= _FILLED[1] * budget)
-        chosen += list(dict.fromkeys(as_genome(genome) for genome in genomes[filling]))[:2]
+        largest_rest = genomes[filling][np.argsort(-costs.worst_macs[filling], kind="stable")]
+        chosen += list(dict.fromkeys(map(as_genome, largest_rest)))[:2]
     return list(dict.fromkeys(chosen))
 
 
