@@ -63,7 +63,7 @@ class Kind:
 
 KINDS = {
     "letters": Kind("letters", "flex16", "small32", 0.8, (35_000, 45_000, 60_000), {}),
-    "shapes": Kind("shapes", "flex32", "small32", 0.4, (200_000, 300_000, 450_000), {}),
+    "shapes": Kind("shapes", "flex32", "small32", 0.7, (100_000, 150_000, 200_000), FEWER),
     "digits": Kind("digits", "flex8", "tiny", 0.9, (10_000, 20_000, 40_000), {}, 5),
     "digits32": Kind("digits32", "flex32", "small32", 0.8, (200_000, 300_000, 450_000), {}),
 }

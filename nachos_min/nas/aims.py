@@ -107,8 +107,6 @@ class Budgets:
         return error, np.column_stack([short, np.where(admissible, -1.0, 1.0)])
 
     def choose(self, genomes: IntArray, costs: PopulationCosts, wanted: int) -> list[int]:
-        """Return which to train next, those expected to add most within the budgets for what they cost."""
+        """Return which to train next, those expected to add most within the budgets."""
         log_odds, deviation = self.curves.log_odds(genomes, costs, self.budgets)
-        # Training passes all exits; a share of its time does not depend on the network.
-        price = costs.worst_macs + self.budgets[-1]
-        return choose_by_gain(log_odds, deviation, self.best, price, self.min_accuracy, wanted)
+        return choose_by_gain(log_odds, deviation, self.best, self.min_accuracy, wanted)

@@ -36,8 +36,11 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "standardise": ("channel", "pixel"),
     "validation": ("halves", "whole"),
 }
-# Candidates before the first surrogate, by aims.
-INITIAL: Mapping[str, int] = {"ends": 40, "budgets": 16}
+# By aims: candidates before the first surrogate, and chosen in each iteration.
+STEPS: Mapping[str, Mapping[str, int]] = {
+    "ends": {"initial": 40, "batch": 8},
+    "budgets": {"initial": 12, "batch": 4},
+}
 # Fields younger than some stored runs and tables, and the value that means what was done before there was a choice.
 # With that value they stand in no identity, so that those runs and tables open.
 AS_BEFORE: Mapping[str, Any] = {
@@ -99,8 +102,8 @@ class Configuration:
     seed: int
     constraints: str = "domination"
     thresholds: str = "exact"
-    initial: int = 16
-    batch: int = 8
+    initial: int = 12
+    batch: int = 4
     population: int = 40
     generations: int = 20
     patience: int = 10

@@ -44,7 +44,7 @@ PAPER_DIGITS32 = {"backbone_epochs": 3, "warmup_epochs": 2, "support_epochs": 2,
 DEFAULTS: Mapping[str, Mapping[str, Defaults]] = {
     "deep": {
         "digits": Defaults(),
-        "digits32": Defaults("flex32", 450_000, 0.8),
+        "digits32": Defaults("flex32", 450_000, 0.8, 16, 2),
     },
     "paper": {
         "digits": Defaults("tiny", 40_000, 0.9, 100, 0),

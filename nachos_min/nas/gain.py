@@ -1,9 +1,9 @@
-"""Choose candidates by expected gain: what each may add to the best accuracies, for what its training costs.
+"""Choose candidates by expected gain: what each may add to the best accuracies within the budgets.
 
 A candidate adds where it reaches more within a budget than the best known. What it reaches is predicted, and
 predictions are uncertain, so the gain is an expectation:
 
-    gain = mean over budgets of E[ max(0, accuracy - best) ] / price,    accuracy below the limit counting as 0
+    gain = mean over budgets of E[ max(0, accuracy - best) ],    accuracy below the limit counting as 0
 
 Candidates are chosen one after another; each is believed to keep its prediction, which raises `best` for the next.
 Left out: how the errors within different budgets vary together, of which an expected mean does not depend.
@@ -20,21 +20,18 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 
 
-def choose_by_gain(
-    log_odds: Floats, deviation: Floats, best: Floats, price: Floats, min_accuracy: float, k: int
-) -> list[int]:
-    """Return which k candidates are expected to add most for their price, the largest gain first.
+def choose_by_gain(log_odds: Floats, deviation: Floats, best: Floats, min_accuracy: float, k: int) -> list[int]:
+    """Return which k candidates are expected to add most, the largest gain first.
 
-    >>> best, price = np.array([0.8, 0.9]), np.ones(3)
+    >>> best = np.array([0.8, 0.9])
     >>> log_odds = np.array([[-2.0, -2.0], [-4.0, -1.0], [-1.0, -1.0]])  # an error of .5 has log-odds 0
-    >>> choose_by_gain(log_odds, np.full((3, 2), 0.1), best, price, 0.5, 2)
+    >>> choose_by_gain(log_odds, np.full((3, 2), 0.1), best, 0.5, 2)
     [1, 0]
 
     Args:
         log_odds: float64 (c, budgets), predicted log-odds of each candidate's error; inf where it cannot reach.
         deviation: float64 (c, budgets), standard deviations of these predictions, finite.
         best: float64 (budgets,), accuracy reached so far, 0 where none is admissible.
-        price: float64 (c,), > 0, what a candidate's training costs, in any unit.
         min_accuracy: limit, in 0..1.
         k: how many to choose, 0 <= k <= c.
 
@@ -42,8 +39,8 @@ def choose_by_gain(
         Indices of candidates; of equal gains the first.
 
     Source:
-        Expected improvement: J. Mockus, V. Tiesis, A. Zilinskas, 1978; per unit of cost: J. Snoek, H. Larochelle,
-        R. Adams, 2012; believing the prediction for a batch: D. Ginsbourger, R. Le Riche, L. Carraro, 2010.
+        Expected improvement: J. Mockus, V. Tiesis, A. Zilinskas, 1978; believing the prediction for a batch:
+        D. Ginsbourger, R. Le Riche, L. Carraro, 2010.
     """
 
     def counted(log_odds: Floats) -> Floats:
@@ -54,7 +51,7 @@ def choose_by_gain(
     believed, chosen = counted(log_odds), list[int]()
     for _ in range(k):
         expected = np.maximum(outcomes - best[:, None], 0.0) @ (WEIGHTS / WEIGHTS.sum())
-        gains = expected.mean(axis=1) / price
+        gains = expected.mean(axis=1)
         gains[chosen] = -1.0
         chosen.append(int(gains.argmax()))
         best = np.maximum(best, believed[chosen[-1]])

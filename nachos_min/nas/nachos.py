@@ -33,7 +33,7 @@ from nachos_min.eenn.recipes import RECIPES, recipe_of
 from nachos_min.nas.aims import Aim, Budgets, Ends
 from nachos_min.nas.configuration import (
     BACKBONES,
-    INITIAL,
+    STEPS,
     Configuration,
     ConfigurationError,
     Problem,
@@ -189,8 +189,8 @@ def search(
         raise ConfigurationError(f"recipe must be one of {', '.join(RECIPES)}, got {recipe!r}")
     if backbone not in BACKBONES:
         raise ConfigurationError(f"backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
-    if aims is not None and aims not in INITIAL:
-        raise ConfigurationError(f"aims must be one of {', '.join(INITIAL)}, got {aims!r}")
+    if aims is not None and aims not in STEPS:
+        raise ConfigurationError(f"aims must be one of {', '.join(STEPS)}, got {aims!r}")
     if epochs is not None:
         check_count("epochs", epochs)
     usual, by_recipe = defaults_of(data, recipe), BY_RECIPE[recipe]
@@ -232,7 +232,7 @@ def search(
         points=points,
         margin=margin,
         aims=aims,
-        initial=INITIAL[aims],
+        **STEPS[aims],
     )
     check_guarantee(guarantee, configuration)
     count = check_count("workers", workers) if workers is not None else os.cpu_count() or 1

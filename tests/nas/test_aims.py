@@ -35,15 +35,15 @@ TABLE = Path(__file__).parents[2] / "bench" / "micro-digits-paper.h5"
 def test_without_doubt_the_gain_is_what_the_best_accuracies_rise_by(seed: int, budgets: int) -> None:
     rng, limit = np.random.default_rng(seed), 0.5
     best = np.maximum.accumulate(np.where(rng.random(budgets) < 0.5, 0, rng.uniform(limit, 1, budgets)))
-    log_odds, price = -np.sort(rng.normal(0, 2, (7, budgets)), axis=1), rng.uniform(1, 2, 7)
+    log_odds = -np.sort(rng.normal(0, 2, (7, budgets)), axis=1)
     log_odds[rng.random(7) < 0.3, 0] = np.inf
     accuracy = expit(-log_odds)
     accuracy[accuracy < limit] = 0
     expected: list[int] = []
     for _ in range(3):
         before = np.max([best, *accuracy[expected]], axis=0)
-        gains = [sum(max(0.0, a - b) for a, b in zip(each, before, strict=True)) for each in accuracy] / price
-        chosen = choose_by_gain(log_odds, np.zeros_like(log_odds), best, price, limit, len(expected) + 1)
+        gains = [sum(max(0.0, a - b) for a, b in zip(each, before, strict=True)) for each in accuracy]
+        chosen = choose_by_gain(log_odds, np.zeros_like(log_odds), best, limit, len(expected) + 1)
         assert chosen[:-1] == expected
         free = [place for place in range(7) if place not in expected]
         assert gains[chosen[-1]] == pytest.approx(max(gains[place] for place in free), abs=1e-12)
@@ -52,12 +52,7 @@ def test_without_doubt_the_gain_is_what_the_best_accuracies_rise_by(seed: int, b
 
 def test_doubt_is_worth_something_where_the_mean_gains_nothing() -> None:
     log_odds, deviation = np.full((3, 1), -2.0), np.array([[0.1], [2.0], [0.5]])
-    assert choose_by_gain(log_odds, deviation, np.array([0.9]), np.ones(3), 0.5, 3)[:2] == [1, 2]
-
-
-def test_of_two_that_gain_alike_the_cheaper_one_is_trained() -> None:
-    log_odds, price = np.full((2, 1), -3.0), np.array([2.0, 1.0])
-    assert choose_by_gain(log_odds, np.full((2, 1), 0.1), np.array([0.9]), price, 0.5, 1) == [1]
+    assert choose_by_gain(log_odds, deviation, np.array([0.9]), 0.5, 3)[:2] == [1, 2]
 
 
 @pytest.fixture(scope="module")

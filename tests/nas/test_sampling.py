@@ -8,11 +8,18 @@ import pytest
 
 from nachos_min.eenn.architecture import FinalHead
 from nachos_min.eenn.heads import GridHead
-from nachos_min.nas.genome import GenomeCoder
+from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.limits import Limits, StaticCheck
-from nachos_min.nas.sampling import cost_features, random_genomes, rule_genomes, spread_genomes
+from nachos_min.nas.sampling import (
+    cost_features,
+    filling_genomes,
+    neighbour_genomes,
+    random_genomes,
+    rule_genomes,
+    spread_genomes,
+)
 from nachos_min.nas.space import Space, load_space
-from nachos_min.nas.surrogates.objectives import Features
+from nachos_min.nas.surrogates.objectives import GENES_BESIDE_COSTS, Features
 
 CODER = GenomeCoder(load_space("micro"), (8, 8, 1), 10)
 NO_LIMITS = Limits(None, 0.0)
@@ -64,12 +71,14 @@ def test_features_are_genes_and_if_wanted_exact_costs(check: StaticCheck) -> Non
     genes = Features(CODER.upper)(genomes, costs)
     assert (genes == genomes / np.maximum(CODER.upper, 1)).all()
     both = Features(CODER.upper, costs=True, scale=(100_000, 5_000))(genomes, costs)
-    assert (both[:, : CODER.length] == genes).all()
-    assert (both[:, CODER.length : -1] == costs.exit_costs / 100_000).all()
-    assert (both[:, -1] == costs.params / 5_000).all()
+    assert (both[:, : CODER.length] == GENES_BESIDE_COSTS * genes).all()
+    for seen, exits, leaving in zip(both, costs.exits, costs.exit_costs, strict=True):
+        later = [leaving[stage:][exits[stage:]][0] for stage in range(len(exits))]  # where to leave from a stage on
+        np.testing.assert_allclose(10 ** seen[CODER.length : -1], np.array(later) / 100_000)
+    np.testing.assert_allclose(10 ** both[:, -1], costs.params / 5_000)
 
 
-# Rules
+# By hand
 
 
 def rules_of(
@@ -123,3 +132,39 @@ def test_rules_place_fewer_exits_or_cheaper_heads_where_the_order_needs_it_and_n
     assert [genes.heads[0] for genes in found] == [GridHead(2, ()), GridHead(4, ())] * 2
     assert rules_of("flex16", 16, limits=Limits(1, 0.0))[1] == []
     assert len(rules_of("flex16", 16, limits=Limits(10_000, 0.0))[1]) == 2
+
+
+@pytest.mark.parametrize("space", ["micro", "flex8"])
+def test_networks_that_fill_a_budget_do_so_with_their_first_exit(space: str) -> None:
+    coder = GenomeCoder(load_space(space), (8, 8, 1), 10)
+    check, budgets = StaticCheck(coder, Limits(40_000, 0.9, max_worst_macs=120_000)), (20_000, 30_000, 40_000)
+    genomes = filling_genomes(check, budgets, np.random.default_rng(0))
+    assert len(set(genomes)) == len(genomes) == 6
+    costs, admissible = check.population(np.array(genomes))
+    assert admissible.all()
+    assert costs.exits.all()
+    for place, budget in enumerate(budgets):
+        assert (costs.cheapest[2 * place : 2 * place + 2] > 0.75 * budget).all()
+        assert (costs.cheapest[2 * place : 2 * place + 2] <= 0.95 * budget).all()
+    assert filling_genomes(check, [100], np.random.default_rng(0)) == []
+
+
+def test_what_follows_a_filling_exit_is_as_large_as_the_limits_let_it() -> None:
+    coder = GenomeCoder(load_space("flex8"), (8, 8, 1), 10)
+    for most in (60_000, 120_000):
+        check = StaticCheck(coder, Limits(40_000, 0.9, max_worst_macs=most))
+        costs, _ = check.population(np.array(filling_genomes(check, [40_000], np.random.default_rng(0))))
+        assert (costs.worst_macs > 0.8 * most).all()
+
+
+def test_neighbours_are_new_admissible_and_mostly_like_a_parent(check: StaticCheck) -> None:
+    parents = random_genomes(check, 2, np.random.default_rng(0))
+    near = neighbour_genomes(check, 30, np.random.default_rng(1), parents)
+    assert len(set(near) - set(parents)) == len(near) == 30
+    assert check.population(np.array(near))[1].all()
+
+    def changed(genomes: list[Genome]) -> float:
+        return float(np.mean([min(np.not_equal(each, parent).mean() for parent in parents) for each in genomes]))
+
+    assert changed(near) < 0.6 * changed(random_genomes(check, 30, np.random.default_rng(1)))
+    assert neighbour_genomes(StaticCheck(CODER, Limits(1, 0.9)), 3, np.random.default_rng(0), parents) == []
