@@ -29,11 +29,13 @@ ROOT = Path(__file__).parents[1]
 Things = Iterator[tuple[str, Callable[[], Any]]]
 
 SPACES = {"micro": (8, 8, 1), "tiny": (8, 8, 1), "small32": (32, 32, 3), "ofa-mbv3": (32, 32, 3)}
+SPACES |= {"flex8": (8, 8, 1), "flex16": (16, 16, 1), "flex32": (32, 32, 3)}
 # The paper's method; `call` leaves out the options that a version lacks.
 PAPER: dict[str, Any] = {
     "recipe": "paper",
     "standardise": "pixel",
     "confidence": "learned",
+    "validation": "whole",
     "augment": "none",
     "backbone": "joint",
     "beta": 1.0,
@@ -48,7 +50,24 @@ PAPER: dict[str, Any] = {
     "start": "spread",
     "surrogate": "switching",
     "features": "genes",
+    "aims": "ends",
+    "finalists": 0,
     "workers": 1,
+}
+DEEP: dict[str, Any] = {
+    "recipe": "deep",
+    "standardise": "channel",
+    "confidence": "best",
+    "validation": "halves",
+    "augment": "auto",
+    "beta": 0.0,
+    "gamma": 0.0,
+    "max_worst_macs": 120_000,
+    "finalists": 2,
+    "start": "rule",
+    "aims": "budgets",
+    "surrogate": "gp",
+    "features": "costs",
 }
 VARIANTS: tuple[dict[str, Any], ...] = (
     {"thresholds": "grid-repair", "points": "best", "start": "random"},
@@ -134,7 +153,7 @@ def members(space: str) -> tuple[Any, list[tuple[int, ...]]]:
 
 
 def training() -> Things:
-    """Yield losses and weights of three members of each space, the backbone trained on and frozen."""
+    """Yield losses and weights of three members of each space, by each recipe."""
     from types import SimpleNamespace
 
     import numpy as np
@@ -143,30 +162,32 @@ def training() -> Things:
     from nachos_min.nas.evaluate import Settings, train
     from nachos_min.nas.limits import Limits
 
-    def trained(space: str, member: int, joint: bool) -> Any:
+    def trained(space: str, member: int, name: str) -> Any:
         coder, genomes = members(space)
         rng = np.random.default_rng(0)
         labels = rng.permutation(np.arange(256) % 10)
         classes, noise = (rng.standard_normal((n, *coder.image_shape), np.float32) for n in (10, 256))
         images: Any = SimpleNamespace(train=Split(classes[labels] + noise, labels))
         limits = Limits(max_macs=PAPER["max_macs"], min_accuracy=0.0)
-        settings = Settings(seed=0, limits=limits, thresholds="exact", recipe=recipe(joint))
+        settings = Settings(seed=0, limits=limits, thresholds="exact", recipe=recipe(name))
         network, losses = train(coder, images, settings, genomes[member])
         return losses, sorted(digest(weights) for weights in network.state().values())  # whatever their names
 
     for space in SPACES:
         for member in range(3):
-            for joint in (True, False):
-                yield f"{space} {member} {'joint' if joint else 'frozen'}", partial(trained, space, member, joint)
+            for name in ("joint", "frozen", "deep"):
+                yield f"{space} {member} {name}", partial(trained, space, member, name)
 
 
-def recipe(joint: bool) -> Any:
-    """Return the paper's three phases of one epoch each."""
+def recipe(name: str) -> Any:
+    """Return the recipe `deep`, or the paper's three phases, the backbone `joint` or `frozen`: one epoch each."""
     try:
-        from nachos_min.eenn.recipes import PaperRecipe as Recipe
-    except ImportError:
-        from nachos_min.eenn.training import Recipe
-    return Recipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1, joint=joint)
+        from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
+    except ImportError:  # a version without a choice of recipes
+        from nachos_min.eenn.training import Recipe as PaperRecipe
+    if name == "deep":
+        return DeepRecipe(epochs=1)
+    return PaperRecipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1, joint=name == "joint")
 
 
 def searched(options: Mapping[str, Any]) -> Any:
@@ -186,7 +207,7 @@ def searched(options: Mapping[str, Any]) -> Any:
 
 def table(seeds: int) -> Things:
     """Yield searches answered from the shipped table: over seeds, then one of each variant."""
-    options = {"space": "micro", "table": ROOT / "bench" / "micro-digits.h5", "evaluations": 60}
+    options = {"space": "micro", "table": ROOT / "bench" / "micro-digits-paper.h5", "evaluations": 60}
     for seed in range(seeds):
         yield f"seed {seed}", partial(searched, {**options, "seed": seed})
     for variant in VARIANTS:
@@ -194,7 +215,8 @@ def table(seeds: int) -> Things:
 
 
 def search() -> Things:
-    """Yield searches that train, the backbone trained on and frozen."""
+    """Yield searches that train: the default's, then the paper's, the backbone trained on and frozen."""
+    yield "deep", partial(searched, DEEP | {"space": "flex8", "evaluations": 12, "epochs": 1, "seed": 0})
     for backbone in ("joint", "frozen"):
         yield backbone, partial(searched, {"space": "tiny", "evaluations": 12, "seed": 0, "backbone": backbone})
 

@@ -39,7 +39,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 # By aims: candidates before the first surrogate, and chosen in each iteration.
 STEPS: Mapping[str, Mapping[str, int]] = {
     "ends": {"initial": 40, "batch": 8},
-    "budgets": {"initial": 12, "batch": 4},
+    "budgets": {"initial": 10, "batch": 3},
 }
 # Fields younger than some stored runs and tables, and the value that means what was done before there was a choice.
 # With that value they stand in no identity, so that those runs and tables open.
@@ -102,8 +102,8 @@ class Configuration:
     seed: int
     constraints: str = "domination"
     thresholds: str = "exact"
-    initial: int = 12
-    batch: int = 4
+    initial: int = 10
+    batch: int = 3
     population: int = 40
     generations: int = 20
     patience: int = 10

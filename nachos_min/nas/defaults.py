@@ -33,8 +33,8 @@ class Defaults:
     space: str = "flex8"
     max_macs: int = 40_000
     min_accuracy: float = 0.9
-    evaluations: int = 24
-    finalists: int = 3
+    evaluations: int = 16
+    finalists: int = 2
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -44,7 +44,7 @@ PAPER_DIGITS32 = {"backbone_epochs": 3, "warmup_epochs": 2, "support_epochs": 2,
 DEFAULTS: Mapping[str, Mapping[str, Defaults]] = {
     "deep": {
         "digits": Defaults(),
-        "digits32": Defaults("flex32", 450_000, 0.8, 16, 2),
+        "digits32": Defaults("flex32", 450_000, 0.8),
     },
     "paper": {
         "digits": Defaults("tiny", 40_000, 0.9, 100, 0),
