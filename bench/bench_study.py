@@ -97,7 +97,7 @@ def data_of(kind: Kind, seed: int, folder: Path) -> str:
             from fresh_data import main as make
 
             make(kind.name, str(file), seed=100 + seed)  # seeds below 100 served to set the difficulty
-    return str(file)
+    return str(file.resolve())
 
 
 def _outer_split(fold: int, file: Path) -> None:
@@ -131,12 +131,14 @@ def run(kind: Kind, method: str, seed: int, folder: Path, workers: int, today: s
         "min_accuracy": kind.min_accuracy,
         "seed": seed,
         "workers": workers,
-        "out": str(place),
+        "out": str(place.resolve()),
     }
     command = [sys.executable, "-c", _CHILD, json.dumps(asked | kind.effort.get(method, {}) | options)]
-    paths = [today, str(Path(today) / "kernels")] if method == "today" else []
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    environment, where = dict(os.environ), None
+    if method == "today":  # what is imported comes from the folder in which a process starts, then from PYTHONPATH
+        where = Path(today).resolve()
+        environment["PYTHONPATH"] = str(where / "kernels")
+    done = subprocess.run(command, env=environment, cwd=where, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{kind.name} {method} {seed}: {done.stderr}")
     record.write_text(done.stdout, encoding="utf-8")
