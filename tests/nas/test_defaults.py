@@ -12,7 +12,7 @@ from nachos_min.eenn.recipes import RECIPES, PaperRecipe
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
 from nachos_min.nas.configuration import Configuration
-from nachos_min.nas.defaults import BY_RECIPE, DEFAULTS, defaults_of
+from nachos_min.nas.defaults import BY_RECIPE, DEFAULTS, FAR, defaults_of
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.space import load_space
 
@@ -43,7 +43,8 @@ EACH = [(recipe, data) for recipe, usual in DEFAULTS.items() for data in usual]
 @pytest.mark.parametrize(("recipe", "data"), [*EACH, ("deep", "mine.npz"), ("paper", "mine.npz")])
 def test_a_data_set_brings_its_own(recipe: str, data: str, asked: Any) -> None:
     usual, found = defaults_of(data, recipe), asked(data=data, recipe=recipe)
-    assert (found.space, found.limits) == (usual.space, Limits(usual.max_macs, usual.min_accuracy))
+    far = FAR * usual.max_macs if recipe == "deep" else None
+    assert (found.space, found.limits) == (usual.space, Limits(usual.max_macs, usual.min_accuracy, far))
     assert found.recipe == replace(RECIPES[recipe](), **usual.recipe)
     assert {name: getattr(found, name) for name in BY_RECIPE[recipe]} == BY_RECIPE[recipe]
     if recipe == "deep":
@@ -55,7 +56,7 @@ def test_what_is_given_goes_before(recipe: str, data: str, asked: Any) -> None:
     options = {"start": "random", "confidence": "softmax", "validation": "whole"}
     limits = {"space": "micro", "max_macs": 7, "min_accuracy": 0.0}
     found = asked(data=data, recipe=recipe, beta=2.0, **limits, **options)
-    assert (found.space, found.limits) == ("micro", Limits(7, 0.0))
+    assert (found.space, found.limits) == ("micro", Limits(7, 0.0, 21 if recipe == "deep" else None))
     assert found.recipe == replace(RECIPES[recipe](), **defaults_of(data, recipe).recipe, beta=2.0)
     assert {name: getattr(found, name) for name in options} == options
 
@@ -65,12 +66,28 @@ def test_the_papers_method_takes_one_option_for_each_of_its_parts(asked: Any) ->
     found = asked(recipe="paper", backbone="frozen", **given)
     whole = {"validation": "whole", "confidence": "learned"}
     assert found == Configuration(
-        "digits", "tiny", Limits(40_000, 0.9), 0, recipe=PaperRecipe(joint=False), **given, **whole
+        "digits",
+        "tiny",
+        Limits(40_000, 0.9),
+        0,
+        recipe=PaperRecipe(joint=False),
+        aims="ends",
+        surrogate="switching",
+        features="genes",
+        initial=40,
+        batch=8,
+        **given,
+        **whole,
     )
 
 
 def test_none_is_no_limit(asked: Any) -> None:
-    assert asked(max_macs=None).limits.max_macs is None
+    assert asked(max_macs=None).limits == Limits(None, 0.9)
+
+
+def test_the_last_exit_may_cost_what_is_asked_for(asked: Any) -> None:
+    assert asked(max_macs=30_000).limits.max_worst_macs == FAR * 30_000
+    assert asked(max_macs=30_000, max_worst_macs=31_000).limits.max_worst_macs == 31_000
 
 
 def test_a_curve_unless_thresholds_are_one_choice(asked: Any) -> None:

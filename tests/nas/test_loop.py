@@ -225,7 +225,7 @@ PARTS = {"backbone": "frozen", "points": "best", "start": "random", "thresholds"
 @pytest.mark.parametrize(
     ("options", "asked", "trained"),
     [
-        ({}, (DeepRecipe(), "rule", "best", "halves"), defaults_of("digits").evaluations + 3),
+        ({}, (DeepRecipe(), "rule", "best", "halves"), defaults_of("digits").evaluations + 2),
         (PAPER | PARTS, (PaperRecipe(joint=False), "random", "learned", "whole"), 100),
         ({"finalists": 0}, (DeepRecipe(), "rule", "best", "halves"), defaults_of("digits").evaluations),
     ],

@@ -11,14 +11,14 @@ from nachos_min.nas.limits import Limits
 from nachos_min.nas.tabular import read_table
 
 ROOT = Path(__file__).parents[2]
-FILE, README = ROOT / "bench" / "micro-digits-paper.h5", ROOT / "README.md"
+FILE, RESULTS = ROOT / "bench" / "micro-digits-paper.h5", ROOT / "bench" / "RESULTS.md"
 
 pytestmark = pytest.mark.skipif(not FILE.exists(), reason="an installed copy has no bench")
 
 
-def test_it_is_the_one_that_the_readme_names() -> None:
+def test_it_is_the_one_that_the_results_name() -> None:
     table = read_table(FILE)
-    assert table.sha256 in README.read_text(encoding="utf-8")
+    assert table.sha256 in RESULTS.read_text(encoding="utf-8")
     assert len(table.members) == 648 + 216  # with early exits, and static
     assert not table.failures
 

@@ -26,7 +26,7 @@ from nachos_min.report.table import summary
 from nachos_min.store.values import decode, encode
 
 SHORT = PaperRecipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1)
-USUAL = {"recipe": SHORT, "standardise": "pixel", "validation": "halves", "confidence": "best"}
+USUAL = {"recipe": SHORT, "standardise": "pixel", "validation": "halves", "confidence": "best", "aims": "ends"}
 SPACE = """
 depths = [1]
 kernels = [3]
@@ -88,7 +88,8 @@ def problem(folder: Path) -> Problem:
 @pytest.fixture
 def search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """The public search with short training; without a table it must not get as far as a worker."""
-    monkeypatch.setattr(nachos, "Configuration", partial(Configuration, initial=6, batch=4))
+    small = {"initial": 6, "batch": 4}
+    monkeypatch.setattr(nachos, "Configuration", lambda **options: Configuration(**options | small))
     monkeypatch.setattr(nachos, "recipe_of", lambda *_, **given: replace(SHORT, beta=given["beta"] or 1.0))
     monkeypatch.delattr(nachos, "Workers")
     return partial(
