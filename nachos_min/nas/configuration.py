@@ -79,7 +79,7 @@ class Configuration:
         backbones: of `two-stage`: candidates evaluated without exits before exits are placed, half of all, so that
             such a run is not continued with another number; otherwise 0.
         start: the first candidates are `random` (the paper's), `spread` evenly over the exact costs, or by `rule`:
-            first those that an engineer would try, then spread ones.
+            first those that an engineer would try, then their neighbours.
         surrogate: `switching` (the paper's: cross-validation decides among its three), or always the same one, by
             its name.
         features: what surrogates see of a genome: its `genes` (the paper's), or its exact `costs`, too.

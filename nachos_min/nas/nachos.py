@@ -2,13 +2,15 @@
 
 This file is the loop, and reads like the method:
 
-    archive <- first candidates, spread over their costs, evaluated             (sampling.py)
-    repeat:  fit surrogates on the archive: error, and average MACs
+    archive <- first candidates: what an engineer would try, and neighbours, evaluated    (sampling.py)
+    repeat:  fit surrogates on the archive: the least error within each of three budgets  (aims.py)
              NSGA-II on the surrogates, started from the archive's front
-             choose new candidates from its population, evenly spread in MACs
+             choose new candidates from its population, by expected gain                  (gain.py)
              evaluate them (train, tune thresholds, count), add them to the archive
+    train the best networks again, four times as long
 
-Read `evaluate.py` (what an evaluation is) before and `surrogates/objectives.py`, `nsga2.py`, `subset.py` after;
+Read `evaluate.py` (what an evaluation is) before and `aims.py`, `nsga2.py`, `gain.py` after. The paper optimises
+the least error and the fewest MACs, and chooses evenly spread in MACs: `surrogates/objectives.py`, `subset.py`.
 `methods.py` says which parts other methods leave out, `configuration.py` what else can be chosen.
 The loop is deterministic and cheap, and every evaluation is on disk as soon as it is done: a run is continued by
 running it again and finding evaluations already there.
@@ -161,7 +163,7 @@ def search(
             of them together; needs `halves`. None: those that keep them on both halves.
         standardise: what of the images has mean 0 and variance 1, each `channel` or each `pixel`.
         start: first candidates, `random`, `spread` evenly over the exact costs, or `rule`: first those that an
-            engineer would try, then spread; None: as the recipe says.
+            engineer would try, then their neighbours; None: as the recipe says.
         aims: what the search on the surrogates optimises, both `ends` of a candidate's curve or its error within
             `budgets`; None: budgets, or the ends with the recipe `paper`, and where candidates have no curve.
         surrogate: `switching`, or always the same one: `rbf`, `trees`, `mlp` or `gp`; None: gp for budgets, and

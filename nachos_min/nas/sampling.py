@@ -1,8 +1,11 @@
-"""The first candidates of a search: random, spread evenly over what can be counted before training, or by rules.
+"""The first candidates of a search: random, spread over their costs, or what an engineer would try.
 
-Read `limits.py` first. A random first sample leaves holes by chance. Costs are exact before any weight exists, so
-holes can be seen and filled: `spread_genomes` draws many candidates and keeps those farthest from each other in the
-space of their costs.
+    random    whatever the space has
+    spread    costs are exact before any weight exists: the farthest from each other in the space of their costs
+    rule      two networks by a rule, networks whose first exit fills a budget, with a large rest; then neighbours
+
+In a space of many genes most members are poor: what was tried by hand is where the search goes on from.
+Read `limits.py` first.
 """
 
 from collections.abc import Iterable, Sequence
