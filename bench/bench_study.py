@@ -79,7 +79,7 @@ KINDS = {
     "shapes": Kind("shapes", "flex32", "small32", 0.7, (100_000, 150_000, 200_000), OTHERS | FEW),
     "digits": Kind("digits", "flex8", "tiny", 0.9, (10_000, 20_000, 40_000), OTHERS, 5),
     "digits32": Kind(
-        "digits32", "flex32", "small32", 0.8, (200_000, 300_000, 450_000), {"rule": {"evaluations": 24}} | FEWER
+        "digits32", "flex32", "small32", 0.7, (100_000, 150_000, 200_000), {"rule": {"evaluations": 24}} | FEWER
     ),
 }
 
