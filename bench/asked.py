@@ -16,23 +16,30 @@ def configuration(data: str, space: str, max_macs: int | None, min_accuracy: flo
         changes: fields of the Configuration; values of the recipe in a dictionary `recipe`.
     """
     from nachos_min.eenn.recipes import PaperRecipe
-    from nachos_min.nas.configuration import Configuration
+    from nachos_min.nas.configuration import BY_AIMS, Configuration
     from nachos_min.nas.defaults import BY_RECIPE, defaults_of
     from nachos_min.nas.limits import Limits
 
     recipe = PaperRecipe(**{**defaults_of(data, "paper").recipe, **changes.pop("recipe", {})})
-    usual = {**BY_RECIPE["paper"], "standardise": OPTIONS["standardise"], "seed": 0}
+    usual = {
+        **BY_RECIPE["paper"],
+        "aims": "ends",
+        **BY_AIMS["ends"],
+        "standardise": OPTIONS["standardise"],
+        "seed": 0,
+    }
     return Configuration(data, space, Limits(max_macs, min_accuracy), recipe=recipe, **(usual | changes))
 
 
 def of_table(table: Any, max_macs: int | None, min_accuracy: float, seed: int, **changes: Any) -> Any:
     """Return the configuration of a search that `table` can answer; `changes` are further fields of it."""
     from nachos_min.eenn.recipes import from_record
-    from nachos_min.nas.configuration import AS_BEFORE, Configuration
+    from nachos_min.nas.configuration import AS_BEFORE, BY_AIMS, Configuration
     from nachos_min.nas.limits import Limits
 
     about = table.about
     made = {name: about.get(name, AS_BEFORE[name]) for name in ("standardise", "validation")}
     made["confidence"] = "learned" if table.temperatures is None else "best"
+    made |= {"aims": "ends", **BY_AIMS["ends"]}
     limits, recipe = Limits(max_macs, min_accuracy), from_record(about["recipe"])
     return Configuration(about["data"], about["space"], limits, seed, recipe=recipe, **(made | changes))

@@ -36,10 +36,10 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "standardise": ("channel", "pixel"),
     "validation": ("halves", "whole"),
 }
-# By aims: candidates before the first surrogate, and chosen in each iteration.
-STEPS: Mapping[str, Mapping[str, int]] = {
-    "ends": {"initial": 40, "batch": 8},
-    "budgets": {"initial": 10, "batch": 3},
+# What aims decide unless it is asked for.
+BY_AIMS: Mapping[str, Mapping[str, Any]] = {
+    "ends": {"surrogate": "switching", "features": "genes", "initial": 40, "batch": 8},
+    "budgets": {"surrogate": "gp", "features": "costs", "initial": 10, "batch": 3},
 }
 # Fields younger than some stored runs and tables, and the value that means what was done before there was a choice.
 # With that value they stand in no identity, so that those runs and tables open.

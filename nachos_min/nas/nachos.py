@@ -35,7 +35,7 @@ from nachos_min.eenn.recipes import RECIPES, recipe_of
 from nachos_min.nas.aims import Aim, Budgets, Ends
 from nachos_min.nas.configuration import (
     BACKBONES,
-    STEPS,
+    BY_AIMS,
     Configuration,
     ConfigurationError,
     Problem,
@@ -191,8 +191,8 @@ def search(
         raise ConfigurationError(f"recipe must be one of {', '.join(RECIPES)}, got {recipe!r}")
     if backbone not in BACKBONES:
         raise ConfigurationError(f"backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
-    if aims is not None and aims not in STEPS:
-        raise ConfigurationError(f"aims must be one of {', '.join(STEPS)}, got {aims!r}")
+    if aims is not None and aims not in BY_AIMS:
+        raise ConfigurationError(f"aims must be one of {', '.join(BY_AIMS)}, got {aims!r}")
     if epochs is not None:
         check_count("epochs", epochs)
     usual, by_recipe = defaults_of(data, recipe), BY_RECIPE[recipe]
@@ -213,6 +213,7 @@ def search(
     if aims is None:
         curved = points == "curve" and constraints == "domination"
         aims = "budgets" if recipe == "deep" and curved else "ends"
+    own = {"surrogate": surrogate, "features": features}
     configuration = Configuration(
         data=data,
         space=usual.space if space is None else space,
@@ -229,12 +230,10 @@ def search(
         confidence=confidence or by_recipe["confidence"],
         standardise=standardise,
         validation=validation or by_recipe["validation"],
-        surrogate=("gp" if aims == "budgets" else "switching") if surrogate is None else surrogate,
-        features=("costs" if aims == "budgets" else "genes") if features is None else features,
         points=points,
         margin=margin,
         aims=aims,
-        **STEPS[aims],
+        **{**BY_AIMS[aims], **{name: value for name, value in own.items() if value is not None}},
     )
     check_guarantee(guarantee, configuration)
     count = check_count("workers", workers) if workers is not None else os.cpu_count() or 1
