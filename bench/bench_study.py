@@ -66,13 +66,12 @@ class Kind:
         return self.budgets[-1]
 
 
-# Trainings of the other methods: networks by a rule are trained longer, the paper's recipe is quicker, and without
-# limits networks are many times as large.
+# Trainings of the other methods: networks by a rule are trained longer, the paper's recipe is quicker.
 FEW = {name: {"evaluations": 13} for name in ("default", "random")} | {"today": {"evaluations": 8}}
 FEWER = {name: {"evaluations": 10, "finalists": 1} for name in ("default", "random")}
 PAPERS = {name: {"evaluations": 32} for name in ("paper", "paper, curves", "today")}
 OTHERS = {name: {"evaluations": 40} for name in ("rule", "rule, old space", "static")} | {
-    "edanas": {"evaluations": 6, "finalists": 0}
+    "largest": {"evaluations": 28}
 }
 KINDS = {
     "letters": Kind("letters", "flex16", "small32", 0.8, (35_000, 45_000, 60_000), OTHERS | PAPERS),
