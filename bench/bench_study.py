@@ -68,7 +68,7 @@ class Kind:
 
 # Trainings of the other methods: networks by a rule are trained longer, the paper's recipe is quicker.
 FEW = {name: {"evaluations": 13} for name in ("default", "random")} | {"today": {"evaluations": 8}}
-FEWER = {name: {"evaluations": 10, "finalists": 1} for name in ("default", "random")}
+FEWER = {name: {"evaluations": 10} for name in ("default", "random")}
 PAPERS = {name: {"evaluations": 32} for name in ("paper", "paper, curves", "today")}
 OTHERS = {name: {"evaluations": 40} for name in ("rule", "rule, old space", "static")} | {
     "largest": {"evaluations": 28}

@@ -131,7 +131,7 @@ def data() -> Things:
     from nachos_min.data import load
 
     def splits(name: str) -> Any:
-        found = call(load, name, standardise="pixel")
+        found = call(load, name, standardise="pixel", validation="whole")
         return [(split.images, split.labels) for split in (found.train, found.validation, found.test)]
 
     for name in ("digits", "digits32"):
