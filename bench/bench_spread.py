@@ -60,7 +60,9 @@ def main(
                 shown = [within(each, budget) for each in both if isinstance(each, Evaluation)]
                 if len(shown) == 2 and None not in shown:
                     pairs.append(shown)
-            found = np.array(pairs, np.float64).reshape(-1, 2)
+            if len(pairs) < 3:
+                continue
+            found = np.array(pairs, np.float64)
             noise = float(np.sqrt(((found[:, 0] - found[:, 1]) ** 2).mean() / 2))
             spread = float(np.sqrt(max(0.0, found.mean(axis=1).var(ddof=1) - noise**2 / 2)))
             rows.append(

@@ -1,6 +1,6 @@
 """Train every member of a small space and write what all networks say to one file, the tabular benchmark.
 
-    python bench/make_table.py                      # bench/micro-digits.h5: 648 members, 216 static ones, 2 seeds
+    python bench/make_table.py --seeds 0            # bench/micro-digits.h5: 648 members, 216 static ones, each once
     python bench/make_table.py --recipe paper       # bench/micro-digits-paper.h5
     python bench/make_table.py --units 20           # 20 of its 432 backbones now; the next call goes on
     python bench/make_table.py --recipe paper --gamma 0 --out bench/micro-digits-nopeak.h5
