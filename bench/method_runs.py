@@ -115,7 +115,7 @@ def truth(path: str, problem: Any) -> Record:
     plain = type(asked)(
         asked.data, asked.space, asked.limits, asked.seed
     )  # what candidates are chosen by: as default
-    same = ("recipe", "method", "thresholds", "points", "margin", "confidence", "standardise", "validation")
+    same = ("recipe", "method", "thresholds", "points", "aims", "margin", "confidence", "standardise", "validation")
     asked = replace(plain, seed=_table(path).training(asked.seed), **{name: getattr(asked, name) for name in same})
     return _truth(path, asked)
 
