@@ -188,14 +188,15 @@ def figures(kind: Kind, found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def correct_at(run_folder: Path, found: Mapping[str, Any], budget: int) -> Any:
-    """Return whether the row shown at a budget is right about each test image, bool (N,)."""
+    """Return whether the row shown at a budget is right about each test image, bool (N,); None without a row."""
     from nachos_min.eenn.inference import predict
     from nachos_min.nas.evaluate import Evaluation, as_seen
     from nachos_min.nas.result import rebuild
     from nachos_min.nas.runs import stored_evaluations, stored_problem
 
     row, problem = at_budget(found, budget), stored_problem(run_folder)
-    assert row is not None
+    if row is None:
+        return None
     for evaluated in stored_evaluations(run_folder):
         for point in evaluated.points() if isinstance(evaluated, Evaluation) else ():
             if (list(point.genome), list(point.thresholds)) == (row["genome"], row["thresholds"]):
@@ -208,7 +209,10 @@ def correct_at(run_folder: Path, found: Mapping[str, Any], budget: int) -> Any:
 
 
 def clustered(kind: Kind, folder: Path, method: str, base: str, seeds: Sequence[int]) -> list[Any]:
-    """Return at each budget the difference in points of two methods on digits32, bootstrapped over its digits."""
+    """Return at each budget the difference in points of two methods on digits32, bootstrapped over its digits.
+
+    None where a method has no row within the budget, whatever the seed.
+    """
     import numpy as np
     from intervals import Interval
 
@@ -221,8 +225,12 @@ def clustered(kind: Kind, folder: Path, method: str, base: str, seeds: Sequence[
             for name in (method, base):
                 place = folder / f"{kind.name}-{name}-{seed}"
                 told = json.loads(place.with_suffix(".json").read_text(encoding="utf-8"))
-                pair.append(correct_at(place, told, budget).astype(float))
-            differences.append(pair[0] - pair[1])
+                pair.append(correct_at(place, told, budget))
+            if pair[0] is not None and pair[1] is not None:
+                differences.append(pair[0].astype(float) - pair[1])
+        if not differences:
+            found.append(None)
+            continue
         scene = np.mean(differences, axis=0)
         sums = np.bincount(np.arange(len(scene)) % digits, weights=scene)
         counts = np.bincount(np.arange(len(scene)) % digits)
@@ -329,10 +337,8 @@ def main(
         common = sorted(done["digits32", "default"])
         for method in ("random", "rule"):
             if sorted(done.get(("digits32", method), {})) == common:
-                told = [
-                    each.text(2, sign="+")
-                    for each in clustered(KINDS["digits32"], place, "default", method, common)
-                ]
+                differences = clustered(KINDS["digits32"], place, "default", method, common)
+                told = ["no row" if each is None else each.text(2, sign="+") for each in differences]
                 print(f"digits32, default - {method}, points, clustered by digit: {'; '.join(told)}")
 
 
