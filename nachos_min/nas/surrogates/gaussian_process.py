@@ -1,4 +1,4 @@
-"""A Gaussian process with noise: a smooth mean, and how much of the values is chance.
+"""A Gaussian process with noise: a smooth mean, once it is known how much of the values is chance.
 
     y(x) = mean + f(x) + noise,    f ~ GP(0, signal k)
     k(a, b) = (1 + r + r^2 / 3) exp(-r),    r = sqrt(5) |a - b| / length
@@ -35,32 +35,12 @@ class GaussianProcessModel:
     mean: float
     signal: float
     noise: float
-    factor: Floats  # (n, n) lower Cholesky factor of A = k + noise / signal
-    weights: Floats  # (n,) A^-1 (y - mean)
+    weights: Floats  # (n,) A^-1 (y - mean), A = k + noise / signal
 
     def predict(self, X: Floats) -> Floats:
         """Return the mean of y for every row of X (m, genes): float64 (m,); see `Model.predict`."""
-        return np.asarray(self.mean + self._kernel(X) @ self.weights)
-
-    def deviation(self, X: Floats) -> Floats:
-        """Return the standard deviation of f, without the noise, for every row of X.
-
-        Args:
-            X: float64 (m, genes), genes scaled as they were when the model was fitted.
-
-        Returns:
-            float64 (m,), in the unit of y: at most sqrt(signal), which it is far from all points.
-
-        Raises:
-            ValueError: X is not a table with the number of genes the model was fitted on.
-        """
-        known = linalg.solve_triangular(self.factor, self._kernel(X).T, lower=True)
-        return np.asarray(np.sqrt(self.signal * np.maximum(1 - (known * known).sum(axis=0), 0.0)))
-
-    def _kernel(self, X: Floats) -> Floats:
-        """Return k between the rows of X and the points, (m, n)."""
         check_genes(X, self.points.shape[1])
-        return matern(squares(X, self.points) / self.length**2)
+        return np.asarray(self.mean + matern(squares(X, self.points) / self.length**2) @ self.weights)
 
 
 @final
@@ -89,7 +69,7 @@ def most_probable(X: Floats, y: Floats) -> GaussianProcessModel:
         y: float64 (n,).
 
     Returns:
-        The fitted model. Where all y are equal it predicts them, with deviation 0.
+        The fitted model. Where all y are equal it predicts them.
 
     Source:
         C. E. Rasmussen, C. K. I. Williams, "Gaussian Processes for Machine Learning", 2006, chapter 5.
@@ -98,7 +78,7 @@ def most_probable(X: Floats, y: Floats) -> GaussianProcessModel:
     unit = float(np.sqrt(distances.mean())) or 1.0
     z = y - y.mean()
     if z.std() <= 1e-12 * abs(y.mean()):  # equal values, and rounding
-        return GaussianProcessModel(X, unit, float(y.mean()), 0.0, 0.0, np.eye(len(y)), np.zeros(len(y)))
+        return GaussianProcessModel(X, unit, float(y.mean()), 0.0, 0.0, np.zeros(len(y)))
 
     def cost(hyper: Floats) -> tuple[float, Floats]:
         value, slope = log_likelihood(distances / unit**2, z / z.std(), hyper)
@@ -125,7 +105,7 @@ def conditioned(X: Floats, y: Floats, length: float, noise: float) -> GaussianPr
     factor = covariance_factor(squares(X, X) / length**2, noise)
     weights = linalg.cho_solve((factor, True), y - mean)
     signal = float((y - mean) @ weights) / len(y)
-    return GaussianProcessModel(X, length, mean, signal, signal * noise, factor, weights)
+    return GaussianProcessModel(X, length, mean, signal, signal * noise, weights)
 
 
 def log_likelihood(distances: Floats, z: Floats, hyper: Floats) -> tuple[float, Floats]:
