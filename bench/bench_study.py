@@ -95,7 +95,7 @@ def data_of(kind: Kind, seed: int, folder: Path) -> str:
         else:
             from fresh_data import main as make
 
-            make(kind.name, str(file), seed=100 + seed)  # seeds below 100 served to set the difficulty
+            make(kind.name, str(file), seed=100 + seed)  # those below served to set the difficulty
     return str(file.resolve())
 
 
