@@ -21,6 +21,7 @@ from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from warnings import catch_warnings
 
 from fire import Fire
 from measuring import on_threads
@@ -249,9 +250,20 @@ def macs() -> Things:
 
     def counted(target: str, *options: str) -> Any:
         with redirect_stdout(StringIO()) as printed:
-            command(["macs", target, *options, "--json"])
+            command(["macs", target, *options, "--layers", "--json"])
         found = json.loads(printed.getvalue())
-        return [found.get(name) for name in ("macs", "params", "columns", "exits", "totals")]
+        return [found.get(name) for name in ("macs", "params", "columns", "exits", "totals", "layers")]
+
+    def exported(network: str, side: int) -> Any:
+        import torch
+        from torch_networks import mobilenet_v3_large, resnet20_a, two_exits
+
+        module = {each.__name__: each for each in (mobilenet_v3_large, resnet20_a, two_exits)}[network]()
+        with TemporaryDirectory() as kept:
+            path = str(Path(kept, f"{network}.onnx"))
+            with catch_warnings(action="ignore"):
+                torch.onnx.export(module.eval(), (torch.zeros(1, 3, side, side),), path, dynamo=False)
+            return counted(path)
 
     sys.path.append(str(ROOT))  # where the targets in PyTorch are
     with TemporaryDirectory() as folder:
@@ -271,6 +283,7 @@ def macs() -> Things:
             f"torch {network}",
             partial(counted, f"torch:bench.torch_networks:{network}", f"--input=3,{side},{side}"),
         )
+        yield f"onnx {network}", partial(exported, network, side)
 
 
 def autograd() -> Things:
