@@ -9,8 +9,7 @@ Read `_jit.py` before. `_unfold` writes the windows, patches[q, (n oh ow), (kh k
     y[q] = patches[q] @ w[q]        gw[q] = patches[q]^T @ g[q]        gpatches[q] = g[q] @ w[q]^T
 
 and `_fold`, the transpose of `_unfold`, adds gpatches back onto the map. A 1x1 convolution needs no windows:
-its patches are x itself. A 3x3 convolution at stride 1 needs fewer products than a window has numbers:
-`winograd.py`, and on maps of at most 2x2 cells `small_map.py`. A depthwise convolution has no sum over channels
+its patches are x itself. A depthwise convolution has no sum over channels
 and is faster as a loop nest: `depthwise.py`.
 
 The windows of a 3x3 convolution are nine times the map. They are made for a few images at a time, in one buffer
@@ -31,13 +30,6 @@ from numpy.typing import NDArray
 from nachos_kernels._jit import kernel
 from nachos_kernels.parts import each, parts_of
 from nachos_kernels.products import product, transposed_product
-from nachos_kernels.small_map import (
-    is_small_map,
-    small_map_forward,
-    small_map_grad_input,
-    small_map_grad_weight,
-)
-from nachos_kernels.winograd import winograd_forward, winograd_grad_input, winograd_grad_weight, winograd_pays
 
 BUFFER = 1 << 17  # numbers of windows made at a time; half and twice as many took as long
 
@@ -190,10 +182,6 @@ def conv2d_forward(
     if _is_matrix_product(w.shape, stride, padding, groups):
         w_matrix = w.reshape(C, K)
         each(lambda part: product(_rows(x[part]), w_matrix, _rows(y[part])), parts_of(N, max(x.size, y.size)))
-    elif is_small_map(x.shape, w.shape, stride, padding, dilation, groups):
-        small_map_forward(x, w, y)
-    elif winograd_pays(w.shape, (N, OH, OW), stride, padding, dilation, groups):
-        each(lambda part: winograd_forward(x[part], w, padding, y[part]), parts_of(N, max(x.size, y.size)))
     else:
         settings, parts = (stride, padding, dilation, groups), parts_of(N, max(x.size, y.size))
         each(lambda part: _forward_by_windows(x[part], w, y[part], *settings), parts)
@@ -255,10 +243,6 @@ def conv2d_grad_input(
     if _is_matrix_product(w.shape, stride, padding, groups):
         w_turned = np.ascontiguousarray(w.reshape(C, K).T)
         each(lambda part: product(_rows(g[part]), w_turned, _rows(gx[part])), parts_of(N, max(g.size, gx.size)))
-    elif is_small_map(x_shape, w.shape, stride, padding, dilation, groups):
-        small_map_grad_input(g, w, gx)
-    elif winograd_pays(w.shape, (N, OH, OW), stride, padding, dilation, groups):
-        each(lambda part: winograd_grad_input(g[part], w, padding, gx[part]), parts_of(N, max(g.size, gx.size)))
     else:
         settings, parts = (stride, padding, dilation, groups), parts_of(N, max(g.size, gx.size))
         each(lambda part: _grad_input_by_windows(g[part], w, gx[part], *settings), parts)
@@ -315,12 +299,6 @@ def conv2d_grad_weight(
     (N, OH, OW, _), parts = g.shape, parts_of(len(g), max(g.size, x.size))
     if _is_matrix_product(w_shape, stride, padding, groups):
         found = each(lambda part: transposed_product(_rows(x[part]), _rows(g[part])), parts)
-    elif is_small_map(x.shape, w_shape, stride, padding, dilation, groups) and OH * OW == 1:
-        found = [
-            small_map_grad_weight(g, x)
-        ]  # with more cells, to collect the taps takes longer than Winograd's sums
-    elif winograd_pays(w_shape, (N, OH, OW), stride, padding, dilation, groups):
-        found = each(lambda part: winograd_grad_weight(g[part], x[part], padding), parts)
     else:
         settings = w_shape, stride, padding, dilation, groups
         found = each(lambda part: _grad_weight_by_windows(g[part], x[part], *settings), parts)
