@@ -239,7 +239,7 @@ def conv2d_grad_input(
 
     Source: derived here: y = unfold(x) @ w is linear in x, its transpose is fold(g @ w^T).
     """
-    (N, _, _, C), (_, OH, OW, K), gx = x_shape, g.shape, np.empty(x_shape, g.dtype)
+    N, C, K, gx = x_shape[0], x_shape[3], g.shape[3], np.empty(x_shape, g.dtype)
     if _is_matrix_product(w.shape, stride, padding, groups):
         w_turned = np.ascontiguousarray(w.reshape(C, K).T)
         each(lambda part: product(_rows(g[part]), w_turned, _rows(gx[part])), parts_of(N, max(g.size, gx.size)))
@@ -296,7 +296,7 @@ def conv2d_grad_weight(
 
     Source: derived here: y = unfold(x) @ w is linear in w.
     """
-    (N, OH, OW, _), parts = g.shape, parts_of(len(g), max(g.size, x.size))
+    parts = parts_of(len(g), max(g.size, x.size))
     if _is_matrix_product(w_shape, stride, padding, groups):
         found = each(lambda part: transposed_product(_rows(x[part]), _rows(g[part])), parts)
     else:
