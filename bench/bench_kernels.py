@@ -16,8 +16,8 @@ smallest maps. PyTorch runs in NCHW and in channels_last; the faster one counts.
 
 The limit is measured in the same rounds. For convolutions it is one NumPy product (BLAS) of matrices of that
 shape, contiguous and warm, transposed beforehand or on the way, whichever is faster. For all others it is
-copying as many bytes as the operator must read and write if it touches every array once. The kernels of `dominance.py`
-are in `bench_nsga2.py`.
+copying as many bytes as the operator must read and write if it touches every array once.
+The kernels of `dominance.py` are in `bench_nsga2.py`.
 """
 
 import json as json_format
