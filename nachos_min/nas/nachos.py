@@ -453,7 +453,6 @@ class _Loop:
             seed=rng,
             initial=np.array([found.genome for found in leading[: self.configuration.population]]),
             crossover="two-point",
-            crossover_probability=0.9,
             mutation_eta=1.0,
             canonical=lambda genomes: coder.canonical(genomes.astype(np.int64)),
             ranking=ranking,

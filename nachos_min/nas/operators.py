@@ -1,12 +1,10 @@
-"""How new genomes are made: random sampling, two crossovers and a mutation, for real and integer variables.
+"""How new genomes are made: sampling, tournament, two crossovers, mutation, for real and integer variables.
 
-A genome is a row of numbers inside a `Domain`. Every operator takes rows as float64 and gives rows back;
-integer variables hold whole numbers before and after. They are treated as integers, not as truncated reals:
-the whole number v owns the cell [v - 1/2, v + 1/2], so that both ends of a range own as much as the rest, and
-a mutation that was drawn really changes the gene. Read `nsga2.py` for how the operators are used. Left out:
-permutations and other genomes that are not rows of numbers.
+A genome is a row of float64 numbers inside a `Domain`. The integer v owns the cell [v - 1/2, v + 1/2], so that both
+ends of a range own as much as the rest, and a mutated integer always changes. Left out: permutations.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,32 +61,29 @@ class Domain:
         return np.where(self.integer, 0.5, 0.0)
 
     def settle(self, X: Genomes, variable: Indices | None = None) -> Genomes:
-        """Return X with integer variables rounded to the nearest whole number and everything in bounds.
+        """Return X within the bounds, integer variables rounded, halves to the even neighbour.
 
-        Halves go to the even neighbour, so that neither direction is favoured. X holds genomes, float64[n, V], or
-        single values, float64[..., k], of the variables given by index, int64[k].
+        X holds genomes, float64[n, V], or float64[..., k], values of the variables given by index, int64[k].
         """
-        if variable is None:
-            variable = np.arange(self.variables)
-        integer = np.take(self.integer, variable)
-        rounded = np.where(integer, np.rint(X), X) if integer.any() else X
+        variable = np.arange(self.variables) if variable is None else variable
+        rounded = np.where(np.take(self.integer, variable), np.rint(X), X)
         return np.clip(rounded, np.take(self.lower, variable), np.take(self.upper, variable))
+
+    def rows(self, initial: npt.ArrayLike | None) -> Genomes:
+        """Return given genomes as float64[n, V]; InputError if they are not in the domain."""
+        rows = np.empty((0, self.variables)) if initial is None else np.array(initial, dtype=np.float64)
+        if rows.ndim != 2 or rows.shape[1] != self.variables:
+            raise InputError(f"initial must have shape (n, {self.variables}), got {rows.shape}")
+        for row in rows[(rows != self.settle(rows)).any(axis=1)]:
+            raise InputError(f"initial must lie in the bounds, whole where integer, got {row.tolist()}")
+        return rows
 
 
 def sample(count: int, domain: Domain, rng: np.random.Generator) -> Genomes:
-    """Return random genomes spread evenly: a Latin hypercube.
+    """Return random genomes float64[count, V] spread evenly: a Latin hypercube.
 
-    Each variable's range is cut into `count` equal slices and every slice holds one genome, which slices go
-    together being random. A single genome is uniform over the domain, an integer takes every value with equal
-    probability; together they leave no part of a variable's range untried, as independent draws would.
-
-    Args:
-        count: number of genomes, >= 0.
-        domain: bounds and integer mask.
-        rng: source of randomness.
-
-    Returns:
-        float64[count, V].
+    Each variable's range is cut into `count` equal slices, and every slice holds one genome. Which slices go
+    together is random.
 
     Source:
         McKay, Beckman, Conover 1979, "A comparison of three methods for selecting values of input variables".
@@ -100,43 +95,55 @@ def sample(count: int, domain: Domain, rng: np.random.Generator) -> Genomes:
     return np.clip(np.where(domain.integer, np.floor(X), X), domain.lower, domain.upper)
 
 
+def tournament(rank: Indices, crowding: Genomes, pairs: int, rng: np.random.Generator) -> tuple[Indices, Indices]:
+    """Return the indices of both parents of every pair, each the better of two random members.
+
+    Better: lower rank, then larger crowding distance, then by lot. Opponents are neighbours in shuffles of the
+    population, so that all members compete equally often.
+
+    Source:
+        Deb, Pratap, Agarwal, Meyarivan 2002, III-B (crowded-comparison operator).
+    """
+    shuffles = [rng.permutation(len(rank)) for _ in range(-(-4 * pairs // len(rank)))]
+    a, b = np.concatenate(shuffles)[: 4 * pairs].reshape(2 * pairs, 2).T
+    equal = (rank[a] == rank[b]) & (crowding[a] == crowding[b])
+    a_better = (rank[a] < rank[b]) | ((rank[a] == rank[b]) & (crowding[a] > crowding[b]))
+    winners = np.where(a_better | (equal & (rng.random(2 * pairs) < 0.5)), a, b)
+    return winners[0::2], winners[1::2]
+
+
 def sbx(
     A: Genomes,
     B: Genomes,
     domain: Domain,
     rng: np.random.Generator,
     *,
-    probability: float,
-    eta: float,
-    only: int | None = None,
+    probability: float = 0.9,
+    eta: float = 15.0,
 ) -> tuple[Genomes, Genomes]:
     """Return two children of every pair by simulated binary crossover.
 
-    A pair is crossed with `probability`; in a crossed pair every variable takes part with probability 1/2, and
-    the two values it gets go to the two children in random order. The values lie at
-    mean -+ spread * (distance of the parents) / 2, where the spread is drawn so that 1 is most likely (the children
-    are as far apart as the parents) and the bounds are never crossed.
+    In a crossed pair every variable takes part with probability 1/2. Its two new values, in random order, are
+    mean -+ spread * |a - b| / 2. A spread of 1 is most likely: the children are then as far apart as the parents.
+    The bounds are never crossed.
 
     Args:
         A: float64[P, V], first parents.
         B: float64[P, V], second parents.
-        domain: bounds and integer mask; an integer's real-valued child is rounded to the nearest number.
+        domain: bounds and integer mask; children of integers are rounded.
         rng: source of randomness.
         probability: of crossing a pair, in [0, 1].
         eta: distribution index, >= 0; the larger, the closer children stay to their parents.
-        only: make the children of the first so many pairs, with the numbers they get when all are made; rng
-            draws for all P. None makes all.
 
     Returns:
-        (float64[P, V], float64[P, V]), or [only, V].
+        (float64[P, V], float64[P, V]).
 
     Source:
         Deb, Agrawal 1995; the version for bounded variables of Deb's NSGA-II code, which pymoo also uses.
     """
     crossed = (rng.random((len(A), 1)) < probability) & (rng.random(A.shape) < 0.5)
-    distinct = np.abs(A - B)[:only] > 1e-14  # closer parents would divide by nothing and give themselves anyway
-    # Powers are what costs here: they are taken of the genes that are crossed, less than half of all.
-    at = np.flatnonzero(crossed[:only] & distinct)
+    distinct = np.abs(A - B) > 1e-14  # closer parents would divide by nothing and give themselves anyway
+    at = np.flatnonzero(crossed & distinct)  # powers are what costs here: only crossed genes take part
     u = np.take(rng.random(A.shape), at)
     swapped = np.take(rng.random(A.shape), at) < 0.5
     a, b, gene = np.take(A, at), np.take(B, at), at % A.shape[1]
@@ -147,7 +154,7 @@ def sbx(
     near = (left + right - _spread(u, 1 + 2 * (left - low) / distance, eta) * distance) / 2
     far = (left + right + _spread(u, 1 + 2 * (high - right) / distance, eta) * distance) / 2
     both = domain.settle(np.where(swapped, (far, near), (near, far)), gene)
-    first, second = A[:only].copy(), B[:only].copy()
+    first, second = A.copy(), B.copy()
     np.put(first, at, both[0])
     np.put(second, at, both[1])
     return first, second
@@ -156,8 +163,8 @@ def sbx(
 def _spread(u: Genomes, beta: Genomes, eta: float) -> Genomes:
     """Return the spread factor in [0, beta] for u uniform in [0, 1).
 
-    The density of the spread s is proportional to s**eta up to 1 and to s**-(eta + 2) beyond, cut off at
-    beta, where the child meets the bound.
+    Its density is proportional to s**eta up to 1 and to s**-(eta + 2) beyond, cut off at beta, where the child
+    meets the bound.
     """
     area = 2 - beta ** -(eta + 1)
     share = u * area
@@ -165,16 +172,17 @@ def _spread(u: Genomes, beta: Genomes, eta: float) -> Genomes:
 
 
 def two_point_crossover(
-    A: Genomes, B: Genomes, rng: np.random.Generator, *, probability: float
+    A: Genomes, B: Genomes, domain: Domain, rng: np.random.Generator, *, probability: float = 0.9
 ) -> tuple[Genomes, Genomes]:
     """Return two children of every pair, which exchanged the genes between two random cuts.
 
-    The genome is seen as a ring with V places to cut, two different ones are drawn: every gene, the first and
-    last included, is exchanged as often as any other. A single variable has no two cuts and stays.
+    The genome is a ring with V places to cut, so that every gene is exchanged as often as any other. A single
+    variable has no two cuts and stays.
 
     Args:
         A: float64[P, V], first parents.
         B: float64[P, V], second parents.
+        domain: number of variables V.
         rng: source of randomness.
         probability: of crossing a pair, in [0, 1].
 
@@ -184,16 +192,21 @@ def two_point_crossover(
     Source:
         De Jong 1975 (two-point crossover and the ring view).
     """
-    pairs, variables = A.shape
+    pairs, variables = len(A), domain.variables
     crossed = rng.random((pairs, 1)) < (probability if variables > 1 else 0.0)
     one = rng.integers(0, variables, size=pairs)
     other = (one + rng.integers(1, max(variables, 2), size=pairs)) % variables
     place = np.arange(variables)
     between = (place >= np.minimum(one, other)[:, None]) & (place < np.maximum(one, other)[:, None])
-    # Exchanging what lies outside the cuts gives the same two children in another order. Drawing which makes
-    # no place special: between the cuts there is never the last gene.
+    # Between the cuts there is never the last gene; exchanging what lies outside them gives the same two children.
     exchanged = (between ^ (rng.random((pairs, 1)) < 0.5)) & crossed
     return np.where(exchanged, B, A), np.where(exchanged, A, B)
+
+
+CROSSOVERS: dict[str, Callable[[Genomes, Genomes, Domain, np.random.Generator], tuple[Genomes, Genomes]]] = {
+    "sbx": sbx,
+    "two-point": two_point_crossover,
+}
 
 
 def polynomial_mutation(
@@ -201,17 +214,15 @@ def polynomial_mutation(
     domain: Domain,
     rng: np.random.Generator,
     *,
-    probability: float,
-    eta: float,
-    among: int | None = None,
+    probability: float | None = None,
+    eta: float = 20.0,
 ) -> Genomes:
     """Return the genomes with every gene mutated with `probability`, small steps being likelier than large.
 
-    On one side of x, with the bound at relative distance d = |bound - x| / range, the step t in [0, d] is drawn by
-    making (1 - t)**(eta + 1) uniform between (1 - d)**(eta + 1) and 1. A real variable takes either side with
-    probability 1/2. An integer draws from the same density outside its own cell (t >= h = 1/2 / range, the
-    range being that of the cells), which is what rounding would give if mutations without effect were drawn
-    again: both the side and the step then follow by integrating the density,
+    With the bound at relative distance d = |bound - x| / range, the step t in [0, d] to its side is drawn by making
+    (1 - t)**(eta + 1) uniform between (1 - d)**(eta + 1) and 1. A real variable takes either side with probability
+    1/2. An integer draws from the same density outside its own cell, as if mutations without effect were drawn
+    again: t >= h = 1/2 / range, the range being that of the cells. Side and step follow by integrating the density,
 
         side: weight (1 - r) / (1 - (1 - d)**(eta + 1))    with r = ((1 - d) / (1 - h))**(eta + 1)
         step: 1 - (1 - h) * (u + (1 - u) * r)**(1 / (eta + 1))    u uniform in [0, 1)
@@ -222,22 +233,19 @@ def polynomial_mutation(
         X: float64[P, V].
         domain: bounds and integer mask; variables with lower == upper stay.
         rng: source of randomness.
-        probability: of mutating a gene, in [0, 1].
+        probability: of mutating a gene, in [0, 1]; None: 1 / V.
         eta: distribution index, >= 0; the larger, the smaller the steps.
-        among: X are the first of so many genomes: rng draws for all of them. None: X are all.
 
     Returns:
         float64[P, V]; a mutated integer always differs from what it was.
 
     Source:
         Deb, Goyal 1996; the version for bounded variables of Deb's NSGA-II code, which pymoo also uses. The
-        conditional form for integers is derived here: rounded, a gene with few values would hardly ever
-        change (two values, eta = 20: once in 800 mutations).
+        conditional form for integers is derived here: rounded, a gene with few values would hardly ever change.
     """
-    shape = (among or len(X), X.shape[1])
-    mutated = (rng.random(shape) < probability) & (domain.lower < domain.upper)
-    at = np.flatnonzero(mutated[: len(X)])  # usually one gene in V: all that follows is about these
-    side_draw, u = np.take(rng.random(shape), at), np.take(rng.random(shape), at)
+    probability = 1 / domain.variables if probability is None else probability
+    at = np.flatnonzero((rng.random(X.shape) < probability) & (domain.lower < domain.upper))
+    side_draw, u = np.take(rng.random(X.shape), at), np.take(rng.random(X.shape), at)
     x, gene = np.take(X, at), at % X.shape[1]
     lower, upper, integer, cell = (
         np.take(each, gene) for each in (domain.lower, domain.upper, domain.integer, domain.cell)
@@ -247,11 +255,11 @@ def polynomial_mutation(
     h: Genomes = cell / width
 
     def ratio(distance: Genomes) -> Genomes:
-        """((1 - d) / (1 - h))**(eta + 1): 1 when the bound is the cell's own edge."""
+        """Return r, which is 1 when the bound is the cell's own edge."""
         return np.clip((1 - distance) / (1 - h), 0.0, 1.0) ** (eta + 1)
 
     def weight(distance: Genomes) -> Genomes:
-        """The chance of a step to this side that leaves the cell, up to a factor both sides share."""
+        """Return the chance of a step to this side, up to a factor of both sides."""
         whole_side = 1 - np.clip(1 - distance, 0.0, 1.0) ** (eta + 1)
         return (1 - ratio(distance)) / np.where(whole_side > 0, whole_side, 1.0)
 

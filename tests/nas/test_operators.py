@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nachos_min.errors import InputError
-from nachos_min.nas.operators import Domain, polynomial_mutation, sample, sbx, two_point_crossover
+from nachos_min.nas.operators import Domain, polynomial_mutation, sample, sbx, tournament, two_point_crossover
 
 DRAWS = 40_000
 TOLERANCE = 5 * 0.5 / DRAWS**0.5  # five standard errors of a share, at most
@@ -32,7 +32,7 @@ def test_every_operator_stays_in_bounds_and_whole(domain, seed, eta):
     made = [
         A,
         *sbx(A, B, domain, rng, probability=0.9, eta=eta),
-        *two_point_crossover(A, B, rng, probability=0.9),
+        *two_point_crossover(A, B, domain, rng),
         polynomial_mutation(A, domain, rng, probability=0.7, eta=eta),
     ]
     for X in made:
@@ -155,7 +155,8 @@ def test_equal_parents_have_their_own_children_without_warnings():
 def test_two_point_exchanges_one_segment_of_the_ring_evenly():
     variables = 6
     A, B = np.zeros((DRAWS, variables)), np.ones((DRAWS, variables))
-    first, second = two_point_crossover(A, B, np.random.default_rng(10), probability=0.9)
+    domain = Domain([0] * variables, [1] * variables)
+    first, second = two_point_crossover(A, B, domain, np.random.default_rng(10), probability=0.9)
     np.testing.assert_array_equal(first + second, 1.0)
     changes = (first != np.roll(first, 1, axis=1)).sum(axis=1)
     assert set(changes.tolist()) == {0, 2}  # two cuts on the ring, or none
@@ -165,10 +166,18 @@ def test_two_point_exchanges_one_segment_of_the_ring_evenly():
 
 def test_two_point_on_few_variables():
     A, B = np.zeros((200, 2)), np.ones((200, 2))
-    first, _ = two_point_crossover(A, B, np.random.default_rng(0), probability=1.0)
+    first, _ = two_point_crossover(A, B, Domain([0, 0], [1, 1]), np.random.default_rng(0), probability=1.0)
     assert set(map(tuple, first.tolist())) == {(0.0, 1.0), (1.0, 0.0)}
-    alone, _ = two_point_crossover(A[:, :1], B[:, :1], np.random.default_rng(0), probability=1.0)
+    alone, _ = two_point_crossover(A[:, :1], B[:, :1], Domain([0], [1]), np.random.default_rng(0), probability=1.0)
     np.testing.assert_array_equal(alone, A[:, :1])
+
+
+def test_tournaments_prefer_rank_then_crowding():
+    rank, crowding = np.array([0, 0, 1, 1]), np.array([1.0, 2.0, np.inf, 3.0])
+    first, second = tournament(rank, crowding, 4000, np.random.default_rng(0))
+    wins = np.bincount(np.concatenate([first, second]), minlength=4) / 8000
+    np.testing.assert_allclose(wins, [1 / 3, 1 / 2, 1 / 6, 0], atol=0.02)
+    assert (first != second).mean() > 0.99
 
 
 @pytest.mark.parametrize(
@@ -189,24 +198,6 @@ def test_two_point_on_few_variables():
 def test_a_domain_is_checked(lower, upper, integer, message):
     with pytest.raises(InputError, match=message):
         Domain(lower, upper, integer)
-
-
-@pytest.mark.parametrize("integer", [False, True])
-def test_some_children_are_the_first_of_all(integer):
-    """And the generator is then where it is after all of them."""
-    domain = Domain([0] * 5, [9] * 5, integer)
-    A, B = (sample(30, domain, np.random.default_rng(seed)) for seed in (11, 12))
-    all_rng, some_rng = np.random.default_rng(13), np.random.default_rng(13)
-    for whole, part in zip(
-        sbx(A, B, domain, all_rng, probability=0.9, eta=5.0),
-        sbx(A, B, domain, some_rng, probability=0.9, eta=5.0, only=7),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(whole[:7], part)
-    whole = polynomial_mutation(A, domain, all_rng, probability=0.5, eta=5.0)
-    part = polynomial_mutation(A[:7], domain, some_rng, probability=0.5, eta=5.0, among=30)
-    np.testing.assert_array_equal(whole[:7], part)
-    assert all_rng.random() == some_rng.random()
 
 
 def test_parents_are_left_alone():
