@@ -14,7 +14,6 @@ memory. Its file is named by what its content follows from, so an edited painter
 
 import os
 import sys
-import tempfile
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +23,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from nachos_min.atomic import replacing
 from nachos_min.data import scenes
 from nachos_min.data.dataset import DataError, Split
 from nachos_min.data.read_hdf5 import read_hdf5
@@ -91,15 +91,7 @@ def _fingerprint(digits: dict[str, Split]) -> str:
 def _write(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
     """Write the cache whole or not at all: other processes may be reading or writing it at the same time."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=file.name)
-    os.close(handle)
-    try:
-        with h5py.File(name, "w") as written:
-            for key, array in arrays.items():
-                written.create_dataset(
-                    key, data=array, chunks=(min(len(array), 500), *array.shape[1:]), fletcher32=True
-                )
-        os.replace(name, file)
-    finally:
-        with suppress(OSError):  # it was renamed
-            os.unlink(name)
+    with replacing(file) as temporary, h5py.File(temporary, "w") as written:
+        for key, array in arrays.items():
+            chunks = (min(len(array), 500), *array.shape[1:])
+            written.create_dataset(key, data=array, chunks=chunks, fletcher32=True)

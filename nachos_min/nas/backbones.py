@@ -11,9 +11,8 @@ that cannot be written or read, for whatever reason, is a backbone that must be 
 may be deleted at any time.
 """
 
-import os
-import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +20,8 @@ from typing import Any, final
 from zipfile import BadZipFile
 
 import numpy as np
+
+from nachos_min.atomic import replacing
 
 Array = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
@@ -59,16 +60,11 @@ class Backbones:
 
     def keep(self, genes: Sequence[int], backbone: Backbone) -> None:
         """Remember a trained backbone, unless those remembered fill their share of the disk."""
-        file = self._file(genes)
-        written = file.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
-        try:
+        with suppress(OSError):
             self._folder.mkdir(exist_ok=True)
             if sum(other.stat().st_size for other in self._folder.iterdir()) + backbone.weights.nbytes < MOST_BYTES:
-                with open(written, "wb") as stream:
+                with replacing(self._file(genes)) as written, open(written, "wb") as stream:
                     np.savez(stream, weights=backbone.weights, losses=np.array(backbone.losses))
-                os.replace(written, file)  # in one step: nobody reads half a file
-        except OSError:
-            written.unlink(missing_ok=True)
 
     def _file(self, genes: Sequence[int]) -> Path:
         return self._folder / f"{sha256(repr(list(map(int, genes))).encode()).hexdigest()}.npz"

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from nachos_min.atomic import replacing
 from nachos_min.data import Dataset, Split, load
 from nachos_min.eenn.confidence import Confidence, fit_softmax
 from nachos_min.eenn.costs import static_costs
@@ -32,7 +33,6 @@ from nachos_min.nas.records import key
 from nachos_min.nas.tabular import FORMAT, VERSION, TableError, failure_key
 from nachos_min.nas.workers import Workers
 from nachos_min.store import create_or_open
-from nachos_min.store.files import write_atomically
 from nachos_min.store.values import encode
 
 MOST_GENOMES = 1 << 20  # listed in seconds; far more than anybody would train
@@ -150,7 +150,8 @@ def tabulate(
             record = run.read(name) or {}
             entries |= {(tuple(e["genome"]), record["seed"]): e for e in record["members"].values()}
         about = _about(problem, seeds) | {"made_with": dict(versions)}
-        write_atomically(out, encode(_assembled(problem, about, entries), compress=True))
+        with replacing(out) as written:
+            written.write_bytes(encode(_assembled(problem, about, entries), compress=True))
     shutil.rmtree(parts)
     return True
 

@@ -1,24 +1,21 @@
 """One record, a dict of plain values and arrays, as the bytes of one HDF5 file, and back without any loss.
 
-Layout of a file:
-
     dict         a group, one member per key
-    ndarray      a data set of its type and shape; a type that HDF5 lacks (text, dates, structures) as bytes
-                 in a data set of uint8 with attributes `dtype` (as in a .npy header) and `shape`
+    ndarray      a data set of its type and shape; a type that HDF5 lacks (text, dates, structures) as bytes,
+                 uint8 with attributes `dtype` (as in a .npy header) and `shape`
     list, tuple  as JSON if it holds plain values only; else a group with members 0, 1, 2 .. and the attribute
                  `sequence`, "list" or "tuple"
-    plain value  int, float, str, bool, None: JSON text (ASCII), which is exact for integers of any size and
-                 for every float, in a scalar data set of fixed length; a tuple is written {"tuple": [...]}
+    plain value  int, float, str, bool, None: JSON text (ASCII), which is exact for all of them, in a scalar data
+                 set of fixed length; a tuple is written {"tuple": [...]}
 
-The file begins with HDF5's user block, 512 bytes that HDF5 itself skips: one line with the SHA-256 of all
-that follows. It is verified before anything is parsed, so that a flipped bit is found and not only a
-missing end, and because the HDF5 library does not survive every damaged file: some make it crash. The file
-is made in memory; `files.py` puts it on the disk. Read `errors.py` before; `run.py` says what is stored.
+The file begins with 512 bytes that HDF5 skips: a line with the SHA-256 of all that follows. It is verified before
+anything is parsed, because some damaged files make the HDF5 library crash.
 """
 
 import ast
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,12 +23,16 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.lib import format as npy
-from numpy.typing import NDArray
 
-from nachos_min.store.errors import StoreError
+from nachos_min.errors import InputError
 
 _USER_BLOCK = 512  # bytes; the smallest that HDF5 allows
 _HDF5_KINDS = "biufc"  # bool, integers, floats, complex: h5py gives these back with the very same dtype
+_NO_KEY = re.compile(r"\A\.?\Z|[/\0\ud800-\udfff]")  # the last are halves of a surrogate pair, no text
+
+
+class StoreError(InputError):
+    """A run that cannot be written, read or continued; the message names the file, and the rule."""
 
 
 def encode(record: Mapping[str, Any], *, compress: bool = False) -> bytes:
@@ -40,10 +41,7 @@ def encode(record: Mapping[str, Any], *, compress: bool = False) -> bytes:
     Args:
         record: keys are text without "/" and not "."; values are int, float, str, bool, None, NumPy arrays
             of any type but object, and lists, tuples and dicts of all these.
-        compress: store arrays compressed (DEFLATE), without loss: fewer bytes, more time.
-
-    Returns:
-        The file, to be written as it is.
+        compress: store arrays compressed (DEFLATE), without loss.
 
     Raises:
         StoreError: a key or a value is none of these; the message gives its place.
@@ -59,16 +57,10 @@ def encode(record: Mapping[str, Any], *, compress: bool = False) -> bytes:
 
 
 def decode(path: Path) -> dict[str, Any]:
-    """Return the record that a file holds, equal to the one written: types, order of keys, every bit.
-
-    Args:
-        path: a file whose content `encode` made.
-
-    Returns:
-        The record.
+    """Return the record in a file that `encode` made: the same types, order of keys, and bits.
 
     Raises:
-        StoreError: the file cannot be read, or a bit of it is not as it was written; the message names it.
+        StoreError: the file cannot be read, or is not as it was written; the message names it.
     """
     try:
         whole = path.read_bytes()
@@ -88,39 +80,33 @@ def _seal(content: bytes) -> bytes:
 
 
 def _put(group: Any, key: object, value: object, place: str, filters: Mapping[str, Any]) -> None:
-    if not isinstance(key, str) or key in ("", ".") or "/" in key or "\0" in key or not _is_unicode(key):
+    """Add a member to `group`, which stands at `place`; `filters` are of arrays."""
+    if not isinstance(key, str) or _NO_KEY.search(key):
         raise StoreError(f"a key{place and ' in ' + place} must be text without '/' and not '.', got {key!r}")
     place = f"{place}.{key}" if place else key
     if _is_plain(value):
-        text = json.dumps(_to_json(value))
-        group.create_dataset(key, data=np.bytes_(text.encode("ascii")))
+        group.create_dataset(key, data=np.bytes_(json.dumps(_to_json(value)).encode("ascii")))
     elif isinstance(value, np.ndarray):
-        _put_array(group, key, value, place, filters)
-    elif isinstance(value, Mapping):
+        if value.dtype.hasobject:
+            raise StoreError(f"{place} must be an array of plain numbers, text or dates, got {value.dtype}")
+        if value.dtype.kind in _HDF5_KINDS:
+            group.create_dataset(key, data=value, **(filters if value.size > 1 else {}))  # one has no chunks
+        else:
+            stored = group.create_dataset(key, data=np.frombuffer(value.tobytes(), dtype=np.uint8))
+            stored.attrs["dtype"] = repr(npy.dtype_to_descr(value.dtype))
+            stored.attrs["shape"] = np.array(value.shape, dtype=np.int64)
+    elif isinstance(value, Mapping | list | tuple):
         inner = group.create_group(key, track_order=True)
+        if not isinstance(value, Mapping):
+            inner.attrs["sequence"] = "tuple" if isinstance(value, tuple) else "list"
+            value = {str(position): item for position, item in enumerate(value)}
         for inner_key, inner_value in value.items():
             _put(inner, inner_key, inner_value, place, filters)
-    elif isinstance(value, list | tuple):
-        inner = group.create_group(key, track_order=True)
-        inner.attrs["sequence"] = "tuple" if isinstance(value, tuple) else "list"
-        for position, item in enumerate(value):
-            _put(inner, str(position), item, place, filters)
     else:
         raise StoreError(
             f"{place} must be int, float, str, bool, None, an array, or a list, tuple or dict of these, "
             f"got {type(value).__module__}.{type(value).__qualname__}"
         )
-
-
-def _put_array(group: Any, key: str, array: NDArray[Any], place: str, filters: Mapping[str, Any]) -> None:
-    if array.dtype.hasobject:
-        raise StoreError(f"{place} must be an array of plain numbers, text or dates, got {array.dtype}")
-    if array.dtype.kind in _HDF5_KINDS:
-        group.create_dataset(key, data=array, **(filters if array.size > 1 else {}))  # one has no chunks
-    else:
-        stored = group.create_dataset(key, data=np.frombuffer(array.tobytes(), dtype=np.uint8))
-        stored.attrs["dtype"] = repr(npy.dtype_to_descr(array.dtype))
-        stored.attrs["shape"] = np.array(array.shape, dtype=np.int64)
 
 
 def _get(member: Any) -> Any:
@@ -156,11 +142,3 @@ def _from_json(value: Any) -> Any:
     if isinstance(value, dict):
         return tuple(_from_json(item) for item in value["tuple"])
     return [_from_json(item) for item in value] if isinstance(value, list) else value
-
-
-def _is_unicode(key: str) -> bool:
-    try:
-        key.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return False
-    return True

@@ -9,14 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nachos_min.store import StoreError, check, check_writable, create_or_open, files, lock, open_run
+from nachos_min.store import StoreError, create_or_open, open_run
 from nachos_min.store.values import encode
 
-CONFIGURATION = {
-    "data": "digits",
-    "max_macs": 60000,
-    "space": {"depth": (1, 2), "stages": [{"width": 8}, {"width": 16}]},
-}
+SPACE = {"depth": (1, 2), "stages": [{"width": 8}, {"width": 16}]}
+CONFIGURATION = {"data": "digits", "max_macs": 60000, "space": SPACE}
+DAMAGED = "is damaged: its content is not what its checksum says"
 
 
 def _message(function, *arguments):
@@ -31,63 +29,61 @@ def _tree(folder):
     return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*"))
 
 
+@pytest.fixture
+def path(tmp_path):
+    """The folder of a run that holds one record."""
+    with create_or_open(tmp_path / "run", CONFIGURATION) as run:
+        run.write("k", {"a": "old"})
+    return tmp_path / "run"
+
+
 def test_a_run_is_created_written_and_continued(tmp_path):
     path = tmp_path / "runs" / "digits"
     with create_or_open(path, CONFIGURATION) as run:
         assert run.keys() == ()
         assert run.read("b2") is None
         run.write("b2", {"macs": 2**64, "table": np.eye(2)})
-        run.write("a1", {"reason": "cost order"})
-    assert _tree(path) == ["evaluations", "evaluations/a1.h5", "evaluations/b2.h5", "lock", "run.h5"]
+        run.write("v1.2", {"reason": "cost order"})
+    assert _tree(path) == ["evaluations", "evaluations/b2.h5", "evaluations/v1.2.h5", "lock", "run.h5"]
     with create_or_open(str(path), CONFIGURATION) as run:
-        assert run.keys() == ("a1", "b2")
+        assert run.keys() == ("b2", "v1.2")
         assert run.read("b2")["macs"] == 2**64
-        run.write("a1", {"reason": "replaced"})
-        assert run.read("a1") == {"reason": "replaced"}
-    assert check(path) == ()
+        run.write("v1.2", {"reason": "replaced"})
+        assert run.read("v1.2") == {"reason": "replaced"}
 
 
-def test_a_run_is_read_while_it_is_written(tmp_path):
-    with create_or_open(tmp_path / "run", CONFIGURATION) as writer:
-        reader = open_run(tmp_path / "run")
+def test_a_run_is_read_while_it_is_written(path):
+    with create_or_open(path, CONFIGURATION) as writer:
+        reader = open_run(path)
         assert reader.configuration == CONFIGURATION
         writer.write("k", {"a": 1})
         assert reader.read("k") == {"a": 1}
-        assert _message(reader.write, "k", {"a": 2}) == f"run {tmp_path / 'run'} is not open for writing"
-    assert _message(writer.write, "k", {"a": 2}) == f"run {tmp_path / 'run'} is not open for writing"
+        assert _message(reader.write, "k", {"a": 2}) == f"run {path} is not open for writing"
+    assert _message(writer.write, "k", {"a": 2}) == f"run {path} is not open for writing"
     writer.close()
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "there", "wanted"),
     [
-        ({"max_macs": 90000}, "with max_macs 60000, this one asks for 90000"),
-        ({"max_macs": None}, "with max_macs 60000, this one asks for None"),
-        ({"seed": 3}, "without seed, this one asks for 3"),
-        ({"data": "svhn", "max_macs": 1}, "with data digits, this one asks for svhn"),
-        ({"space": {"depth": (1, 3), "stages": []}}, "with space.depth (1, 2), this one asks for (1, 3)"),
-        (
-            {"space": {"depth": (1, 2), "stages": [{"width": 8}, {"width": 24}]}},
-            "with space.stages.1.width 16, this one asks for 24",
-        ),
+        ({"max_macs": 90000}, "with max_macs 60000", "90000"),
+        ({"max_macs": None}, "with max_macs 60000", "None"),
+        ({"seed": 3}, "without seed", "3"),
+        ({"data": "svhn", "max_macs": 1}, "with data digits", "svhn"),
+        ({"space": {"depth": (1, 3), "stages": []}}, "with space.depth (1, 2)", "(1, 3)"),
+        ({"space": SPACE | {"stages": [{"width": 8}, {"width": 24}]}}, "with space.stages.1.width 16", "24"),
+        ({"data": None}, "with data digits", "none"),
     ],
 )
-def test_another_configuration_is_refused_by_its_first_difference(tmp_path, change, told):
-    path = tmp_path / "run"
-    create_or_open(path, CONFIGURATION).close()
+def test_another_configuration_is_refused_by_its_first_difference(path, change, there, wanted):
+    changed = CONFIGURATION | change
+    if changed["data"] is None:  # a configuration with less is another one
+        del changed["data"]
     before = (path / "run.h5").read_bytes()
-    message = _message(create_or_open, path, CONFIGURATION | change)
-    assert message == f"out {path} holds a run {told}; choose another --out"
+    told = f"out {path} holds a run {there}, this one asks for {wanted}; choose another --out"
+    assert _message(create_or_open, path, changed) == told
     assert (path / "run.h5").read_bytes() == before
-    create_or_open(path, CONFIGURATION).close()  # the refusal let go of the lock
-
-
-def test_a_configuration_with_less_is_another_one(tmp_path):
-    path = tmp_path / "run"
-    create_or_open(path, CONFIGURATION).close()
-    wanted = {key: value for key, value in CONFIGURATION.items() if key != "data"}
-    told = "with data digits, this one asks for none"
-    assert _message(create_or_open, path, wanted) == f"out {path} holds a run {told}; choose another --out"
+    create_or_open(path, CONFIGURATION).close()  # the refusal released the lock
 
 
 def test_a_configuration_is_plain_and_nothing_is_written_for_one_that_is_not(tmp_path):
@@ -97,8 +93,7 @@ def test_a_configuration_is_plain_and_nothing_is_written_for_one_that_is_not(tmp
     assert _tree(tmp_path) == []
 
 
-def test_a_second_writer_is_kept_out(tmp_path):
-    path = tmp_path / "run"
+def test_a_second_writer_is_kept_out(path):
     second = f"""
 from nachos_min.store import StoreError, create_or_open
 try:
@@ -123,16 +118,15 @@ def _python(*arguments):
     return done.stdout.strip()
 
 
-def test_a_disk_without_locks_is_used_without_one(tmp_path, monkeypatch):
+def test_a_disk_without_locks_is_used_without_one(path, monkeypatch):
     fcntl = pytest.importorskip("fcntl", reason="Windows has no such locks")
 
     def no_locks(*_arguments):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    held = lock.acquire(tmp_path / "lock")
-    assert held is not None
-    held.close()
+    with create_or_open(path, CONFIGURATION) as run:
+        assert run.keys() == ("k",)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the writer is forked")
@@ -142,57 +136,30 @@ def test_killed_at_any_moment_a_run_is_whole(tmp_path):
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_write_that_fails_leaves_the_old_record_and_nothing_else(tmp_path, monkeypatch, step):
-    with create_or_open(tmp_path / "run", CONFIGURATION) as run:
-        run.write("k", {"a": "old"})
-        before = _tree(tmp_path)
+def test_a_write_that_fails_leaves_the_old_record_and_nothing_else(path, monkeypatch, step):
+    def fail(*_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-        def fail(*_arguments):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
+    before = _tree(path)
+    with create_or_open(path, CONFIGURATION) as run:
         with monkeypatch.context() as patch:
-            patch.setattr(files.os, step, fail)
-            file = tmp_path / "run" / "evaluations" / "k.h5"
-            expected = f"{file} cannot be written: No space left on device"
-            assert _message(run.write, "k", {"a": "new"}) == expected
+            patch.setattr(os, step, fail)
+            told = f"{path / 'evaluations' / 'k.h5'} cannot be written: No space left on device"
+            assert _message(run.write, "k", {"a": "new"}) == told
+        assert "a must be int, float" in _message(run.write, "k", {"a": object()})
         assert run.read("k") == {"a": "old"}
-        assert _tree(tmp_path) == before
+        assert _tree(path) == before
         run.write("k", {"a": "new"})
         assert run.read("k") == {"a": "new"}
 
 
-def test_a_record_that_cannot_be_stored_leaves_the_old_one(tmp_path):
-    with create_or_open(tmp_path / "run", CONFIGURATION) as run:
-        run.write("k", {"a": "old"})
-        assert "a must be int, float" in _message(run.write, "k", {"a": object()})
-        assert run.read("k") == {"a": "old"}
-
-
-def test_leftovers_of_a_killed_process_are_removed_once_the_lock_is_held(tmp_path):
-    path = tmp_path / "run"
-    create_or_open(path, CONFIGURATION).close()
+def test_leftovers_of_a_killed_process_are_removed_once_the_lock_is_held(path):
     (path / "run.h5.1.2.tmp").write_bytes(b"half")
-    (path / "evaluations" / "k.h5.1.2.tmp").write_bytes(b"half")
-    assert open_run(path).keys() == ()
+    (path / "evaluations" / "x.h5.1.2.tmp").write_bytes(b"half")
+    assert open_run(path).keys() == ("k",)
     assert len(list(path.rglob("*.tmp"))) == 2  # a reader changes nothing
-    with create_or_open(path, CONFIGURATION) as run:
-        assert list(path.rglob("*.tmp")) == []
-        assert run.keys() == ()
-
-
-def test_a_folder_with_somebody_elses_files_is_refused_and_kept(tmp_path):
-    (tmp_path / "draft.tmp").write_text("mine")
-    expected = f"out {tmp_path} is no run and not empty, it holds 'draft.tmp'; choose another --out"
-    assert _message(create_or_open, tmp_path, CONFIGURATION) == expected
-    assert _tree(tmp_path) == ["draft.tmp"]
-
-
-def test_evaluations_that_lost_their_configuration_are_not_taken_for_anothers(tmp_path):
-    with create_or_open(tmp_path, CONFIGURATION) as run:
-        run.write("0-1", {"a": 1})
-    (tmp_path / "run.h5").unlink()
-    expected = f"out {tmp_path} is no run and not empty, it holds 'evaluations/0-1.h5'; choose another --out"
-    assert _message(create_or_open, tmp_path, CONFIGURATION) == expected
+    create_or_open(path, CONFIGURATION).close()
+    assert list(path.rglob("*.tmp")) == []
 
 
 def test_a_run_killed_while_it_was_created_is_created_again(tmp_path):
@@ -205,88 +172,59 @@ def test_a_run_killed_while_it_was_created_is_created_again(tmp_path):
     assert open_run(path).configuration == CONFIGURATION
 
 
-def test_damaged_evaluations_are_named_and_can_be_written_again(tmp_path):
-    path = tmp_path / "run"
+def test_a_damaged_evaluation_is_named_and_can_be_written_again(path):
     with create_or_open(path, CONFIGURATION) as run:
-        for key in ("a", "b", "c"):
-            run.write(key, {"table": np.arange(100)})
-        file = path / "evaluations" / "b.h5"
+        file = path / "evaluations" / "k.h5"
         file.write_bytes(file.read_bytes()[:-500])
-        told = f"{file} is damaged: its content is not what its checksum says"
-        assert _message(run.read, "b") == told
-        assert check(path) == (told,)
-        assert run.keys() == ("a", "b", "c")
-        run.write("b", {"table": np.arange(100)})
-        assert check(path) == ()
+        assert _message(run.read, "k") == f"{file} {DAMAGED}"
+        assert run.keys() == ("k",)
+        run.write("k", {"a": 1})
+        assert run.read("k") == {"a": 1}
 
 
-def test_a_damaged_configuration_is_named_and_kept(tmp_path):
-    path = tmp_path / "run"
-    create_or_open(path, CONFIGURATION).close()
-    (path / "run.h5").write_bytes(b"not HDF5")
-    told = f"{path / 'run.h5'} is damaged: its content is not what its checksum says"
-    assert _message(create_or_open, path, CONFIGURATION) == told
-    assert _message(open_run, path) == told
-    assert check(path) == (told,)
-    assert (path / "run.h5").read_bytes() == b"not HDF5"
-
-
-def test_other_formats_and_versions_are_refused(tmp_path):
-    path = tmp_path / "run"
-    create_or_open(path, CONFIGURATION).close()
-    run_file = path / "run.h5"
-    run_file.write_bytes(encode({"format": "other"}))
-    assert _message(open_run, path) == f"{path} is no run: run.h5 must say 'nachos_min run', got 'other'"
-    run_file.write_bytes(encode({"format": "nachos_min run", "version": 2}))
-    assert _message(open_run, path) == f"run {path} has version 2, this program reads 1"
-    assert check(path) == (f"run {path} has version 2, this program reads 1",)
-
-
-def test_there_is_no_run(tmp_path):
-    assert _message(open_run, tmp_path / "none") == f"run {tmp_path / 'none'} does not exist"
-    assert _message(check, tmp_path) == f"{tmp_path} is no run: it holds no run.h5"
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"not HDF5", f"{{run}}/run.h5 {DAMAGED}"),
+        (encode({"format": "other"}), "{run} is no run: run.h5 must say 'nachos_min run', got 'other'"),
+        (encode({"format": "nachos_min run", "version": 2}), "run {run} has version 2, this program reads 1"),
+    ],
+)
+def test_a_configuration_that_cannot_be_read_is_named_and_kept(path, content, told):
+    (path / "run.h5").write_bytes(content)
+    for function in (open_run, lambda path: create_or_open(path, CONFIGURATION)):
+        assert _message(function, path) == told.format(run=path)
+    assert (path / "run.h5").read_bytes() == content
 
 
 @pytest.mark.parametrize("key", ["", "../x", "a/b", ".hidden", "x" * 201, "ü", "a b"])
-def test_keys_are_file_names(tmp_path, key):
-    with create_or_open(tmp_path / "run", CONFIGURATION) as run:
+def test_keys_are_file_names(path, key):
+    with create_or_open(path, CONFIGURATION) as run:
         expected = f"a key must be 1 to 200 letters, digits, '.', '_' or '-', got {key!r}"
-        assert _message(run.write, key, {}) == expected
-        assert _message(run.read, key) == expected
+        assert _message(run.write, key, {}) == _message(run.read, key) == expected
 
 
-def test_keys_with_dots_come_back_whole(tmp_path):
-    with create_or_open(tmp_path / "run", CONFIGURATION) as run:
-        run.write("v1.2", {})
-        assert run.keys() == ("v1.2",)
-        assert run.read("v1.2") == {}
+def test_places_that_cannot_hold_a_run(path, monkeypatch):
+    def refused(place):
+        return _message(create_or_open, place, CONFIGURATION)
 
-
-def test_check_writable_writes_nothing(tmp_path):
-    check_writable(tmp_path / "a" / "b")
-    check_writable(tmp_path)
-    assert _tree(tmp_path) == []
-    create_or_open(tmp_path / "run", CONFIGURATION).close()
-    check_writable(tmp_path / "run")
-
-
-def test_places_that_cannot_hold_a_run(tmp_path, monkeypatch):
-    file = tmp_path / "file"
-    file.write_text("text")
-    for function in (check_writable, lambda path: create_or_open(path, CONFIGURATION)):
-        for path in (file, file / "deeper"):
-            assert _message(function, path) == f"out {path}: {file} is not a folder; choose another --out"
-        expected = f"out {tmp_path} is no run and not empty, it holds 'file'; choose another --out"
-        assert _message(function, tmp_path) == expected
-        long = tmp_path / ("x" * 300)
-        assert _message(function, long) == f"{long} cannot be written: File name too long"
-        assert "embedded null" in _message(function, str(tmp_path / "a\0b"))
+    file, folder = path / "run.h5", path.parent
+    for place in (file, file / "deeper"):
+        assert refused(place) == f"out {place}: {file} is not a folder; choose another --out"
+    assert refused(folder) == f"out {folder} is no run and not empty, it holds 'run'; choose another --out"
+    long = folder / ("x" * 300)
+    assert refused(long) == f"{long} cannot be written: File name too long"
+    assert "embedded null" in refused(str(folder / "a\0b"))
+    assert _message(open_run, folder / "none") == f"run {folder / 'none'} does not exist"
+    file.unlink()  # evaluations that lost their configuration may be of any other one
+    told = f"out {path} is no run and not empty, it holds 'evaluations/k.h5'; choose another --out"
+    assert refused(path) == told
     monkeypatch.setattr(os, "access", lambda *_arguments: False)
-    target = tmp_path / "new"
-    assert _message(check_writable, target) == f"out {target}: {tmp_path} may not be written; choose another --out"
+    assert refused(folder / "new") == f"out {folder / 'new'}: {folder} may not be written; choose another --out"
+    assert not (folder / "new").exists()
 
 
-def test_a_run_that_cannot_be_completed_lets_go_of_its_lock(tmp_path):
+def test_a_run_that_cannot_be_completed_releases_its_lock(tmp_path, monkeypatch):
     path = tmp_path / "run"
     path.mkdir()
     (path / "evaluations").write_text("a file where a folder belongs")
@@ -294,11 +232,9 @@ def test_a_run_that_cannot_be_completed_lets_go_of_its_lock(tmp_path):
     (path / "evaluations").unlink()
     create_or_open(path, CONFIGURATION).close()
 
-
-def test_a_folder_that_refuses_is_reported(tmp_path, monkeypatch):
     def refuse(*_arguments, **_options):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    path = tmp_path / "run"
-    assert _message(create_or_open, path, CONFIGURATION) == f"{path} cannot be written: Permission denied"
+    new = tmp_path / "new"
+    assert _message(create_or_open, new, CONFIGURATION) == f"{new} cannot be written: Permission denied"
