@@ -45,12 +45,12 @@ def main(
     """
     on_threads(1)
     from asked import configuration
+    from tabulate import tabulate
 
     import nachos_min
     from nachos_min.eenn.recipes import DeepRecipe
     from nachos_min.nas.configuration import Configuration
     from nachos_min.nas.limits import Limits
-    from nachos_min.nas.tabulate import tabulate
 
     name = f"{Path(space).stem}-{Path(data).stem}{'' if recipe == 'deep' else f'-{recipe}'}.h5"
     file = Path(out) if out else Path(__file__).parent / name

@@ -1,16 +1,13 @@
-"""A tabular benchmark: every member of a space trained once and for all, and evaluations answered from it.
+"""A tabular benchmark: every member of a space trained beforehand, and evaluations answered from it.
 
-What makes a search slow is training. For a space of a few hundred members all of it can be done beforehand
-(`tabulate.py`), and what the networks said about every image kept: each early exit's confidence and each exit's
-class, for validation and test. Thresholds, exits, costs and admissibility are arithmetic on these, done here by
-the same functions as after a training, so an answer is the evaluation that training would have given, to the last
-bit but without weights. A search then takes seconds, and since all answers can be asked, the true front is known.
+`bench/tabulate.py` trains all members of a small space and keeps what the networks say about every image: each
+early exit's confidence and each exit's class. Thresholds, exits, costs and admissibility are computed here by the
+same functions as after a training: an answer is the evaluation that training would give, to the last bit, without
+weights. A search then takes seconds, and since all members can be evaluated, the true front is known.
 
-Two things are fixed in the table and free in a search. Members were trained with the table's own `max_macs` in the
-cost term of the loss: a search with another limit chooses thresholds for its own limit, on those networks. And
-there are as many trainings of each member as the table has `seeds`: run seed s is answered from the (s mod n)-th.
-
-Read `evaluate.py` first.
+Two things are fixed in the table. Members were trained with the table's `max_macs` in the cost term of the loss: a
+search with another limit chooses thresholds for its own limit on those networks. And each member has as many
+trainings as the table has `seeds`: run seed s is answered from the (s mod n)-th.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

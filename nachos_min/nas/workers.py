@@ -1,8 +1,8 @@
 """Evaluate genomes in worker processes, each on one thread, with results that do not depend on their number.
 
-Read `evaluate.py` first. A worker is a fresh interpreter (spawned, never forked: NumPy's BLAS and Numba hold
-threads and locks that a fork would break). It loads the data once and then answers genomes. Between generations
-the same workers fit the surrogates, one each.
+A worker is a fresh interpreter (spawned, never forked: NumPy's BLAS and Numba hold threads and locks that a fork
+would break). It loads the data once and then evaluates trials. Between generations the same workers fit the
+surrogates.
 """
 
 import os
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,13 +36,10 @@ class WorkerDiedError(RuntimeError):
     """A worker process ended without an answer, for example because the machine ran out of memory."""
 
 
-class _Job:
-    """What a worker keeps between trials."""
+class _Worker:
+    """What a worker process keeps between trials."""
 
-    coder: GenomeCoder
-    dataset: Dataset
-    settings: Settings
-    backbones: Backbones
+    evaluate: Callable[[Trial], Evaluation]
 
 
 def _start(
@@ -52,13 +50,13 @@ def _start(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     leave_with_parent()
     keep_freed_memory()  # of this process, which does nothing but train
-    # A training that diverges is a Failure with its reason; NumPy's remarks on the way would fill the screen.
+    # A training that diverges is a Failure with its reason; NumPy's warnings on the way would fill the screen.
     warnings.simplefilter("ignore", RuntimeWarning)
-    _Job.coder, _Job.dataset, _Job.settings, _Job.backbones = coder, load_dataset(), settings, backbones
+    _Worker.evaluate = staticmethod(partial(evaluate, coder, load_dataset(), settings, backbones=backbones))
 
 
 def leave_with_parent() -> None:
-    """Let this process end as soon as the parent is gone: a killed parent cannot tell its workers."""
+    """End this process as soon as its parent is gone: a killed parent cannot tell its workers."""
     parent = parent_process()
 
     def leave() -> None:
@@ -72,7 +70,7 @@ def leave_with_parent() -> None:
 def _answer(trial: Trial) -> Evaluation | Failure:
     """Evaluate one trial. Runs in the worker."""
     try:
-        return evaluate(_Job.coder, _Job.dataset, _Job.settings, trial, _Job.backbones)
+        return _Worker.evaluate(trial)
     except MemoryError:  # says something about the machine, not the candidate: nothing to keep with it
         raise
     except Exception as error:  # one bad candidate must not end the search; its reason is kept and shown
@@ -80,10 +78,12 @@ def _answer(trial: Trial) -> Evaluation | Failure:
 
 
 @contextmanager
-def _single_threaded_children() -> Iterator[None]:
-    """Let processes started inside run BLAS on one thread: the parallelism is across candidates."""
+def _children_prepared() -> Iterator[None]:
+    """Start processes inside with BLAS on one thread and, until they are prepared, with Ctrl-C blocked."""
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
+    masked = os.name != "nt"  # Windows has no such mask
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masked else None
     try:
         yield
     finally:
@@ -92,26 +92,27 @@ def _single_threaded_children() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @contextmanager
-def _children_deaf_to_interrupts() -> Iterator[None]:
-    """Let processes started inside begin with Ctrl-C blocked, or one that comes while they import would show.
-
-    For this process it is only delayed until the end of the block.
-    """
-    if os.name == "nt":  # has no such mask
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _deaths_reported() -> Iterator[None]:
+    """Turn what a dead worker looks like into a WorkerDiedError."""
     try:
         yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    except (BrokenProcessPool, MemoryError):
+        raise WorkerDiedError(
+            "a worker process died (out of memory?); what was evaluated is kept, the same command continues"
+        ) from None
 
 
 class Workers:
-    """A pool of worker processes for one run; use it as a context manager."""
+    """A pool of worker processes for one run; use it as a context manager.
+
+    Each of its methods raises WorkerDiedError if a worker process died, or had too little memory. What they are
+    given is copied to the workers: functions by their names in a module, so arguments should be small.
+    """
 
     def __init__(
         self,
@@ -121,21 +122,18 @@ class Workers:
         settings: Settings,
         keep: Path | None = None,
     ) -> None:
-        """Prepare `count` workers; they start with the first genome.
+        """Prepare `count` workers; they start with the first trial.
 
-        Trained backbones are kept in the folder `keep` for those who come later, if it is given.
+        Trained backbones are kept in the folder `keep` for later runs, if it is given.
 
         Every worker loads the data set itself. What is handed to a new process must fit into a pipe (64 KiB):
         writing more waits until the worker has started up, and for ever if it dies before that.
         """
         self._coder, self._share = coder, isinstance(settings.recipe, PaperRecipe)
         self._folder = TemporaryDirectory(prefix="nachos_min-", ignore_cleanup_errors=True)
-        kept = Path(self._folder.name) if keep is None else keep
+        kept = Backbones(Path(self._folder.name) if keep is None else keep)
         self._pool = ProcessPoolExecutor(
-            count,
-            mp_context=get_context("spawn"),
-            initializer=_start,
-            initargs=(coder, load_dataset, settings, Backbones(kept)),
+            count, get_context("spawn"), initializer=_start, initargs=(coder, load_dataset, settings, kept)
         )
 
     def __enter__(self) -> "Workers":
@@ -147,7 +145,7 @@ class Workers:
     ) -> None:
         """End all workers; after an error or an interruption without waiting for what they are doing."""
         if kind is not None:
-            # Asked through its Process object: a process id may be gone, or somebody else's, by now.
+            # Through its Process object: the process id may be gone, or another process's, by now.
             for process in list((getattr(self._pool, "_processes", None) or {}).values()):
                 process.kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -156,10 +154,7 @@ class Workers:
     def evaluate(self, trials: Sequence[Trial]) -> Iterator[Evaluation | Failure]:
         """Yield the evaluation of each of `trials`, in the order in which they are done.
 
-        Where a recipe trains backbones that candidates share, one of those with the same goes first.
-
-        Raises:
-            WorkerDiedError: if a worker process died, or had too little memory.
+        Of trials that share the training of a backbone, one goes first and the others wait for it.
         """
         waiting: dict[Any, list[Trial]] = {}
         for trial in trials:
@@ -175,45 +170,18 @@ class Workers:
                     yield future.result()
 
     def as_done(self, function: Callable[..., Answer], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Answer]:
-        """Yield `function(*each)` for each of `arguments`, in the order in which they are done.
-
-        Args:
-            function: found by its name in a module.
-            arguments: small, since they are copied to the workers.
-
-        Raises:
-            WorkerDiedError: if a worker process died, or had too little memory.
-        """
+        """Yield `function(*each)` for each of `arguments`, in the order in which they are done."""
         with _deaths_reported():
             for future in as_completed(self._submit(function, arguments)):
                 yield future.result()
 
     def starmap(self, function: Callable[..., Answer], arguments: Iterable[tuple[Any, ...]]) -> list[Answer]:
-        """Return `function(*each)` for each of `arguments`, in their order, computed side by side.
-
-        Args:
-            function: found by its name in a module.
-            arguments: small, since they are copied to the workers.
-
-        Raises:
-            WorkerDiedError: if a worker process died, or had too little memory.
-        """
+        """Return `function(*each)` for each of `arguments`, in their order."""
         with _deaths_reported():
             return [future.result() for future in self._submit(function, arguments)]
 
     def _submit(
         self, function: Callable[..., Answer], arguments: Iterable[tuple[Any, ...]]
     ) -> list[Future[Answer]]:
-        with _single_threaded_children(), _children_deaf_to_interrupts():
+        with _children_prepared():
             return [self._pool.submit(function, *each) for each in arguments]
-
-
-@contextmanager
-def _deaths_reported() -> Iterator[None]:
-    """Turn what a dead worker looks like into a WorkerDiedError."""
-    try:
-        yield
-    except (BrokenProcessPool, MemoryError):
-        raise WorkerDiedError(
-            "a worker process died (out of memory?); what was evaluated is kept, the same command continues"
-        ) from None

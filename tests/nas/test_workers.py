@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from nachos_min.data import Dataset, load
-from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
+from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe, Recipe
 from nachos_min.nas.backbones import Backbones
 from nachos_min.nas.evaluate import Evaluation, Failure, Settings, Trial, evaluate
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.space import load_space
-from nachos_min.nas.workers import WorkerDiedError, Workers, _single_threaded_children
+from nachos_min.nas.workers import WorkerDiedError, Workers
 
 CODER = GenomeCoder(load_space("micro"), (8, 8, 1), 10)
 SETTINGS = Settings(
@@ -80,26 +80,19 @@ def test_a_failure_is_an_answer_and_the_others_come_too(two: Workers) -> None:
     assert answers[good].trial == Trial(good, 2, 1)
 
 
-def test_workers_run_on_one_thread_and_this_process_keeps_its_own_setting(two: Workers) -> None:
-    before = dict(os.environ)
-    list(two.evaluate([Trial((1,))]))
-    assert dict(os.environ) == before
-    assert two._pool.submit(os.getenv, "OPENBLAS_NUM_THREADS").result() == "1"
-
-
-def test_the_environment_is_restored_after_an_error_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+def test_workers_run_on_one_thread_and_this_process_keeps_its_own_setting(
+    loader: Callable[[], Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-
-    def fail_inside() -> None:
-        with _single_threaded_children():
-            assert os.environ["OMP_NUM_THREADS"] == os.environ["MKL_NUM_THREADS"] == "1"
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        fail_inside()
-    assert os.environ["OMP_NUM_THREADS"] == "7"
-    assert "MKL_NUM_THREADS" not in os.environ
+    before = dict(os.environ)
+    names = [("OPENBLAS_NUM_THREADS",), ("MKL_NUM_THREADS",)]
+    with Workers(1, CODER, loader, SETTINGS) as pool:
+        assert pool.starmap(os.getenv, names) == ["1", "1"]
+        assert dict(os.environ) == before
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.starmap(os.getenv, names)
+    assert dict(os.environ) == before
 
 
 def test_too_little_memory_says_nothing_about_the_candidate(two: Workers) -> None:
@@ -127,44 +120,27 @@ def test_a_worker_that_dies_while_it_starts_is_an_error() -> None:
         list(pool.evaluate([Trial(CODER.sample(np.random.default_rng(0)))]))
 
 
-def test_of_candidates_with_the_same_backbone_one_goes_first(two: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("recipe", [SETTINGS.recipe, DeepRecipe()], ids=["paper", "deep"])
+def test_of_trials_that_share_a_backbone_one_goes_first(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     genome = CODER.sample(np.random.default_rng(0))
     siblings = [(*genome[:-2], *bits) for bits in ((1, 0), (0, 1), (1, 1))]
-    other = (1 - genome[0], *genome[1:])
+    trials = [*map(Trial, [*siblings, (1 - genome[0], *genome[1:])])]
     asked: list[tuple[Trial, Future[Any]]] = []
 
     def submit(_function: Any, arguments: list[tuple[Trial]]) -> list[Future[Any]]:
         asked.extend((each, Future()) for (each,) in arguments)
         return [future for _, future in asked[-len(arguments) :]] if arguments else []
 
-    monkeypatch.setattr(two, "_submit", submit)
-    answers = two.evaluate([*map(Trial, [*siblings, other])])
-    threading.Timer(0.05, lambda: asked[0][1].set_result("first")).start()
-    assert next(answers) == "first"
-    assert [trial.genome for trial, _ in asked] == [siblings[0], other, *siblings[1:]]
-    for place, (_, future) in enumerate(asked[1:]):
-        future.set_result(place)
-    assert sorted(answers) == [0, 1, 2]
-
-
-def test_recipes_without_a_shared_backbone_wait_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    genome = CODER.sample(np.random.default_rng(0))
-    trials = [Trial((*genome[:-2], *bits), repeat=repeat) for bits in ((1, 0), (0, 1)) for repeat in (0, 1)]
-    asked: list[Trial] = []
-
-    def submit(_function: Any, arguments: list[tuple[Trial]]) -> list[Future[Any]]:
-        asked.extend(each for (each,) in arguments)
-        futures: list[Future[Any]] = [Future() for _ in arguments]
-        for place, future in enumerate(futures):
-            future.set_result(place)
-        return futures
-
-    with Workers(1, CODER, lambda: load("digits"), replace(SETTINGS, recipe=DeepRecipe())) as pool:
+    with Workers(1, CODER, lambda: load("digits"), replace(SETTINGS, recipe=recipe)) as pool:
         monkeypatch.setattr(pool, "_submit", submit)
         answers = pool.evaluate(trials)
-        next(answers)
-        assert asked == trials
-        assert len(list(answers)) == 3
+        threading.Timer(0.05, lambda: asked[0][1].set_result("first")).start()
+        assert next(answers) == "first"
+        shared = [trials[0], trials[3], *trials[1:3]]
+        assert [trial for trial, _ in asked] == (shared if isinstance(recipe, PaperRecipe) else trials)
+        for place, (_, future) in enumerate(asked[1:]):
+            future.set_result(place)
+        assert sorted(answers) == [0, 1, 2]
 
 
 def test_backbones_are_kept_for_those_who_come_later(loader: Callable[[], Dataset], tmp_path: Path) -> None:

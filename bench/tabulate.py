@@ -1,10 +1,8 @@
 """Train every member of a small space and keep what the networks say: how a tabular benchmark is made.
 
-Read `tabular.py`, which reads the file, and `evaluate.py` first. The unit of work is one backbone with one seed:
-its members differ in nothing but their exits and share the first phase of training. Each unit is on disk as soon
-as it is done, in a run folder beside the table, so that making one is continued by asking for it again.
-
-Left out: spaces with more genomes than can be listed.
+`nas/tabular.py` reads the file. The unit of work is one backbone with one seed: its members differ only in their
+exits and share the first phase of training. Each unit is on disk as soon as it is done, in a run folder beside the
+table, so the same command continues. Left out: spaces with more genomes than can be listed.
 """
 
 import shutil
@@ -35,7 +33,7 @@ from nachos_min.nas.workers import Workers
 from nachos_min.store import create_or_open
 from nachos_min.store.values import encode
 
-MOST_GENOMES = 1 << 20  # listed in seconds; far more than anybody would train
+MOST_GENOMES = 1 << 20  # listed in seconds; far more than can be trained
 Record = dict[str, Any]
 
 
