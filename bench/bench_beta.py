@@ -43,7 +43,6 @@ def trained(data: str, space: str, max_macs: int, betas: list[float], genome: An
     """Return (average MACs, accuracy) of one network for each beta; its backbone is trained once."""
     from nachos_min.eenn.costs import static_costs
     from nachos_min.eenn.inference import exit_tables
-    from nachos_min.eenn.thresholds import measure
     from nachos_min.nas.backbones import Backbones
     from nachos_min.nas.evaluate import as_seen, train
 
@@ -56,10 +55,9 @@ def trained(data: str, space: str, max_macs: int, betas: list[float], genome: An
             network, _ = train(problem.coder, problem.dataset, asked, genome, Backbones(Path(folder)))
             split = as_seen(problem.dataset.validation, network)
             tables, costs = exit_tables(network, split.images), static_costs(network.architecture)
-            found = measure(
-                tables.confidence, tables.correct(split.labels), costs.exit_costs, [HALF] * len(costs.exit_costs)
-            )
-            figures.append([found.total_macs / found.samples, found.correct / found.samples])
+            policy = tables.policy_tables(split.labels, costs.exit_costs)
+            found = policy.figures([HALF] * len(costs.exit_costs))
+            figures.append([found.average_macs, found.accuracy])
     return figures
 
 

@@ -44,11 +44,10 @@ def gains(data: str, space: str, max_macs: int, genome: Any, seed: int) -> list[
             asked = replace(settings, recipe=replace(settings.recipe, gamma=gamma))
             network, _ = train(problem.coder, problem.dataset, asked, genome, Backbones(Path(folder)))
             seen = [as_seen(getattr(problem.dataset, split), network) for split in SPLITS]
-            validation, test = [(exit_tables(network, split.images), split.labels) for split in seen]
+            costs = static_costs(network.architecture).exit_costs
+            validation, test = [exit_tables(network, one.images).policy_tables(one.labels, costs) for one in seen]
             free = replace(asked, limits=Limits(None, 0.0))  # the whole curve; training had the budget
-            points = operating_points(
-                validation, ("test",), lambda _, test=test: test, static_costs(network.architecture), free
-            )
+            points = operating_points(validation, ("test",), lambda _, test=test: test, free)
             curves.append(
                 [
                     [(m.average_macs, m.accuracy) for m in (getattr(point, split) for point in points)]

@@ -58,9 +58,8 @@ def compare_thresholds(path: str, max_macs: int | None, min_accuracy: float) -> 
     from intervals import mean_interval
 
     from nachos_min.eenn.confidence import LEARNED
-    from nachos_min.eenn.exact_thresholds import exact
-    from nachos_min.eenn.grid_repair import grid_repair
-    from nachos_min.eenn.thresholds import fits_budget, preference
+    from nachos_min.eenn.threshold_search import exact, grid_repair
+    from nachos_min.eenn.thresholds import preference, split_limits
     from nachos_min.nas.tabular import read_table
 
     table, rows = read_table(path), []
@@ -71,14 +70,12 @@ def compare_thresholds(path: str, max_macs: int | None, min_accuracy: float) -> 
             if len(stages) == 1:
                 continue
             tables = table.validation.tables(member, training, stages, LEARNED)
-            costs = [int(table.exit_costs[member, stage - 1]) for stage in stages]
-            correct = tables.correct(table.validation.labels)
-            both = [
-                choose(tables.confidence, correct, costs, max_macs, min_accuracy) for choose in (exact, grid_repair)
-            ]
-            best, paper = both
-            keys.append([preference(each, max_macs) for each in both])
-            kept.append([fits_budget(each, max_macs) for each in both])
+            costs = tuple(int(table.exit_costs[member, stage - 1]) for stage in stages)
+            policy = tables.policy_tables(table.validation.labels, costs)
+            limits = split_limits(max_macs, min_accuracy, policy.samples)
+            best, paper = both = [choose(policy, limits).figures for choose in (exact, grid_repair)]
+            keys.append([preference(each, limits) for each in both])
+            kept.append([limits.affordable(each) for each in both])
             if all(kept[-1]):
                 accuracy.append((best.correct - paper.correct) / best.samples)
                 macs.append((best.total_macs - paper.total_macs) / best.samples)

@@ -13,11 +13,12 @@ from nachos_min.autograd import Tensor, conv2d, count_macs
 from nachos_min.data import load
 from nachos_min.eenn.architecture import Architecture, FinalHead, MBConvSpec, Stem
 from nachos_min.eenn.costs import static_costs
-from nachos_min.eenn.exact_thresholds import exact
 from nachos_min.eenn.heads import design_exits
 from nachos_min.eenn.inference import exit_tables, predict
 from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.eenn.recipes import DeepRecipe
+from nachos_min.eenn.threshold_search import exact
+from nachos_min.eenn.thresholds import PolicyTables, split_limits
 from nachos_min.eenn.training import Budget, train_deep
 from nachos_min.nas.nsga2 import minimize
 
@@ -88,10 +89,10 @@ def test_4_it_learns_digits_and_stops_early_when_it_is_sure() -> None:
 
     # Ask both exits about the validation images; choose how sure is sure enough on these two tables alone.
     tables = exit_tables(network, digits.validation.images)
-    correct = tables.correct(digits.validation.labels)
-    chosen = exact(tables.confidence, correct, costs, budget, min_accuracy=0.8)
-    assert chosen.average_macs <= budget
-    assert chosen.accuracy > 0.8
+    policy = tables.policy_tables(digits.validation.labels, costs)
+    chosen = exact(policy, split_limits(budget, 0.8, policy.samples))
+    assert chosen.figures.average_macs <= budget
+    assert chosen.figures.accuracy > 0.8
 
     # On images that took part in no choice, an image that is answered early is really not computed further.
     with count_macs() as counter:
@@ -107,8 +108,10 @@ def test_5_a_larger_budget_buys_a_better_answer() -> None:
     rng = np.random.default_rng(0)
     right = rng.random(100) < 0.6
     sure = np.where(right, 0.5, 0.4) + 0.3 * rng.random(100)  # confidence knows a little of correctness
-    confidence, correct = np.column_stack([sure, np.ones(100)]), np.column_stack([right, np.ones(100, bool)])
-    accuracies = [exact(confidence, correct, (10, 30), budget, 0.0).accuracy for budget in (10, 15, 20, 30)]
+    correct = np.column_stack([right, np.ones(100, bool)])
+    policy = PolicyTables(np.column_stack([sure, np.ones(100)]), correct, costs=(10, 30))
+    chosen = [exact(policy, split_limits(budget, 0.0, samples=100)) for budget in (10, 15, 20, 30)]
+    accuracies = [point.figures.accuracy for point in chosen]
     assert accuracies == sorted(accuracies)
     assert accuracies[0] == right.mean()
     assert accuracies[-1] == 1.0

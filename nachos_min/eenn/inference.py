@@ -14,11 +14,12 @@ from nachos_min.autograd import Tensor, no_grad
 from nachos_min.eenn.confidence import LEARNED, Confidence
 from nachos_min.eenn.costs import head_costs, segment_costs
 from nachos_min.eenn.network import (
-    EarlyExitClassifier,
     EarlyExitNetwork,
+    ExitClassifier,
     FinalClassifier,
     Segment,
 )
+from nachos_min.eenn.thresholds import PolicyTables
 
 FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -44,9 +45,9 @@ class ExitTables:
     confidence: FloatArray
     predicted: IntArray
 
-    def correct(self, labels: IntArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Return whether each exit is right about each sample, bool (N, E), for `labels` (N,)."""
-        return np.asarray(self.predicted == labels[:, None])
+    def policy_tables(self, labels: IntArray, costs: tuple[int, ...]) -> PolicyTables:
+        """Return what thresholds are chosen on, for the right `labels` (N,) and the `costs` of the E exits."""
+        return PolicyTables(self.confidence, np.asarray(self.predicted == labels[:, None]), costs)
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,7 @@ def _predict_together(
 
 
 def _ask(
-    segment: Segment, head: EarlyExitClassifier | FinalClassifier, x: FloatArray, size: int
+    segment: Segment, head: ExitClassifier | FinalClassifier, x: FloatArray, size: int
 ) -> tuple[FloatArray, FloatArray, FloatArray | None]:
     """Return the map that feeds an exit, its logits and its confidences h, for all of `x` in groups of `size`."""
     maps, logits, h = [], [], []

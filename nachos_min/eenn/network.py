@@ -42,7 +42,7 @@ class Segment(Module):
 
 
 @final
-class EarlyExitClassifier(Module):
+class ExitClassifier(Module):
     """Max-pool, ReLU, 3x3 convolutions with bias and ReLU, flatten, linear to C logits and one confidence."""
 
     def __init__(self, feature_map: Map, head: ExitHead, classes: int, rng: np.random.Generator) -> None:
@@ -152,8 +152,8 @@ class EarlyExitNetwork(Module):
             self.segments.append(Segment(first + built if index == 0 else built))
         width = architecture.stages[-1][-1].out_channels
         final_classifier = FinalClassifier(width, architecture.final, architecture.classes, backbone_rng)
-        self.heads: list[EarlyExitClassifier | FinalClassifier] = [
-            EarlyExitClassifier(feature_map, early.head, architecture.classes, exits_rng)
+        self.heads: list[ExitClassifier | FinalClassifier] = [
+            ExitClassifier(feature_map, early.head, architecture.classes, exits_rng)
             for early, feature_map in zip(architecture.exits, architecture.exit_maps(), strict=False)
         ]
         self.heads.append(final_classifier)

@@ -15,15 +15,12 @@ from nachos_min.autograd import count_macs
 from nachos_min.data import Dataset, Split, resize
 from nachos_min.eenn.confidence import LEARNED, Confidence, fit_softmax
 from nachos_min.eenn.costs import StaticCosts, static_costs
-from nachos_min.eenn.exact_thresholds import exact
-from nachos_min.eenn.grid_repair import grid_repair
 from nachos_min.eenn.inference import ExitTables, exit_answers, predict
 from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.eenn.paper_training import train_backbone, train_exits, train_jointly
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe, Recipe, lengthened
-from nachos_min.eenn.threshold_curve import threshold_curve
-from nachos_min.eenn.thresholds import Outcome, static_outcome
-from nachos_min.eenn.thresholds import measure as measure_tables
+from nachos_min.eenn.threshold_search import exact, grid_repair, threshold_curve
+from nachos_min.eenn.thresholds import Figures, OperatingPoint, PolicyTables, spent
 from nachos_min.eenn.training import Budget, exit_maps, train_deep
 from nachos_min.nas.backbones import Backbone, Backbones
 from nachos_min.nas.genome import Genome, GenomeCoder
@@ -80,42 +77,16 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Measure:
-    """What a network did on one split under its thresholds: exact integers.
-
-    Attributes:
-        correct, samples: right answers, and samples in all.
-        exit_counts: samples that left at each of the E exits.
-        total_macs: MACs executed for the whole split.
-    """
-
-    correct: int
-    samples: int
-    exit_counts: tuple[int, ...]
-    total_macs: int
-
-    @property
-    def accuracy(self) -> float:
-        """Top-1 accuracy in 0..1."""
-        return self.correct / self.samples
-
-    @property
-    def average_macs(self) -> float:
-        """Mean MACs per inference."""
-        return self.total_macs / self.samples
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
+class CurvePoint:
     """What a trained candidate does under other thresholds than the chosen ones; fields as of `Evaluation`.
 
     Both figures are looked up in the tables of all exits, which early-stopping inference repeats.
     """
 
     thresholds: tuple[float, ...]
-    validation: Measure
-    test: Measure
-    calibration: Measure | None = None
+    validation: Figures
+    test: Figures
+    calibration: Figures | None = None
 
 
 @dataclass(frozen=True)
@@ -143,14 +114,14 @@ class Evaluation:
     exits: tuple[int, ...]
     thresholds: tuple[float, ...]
     costs: StaticCosts
-    validation: Measure
-    test: Measure
+    validation: Figures
+    test: Figures
     tables: ExitTables
     losses: tuple[float, ...]
     weights: dict[str, Array]
-    curve: tuple[OperatingPoint, ...] = ()
+    curve: tuple[CurvePoint, ...] = ()
     confidence: Confidence = LEARNED
-    calibration: Measure | None = None
+    calibration: Figures | None = None
     effort: int = 1
     repeat: int = 0
 
@@ -175,7 +146,7 @@ class Evaluation:
         return [replace(self, curve=()), *others] if others else [self]
 
     @property
-    def shown(self) -> Measure:
+    def shown(self) -> Figures:
         """Return the figures that people see: those of the calibration split, if there is one."""
         return self.validation if self.calibration is None else self.calibration
 
@@ -239,16 +210,18 @@ def evaluate(
     softmax = partial(fit_softmax, answers.logits, validation.labels)
     confidence = choose_confidence(answers.tables, softmax, validation.labels, costs, settings)
     tables = answers.tables(confidence)
-    chosen = tune(tables, validation.labels, costs, settings)
+    policy = tables.policy_tables(validation.labels, costs.exit_costs)
+    chosen = tune(policy, settings)
     repeated = measure(network, validation, chosen.thresholds, confidence, costs)
-    if repeated != measure_of(chosen):
-        raise ExecutionError(f"thresholds promised {measure_of(chosen)}, inference gave {repeated}")
+    if repeated != chosen.figures:
+        raise ExecutionError(f"thresholds promised {chosen.figures}, inference gave {repeated}")
 
     others = {"test": dataset.test} | ({} if dataset.calibration is None else {"calibration": dataset.calibration})
     seen = {name: as_seen(split, network) for name, split in others.items()}
 
-    def tables_of(name: str) -> tuple[ExitTables, Array]:
-        return exit_answers(network, seen[name].images).tables(confidence), seen[name].labels
+    def policy_of(name: str) -> PolicyTables:
+        answers = exit_answers(network, seen[name].images).tables(confidence)
+        return answers.policy_tables(seen[name].labels, costs.exit_costs)
 
     return Evaluation(
         genome=trial.genome,
@@ -259,7 +232,7 @@ def evaluate(
         tables=tables,
         losses=losses,
         weights=network.state(),
-        curve=operating_points((tables, validation.labels), seen, tables_of, costs, settings),
+        curve=operating_points(policy, seen, policy_of, settings),
         confidence=confidence,
         effort=trial.effort,
         repeat=trial.repeat,
@@ -352,65 +325,45 @@ def choose_confidence(
         return softmax()
 
     def dominated(confidence: Confidence) -> float:
-        tables = tables_of(confidence)
-        points = threshold_curve(
-            tables.confidence, tables.correct(labels), costs.exit_costs, settings.limits.max_macs, 0.0
-        )
-        figures = [(1 - point.accuracy, float(point.average_macs)) for point in points]
+        policy = tables_of(confidence).policy_tables(labels, costs.exit_costs)
+        points = threshold_curve(policy, Limits(settings.limits.max_macs, 0.0).on(len(labels)))
+        figures = [(1 - point.figures.accuracy, point.figures.average_macs) for point in points]
         return hypervolume(np.array(figures), (1.0, costs.worst_macs)) if figures else 0.0
 
     return max((softmax(), LEARNED), key=dominated)
 
 
-def tune(tables: ExitTables, labels: Array, costs: StaticCosts, settings: Settings) -> Outcome:
-    """Return what the thresholds that `settings` ask for do to the split of `tables` and its `labels` (N,)."""
-    limits, correct = settings.limits, tables.correct(labels)
-    if len(costs.exit_costs) == 1:
-        return static_outcome(correct[:, 0], costs.worst_macs)
-    return THRESHOLDS[settings.thresholds](
-        tables.confidence, correct, costs.exit_costs, limits.max_macs, limits.min_accuracy
-    )
+def tune(policy: PolicyTables, settings: Settings) -> OperatingPoint:
+    """Return the thresholds that `settings` ask for, with what they do to the split of `policy`."""
+    return THRESHOLDS[settings.thresholds](policy, settings.limits.on(policy.samples))
 
 
 def operating_points(
-    validation: tuple[ExitTables, Array],
+    validation: PolicyTables,
     others: Iterable[str],
-    tables_of: Callable[[str], tuple[ExitTables, Array]],
-    costs: StaticCosts,
+    policy_of: Callable[[str], PolicyTables],
     settings: Settings,
-) -> tuple[OperatingPoint, ...]:
+) -> tuple[CurvePoint, ...]:
     """Return the admissible, non-dominated choices of thresholds of a network, if `settings` want its curve.
 
     Args:
-        validation: tables of all exits and labels (N,) of the split that the thresholds are chosen on.
+        validation: tables of the split that the thresholds are chosen on.
         others: splits on which each choice is measured again, `test` and perhaps `calibration`.
-        tables_of: returns the same of such a split; called if needed.
-        costs: static counts.
+        policy_of: returns the tables of such a split; called if needed.
         settings: limits, and whether the curve is wanted.
     """
-    if settings.points != "curve" or len(costs.exit_costs) == 1:
+    if settings.points != "curve" or len(validation.costs) == 1:
         return ()
-    (tables, labels), limits = validation, settings.limits
-    outcomes = threshold_curve(
-        tables.confidence, tables.correct(labels), costs.exit_costs, limits.max_macs, limits.min_accuracy
-    )
-    found = {name: tables_of(name) for name in others}
+    points = threshold_curve(validation, settings.limits.on(validation.samples))
+    found = {name: policy_of(name) for name in others}
     return tuple(
-        OperatingPoint(
-            thresholds=outcome.thresholds,
-            validation=measure_of(outcome),
-            **{name: replay(*split, costs, outcome.thresholds) for name, split in found.items()},
+        CurvePoint(
+            thresholds=point.thresholds,
+            validation=point.figures,
+            **{name: policy.figures(point.thresholds) for name, policy in found.items()},
         )
-        for outcome in outcomes
+        for point in points
     )
-
-
-def replay(tables: ExitTables, labels: Array, costs: StaticCosts, thresholds: tuple[float, ...]) -> Measure:
-    """Return what `measure` would, by looking samples up in the `tables` of all exits with their `labels` (N,)."""
-    correct = tables.correct(labels)
-    if len(thresholds) == 1:
-        return measure_of(static_outcome(correct[:, 0], costs.worst_macs))
-    return measure_of(measure_tables(tables.confidence, correct, costs.exit_costs, thresholds))
 
 
 def as_seen(split: Split, network: EarlyExitNetwork) -> Split:
@@ -427,7 +380,7 @@ def measure(
     thresholds: tuple[float, ...],
     confidence: Confidence,
     costs: StaticCosts,
-) -> Measure:
+) -> Figures:
     """Return what `network` does on `split`, running it with early stopping and counting what is executed.
 
     Raises:
@@ -436,10 +389,10 @@ def measure(
     with count_macs() as counter:
         answer = predict(network, split.images, thresholds, confidence)
     counts = answer.exit_counts(len(thresholds))
-    counted = sum(n * cost for n, cost in zip(counts, costs.exit_costs, strict=True))
+    counted = spent(counts, costs.exit_costs)
     if counter.total != counted:
         raise ExecutionError(f"executed {counter.total} MACs, counted {counted} for exit counts {counts}")
-    return Measure(int((answer.labels == split.labels).sum()), len(split.labels), counts, counted)
+    return Figures(int((answer.labels == split.labels).sum()), len(split.labels), counts, counted)
 
 
 def _check_finite(network: EarlyExitNetwork, phase: str) -> None:
@@ -447,8 +400,3 @@ def _check_finite(network: EarlyExitNetwork, phase: str) -> None:
     for name, weight in network.state().items():
         if not np.isfinite(weight).all():
             raise DivergenceError(f"training {phase} diverged: {name} must be finite")
-
-
-def measure_of(outcome: Outcome) -> Measure:
-    """Return the exact integers of `outcome`, without its thresholds."""
-    return Measure(outcome.correct, outcome.samples, outcome.exit_counts, outcome.total_macs)

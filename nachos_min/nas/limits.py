@@ -15,7 +15,7 @@ import numpy as np
 
 from nachos_min.eenn.costs import StaticCosts, static_costs
 from nachos_min.eenn.heads import CostOrderError
-from nachos_min.eenn.thresholds import Totals, admissible
+from nachos_min.eenn.thresholds import Figures, SplitLimits, split_limits
 from nachos_min.nas.genome import Genome, GenomeCoder, IntArray, NotAnEENNError, as_genome
 from nachos_min.nas.populations import Bools, CostTables, NoTablesError, PopulationCosts, count_each
 
@@ -79,9 +79,13 @@ class Limits:
             ("its activations need {} bytes", costs.peak_bytes, self.max_peak_bytes),
         )
 
-    def admissible(self, measured: Totals) -> bool:
-        """Return whether the accuracy and the average MACs `measured` on a split keep the limits, unrounded."""
-        return admissible(measured, self.max_macs, self.min_accuracy)
+    def on(self, samples: int) -> SplitLimits:
+        """Return the limits on accuracy and average MACs as integers of a split of `samples`."""
+        return split_limits(self.max_macs, self.min_accuracy, samples)
+
+    def admissible(self, figures: Figures) -> bool:
+        """Return whether the accuracy and the average MACs of a split keep the limits."""
+        return self.on(figures.samples).admit(figures)
 
 
 class StaticCheck:

@@ -13,7 +13,8 @@ import numpy as np
 from nachos_min.eenn.confidence import LEARNED, Confidence
 from nachos_min.eenn.costs import StaticCosts
 from nachos_min.eenn.inference import ExitTables
-from nachos_min.nas.evaluate import Evaluation, Failure, Measure, OperatingPoint, Trial
+from nachos_min.eenn.thresholds import Figures, spent
+from nachos_min.nas.evaluate import CurvePoint, Evaluation, Failure, Trial
 from nachos_min.nas.genome import Genome
 
 
@@ -94,21 +95,18 @@ def from_record(record: Mapping[str, Any]) -> Evaluation | Failure:
     )
 
 
-def _points(curve: Mapping[str, Any], splits: Sequence[str], costs: StaticCosts) -> Iterator[OperatingPoint]:
+def _points(curve: Mapping[str, Any], splits: Sequence[str], costs: StaticCosts) -> Iterator[CurvePoint]:
     for place, thresholds in enumerate(curve["thresholds"].tolist()):
         measured = (
-            Measure(int(correct[place]), sum(counts[place]), tuple(counts[place]), _spent(counts[place], costs))
+            Figures(int(correct[place]), sum(left), tuple(left), spent(left, costs.exit_costs))
             for correct, counts in zip(curve["correct"], curve["exit_counts"].tolist(), strict=True)
+            for left in [counts[place]]
         )
-        yield OperatingPoint(tuple(thresholds), **dict(zip(splits, measured, strict=True)))
+        yield CurvePoint(tuple(thresholds), **dict(zip(splits, measured, strict=True)))
 
 
-def _spent(exit_counts: Sequence[int], costs: StaticCosts) -> int:
-    return sum(count * cost for count, cost in zip(exit_counts, costs.exit_costs, strict=True))
-
-
-def _measure(record: Mapping[str, Any]) -> Measure:
-    return Measure(
+def _measure(record: Mapping[str, Any]) -> Figures:
+    return Figures(
         int(record["correct"]),
         int(record["samples"]),
         _integers(record["exit_counts"]),

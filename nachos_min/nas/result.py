@@ -15,10 +15,10 @@ import numpy as np
 from nachos_kernels.dominance import non_dominated_ranks
 from nachos_min.eenn.costs import StaticCosts, static_costs
 from nachos_min.eenn.guarantee import Row, certified
-from nachos_min.eenn.intervals import wilson_interval
 from nachos_min.eenn.network import EarlyExitNetwork
+from nachos_min.eenn.thresholds import Figures, wilson_interval
 from nachos_min.nas.configuration import Problem
-from nachos_min.nas.evaluate import Evaluation, Failure, Measure, build
+from nachos_min.nas.evaluate import Evaluation, Failure, build
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.limits import Limits
@@ -86,8 +86,8 @@ class Solution:
     test: Certificate
 
 
-def certificate(measure: Measure, limits: Limits) -> Certificate:
-    """Return the figures of a Measure, with the 95 % interval of its accuracy, held against `limits`."""
+def certificate(measure: Figures, limits: Limits) -> Certificate:
+    """Return the figures of a split, with the 95 % interval of its accuracy, held against `limits`."""
     return Certificate(
         accuracy=measure.accuracy,
         correct=measure.correct,
@@ -229,13 +229,13 @@ class Archive:
         return _area([found.validation for found in evaluations], self.reference)
 
 
-def _area(measures: Sequence[Measure], reference: tuple[float, float]) -> float:
+def _area(measures: Sequence[Figures], reference: tuple[float, float]) -> float:
     """Return the area that `measures` dominate below `reference`, in MACs."""
     points = sorted({_figures(found) for found in measures})  # sorted: the order found changes no bit
     return hypervolume(np.array(points), reference) if points else 0.0
 
 
-def _figures(found: Measure) -> tuple[float, float]:
+def _figures(found: Figures) -> tuple[float, float]:
     return 1 - found.accuracy, found.average_macs
 
 

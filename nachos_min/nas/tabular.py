@@ -23,6 +23,7 @@ from nachos_min.eenn.confidence import Confidence
 from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.inference import ExitTables
 from nachos_min.eenn.recipes import as_record
+from nachos_min.eenn.thresholds import PolicyTables
 from nachos_min.errors import InputError
 from nachos_min.nas.configuration import AS_BEFORE, Problem
 from nachos_min.nas.evaluate import (
@@ -31,9 +32,7 @@ from nachos_min.nas.evaluate import (
     Failure,
     Trial,
     choose_confidence,
-    measure_of,
     operating_points,
-    replay,
     tune,
 )
 from nachos_min.nas.genome import Genome
@@ -136,26 +135,27 @@ class Table:
 
         confidence = choose_confidence(partial(said, self.validation), softmax, labels, costs, settings)
         tables = said(self.validation, confidence)
-        chosen = tune(tables, labels, costs, settings)
+        policy = tables.policy_tables(labels, costs.exit_costs)
+        chosen = tune(policy, settings)
         others = {"test": self.test} | ({} if self.calibration is None else {"calibration": self.calibration})
 
-        def tables_of(name: str) -> tuple[ExitTables, Array]:
-            return said(others[name], confidence), others[name].labels
+        def policy_of(name: str) -> PolicyTables:
+            return said(others[name], confidence).policy_tables(others[name].labels, costs.exit_costs)
 
         return Evaluation(
             genome=genome,
             exits=exits,
             thresholds=chosen.thresholds,
             costs=costs,
-            validation=measure_of(chosen),
+            validation=chosen.figures,
             tables=tables,
             losses=tuple(self.losses[member, training].tolist()),
             weights={},
-            curve=operating_points((tables, labels), others, tables_of, costs, settings),
+            curve=operating_points(policy, others, policy_of, settings),
             confidence=confidence,
             effort=1,
             repeat=0,
-            **{name: replay(*tables_of(name), costs, chosen.thresholds) for name in others},
+            **{name: policy_of(name).figures(chosen.thresholds) for name in others},
         )
 
     def training(self, seed: int) -> int:

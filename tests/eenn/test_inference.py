@@ -195,4 +195,6 @@ def test_a_batch_must_hold_a_sample(batch: int) -> None:
 
 def test_correct_compares_every_exit_with_the_label() -> None:
     tables = ExitTables(np.ones((2, 2)), np.array([[3, 4], [4, 4]]))
-    np.testing.assert_array_equal(tables.correct(np.array([4, 4])), [[False, True], [True, True]])
+    np.testing.assert_array_equal(
+        tables.policy_tables(np.array([4, 4]), (1, 2)).correct, [[False, True], [True, True]]
+    )

@@ -13,7 +13,6 @@ from scipy.special import expit
 
 import nachos_min
 from nachos_min.eenn.recipes import PaperRecipe
-from nachos_min.eenn.thresholds import measure
 from nachos_min.errors import InputError
 from nachos_min.nas.aims import Budgets
 from nachos_min.nas.configuration import AS_BEFORE, Configuration, configuration_of, load_problem
@@ -73,11 +72,12 @@ def test_log_odds_are_of_the_best_thresholds_within_each_share(answered: Any) ->
     for found in evaluations:
         log_odds = log_odds_at_shares(found, labels)
         assert (np.diff(log_odds) <= 0).all()
-        correct, costs = found.tables.correct(labels), found.costs
-        first = correct[:, 0].sum()
+        costs = found.costs
+        policy = found.tables.policy_tables(labels, costs.exit_costs)
+        first = policy.correct[:, 0].sum()
         assert log_odds[0] == pytest.approx(np.log((len(labels) - first + 0.5) / (first + 0.5)))
         for tried in rng.random((50, len(costs.exit_costs))):
-            point = measure(found.tables.confidence, correct, costs.exit_costs, (*tried[:-1].tolist(), 0.0))
+            point = policy.figures((*tried[:-1].tolist(), 0.0))
             spent = (point.total_macs / len(labels) - costs.cheapest) / (costs.worst_macs - costs.cheapest)
             reached = log_odds[np.array(SHARES) >= spent]
             odds = (len(labels) - point.correct + 0.5) / (point.correct + 0.5)

@@ -13,7 +13,7 @@ from nachos_min.eenn.confidence import LEARNED, fit_softmax
 from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.inference import ExitAnswers, ExitTables
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe, Recipe, lengthened
-from nachos_min.eenn.thresholds import Outcome
+from nachos_min.eenn.thresholds import OperatingPoint
 from nachos_min.nas import evaluate as room
 from nachos_min.nas.backbones import Backbone, Backbones
 from nachos_min.nas.evaluate import (
@@ -152,9 +152,9 @@ def test_a_wrong_count_is_never_ignored(digits: Dataset, evaluation: Evaluation)
 def test_figures_that_do_not_repeat_are_never_ignored(
     digits: Dataset, evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def boastful(*tables: object) -> Outcome:
+    def boastful(*tables: object) -> OperatingPoint:
         honest = room.exact(*tables)  # type: ignore[arg-type]  # whatever evaluate() hands over
-        return replace(honest, correct=honest.correct + 1)
+        return replace(honest, figures=replace(honest.figures, correct=honest.figures.correct + 1))
 
     monkeypatch.setitem(room.THRESHOLDS, "exact", boastful)
     with pytest.raises(ExecutionError, match=r"thresholds promised .* inference gave"):
@@ -233,7 +233,7 @@ def test_a_recipe_that_measures_its_epochs_is_lengthened_too() -> None:
 
 def hypervolume_of(tables: ExitTables, labels: np.ndarray, costs: tuple[int, ...]) -> float:
     """Area below (error 1, the worst path) under all thresholds that tell samples apart, one after the other."""
-    c, right = tables.confidence, tables.correct(labels)
+    c, right = tables.confidence, tables.policy_tables(labels, costs).correct
     points = []
     for thresholds in product(*([*np.unique(column), 2.0] for column in c[:, :-1].T)):
         exits = (c >= (*thresholds, 0.0)).argmax(axis=1)

@@ -3,7 +3,7 @@
 import pytest
 
 from nachos_min.eenn.costs import StaticCosts
-from nachos_min.nas.evaluate import Measure
+from nachos_min.eenn.thresholds import Figures
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.limits import Limits, StaticCheck
 from nachos_min.nas.space import load_space
@@ -27,8 +27,8 @@ def test_static_reasons(limits: Limits, reason: str | None) -> None:
 
 
 def test_admissible_is_exact() -> None:
-    def measured(correct: int, total_macs: int) -> Measure:
-        return Measure(correct, 10, (10,), total_macs)
+    def measured(correct: int, total_macs: int) -> Figures:
+        return Figures(correct, 10, (10,), total_macs)
 
     limits = Limits(max_macs=100, min_accuracy=0.9)
     assert limits.admissible(measured(9, 1000))

@@ -18,11 +18,12 @@ from nachos_min.data import load
 from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.inference import ExitTables
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
+from nachos_min.eenn.thresholds import Figures
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
 from nachos_min.nas.configuration import Configuration, configuration_of
 from nachos_min.nas.defaults import defaults_of
-from nachos_min.nas.evaluate import Evaluation, Failure, Measure, Trial, seeded
+from nachos_min.nas.evaluate import Evaluation, Failure, Trial, seeded
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.limits import StaticCheck
 from nachos_min.nas.nachos import Progress
@@ -45,7 +46,7 @@ def figures(coder: GenomeCoder, genome: Genome, correct: int | None = None) -> E
     middle = [0] * (len(costs.exit_costs) - 2)
     total = 50 * (costs.exit_costs[0] + costs.exit_costs[-1])
     right = min(99, total // 60_000 + sum(genome)) if correct is None else correct
-    measure = Measure(right, 100, (50, *middle, 50), total)
+    measure = Figures(right, 100, (50, *middle, 50), total)
     return Evaluation(
         genome=genome,
         exits=coder.decode(genome).exit_stages,

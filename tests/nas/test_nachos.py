@@ -17,8 +17,9 @@ import pytest
 import nachos_min
 from nachos_min.eenn.confidence import Confidence
 from nachos_min.eenn.inference import predict
+from nachos_min.eenn.thresholds import Figures
 from nachos_min.errors import InputError
-from nachos_min.nas.evaluate import Evaluation, Measure, measure
+from nachos_min.nas.evaluate import Evaluation, measure
 from nachos_min.nas.nachos import Progress
 from nachos_min.nas.penalty import AdaptivePenalty
 from nachos_min.nas.result import SearchResult, rebuild
@@ -85,7 +86,7 @@ def test_rows_keep_the_limits_on_both_halves(finished: SearchResult) -> None:
     points = {(p.genome, p.thresholds, p.test): p for each in stored for p in each.points()}
     limits = problem.configuration.limits
     for row in finished.front:
-        test = Measure(row.test.correct, row.test.samples, row.test.exit_counts, row.test.total_macs)
+        test = Figures(row.test.correct, row.test.samples, row.test.exit_counts, row.test.total_macs)
         point = points[row.genome, row.thresholds, test]
         assert limits.admissible(point.validation)
         network, confidence = rebuild(problem, point), Confidence(row.temperatures or None)

@@ -14,8 +14,8 @@ from nachos_min.eenn.confidence import Confidence
 from nachos_min.eenn.costs import StaticCosts, static_costs
 from nachos_min.eenn.guarantee import Row, certified
 from nachos_min.eenn.inference import ExitTables
-from nachos_min.eenn.intervals import wilson_interval
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
+from nachos_min.eenn.thresholds import Figures, wilson_interval
 from nachos_min.nas.configuration import (
     CHOICES,
     Configuration,
@@ -24,7 +24,7 @@ from nachos_min.nas.configuration import (
     configuration_of,
     load_problem,
 )
-from nachos_min.nas.evaluate import Evaluation, Failure, Measure
+from nachos_min.nas.evaluate import Evaluation, Failure
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.result import Archive, SearchResult, result_of, shown_rows
 from nachos_min.report.table import closest_sentence
@@ -40,8 +40,8 @@ def found(genome: int, correct: int, total_macs: int, params: int = 10) -> Evalu
         exits=(1, 3),
         thresholds=(0.5, 0.0),
         costs=StaticCosts((10_000, 60_000), params, 64),
-        validation=Measure(correct, 100, (50, 50), total_macs),
-        test=Measure(correct - 1, 100, (40, 60), total_macs + 7),
+        validation=Figures(correct, 100, (50, 50), total_macs),
+        test=Figures(correct - 1, 100, (40, 60), total_macs + 7),
         tables=ExitTables(np.ones((1, 2)), np.ones((1, 2), np.int64)),
         losses=(1.0,),
         weights={},
@@ -217,7 +217,7 @@ def test_temperatures_are_in_the_json_where_there_are_any() -> None:
 def halved(genome: int, chosen: tuple[int, int], shown: tuple[int, int]) -> Evaluation:
     """An evaluation with (correct, early) of 100 samples on both halves; early costs 10,000 MACs, late 60,000."""
     measures = [
-        Measure(right, 100, (early, 100 - early), 6_000_000 - 50_000 * early) for right, early in (chosen, shown)
+        Figures(right, 100, (early, 100 - early), 6_000_000 - 50_000 * early) for right, early in (chosen, shown)
     ]
     validation, calibration = measures
     return replace(found(genome, 1, 0), validation=validation, calibration=calibration)
@@ -263,7 +263,7 @@ def test_guaranteed_rows_are_those_certified_in_the_order_of_the_half_that_chose
 
 def test_few_samples_guarantee_nothing() -> None:
     few = halved(1, (99, 99), (99, 99))
-    small = replace(few, calibration=Measure(4, 4, (4, 0), 40_000))
+    small = replace(few, calibration=Figures(4, 4, (4, 0), 40_000))
     assert [len(shown_rows(Archive(PROBLEM, [row]), 0.9)) for row in (few, small)] == [1, 0]
     answer = result_of(Archive(PROBLEM, [small]), PROBLEM, Path("here"), reused=0, inadmissible=0, guarantee=0.9)
     assert closest_sentence(answer).endswith(

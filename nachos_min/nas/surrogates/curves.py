@@ -7,7 +7,7 @@ share costs differs from network to network; what it brings differs little, so t
     log-odds of the error within budget b = linear between the predictions at SHARES,
     at the share (b - cheapest) / (worst - cheapest) of the candidate itself
 
-Read `switching.py` and `eenn/threshold_curve.py` first; `nas/aims.py` searches on them.
+Read `switching.py` and `eenn/threshold_search.py` first; `nas/aims.py` searches on them.
 """
 
 import itertools
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nachos_min.eenn.threshold_curve import threshold_curve
-from nachos_min.eenn.thresholds import static_outcome
+from nachos_min.eenn.threshold_search import threshold_curve
+from nachos_min.eenn.thresholds import SplitLimits
 from nachos_min.nas.evaluate import Evaluation
 from nachos_min.nas.populations import PopulationCosts
 from nachos_min.nas.surrogates.objectives import Features, Floats, IntArray, StarMap
@@ -39,11 +39,9 @@ def log_odds_at_shares(evaluation: Evaluation, labels: IntArray) -> Floats:
     Returns:
         log((wrong + 1/2) / (right + 1/2)), which is finite even if all or none are right.
     """
-    costs, correct = evaluation.costs, evaluation.tables.correct(labels)
-    if len(costs.exit_costs) == 1:
-        curve = [static_outcome(correct[:, 0], costs.worst_macs)]
-    else:
-        curve = [*reversed(threshold_curve(evaluation.tables.confidence, correct, costs.exit_costs, None, 0.0))]
+    costs = evaluation.costs
+    policy = evaluation.tables.policy_tables(labels, costs.exit_costs)
+    curve = [point.figures for point in reversed(threshold_curve(policy, SplitLimits(0, None)))]
     allowed = len(labels) * (costs.cheapest + np.array(SHARES) * (costs.worst_macs - costs.cheapest))
     within = np.searchsorted([point.total_macs for point in curve], allowed, side="right") - 1
     right = np.array([point.correct for point in curve])[within]
