@@ -124,14 +124,14 @@ def parts_of_a_candidate() -> dict[str, float]:
 def parts_of_a_search(evaluations: int, workers: int, out: Path) -> dict[str, float]:
     """Return the seconds of each part of the main process, which waits for the workers in `training`."""
     from nachos_min.nas import nachos
-    from nachos_min.nas.surrogates.objectives import Surrogates
+    from nachos_min.nas.aims import Predictor
 
     spent: dict[str, float] = {}
     with (
         timed(nachos, {"load_problem": "loading", "search": "whole search"}, spent),
         timed(nachos._Loop, {"evaluate": "training", "search_surrogates": "NSGA-II", "tell": "progress"}, spent),
         timed(nachos.Run, {"write": "store"}, spent),
-        timed(Surrogates, {"fit": "surrogates"}, spent),
+        timed(Predictor, {"fit": "surrogates"}, spent),
     ):
         nachos.search(evaluations=evaluations, workers=workers, out=out)
     spent["training"] -= spent.get("store", 0.0)  # the store is written while workers go on

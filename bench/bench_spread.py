@@ -41,7 +41,7 @@ def main(
     from nachos_min.nas.evaluate import Evaluation, Trial
     from nachos_min.nas.limits import Limits, StaticCheck
     from nachos_min.nas.sampling import random_genomes
-    from nachos_min.nas.surrogates.kendall import kendall_tau
+    from nachos_min.nas.surrogates.surrogate import kendall_tau
     from nachos_min.nas.workers import Workers
 
     rows = []

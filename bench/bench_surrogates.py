@@ -37,11 +37,11 @@ class Members:
         import numpy as np
         from asked import of_table
 
+        from nachos_min.nas.aims import Features
         from nachos_min.nas.configuration import load_problem
         from nachos_min.nas.limits import StaticCheck
         from nachos_min.nas.result import Archive, largest_costs
         from nachos_min.nas.runs import stored_evaluations, stored_problem
-        from nachos_min.nas.surrogates.objectives import Features
         from nachos_min.nas.tabular import read_table
 
         if Path(path).is_dir():
@@ -70,8 +70,8 @@ def taus(members: Members, target: str, features: str, count: int, seed: int) ->
     """Return for each surrogate and for switching tau out of fold (mean of the folds), and on all other members."""
     import numpy as np
 
-    from nachos_min.nas.surrogates.kendall import kendall_tau
-    from nachos_min.nas.surrogates.switching import SURROGATES, FoldScores, deal_folds
+    from nachos_min.nas.surrogates import SURROGATES
+    from nachos_min.nas.surrogates.surrogate import FoldScores, deal_folds, kendall_tau
 
     rng = np.random.default_rng([seed, count])  # the same sample for every target and kind of features
     order = rng.permutation(len(members.genomes))
@@ -122,7 +122,7 @@ def main(
     on_threads(1)
     from intervals import mean_interval
 
-    from nachos_min.nas.surrogates.kendall import kendall_tau
+    from nachos_min.nas.surrogates.surrogate import kendall_tau
 
     trainings = [Members(table, max_macs, seed, points) for seed in (0, 1)]
     rows, printed = [], []

@@ -1,35 +1,106 @@
-"""What a search optimises on the surrogates: both ends of a candidate's curve, or its error within budgets.
+"""What a search optimises on the surrogates, and which candidates it then trains.
 
 A candidate stands for a curve of accuracy against MACs, and a front takes the best of all curves.
 
-    ends       NSGA-II minimises the least error and the fewest MACs that a candidate can reach, which no thresholds
-               reach together; new candidates are chosen evenly spread in MACs (the paper's way)
+    ends       NSGA-II minimises the least error and the fewest MACs of a candidate, which no thresholds reach
+               together; new candidates are chosen evenly spread in MACs (the paper's way)
     budgets    NSGA-II minimises the least errors within three budgets; new candidates are chosen by expected gain
 
-Both are fitted to the archive in every iteration. Read `surrogates/objectives.py` and `subset.py` (ends),
-`surrogates/curves.py` and `gain.py` (budgets) first; `nachos.py` hands an aim to NSGA-II.
+Either aim is fitted to the archive in every iteration. Left out: the loop (`nachos.py`).
 """
 
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from scipy.special import expit
 
-from nachos_min.nas.gain import choose_by_gain
+from nachos_min.eenn.threshold_search import threshold_curve
+from nachos_min.eenn.thresholds import SplitLimits
+from nachos_min.nas.evaluate import Evaluation
+from nachos_min.nas.genome import IntArray
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.populations import Bools, PopulationCosts
-from nachos_min.nas.subset import choose_evenly
-from nachos_min.nas.surrogates.curves import Curves
-from nachos_min.nas.surrogates.objectives import Floats, IntArray, Surrogates
+from nachos_min.nas.surrogates.surrogate import Floats, Surrogate, Switched, adaptive_switching
+
+StarMap = Callable[[Callable[..., Switched], Iterable[tuple[Any, ...]]], Iterable[Switched]]
+
+# Costs differ a hundredfold and say more than genes: what counts is their ratio, and a gene's whole range weighs as
+# much as costs that differ by half.
+GENES_BESIDE_COSTS = 0.2
+
+SHARES = (0.0, 0.1, 0.3, 1.0)  # of the range of a network's costs; a curve is steep where it begins
+
+# Nodes and weights of Gauss and Hermite: expectations under the normal distribution as sums of nine terms.
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What surrogates see of a genome, as numbers of order 1.
+
+    Attributes:
+        upper: largest value of each gene.
+        costs: whether the exact costs stand beside the genes, as decimal logarithms: MACs of leaving after each
+            stage, or at the next exit where there is none, and the parameters.
+        scale: costs to divide by, those of the space's largest network: MACs, parameters.
+    """
+
+    upper: IntArray
+    costs: bool = False
+    scale: tuple[int, int] = (1, 1)
+
+    def __call__(self, genomes: IntArray, costs: PopulationCosts) -> Floats:
+        """Return float64 (n, features) of n genomes and their costs."""
+        genes = genomes / np.maximum(self.upper, 1)
+        if not self.costs:
+            return np.asarray(genes)
+        leaving = costs.exit_costs.astype(np.float64)
+        for stage in range(leaving.shape[1] - 2, -1, -1):
+            leaving[:, stage] = np.where(costs.exits[:, stage], leaving[:, stage], leaving[:, stage + 1])
+        macs, params = self.scale
+        logarithms = np.log10(np.maximum(leaving, 1) / macs), np.log10(np.maximum(costs.params, 1) / params)
+        return np.column_stack([GENES_BESIDE_COSTS * genes, *logarithms])
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Surrogates of several targets: one model for each, over the same features."""
+
+    features: Features
+    models: tuple[Switched, ...]
+
+    @classmethod
+    def fit(
+        cls,
+        features: Features,
+        genomes: IntArray,
+        costs: PopulationCosts,
+        targets: Sequence[Floats],
+        rng: np.random.Generator,
+        surrogates: Sequence[Surrogate],
+        starmap: StarMap = itertools.starmap,
+    ) -> "Predictor":
+        """Return models chosen by adaptive switching and fitted on n evaluated candidates.
+
+        Args:
+            features: what they see of a genome.
+            genomes: int64 (n, length), n >= 2.
+            costs: of the genomes.
+            targets: float64 (n,) each.
+            rng: gives each model a stream of its own.
+            surrogates: those to choose from.
+            starmap: calls a function with each of some arguments; `Workers.starmap` fits side by side.
+        """
+        X = features(genomes, costs)
+        streams = zip(targets, rng.spawn(len(targets)), strict=True)
+        return cls(features, tuple(starmap(adaptive_switching, [(X, y, own, surrogates) for y, own in streams])))
 
 
 class Aim(Protocol):
-    """A fitted aim.
-
-    Attributes:
-        objectives, constraints: how many there are.
-    """
+    """A fitted aim, and how many `objectives` and `constraints` it has."""
 
     objectives: ClassVar[int]
     constraints: ClassVar[int]
@@ -53,40 +124,68 @@ class Aim(Protocol):
 class Ends:
     """The least error and the fewest MACs.
 
+    The second model predicts average MACs as a share of cost_E, which is known exactly: what is left to learn is
+    where samples leave.
+
     Attributes:
-        surrogates: predict both.
+        predictor: of `ends_of`.
         limits: of the search.
         front: float64 (f,), the fewest MACs of the candidates that the search goes on from.
     """
 
     objectives: ClassVar[int] = 2
     constraints: ClassVar[int] = 3
-    surrogates: Surrogates
+    predictor: Predictor
     limits: Limits
     front: Floats
 
+    def error(self, genomes: IntArray, costs: PopulationCosts) -> Floats:
+        """Return the predicted error of each genome, in 0..1."""
+        model = self.predictor.models[0].model
+        return np.clip(model.predict(self.predictor.features(genomes, costs)), 0.0, 1.0)
+
+    def macs(self, genomes: IntArray, costs: PopulationCosts) -> Floats:
+        """Return the predicted average MACs of each genome, between its cheapest and its worst exact cost."""
+        if len(genomes) == 0:
+            return np.zeros(0)
+        worst, cheapest = costs.worst_macs.astype(np.float64), costs.cheapest.astype(np.float64)
+        share = self.predictor.models[1].model.predict(self.predictor.features(genomes, costs))
+        return np.clip(share * worst, cheapest, worst)
+
     def predict(self, genomes: IntArray, costs: PopulationCosts, admissible: Bools) -> tuple[Floats, Floats]:
         """Return objectives and constraints; see `Aim.predict`."""
-        # A genome that is never trained has no figures: NaN ranks it behind all others, and keeps it out of the
-        # largest violation, by which those of the others are divided.
+        # NaN ranks a genome that is never trained behind all others. It also stays out of the largest violation,
+        # by which those of the others are divided.
         macs = np.full(len(genomes), np.nan)
-        macs[admissible] = self.surrogates.macs(genomes[admissible], costs[admissible])
-        error = np.where(admissible, self.surrogates.error(genomes, costs), np.nan)
+        macs[admissible] = self.macs(genomes[admissible], costs[admissible])
+        error = np.where(admissible, self.error(genomes, costs), np.nan)
         over = np.zeros(len(genomes)) if self.limits.max_macs is None else macs / self.limits.max_macs - 1
         short = error - (1 - self.limits.min_accuracy)
         return np.column_stack([error, macs]), np.column_stack([over, short, np.where(admissible, -1.0, 1.0)])
 
     def choose(self, genomes: IntArray, costs: PopulationCosts, wanted: int) -> list[int]:
         """Return which to train next, evenly spread in MACs together with the front."""
-        return [int(index) for index in choose_evenly(self.front, self.surrogates.macs(genomes, costs), wanted)]
+        return choose_evenly(self.front, self.macs(genomes, costs), wanted)
+
+
+def ends_of(evaluation: Evaluation) -> tuple[float, float]:
+    """Return the targets of `Ends`: the least error, and the fewest average MACs as a share of cost_E."""
+    error, macs = evaluation.reach()
+    return error, macs / evaluation.costs.worst_macs
 
 
 @dataclass(frozen=True)
 class Budgets:
     """The least errors within three budgets, shares of the limit.
 
+    Between the exact costs of its first and of its last exit a network's error falls as it spends more. Models
+    predict the error at fixed shares of this range, which differs little from network to network:
+
+        log-odds of the error within budget b = linear between the predictions at SHARES,
+        at the share (b - cheapest) / (worst - cheapest) of the candidate itself
+
     Attributes:
-        curves: predict them.
+        predictor: of `log_odds_at_shares`.
         budgets: float64 (3,), average MACs.
         best: float64 (3,), the best admissible accuracy known within each, 0 where there is none.
         min_accuracy: limit, in 0..1.
@@ -94,19 +193,190 @@ class Budgets:
 
     objectives: ClassVar[int] = 3
     constraints: ClassVar[int] = 2
-    curves: Curves
+    predictor: Predictor
     budgets: Floats
     best: Floats
     min_accuracy: float
 
+    def log_odds(self, genomes: IntArray, costs: PopulationCosts) -> tuple[Floats, Floats]:
+        """Return the predicted log-odds of the least error of n genomes within b budgets, and their deviation.
+
+        Returns:
+            float64 (n, b) twice: inf where even the cheapest exit exceeds the budget; and the root mean square of
+            what the models missed out of fold, noise of training included.
+        """
+        cheapest, worst = costs.cheapest[:, None].astype(np.float64), costs.worst_macs[:, None].astype(np.float64)
+        share = np.clip((self.budgets - cheapest) / np.maximum(worst - cheapest, 1.0), 0.0, 1.0)
+        near = [np.interp(share, SHARES, unit) for unit in np.eye(len(SHARES))]  # weights that add up to 1
+        X, models = self.predictor.features(genomes, costs), self.predictor.models
+        predicted = sum(w * each.model.predict(X)[:, None] for w, each in zip(near, models, strict=True))
+        missed = sum(w * each.missed for w, each in zip(near, models, strict=True))
+        return np.where(self.budgets >= cheapest, predicted, np.inf), np.asarray(missed)
+
     def predict(self, genomes: IntArray, costs: PopulationCosts, admissible: Bools) -> tuple[Floats, Floats]:
         """Return objectives and constraints; see `Aim.predict`."""
-        log_odds, _ = self.curves.log_odds(genomes, costs, self.budgets)
+        log_odds, _ = self.log_odds(genomes, costs)
         error = np.where(admissible[:, None], expit(log_odds), np.nan)
         short = error[:, -1] - (1 - self.min_accuracy)
         return error, np.column_stack([short, np.where(admissible, -1.0, 1.0)])
 
     def choose(self, genomes: IntArray, costs: PopulationCosts, wanted: int) -> list[int]:
         """Return which to train next, those expected to add most within the budgets."""
-        log_odds, deviation = self.curves.log_odds(genomes, costs, self.budgets)
-        return choose_by_gain(log_odds, deviation, self.best, self.min_accuracy, wanted)
+        return choose_by_gain(*self.log_odds(genomes, costs), self.best, self.min_accuracy, wanted)
+
+
+def log_odds_at_shares(evaluation: Evaluation, labels: IntArray) -> Floats:
+    """Return the log-odds of the least error within each of SHARES of the range of costs, float64 (shares,).
+
+    The limits do not matter here: a candidate without an admissible point teaches as much as others.
+
+    Args:
+        evaluation: with its tables of all exits.
+        labels: int64 (N,), right classes of the split that the tables are of.
+
+    Returns:
+        log((wrong + 1/2) / (right + 1/2)), which is finite even if all or none are right.
+    """
+    costs = evaluation.costs
+    policy = evaluation.tables.policy_tables(labels, costs.exit_costs)
+    curve = [point.figures for point in reversed(threshold_curve(policy, SplitLimits(0, None)))]
+    allowed = len(labels) * (costs.cheapest + np.array(SHARES) * (costs.worst_macs - costs.cheapest))
+    within = np.searchsorted([point.total_macs for point in curve], allowed, side="right") - 1
+    right = np.array([point.correct for point in curve])[within]
+    return np.log((len(labels) - right + 0.5) / (right + 0.5))
+
+
+def choose_by_gain(log_odds: Floats, deviation: Floats, best: Floats, min_accuracy: float, k: int) -> list[int]:
+    """Return which k candidates are expected to add most to the best accuracies within budgets, the best first.
+
+        gain = mean over budgets of E[ max(0, accuracy - best) ],    accuracy below the limit counting as 0
+
+    Candidates are chosen one after another: `best` rises to the prediction of each before the next is chosen.
+
+    >>> best = np.array([0.8, 0.9])
+    >>> log_odds = np.array([[-2.0, -2.0], [-4.0, -1.0], [-1.0, -1.0]])  # an error of .5 has log-odds 0
+    >>> choose_by_gain(log_odds, np.full((3, 2), 0.1), best, 0.5, 2)
+    [1, 0]
+
+    Args:
+        log_odds: float64 (c, budgets), predicted log-odds of each candidate's error; inf beyond a budget.
+        deviation: float64 (c, budgets), standard deviations of these predictions, finite.
+        best: float64 (budgets,), accuracy reached so far, 0 where none is admissible.
+        min_accuracy: limit, in 0..1.
+        k: how many to choose, 0 <= k <= c.
+
+    Source:
+        Expected improvement: J. Mockus, V. Tiesis, A. Zilinskas, 1978; believing the prediction for a batch:
+        D. Ginsbourger, R. Le Riche, L. Carraro, 2010.
+    """
+
+    def counted(log_odds: Floats) -> Floats:
+        accuracy = expit(-log_odds)
+        return np.where(accuracy >= min_accuracy, accuracy, 0.0)
+
+    outcomes = counted(log_odds[:, :, None] + deviation[:, :, None] * NODES)
+    believed, chosen = counted(log_odds), list[int]()
+    for _ in range(k):
+        expected = np.maximum(outcomes - best[:, None], 0.0) @ (WEIGHTS / WEIGHTS.sum())
+        gains = expected.mean(axis=1)
+        gains[chosen] = -1.0
+        chosen.append(int(gains.argmax()))
+        best = np.maximum(best, believed[chosen[-1]])
+    return chosen
+
+
+def choose_evenly(front: Floats, candidates: Floats, k: int) -> list[int]:
+    """Return which k candidates make the gaps between neighbours of the sorted union most equal.
+
+    Sorted values form a line, and the best choice is a shortest path along it. With m gaps d_1..d_m that add up to
+    R,  variance = sum d^2 / m - (R / m)^2,  and m = |front| + k - 1 is known. A walk stops at all values of the
+    front and at k of the candidates; a step costs its gap squared. R depends on start and end, so there is one
+    table for each start, and ends are compared by the whole formula.
+
+    >>> front = np.array([0.0, 4.0, 8.0])
+    >>> choose_evenly(front, np.array([0.5, 1.9, 7.8, 6.2]), 2)  # 1.9 and 6.2 halve both holes
+    [1, 3]
+
+    Args:
+        front: float64 (f,), f >= 0, finite, the second objective of the archive's front.
+        candidates: float64 (c,), finite, the predicted second objective of distinct candidates.
+        k: how many to choose, 0 <= k <= c.
+
+    Returns:
+        Ascending indices of a choice with the smallest possible standard deviation of gaps.
+
+    Source:
+        The aim: `SubsetProblem` in the released code of NSGANetV2 and CNAS, there a genetic algorithm. The
+        shortest path: derived here.
+    """
+    if k == 0:
+        return []
+    values = np.concatenate([front, candidates])
+    order = values.argsort(kind="stable")
+    low, high = values[order[0]], values[order[-1]]
+    line = (values[order] - low) / (high - low if high > low else 1.0)  # to [0, 1]: squares stay in range
+    chosen = order[_walk(line, order < len(front), k)] - len(front)
+    return sorted(chosen[chosen >= 0].tolist())
+
+
+def _walk(line: Floats, forced: Bools, k: int) -> list[int]:
+    """Return places on the ascending `line` (p,): all `forced` ones and k others, of least variance of steps."""
+    p = len(line)
+    stops = np.flatnonzero(forced)
+    first_end = stops[-1] if len(stops) else 0  # a walk may not end before the last forced stop,
+    last_start = stops[0] if len(stops) else p - 1  # nor start after the first
+    starts = np.arange(last_start + 1)
+
+    # cost[s, j, c]: smallest sum of squared steps from starts[s] to stop j, c free stops made, j included.
+    cost = np.full((len(starts), p, k + 1), np.inf)
+    came_from = np.zeros(cost.shape, dtype=np.intp)
+    cost[starts, starts, np.where(forced[starts], 0, 1)] = 0.0
+    passed = 0  # the last forced stop before j: no step may jump over it
+    for j in range(1, p):
+        here = slice(0, k + 1) if forced[j] else slice(1, k + 1)
+        before = slice(0, k + 1) if forced[j] else slice(0, k)
+        step = (line[j] - line[passed:j]) ** 2
+        through = cost[:, passed:j, before] + step[None, :, None]
+        best = through.argmin(axis=1)
+        arriving = np.take_along_axis(through, best[:, None], axis=1)[:, 0]
+        shorter = arriving < cost[:, j, here]  # false only where j is the start itself
+        cost[:, j, here] = np.where(shorter, arriving, cost[:, j, here])
+        came_from[:, j, here] = best + passed
+        if forced[j]:
+            passed = j
+
+    ends = np.arange(first_end, p)
+    steps = max(len(stops) + k - 1, 1)
+    variance = cost[:, ends, k] / steps - ((line[ends] - line[starts, None]) / steps) ** 2
+    s, e = np.unravel_index(variance.argmin(), variance.shape)
+    stop, free = int(ends[e]), k
+    path = [stop]
+    while stop != starts[s]:
+        stop, free = int(came_from[s, stop, free]), free - int(not forced[stop])
+        path.append(stop)
+    return path
+
+
+@dataclass(frozen=True)
+class AdaptivePenalty:
+    """Objectives for ranking in which breaking the MACs limit costs the more, the fewer keep it.
+
+        F2 = phi M + (1 - phi) penalty max(0, M - M_max),    phi = share of the population with M <= M_max
+
+    It replaces Deb's constrained domination. Genomes that are inadmissible by static count (last column of G) rank
+    behind all others.
+
+    Source: NACHOS, arXiv 2401.13330; the released code has `10*15` where 10^15 was meant.
+    """
+
+    max_macs: int
+    penalty: float = 1e15
+
+    def __call__(self, F: Floats, G: Floats) -> Floats:
+        """Return the objectives (n, 2) to rank by, for objectives `F` (error, MACs) and violations `G`."""
+        macs = F[:, 1]
+        phi = float(np.mean(macs <= self.max_macs))
+        second = phi * macs + (1 - phi) * self.penalty * np.maximum(0.0, macs - self.max_macs)
+        ranked = np.column_stack([F[:, 0], second])
+        ranked[G[:, -1] > 0] = np.finfo(np.float64).max
+        return ranked

@@ -18,7 +18,7 @@ from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.methods import METHODS, Method
 from nachos_min.nas.space import Space, load_space
-from nachos_min.nas.surrogates.switching import BY_NAME
+from nachos_min.nas.surrogates import BY_NAME
 
 BACKBONES = ("frozen", "joint")
 NO_LIMITS = Limits(None, 0.0)

@@ -5,12 +5,11 @@ This file is the loop, and reads like the method:
     archive <- first candidates: what an engineer would try, and neighbours, evaluated    (sampling.py)
     repeat:  fit surrogates on the archive: the least error within each of three budgets  (aims.py)
              NSGA-II on the surrogates, started from the archive's front
-             choose new candidates from its population, by expected gain                  (gain.py)
+             choose new candidates from its population, by expected gain                  (aims.py)
              evaluate them (train, tune thresholds, count), add them to the archive
     train the best networks again, four times as long
 
-Read `evaluate.py` (what an evaluation is) before and `aims.py`, `nsga2.py`, `gain.py` after. The paper optimises
-the least error and the fewest MACs, and chooses evenly spread in MACs: `surrogates/objectives.py`, `subset.py`.
+The paper optimises the least error and the fewest MACs, and chooses evenly spread in MACs.
 `methods.py` says which parts other methods leave out, `configuration.py` what else can be chosen.
 The loop is deterministic and cheap, and every evaluation is on disk as soon as it is done: a run is continued by
 running it again and finding evaluations already there.
@@ -32,7 +31,7 @@ import numpy as np
 
 from nachos_min.data import load
 from nachos_min.eenn.recipes import RECIPES, recipe_of
-from nachos_min.nas.aims import Aim, Budgets, Ends
+from nachos_min.nas import aims as aiming
 from nachos_min.nas.configuration import (
     BACKBONES,
     BY_AIMS,
@@ -49,7 +48,6 @@ from nachos_min.nas.genome import Genome, as_genome
 from nachos_min.nas.limits import Limits, StaticCheck
 from nachos_min.nas.methods import LONG, place_by_hand, ruled_trials
 from nachos_min.nas.nsga2 import minimize
-from nachos_min.nas.penalty import AdaptivePenalty
 from nachos_min.nas.records import from_record, to_record, trial_key
 from nachos_min.nas.result import Archive, SearchResult, Solution, largest_costs, result_of, solution_of
 from nachos_min.nas.sampling import (
@@ -59,9 +57,7 @@ from nachos_min.nas.sampling import (
     rule_genomes,
     spread_genomes,
 )
-from nachos_min.nas.surrogates.curves import Curves, log_odds_at_shares
-from nachos_min.nas.surrogates.objectives import Features, StarMap, Surrogates
-from nachos_min.nas.surrogates.switching import BY_NAME, SURROGATES
+from nachos_min.nas.surrogates import BY_NAME, SURROGATES
 from nachos_min.nas.tabular import TableAnswers, read_table
 from nachos_min.nas.workers import Workers
 from nachos_min.store import Run, StoreError, create_or_open
@@ -281,7 +277,7 @@ class _Loop:
         self.static = StaticCheck(problem.coder, searched)
         largest = largest_costs(problem.coder)
         scale = largest.worst_macs, largest.params
-        self.features = Features(problem.coder.upper, configuration.features == "costs", scale)
+        self.features = aiming.Features(problem.coder.upper, configuration.features == "costs", scale)
         self.log_odds: list[Floats] = []  # of the evaluations in the archive, in their order
         self.on_progress = on_progress
         self.iteration = self.reused = self.trained = 0
@@ -410,7 +406,7 @@ class _Loop:
         genomes = np.array(candidates)
         return [candidates[index] for index in aim.choose(genomes, self.static.population(genomes)[0], wanted)]
 
-    def aim(self, rng: np.random.Generator, starmap: StarMap) -> Aim:
+    def aim(self, rng: np.random.Generator, starmap: aiming.StarMap) -> aiming.Aim:
         """Return what to optimise next, its surrogates fitted on the archive."""
         configuration, evaluated = self.configuration, self.archive.evaluations
         genomes = np.array([found.genome for found in evaluated])
@@ -418,18 +414,20 @@ class _Loop:
         named = configuration.surrogate
         surrogates = SURROGATES if named == "switching" else (BY_NAME[named],)
         if configuration.aims == "ends":
-            ends = Surrogates.fit(self.features, evaluated, costs, rng, starmap, surrogates)
+            ends = [np.array(target) for target in zip(*map(aiming.ends_of, evaluated), strict=True)]
+            predictor = aiming.Predictor.fit(self.features, genomes, costs, ends, rng, surrogates, starmap)
             front = self.archive.leading(limited=configuration.rules.limited)
-            return Ends(ends, configuration.acting_limits, np.array([found.reach()[1] for found in front]))
+            fewest = np.array([found.reach()[1] for found in front])
+            return aiming.Ends(predictor, configuration.acting_limits, fewest)
         labels = self.problem.dataset.validation.labels
         for found in evaluated[len(self.log_odds) :]:
-            self.log_odds.append(log_odds_at_shares(found, labels))
-        log_odds = np.array(self.log_odds)
-        curves = Curves.fit(self.features, genomes, costs, log_odds, rng, starmap, surrogates)
+            self.log_odds.append(aiming.log_odds_at_shares(found, labels))
+        log_odds = list(np.array(self.log_odds).T)
+        predictor = aiming.Predictor.fit(self.features, genomes, costs, log_odds, rng, surrogates, starmap)
         budgets, best = np.array(self.archive.budgets), np.array(self.archive.reached())
-        return Budgets(curves, budgets, best, configuration.acting_limits.min_accuracy)
+        return aiming.Budgets(predictor, budgets, best, configuration.acting_limits.min_accuracy)
 
-    def search_surrogates(self, aim: Aim, rng: np.random.Generator) -> IntArray:
+    def search_surrogates(self, aim: aiming.Aim, rng: np.random.Generator) -> IntArray:
         """Return the final population of NSGA-II on the surrogates, canonical genomes (n, length)."""
         coder, limits = self.problem.coder, self.configuration.acting_limits
 
@@ -439,7 +437,7 @@ class _Loop:
 
         ranking = None
         if self.configuration.constraints == "adaptive-penalty" and limits.max_macs is not None:
-            ranking = AdaptivePenalty(limits.max_macs)
+            ranking = aiming.AdaptivePenalty(limits.max_macs)
         leading = self.archive.leading(limited=self.configuration.rules.limited)
         result = minimize(
             predicted,

@@ -1,7 +1,8 @@
-"""Expected gain against a simulated hypervolume, and the curves that a search predicts."""
+"""Aims of a search: predicted curves, expected gain, and the choice of k that is spread most evenly."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,103 @@ from scipy.special import expit
 import nachos_min
 from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.errors import InputError
-from nachos_min.nas.aims import Budgets
+from nachos_min.nas import aims
 from nachos_min.nas.configuration import AS_BEFORE, Configuration, configuration_of, load_problem
-from nachos_min.nas.evaluate import Evaluation
-from nachos_min.nas.gain import choose_by_gain
 from nachos_min.nas.limits import Limits, StaticCheck
 from nachos_min.nas.runs import stored_problem
-from nachos_min.nas.surrogates.curves import SHARES, Curves, log_odds_at_shares
-from nachos_min.nas.surrogates.gaussian_process import GaussianProcess
-from nachos_min.nas.surrogates.objectives import Features
+from nachos_min.nas.surrogates import GaussianProcess
 from nachos_min.nas.tabular import read_table
 
 BUDGETS = AS_BEFORE | {"points": "curve", "aims": "budgets", "surrogate": "gp", "features": "costs"}
 TABLE = Path(__file__).parents[2] / "bench" / "micro-digits-paper.h5"
+
+Array = np.ndarray
+
+# --- predictions ---
+
+
+class Answered:
+    """Some members of `micro`, trained."""
+
+    def __init__(self) -> None:
+        limits = Limits(20_000, 0.96)
+        self.problem = load_problem(Configuration("digits", "micro", limits, 0, recipe=PaperRecipe(), **BUDGETS))
+        table, coder = read_table(TABLE), self.problem.coder
+        members = [genome for genome in table.members if any(genome[coder.exit_genes])]
+        self.evaluations = [table.answer(self.problem, genome) for genome in members[::40]]
+        self.labels = self.problem.dataset.validation.labels
+        self.genomes = np.array([found.genome for found in self.evaluations])
+        self.costs, _ = StaticCheck(coder, Limits(None, 0.0)).population(self.genomes)
+        self.log_odds = np.array([aims.log_odds_at_shares(found, self.labels) for found in self.evaluations])
+
+    def predictor(self, targets: Array) -> aims.Predictor:
+        features, rng = aims.Features(self.problem.coder.upper), np.random.default_rng(0)
+        return aims.Predictor.fit(features, self.genomes, self.costs, list(targets.T), rng, [GaussianProcess()])
+
+
+@pytest.fixture(scope="module")
+def answered() -> Answered:
+    return Answered()
+
+
+def test_log_odds_are_of_the_best_thresholds_within_each_share(answered: Answered) -> None:
+    labels, rng = answered.labels, np.random.default_rng(0)
+    for found, log_odds in zip(answered.evaluations, answered.log_odds, strict=True):
+        assert (np.diff(log_odds) <= 0).all()
+        costs = found.costs
+        policy = found.tables.policy_tables(labels, costs.exit_costs)
+        first = policy.correct[:, 0].sum()
+        assert log_odds[0] == pytest.approx(np.log((len(labels) - first + 0.5) / (first + 0.5)))
+        for tried in rng.random((50, len(costs.exit_costs))):
+            point = policy.figures((*tried[:-1].tolist(), 0.0))
+            spent = (point.total_macs / len(labels) - costs.cheapest) / (costs.worst_macs - costs.cheapest)
+            reached = log_odds[np.array(aims.SHARES) >= spent]
+            odds = (len(labels) - point.correct + 0.5) / (point.correct + 0.5)
+            assert (reached <= np.log(odds) + 1e-12).all()
+
+
+def test_budgets_predict_what_they_learnt(answered: Answered) -> None:
+    genomes, costs = answered.genomes, answered.costs
+    flat = np.repeat(answered.log_odds.mean(axis=0)[None], len(genomes), axis=0)
+    predictor = answered.predictor(flat)
+    for place in range(len(genomes)):
+        cheapest, worst = int(costs.cheapest[place]), int(costs.worst_macs[place])
+        within = np.array([cheapest - 1, *(cheapest + np.array(aims.SHARES) * (worst - cheapest)), 2 * worst])
+        aim = aims.Budgets(predictor, within, np.zeros(len(within)), 0.9)
+        predicted, missed = aim.log_odds(genomes[[place]], costs[[place]])
+        np.testing.assert_allclose(predicted[0], [np.inf, *flat[0], flat[0, -1]])
+        np.testing.assert_allclose(missed, 0, atol=1e-12)
+
+
+def test_objectives_and_constraints(answered: Answered) -> None:
+    genomes, costs = answered.genomes, answered.costs
+    admissible = np.arange(len(genomes)) % 2 == 0
+    within = np.array([costs.cheapest.max(), 30_000, 40_000]).astype(float)
+    budgets = aims.Budgets(answered.predictor(answered.log_odds), within, np.zeros(3), 0.96)
+    F, G = budgets.predict(genomes, costs, admissible)
+    assert (F.shape, G.shape) == ((len(genomes), budgets.objectives), (len(genomes), budgets.constraints))
+    assert np.isnan(F[~admissible]).all()
+    np.testing.assert_array_equal(G[admissible, 0], F[admissible, 2] - (1 - 0.96))
+    np.testing.assert_array_equal(G[:, 1], np.where(admissible, -1, 1))
+
+    reached = np.array([aims.ends_of(found) for found in answered.evaluations])
+    ends = aims.Ends(answered.predictor(reached), Limits(20_000, 0.96), np.zeros(1))
+    F, G = ends.predict(genomes, costs, admissible)
+    assert (F.shape, G.shape) == ((len(genomes), ends.objectives), (len(genomes), ends.constraints))
+    assert np.isnan(F[~admissible]).all()
+    assert (
+        (F[admissible, 1] >= costs.cheapest[admissible]) & (F[admissible, 1] <= costs.worst_macs[admissible])
+    ).all()
+    np.testing.assert_array_equal(G[admissible, 0], F[admissible, 1] / 20_000 - 1)
+    np.testing.assert_array_equal(G[:, 2], np.where(admissible, -1, 1))
+
+
+@pytest.mark.parametrize(("max_macs", "most"), [(20_000, 20_000), (None, 99_648), (10**9, 99_648)])
+def test_budgets_are_shares_of_the_limit(max_macs: int | None, most: int) -> None:
+    assert Limits(max_macs, 0.96).budgets(99_648) == (most / 2, 3 * most / 4, most)
+
+
+# --- choice by expected gain ---
 
 
 @settings(max_examples=60, derandomize=True, deadline=None)
@@ -42,7 +127,7 @@ def test_without_doubt_the_gain_is_what_the_best_accuracies_rise_by(seed: int, b
     for _ in range(3):
         before = np.max([best, *accuracy[expected]], axis=0)
         gains = [sum(max(0.0, a - b) for a, b in zip(each, before, strict=True)) for each in accuracy]
-        chosen = choose_by_gain(log_odds, np.zeros_like(log_odds), best, limit, len(expected) + 1)
+        chosen = aims.choose_by_gain(log_odds, np.zeros_like(log_odds), best, limit, len(expected) + 1)
         assert chosen[:-1] == expected
         free = [place for place in range(7) if place not in expected]
         assert gains[chosen[-1]] == pytest.approx(max(gains[place] for place in free), abs=1e-12)
@@ -51,82 +136,71 @@ def test_without_doubt_the_gain_is_what_the_best_accuracies_rise_by(seed: int, b
 
 def test_doubt_is_worth_something_where_the_mean_gains_nothing() -> None:
     log_odds, deviation = np.full((3, 1), -2.0), np.array([[0.1], [2.0], [0.5]])
-    assert choose_by_gain(log_odds, deviation, np.array([0.9]), 0.5, 3)[:2] == [1, 2]
+    assert aims.choose_by_gain(log_odds, deviation, np.array([0.9]), 0.5, 3)[:2] == [1, 2]
 
 
-@pytest.fixture(scope="module")
-def answered() -> tuple[Any, list[Evaluation]]:
-    """The problem and some members of `micro`, trained."""
-    problem = load_problem(
-        Configuration("digits", "micro", Limits(20_000, 0.96), 0, recipe=PaperRecipe(), **BUDGETS)
-    )
-    table = read_table(TABLE)
-    members = [genome for genome in table.members if any(genome[problem.coder.exit_genes])]
-    return problem, [table.answer(problem, genome) for genome in members[::40]]
+# --- even choice ---
+
+# Few distinct values on purpose: ties and duplicates are where a choice goes wrong.
+values = st.one_of(st.integers(0, 12).map(float), st.floats(-1e6, 1e6, allow_subnormal=False))
 
 
-def test_log_odds_are_of_the_best_thresholds_within_each_share(answered: Any) -> None:
-    problem, evaluations = answered
-    labels = problem.dataset.validation.labels
-    rng = np.random.default_rng(0)
-    for found in evaluations:
-        log_odds = log_odds_at_shares(found, labels)
-        assert (np.diff(log_odds) <= 0).all()
-        costs = found.costs
-        policy = found.tables.policy_tables(labels, costs.exit_costs)
-        first = policy.correct[:, 0].sum()
-        assert log_odds[0] == pytest.approx(np.log((len(labels) - first + 0.5) / (first + 0.5)))
-        for tried in rng.random((50, len(costs.exit_costs))):
-            point = policy.figures((*tried[:-1].tolist(), 0.0))
-            spent = (point.total_macs / len(labels) - costs.cheapest) / (costs.worst_macs - costs.cheapest)
-            reached = log_odds[np.array(SHARES) >= spent]
-            odds = (len(labels) - point.correct + 0.5) / (point.correct + 0.5)
-            assert (reached <= np.log(odds) + 1e-12).all()
+def unevenness(front: Array, chosen: Array) -> float:
+    """The quantity to minimise, as the method states it."""
+    gaps = np.diff(np.sort(np.concatenate([front, chosen])))
+    return float(np.std(gaps)) if len(gaps) else 0.0
 
 
-def test_curves_predict_what_they_learnt(answered: Any) -> None:
-    problem, evaluations = answered
-    labels, coder = problem.dataset.validation.labels, problem.coder
-    genomes = np.array([found.genome for found in evaluations])
-    costs, _ = StaticCheck(coder, Limits(None, 0.0)).population(genomes)
-    log_odds = np.array([log_odds_at_shares(found, labels) for found in evaluations])
-    flat = np.repeat(log_odds.mean(axis=0)[None], len(genomes), axis=0)
-    rng = np.random.default_rng(0)
-    curves = Curves.fit(Features(coder.upper), genomes, costs, flat, rng, surrogates=[GaussianProcess()])
-    for place in range(len(genomes)):
-        cheapest, worst = int(costs.cheapest[place]), int(costs.worst_macs[place])
-        budgets = np.array([cheapest - 1, *(cheapest + np.array(SHARES) * (worst - cheapest)), 2 * worst])
-        predicted, missed = curves.log_odds(genomes[[place]], costs[[place]], budgets)
-        expected = [np.inf, *flat[0], flat[0, -1]]
-        np.testing.assert_allclose(predicted[0], expected)
-        np.testing.assert_allclose(missed, 0, atol=1e-12)
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(st.data())
+def test_no_choice_is_more_even(data: st.DataObject) -> None:
+    front = np.array(data.draw(st.lists(values, max_size=5)), dtype=float)
+    candidates = np.array(data.draw(st.lists(values, min_size=1, max_size=7)), dtype=float)
+    k = data.draw(st.integers(0, len(candidates)))
+    chosen = aims.choose_evenly(front, candidates, k)
+    assert len(chosen) == k
+    assert chosen == sorted(set(chosen))
+    scale = np.ptp(np.concatenate([front, candidates])) or 1.0
+    best = min(unevenness(front, candidates[list(c)]) for c in combinations(range(len(candidates)), k))
+    # The walk compares variances in units of the range, so that is the scale of its rounding.
+    assert (unevenness(front, candidates[chosen]) / scale) ** 2 <= (best / scale) ** 2 + 1e-12
 
 
-def test_errors_are_predicted_within_budgets_and_short_of_the_limit_at_the_last(answered: Any) -> None:
-    problem, evaluations = answered
-    genomes = np.array([found.genome for found in evaluations])
-    costs, _ = StaticCheck(problem.coder, Limits(None, 0.0)).population(genomes)
-    log_odds = np.array([log_odds_at_shares(found, problem.dataset.validation.labels) for found in evaluations])
-    curves = Curves.fit(
-        Features(problem.coder.upper),
-        genomes,
-        costs,
-        log_odds,
-        np.random.default_rng(0),
-        surrogates=[GaussianProcess()],
-    )
-    budgets = np.array([costs.cheapest.max(), 30_000, 40_000]).astype(float)
-    admissible = np.arange(len(genomes)) % 2 == 0
-    F, G = Budgets(curves, budgets, np.zeros(3), 0.96).predict(genomes, costs, admissible)
-    assert (F.shape, G.shape) == ((len(genomes), Budgets.objectives), (len(genomes), Budgets.constraints))
-    assert np.isnan(F[~admissible]).all()
-    np.testing.assert_array_equal(G[admissible, 0], F[admissible, 2] - (1 - 0.96))
-    np.testing.assert_array_equal(G[:, 1], np.where(admissible, -1, 1))
+@pytest.mark.parametrize("seed", range(5))
+def test_an_even_choice_is_no_worse_than_a_greedy_one_at_the_size_of_a_search(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    front, candidates = rng.random(15) ** 2, rng.random(40)
+    greedy: list[int] = []
+    for _ in range(8):
+        rest = [i for i in range(40) if i not in greedy]
+        greedy.append(min(rest, key=lambda i: unevenness(front, candidates[[*greedy, i]])))
+    chosen = aims.choose_evenly(front, candidates, 8)
+    assert unevenness(front, candidates[chosen]) <= unevenness(front, candidates[greedy]) + 1e-12
 
 
-@pytest.mark.parametrize(("max_macs", "most"), [(20_000, 20_000), (None, 99_648), (10**9, 99_648)])
-def test_budgets_are_shares_of_the_limit(max_macs: int | None, most: int) -> None:
-    assert Limits(max_macs, 0.96).budgets(99_648) == (most / 2, 3 * most / 4, most)
+def test_an_even_choice_does_not_depend_on_order_or_unit() -> None:
+    rng = np.random.default_rng(1)
+    front, candidates, shuffle = rng.random(10), rng.random(30), rng.permutation(30)
+    chosen = candidates[aims.choose_evenly(front, candidates, 6)]
+    again = candidates[shuffle][aims.choose_evenly(front[::-1], candidates[shuffle], 6)]
+    in_macs = candidates[aims.choose_evenly(1e9 * front, 1e9 * candidates, 6)]
+    np.testing.assert_array_equal(np.sort(chosen), np.sort(again))
+    np.testing.assert_array_equal(np.sort(chosen), np.sort(in_macs))
+
+
+@pytest.mark.parametrize(
+    ("front", "candidates", "expected"),
+    [
+        ([0, 1, 2, 6], [0.1, 3, 1.9, 5, 4], [1, 3, 4]),  # the hole is filled, the crowd is left
+        ([1], [1, 1, 1], [0, 1, 2]),  # equal values are different candidates
+        ([1, 2], [], []),
+    ],
+)
+def test_even_choices(front: list[float], candidates: list[float], expected: list[int]) -> None:
+    assert aims.choose_evenly(np.array(front, float), np.array(candidates, float), len(expected)) == expected
+
+
+# --- searches ---
 
 
 @pytest.fixture
@@ -138,16 +212,15 @@ def search(tmp_path: Path) -> Callable[..., Any]:
     return run
 
 
-def test_a_search_for_budgets_is_better_than_chance(search: Callable[..., Any]) -> None:
-    limits = {"max_macs": 30_000, "min_accuracy": 0.95}
-    for seed in (0, 1):
-        found, drawn = (search(f"{m}{seed}", method=m, seed=seed, **limits) for m in ("nachos", "random"))
-        assert found.hypervolume_admissible > drawn.hypervolume_admissible
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_search_for_budgets_is_better_than_chance(search: Callable[..., Any], seed: int) -> None:
+    options = {"max_macs": 30_000, "min_accuracy": 0.95, "seed": seed}
+    found, drawn = (search(method, method=method, **options) for method in ("nachos", "random"))
+    assert found.hypervolume_admissible > drawn.hypervolume_admissible
 
 
-def test_stored_runs_name_the_aims_that_are_new(answered: Any) -> None:
-    problem, _ = answered
-    identity = problem.identity()
+def test_stored_runs_name_the_aims_that_are_new(answered: Answered) -> None:
+    problem, identity = answered.problem, answered.problem.identity()
     assert identity["aims"] == "budgets"
     assert configuration_of(identity) == problem.configuration
     before = load_problem(replace(problem.configuration, aims="ends", surrogate="switching", features="genes"))
@@ -156,13 +229,13 @@ def test_stored_runs_name_the_aims_that_are_new(answered: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "aims"),
+    ("options", "expected"),
     [({}, "budgets"), ({"points": "best"}, "ends"), ({"constraints": "adaptive-penalty"}, "ends")],
 )
-def test_what_needs_ends_gets_them(search: Callable[..., Any], tmp_path: Path, options: Any, aims: str) -> None:
+def test_what_needs_ends_gets_them(search: Callable[..., Any], tmp_path: Path, options: Any, expected: str) -> None:
     quick = {"recipe": "deep", "aims": None, "table": None, "evaluations": 1, "finalists": 0, "epochs": 1}
     search(**(quick | options))
-    assert stored_problem(tmp_path / "run").configuration.aims == aims
+    assert stored_problem(tmp_path / "run").configuration.aims == expected
 
 
 def test_aims_errors(search: Callable[..., Any]) -> None:

@@ -19,9 +19,9 @@ from nachos_min.eenn.confidence import Confidence
 from nachos_min.eenn.inference import predict
 from nachos_min.eenn.thresholds import Figures
 from nachos_min.errors import InputError
+from nachos_min.nas.aims import AdaptivePenalty
 from nachos_min.nas.evaluate import Evaluation, measure
 from nachos_min.nas.nachos import Progress
-from nachos_min.nas.penalty import AdaptivePenalty
 from nachos_min.nas.result import SearchResult, rebuild
 from nachos_min.nas.runs import stored_evaluations, stored_problem
 from nachos_min.store import create_or_open

@@ -8,6 +8,7 @@ import pytest
 
 from nachos_min.eenn.architecture import FinalHead
 from nachos_min.eenn.heads import GridHead
+from nachos_min.nas.aims import GENES_BESIDE_COSTS, Features
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.limits import Limits, StaticCheck
 from nachos_min.nas.sampling import (
@@ -19,7 +20,6 @@ from nachos_min.nas.sampling import (
     spread_genomes,
 )
 from nachos_min.nas.space import Space, load_space
-from nachos_min.nas.surrogates.objectives import GENES_BESIDE_COSTS, Features
 
 CODER = GenomeCoder(load_space("micro"), (8, 8, 1), 10)
 NO_LIMITS = Limits(None, 0.0)

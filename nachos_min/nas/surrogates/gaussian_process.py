@@ -4,20 +4,18 @@
     k(a, b) = (1 + r + r^2 / 3) exp(-r),    r = sqrt(5) |a - b| / length
 
 Two trainings of one network differ. A surface through all points follows that noise; here the likelihood of the
-points decides how much of them is noise. Read surrogate.py first.
-
-Left out: a length for each gene. It orders unseen points slightly better, and a search is no better with it.
+points decides how much of them is noise. Left out: a length for each gene.
 """
 
 from dataclasses import dataclass
 from math import log, pi
-from typing import ClassVar, final
+from typing import ClassVar
 
 import numpy as np
 from scipy import linalg
 from scipy.optimize import minimize
 
-from nachos_min.nas.surrogates.surrogate import Bools, Floats, Surrogate, check_genes
+from nachos_min.nas.surrogates.surrogate import Bools, Floats, Surrogate
 
 # Normal priors of two logarithms: the length in root mean square distances of the points, the noise in signals.
 # They are wide: they decide where the points are few.
@@ -25,7 +23,6 @@ CENTRE, WIDTH = np.array([0.5, -1.0]), np.array([1.0, 2.0])
 BOUNDS = ((-2.5, 4.5), (-9.0, 5.0))  # beyond them k is the identity or constant, or A is singular
 
 
-@final
 @dataclass(frozen=True)
 class GaussianProcessModel:
     """A fitted process; `signal` and `noise` are variances, in squares of the unit of y."""
@@ -38,12 +35,10 @@ class GaussianProcessModel:
     weights: Floats  # (n,) A^-1 (y - mean), A = k + noise / signal
 
     def predict(self, X: Floats) -> Floats:
-        """Return the mean of y for every row of X (m, genes): float64 (m,); see `Model.predict`."""
-        check_genes(X, self.points.shape[1])
+        """Return the mean of y for every row of X (m, genes): float64 (m,)."""
         return np.asarray(self.mean + matern(squares(X, self.points) / self.length**2) @ self.weights)
 
 
-@final
 @dataclass(frozen=True)
 class GaussianProcess(Surrogate):
     """The recipe; it has no settings."""
@@ -53,23 +48,15 @@ class GaussianProcess(Surrogate):
     def fit_each(
         self, X: Floats, y: Floats, subsets: Bools, rng: np.random.Generator
     ) -> list[GaussianProcessModel]:
-        """Return one process per row of `subsets`.
-
-        Arguments as of `Surrogate.fit_each`.
-        """
+        """Return one process per row of `subsets`."""
         del rng  # the maximum is sought from the centre of the priors
         return [most_probable(X[subset], y[subset]) for subset in subsets]
 
 
 def most_probable(X: Floats, y: Floats) -> GaussianProcessModel:
-    """Return the process whose length, noise and signal are the most probable ones given the points.
+    """Return the process of the most probable length, noise and signal, given the points X (n, genes), y (n,).
 
-    Args:
-        X: float64 (n, genes), n >= 1.
-        y: float64 (n,).
-
-    Returns:
-        The fitted model. Where all y are equal it predicts them.
+    Where all y are equal it predicts them.
 
     Source:
         C. E. Rasmussen, C. K. I. Williams, "Gaussian Processes for Machine Learning", 2006, chapter 5.
@@ -109,18 +96,17 @@ def conditioned(X: Floats, y: Floats, length: float, noise: float) -> GaussianPr
 
 
 def log_likelihood(distances: Floats, z: Floats, hyper: Floats) -> tuple[float, Floats]:
-    """Return the logarithm of the marginal likelihood under the most likely signal, and its gradient.
+    """Return the logarithm of the marginal likelihood under the most likely signal, and its gradient (2,).
 
         log p(z) = -1/2 (n log(2 pi signal) + log |A| + n),    A = k + noise,    signal = z^T A^-1 z / n
         d log p  =  1/2 trace((a a^T / signal - A^-1) dA),     a = A^-1 z
+
+    The signal adds nothing to the gradient, since it is at its maximum.
 
     Args:
         distances: float64 (n, n), squared distances between the points.
         z: float64 (n,), not all 0, as values of a process with mean 0.
         hyper: float64 (2,), logarithms of the length and of the noise as a share of the signal.
-
-    Returns:
-        The value, and float64 (2,), its derivatives. The signal adds none, since it is at its maximum.
     """
     length, noise = np.exp(hyper)
     scaled = distances / length**2

@@ -2,27 +2,24 @@
 
     s(x) = w2 . hswish(W1 x + b1) + b2
 
-Read surrogate.py and nachos_min/autograd/matrix.py first. Cross-validation wants the same small network ten
-times, each time without a tenth of the points, and once more with all. One after the other, eleven networks
-would spend their time in Python, not in arithmetic. Here the weights have a leading axis, one per network:
+Cross-validation fits the same small network ten times, each time without a tenth of the points, and once to all.
+The weights have a leading axis, one entry per network:
 
     (n, genes) @ (fits, genes, hidden) -> (fits, n, hidden)        one batched product, broadcast over points
 
-and each network has its own weights on the *points*: 0 hides a point from it. The losses are summed; no
-weight of one network appears in another's loss, and Adam treats every number for itself, so each network
-learns what it would learn alone.
-
+Each network has its own weights on the points: 0 hides a point from it. The losses are summed. No weight of one
+network appears in another's loss, and Adam treats every number for itself, so each learns what it would alone.
 Left out: mini-batches (there are a few hundred points at most), early stopping (no points to spare for it).
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nachos_min.autograd import Tensor, hswish, matmul, no_grad
-from nachos_min.nas.surrogates.surrogate import Bools, Floats, Surrogate, check_genes
+from nachos_min.nas.surrogates.surrogate import Bools, Floats, Surrogate
 from nachos_min.nn.optim import Adam
 
 FIRST_WEIGHTS = 0.5  # standard deviation, times 1/sqrt(inputs): starting flat, the network stays smooth
@@ -30,7 +27,6 @@ FIRST_WEIGHTS = 0.5  # standard deviation, times 1/sqrt(inputs): starting flat, 
 Floats32 = NDArray[np.float32]
 
 
-@final
 @dataclass(frozen=True)
 class MLPModel:
     """A fitted network; it predicts standardised values, which `mean` and `deviation` undo."""
@@ -40,45 +36,23 @@ class MLPModel:
     deviation: float
 
     def predict(self, X: Floats) -> Floats:
-        """Return s(x) for every row of X (m, genes): float64 (m,); see `Model.predict`."""
-        check_genes(X, self.weights["W1"].shape[1])
+        """Return s(x) for every row of X (m, genes): float64 (m,)."""
         with no_grad():
             output = _network(_inputs(X), {name: Tensor(data) for name, data in self.weights.items()})
         return self.mean + self.deviation * output.data[0, :, 0].astype(np.float64)
 
 
-@final
 @dataclass(frozen=True)
 class MLP(Surrogate):
-    """The recipe.
-
-    Attributes:
-        hidden: width of the hidden layer, >= 1.
-        steps: steps of Adam, each on all points, >= 1. More than 100 gains nothing from 40 points on.
-        rate: learning rate, > 0.
-
-    Raises:
-        ValueError: a setting is outside its range.
-    """
+    """The recipe: width of the hidden layer, steps of Adam on all points, learning rate."""
 
     name: ClassVar[str] = "mlp"
     hidden: int = 64
-    steps: int = 100
+    steps: int = 100  # more gain nothing from 40 points on
     rate: float = 0.01
 
-    def __post_init__(self) -> None:
-        if self.hidden < 1:
-            raise ValueError(f"hidden must be >= 1, got {self.hidden}")
-        if self.steps < 1:
-            raise ValueError(f"steps must be >= 1, got {self.steps}")
-        if not self.rate > 0:
-            raise ValueError(f"rate must be > 0, got {self.rate}")
-
     def fit_each(self, X: Floats, y: Floats, subsets: Bools, rng: np.random.Generator) -> list[MLPModel]:
-        """Return one network per row of `subsets`, all from the same first weights, which `rng` draws.
-
-        Arguments as of `Surrogate.fit_each`.
-        """
+        """Return one network per row of `subsets`, all from the same first weights, which `rng` draws."""
         share = subsets / subsets.sum(axis=1, keepdims=True)  # (fits, n): what a point weighs in its network
         mean = share @ y
         deviation = np.sqrt((share * (y - mean[:, None]) ** 2).sum(axis=1))
@@ -94,9 +68,10 @@ class MLP(Surrogate):
             miss = _network(inputs, parameters) - target
             (miss * miss * weight).sum().backward()
             adam.step(self.rate)
+        fitted = zip(mean.tolist(), deviation.tolist(), strict=True)
         return [
-            MLPModel({name: p.data[[fit]] for name, p in parameters.items()}, m, d)
-            for fit, (m, d) in enumerate(zip(mean.tolist(), deviation.tolist(), strict=True))
+            MLPModel({name: p.data[[fit]] for name, p in parameters.items()}, *pair)
+            for fit, pair in enumerate(fitted)
         ]
 
     def _first_weights(self, genes: int, fits: int, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -114,7 +89,7 @@ class MLP(Surrogate):
 
 
 def _network(inputs: Floats32, weights: dict[str, Tensor]) -> Tensor:
-    """Return (fits, n, 1): every network's answer to every point."""
+    """Return (fits, n, 1): every network's output for every point."""
     hidden = hswish(matmul(inputs, weights["W1"]) + weights["b1"])
     return matmul(hidden, weights["W2"]) + weights["b2"]
 

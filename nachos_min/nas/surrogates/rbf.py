@@ -2,33 +2,27 @@
 
     s(x) = sum_i lambda_i |x - x_i|^3  +  c_0 + c . x        with  sum_i lambda_i = 0,  sum_i lambda_i x_i = 0
 
-The tail carries the trend, the cubes carry what bends; the side conditions keep the cubes from imitating a
-trend, which makes the solution unique. Read surrogate.py first.
+The tail carries the trend, the cubes carry what bends; the side conditions keep the cubes from imitating a trend,
+which makes the solution unique. Genomes may be fewer than genes, and genes constant or copies of others:
 
-The textbook assumes that the points determine the tail: more points than genes, no gene constant or a copy of
-others. Genomes break that, and SciPy's `RBFInterpolator` stops with an error. Here:
+- The points are rotated into an orthonormal basis of the directions in which they differ. This changes no distance,
+  and the tail has full rank there. Directions in which the points do not differ get no slope.
+- Points that coincide are merged into one, with the mean of their values.
 
-- The points are first rotated into an orthonormal basis of the directions in which they really differ. This
-  changes no distance between them, and in that basis the tail always has full rank. Directions in which the
-  points do not differ get no slope: nothing is known about them (it is the least-norm tail).
-- Points that coincide are merged into one, with the mean of their values: no function passes through both.
-
-Left out: other kernels and smoothing. All known values are met, noise included; when that predicts badly,
-switching.py will notice.
+Left out: other kernels and smoothing. All known values are met, noise included.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar
 
 import numpy as np
 from scipy import linalg
 
-from nachos_min.nas.surrogates.surrogate import Bools, Floats, Surrogate, check_genes
+from nachos_min.nas.surrogates.surrogate import Bools, Floats, Surrogate
 
 RIDGE = 1e-12  # relative to the trace: far above rounding (1e-16 n), so that Cholesky cannot fail on close points
 
 
-@final
 @dataclass(frozen=True)
 class RBFModel:
     """A fitted surface; everything but `origin` is in rotated coordinates of dimension r <= genes."""
@@ -40,13 +34,11 @@ class RBFModel:
     tail: Floats  # (1 + r,) c_0 and c
 
     def predict(self, X: Floats) -> Floats:
-        """Return s(x) for every row of X (m, genes): float64 (m,); see `Model.predict`."""
-        check_genes(X, len(self.origin))
+        """Return s(x) for every row of X (m, genes): float64 (m,)."""
         Z = (X - self.origin) @ self.basis
         return _cubes(Z, self.centres) @ self.weights + _with_one(Z) @ self.tail
 
 
-@final
 @dataclass(frozen=True)
 class RBF(Surrogate):
     """The recipe; it has no settings."""
@@ -54,31 +46,21 @@ class RBF(Surrogate):
     name: ClassVar[str] = "rbf"
 
     def fit_each(self, X: Floats, y: Floats, subsets: Bools, rng: np.random.Generator) -> list[RBFModel]:
-        """Return one surface per row of `subsets`.
-
-        Arguments as of `Surrogate.fit_each`.
-        """
+        """Return one surface per row of `subsets`."""
         del rng  # interpolation has no choice to make
         return [interpolate(X[subset], y[subset]) for subset in subsets]
 
 
 def interpolate(X: Floats, y: Floats) -> RBFModel:
-    """Return the surface through the points (through the mean value where points coincide).
+    """Return the surface through the points X (n, genes), y (n,); the mean where points coincide.
 
     With Phi_ij = |x_i - x_j|^3 and P the rows (1, x_i), the unknowns solve
 
         Phi lambda + P c = y,    P^T lambda = 0.
 
     Let P = [Q1 Q2] [R; 0] be its QR decomposition: the lambda with P^T lambda = 0 are exactly the Q2 a. What
-    remains is Q2^T Phi Q2 a = Q2^T y, whose matrix is positive definite (that is what "conditionally positive
-    definite of order 2" says of the cube), so Cholesky solves it; then R c = Q1^T (y - Phi lambda).
-
-    Args:
-        X: float64 (n, genes), n >= 1.
-        y: float64 (n,).
-
-    Returns:
-        The fitted model. When the points determine no more than the tail, lambda = 0 and it is linear.
+    remains is Q2^T Phi Q2 a = Q2^T y. Its matrix is positive definite, since the cube is conditionally positive
+    definite of order 2, so Cholesky solves it; then R c = Q1^T (y - Phi lambda).
 
     Source:
         H. Wendland, "Scattered Data Approximation", 2005, chapter 8 (conditionally positive definite

@@ -1,28 +1,24 @@
 """A bag of regression trees on random gene subsets, grown level by level, all trees at once.
 
-A regression tree asks "gene g <= t?" again and again and answers with the mean of the training values that
-ended in the same leaf. One tree follows its data too closely; the trees of a bag, each grown on its own
-bootstrap sample and its own half of the genes, err in different places, and their mean is steadier. Read
-surrogate.py first.
-
-Two observations make this fast without a compiled loop:
+A regression tree splits the points by "gene g <= t" again and again and predicts the mean of the training values in
+a leaf. The trees of a bag, each grown on its own bootstrap sample and half of the genes, err in different places;
+their mean is steadier than one tree. Two observations make this fast without a compiled loop:
 
 - A gene has few distinct values, so a sample's gene is a small integer code, and a split is "code <= cut".
-- The sums a split search needs, for all nodes of a level, all genes and all codes, are *one* histogram
+- The sums of a split search, for all nodes of a level, all genes and all codes, are *one* histogram
   (`np.bincount`); a running sum along the codes turns it into the left side of every possible split.
 
-Left out: pruning, genes as unordered categories, and new random genes at every node (that would be Breiman's
-random forest; here a tree keeps its subset, as the method asks).
+Left out: pruning, genes as unordered categories, new random genes at every node (Breiman's random forest).
 """
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nachos_min.nas.surrogates.surrogate import Bools, Floats, Surrogate, check_genes
+from nachos_min.nas.surrogates.surrogate import Bools, Floats, Surrogate
 
 Ints = NDArray[np.int64]
 
@@ -33,13 +29,12 @@ BEYOND = np.iinfo(np.int64).max  # beyond every code
 class Level(NamedTuple):
     """The nodes of one depth of all trees, in the order of their numbers."""
 
-    gene: Ints  # (nodes,) asked gene; 0 in a leaf
-    cut: Ints  # (nodes,) go right when code > cut; BEYOND in a leaf, so that nobody does
+    gene: Ints  # (nodes,) split gene; 0 in a leaf
+    cut: Ints  # (nodes,) go right when code > cut; BEYOND in a leaf
     left: Ints  # (nodes,) number of the left child, the right one is next; a leaf's own number
     mean: Floats  # (nodes,) mean training value
 
 
-@final
 @dataclass(frozen=True)
 class TreesModel:
     """A fitted bag. Nodes of all trees are numbered together, level by level; tree t starts at node t."""
@@ -50,29 +45,19 @@ class TreesModel:
     depth: int
 
     def predict(self, X: Floats) -> Floats:
-        """Return the trees' mean answer for every row of X (m, genes): float64 (m,); see `Model.predict`."""
-        check_genes(X, len(self.thresholds))
+        """Return the trees' mean prediction for every row of X (m, genes): float64 (m,)."""
         codes = _encode(X, self.thresholds)
         row = np.arange(len(X))[:, None]
         node = np.tile(np.arange(self.trees), (len(X), 1))
-        for _ in range(self.depth):  # a leaf leads to itself, so all walks may take the same number of steps
+        for _ in range(self.depth):  # a leaf leads to itself, so all walks take the same number of steps
             right = codes[row, self.nodes.gene[node]] > self.nodes.cut[node]
             node = self.nodes.left[node] + right
         return np.asarray(self.nodes.mean[node].mean(axis=1))
 
 
-@final
 @dataclass(frozen=True)
 class RegressionTrees(Surrogate):
-    """The recipe.
-
-    Attributes:
-        trees: trees in the bag, >= 1. 400 take ten times as long as 40 and raise tau by 0.01 to 0.04.
-        leaf: fewest samples of the bootstrap in a leaf, >= 1.
-        genes: share of the genes a tree sees, in (0, 1].
-
-    Raises:
-        ValueError: a setting is outside its range.
+    """The recipe: trees in the bag, fewest samples of the bootstrap in a leaf, share of the genes a tree sees.
 
     Source:
         L. Breiman, "Bagging predictors", Machine Learning 24, 1996; T. K. Ho, "The random subspace method for
@@ -84,19 +69,8 @@ class RegressionTrees(Surrogate):
     leaf: int = 2
     genes: float = 0.5
 
-    def __post_init__(self) -> None:
-        if self.trees < 1:
-            raise ValueError(f"trees must be >= 1, got {self.trees}")
-        if self.leaf < 1:
-            raise ValueError(f"leaf must be >= 1, got {self.leaf}")
-        if not 0 < self.genes <= 1:
-            raise ValueError(f"genes must be a share in (0, 1], got {self.genes}")
-
     def fit_each(self, X: Floats, y: Floats, subsets: Bools, rng: np.random.Generator) -> list[TreesModel]:
-        """Return one bag per row of `subsets`; `rng` draws each tree's bootstrap sample and genes.
-
-        Arguments as of `Surrogate.fit_each`.
-        """
+        """Return one bag per row of `subsets`; `rng` draws each tree's bootstrap sample and genes."""
         return [self._grow_bag(X[subset], y[subset], rng) for subset in subsets]
 
     def _grow_bag(self, X: Floats, y: Floats, rng: np.random.Generator) -> TreesModel:
@@ -118,11 +92,11 @@ def grow(codes: Ints, y: Floats, copies: Ints, subsets: Ints, leaf: int) -> list
         codes: int64 (n, genes), small integers >= 0 in the order of the gene's values.
         y: float64 (n,).
         copies: int64 (trees, n), how often a sample is in the tree's bootstrap sample.
-        subsets: int64 (trees, seen), the genes a tree may ask.
+        subsets: int64 (trees, seen), the genes a tree may split.
         leaf: fewest samples (with copies) on either side of a split.
 
     Returns:
-        Levels from the roots (node t is the root of tree t) down; the last one has leaves only.
+        Levels from the roots (node t is the root of tree t) down to one of leaves only.
 
     Source:
         L. Breiman et al., "Classification and Regression Trees", 1984, chapter 8 (the criterion). Growing
@@ -152,10 +126,9 @@ def grow(codes: Ints, y: Floats, copies: Ints, subsets: Ints, leaf: int) -> list
         owner[node - first] = tree
         number = first + np.arange(size)
         children = first + size + 2 * (split.cumsum() - 1)
-        asked = subsets[owner, best // values]
         levels.append(
             Level(
-                gene=np.where(split, asked, 0),
+                gene=np.where(split, subsets[owner, best // values], 0),
                 cut=np.where(split, best % values, BEYOND),
                 left=np.where(split, children, number),
                 mean=offset + s_left[:, 0, -1] / n_left[:, 0, -1],  # left of the last cut is everything
