@@ -36,7 +36,7 @@ def architecture_file(folder: Path) -> Path:
     """Return a file with the largest architecture of the default space."""
     script = """
 import numpy as np, sys
-from nachos_min.eenn.architecture_json import architecture_to_json
+from nachos_min.eenn.architecture import architecture_to_json
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.space import load_space
 coder = GenomeCoder(load_space("tiny"), (8, 8, 1), 10)

@@ -246,7 +246,7 @@ def nsga2() -> Things:
 def macs() -> Things:
     """Yield the counts of networks from every kind of source, each by all conventions."""
     from nachos_min.cli import main as command
-    from nachos_min.eenn.architecture_json import architecture_to_json
+    from nachos_min.eenn.architecture import architecture_to_json
 
     def counted(target: str, *options: str) -> Any:
         with redirect_stdout(StringIO()) as printed:

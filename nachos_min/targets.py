@@ -1,6 +1,6 @@
 """What a user may name as the target of a count, read into one graph of operator records.
 
-    net.json            an architecture (`eenn/architecture_json.py`), a configuration of CNAS ({"ks": [...], ...}),
+    net.json            an architecture (`eenn/architecture.py`), a configuration of CNAS ({"ks": [...], ...}),
                         or a genome of a space ({"space": "tiny", "genome": [...]})
     runs/digits#0       solution 0 of a run
     net.onnx            an ONNX file
@@ -17,8 +17,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
-from nachos_min.eenn.architecture import Architecture
-from nachos_min.eenn.architecture_json import architecture_from_json
+from nachos_min.eenn.architecture import Architecture, architecture_from_json
 from nachos_min.eenn.heads import CostOrderError
 from nachos_min.eenn.lowering import lower
 from nachos_min.errors import InputError, shorten
@@ -30,7 +29,7 @@ if TYPE_CHECKING:  # a JSON target need not wait for the reader of another kind
 # The largest text that is read, seven times that of 6,000 blocks; what it parses to may take 50 times as much.
 _MOST_BYTES = 8 * 2**20
 
-# As in `architecture_json.py`: counts stay short enough to print.
+# As in `architecture.py`: counts stay short enough to print.
 _MOST = 1 << 40
 
 _FORMS = "an architecture .json, RUN#solution, an .onnx file or torch:package.module:function"

@@ -1,13 +1,32 @@
-"""An early-exit network as frozen data: what is built, counted and stored, before any weight exists.
+"""An early-exit network as frozen data, before any weight exists, and its form as JSON.
 
-Read this first of the room. `lowering.py` turns an Architecture into operator records (for counting),
-`network.py` into modules (for running); both read nothing but this data, so they cannot disagree by intent,
-and the execution check proves that they do not by accident. Where architectures come from is `nas/space.py`.
+`lowering.py` makes operator records of an Architecture (for counting), `network.py` modules (for running). Both
+read nothing but this data. Its JSON, in which input shapes are (C, H, W):
+
+    {"input": [3, 32, 32], "classes": 10,
+     "stem": {"channels": 16, "kernel": 3, "stride": 2, "activation": "hswish"},
+     "trunk": [block, ...], "stages": [[block, ...], ...],
+     "exits": [{"stage": 1, "pool": 2, "widths": [8]}],
+     "final": {"expand": 960, "mix": 1280, "activation": "hswish"}}
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
+
+from nachos_min.errors import InputError
+from nachos_min.fields import Fields
 
 Map = tuple[int, int, int]  # shape (H, W, C) of one sample's map
+
+ACTIVATIONS = ("relu", "hswish")
+_BITS = 40  # no layer in use has a side of 2^40; counts stay short enough to print
+_MOST_PARTS = 6_000  # fifty times what networks have; more would take minutes, and gigabytes
+
+
+class ArchitectureError(InputError):
+    """The object is not an architecture; the message names the field and the rule."""
 
 
 def strided(feature_map: Map, stride: int, channels: int) -> Map:
@@ -83,15 +102,14 @@ class FinalHead:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A whole early-exit network.
+    """An early-exit network.
 
     Attributes:
         input_shape: (H, W, C) of one image.
         classes: number of classes C; an early exit has C + 1 outputs, the final one C.
         stem: first convolution.
-        stages: S stages, each a tuple of MBConv specifications; a block that the space puts before its first
-            stage (Once-for-All's first block) belongs to no stage and stands in `trunk`.
-        trunk: blocks between the stem and the first stage.
+        trunk: blocks between the stem and the first stage, as Once-for-All's first block.
+        stages: S stages, each a tuple of blocks.
         exits: early exits in order of their stage; empty for a static network.
         final: the final classifier.
     """
@@ -110,7 +128,7 @@ class Architecture:
         return (*(early.stage for early in self.exits), len(self.stages))
 
     def segments(self) -> tuple[tuple[MBConvSpec, ...], ...]:
-        """Return the blocks between consecutive exits: E tuples; what runs before asking each exit."""
+        """Return the blocks between consecutive exits: E tuples; what runs before each exit."""
         found, begin = [], 0
         for end in self.exit_stages:
             blocks = [block for stage in self.stages[begin:end] for block in stage]
@@ -130,3 +148,125 @@ class Architecture:
     def with_exits(self, exits: tuple[Exit, ...]) -> "Architecture":
         """Return the same backbone with other early exits."""
         return replace(self, exits=exits)
+
+
+def architecture_from_json(
+    fields: Mapping[str, Any], input_shape: Map | None = None, classes: int | None = None
+) -> Architecture:
+    """Return the architecture that a parsed JSON object describes.
+
+    A block is {"middle": 48, "channels": 24, "kernel": 3, "stride": 2, "activation": "relu", "expand": true,
+    "squeezed": 0}. "trunk" and "exits" may be left out, as may "expand" (true) and "squeezed" (0) of a block,
+    "pool" (1) and "widths" ([]) of an exit, "expand" and "mix" (0) of "final".
+
+    Args:
+        fields: the object.
+        input_shape: (C, H, W), instead of the one in the object.
+        classes: number of classes, instead of the one in the object.
+
+    Raises:
+        ArchitectureError: if a field is missing, unknown or breaks its rule, or the exits' stages are not
+            ascending numbers below the number of stages, or an exit's pooling is larger than its map.
+    """
+    given = dict(fields)
+    given["input"] = list(input_shape) if input_shape is not None else given.get("input")
+    given["classes"] = classes if classes is not None else given.get("classes")
+    top = Fields(given, lambda message: ArchitectureError(f"architecture: {message}"), _BITS)
+    top.only("input", "classes", "stem", "trunk", "stages", "exits", "final")
+    image = top.integers("input")
+    if len(image) != 3:
+        raise top.fail("input", "a list of 3 integers", list(image))
+    _check_size(top)
+    stem = _read_stem(top.nested("stem"))
+    channels, trunk = _read_blocks(top.tables(top.listed("trunk", absent=[]), "trunk block"), stem.channels)
+    stages = []
+    for number, blocks in enumerate(top.listed("stages", least=1), start=1):
+        if not isinstance(blocks, list) or not blocks:
+            raise top.fail(f"stage {number}", "a list of at least one block", blocks)
+        channels, stage = _read_blocks(top.tables(blocks, f"stage {number} block"), channels)
+        stages.append(stage)
+    exits = tuple(_read_exit(each) for each in top.tables(top.listed("exits", absent=[]), "exit"))
+    places = [early.stage for early in exits]
+    if places != sorted(set(places)) or (places and places[-1] >= len(stages)):
+        raise top.fail("stages of exits", f"ascending numbers from 1 to {len(stages) - 1}", places)
+    input_map = (image[1], image[2], image[0])
+    final = _read_final(top.nested("final"))
+    found = Architecture(input_map, top.integer("classes"), stem, trunk, tuple(stages), exits, final)
+    for early, (rows, columns, _) in zip(exits, found.exit_maps(), strict=False):
+        if early.head.pool > min(rows, columns):
+            rule = f"at most the {min(rows, columns)} pixels of its map"
+            raise top.fail(f"exit after stage {early.stage}: pool", rule, early.head.pool)
+    return found
+
+
+def _check_size(top: Fields) -> None:
+    """Refuse more parts than a network has, before any of them is read."""
+    exits = top.listed("exits", absent=[])
+    widths = [early.get("widths") for early in exits if isinstance(early, dict)]
+    lists = [top.listed("trunk", absent=[]), *top.listed("stages"), exits, *widths]
+    if (parts := sum(len(each) for each in lists if isinstance(each, list))) > _MOST_PARTS:
+        raise top.fail("blocks, exits and widths", f"at most {_MOST_PARTS} together", parts)
+
+
+def _read_stem(fields: Fields) -> Stem:
+    fields.only("channels", "kernel", "stride", "activation")
+    activation = fields.choice("activation", *ACTIVATIONS)
+    return Stem(fields.integer("channels"), fields.odd("kernel"), fields.integer("stride"), activation)
+
+
+def _read_blocks(each: list[Fields], channels: int) -> tuple[int, tuple[MBConvSpec, ...]]:
+    """Return the channels behind some blocks, of which the first reads `channels`, and the blocks."""
+    blocks = []
+    for fields in each:
+        fields.only("middle", "channels", "kernel", "stride", "activation", "expand", "squeezed")
+        expand, middle = fields.flag("expand", absent=True), fields.integer("middle")
+        if not expand and middle != channels:
+            rule = f"the {channels} channels that arrive, where nothing expands them"
+            raise fields.fail("middle", rule, middle)
+        block = MBConvSpec(
+            channels,
+            middle,
+            fields.integer("channels"),
+            fields.odd("kernel"),
+            fields.integer("stride"),
+            fields.choice("activation", *ACTIVATIONS),
+            expand=expand,
+            squeezed=fields.integer("squeezed", 0, absent=0),
+        )
+        blocks.append(block)
+        channels = block.out_channels
+    return channels, tuple(blocks)
+
+
+def _read_exit(fields: Fields) -> Exit:
+    fields.only("stage", "pool", "widths")
+    head = ExitHead(fields.integer("pool", absent=1), fields.integers("widths", absent=[]))
+    return Exit(fields.integer("stage"), head)
+
+
+def _read_final(fields: Fields) -> FinalHead:
+    fields.only("expand", "mix", "activation")
+    widths = fields.integer("expand", 0, absent=0), fields.integer("mix", 0, absent=0)
+    return FinalHead(*widths, fields.choice("activation", *ACTIVATIONS))
+
+
+def architecture_to_json(architecture: Architecture) -> str:
+    """Return the JSON text of `architecture`; reading it gives an equal one."""
+
+    def fields_of(block: MBConvSpec) -> dict[str, Any]:
+        channels = {"middle": block.middle, "channels": block.out_channels}
+        names = ("kernel", "stride", "activation", "expand", "squeezed")
+        return channels | {name: getattr(block, name) for name in names}
+
+    height, width, channels = architecture.input_shape
+    return json.dumps(
+        {
+            "input": [channels, height, width],
+            "classes": architecture.classes,
+            "stem": vars(architecture.stem),
+            "trunk": [fields_of(block) for block in architecture.trunk],
+            "stages": [[fields_of(block) for block in stage] for stage in architecture.stages],
+            "exits": [{"stage": early.stage} | vars(early.head) for early in architecture.exits],
+            "final": vars(architecture.final),
+        }
+    )

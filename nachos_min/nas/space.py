@@ -11,20 +11,27 @@ from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from nachos_min.eenn.architecture import Architecture, ExitHead, FinalHead, Map, MBConvSpec, Stem, strided
+from nachos_min.eenn.architecture import (
+    ACTIVATIONS,
+    Architecture,
+    ExitHead,
+    FinalHead,
+    Map,
+    MBConvSpec,
+    Stem,
+    strided,
+)
 from nachos_min.eenn.heads import GridHead, head_ladder
 from nachos_min.errors import InputError
+from nachos_min.fields import Fields
 
 _SHIPPED = Path(__file__).parent / "spaces"
-_ACTIVATIONS = ("relu", "hswish")
 
 # Several times the deepest networks of this kind (EfficientNet-B7 has 55 layers), and few enough that counting
 # one network takes milliseconds: a typing error such as `depths = [1000]` is told, not tried for hours.
 _MOST_LAYERS = 256
-
-T = TypeVar("T")
 
 
 class SpaceError(InputError):
@@ -238,126 +245,78 @@ def load_space(name_or_path: str) -> Space:
         raise SpaceError(f"space {name_or_path!r}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, and lists 1,000 deep
         raise SpaceError(f"space {name_or_path!r} is not TOML: {error}") from None
-    return _Reader(name_or_path, fields).space(path.stem)
+    return _read_space(Fields(fields, lambda text: SpaceError(f"space {name_or_path!r}: {text}"), 20), path.stem)
 
 
-class _Reader:
-    """Takes checked fields out of a TOML table; every complaint names the file and the field."""
+def _read_space(table: Fields, name: str) -> Space:
+    lists = ("depths", "kernels", "expansions", "resolutions", "divisor")
+    heads = ("exit_widths", "exit_heads")
+    table.only("description", *lists, *heads, "stem", "trunk", "stages", "final")
+    if len(given := [name for name in heads if name in table.table]) != 1:
+        raise table.fail("early exits", "described by exit_widths or by exit_heads", given)
+    kernels = table.integers("kernels", least=1, ascending=True)
+    if any(kernel % 2 == 0 for kernel in kernels):
+        raise table.fail("kernels", "odd", list(kernels))
+    expansions = table.integers("expansions", least=1, ascending=True)
+    depths = table.integers("depths", least=1, ascending=True)
+    stages = tuple(_read_stage(each) for each in table.tables(table.listed("stages", least=2), "stages"))
+    if depths[-1] * len(stages) > _MOST_LAYERS:
+        rule = f"such that {len(stages)} stages have at most {_MOST_LAYERS} layers in all"
+        raise table.fail("depths", rule, list(depths))
+    exit_heads = table.listed("exit_heads", least=1) if "exit_heads" in given else []
+    return Space(
+        name=name,
+        depths=depths,
+        kernels=kernels,
+        expansions=expansions,
+        resolutions=table.integers("resolutions", ascending=True),
+        divisor=table.integer("divisor"),
+        exit_widths=table.integers("exit_widths", absent=[]),
+        stem=_read_stem(table.nested("stem")),
+        trunk=tuple(_read_trunk(each) for each in table.tables(table.listed("trunk", absent=[]), "trunk")),
+        stages=stages,
+        final=_read_final(table.nested("final")),
+        exit_heads=tuple(_read_head(each) for each in table.tables(exit_heads, "exit_heads")),
+    )
 
-    def __init__(self, where: str, table: Mapping[str, Any], inside: str = "") -> None:
-        self.where, self.table, self.inside = where, table, inside
 
-    def fail(self, field: str, rule: str, value: object) -> SpaceError:
-        return SpaceError(f"space {self.where!r}: {self.inside}{field} must be {rule}, got {value!r}")
+def _choices(table: Fields, field: str) -> tuple[int, ...]:
+    """Return the values of a gene, or the only value."""
+    if isinstance(table.table.get(field), list):
+        return table.integers(field, least=1, ascending=True)
+    return (table.integer(field),)
 
-    def only(self, *known: str) -> None:
-        if unknown := sorted(self.table.keys() - set(known)):
-            raise self.fail("a field", f"one of {', '.join(known)}", unknown[0])
 
-    def typed(self, field: str, kind: type[T], rule: str) -> T:
-        value = self.table.get(field)
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise self.fail(field, rule, value)
-        return value
+def _read_head(table: Fields) -> GridHead:
+    table.only("cells", "widths")
+    return GridHead(table.integer("cells"), table.integers("widths"))
 
-    def integer(self, field: str, least: int = 1) -> int:
-        value = self.typed(field, int, f"an integer >= {least}")
-        if not least <= value <= 1 << 20:
-            raise self.fail(field, f"an integer from {least} to {1 << 20}", value)
-        return value
 
-    def odd(self, field: str) -> int:
-        value = self.integer(field)
-        if value % 2 == 0:
-            raise self.fail(field, "odd", value)
-        return value
+def _read_stem(table: Fields) -> StemSpec:
+    table.only("channels", "kernel", "stride", "activation")
+    activation = table.choice("activation", *ACTIVATIONS)
+    return StemSpec(_choices(table, "channels"), table.odd("kernel"), _choices(table, "stride"), activation)
 
-    def activation(self) -> str:
-        value = self.table.get("activation")
-        if value not in _ACTIVATIONS:
-            raise self.fail("activation", f"one of {', '.join(_ACTIVATIONS)}", value)
-        return str(value)
 
-    def integers(self, field: str, *, empty: bool = False, ascending: bool = True) -> tuple[int, ...]:
-        values = self.typed(field, list, "a list of integers >= 1")
-        if not all(type(value) is int and 1 <= value <= 1 << 20 for value in values):
-            raise self.fail(field, "a list of integers >= 1", values)
-        if not values and not empty:
-            raise self.fail(field, "a list of at least one integer", values)
-        if ascending and sorted(set(values)) != values:
-            raise self.fail(field, "in ascending order without repeats", values)
-        return tuple(values)
+def _read_stage(table: Fields) -> StageSpec:
+    table.only("channels", "stride", "activation", "squeeze_excite")
+    activation, squeeze = table.choice("activation", *ACTIVATIONS), table.flag("squeeze_excite")
+    return StageSpec(_choices(table, "channels"), table.integer("stride"), activation, squeeze)
 
-    def choices(self, field: str) -> tuple[int, ...]:
-        return self.integers(field) if isinstance(self.table.get(field), list) else (self.integer(field),)
 
-    def tables(self, field: str, least: int) -> list["_Reader"]:
-        values = self.table.get(field, [])
-        if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
-            raise self.fail(field, "a list of tables", values)
-        if len(values) < least:
-            raise self.fail(field, f"a list of at least {least} tables", len(values))
-        return [_Reader(self.where, value, f"{field} {i}: ") for i, value in enumerate(values, start=1)]
+def _read_trunk(table: Fields) -> TrunkBlock:
+    table.only("channels", "stride", "kernel", "expansion", "activation", "squeeze_excite")
+    return TrunkBlock(
+        table.integer("channels"),
+        table.integer("stride"),
+        table.odd("kernel"),
+        table.integer("expansion"),
+        table.choice("activation", *ACTIVATIONS),
+        table.flag("squeeze_excite"),
+    )
 
-    def table_of(self, field: str) -> "_Reader":
-        return _Reader(self.where, self.typed(field, dict, "a table"), f"{field}: ")
 
-    def space(self, name: str) -> Space:
-        lists = ("depths", "kernels", "expansions", "resolutions", "divisor")
-        heads = ("exit_widths", "exit_heads")
-        self.only("description", *lists, *heads, "stem", "trunk", "stages", "final")
-        if len(given := [name for name in heads if name in self.table]) != 1:
-            raise self.fail("early exits", "described by exit_widths or by exit_heads", given)
-        kernels = self.integers("kernels")
-        if any(kernel % 2 == 0 for kernel in kernels):
-            raise self.fail("kernels", "odd", list(kernels))
-        expansions = self.integers("expansions")
-        depths, stages = self.integers("depths"), tuple(table.stage() for table in self.tables("stages", 2))
-        if depths[-1] * len(stages) > _MOST_LAYERS:
-            rule = f"such that {len(stages)} stages have at most {_MOST_LAYERS} layers in all"
-            raise self.fail("depths", rule, list(depths))
-        return Space(
-            name=name,
-            depths=depths,
-            kernels=kernels,
-            expansions=expansions,
-            resolutions=self.integers("resolutions", empty=True),
-            divisor=self.integer("divisor"),
-            exit_widths=self.widths("exit_widths") if "exit_widths" in given else (),
-            stem=self.table_of("stem").stem(),
-            trunk=tuple(table.trunk_block() for table in self.tables("trunk", 0)),
-            stages=stages,
-            final=self.table_of("final").final(),
-            exit_heads=tuple(t.exit_head() for t in self.tables("exit_heads", 1)) if "exit_heads" in given else (),
-        )
-
-    def widths(self, field: str) -> tuple[int, ...]:
-        return self.integers(field, empty=True, ascending=False)
-
-    def exit_head(self) -> GridHead:
-        self.only("cells", "widths")
-        return GridHead(self.integer("cells"), self.widths("widths"))
-
-    def stem(self) -> StemSpec:
-        self.only("channels", "kernel", "stride", "activation")
-        return StemSpec(self.choices("channels"), self.odd("kernel"), self.choices("stride"), self.activation())
-
-    def stage(self) -> StageSpec:
-        self.only("channels", "stride", "activation", "squeeze_excite")
-        squeeze = self.typed("squeeze_excite", bool, "true or false")
-        return StageSpec(self.choices("channels"), self.integer("stride"), self.activation(), squeeze)
-
-    def trunk_block(self) -> TrunkBlock:
-        self.only("channels", "stride", "kernel", "expansion", "activation", "squeeze_excite")
-        return TrunkBlock(
-            self.integer("channels"),
-            self.integer("stride"),
-            self.odd("kernel"),
-            self.integer("expansion"),
-            self.activation(),
-            self.typed("squeeze_excite", bool, "true or false"),
-        )
-
-    def final(self) -> FinalHead:
-        self.only("expand", "mix", "activation")
-        return FinalHead(self.integer("expand", 0), self.integer("mix", 0), self.activation())
+def _read_final(table: Fields) -> FinalHead:
+    table.only("expand", "mix", "activation")
+    activation = table.choice("activation", *ACTIVATIONS)
+    return FinalHead(table.integer("expand", 0), table.integer("mix", 0), activation)

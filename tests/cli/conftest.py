@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from nachos_min import cli
-from nachos_min.eenn.architecture import Architecture
-from nachos_min.eenn.architecture_json import architecture_to_json
+from nachos_min.eenn.architecture import Architecture, architecture_to_json
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.nachos import Progress
 from nachos_min.nas.result import Certificate, SearchResult, Solution

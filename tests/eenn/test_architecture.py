@@ -1,13 +1,29 @@
-"""Architectures as data: shapes, segments, and that they can be compared and remembered."""
+"""Architectures as data, and as JSON: there and back, what may be left out, and what is refused."""
 
-from dataclasses import FrozenInstanceError
+import json
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nachos_min.autograd import Tensor, no_grad
-from nachos_min.eenn.architecture import Architecture, Exit, ExitHead, FinalHead, MBConvSpec, Stem
+from nachos_min.eenn.architecture import (
+    Architecture,
+    ArchitectureError,
+    Exit,
+    ExitHead,
+    FinalHead,
+    MBConvSpec,
+    Stem,
+    architecture_from_json,
+    architecture_to_json,
+)
+from nachos_min.eenn.lowering import lower
 from nachos_min.eenn.network import EarlyExitNetwork
+from nachos_min.macs.count import count
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.space import load_space
 
@@ -54,14 +70,6 @@ def test_with_exits_changes_nothing_else() -> None:
     assert placed.with_exits(()) == backbone
 
 
-def test_architectures_are_values() -> None:
-    assert three_stages() == three_stages()
-    assert hash(three_stages()) == hash(three_stages())
-    assert three_stages() != three_stages((9, 7))
-    with pytest.raises(FrozenInstanceError):
-        three_stages().classes = 3
-
-
 @pytest.mark.parametrize(
     ("stride", "widths", "residual"), [(1, (6, 6), True), (2, (6, 6), False), (1, (6, 8), False)]
 )
@@ -79,3 +87,92 @@ def test_maps_are_the_shapes_that_run(space: str) -> None:
         x = Tensor(np.zeros((1, *architecture.input_shape), np.float32))
         with no_grad():
             assert tuple(feature_map.shape[1:] for feature_map in network.maps(x)) == architecture.exit_maps()
+
+
+# JSON
+
+
+def block(**changes: Any) -> dict[str, Any]:
+    return {"middle": 8, "channels": 8, "kernel": 3, "stride": 2, "activation": "relu"} | changes
+
+
+SMALL: dict[str, Any] = {
+    "input": [1, 8, 8],
+    "classes": 10,
+    "stem": {"channels": 4, "kernel": 3, "stride": 1, "activation": "hswish"},
+    "stages": [[block()], [block(kernel=5, stride=1, activation="hswish", expand=False, squeezed=8)]],
+    "exits": [{"stage": 1, "pool": 2, "widths": [4]}],
+    "final": {"activation": "hswish"},
+}
+
+
+@pytest.mark.parametrize("space", CODERS)
+def test_there_and_back(space: str) -> None:
+    coder, rng = CODERS[space], np.random.default_rng(1)
+    for _ in range(10):
+        for architecture in (coder.decode(genome := coder.sample(rng)), coder.backbone(genome)):
+            assert architecture_from_json(json.loads(architecture_to_json(architecture))) == architecture
+
+
+def test_counted_by_hand() -> None:
+    stem = 8 * 8 * 4 * 9
+    first = 64 * 4 * 8 + 16 * 8 * 9 + 16 * 8 * 8
+    second = 16 * 8 * 25 + 2 * 8 * 8 + 16 * 8 * 8
+    head = 2 * 2 * 4 * 8 * 9 + 16 * 11
+    assert count(lower(architecture_from_json(SMALL))).macs == stem + first + second + head + 8 * 10
+
+
+def test_the_caller_may_say_what_comes_in_and_goes_out() -> None:
+    found = architecture_from_json(SMALL, (3, 16, 12), 5)
+    assert (found.input_shape, found.classes) == ((16, 12, 3), 5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"input": None}, "input must be a list, got 'None'"),
+        ({"input": [1, 8]}, "input must be a list of 3 integers, got '[1, 8]'"),
+        ({"input": [1, 8, -8]}, "input must be a list of integers from 1 to 2^40, got '[1, 8, -8]'"),
+        ({"classes": 10**30}, f"classes must be an integer from 1 to 2^40, got '{10**30}'"),
+        ({"steem": 1}, "a field must be one of input, classes, stem, trunk, stages, exits, final, got"),
+        ({"stem": []}, "stem must be a table of named fields, got '[]'"),
+        ({"stages": []}, "stages must be a list of length >= 1, got '[]'"),
+        ({"stages": [[]]}, "stage 1 must be a list of at least one block, got '[]'"),
+        ({"stages": [[3]]}, "stage 1 block 1 must be a table of named fields, got '3'"),
+        ({"stages": [[block(kernel=4)]]}, "stage 1 block 1: kernel must be odd, got '4'"),
+        ({"stages": [[block(kernel="3")]]}, "stage 1 block 1: kernel must be an integer from 1 to 2^40, got"),
+        ({"stages": [[block(stride=0)]]}, "stage 1 block 1: stride must be an integer from 1 to 2^40, got '0'"),
+        ({"stages": [[block(activation="gelu")]]}, "stage 1 block 1: activation must be one of relu, hswish, got"),
+        ({"stages": [[block(expand=1)]]}, "stage 1 block 1: expand must be true or false, got '1'"),
+        (
+            {"stages": [[block(expand=False)]]},
+            "stage 1 block 1: middle must be the 4 channels that arrive, where nothing expands them, got '8'",
+        ),
+        ({"exits": [{"stage": 2}]}, "stages of exits must be ascending numbers from 1 to 1, got '[2]'"),
+        (
+            {"exits": [{"stage": 1, "pool": 5}]},
+            "exit after stage 1: pool must be at most the 4 pixels of its map, got '5'",
+        ),
+        ({"trunk": [block()] * 6_000}, "blocks, exits and widths must be at most 6000 together, got '6004'"),
+    ],
+)
+def test_what_breaks_a_rule_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArchitectureError) as caught:
+        architecture_from_json(SMALL | changes)
+    assert str(caught.value).startswith(f"architecture: {message}")
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["stage", "pool", "middle"]), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.sampled_from(sorted(SMALL)), _json)
+def test_nothing_else_is_ever_raised(field: str, value: Any) -> None:
+    with suppress(ArchitectureError):
+        architecture_from_json(SMALL | {field: value})

@@ -1,0 +1,99 @@
+"""Checked fields of a table that a person wrote, as JSON or TOML; a complaint names place, rule and value."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from nachos_min.errors import InputError, shorten
+
+T = TypeVar("T")
+
+
+class Fields:
+    """A table whose fields are taken out one by one and checked.
+
+    Args:
+        table: what was parsed.
+        error: makes the exception of a message such as "stem: kernel must be odd, got '4'".
+        bits: integers are at most 2^bits.
+        inside: place of the table, such as "stem: ".
+    """
+
+    def __init__(
+        self, table: Mapping[str, Any], error: Callable[[str], InputError], bits: int, inside: str = ""
+    ) -> None:
+        self.table, self.error, self.bits, self.inside = table, error, bits, inside
+
+    def fail(self, field: str, rule: str, value: object) -> InputError:
+        """Return the exception for a field that breaks a rule."""
+        return self.error(f"{self.inside}{field} must be {rule}, got {shorten(repr(value))}")
+
+    def only(self, *known: str) -> None:
+        """Refuse fields that are not `known`."""
+        if unknown := sorted(self.table.keys() - set(known)):
+            raise self.fail("a field", f"one of {', '.join(known)}", unknown[0])
+
+    def typed(self, field: str, kind: type[T], rule: str, absent: T | None = None) -> T:
+        """Return a field of exactly type `kind`; `absent` if it is missing."""
+        value = self.table.get(field, absent)
+        if type(value) is not kind:
+            raise self.fail(field, rule, value)
+        return value
+
+    def flag(self, field: str, absent: bool | None = None) -> bool:
+        """Return a truth value."""
+        return self.typed(field, bool, "true or false", absent)
+
+    def choice(self, field: str, *known: str) -> str:
+        """Return one of the texts `known`."""
+        value = self.table.get(field)
+        if value not in known:
+            raise self.fail(field, f"one of {', '.join(known)}", value)
+        return str(value)
+
+    def integer(self, field: str, least: int = 1, absent: int | None = None) -> int:
+        """Return an integer from `least` to 2^bits."""
+        rule = f"an integer from {least} to 2^{self.bits}"
+        value = self.typed(field, int, rule, absent)
+        if not least <= value <= 1 << self.bits:
+            raise self.fail(field, rule, value)
+        return value
+
+    def odd(self, field: str) -> int:
+        """Return an odd integer."""
+        value = self.integer(field)
+        if value % 2 == 0:
+            raise self.fail(field, "odd", value)
+        return value
+
+    def listed(self, field: str, least: int = 0, absent: list[Any] | None = None) -> list[Any]:
+        """Return a list of at least `least` members of any kind."""
+        values = self.typed(field, list, "a list", absent)
+        if len(values) < least:
+            raise self.fail(field, f"a list of length >= {least}", values)
+        return values
+
+    def integers(
+        self, field: str, least: int = 0, absent: list[int] | None = None, *, ascending: bool = False
+    ) -> tuple[int, ...]:
+        """Return a list of at least `least` integers from 1 to 2^bits; `ascending` ones do not repeat."""
+        values = self.listed(field, least, absent)
+        if not all(type(value) is int and 1 <= value <= 1 << self.bits for value in values):
+            raise self.fail(field, f"a list of integers from 1 to 2^{self.bits}", values)
+        if ascending and sorted(set(values)) != values:
+            raise self.fail(field, "in ascending order without repeats", values)
+        return tuple(values)
+
+    def nested(self, field: str) -> "Fields":
+        """Return the table that a field is."""
+        value = self.typed(field, dict, "a table of named fields")
+        return Fields(value, self.error, self.bits, f"{self.inside}{field}: ")
+
+    def tables(self, values: list[Any], place: str) -> list["Fields"]:
+        """Return `values`, each of which must be a table; in complaints they are `place` 1, `place` 2, ..."""
+        for number, value in enumerate(values, start=1):
+            if type(value) is not dict:
+                raise self.fail(f"{place} {number}", "a table of named fields", value)
+        return [
+            Fields(value, self.error, self.bits, f"{self.inside}{place} {number}: ")
+            for number, value in enumerate(values, start=1)
+        ]
