@@ -1,9 +1,7 @@
-"""Checking an operator's vjps against numeric derivatives.
+"""Check an operator's vjps against numeric derivatives.
 
-Read `tape.py` first. The whole Jacobian J is tested at once: for a random direction d in an input and random
-weights v on the value, <v, J d> is a numeric derivative of one number, and <J^T v, d> is what the vjp claims.
-
-Not for inputs at a kink (relu at 0): there the derivative differs from either side.
+The whole Jacobian J is tested at once. For a random direction d in an input and random weights v on the value,
+<v, J d> is a numeric derivative of one number, and <J^T v, d> is what the vjp claims.
 """
 
 import inspect
@@ -13,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nachos_min.autograd.tape import no_grad
-from nachos_min.autograd.tensor import Array, Tensor
+from nachos_min.autograd.tape import Tensor, no_grad
 
 # Central differences err by about step^2 (truncation) + 1e-16 / step (rounding): least near 6e-6.
 _STEP = 6e-6
@@ -34,7 +31,7 @@ def gradcheck(
 
     Args:
         function: takes one Tensor per input, returns a Tensor of any shape; must not change its inputs.
-        inputs: arrays, converted to float64; away from kinks by more than 1e-4.
+        inputs: arrays, converted to float64; away from kinks (relu at 0) by more than 1e-4.
         rng: draws the directions and weights.
         tolerance: the largest error that passes.
 
@@ -45,47 +42,34 @@ def gradcheck(
     Raises:
         AssertionError: if an error exceeds `tolerance` or is NaN; the message names the input.
 
-    Source: derived here: <v, J d> = <J^T v, d>, both sides computed independently; the numeric side by
-    central differences, (phi(x + step d) - phi(x - step d)) / (2 step) with phi(x) = <v, f(x)>.
+    Source: derived here: <v, J d> = <J^T v, d>, both sides computed independently; the numeric side is
+    (phi(x + step d) - phi(x - step d)) / (2 step) with phi(x) = <v, f(x)>.
     """
     leaves = [Tensor(np.array(value, np.float64), requires_grad=True) for value in inputs]
     value = function(*leaves)
     weights = rng.normal(size=value.shape)
     value.backward(weights)
-    floor = 1e-3 * float(np.abs(weights * value.data).sum())
+
+    def phi(place: int, step: NDArray[Any]) -> float:
+        moved = [Tensor(leaf.data.copy()) for leaf in leaves]
+        moved[place].data += step
+        with no_grad():
+            return float((weights * function(*moved).data).sum())
+
+    floor = max(1e-3 * float(np.abs(weights * value.data).sum()), np.finfo(np.float64).tiny)
     worst = 0.0
     for place, leaf in enumerate(leaves):
         gradient = np.zeros_like(leaf.data) if leaf.grad is None else leaf.grad
         direction = rng.normal(size=leaf.shape)
-        numeric = _directional_derivative(function, leaves, place, direction, weights)
+        numeric = (phi(place, _STEP * direction) - phi(place, -_STEP * direction)) / (2 * _STEP)
         claimed = float((gradient * direction).sum())
-        size = max(abs(numeric), float(np.linalg.norm(gradient)), floor, np.finfo(np.float64).tiny)
-        error = abs(claimed - numeric) / size
+        error = abs(claimed - numeric) / max(abs(numeric), float(np.linalg.norm(gradient)), floor)
         if not error <= tolerance:
+            names = list(inspect.signature(function).parameters)
             raise AssertionError(
-                f"gradcheck: input {place} ({_name(function, place)}): vjp gives {claimed:.9g} along a "
+                f"gradcheck: input {place} ({names[min(place, len(names) - 1)]}): vjp gives {claimed:.9g} along a "
                 f"random direction, central differences {numeric:.9g}: "
                 f"relative error {error:.1e} > {tolerance:.1e}"
             )
         worst = max(worst, error)
     return worst
-
-
-def _directional_derivative(
-    function: Callable[..., Tensor], leaves: list[Tensor], place: int, direction: Array, weights: Array
-) -> float:
-    """Return d/dt of <weights, function(...)> with input `place` moved by t * direction, at t = 0."""
-
-    def phi(t: float) -> float:
-        moved = [Tensor(leaf.data.copy()) for leaf in leaves]
-        moved[place].data += t * direction
-        with no_grad():
-            return float((weights * function(*moved).data).sum())
-
-    return (phi(_STEP) - phi(-_STEP)) / (2 * _STEP)
-
-
-def _name(function: Callable[..., Tensor], place: int) -> str:
-    """Return what `function` calls its argument number `place`."""
-    names = list(inspect.signature(function).parameters)
-    return names[min(place, len(names) - 1)]

@@ -1,20 +1,21 @@
-"""Batch norm, fused with the activation that follows it.
+"""Batch norm, and the inverted residual block of convolutions with batch norm.
 
-    y = f(gamma (x - mean) / sqrt(var + eps) + beta)        per channel, the last axis
+    y = f(gamma (x - mean) / sqrt(var + eps) + beta)        per channel, the last axis; f is an activation
 
-Read `activation.py` first; loops and gradient formulas are in `nachos_kernels/batch_norm.py`. Running
-averages of the statistics are kept by the layer, not here.
+Loops and gradient formulas are in `nachos_kernels`. The layer keeps running averages of the statistics. Operators
+raise TypeError if an argument is no Tensor or dtypes differ, ValueError if a shape or number breaks a rule.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
 from nachos_kernels import activation as codes
 from nachos_kernels import batch_norm as kernels
-from nachos_kernels.batch_norm_loops import follow
-from nachos_min.autograd.arguments import check_channels, check_tensors, for_kernel
-from nachos_min.autograd.registry import operator
-from nachos_min.autograd.tape import once, record
-from nachos_min.autograd.tensor import Array, Tensor
+from nachos_kernels.inverted_residual import inverted_residual_forward, inverted_residual_grad
+from nachos_min.autograd import operators
+from nachos_min.autograd.operators import check_shape, check_tensors, counted_operator, for_kernel, operator
+from nachos_min.autograd.tape import Array, Tensor, Vjp, once, record
 
 ACTIVATIONS = {
     "identity": codes.IDENTITY,
@@ -23,6 +24,7 @@ ACTIVATIONS = {
     "hsigmoid": codes.HSIGMOID,
     "sigmoid": codes.SIGMOID,
 }
+GATED = tuple(name for name, code in ACTIVATIONS.items() if code in codes.GATES)  # the inverted residual's
 
 
 @operator
@@ -41,13 +43,9 @@ def batch_norm(
         y: shape of x; its gradient also flows through the statistics.
         mean, var: arrays (C,); var is biased (divided by the number of rows).
 
-    Raises:
-        ValueError: if a shape, eps or the activation breaks a rule above. TypeError: if dtypes differ.
-
     Source: Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithm 1.
     """
-    code = _check("batch_norm", x, gamma, beta, eps, activation)
-    maps, scale, shift = for_kernel(x.data), for_kernel(gamma.data), for_kernel(beta.data)
+    maps, scale, shift, code = _checked("batch_norm", x, gamma, beta, eps, activation, 1)
     value, mean, var = kernels.batch_norm_forward(maps, scale, shift, eps, code)
     gradients = once(lambda g: kernels.batch_norm_grad(for_kernel(g), maps, scale, shift, mean, var, eps, code))
     y = record(
@@ -70,25 +68,15 @@ def batch_norm_infer(
     eps: float = 1e-5,
     activation: str = "identity",
 ) -> Tensor:
-    """Return x normalised by given statistics, through which no gradient flows (inference, frozen layers).
+    """Return x normalised by constants, mean and var >= 0 (C,); else as `batch_norm`, and x may have no row.
 
-    Args:
-        x, gamma, beta, eps, activation: as in `batch_norm`, but x may have no row.
-        mean, var: (C,), converted to the dtype of x; var >= 0.
-
-    Returns:
-        y: shape of x.
-
-    Raises:
-        ValueError: if a shape, eps or the activation breaks a rule above. TypeError: if dtypes differ.
-
-    Source: Ioffe and Szegedy, "Batch Normalization", ICML 2015, section 3.1.
+    Source: Ioffe and Szegedy, section 3.1 (inference).
     """
-    code = _check("batch_norm_infer", x, gamma, beta, eps, activation, rows_needed=0)
-    check_channels("batch_norm_infer", x.shape[-1], mean=mean, var=var)
+    maps, scale, shift, code = _checked("batch_norm_infer", x, gamma, beta, eps, activation, 0)
+    check_shape("batch_norm_infer", "mean", mean, x.shape[-1])
+    check_shape("batch_norm_infer", "var", var, x.shape[-1])
     # Copies: the layer's running statistics may move on before backward.
     mean, var = np.array(mean, x.dtype), np.array(var, x.dtype)
-    maps, scale, shift = for_kernel(x.data), for_kernel(gamma.data), for_kernel(beta.data)
     value = kernels.batch_norm_infer(maps, scale, shift, mean, var, eps, code)
     gradients = once(
         lambda g: kernels.batch_norm_infer_grad(for_kernel(g), maps, scale, shift, mean, var, eps, code)
@@ -101,34 +89,98 @@ def batch_norm_infer(
     )
 
 
-def follow_statistics(
-    running_mean: Array, running_var: Array, mean: Array, var: Array, rows: int, momentum: float
-) -> None:
-    """Move running statistics in place towards those of a batch: r <- r + momentum (batch - r).
-
-    No operator: no gradient flows here. One call for both vectors, because a layer makes it at every step.
-
-    Args:
-        running_mean, running_var: (C,), changed in place.
-        mean, var: (C,) of the batch, var biased; what is followed is the unbiased one.
-        rows: of the batch, >= 1.
-        momentum: in 0..1.
-
-    Source: Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithm 2, with PyTorch's running averages.
-    """
-    follow(running_mean, running_var, mean, var, rows, momentum)
-
-
-def _check(
-    name: str, x: Tensor, gamma: Tensor, beta: Tensor, eps: float, activation: str, rows_needed: int = 1
-) -> int:
-    """Return the kernels' code of `activation`, after all arguments were checked."""
+def _checked(
+    name: str, x: Tensor, gamma: Tensor, beta: Tensor, eps: float, activation: str, rows: int
+) -> tuple[Array, Array, Array, int]:
+    """Return three arrays for the kernels, and the code of `activation`; x needs `rows` rows."""
     check_tensors(name, x, gamma, beta)
-    if x.ndim < 2 or x.size < rows_needed:
+    if x.ndim < 2 or x.size < rows:
         raise ValueError(f"{name}: input must be (..., C) with at least one row, got shape {x.shape}")
-    check_channels(name, x.shape[-1], gamma=gamma, beta=beta)
+    check_shape(name, "gamma", gamma, x.shape[-1])
+    check_shape(name, "beta", beta, x.shape[-1])
     if not eps > 0:
         raise ValueError(f"{name}: eps must be > 0, got {eps}")
     if activation not in ACTIVATIONS:
         raise ValueError(f"{name}: activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
-    return ACTIVATIONS[activation]
+    return for_kernel(x.data), for_kernel(gamma.data), for_kernel(beta.data), ACTIVATIONS[activation]
+
+
+class Normed(NamedTuple):
+    """A convolution's weight, and scale and shift (K,) of the batch norm behind it."""
+
+    weight: Tensor
+    gamma: Tensor
+    beta: Tensor
+
+
+@counted_operator
+def inverted_residual(
+    x: Tensor,
+    expand: Normed | None,
+    depthwise: Normed,
+    project: Normed,
+    *,
+    stride: int = 1,
+    activation: str = "relu",
+    eps: float = 1e-5,
+    residual: bool = False,
+) -> tuple[Tensor, list[tuple[Array, Array, int]]]:
+    """Return (y, statistics): x expanded, filtered and projected, each with batch norm by its own statistics.
+
+    One node of the tape takes the place of seven: on small maps calls from Python take longer than the arithmetic.
+
+    Args:
+        x: maps (N, H, W, C), at least one.
+        expand: weight (1, 1, C, M), or None: then M is C.
+        depthwise: weight (KH, KW, M), sides odd; zeros around the map are half of them.
+        project: weight (1, 1, M, K).
+        stride: of the depthwise convolution, >= 1.
+        activation: after expansion and depthwise convolution: identity, relu or hswish.
+        eps: > 0, added to the variances.
+        residual: whether x is added at the end; needs K = C and stride 1.
+
+    Returns:
+        y: (N, OH, OW, K) with OH = (H - 1) // stride + 1, OW alike. Counts as many MACs as its convolutions.
+        statistics: for each convolution mean (C,), biased variance (C,), and of how many rows.
+
+    Source: Sandler et al., "MobileNetV2", CVPR 2018, section 3.3.
+    """
+    name = "inverted_residual"
+    parts = (depthwise, project) if expand is None else (expand, depthwise, project)
+    leaves = [tensor for part in parts for tensor in part]
+    check_tensors(name, x, *leaves)
+    check_shape(name, "input", x, "N", "H", "W", "C")
+    check_shape(name, "depthwise weight", depthwise.weight, "KH", "KW", "M" if expand else x.shape[3])
+    (N, H, W, C), (KH, KW, M), K = x.shape, depthwise.weight.shape, project.weight.shape[-1]
+    shapes = [(1, 1, C, M), (M,), (M,), (KH, KW, M), (M,), (M,), (1, 1, M, K), (K,), (K,)][9 - len(leaves) :]
+    if [leaf.shape for leaf in leaves] != shapes or KH % 2 == 0 or KW % 2 == 0 or x.size == 0:
+        given = [leaf.shape for leaf in leaves]
+        raise ValueError(f"{name}: needs an input, odd sides and shapes {shapes}, got {x.shape} and {given}")
+    if stride < 1 or not eps > 0 or activation not in GATED:
+        rule = f"stride >= 1, eps > 0 and an activation of {', '.join(GATED)}"
+        raise ValueError(f"{name}: needs {rule}, got {stride}, {eps} and {activation!r}")
+    if residual and (stride, K) != (1, C):
+        raise ValueError(f"{name}: a residual needs stride 1 and {C} channels written, got {stride} and {K}")
+    maps, gate = for_kernel(x.data), kernels.gate_of(ACTIVATIONS[activation], x.dtype)
+    none = [] if expand else [np.empty((0, M), x.dtype), np.empty(0, x.dtype), np.empty(0, x.dtype)]
+    w1, gamma1, beta1, w2, gamma2, beta2, w3, gamma3, beta3 = none + [for_kernel(leaf.data) for leaf in leaves]
+    w1, w3 = w1.reshape(-1, M), w3.reshape(M, K)
+    value, *kept = inverted_residual_forward(
+        maps, w1, gamma1, beta1, w2, gamma2, beta2, w3, gamma3, beta3, eps, gate, stride, residual
+    )
+    outside, inside = value.size // K, N * H * W
+    operators.count(name, inside * w1.size + outside * (w2.size + w3.size))
+    weights = w1, gamma1, w2, gamma2, w3, gamma3
+    gradients = once(
+        lambda g: inverted_residual_grad(for_kernel(g), maps.shape, *weights, gate, stride, residual, *kept)
+    )
+
+    def vjp(place: int, shape: tuple[int, ...]) -> Vjp:
+        return lambda g: gradients(g)[place].reshape(shape)
+
+    inputs = [(x, vjp(0, x.shape))]
+    for place, leaf in enumerate(leaves, 1 + len(none)):  # the kernel returns gradients of an expansion in any case
+        inputs.append((leaf, vjp(place, leaf.shape)))
+    rows = (inside, outside, outside)[-len(parts) :]
+    statistics = [(affine[0], affine[4], R) for affine, R in zip(kept[-len(parts) :], rows, strict=True)]
+    return record(value, *inputs), statistics

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from nachos_kernels.exits_loss import distillation_and_gradients, exits_loss_and_gradients
 from nachos_min.autograd import Tensor
-from nachos_min.autograd.tape import record
-from nachos_min.autograd.tensor import Array
+from nachos_min.autograd.tape import Array, record
 from nachos_min.eenn.losses import CLIP, check_exits
 
 
