@@ -8,7 +8,7 @@ both libraries alike: `forward` is one call of the operator that records nothing
 the weights `w` and so on is one backward pass through that operator alone, its forward pass not timed and no other
 gradient wanted (`x b`: these two). Both times hold the library's own cost of a call, which is all there is on the
 smallest maps. PyTorch runs in NCHW and in channels_last; the faster one counts. Freed memory is kept, for both
-(`nachos_min/autograd/memory.py`). What is held against what: `kernel_cases.py`.
+(`keep_freed_memory`). What is held against what: `kernel_cases.py`.
 
     times faster   PyTorch's time / ours, summed over the shapes of the row; `worst`: that of a single shape
     of limit       the least time the machine needs / ours, summed likewise; `largest`: of the largest map alone
@@ -179,7 +179,7 @@ def main(
     --only takes the kernels whose names begin so.
     """
     on_threads(threads)
-    from nachos_min.autograd.memory import keep_freed_memory
+    from nachos_min.nas.workers import keep_freed_memory
 
     keep_freed_memory()
     peers = peer_on_threads(threads)

@@ -5,6 +5,7 @@ would break). It loads the data once and then evaluates trials. Between generati
 surrogates.
 """
 
+import ctypes
 import os
 import signal
 import threading
@@ -20,7 +21,6 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, TypeVar
 
-from nachos_min.autograd.memory import keep_freed_memory
 from nachos_min.data import Dataset
 from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.nas.backbones import Backbones
@@ -53,6 +53,19 @@ def _start(
     # A training that diverges is a Failure with its reason; NumPy's warnings on the way would fill the screen.
     warnings.simplefilter("ignore", RuntimeWarning)
     _Worker.evaluate = staticmethod(partial(evaluate, coder, load_dataset(), settings, backbones=backbones))
+
+
+def keep_freed_memory() -> bool:
+    """Tell the C library to keep what arrays give back for the next arrays; False where it has no such setting.
+
+    Otherwise it returns large arrays to the operating system, which fills every new page with zeros.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # parameters of mallopt(3) in the GNU C library
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # macOS, musl, Windows
+        return False
+    return bool(set_option(trim_threshold, 2**31 - 1)) and bool(set_option(mmap_threshold, 2**30))  # bytes
 
 
 def leave_with_parent() -> None:

@@ -20,7 +20,7 @@ from nachos_min.nas.evaluate import Evaluation, Failure, Settings, Trial, evalua
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.space import load_space
-from nachos_min.nas.workers import WorkerDiedError, Workers
+from nachos_min.nas.workers import WorkerDiedError, Workers, keep_freed_memory
 
 CODER = GenomeCoder(load_space("micro"), (8, 8, 1), 10)
 SETTINGS = Settings(
@@ -151,3 +151,8 @@ def test_backbones_are_kept_for_those_who_come_later(loader: Callable[[], Datase
     kept = Backbones(tmp_path / "backbones").find(CODER.backbone_genes(genome))
     assert kept is not None
     assert kept.losses == found.losses[:1]
+
+
+def test_a_c_library_that_keeps_no_freed_memory_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda _: object())  # a C library without mallopt
+    assert keep_freed_memory() is False

@@ -1,0 +1,283 @@
+"""What surrounds operators: MACs counted by hand, and arguments that they refuse."""
+
+import re
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nachos_min.autograd as ag
+from nachos_min.autograd import COUNTED_OPERATORS, Normed, Tensor, count_macs
+
+
+def t(*shape: int) -> Tensor:
+    return Tensor(np.ones(shape, np.float32), requires_grad=True)
+
+
+def block(x: Tensor, *parts: Normed | None, **options: Any) -> Tensor:
+    return ag.inverted_residual(x, *parts, **options)[0]
+
+
+def normed(*shape: int) -> Normed:
+    return Normed(t(*shape), t(shape[-1]), t(shape[-1]))
+
+
+MACS: list[tuple[str, Callable[[], Tensor], int]] = [
+    # batch 2, map 8x8 -> 8x8, 16 outputs, 3 inputs, 3x3 taps: 2*8*8*16*3*9
+    ("conv2d", lambda: ag.conv2d(t(2, 8, 8, 3), t(3, 3, 3, 16), padding=1), 55_296),
+    # 1x1, as a matrix product: 3*5*5*7*4
+    ("conv2d", lambda: ag.conv2d(t(3, 5, 5, 4), t(1, 1, 4, 7)), 2_100),
+    # groups 2: each of 8 outputs reads 6/2 inputs; 6x6 without padding -> 4x4: 4*4*8*3*9
+    ("conv2d", lambda: ag.conv2d(t(1, 6, 6, 6), t(3, 3, 3, 8), groups=2), 3_456),
+    # 17x15 padded to 20x18; the 3x2 window, dilated by (2, 3), spans 5x4; strides (3, 2):
+    # OH = (17+3-5)//3+1 = 6, OW = (15+3-4)//2+1 = 8; 2*6*8*5*4*6
+    ("conv2d", lambda: ag.conv2d(t(2, 17, 15, 4), t(3, 2, 4, 5), stride=(3, 2), dilation=(2, 3),
+                                 padding=(1, 2, 0, 3)), 11_520),
+    # the bias adds, it does not multiply: 1*2*2*3*1*1
+    ("conv2d", lambda: ag.conv2d(t(1, 2, 2, 1), t(1, 1, 1, 3), t(3)), 12),
+    # depthwise with multiplier 2 is a convolution in C groups: 4*4*(2*3)*1*9
+    ("conv2d", lambda: ag.conv2d(t(1, 4, 4, 3), t(3, 3, 1, 6), padding=1, groups=3), 864),
+    # 5x5 on 9x7, stride 2, padding 2 -> 5x4, 10 channels, batch 3: 3*5*4*10*25
+    ("depthwise_conv2d", lambda: ag.depthwise_conv2d(t(3, 9, 7, 10), t(5, 5, 10), stride=2, padding=2), 15_000),
+    # padding taps count: a 7x7 on a 1x1 map uses 1 of 49 taps, 49 are counted
+    ("depthwise_conv2d", lambda: ag.depthwise_conv2d(t(1, 1, 1, 2), t(7, 7, 2), padding=3), 98),
+    # 2 maps of 5x5x4 expanded to 12, 3x3 with stride 2 -> 3x3, projected to 6: 2*(25*4*12 + 9*12*9 + 9*12*6)
+    ("inverted_residual", lambda: block(t(2, 5, 5, 4), normed(1, 1, 4, 12), normed(3, 3, 12), normed(1, 1, 12, 6),
+                                        stride=2), 5_640),
+    # without expansion: 3*(16*4*25 + 16*4*4)
+    ("inverted_residual", lambda: block(t(3, 4, 4, 4), None, normed(5, 5, 4), normed(1, 1, 4, 4), residual=True),
+     5_568),
+    ("linear", lambda: ag.linear(t(4, 10), t(10, 3), t(3)), 120),
+    # 2*5 rows of 6 into 7
+    ("linear", lambda: ag.linear(t(2, 5, 6), t(6, 7)), 420),
+    ("matmul", lambda: t(3, 4) @ t(4, 5), 60),
+    # batch (7, 1) with (2,) broadcasts to 7*2 products of 3x4 by 4x5
+    ("matmul", lambda: t(7, 1, 3, 4) @ t(2, 4, 5), 840),
+    ("matmul", lambda: np.ones((3, 4)) @ t(4, 5), 60),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("operator", "run", "macs"), MACS)
+def test_macs_counted_by_hand(operator: str, run: Callable[[], Tensor], macs: int) -> None:
+    with count_macs() as counter:
+        result = run()
+    assert counter.by_operator == {operator: macs}
+    assert type(counter.total) is int
+    with count_macs() as counter:
+        result.backward(np.ones(result.shape))
+    assert counter.total == 0, "the backward pass is not counted"
+
+
+def test_every_multiplying_operator_has_a_case() -> None:
+    assert {operator for operator, _, _ in MACS} == COUNTED_OPERATORS
+
+
+def test_a_layer_called_twice_counts_twice_and_operators_add_up() -> None:
+    x, w = t(2, 3), t(3, 3)
+    with count_macs() as counter, ag.no_grad():
+        ag.linear(ag.linear(x, w), w) @ w
+    ag.linear(x, w)  # is outside
+    assert counter.by_operator == {"linear": 36, "matmul": 18}
+    assert counter.total == 54
+
+
+def test_an_outer_counter_counts_on_inside_an_inner_one_and_in_its_own_thread() -> None:
+    def run() -> None:
+        ag.linear(t(1, 2), t(2, 2))
+
+    with count_macs() as outer:
+        run()
+        with count_macs() as inner:
+            run()
+        worker = threading.Thread(target=run)
+        worker.start()
+        worker.join()
+    assert (outer.total, inner.total) == (8, 4)
+
+
+def test_counting_stops_after_an_exception() -> None:
+    counters: list[ag.MacCounter] = []
+
+    def fail() -> None:
+        with count_macs() as counter:
+            counters.append(counter)
+            raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        fail()
+    ag.linear(t(1, 2), t(2, 2))
+    assert counters[0].total == 0
+
+
+def test_totals_beyond_32_bits_are_exact() -> None:
+    with count_macs() as counter:
+        for _ in range(3):
+            ag.operators.count("conv2d", 2**62 + 1)
+    assert counter.total == 3 * 2**62 + 3
+
+
+# Arguments. X, W and DW fit; G is one number per channel.
+X, W, DW, G, D = t(2, 5, 5, 3), t(3, 3, 3, 8), t(3, 3, 3), t(3), Tensor(np.ones(3))
+STATS = np.ones(3)
+SMALL, DEPTHWISE, PROJECT = t(1, 4, 4, 3), normed(3, 3, 3), normed(1, 1, 3, 3)
+
+VALUE_ERRORS: dict[str, tuple[Callable[[], object], ...]] = {
+    "add": (lambda: t(2, 3) + t(2),),
+    "sum": (lambda: t(2, 3).sum(2),),
+    "mean": (lambda: t(0, 3).mean(),),
+    "clip": (lambda: ag.clip(X, 2, 1),),
+    "reshape": (lambda: t(2, 3).reshape((4, 2)),),
+    "transpose": (lambda: t(2, 3).transpose((0, 5)), lambda: t(2, 3).transpose((0, 0))),
+    "concatenate": (lambda: ag.concatenate([]), lambda: ag.concatenate([t(2, 3), t(2, 2)])),
+    "stack": (lambda: ag.stack([]), lambda: ag.stack([t(2), t(3)])),
+    "matmul": (lambda: t(2, 3) @ t(2, 3), lambda: t(3) @ t(3, 2)),
+    "linear": (
+        lambda: ag.linear(t(2, 3), t(4, 5)),
+        lambda: ag.linear(t(), t(4, 5)),
+        lambda: ag.linear(t(2, 3), t(3)),
+        lambda: ag.linear(t(2, 3), t(3, 4), t(3)),
+    ),
+    "cross_entropy": (
+        lambda: ag.cross_entropy(t(4), np.zeros(4, int)),
+        lambda: ag.cross_entropy(t(2, 3), np.zeros(3, int)),
+        lambda: ag.cross_entropy(t(2, 3), np.zeros(2)),
+        lambda: ag.cross_entropy(t(2, 3), np.array([0, 3])),
+        lambda: ag.cross_entropy(t(2, 3), np.array([-1, 0])),
+    ),
+    "conv2d": (
+        lambda: ag.conv2d(t(5, 5, 3), W),
+        lambda: ag.conv2d(X, DW),
+        lambda: ag.conv2d(X, t(3, 3, 4, 8)),
+        lambda: ag.conv2d(t(1, 5, 5, 4), t(3, 3, 3, 8), groups=2),
+        lambda: ag.conv2d(X, W, groups=2),
+        lambda: ag.conv2d(X, t(3, 3, 1, 8), groups=3),
+        lambda: ag.conv2d(X, W, groups=0),
+        lambda: ag.conv2d(X, W, t(7)),
+        lambda: ag.conv2d(X, W, stride=0),
+        lambda: ag.conv2d(X, W, stride=(1, -1)),
+        lambda: ag.conv2d(X, W, stride=(1, 1, 1)),
+        lambda: ag.conv2d(X, W, stride=1.5),
+        lambda: ag.conv2d(X, W, dilation=0),
+        lambda: ag.conv2d(X, W, padding=-1),
+        lambda: ag.conv2d(X, W, padding=(1, 1, 1)),
+        lambda: ag.conv2d(X, W, padding="same"),
+        lambda: ag.conv2d(X, W, dilation=4, padding=1),
+        lambda: ag.conv2d(X, W, activation="hswish"),
+    ),
+    "depthwise_conv2d": (
+        lambda: ag.depthwise_conv2d(t(5, 5, 3), DW),
+        lambda: ag.depthwise_conv2d(X, W),
+        lambda: ag.depthwise_conv2d(X, t(3, 3, 4)),
+        lambda: ag.depthwise_conv2d(X, DW, stride=0),
+        lambda: ag.depthwise_conv2d(X, DW, padding=-1),
+        lambda: ag.depthwise_conv2d(X, DW, dilation=(1, 0)),
+        lambda: ag.depthwise_conv2d(X, t(7, 2, 3)),
+    ),
+    "max_pool": (
+        lambda: ag.max_pool(t(5, 5, 3), 2),
+        lambda: ag.max_pool(X, 0),
+        lambda: ag.max_pool(X, 2, stride=0),
+        lambda: ag.max_pool(X, 2, padding=2),
+    ),
+    "avg_pool": (lambda: ag.avg_pool(X, (3, 1), padding=(2, 1)), lambda: ag.avg_pool(X, 6)),
+    "global_avg_pool": (lambda: ag.global_avg_pool(t(2, 3)), lambda: ag.global_avg_pool(t(2, 0, 3, 4))),
+    "batch_norm": (
+        lambda: ag.batch_norm(t(3), G, G),
+        lambda: ag.batch_norm(t(0, 3), G, G),
+        lambda: ag.batch_norm(X, t(4), G),
+        lambda: ag.batch_norm(X, G, t(1, 3)),
+        lambda: ag.batch_norm(X, G, G, eps=0.0),
+        lambda: ag.batch_norm(X, G, G, activation="gelu"),
+    ),
+    "batch_norm_infer": (
+        lambda: ag.batch_norm_infer(X, G, G, np.ones(2), STATS),
+        lambda: ag.batch_norm_infer(X, G, G, STATS, np.ones(4)),
+    ),
+    "inverted_residual": (
+        lambda: block(t(3, 4, 3), None, DEPTHWISE, PROJECT),
+        lambda: block(t(0, 4, 4, 3), None, DEPTHWISE, PROJECT),
+        lambda: block(SMALL, None, normed(3, 3, 1, 3), PROJECT),
+        lambda: block(SMALL, None, normed(3, 2, 3), PROJECT),
+        lambda: block(SMALL, None, normed(3, 3, 4), PROJECT),
+        lambda: block(SMALL, normed(1, 1, 3, 4), DEPTHWISE, PROJECT),
+        lambda: block(SMALL, None, DEPTHWISE, normed(1, 1, 4, 3)),
+        lambda: block(SMALL, None, DEPTHWISE, Normed(t(1, 1, 3, 2), G, t(2))),
+        lambda: block(SMALL, None, DEPTHWISE, PROJECT, stride=0),
+        lambda: block(SMALL, None, DEPTHWISE, PROJECT, eps=0.0),
+        lambda: block(SMALL, None, DEPTHWISE, PROJECT, activation="sigmoid"),
+        lambda: block(SMALL, None, DEPTHWISE, PROJECT, stride=2, residual=True),
+    ),
+}
+OWN = {"add", "sum", "reshape", "transpose"}  # here NumPy's refusals are passed on
+
+TYPE_ERRORS: list[Callable[[], object]] = [
+    lambda: ag.add(1.0, 2.0),
+    lambda: X + None,
+    lambda: "a" * X,
+    lambda: D + G,
+    lambda: t(2, 3) @ Tensor(np.ones((3, 2))),
+    lambda: ag.power(X, X),
+    lambda: ag.stack([G, D]),
+    lambda: ag.concatenate([G, np.ones(3)]),
+    lambda: ag.linear(t(2, 3), t(3, 3), D),
+    lambda: ag.batch_norm(X, D, G),
+]
+
+
+@pytest.mark.parametrize(("name", "call"), [(name, call) for name, calls in VALUE_ERRORS.items() for call in calls])
+def test_values_that_break_a_rule_are_refused(name: str, call: Callable[[], object]) -> None:
+    numpys = name in OWN or (name in ("concatenate", "stack") and call is not VALUE_ERRORS[name][0])
+    with pytest.raises(ValueError, match="." if numpys else f"^{name}: "):
+        call()
+
+
+@pytest.mark.parametrize("call", TYPE_ERRORS)
+def test_types_that_break_a_rule_are_refused(call: Callable[[], object]) -> None:
+    with pytest.raises(TypeError, match=r"^\w+: .*must be|expected a Tensor"):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ag.conv2d(X, W, stride=(1, -1)), "conv2d: stride must be >= 1, got (1, -1)"),
+        (lambda: ag.conv2d(X, W, padding="same"), "conv2d: padding must be 1, 2 or 4 integers, got 'same'"),
+        (lambda: ag.conv2d(X, W, dilation=4, padding=1),
+         "conv2d: a window of 9x9 does not fit a map of 5x5 padded to 7x7"),
+        (lambda: ag.conv2d(X, t(3, 3, 4, 8)), "conv2d: groups must be >= 1 and divide all channels, got 1, "
+         "input (2, 5, 5, 3), weight (3, 3, 4, 8)"),
+        (lambda: ag.depthwise_conv2d(X, t(3, 3, 4)),
+         "depthwise_conv2d: weight must be (KH, KW, 3), got shape (3, 3, 4)"),
+        (lambda: ag.linear(t(2, 3), t(4, 5)), "linear: input must be (2, 4), got shape (2, 3)"),
+        (lambda: ag.batch_norm(X, t(4), G), "batch_norm: gamma must be (3), got shape (4,)"),
+        (lambda: ag.cross_entropy(t(2, 3), np.array([-1, 0])), "cross_entropy: labels must be in 0..2, got -1"),
+        (lambda: D + G, "add: dtypes must be equal, got float64 and float32"),
+        (lambda: ag.add(1.0, 2.0), "add: one operand must be a Tensor, got float and float"),
+    ],
+)  # fmt: skip
+def test_a_message_names_operator_rule_and_value(call: Callable[[], object], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=f"^{re.escape(message)}$"):
+        call()
+
+
+@pytest.mark.parametrize("name", sorted(ag.OPERATORS))
+def test_every_operator_refuses_what_is_no_tensor(name: str) -> None:
+    wrong: dict[str, tuple[object, ...]] = {
+        **dict.fromkeys(("add", "subtract", "multiply", "divide", "matmul"), ([1.0], [2.0])),
+        **dict.fromkeys(("concatenate", "stack"), ([[1.0]],)),
+        **dict.fromkeys(("power", "getitem", "reshape", "max_pool", "avg_pool"), ([1.0], 1)),
+        **dict.fromkeys(("linear", "conv2d", "depthwise_conv2d"), (X, [1.0])),
+        "cross_entropy": ([1.0], np.zeros(1, int)),
+        "batch_norm": ([1.0], G, G),
+        "inverted_residual": ([1.0], None, Normed(G, G, G), Normed(G, G, G)),
+        "batch_norm_infer": ([1.0], G, G, STATS, STATS),
+    }
+    with pytest.raises(TypeError, match=rf"^{name}: (expected a|one operand must be a) Tensor, got list"):
+        ag.OPERATORS[name](*wrong.get(name, ([1.0],)))
+
+
+def test_index_out_of_bounds() -> None:
+    with pytest.raises(IndexError, match="index 2 is out of bounds"):
+        t(2, 3)[2]
