@@ -18,7 +18,7 @@ from nachos_min.autograd import operators
 from nachos_min.autograd.operators import check_shape, check_tensors, counted_operator, for_kernel, operator
 from nachos_min.autograd.tape import Array, Axis, Operand, Tensor, Vjp, record
 
-# Element-wise arithmetic. The shapes of two operands broadcast; one of them may be a number or an array, a constant.
+# Element-wise arithmetic. The shapes of two operands broadcast; one of them may be a constant number or array.
 
 
 def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
