@@ -1,14 +1,14 @@
 """Genomes: members of a space as integer vectors, their canonical form, and what they decode to.
 
-Read `space.py` first. The genes are choice indices, in this order (S stages, D slots a stage):
+The genes are choice indices, in this order (S stages, D slots a stage):
 
     depth S | kernel S x D | expansion S x D | exit bit S-1 | resolution, widths 1..S, stem channels, stem stride
     | exit head S-1
 
 Depth gene j selects the j-th depth; slots beyond it are inactive. Of the fourth group only choices with several
 values have a gene, of the last only spaces without a ladder of heads. In the canonical form genes that change
-nothing are 0 or as small as they can be, so that two genomes are the same network exactly when it is equal.
-At the end: the configurations in JSON that CNAS, the paper's code, reads and writes.
+nothing are 0 or as small as they can be: two genomes are the same network exactly when it is equal.
+`from_cnas` reads the configurations of CNAS, the paper's code.
 """
 
 import json
@@ -28,7 +28,7 @@ from nachos_min.nas.space import Genes, Space, SpaceError
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 Genome = tuple[int, ...]
-# How a network may go on behind a map: MACs up to the next exit's answer, MACs in all, widths, early exits.
+# How a network may go on behind a map: MACs up to and with the next exit's head, MACs in all, widths, early exits.
 _Way = tuple[int, int, tuple[int, ...], tuple[Exit, ...]]
 
 
@@ -40,8 +40,7 @@ class NotAnEENNError(ValueError):
 class GenomeCoder:
     """Translates between genomes of `space` and architectures for images of `image_shape` (H, W, C).
 
-    With `static` the members are the backbones, networks without early exits: what a search for EENNs is held
-    against. Genomes keep their length, and the canonical form has no exit bit set.
+    With `static` the members are networks without early exits: the canonical form has no exit bit set.
     """
 
     space: Space
@@ -103,8 +102,8 @@ class GenomeCoder:
     def canonical(self, genomes: IntArray) -> IntArray:
         """Return the canonical form of `genomes` (n, length), int64 of that shape.
 
-        Genes of inactive layer slots are 0, and those of heads where no exit is. Of head genes that select the
-        same head on a map there is the least. If the coder is `static`, the exit bits are 0.
+        Genes of inactive slots are 0, and those of heads where no exit is. Of head genes that select the same head
+        on a map there is the least. If the coder is `static`, the exit bits are 0.
         """
         stages, slots = len(self.space.stages), self.space.slots
         depths = np.array(self.space.depths)[genomes[:, :stages]]
@@ -131,9 +130,9 @@ class GenomeCoder:
         space, stages, slots = self.space, len(self.space.stages), self.space.slots
         if len(genome) != self.length:
             raise SpaceError(f"genome of space {space.name} must have {self.length} genes, got {len(genome)}")
-        for position, (gene, values) in enumerate(zip(genome, self.values, strict=True)):
-            if not 0 <= gene < len(values):
-                raise SpaceError(f"gene {position} must be in 0..{len(values) - 1}, got {gene}")
+        for position, (gene, largest) in enumerate(zip(genome, self.upper.tolist(), strict=True)):
+            if not 0 <= gene <= largest:
+                raise SpaceError(f"gene {position} must be in 0..{largest}, got {gene}")
         chosen = [values[gene] for gene, values in zip(genome, self.values, strict=True)]
         depths = tuple(chosen[:stages])
 
@@ -187,9 +186,8 @@ class GenomeCoder:
     def heads(self, feature_map: Map) -> list[tuple[ExitHead, PartCost]]:
         """Return the heads, with their counts, that an exit may have on a map (H, W, C).
 
-        Those that its gene selects, in order; or those that the designer may take from the ladder, the cheapest
-        first. The designer takes the first head below a bound, which is cheaper than all before it, since none of
-        those was below. Heads cheaper than all before them are in falling order: it is the dearest below the bound.
+        They are those that its gene selects, in order; or those that the designer may take from the ladder, the
+        cheapest first. The designer takes the first head below a bound, so only heads cheaper than all before them.
         """
         heads = self.space.heads(min(feature_map[:2]))
         found = [(head, part_cost(head, feature_map, self.classes)) for head in heads]
@@ -229,8 +227,8 @@ class GenomeCoder:
     def _ways_on(self, side: int | None, stride: int) -> list[list[_Way]]:
         """Return for each width that stage 1 may read the ways to go on, the one of most MACs first.
 
-        Of a way two costs matter: up to the answer of its next exit, which bounds the head here, and in all. A way
-        that is larger in neither than another is left out.
+        Two costs of a way matter: up to and with its next exit, which bounds the head here, and in all. A way that
+        is larger in neither than another is left out.
         """
         space, slots = self.space, self.space.slots
         maps, choice = space.maps(self.input_shape(side), stride), (space.kernels[-1], space.expansions[-1])
@@ -266,9 +264,9 @@ class GenomeCoder:
         return genes
 
     def draw(self, rng: np.random.Generator, draws: int) -> IntArray:
-        """Return those of `draws` random genomes that are members, canonical, int64 (m, length).
+        """Return those of `draws` random genomes that are members, canonical, int64 (m <= draws, length).
 
-        Every gene is uniform; m <= draws: those without an early exit are left out, unless the coder is `static`.
+        Every gene is uniform; genomes without an early exit are left out, unless the coder is `static`.
         """
         genomes = rng.integers(0, self.upper, (draws, self.length), endpoint=True)
         if self.static:
@@ -276,7 +274,7 @@ class GenomeCoder:
         return self.canonical(genomes[genomes[:, self.exit_genes].any(axis=1)])
 
     def sample(self, rng: np.random.Generator) -> Genome:
-        """Return a random canonical member: every gene uniform, then rejection of those without an early exit."""
+        """Return a random canonical member, the next that `draw` gives."""
         while not len(found := self.draw(rng, 1)):
             pass
         return as_genome(found[0])
@@ -294,24 +292,22 @@ def from_cnas(coder: GenomeCoder, text: str, *, unpadded: bool = False) -> Genom
         coder: of the space the configuration is from.
         text: `{"ks": [...], "e": [...], "d": [...], "b": [...], "r": 32}`; the lists `ks` and `e` are compact
             (one entry per layer) or padded (one per slot). Without `b` no early exit is placed.
-        unpadded: return instead the network that the released sampler builds from a compact list: it reads the
-            entries as those of the first slots, whatever the depths, and fills the slots that remain with the
-            largest kernel and expansion.
-
-    Returns:
-        The genome, a tuple of integers.
+        unpadded: return the network that the released sampler builds from a compact list: it reads the entries
+            as those of the first slots, whatever the depths, and fills the rest with the largest choice.
 
     Raises:
         SpaceError: if the text is not such a configuration, or the space has genes that it cannot give.
     """
-    _check_cnas(coder)
+    space, stages, slots = coder.space, len(coder.space.stages), coder.space.slots
+    if unknown := [*(coder.places.keys() - {"resolution"}), *["exit heads"] * bool(space.exit_heads)]:
+        rule = "a configuration is of a space without genes of widths, stem and exit heads"
+        raise SpaceError(f"{rule}, got {space.name} with {', '.join(sorted(unknown))}")
     try:
         fields = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise SpaceError(f"configuration is not JSON: {error}") from None
     if not isinstance(fields, Mapping):
         raise SpaceError(f"configuration must be a JSON object, got {type(fields).__name__}")
-    space, stages, slots = coder.space, len(coder.space.stages), coder.space.slots
     depths = _choices(fields, "d", space.depths, (stages,))
     layers = [space.depths[gene] for gene in depths]
     genome = list(depths)
@@ -331,13 +327,6 @@ def from_cnas(coder: GenomeCoder, text: str, *, unpadded: bool = False) -> Genom
     return as_genome(coder.canonical(np.array([genome]))[0])
 
 
-def _check_cnas(coder: GenomeCoder) -> None:
-    """Raise SpaceError if the space has genes that CNAS has not."""
-    if unknown := [*(coder.places.keys() - {"resolution"}), *["exit heads"] * bool(coder.space.exit_heads)]:
-        rule = "a configuration is of a space without genes of widths, stem and exit heads"
-        raise SpaceError(f"{rule}, got {coder.space.name} with {', '.join(sorted(unknown))}")
-
-
 def _choices(fields: Mapping[str, Any], field: str, values: Sequence[int], lengths: tuple[int, ...]) -> list[int]:
     """Return the choice indices of a configuration's list."""
     given = fields.get(field)
@@ -349,18 +338,3 @@ def _choices(fields: Mapping[str, Any], field: str, values: Sequence[int], lengt
         if type(entry) is not int or entry not in values:
             raise SpaceError(f"configuration: {field} must be of {tuple(values)}, got {entry!r}")
     return [values.index(entry) for entry in given]
-
-
-def to_cnas(coder: GenomeCoder, genome: Sequence[int]) -> str:
-    """Return the configuration JSON that CNAS reads, its lists compact; `b` only when an exit is placed."""
-    _check_cnas(coder)
-    genes = coder.genes(genome)
-    fields: dict[str, Any] = {
-        "ks": [kernel for stage in genes.kernels for kernel in stage],
-        "e": [expansion for stage in genes.expansions for expansion in stage],
-        "d": list(genes.depths),
-    }
-    if genes.exits:
-        fields["b"] = [int(stage in genes.exits) for stage in range(1, len(genes.depths))]
-    fields["r"] = coder.input_shape(genes.resolution)[0]
-    return json.dumps(fields)

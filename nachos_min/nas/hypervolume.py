@@ -1,8 +1,7 @@
 """The hypervolume of a front: one number that grows when the front gets better anywhere.
 
 It is the area (two objectives) or the volume (three) of everything that the front dominates and that is better
-than a fixed reference point. Read `nachos_kernels/dominance.py` for the two-dimensional sweep. Left out: four
-and more objectives, where exact computation needs other algorithms.
+than a fixed reference point. Left out: four and more objectives.
 """
 
 import numpy as np
@@ -15,8 +14,7 @@ from nachos_min.errors import InputError
 def hypervolume(F: npt.ArrayLike, reference: npt.ArrayLike) -> float:
     """Return the area or volume that the points of F dominate below the reference point.
 
-    Dominated points add nothing, nor do points that are not better than the reference in every objective; a
-    point with a NaN is such a point. No point: 0.
+    Dominated points, points not better than the reference in every objective, and points with a NaN add nothing.
 
     Args:
         F: float[n, M], M = 2 or 3 objectives, minimised.
@@ -29,9 +27,9 @@ def hypervolume(F: npt.ArrayLike, reference: npt.ArrayLike) -> float:
         InputError: the reference is not 2 or 3 finite numbers, or F does not have that many columns.
 
     Source:
-        Zitzler, Thiele 1998, "Multiobjective optimization using evolutionary algorithms"; the third dimension
-        is derived here: sorted by f3, between one point's f3 and the next the dominated cross-section is
-        the area of all points met so far, and the volume is the sum of these slabs. O(n^2 log n).
+        Zitzler, Thiele 1998, "Multiobjective optimization using evolutionary algorithms". The third dimension is
+        derived here: the volume is the sum, over points sorted by f3, of the area of all points up to this one
+        times the distance to the next point's f3. O(n^2 log n).
 
     >>> hypervolume([[0.0, 1.0], [1.0, 0.0]], [2.0, 2.0])
     3.0
@@ -51,7 +49,7 @@ def hypervolume(F: npt.ArrayLike, reference: npt.ArrayLike) -> float:
         return _area(points, corner)
 
     points = points[np.argsort(points[:, 2])]
-    tops = np.append(points[1:, 2], corner[2])  # the slab of point i reaches up to the next point's f3
+    tops = np.append(points[1:, 2], corner[2])  # of slabs: the next point's f3
     volume = 0.0
     for met, (height, top) in enumerate(zip(points[:, 2], tops, strict=False), start=1):
         if top > height:
