@@ -1,5 +1,6 @@
 """Configurations that benchmarks ask for: the paper's method, and what a table can answer."""
 
+from dataclasses import replace
 from typing import Any
 
 # With these a search is the method as the paper has it, but for what a benchmark changes.
@@ -15,20 +16,11 @@ def configuration(data: str, space: str, max_macs: int | None, min_accuracy: flo
         max_macs, min_accuracy: the limits.
         changes: fields of the Configuration; values of the recipe in a dictionary `recipe`.
     """
-    from nachos_min.eenn.recipes import PaperRecipe
-    from nachos_min.nas.configuration import BY_AIMS, Configuration
-    from nachos_min.nas.defaults import BY_RECIPE, defaults_of
-    from nachos_min.nas.limits import Limits
+    from nachos_min.nas.configuration import configure, resolved
 
-    recipe = PaperRecipe(**{**defaults_of(data, "paper").recipe, **changes.pop("recipe", {})})
-    usual = {
-        **BY_RECIPE["paper"],
-        "aims": "ends",
-        **BY_AIMS["ends"],
-        "standardise": OPTIONS["standardise"],
-        "seed": 0,
-    }
-    return Configuration(data, space, Limits(max_macs, min_accuracy), recipe=recipe, **(usual | changes))
+    asked: Any = {"data": data, "space": space, "max_macs": max_macs, "min_accuracy": min_accuracy, "aims": "ends"}
+    made = configure(resolved(asked | OPTIONS))
+    return replace(made, recipe=replace(made.recipe, **changes.pop("recipe", {})), **changes)
 
 
 def of_table(table: Any, max_macs: int | None, min_accuracy: float, seed: int, **changes: Any) -> Any:

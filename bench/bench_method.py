@@ -77,7 +77,7 @@ def jobs_of(
     """Return for each variant its searches, one a seed. Ends the program if a variant has no table."""
     from method_runs import Job
 
-    from nachos_min.nas.methods import METHODS
+    from nachos_min.nas.configuration import METHODS
     from nachos_min.nas.tabular import read_table
 
     read = [(path, read_table(path)) for path in tables]

@@ -36,8 +36,7 @@ def main(
     from measuring import machine, show
 
     from nachos_min.data import load
-    from nachos_min.nas.configuration import Configuration, load_problem
-    from nachos_min.nas.defaults import FAR
+    from nachos_min.nas.configuration import FAR, Configuration, load_problem
     from nachos_min.nas.evaluate import Evaluation, Trial
     from nachos_min.nas.limits import Limits, StaticCheck
     from nachos_min.nas.sampling import random_genomes

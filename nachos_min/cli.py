@@ -1,37 +1,147 @@
 """The command line: a typed line in, an exit status out.
 
-Fire calls a command before it notices a misspelt option. So a command (`commands.py`) only reads and checks its
-options and returns a frozen job; `main` lets Fire consume the whole line, then runs the job. Read `help_text.py`
-for the help.
+A command is a function: its parameters are its options, its docstring is its help. Fire calls a function before it
+notices a misspelt option. So Fire only reads the line into a job, each text checked by its option's kind. The job
+runs once Fire has consumed the whole line.
 
 Results go to standard output, progress and messages to standard error; a user's mistake is one line there.
-Exit status: 0 done, 2 bad usage or input, 3 finished without an admissible solution, 130 interrupted (the
-same command continues).
+Exit status: 0 done, 2 bad usage or input, 3 finished without an admissible solution, 130 interrupted (the same
+command continues).
 """
 
 import difflib
+import inspect
 import io
+import json as json_format
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from typing import NoReturn
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, NoReturn, Unpack
 
-from fire import Fire
+from fire import Fire, docstrings
 from fire.core import FireExit
+from fire.decorators import SetParseFns
 
-from nachos_min.commands import COMMANDS, DONE, Interrupted, Job, needed, option_defaults, option_kinds
 from nachos_min.errors import InputError, printable, shorten
-from nachos_min.help_text import PROGRAM, command_help, flag, program_help
-from nachos_min.options import Switch
+from nachos_min.nas.configuration import Options
+from nachos_min.options import COUNT, REQUIRED, SIDES, SWITCH, Option, options_of, text, unpacked_in
 
+PROGRAM = "python -m nachos_min"
 PURPOSE = (
     "Neural architecture search for early-exit networks under limits on accuracy and multiply-accumulates "
     "(MACs): the NACHOS method, from scratch on NumPy and Numba."
 )
+DONE, BAD_INPUT, NOT_ADMISSIBLE, INTERRUPTED = 0, 2, 3, 130
+WIDTH, INDENT = 80, 6
 
-BAD_INPUT, INTERRUPTED = 2, 130
+
+class Interrupted(Exception):
+    """A job was stopped from outside; the message says how far it came and how to go on."""
+
+
+# Commands. What they need is imported when they run: the help must not wait for Numba.
+
+
+def search(
+    *,
+    json: Annotated[bool, Option(SWITCH)] = False,
+    quiet: Annotated[bool, Option(SWITCH)] = False,
+    **options: Unpack[Options],
+) -> int:
+    """The front of admissible early-exit networks that a search finds for a data set.
+
+    COUNT is a whole number such as 60000, 60k or 2.7M (k, M, G stand for thousand, million, thousand
+    million).
+
+    The same command continues an interrupted search. Exit status is 0 when done, 2 for bad usage or input, 3
+    when no network within the limits was found, 130 when interrupted.
+
+    Args:
+        json: Print one JSON object instead of a table.
+        quiet: Show no progress.
+        options: as declared in `Options`.
+    """
+    from nachos_min.nas import nachos
+    from nachos_min.nas.workers import WorkerDiedError
+    from nachos_min.report.progress import SearchProgress
+    from nachos_min.report.table import closest_sentence, show_result
+
+    with SearchProgress(quiet=quiet) as progress:
+        try:
+            result = nachos.search(**options, on_progress=progress)
+        except KeyboardInterrupt:
+            done = f"interrupted after {progress.evaluated} evaluations"
+            raise Interrupted(f"{done}; the same command continues") from None
+        except WorkerDiedError as died:
+            raise Interrupted(str(died)) from None
+    if json:
+        print(json_format.dumps(result.as_dict(), allow_nan=False))
+    else:
+        show_result(result)
+    if result.front:
+        return DONE
+    if json:
+        print(closest_sentence(result), file=sys.stderr)
+    return NOT_ADMISSIBLE
+
+
+def macs(
+    target: Annotated[str, Option(text("target"))],
+    *,
+    input: Annotated[tuple[int, ...] | None, Option(SIDES, absent="as the target says")] = None,
+    classes: Annotated[int | None, Option(COUNT, absent="as the target says")] = None,
+    convention: Annotated[str, Option(text("name"))] = "exact",
+    explain: Annotated[str | None, Option(text("name"))] = None,
+    layers: Annotated[bool, Option(SWITCH)] = False,
+    verify: Annotated[bool, Option(SWITCH)] = False,
+    execute: Annotated[bool, Option(SWITCH)] = False,
+    unpadded: Annotated[bool, Option(SWITCH)] = False,
+    json: Annotated[bool, Option(SWITCH)] = False,
+) -> int:
+    """The exact number of multiply-accumulates (MACs) of a network, and why other tools count differently.
+
+    TARGET is an architecture or a configuration of CNAS (.json), RUN#solution (runs/digits#0), an .onnx file,
+    or torch:package.module:function, a function without arguments that returns a PyTorch module.
+
+    Conventions are exact, exact-valid, thop, fvcore, ptflops, ptflops-aten, torchprofile,
+    torchprofile-0.0.2, calflops, calflops-flops, torchinfo, torch, onnx-tool, nachos-official.
+
+    Exit status is 0 when done, 2 for bad usage or input.
+
+    Args:
+        target: What to count.
+        input: Shape of the input, C,H,W of one image or with the batch in front, such as 1,3,224,224.
+        classes: Number of classes, for a target that leaves it open.
+        convention: Whose rules to count by.
+        explain: A second convention, whose difference from the first is listed term by term.
+        layers: List every layer with its shapes.
+        verify: Run the real tools that are installed on the same PyTorch module, and compare.
+        execute: Run one sample through this project's engine, and compare what it multiplies with the count.
+        unpadded: For a configuration of CNAS with compact lists, count the network its sampler really builds.
+        json: Print one JSON object instead of tables.
+    """
+    from nachos_min.macs.conventions import find_convention
+    from nachos_min.report.macs_report import report_macs
+    from nachos_min.targets import read_target
+
+    rules, against = find_convention(convention), None if explain is None else find_convention(explain)
+    counted = read_target(target, input, classes, unpadded=unpadded)
+    report = report_macs(counted, rules, against, verify=verify, execute=execute)
+    if json:
+        print(json_format.dumps(report.as_dict(layers=layers), allow_nan=False))
+    else:
+        from nachos_min.report.macs_table import show_macs
+
+        show_macs(report, layers=layers)
+    return DONE
+
+
+COMMANDS: dict[str, Callable[..., int]] = {"search": search, "macs": macs}
 
 
 def main(line: Sequence[str]) -> int:
@@ -49,11 +159,8 @@ def main(line: Sequence[str]) -> int:
     except InputError as error:
         print("error: " + printable(" ".join(str(error).split())), file=sys.stderr)
         return BAD_INPUT
-    except Interrupted as stopped:
-        print(stopped, file=sys.stderr)
-        return INTERRUPTED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except (Interrupted, KeyboardInterrupt) as stopped:
+        print(str(stopped) or "interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has left, as in `... | head -1`
         _discard_output()
@@ -75,9 +182,9 @@ def _run(line: list[str]) -> int:
     name = line[0] if line else ""
     wants_help = not {"-h", "--help"}.isdisjoint(line)
     if wants_help and name in COMMANDS:
-        print(command_help(name, COMMANDS[name], option_kinds(COMMANDS[name]), option_defaults(COMMANDS[name])))
+        print(_command_help(name))
     elif wants_help or not line:
-        print(program_help(PURPOSE, COMMANDS))
+        print(_program_help())
     elif name not in COMMANDS:
         what = "a command must come first" if name.startswith("-") else "unknown command"
         advice = _advice(name, COMMANDS, PROGRAM)
@@ -87,36 +194,102 @@ def _run(line: list[str]) -> int:
     return DONE
 
 
-def _job(name: str, rest: list[str]) -> Job:
+@dataclass(frozen=True)
+class _Job:
+    """What a line asks for, before anything of it is done."""
+
+    run: Callable[[], int]
+
+    def __dir__(self) -> list[str]:
+        """Return nothing: Fire seeks surplus arguments among these names, and `search run` must not run."""
+        return []
+
+
+def _job(name: str, rest: list[str]) -> _Job:
     """Return the job of command `name` once Fire has consumed `rest` to the last argument."""
     if "--" in rest:
         raise InputError("'--' must not be used: it would separate options for the Fire library")
+
+    def read(*needed: Any, **given: Any) -> _Job:
+        return _Job(partial(COMMANDS[name], *needed, **given))
+
+    places = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    options = options_of(COMMANDS[name])
+    parameters = [
+        inspect.Parameter(option, places[each.default is not REQUIRED], default=each.default)
+        for option, each in options.items()
+    ]
+    read.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # which Fire reads
+    SetParseFns(**{option: partial(each.kind.typed, _flag(option)) for option, each in options.items()})(read)
     # Fire would go on behind a lone "-" with the job itself; a separator nobody can type turns that off.
-    closed = [name, *rest, "--", "--separator=\0"]
+    closed = [*rest, "--", "--separator=\0"]
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            job: Job = Fire(COMMANDS, command=closed, name=PROGRAM, serialize=lambda _job: None)
+            job: _Job = Fire(read, command=closed, name=PROGRAM, serialize=lambda _job: None)
     except FireExit as refusal:
-        _explain(name, refusal.trace.elements[-1].args)
+        _explain(name, options, refusal.trace.elements[-1].args)
     return job
 
 
-def _explain(name: str, refused: list[str]) -> NoReturn:
+def _explain(name: str, options: dict[str, Option], refused: list[str]) -> NoReturn:
     """Raise the InputError for arguments that Fire could not consume."""
-    kinds = option_kinds(COMMANDS[name])
-    options = [flag(option) for option in kinds]
-    switches = ["--no" + option for option, kind in kinds.items() if isinstance(kind, Switch)]
+    flags = [_flag(option) for option in options]
+    switches = ["--no" + option for option, each in options.items() if each.kind is SWITCH]
     for argument in refused:
-        option = argument.split("=")[0]
-        if re.match("--|-[a-zA-Z]", option) and option.replace("_", "-") not in options:
-            raise InputError(f"unknown option {option}; {_advice(option, options + switches, f'{PROGRAM} {name}')}")
-    wanted = needed(COMMANDS[name])
-    if wanted and not refused:
-        raise InputError(f"{name} needs a {wanted[0].upper()}, got none; try {PROGRAM} {name} --help")
-    takes = f"one {wanted[0].upper()} and options" if wanted else "options only"
+        typed = argument.split("=")[0]
+        if re.match("--|-[a-zA-Z]", typed) and typed.replace("_", "-") not in flags:
+            raise InputError(f"unknown option {typed}; {_advice(typed, flags + switches, f'{PROGRAM} {name}')}")
+    needed = [option.upper() for option, each in options.items() if each.default is REQUIRED]
+    if needed and not refused:
+        raise InputError(f"{name} needs a {needed[0]}, got none; try {PROGRAM} {name} --help")
+    takes = f"one {needed[0]} and options" if needed else "options only"
     raise InputError(f"{name} takes {takes}, got {shorten(' '.join(refused))}")
 
 
 def _advice(word: str, known: Iterable[str], program: str) -> str:
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"did you mean {near[0]}?" if near else f"try {program} --help"
+
+
+# Help. Fire's own goes to standard error, through a pager, and spells `--max_macs`.
+
+
+def _program_help() -> str:
+    lines = [*_paragraph(PURPOSE), "", f"usage: {PROGRAM} COMMAND [--option VALUE ...]", "", "commands:"]
+    for name, command in COMMANDS.items():
+        lines += [f"  {name}", *_paragraph(docstrings.parse(command.__doc__).summary, INDENT)]
+    return "\n".join([*lines, "", f"Every option of a command:  {PROGRAM} {next(iter(COMMANDS))} --help"])
+
+
+def _command_help(name: str) -> str:
+    """Return what a command does, then every option with its form, its default and its meaning."""
+    command = COMMANDS[name]
+    options, told = options_of(command), docstrings.parse(command.__doc__)
+    meanings = {each.name: each.description for each in _attributes(unpacked_in(command)) + (told.args or [])}
+    needed = [option.upper() for option, each in options.items() if each.default is REQUIRED]
+    lines = [*_paragraph(told.summary), ""]
+    lines += [f"usage: {' '.join([PROGRAM, name, *needed])} [--option VALUE ...]", "", "options:"]
+    for option, each in options.items():
+        if each.default is not REQUIRED:
+            form = f"{_flag(option)} {each.kind.form}".strip()
+            lines += _paragraph(f"{form}  (default: {each.default_text})", 2)
+            lines += _paragraph(meanings[option], INDENT)
+    for paragraph in (told.description or "").split("\n\n"):
+        lines += ["", *_paragraph(paragraph)]
+    return "\n".join(lines)
+
+
+def _attributes(record: type | None) -> list[Any]:
+    """Return what a class documents of its attributes."""
+    text = "" if record is None else (record.__doc__ or "").replace("Attributes:", "Args:")
+    return docstrings.parse(text).args or []
+
+
+def _flag(parameter: str) -> str:
+    """Return the option for a parameter as it is typed: max_macs is --max-macs."""
+    return "--" + parameter.replace("_", "-")
+
+
+def _paragraph(text: str, indent: int = 0) -> list[str]:
+    margin = " " * indent
+    return textwrap.wrap(text, WIDTH, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False)

@@ -1,42 +1,170 @@
-"""What a run is asked to do: every option of a search, checked before anything is started or written.
+"""What a search is asked for: its options, declared here once, and the configuration that they make.
 
-The numbers of the method below are the paper's, or say what the paper has.
+The help of the command line reads this file. So it loads NumPy when a search is configured, not before. Numbers of
+the method are the paper's, or say what the paper has. How defaults were chosen stands in `bench/RESULTS.md`.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
-from math import floor, inf
-from typing import Any
+from math import floor
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
-from nachos_min.data import Dataset, load
-from nachos_min.eenn.confidence import CONFIDENCES
-from nachos_min.eenn.recipes import AUGMENTATIONS, DeepRecipe, Recipe, as_record, from_record
+from nachos_min import options as of
+from nachos_min.eenn.recipes import AUGMENTATIONS, RECIPES, DeepRecipe, Recipe, as_record, from_record, recipe_of
 from nachos_min.errors import InputError
-from nachos_min.nas.evaluate import THRESHOLDS, Settings
-from nachos_min.nas.genome import GenomeCoder
-from nachos_min.nas.limits import Limits
-from nachos_min.nas.methods import METHODS, Method
-from nachos_min.nas.space import Space, load_space
-from nachos_min.nas.surrogates import BY_NAME
+from nachos_min.options import Option, choice
 
-BACKBONES = ("frozen", "joint")
-NO_LIMITS = Limits(None, 0.0)
-# Options that are one of a few names.
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "constraints": ("domination", "adaptive-penalty"),
-    "thresholds": tuple(THRESHOLDS),
-    "method": tuple(METHODS),
-    "start": ("random", "spread", "rule"),
-    "surrogate": ("switching", *BY_NAME),
-    "features": ("genes", "costs"),
-    "points": ("best", "curve"),
-    "aims": ("ends", "budgets"),
-    "confidence": CONFIDENCES,
-    "standardise": ("channel", "pixel"),
-    "validation": ("halves", "whole"),
+if TYPE_CHECKING:
+    from nachos_min.data import Dataset
+    from nachos_min.nas.evaluate import Settings
+    from nachos_min.nas.genome import GenomeCoder
+    from nachos_min.nas.limits import Limits
+    from nachos_min.nas.space import Space
+
+
+class ConfigurationError(InputError):
+    """An option of a search breaks the rule in the message."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """Which parts of the loop are at work: methods that differ in one part are compared under the same budget.
+
+    Attributes:
+        guided: surrogates and NSGA-II propose candidates; otherwise all are random.
+        limited: the limits act on what is searched, trained and tuned; otherwise on the result alone.
+        regularised: the loss of the exits has its cost and its peak term.
+        static: networks without early exits are searched.
+        placed: exits are placed by a rule on the searched backbones, with the second half of the evaluations.
+        ruled: no search: these many networks, the last of `rule_genomes`, are trained for all the evaluations.
+
+    Source: NACHOS, arXiv 2401.13330, its comparisons; `edanas` is reduced to what sets it apart: Gambella and
+    Roveri, "EDANAS: Adaptive Neural Architecture Search for Early Exit Neural Networks", IJCNN 2023.
+    """
+
+    guided: bool = True
+    limited: bool = True
+    regularised: bool = True
+    static: bool = False
+    placed: bool = False
+    ruled: int = 0
+
+
+METHODS = {
+    "nachos": Method(),
+    "random": Method(guided=False),
+    "two-stage": Method(static=True, placed=True),
+    "static": Method(static=True),
+    "edanas": Method(limited=False, regularised=False),
+    "rule": Method(guided=False, ruled=2),
+    "largest": Method(guided=False, ruled=1),
 }
-# What aims decide unless it is asked for.
+FAR = 3  # budgets that the last exit may cost with the recipe deep; larger networks are slow and rarely better
+NO_LIMIT = "no limit"
+
+
+class Options(TypedDict, total=False):
+    """The options of a search. None stands for the default; `max_macs` None is no limit.
+
+    Attributes:
+        data: Data set, a built-in name (digits, digits32) or an .h5, .npz or .mat file.
+        space: Search space, a built-in name (tiny, flex8, flex16, flex32, micro, small32, ofa-mbv3) or a
+            .toml file.
+        max_macs: Limit on the average number of MACs per inference, measured on the validation split.
+        min_accuracy: Limit from below on the accuracy on the validation split, as a share of its samples.
+        max_worst_macs: Limit on the MACs of an inference that passes every exit.
+        max_params: Limit on the number of trained parameters.
+        max_peak_bytes: Limit on the bytes of activations alive at once, for one sample in float32.
+        evaluations: Number of networks to train and measure, those found in the run's folder included.
+        finalists: Number of the best networks that are trained again, four times as long; none with a table.
+        recipe: How networks are trained, every exit on every sample from the first step (deep), or in the paper's
+            three phases; with paper all that is the paper's method is the default.
+        epochs: Passes over the training set for each network.
+        augment: How training images are varied; auto shifts images of at least 12x12 pixels by a pixel or two.
+        confidence: What an exit is believed by, its own head (learned), the softmax of its scores at a fitted
+            temperature, or whichever is better for the network.
+        seed: Seed of every random choice. The same seed gives the same result with any number of workers.
+        constraints: How the limits enter the search, by constrained domination or by the paper's penalty.
+        thresholds: How exit thresholds are chosen, the best admissible or by the paper's grid and repair.
+        method: NACHOS, or what it is compared with for as many evaluations - random search, exits placed by hand
+            on searched backbones, networks without exits, a search without limits and regularisers, two networks
+            by a rule, or the larger of them alone.
+        margin: How far inside both limits networks must stay on the validation split, so that they keep them on
+            data never seen; accuracy by so much, average MACs by this share.
+        beta: Weight of the cost term in training, which pulls the expected MACs below the limit.
+        gamma: Weight of the peak term in training, which pulls each exit's confidence to its record by class.
+        backbone: With the recipe paper, whether the backbone is frozen while the exits train, or trains on.
+        validation: Whether one of the halves of the validation split chooses and the figures shown are of the
+            other, or the whole split does both (paper), and flatters.
+        guarantee: Return only rows that keep both limits on new images with this probability, all of them
+            together; needs validation halves.
+        standardise: What of the images has mean 0 and variance 1, each channel or each pixel (paper).
+        start: The first networks, random (the paper), spread evenly over what they cost, or first those that an
+            engineer would try.
+        aims: What is optimised of a network's curve of accuracy against MACs, both its ends (the paper) or its
+            errors within budgets.
+        surrogate: What predicts them, the best of rbf, trees and mlp by cross-validation (the paper) or always one.
+        features: What the surrogates see of a network, its genes (the paper) or its exact costs, too.
+        points: What of a trained network enters the front, its best thresholds (the paper) or its whole curve of
+            accuracy against MACs.
+        workers: Number of processes that train networks side by side.
+        table: Answer from the networks in this file, made by bench/make_table.py, instead of training any.
+        out: Folder of the run, created if missing. A folder that holds the same search is continued.
+    """
+
+    data: Annotated[str, Option(of.text("name or file"), "digits")]
+    space: Annotated[
+        str | None,
+        Option(
+            of.text("name or file"),
+            "flex8",
+            {"digits32": "flex32", "paper": "tiny", "paper digits32": "small32"},
+        ),
+    ]
+    max_macs: Annotated[int | None, Option(of.COUNT, 40_000, {"digits32": 450_000})]
+    min_accuracy: Annotated[float | None, Option(of.SHARE, 0.9, {"digits32": 0.8})]
+    max_worst_macs: Annotated[int | None, Option(of.COUNT, absent=f"{FAR} times max-macs; paper: no limit")]
+    max_params: Annotated[int | None, Option(of.COUNT, absent=NO_LIMIT)]
+    max_peak_bytes: Annotated[int | None, Option(of.COUNT, absent=NO_LIMIT)]
+    evaluations: Annotated[int | None, Option(of.COUNT, 16, {"paper": 100})]
+    finalists: Annotated[int | None, Option(of.whole(0), 2, {"paper": 0})]
+    recipe: Annotated[str | None, Option(choice(*RECIPES), "deep")]
+    epochs: Annotated[int | None, Option(of.whole(1), absent="as the recipe says")]
+    augment: Annotated[str | None, Option(choice(*AUGMENTATIONS), "auto")]
+    confidence: Annotated[str | None, Option(choice("learned", "softmax", "best"), "best", {"paper": "learned"})]
+    seed: Annotated[int | None, Option(of.whole(0), 0)]
+    constraints: Annotated[str | None, Option(choice("domination", "adaptive-penalty"), "domination")]
+    thresholds: Annotated[str | None, Option(choice("exact", "grid-repair"), "exact")]
+    method: Annotated[str | None, Option(choice(*METHODS), "nachos")]
+    margin: Annotated[float | None, Option(of.MARGIN, 0.0)]
+    beta: Annotated[float | None, Option(of.WEIGHT, 0.0, {"paper": 1.0})]
+    gamma: Annotated[float | None, Option(of.WEIGHT, 0.0, {"paper": 1.0})]
+    backbone: Annotated[str | None, Option(choice("frozen", "joint"), "joint")]
+    validation: Annotated[str | None, Option(choice("halves", "whole"), "halves", {"paper": "whole"})]
+    guarantee: Annotated[float | None, Option(of.CHANCE)]
+    standardise: Annotated[str | None, Option(choice("channel", "pixel"), "channel")]
+    start: Annotated[str | None, Option(choice("random", "spread", "rule"), "rule", {"paper": "spread"})]
+    aims: Annotated[
+        str | None, Option(choice("ends", "budgets"), absent="budgets; ends with paper and --points best")
+    ]
+    surrogate: Annotated[
+        str | None,
+        Option(choice("switching", "rbf", "trees", "mlp", "gp"), absent="gp; switching for ends"),
+    ]
+    features: Annotated[str | None, Option(choice("genes", "costs"), absent="costs; genes for ends")]
+    points: Annotated[str | None, Option(choice("best", "curve"), absent="curve; best with grid-repair")]
+    workers: Annotated[int | None, Option(of.whole(1), absent="number of processors")]
+    table: Annotated[str | Path | None, Option(of.text("file"), absent="train")]
+    out: Annotated[str | Path | None, Option(of.text("folder"), absent="runs/ and the data set's name")]
+
+
+OPTIONS = of.declared_in(Options)
+# Training of digits32 by the recipe `paper`.
+PAPER_DIGITS32 = {"backbone_epochs": 3, "warmup_epochs": 2, "support_epochs": 2, "exits_rate": 0.02}
+# What aims decide: the paper has 100 random candidates of 180 before the first surrogate, and 8 an iteration.
 BY_AIMS: Mapping[str, Mapping[str, Any]] = {
     "ends": {"surrogate": "switching", "features": "genes", "initial": 40, "batch": 8},
     "budgets": {"surrogate": "gp", "features": "costs", "initial": 10, "batch": 3},
@@ -51,54 +179,77 @@ AS_BEFORE: Mapping[str, Any] = {
 }
 
 
-class ConfigurationError(InputError):
-    """An option of a search breaks the rule in the message."""
+def check(given: Mapping[str, Any]) -> None:
+    """Check each value by its option's kind; None, and names of other things, are passed over.
+
+    Raises:
+        ConfigurationError: naming the option, its rule and the value.
+    """
+    for name, value in given.items():
+        if value is not None and name in OPTIONS and not OPTIONS[name].kind.holds(value):
+            raise ConfigurationError(f"{name} must be {OPTIONS[name].kind.rule}, got {value!r}")
+
+
+def resolved(options: Options) -> dict[str, Any]:
+    """Return every option, checked: as given, or by the defaults of the recipe and the data set.
+
+    Raises:
+        TypeError: if an option is unknown.
+        ConfigurationError: if a value breaks its rule.
+    """
+    for name in options:
+        if name not in OPTIONS:
+            raise TypeError(f"search() got an unexpected keyword argument {name!r}")
+    check(options)
+    given = {name: value for name, value in options.items() if value is not None}
+    recipe, data = (str(given.get(name, OPTIONS[name].default)) for name in ("recipe", "data"))
+    usual = {name: option.default_of(recipe, data) for name, option in OPTIONS.items()}
+    if "max_macs" in options:
+        usual["max_macs"] = None
+    if recipe == "deep" and (most := (usual | given)["max_macs"]) is not None:
+        usual["max_worst_macs"] = FAR * most
+    usual["points"] = "curve" if (usual | given)["thresholds"] == "exact" else "best"
+    found = usual | given
+    budgets = recipe == "deep" and (found["points"], found["constraints"]) == ("curve", "domination")
+    usual |= {"aims": "budgets" if budgets else "ends", "workers": os.cpu_count() or 1}
+    usual |= {name: BY_AIMS[(usual | given)["aims"]][name] for name in ("surrogate", "features")}
+    usual["out"] = Path("runs") / Path(data).stem
+    found = usual | given
+    check_guarantee(found["guarantee"], found["validation"])
+    return found
+
+
+def check_guarantee(guarantee: float | None, validation: str) -> None:
+    """Check that results can be held to `guarantee`.
+
+    Raises:
+        ConfigurationError: if it is no probability, or no samples are left to test the rows on.
+    """
+    check({"guarantee": guarantee})
+    if guarantee is not None and validation != "halves":
+        raise ConfigurationError(f"guarantee needs validation halves, got {validation!r}")
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """Every option of a search but its output folder, its number of evaluations and of workers.
+    """The options that decide what an evaluation is and which are made; their meanings: `Options`.
 
-    Those three do not change what an evaluation is, so a run may be continued with others. A run with more
-    evaluations begins with the same ones.
+    A run may be continued with the other options changed. With more evaluations it begins with the same ones.
 
     Attributes:
-        data: name of a built-in data set, or a path.
-        space: name of a shipped space, or a path to a TOML file.
         limits: what a solution must keep.
-        seed: run seed, >= 0.
-        constraints: how the search on the surrogates handles the limits: `domination` (Deb et al. 2002) or
-            `adaptive-penalty` (the paper's).
-        thresholds: `exact` or `grid-repair` (the paper's).
-        initial: candidates before the first surrogate (the paper has 100 random ones of 180).
+        initial: candidates before the first surrogate.
         batch: candidates chosen per iteration (the paper's K).
         population, generations: of NSGA-II on the surrogates (the paper's).
         patience: iterations without growth of the hypervolume after which the search stops (the paper's).
         recipe: how candidates are trained.
-        method: `nachos`, or one of those it is held against (`methods.py`).
-        backbones: of `two-stage`: candidates evaluated without exits before exits are placed, half of all, so that
-            such a run is not continued with another number; otherwise 0.
-        start: the first candidates are `random` (the paper's), `spread` evenly over the exact costs, or by `rule`:
-            first those that an engineer would try, then their neighbours.
-        surrogate: `switching` (the paper's: cross-validation decides among its three), or always the same one, by
-            its name.
-        features: what surrogates see of a genome: its `genes` (the paper's), or its exact `costs`, too.
-        points: what of a candidate stands in the archive: its `best` thresholds (the paper's), or the whole
-            `curve` of accuracy against MACs over all thresholds; the search then looks for networks that reach
-            a smaller error or fewer MACs under any thresholds. A curve is of exact thresholds.
-        margin: how far inside both limits the validation split must stay, >= 0: accuracy by so much, average
-            MACs by this share; so that a network keeps the limits on data never seen.
-        aims: what the search on the surrogates optimises of a candidate's curve (`aims.py`): both `ends` (the
-            paper's), or the error within `budgets`.
-        confidence: what exits are believed by: `learned` (the paper's), `softmax`, or for each network the `best`.
-        standardise: what of the images has mean 0 and variance 1: each `channel`, or each `pixel` of a channel.
-        validation: `halves`: one half of the validation split chooses, the figures shown are of the other; or the
-            `whole` split does both (the paper's), and flatters.
+        backbones: of `two-stage`: candidates evaluated without exits, half of all, so that such a run is not
+            continued with another number; otherwise 0.
     """
 
     data: str
     space: str
-    limits: Limits
+    limits: "Limits"
     seed: int
     constraints: str = "domination"
     thresholds: str = "exact"
@@ -121,44 +272,20 @@ class Configuration:
     validation: str = "halves"
 
     def __post_init__(self) -> None:
-        """Check every option that needs no file.
+        """Check the rules between options.
 
         Raises:
             ConfigurationError: naming the option, its rule and the value.
         """
-        limits = self.limits
-        for name in ("max_macs", "max_worst_macs", "max_params", "max_peak_bytes"):
-            value = getattr(limits, name)
-            if value is not None and not (_is_integer(value) and value >= 1):
-                raise ConfigurationError(f"{name} must be an integer >= 1, got {value!r}")
-        accuracy = limits.min_accuracy
-        if not (_is_number(accuracy) and 0 <= accuracy <= 1):
-            raise ConfigurationError(f"min_accuracy must be in 0..1, got {accuracy!r}")
-        if not (_is_integer(self.seed) and self.seed >= 0):
-            raise ConfigurationError(f"seed must be an integer >= 0, got {self.seed!r}")
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ConfigurationError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        self._check_recipe()
         if self.points == "curve" and self.thresholds != "exact":
             raise ConfigurationError(f"points must be best with {self.thresholds} thresholds, got 'curve'")
         if self.aims == "budgets" and (self.points, self.constraints) != ("curve", "domination"):
             given = f"points {self.points} and constraints {self.constraints}"
             raise ConfigurationError(f"aims must be ends with {given}, got 'budgets'")
-        if not (_is_number(self.margin) and 0 <= self.margin < 1):
-            raise ConfigurationError(f"margin must be a number >= 0 and below 1, got {self.margin!r}")
         if self._accuracy_kept > 1:
+            accuracy = self.limits.min_accuracy
             most = float(1 - Fraction(str(accuracy)))
             raise ConfigurationError(f"margin must be <= {most} with min_accuracy {accuracy}, got {self.margin!r}")
-
-    def _check_recipe(self) -> None:
-        recipe = self.recipe
-        for name in ("beta", "gamma"):
-            value = getattr(recipe, name)
-            if not (_is_number(value) and 0 <= value < inf):
-                raise ConfigurationError(f"{name} must be a number >= 0, got {value!r}")
-        if isinstance(recipe, DeepRecipe) and recipe.augment not in AUGMENTATIONS:
-            raise ConfigurationError(f"augment must be one of {', '.join(AUGMENTATIONS)}, got {recipe.augment!r}")
 
     @property
     def rules(self) -> Method:
@@ -166,7 +293,7 @@ class Configuration:
         return METHODS[self.method]
 
     @property
-    def kept(self) -> Limits:
+    def kept(self) -> "Limits":
         """The limits that a solution keeps on the validation split: those asked for, tightened by the margin."""
         if not self.margin:
             return self.limits
@@ -183,19 +310,42 @@ class Configuration:
         return Fraction(str(self.limits.min_accuracy)) + Fraction(str(self.margin))
 
     @property
-    def acting_limits(self) -> Limits:
+    def acting_limits(self) -> "Limits":
         """The limits that act while candidates are searched, trained and tuned: those kept, or none at all."""
-        return self.kept if self.rules.limited else NO_LIMITS
+        return self.kept if self.rules.limited else type(self.limits)(None, 0.0)
 
-    def settings(self) -> Settings:
+    def settings(self) -> "Settings":
         """Return the part that every evaluation depends on."""
+        from nachos_min.nas.evaluate import Settings
+
         recipe = self.recipe if self.rules.regularised else replace(self.recipe, beta=0.0, gamma=0.0)
         return Settings(self.seed, self.acting_limits, self.thresholds, recipe, self.points, self.confidence)
 
 
+def configure(asked: Mapping[str, Any]) -> Configuration:
+    """Return the configuration of a search with the `resolved` options.
+
+    Raises:
+        InputError: if options exclude each other.
+    """
+    from nachos_min.nas.limits import Limits
+
+    known = {**BY_AIMS[asked["aims"]], **asked}
+    own = {"paper digits32": PAPER_DIGITS32}.get(f"{known['recipe']} {known['data']}", {})
+    trained = {name: known[name] for name in ("epochs", "augment", "beta", "gamma", "backbone")}
+    known |= {
+        "limits": Limits(**{limit.name: known[limit.name] for limit in fields(Limits)}),
+        "recipe": recipe_of(known["recipe"], own, **trained),
+        "backbones": -(-known["evaluations"] // 2) if known["method"] == "two-stage" else 0,
+    }
+    return Configuration(
+        **{entry.name: known[entry.name] for entry in fields(Configuration) if entry.name in known}
+    )
+
+
 @dataclass(frozen=True)
 class Problem:
-    """A configuration with its data and its space: everything a search needs, loaded and checked.
+    """A configuration with its data and its space, loaded and checked.
 
     Attributes:
         configuration: what was asked for.
@@ -204,9 +354,9 @@ class Problem:
     """
 
     configuration: Configuration
-    dataset: Dataset
-    space: Space
-    coder: GenomeCoder
+    dataset: "Dataset"
+    space: "Space"
+    coder: "GenomeCoder"
     table: Mapping[str, Any] | None = None
 
     def identity(self) -> dict[str, Any]:
@@ -227,19 +377,18 @@ def configuration_of(identity: Mapping[str, Any]) -> Configuration:
     Raises:
         ConfigurationError: if a field is missing or breaks a rule: the run was made by another version.
     """
+    from nachos_min.nas.limits import Limits
+
     identity = {**AS_BEFORE, **identity}
     try:
         limits = Limits(**{limit.name: identity[limit.name] for limit in fields(Limits)})
-        recipe = from_record(identity["recipe"])
-        known = {**AS_BEFORE, **identity}
-        others = {
-            entry.name: known[entry.name]
-            for entry in fields(Configuration)
-            if entry.name not in ("limits", "recipe")
-        }
+        known = {**identity, "recipe": from_record(identity["recipe"]), "limits": limits}
+        found = {entry.name: known[entry.name] for entry in fields(Configuration)}
     except KeyError as missing:
         raise ConfigurationError(f"the run's configuration must have {missing}, got none") from None
-    return Configuration(**others, limits=limits, recipe=recipe)
+    trained = {name: identity["recipe"].get(name) for name in ("epochs", "augment", "beta", "gamma")}
+    check(identity | trained | {"recipe": None, "table": None})
+    return Configuration(**found)
 
 
 def load_problem(configuration: Configuration) -> Problem:
@@ -248,41 +397,12 @@ def load_problem(configuration: Configuration) -> Problem:
     Raises:
         InputError: if the data set or the space is unknown, unreadable, or breaks a rule.
     """
+    from nachos_min.data import load
+    from nachos_min.nas.genome import GenomeCoder
+    from nachos_min.nas.space import load_space
+
     space = load_space(configuration.space)
     dataset = load(configuration.data, configuration.standardise, configuration.validation)
     height, width, channels = dataset.train.images.shape[1:]
     coder = GenomeCoder(space, (height, width, channels), dataset.classes, configuration.rules.static)
     return Problem(configuration, dataset, space, coder)
-
-
-def check_count(name: str, value: Any, least: int = 1) -> int:
-    """Return `value` if it is an integer >= `least`.
-
-    Raises:
-        ConfigurationError: otherwise; names the option `name`.
-    """
-    if not (_is_integer(value) and value >= least):
-        raise ConfigurationError(f"{name} must be an integer >= {least}, got {value!r}")
-    return int(value)
-
-
-def check_guarantee(guarantee: float | None, configuration: Configuration) -> None:
-    """Check that results of `configuration` can be held to `guarantee`.
-
-    Raises:
-        ConfigurationError: if it is no probability, or no samples are left to test the rows on.
-    """
-    if guarantee is None:
-        return
-    if not (_is_number(guarantee) and 0 < guarantee < 1):
-        raise ConfigurationError(f"guarantee must be above 0 and below 1, got {guarantee!r}")
-    if configuration.validation != "halves":
-        raise ConfigurationError(f"guarantee needs validation halves, got {configuration.validation!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

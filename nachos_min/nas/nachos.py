@@ -10,7 +10,7 @@ This file is the loop, and reads like the method:
     train the best networks again, four times as long
 
 The paper optimises the least error and the fewest MACs, and chooses evenly spread in MACs.
-`methods.py` says which parts other methods leave out, `configuration.py` what else can be chosen.
+`configuration.py` says what can be chosen, and which parts other methods leave out.
 The loop is deterministic and cheap, and every evaluation is on disk as soon as it is done: a run is continued by
 running it again and finding evaluations already there.
 
@@ -18,48 +18,39 @@ Source: Gambella, Pomponi, Scardapane and Roveri, "NACHOS: Neural Architecture S
 Early Exit Neural Networks", arXiv 2401.13330.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from nachos_min.data import load
-from nachos_min.eenn.recipes import RECIPES, recipe_of
 from nachos_min.nas import aims as aiming
-from nachos_min.nas.configuration import (
-    BACKBONES,
-    BY_AIMS,
-    Configuration,
-    ConfigurationError,
-    Problem,
-    check_count,
-    check_guarantee,
-    load_problem,
-)
-from nachos_min.nas.defaults import BY_DATA, BY_RECIPE, FAR, ByData, defaults_of
+from nachos_min.nas.configuration import Options, Problem, configure, load_problem, resolved
 from nachos_min.nas.evaluate import Evaluation, Failure, Trial, seeded
 from nachos_min.nas.genome import Genome, as_genome
-from nachos_min.nas.limits import Limits, StaticCheck
-from nachos_min.nas.methods import LONG, place_by_hand, ruled_trials
+from nachos_min.nas.limits import StaticCheck
 from nachos_min.nas.nsga2 import minimize
 from nachos_min.nas.records import from_record, to_record, trial_key
 from nachos_min.nas.result import Archive, SearchResult, Solution, largest_costs, result_of, solution_of
 from nachos_min.nas.sampling import (
+    LONG,
     filling_genomes,
     neighbour_genomes,
+    place_by_hand,
     random_genomes,
     rule_genomes,
+    ruled_trials,
     spread_genomes,
 )
 from nachos_min.nas.surrogates import BY_NAME, SURROGATES
 from nachos_min.nas.tabular import TableAnswers, read_table
 from nachos_min.nas.workers import Workers
+from nachos_min.options import spelt_out
 from nachos_min.store import Run, StoreError, create_or_open
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -89,92 +80,17 @@ class Progress:
     best: Solution | None
 
 
-def search(
-    *,
-    data: str = "digits",
-    space: str | None = None,
-    max_macs: int | ByData | None = BY_DATA,
-    min_accuracy: float | None = None,
-    max_worst_macs: int | None = None,
-    max_params: int | None = None,
-    max_peak_bytes: int | None = None,
-    evaluations: int | None = None,
-    finalists: int | None = None,
-    recipe: str = "deep",
-    epochs: int | None = None,
-    augment: str = "auto",
-    confidence: str | None = None,
-    seed: int = 0,
-    constraints: str = "domination",
-    thresholds: str = "exact",
-    method: str = "nachos",
-    margin: float = 0.0,
-    beta: float | None = None,
-    gamma: float | None = None,
-    backbone: str = "joint",
-    standardise: str = "channel",
-    validation: str | None = None,
-    guarantee: float | None = None,
-    start: str | None = None,
-    aims: str | None = None,
-    surrogate: str | None = None,
-    features: str | None = None,
-    points: str | None = None,
-    workers: int | None = None,
-    table: str | Path | None = None,
-    out: str | Path | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-) -> SearchResult:
-    """Return the admissible Pareto-optimal early-exit networks found.
+@spelt_out
+def search(*, on_progress: Callable[[Progress], None] | None = None, **options: Unpack[Options]) -> SearchResult:
+    """Return the admissible networks found that no other one found beats.
 
     Args:
-        data: name of a built-in data set, or path to one.
-        space: name of a shipped search space, or path to a TOML file; None: as the data set's defaults say
-            (`defaults.py`), which also tell how candidates are trained.
-        max_macs: limit on average MACs per inference; None for no limit, BY_DATA: as the defaults say.
-        min_accuracy: least accuracy on the validation split, in 0..1; None: as the defaults say.
-        max_worst_macs: limit on the MACs of the last exit; None: with the recipe `deep` FAR times `max_macs`, for
-            larger networks take long to train and are rarely better; with `paper` no limit.
-        max_params, max_peak_bytes: further limits, exact static counts; None for no limit.
-        evaluations: candidates to train, those found in `out` included; None: as the defaults say.
-        finalists: how many of the best networks are trained again, four times as long, >= 0; None: as the
-            defaults say, none with a table.
-        recipe: how candidates are trained, `deep`, or `paper` with all that the paper's method has.
-        epochs: passes over the training set, >= 1; None: as the recipe says.
-        augment: `none`, `shift`, `shift-flip`, or `auto`: shifts from 12x12 pixels on.
-        confidence: what exits are believed by, `learned`, `softmax`, or for each network the `best`; None: as the
-            recipe says.
-        seed: run seed, >= 0.
-        constraints: `domination` or `adaptive-penalty`.
-        thresholds: `exact` or `grid-repair`.
-        method: `nachos`, or `random`, `two-stage`, `static`, `edanas`, which it is held against (`methods.py`).
-        margin: how far inside both limits the validation split must stay, in [0, 1): accuracy by so much,
-            average MACs by this share.
-        beta: weight of the cost term in the loss of the exits, >= 0; None: the recipe's.
-        gamma: weight of the peak term in the loss of the exits, >= 0; None: the recipe's.
-        backbone: with the recipe `paper` `frozen` while the exits train, or trained on with them, `joint`.
-        validation: one of the `halves` of the validation split chooses and the figures shown are of the other, or
-            the `whole` split does both; None: as the recipe says.
-        guarantee: in (0, 1): only rows are returned that keep both limits on new images with this probability, all
-            of them together; needs `halves`. None: those that keep them on both halves.
-        standardise: what of the images has mean 0 and variance 1, each `channel` or each `pixel`.
-        start: first candidates, `random`, `spread` evenly over the exact costs, or `rule`: first those that an
-            engineer would try, then their neighbours; None: as the recipe says.
-        aims: what the search on the surrogates optimises, both `ends` of a candidate's curve or its error within
-            `budgets`; None: budgets, or the ends with the recipe `paper`, and where candidates have no curve.
-        surrogate: `switching`, or always the same one: `rbf`, `trees`, `mlp` or `gp`; None: gp for budgets, and
-            switching for ends.
-        features: what surrogates see, a genome's `genes` or its exact `costs`, too; None: costs for budgets, and
-            genes for ends.
-        points: what of a candidate stands in the archive, its `best` thresholds or its whole `curve`; None: the
-            curve, or with grid-repair, which chooses one point, the best.
-        workers: processes that train candidates; None for one per CPU. Does not change the result.
-        table: file with all members of the space trained (`tabular.py`), which answers instead of training.
-        out: folder of the run; None for `runs/<data>`. A run found there is continued.
         on_progress: called whenever something was done.
+        options: those of `Options` in `configuration.py`. One that is not given, or None, has its default;
+            only `max_macs` None is no limit.
 
     Returns:
-        The front with its certificates, and how the search went.
+        The front with its test figures, and how the search went.
 
     Raises:
         InputError: if an option breaks its rule, before anything is written; the message names it.
@@ -183,68 +99,20 @@ def search(
 
     Source: NACHOS, arXiv 2401.13330.
     """
-    if recipe not in RECIPES:
-        raise ConfigurationError(f"recipe must be one of {', '.join(RECIPES)}, got {recipe!r}")
-    if backbone not in BACKBONES:
-        raise ConfigurationError(f"backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
-    if aims is not None and aims not in BY_AIMS:
-        raise ConfigurationError(f"aims must be one of {', '.join(BY_AIMS)}, got {aims!r}")
-    if epochs is not None:
-        check_count("epochs", epochs)
-    usual, by_recipe = defaults_of(data, recipe), BY_RECIPE[recipe]
-    if isinstance(max_macs, ByData):
-        max_macs = usual.max_macs
-    if max_worst_macs is None and recipe == "deep" and isinstance(max_macs, int):
-        max_worst_macs = FAR * max_macs
-    limits = Limits(
-        max_macs,
-        usual.min_accuracy if min_accuracy is None else min_accuracy,
-        max_worst_macs,
-        max_params,
-        max_peak_bytes,
-    )
-    evaluations = usual.evaluations if evaluations is None else check_count("evaluations", evaluations)
-    finalists = usual.finalists if finalists is None else check_count("finalists", finalists, least=0)
-    points = ("curve" if thresholds == "exact" else "best") if points is None else points
-    if aims is None:
-        curved = points == "curve" and constraints == "domination"
-        aims = "budgets" if recipe == "deep" and curved else "ends"
-    own = {"surrogate": surrogate, "features": features}
-    configuration = Configuration(
-        data=data,
-        space=usual.space if space is None else space,
-        limits=limits,
-        seed=seed,
-        constraints=constraints,
-        thresholds=thresholds,
-        recipe=recipe_of(
-            recipe, usual.recipe, epochs=epochs, augment=augment, beta=beta, gamma=gamma, backbone=backbone
-        ),
-        method=method,
-        backbones=-(-evaluations // 2) if method == "two-stage" else 0,
-        start=start or by_recipe["start"],
-        confidence=confidence or by_recipe["confidence"],
-        standardise=standardise,
-        validation=validation or by_recipe["validation"],
-        points=points,
-        margin=margin,
-        aims=aims,
-        **{**BY_AIMS[aims], **{name: value for name, value in own.items() if value is not None}},
-    )
-    check_guarantee(guarantee, configuration)
-    count = check_count("workers", workers) if workers is not None else os.cpu_count() or 1
-    problem, known = load_problem(configuration), None if table is None else read_table(table)
+    asked = resolved(options)
+    configuration, evaluations, guarantee = configure(asked), asked["evaluations"], asked["guarantee"]
+    known = None if asked["table"] is None else read_table(asked["table"])
+    problem, folder = load_problem(configuration), Path(asked["out"])
     if known is not None:
         problem = replace(problem, table=known.identity(problem))
-    folder = Path(out) if out is not None else Path("runs") / Path(data).stem
     with create_or_open(folder, problem.identity()) as run:
-        longer = 0 if known is not None or configuration.rules.ruled else finalists
+        longer = 0 if known is not None or configuration.rules.ruled else asked["finalists"]
         loop = _Loop(problem, run, folder, evaluations, longer, guarantee, on_progress or _silent)
         if known is not None:
             return loop.run_to_end(TableAnswers(known, problem))
-        load_dataset = partial(load, data, standardise, configuration.validation)
+        load_dataset = partial(load, configuration.data, configuration.standardise, configuration.validation)
         backbones = folder / "backbones"
-        settings, processes = configuration.settings(), min(count, evaluations)
+        settings, processes = configuration.settings(), min(asked["workers"], evaluations)
         with Workers(processes, problem.coder, load_dataset, settings, backbones) as pool:
             return loop.run_to_end(pool)
 

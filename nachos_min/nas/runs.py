@@ -32,7 +32,7 @@ def load_run(path: str | Path, guarantee: float | None = None) -> SearchResult:
             `guarantee` breaks its rule.
     """
     problem = stored_problem(path)
-    check_guarantee(guarantee, problem.configuration)
+    check_guarantee(guarantee, problem.configuration.validation)
     evaluations = tuple(stored_evaluations(path))
     archive = Archive(problem, evaluations)
     return result_of(archive, problem, Path(path), reused=len(evaluations), inadmissible=None, guarantee=guarantee)

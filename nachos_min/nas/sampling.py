@@ -8,14 +8,16 @@ In a space of many genes most members are poor: what was tried by hand is where 
 Read `limits.py` first.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
 
+from nachos_kernels.dominance import non_dominated_ranks
+from nachos_min.nas.evaluate import Evaluation, Trial
 from nachos_min.nas.genome import Genome, GenomeCoder, as_genome
 from nachos_min.nas.limits import StaticCheck
-from nachos_min.nas.methods import linear_heads, placed, placements
 from nachos_min.nas.populations import Bools, PopulationCosts
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -184,3 +186,76 @@ def _first_genes(coder: GenomeCoder) -> Bools:
     for name, place in coder.places.items():
         found[place] = name in ("resolution", "stem channels", "stem stride", "width 1")
     return found
+
+
+# How many times the epochs of a candidate those are trained for that a search ends with, or that a rule chose.
+LONG = 4
+
+
+def ruled_trials(genomes: Sequence[Genome], evaluations: int) -> list[Trial]:
+    """Return trials that take as long as `evaluations` trainings: longer first, up to LONG times, then more seeds.
+
+    >>> [(trial.genome, trial.effort, trial.repeat) for trial in ruled_trials([(0,), (1,)], 17)]
+    [((0,), 4, 0), ((1,), 4, 0), ((0,), 4, 1), ((1,), 4, 1)]
+    """
+    effort = min(LONG, max(1, evaluations // max(len(genomes), 1)))
+    repeats = max(1, evaluations // max(effort * len(genomes), 1))
+    return [Trial(genome, effort, repeat) for repeat in range(repeats) for genome in genomes]
+
+
+def placements(coder: GenomeCoder) -> list[tuple[int, ...]]:
+    """Return all choices of exit bits that place an exit, those with most exits first, then the earlier ones.
+
+    >>> from nachos_min.nas.space import load_space
+    >>> placements(GenomeCoder(load_space("micro"), (8, 8, 1), 10))
+    [(1, 1), (1, 0), (0, 1)]
+    """
+    bits = product((1, 0), repeat=len(coder.space.stages) - 1)
+    return sorted((choice for choice in bits if any(choice)), key=lambda choice: -sum(choice))
+
+
+def placed(check: StaticCheck, backbone: IntArray, bits: tuple[int, ...]) -> Genome | None:
+    """Return the canonical genome of a backbone with exits placed, or None if it is inadmissible by static count.
+
+    Where heads have genes all exits have the last one of the space's list that has no convolution. If that is
+    inadmissible, they have the last that is not. In a small network a convolution costs more than it brings.
+
+    Args:
+        check: of genomes with exits.
+        backbone: genome, int64 (length,), whose exit bits and heads are not read.
+        bits: the exit bits.
+    """
+    coder = check.coder
+    for head in linear_heads(coder)[::-1]:
+        genome = backbone.copy()
+        genome[coder.exit_genes], genome[coder.head_genes] = bits, head
+        found = as_genome(coder.canonical(genome[None])[0])
+        if not isinstance(check.costs(found), str):
+            return found
+    return None
+
+
+def linear_heads(coder: GenomeCoder) -> list[int]:
+    """Return the genes of the heads without convolution; 0 where heads have no genes."""
+    return [gene for gene, head in enumerate(coder.space.exit_heads) if not head.widths] or [0]
+
+
+def place_by_hand(coder: GenomeCoder, check: StaticCheck, backbones: Sequence[Evaluation]) -> Iterator[Genome]:
+    """Yield genomes with exits placed by a fixed rule: what a designer without a search would try, in this order.
+
+    First an exit after every stage, on each backbone in turn, from the best non-dominated front (error, MACs)
+    to the worst; then the placements with fewer exits. Those inadmissible by static count are left out.
+
+    Args:
+        coder: of the genomes.
+        check: of genomes with exits.
+        backbones: evaluated without exits.
+    """
+    figures = [(1 - found.validation.accuracy, found.validation.average_macs) for found in backbones]
+    points = np.array(figures, np.float64).reshape(-1, 2)
+    ranks = non_dominated_ranks(points, np.zeros(len(points))).tolist()
+    order = sorted(range(len(backbones)), key=lambda place: (ranks[place], figures[place], backbones[place].genome))
+    for bits in placements(coder):
+        for place in order:
+            if (genome := placed(check, np.array(backbones[place].genome), bits)) is not None:
+                yield genome

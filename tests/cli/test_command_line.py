@@ -13,14 +13,13 @@ from typing import Any
 
 import pytest
 
-from nachos_min import cli, commands
+from nachos_min import cli
 from nachos_min.__main__ import Interruption
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
-from nachos_min.nas.defaults import BY_DATA
 from nachos_min.nas.result import SearchResult
 from nachos_min.nas.workers import WorkerDiedError
-from nachos_min.options import Kind
+from nachos_min.options import options_of
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
@@ -83,22 +82,21 @@ def test_help_loads_neither_numpy_nor_numba() -> None:
 
 def test_help_lists_every_option_with_its_default(run: Any) -> None:
     shown = " ".join(run("search", "--help").out.split())
-    for name, parameter in inspect.signature(commands.search).parameters.items():
-        option = "--" + name.replace("_", "-")
-        kind: Kind = parameter.annotation.__metadata__[0]
-        form = f"{option} {kind.form}".strip()
-        assert f"{form} (default: {kind.show(parameter.default)}) " in shown
+    for name, option in options_of(cli.search).items():
+        form = f"--{name.replace('_', '-')} {option.kind.form}".strip()
+        assert f"{form} (default: {option.default_text}) " in shown
     assert (
         "--max-macs COUNT (default: 40k; digits32: 450k) Limit on the average number of MACs per inference" in shown
     )
+    assert "--evaluations COUNT (default: 16; paper: 100) " in shown
 
 
-def test_the_defaults_are_those_of_the_python_function() -> None:
+def test_command_and_python_function_take_the_same_options() -> None:
     of_function = {name: each.default for name, each in inspect.signature(nachos.search).parameters.items()}
     del of_function["on_progress"]
-    assert of_function.pop("max_macs") is BY_DATA  # there None says that there is no limit
-    of_command = {name: each.default for name, each in inspect.signature(commands.search).parameters.items()}
-    assert of_command == of_function | {"max_macs": None, "json": False, "quiet": False}
+    assert of_function == {name: each.default for name, each in options_of(nachos.search).items()}
+    of_command = {name: each.default for name, each in options_of(cli.search).items()}
+    assert of_command == of_function | {"json": False, "quiet": False}
 
 
 # Refusals
@@ -138,19 +136,19 @@ REFUSALS = [
     ),
     ("search --workers 0", "--workers must be a whole number >= 1, got '0'"),
     ("search --min-accuracy 1.5", "--min-accuracy must be a number from 0 to 1, got '1.5'"),
-    ("search --constraints none", "--constraints must be domination or adaptive-penalty, got 'none'"),
-    ("search --thresholds best", "--thresholds must be exact or grid-repair, got 'best'"),
+    ("search --constraints none", "--constraints must be one of domination, adaptive-penalty, got 'none'"),
+    ("search --thresholds best", "--thresholds must be one of exact, grid-repair, got 'best'"),
     (
         "search --method evolution",
-        "--method must be nachos or random or two-stage or static or edanas or rule or largest, got 'evolution'",
+        "--method must be one of nachos, random, two-stage, static, edanas, rule, largest, got 'evolution'",
     ),
-    ("search --recipe best", "--recipe must be deep or paper, got 'best'"),
-    ("search --confidence sure", "--confidence must be learned or softmax or best, got 'sure'"),
-    ("search --validation thirds", "--validation must be halves or whole, got 'thirds'"),
+    ("search --recipe best", "--recipe must be one of deep, paper, got 'best'"),
+    ("search --confidence sure", "--confidence must be one of learned, softmax, best, got 'sure'"),
+    ("search --validation thirds", "--validation must be one of halves, whole, got 'thirds'"),
     ("search --finalists -1", "--finalists must be a whole number >= 0, got '-1'"),
-    ("search --guarantee sure", "--guarantee must be a number from 0 to 1, got 'sure'"),
+    ("search --guarantee sure", "--guarantee must be a number above 0 and below 1, got 'sure'"),
     ("search --beta -1", "--beta must be a number >= 0, got '-1'"),
-    ("search --margin 2", "--margin must be a number from 0 to 1, got '2'"),
+    ("search --margin 2", "--margin must be a number >= 0 and below 1, got '2'"),
     ("search --json=maybe", "--json must be given without a value, or as true or false, got 'maybe'"),
     ("search --quiet digits", "--quiet must be given without a value, or as true or false, got 'digits'"),
     ("search --out", "--out must be a folder, got no value"),
@@ -232,9 +230,7 @@ def test_options_reach_the_search(run: Any, result: SearchResult, monkeypatch: p
         "seed": 7,
         "out": "1e3",
     }
-    chosen = {"recipe": "deep", "augment": "auto", "standardise": "channel", "constraints": "domination"}
-    chosen |= {"thresholds": "exact", "workers": 3, "method": "nachos", "margin": 0.0, "backbone": "joint"}
-    assert seen == given | chosen  # what was not given stays unsaid where None would mean "no limit"
+    assert seen == given | {"workers": 3}  # what was not given is not passed on
 
 
 def test_json_is_one_object(run: Any, result: SearchResult, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,7 +326,6 @@ import signal, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with it ignored
 from nachos_min import __main__
 from nachos_min.nas import nachos
-from nachos_min.nas.configuration import BACKBONES, CHOICES
 def search(**arguments):
     try:
         print("ready", flush=True)  # inside: the signal may come before the next line

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nachos_min
-from nachos_min import commands
+from nachos_min import cli
 from nachos_min.eenn.architecture import architecture_to_json
 from nachos_min.eenn.costs import static_costs
 from nachos_min.errors import InputError
@@ -274,7 +274,7 @@ def test_a_file_that_is_too_large_is_not_read(macs, tmp_path):
 
 
 def test_the_help_names_every_convention():
-    help_text = " ".join((commands.macs.__doc__ or "").split())
+    help_text = " ".join((cli.macs.__doc__ or "").split())
     for name in CONVENTIONS:
         assert f" {name}," in help_text or f" {name}." in help_text
 

@@ -12,7 +12,7 @@ import pytest
 
 from nachos_min import cli
 from nachos_min.errors import InputError, printable
-from nachos_min.options import Sides
+from nachos_min.options import SIDES
 from nachos_min.report.macs_table import _where
 from nachos_min.targets import read_target
 
@@ -212,8 +212,8 @@ def test_more_parts_than_a_network_has(place, refused):
 @pytest.mark.parametrize("text", ["(1,2", "1,2)", "((1,2))", ")1,2("])
 def test_brackets_of_a_shape_come_in_pairs(text):
     with pytest.raises(InputError, match="one to eight whole numbers"):
-        Sides().read("--input", text)
-    assert Sides().read("--input", "(1,2)") == (1, 2)
+        SIDES.typed("--input", text)
+    assert SIDES.typed("--input", "(1,2)") == (1, 2)
 
 
 @pytest.mark.parametrize(

@@ -1,128 +1,126 @@
-"""What a search is asked for where nothing is said: each data set's own, and what was given goes before."""
+"""What a search is asked for: defaults of each recipe and data set, what is given counts first, and refusals."""
 
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import nachos_min
-from nachos_min.eenn.recipes import RECIPES, PaperRecipe
+from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.errors import InputError
-from nachos_min.nas import nachos
-from nachos_min.nas.configuration import Configuration
-from nachos_min.nas.defaults import BY_RECIPE, DEFAULTS, FAR, defaults_of
+from nachos_min.nas.configuration import PAPER_DIGITS32, Configuration, configure, resolved
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.space import load_space
 
-
-class Asked(Exception):
-    """Carries the configuration that a search was about to load."""
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    def load(configuration: Configuration) -> None:
-        raise Asked(configuration)
-
-    def configuration(**options: Any) -> Configuration:
-        monkeypatch.setattr(nachos, "load_problem", load)
-        with pytest.raises(Asked) as stopped:
-            nachos_min.search(**options, out=tmp_path / "run")
-        found = stopped.value.args[0]
-        assert isinstance(found, Configuration)
-        return found
-
-    return configuration
-
-
-EACH = [(recipe, data) for recipe, usual in DEFAULTS.items() for data in usual]
-
-
-@pytest.mark.parametrize(("recipe", "data"), [*EACH, ("deep", "mine.npz"), ("paper", "mine.npz")])
-def test_a_data_set_brings_its_own(recipe: str, data: str, asked: Any) -> None:
-    usual, found = defaults_of(data, recipe), asked(data=data, recipe=recipe)
-    far = FAR * usual.max_macs if recipe == "deep" else None
-    assert (found.space, found.limits) == (usual.space, Limits(usual.max_macs, usual.min_accuracy, far))
-    assert found.recipe == replace(RECIPES[recipe](), **usual.recipe)
-    assert {name: getattr(found, name) for name in BY_RECIPE[recipe]} == BY_RECIPE[recipe]
-    if recipe == "deep":
-        assert asked(data=data) == found
+DEEP = {"recipe": DeepRecipe(), "start": "rule"}
+PAPER = {
+    "recipe": PaperRecipe(),
+    "start": "spread",
+    "confidence": "learned",
+    "validation": "whole",
+    "aims": "ends",
+    "surrogate": "switching",
+    "features": "genes",
+    "initial": 40,
+    "batch": 8,
+}
+LONGER = {"recipe": PaperRecipe(**PAPER_DIGITS32)}
+DEFAULTS = [
+    ({}, "digits", "flex8", Limits(40_000, 0.9, 120_000), DEEP, (16, 2)),
+    ({}, "mine.npz", "flex8", Limits(40_000, 0.9, 120_000), DEEP, (16, 2)),
+    ({}, "digits32", "flex32", Limits(450_000, 0.8, 1_350_000), DEEP, (16, 2)),
+    ({"recipe": "paper"}, "digits", "tiny", Limits(40_000, 0.9), PAPER, (100, 0)),
+    ({"recipe": "paper"}, "mine.npz", "tiny", Limits(40_000, 0.9), PAPER, (100, 0)),
+    ({"recipe": "paper"}, "digits32", "small32", Limits(450_000, 0.8), PAPER | LONGER, (100, 0)),
+]
 
 
-@pytest.mark.parametrize(("recipe", "data"), EACH)
-def test_what_is_given_goes_before(recipe: str, data: str, asked: Any) -> None:
-    options = {"start": "random", "confidence": "softmax", "validation": "whole"}
+def asked(**options: Any) -> Configuration:
+    return configure(resolved(options))
+
+
+@pytest.mark.parametrize(("given", "data", "space", "limits", "others", "trained"), DEFAULTS)
+def test_a_data_set_and_a_recipe_bring_their_own(
+    given: Any, data: str, space: str, limits: Limits, others: Any, trained: tuple[int, int]
+) -> None:
+    assert asked(data=data, **given) == Configuration(data, space, limits, 0, **others)
+    assert load_space(space).stages
+    found = resolved({"data": data, **given})
+    assert (found["evaluations"], found["finalists"]) == trained
+    assert resolved({"data": data, "recipe": None, "seed": None, **given}) == found
+
+
+@pytest.mark.parametrize(("given", "data", "_space", "_limits", "others", "_trained"), DEFAULTS)
+def test_what_is_given_counts_first(
+    given: Any, data: str, _space: str, _limits: Limits, others: Any, _trained: Any
+) -> None:
+    options = {"start": "random", "confidence": "softmax", "validation": "whole", "surrogate": "trees"}
     limits = {"space": "micro", "max_macs": 7, "min_accuracy": 0.0}
-    found = asked(data=data, recipe=recipe, beta=2.0, **limits, **options)
-    assert (found.space, found.limits) == ("micro", Limits(7, 0.0, 21 if recipe == "deep" else None))
-    assert found.recipe == replace(RECIPES[recipe](), **defaults_of(data, recipe).recipe, beta=2.0)
-    assert {name: getattr(found, name) for name in options} == options
-
-
-def test_the_papers_method_takes_one_option_for_each_of_its_parts(asked: Any) -> None:
-    given = {"points": "best", "start": "random", "thresholds": "grid-repair", "standardise": "pixel"}
-    found = asked(recipe="paper", backbone="frozen", **given)
-    whole = {"validation": "whole", "confidence": "learned"}
-    assert found == Configuration(
-        "digits",
-        "tiny",
-        Limits(40_000, 0.9),
-        0,
-        recipe=PaperRecipe(joint=False),
-        aims="ends",
-        surrogate="switching",
-        features="genes",
-        initial=40,
-        batch=8,
-        **given,
-        **whole,
+    expected = Configuration(data, "micro", Limits(7, 0.0, None if given else 21), 0, **others | options)
+    assert asked(data=data, beta=2.0, **given, **limits, **options) == replace(
+        expected, recipe=replace(expected.recipe, beta=2.0)
     )
 
 
-def test_none_is_no_limit(asked: Any) -> None:
+def test_the_papers_method_takes_one_option_for_each_of_its_parts() -> None:
+    parts = {"points": "best", "start": "random", "thresholds": "grid-repair", "standardise": "pixel"}
+    expected = Configuration("digits", "tiny", Limits(40_000, 0.9), 0, **PAPER | parts)
+    assert asked(recipe="paper", backbone="frozen", **parts) == replace(expected, recipe=PaperRecipe(joint=False))
+
+
+def test_limits_and_curves_follow_from_what_is_given() -> None:
     assert asked(max_macs=None).limits == Limits(None, 0.9)
-
-
-def test_the_last_exit_may_cost_what_is_asked_for(asked: Any) -> None:
-    assert asked(max_macs=30_000).limits.max_worst_macs == FAR * 30_000
+    assert asked(max_macs=30_000).limits.max_worst_macs == 90_000
     assert asked(max_macs=30_000, max_worst_macs=31_000).limits.max_worst_macs == 31_000
-
-
-def test_a_curve_unless_thresholds_are_one_choice(asked: Any) -> None:
-    assert (asked().points, asked(thresholds="grid-repair").points) == ("curve", "best")
-    assert asked(points="best").points == "best"
-
-
-@pytest.mark.parametrize(("recipe", "data"), EACH)
-def test_spaces_exist(recipe: str, data: str) -> None:
-    assert load_space(DEFAULTS[recipe][data].space).stages
+    assert (asked(thresholds="grid-repair").points, asked(points="best").points) == ("best", "best")
+    assert asked(points="best").aims == asked(constraints="adaptive-penalty").aims == "ends"
+    assert asked(aims="ends").surrogate == "switching"
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"max_macs": 0}, "max_macs must be a whole number >= 1, got 0"),
+        ({"max_macs": "60k"}, "max_macs must be a whole number >= 1, got '60k'"),
+        ({"max_params": True}, "max_params must be a whole number >= 1, got True"),
+        ({"min_accuracy": 1.5}, "min_accuracy must be a number from 0 to 1, got 1.5"),
+        ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
         ({"recipe": "best"}, "recipe must be one of deep, paper, got 'best'"),
+        ({"backbone": "thawed"}, "backbone must be one of frozen, joint, got 'thawed'"),
         ({"backbone": "frozen"}, "backbone must be joint with the recipe deep, which has one phase, got 'frozen'"),
         ({"recipe": "paper", "augment": "shift"}, "augment must be none with the recipe paper, got 'shift'"),
         ({"augment": "rotate"}, "augment must be one of auto, none, shift, shift-flip, got 'rotate'"),
-        ({"recipe": "paper", "augment": "rotate"}, "augment must be none with the recipe paper, got 'rotate'"),
         ({"confidence": "sure"}, "confidence must be one of learned, softmax, best, got 'sure'"),
-        ({"standardise": "image"}, "standardise must be one of channel, pixel, got 'image'"),
-        ({"validation": "thirds"}, "validation must be one of halves, whole, got 'thirds'"),
-        ({"start": "smart"}, "start must be one of random, spread, rule, got 'smart'"),
-        ({"epochs": 0}, "epochs must be an integer >= 1, got 0"),
-        ({"epochs": 1.5}, "epochs must be an integer >= 1, got 1.5"),
-        ({"guarantee": 1.0}, "guarantee must be above 0 and below 1, got 1.0"),
-        ({"guarantee": float("nan")}, "guarantee must be above 0 and below 1, got nan"),
+        ({"epochs": 1.5}, "epochs must be a whole number >= 1, got 1.5"),
+        ({"workers": 0}, "workers must be a whole number >= 1, got 0"),
+        ({"beta": -1}, "beta must be a number >= 0, got -1"),
+        ({"gamma": float("nan")}, "gamma must be a number >= 0, got nan"),
+        ({"margin": 1.0}, "margin must be a number >= 0 and below 1, got 1.0"),
+        ({"margin": 0.11}, "margin must be <= 0.1 with min_accuracy 0.9, got 0.11"),
+        ({"guarantee": 1.0}, "guarantee must be a number above 0 and below 1, got 1.0"),
+        ({"guarantee": float("nan")}, "guarantee must be a number above 0 and below 1, got nan"),
         ({"guarantee": 0.9, "validation": "whole"}, "guarantee needs validation halves, got 'whole'"),
         ({"guarantee": 0.9, "recipe": "paper"}, "guarantee needs validation halves, got 'whole'"),
+        (
+            {"points": "curve", "thresholds": "grid-repair"},
+            "points must be best with grid-repair thresholds, got 'curve'",
+        ),
+        (
+            {"aims": "budgets", "points": "best"},
+            "aims must be ends with points best and constraints domination, got 'budgets'",
+        ),
+        ({"out": ""}, "out must be a folder, got ''"),
     ],
 )
 def test_refused_options_are_one_line_and_write_nothing(
-    options: dict[str, Any], message: str, tmp_path: Path
+    options: dict[str, Any], message: str, tmp_path: Any
 ) -> None:
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
-        nachos_min.search(space="micro", evaluations=1, out=tmp_path / "run", **options)
+        nachos_min.search(**{"space": "micro", "evaluations": 1, "out": tmp_path / "run", **options})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_option_is_no_keyword_argument() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'sede'"):
+        nachos_min.search(sede=4)  # type: ignore[call-arg]  # which is what is tested

@@ -21,8 +21,7 @@ from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.eenn.thresholds import Figures
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
-from nachos_min.nas.configuration import Configuration, configuration_of
-from nachos_min.nas.defaults import defaults_of
+from nachos_min.nas.configuration import configuration_of, configure
 from nachos_min.nas.evaluate import Evaluation, Failure, Trial, seeded
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.limits import StaticCheck
@@ -94,7 +93,7 @@ class Instant:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., SearchResult]:
     small = {"initial": 8, "batch": 4, "generations": 5, "patience": 2}
-    monkeypatch.setattr(nachos, "Configuration", lambda **options: Configuration(**options | small))
+    monkeypatch.setattr(nachos, "configure", lambda asked: replace(configure(asked), **small))
 
     def search(
         out: Path, answer: Answer = figures, *, backwards: bool = False, evaluations: int = 18, **options: Any
@@ -226,9 +225,9 @@ PARTS = {"backbone": "frozen", "points": "best", "start": "random", "thresholds"
 @pytest.mark.parametrize(
     ("options", "asked", "trained"),
     [
-        ({}, (DeepRecipe(), "rule", "best", "halves"), defaults_of("digits").evaluations + 2),
+        ({}, (DeepRecipe(), "rule", "best", "halves"), 18),
         (PAPER | PARTS, (PaperRecipe(joint=False), "random", "learned", "whole"), 100),
-        ({"finalists": 0}, (DeepRecipe(), "rule", "best", "halves"), defaults_of("digits").evaluations),
+        ({"finalists": 0}, (DeepRecipe(), "rule", "best", "halves"), 16),
     ],
 )
 def test_recipes_say_how_many_are_trained(

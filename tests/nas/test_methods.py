@@ -14,12 +14,12 @@ from nachos_min.eenn.heads import GridHead
 from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
-from nachos_min.nas.configuration import Configuration, Problem, load_problem
+from nachos_min.nas.configuration import METHODS, Configuration, Problem, configure, load_problem
 from nachos_min.nas.evaluate import Evaluation, Settings, evaluate
 from nachos_min.nas.limits import Limits, StaticCheck
-from nachos_min.nas.methods import METHODS, place_by_hand, placed, placements
 from nachos_min.nas.result import SearchResult
 from nachos_min.nas.runs import stored_evaluations
+from nachos_min.nas.sampling import place_by_hand, placed, placements
 
 QUICK = PaperRecipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1)
 LIMITS = Limits(40_000, 0.1)
@@ -30,7 +30,7 @@ PAPER = {"confidence": "learned", "standardise": "pixel", "validation": "whole"}
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[SearchResult, list[Evaluation]]]:
     """Search with hardly any training, in this process; return the result and all evaluations in their order."""
     small = {"recipe": QUICK, "initial": 4, "batch": 3, "generations": 3}
-    monkeypatch.setattr(nachos, "Configuration", lambda **options: Configuration(**options | small))
+    monkeypatch.setattr(nachos, "configure", lambda asked: replace(configure(asked), **small))
     asked: list[Evaluation] = []
 
     class Here:
@@ -170,29 +170,3 @@ def test_a_margin_is_kept_on_validation_and_told(run: Any) -> None:
     result, _ = run(margin=0.2)
     assert (result.max_macs, result.min_accuracy, result.margin) == (40_000, 0.1, 0.2)
     assert all(s.total_macs <= 32_000 * s.samples and s.accuracy >= 0.3 for s in result.front)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (
-            {"method": "evolution"},
-            "method must be one of nachos, random, two-stage, static, edanas, rule, largest, got 'evolution'",
-        ),
-        ({"surrogate": "forest"}, "surrogate must be one of switching, rbf, trees, mlp, gp, got 'forest'"),
-        ({"points": "all"}, "points must be one of best, curve, got 'all'"),
-        (
-            {"points": "curve", "thresholds": "grid-repair"},
-            "points must be best with grid-repair thresholds, got 'curve'",
-        ),
-        ({"margin": 0.11}, r"margin must be <= 0\.1 with min_accuracy 0\.9, got 0\.11"),
-        ({"margin": 1.0}, r"margin must be a number >= 0 and below 1, got 1\.0"),
-        ({"beta": -1}, "beta must be a number >= 0, got -1"),
-        ({"gamma": float("nan")}, "gamma must be a number >= 0, got nan"),
-        ({"backbone": "thawed"}, "backbone must be one of frozen, joint, got 'thawed'"),
-    ],
-)
-def test_bad_options_of_a_method(options: dict[str, Any], message: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=message):
-        nachos_min.search(space="micro", evaluations=1, out=tmp_path / "run", **options)
-    assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,7 @@ from nachos_min.eenn.inference import ExitTables
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.eenn.thresholds import Figures, wilson_interval
 from nachos_min.nas.configuration import (
-    CHOICES,
+    OPTIONS,
     Configuration,
     ConfigurationError,
     Problem,
@@ -274,7 +274,7 @@ def test_few_samples_guarantee_nothing() -> None:
 def changed(name: str, value: Any) -> Any:
     """Another value that the option may have."""
     if isinstance(value, str):
-        return next(other for other in CHOICES[name] if other != value)
+        return next(other for other in OPTIONS[name].kind.form.split("|") if other != value)
     return 0.25 if isinstance(value, float) else value * 2 + 1
 
 

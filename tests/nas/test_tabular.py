@@ -15,7 +15,7 @@ from nachos_min.eenn.confidence import CONFIDENCES
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
-from nachos_min.nas.configuration import Configuration, Problem, load_problem
+from nachos_min.nas.configuration import Configuration, Problem, configure, load_problem
 from nachos_min.nas.evaluate import Evaluation, ExecutionError, Failure, Trial, evaluate
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.records import to_record
@@ -91,9 +91,11 @@ def problem(folder: Path) -> Problem:
 @pytest.fixture
 def search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """The public search with short training; without a table it must not get as far as a worker."""
-    small = {"initial": 6, "batch": 4}
-    monkeypatch.setattr(nachos, "Configuration", lambda **options: Configuration(**options | small))
-    monkeypatch.setattr(nachos, "recipe_of", lambda *_, **given: replace(SHORT, beta=given["beta"] or 1.0))
+
+    def small(asked: Any) -> Configuration:
+        return replace(configure(asked), initial=6, batch=4, recipe=replace(SHORT, beta=asked["beta"]))
+
+    monkeypatch.setattr(nachos, "configure", small)
     monkeypatch.delattr(nachos, "Workers")
     return partial(
         nachos_min.search,

@@ -7,7 +7,7 @@ convolution before it), `among` says it for the nodes concerned. A total is the 
 can be compared term by term (`explain.py`). Terms are made by `products`, `biases`, `inputs` and `outputs` below.
 
 To add a convention, write one such file and add it to `catalogue.py`. Its name then goes into the help of
-`macs` (`commands.py`) and its file into the table of README.md, which tests ask for. `--verify` runs `peers.py`.
+`macs` (`cli.py`) and its file into the table of README.md, which tests ask for. `--verify` runs `peers.py`.
 """
 
 from collections.abc import Callable, Mapping
