@@ -41,8 +41,8 @@ def problem_of(data: str, space: str, max_macs: int) -> Any:
 
 def trained(data: str, space: str, max_macs: int, betas: list[float], genome: Any, seed: int) -> list[list[float]]:
     """Return (average MACs, accuracy) of one network for each beta; its backbone is trained once."""
-    from nachos_min.eenn.costs import static_costs
     from nachos_min.eenn.inference import exit_tables
+    from nachos_min.eenn.lowering import static_costs
     from nachos_min.nas.backbones import Backbones
     from nachos_min.nas.evaluate import as_seen, train
 

@@ -47,7 +47,7 @@ def torch_task_of(problem: Any, genome: Any, answers: dict[str, Any], channels_l
     import torch
     from torch_candidate import Trainer, candidate_like, gated, tables
 
-    from nachos_min.eenn.costs import static_costs
+    from nachos_min.eenn.lowering import static_costs
     from nachos_min.eenn.threshold_search import exact
     from nachos_min.eenn.thresholds import PolicyTables, split_limits
     from nachos_min.nas.evaluate import build

@@ -71,8 +71,8 @@ def measured(name: str, batches: tuple[int, ...], rounds: int, peers: bool) -> l
     """Return the rows of one network."""
     import numpy as np
 
-    from nachos_min.eenn.costs import static_costs
     from nachos_min.eenn.inference import exit_tables, predict
+    from nachos_min.eenn.lowering import static_costs
     from nachos_min.eenn.network import EarlyExitNetwork
 
     architecture = architecture_of(name)

@@ -30,8 +30,8 @@ def gains(data: str, space: str, max_macs: int, genome: Any, seed: int) -> list[
     """Return how much more accurate one network is with the peak term at equal MACs, on validation and on test."""
     from intervals import gain_at_equal_macs
 
-    from nachos_min.eenn.costs import static_costs
     from nachos_min.eenn.inference import exit_tables
+    from nachos_min.eenn.lowering import static_costs
     from nachos_min.nas.backbones import Backbones
     from nachos_min.nas.evaluate import as_seen, operating_points, train
     from nachos_min.nas.limits import Limits

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from fire import Fire
 
-from nachos_min.eenn.costs import part_cost
+from nachos_min.eenn.lowering import part_cost
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.populations import CostTables, PopulationCosts, count_each

@@ -19,9 +19,8 @@ import numpy as np
 from nachos_min.atomic import replacing
 from nachos_min.data import Dataset, Split, load
 from nachos_min.eenn.confidence import Confidence, fit_softmax
-from nachos_min.eenn.costs import static_costs
-from nachos_min.eenn.heads import CostOrderError
 from nachos_min.eenn.inference import exit_answers
+from nachos_min.eenn.lowering import CostOrderError, static_costs
 from nachos_min.eenn.recipes import as_record
 from nachos_min.nas.backbones import Backbones
 from nachos_min.nas.configuration import Configuration, Problem, load_problem

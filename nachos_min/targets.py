@@ -18,8 +18,7 @@ from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
 from nachos_min.eenn.architecture import Architecture, architecture_from_json
-from nachos_min.eenn.heads import CostOrderError
-from nachos_min.eenn.lowering import lower
+from nachos_min.eenn.lowering import CostOrderError, lower
 from nachos_min.errors import InputError, shorten
 from nachos_min.macs.ops import Graph
 

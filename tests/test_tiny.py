@@ -12,9 +12,8 @@ import nachos_min
 from nachos_min.autograd import Tensor, conv2d, count_macs
 from nachos_min.data import load
 from nachos_min.eenn.architecture import Architecture, FinalHead, MBConvSpec, Stem
-from nachos_min.eenn.costs import static_costs
-from nachos_min.eenn.heads import design_exits
 from nachos_min.eenn.inference import exit_tables, predict
+from nachos_min.eenn.lowering import design_exits, static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.eenn.recipes import DeepRecipe
 from nachos_min.eenn.threshold_search import exact

@@ -12,7 +12,7 @@ import numpy as np
 
 from nachos_min.autograd import Tensor, no_grad
 from nachos_min.eenn.confidence import LEARNED, Confidence
-from nachos_min.eenn.costs import head_costs, segment_costs
+from nachos_min.eenn.lowering import head_costs, segment_costs
 from nachos_min.eenn.network import (
     EarlyExitNetwork,
     ExitClassifier,

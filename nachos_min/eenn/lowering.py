@@ -1,30 +1,30 @@
-"""Lower an Architecture to operator records, so that `macs` can count it before any weight exists.
+"""An Architecture as operator records, its exact costs, and early exits that keep their order.
 
-Read `architecture.py` and `macs/ops.py` first. The order of the records is the order of execution: backbone
-up to exit 1, head 1, backbone on to exit 2, head 2, and so on; the cost of leaving at an exit is therefore a
-prefix sum over them.
+The order of the records is the order of execution: backbone up to exit 1, head 1, backbone on to exit 2, head 2,
+and so on; the cost of leaving at an exit is therefore a prefix sum over them. Each record also says how
+the released PyTorch code (Once-for-All's blocks, EarlyExits' heads) writes the layer: other tools' counts depend on
+that.
 
-Each record also says how the released PyTorch code (Once-for-All's blocks, EarlyExits' heads) writes the layer,
-because that is what other tools' counts of the same network depend on.
+A search counts thousands of architectures made of a few hundred different parts (a block, or a head, on a map of
+some size). Each part is lowered and counted once; the cost of an architecture is a sum.
 """
 
-from nachos_min.eenn.architecture import Architecture, ExitHead, FinalHead, Map, MBConvSpec, Stem
-from nachos_min.macs.ops import (
-    Activation,
-    Add,
-    BatchNorm,
-    Conv2d,
-    Flatten,
-    GlobalAvgPool,
-    Graph,
-    Linear,
-    MaxPool,
-    Multiply,
-    Node,
-    Slice,
-)
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+
+from nachos_min.eenn.architecture import Architecture, Exit, ExitHead, FinalHead, Map, MBConvSpec, Stem
+from nachos_min.macs import ops
+from nachos_min.macs.count import count, peak_activation_bytes
+from nachos_min.macs.ops import Graph, Node
 from nachos_min.macs.record import Operator
 from nachos_min.macs.written import Written
+
+Part = Stem | MBConvSpec | ExitHead | FinalHead
+
+
+# Records
 
 
 def _module(function: str, name: str) -> Written:
@@ -51,7 +51,7 @@ _ACTIVATIONS = {
 
 
 class _Builder:
-    """Appends nodes and remembers the shape that each produces."""
+    """Appends nodes and returns their indices; index -1 is the input."""
 
     def __init__(self, input_shape: Map) -> None:
         self.input_shape = input_shape
@@ -70,34 +70,32 @@ class _Builder:
         return len(self.nodes) - 1
 
     def convolution(
-        self,
-        name: str,
-        x: int,
-        out_channels: int,
-        kernel: int,
-        stride: int = 1,
-        groups: int = 1,
-        bias: bool = False,
+        self, name: str, x: int, channels: int, kernel: int, stride: int = 1, groups: int = 1, bias: bool = False
     ) -> int:
-        op = Conv2d(
-            self.map_shape(x),
-            out_channels,
-            (kernel, kernel),
-            (stride, stride),
-            (kernel // 2,) * 4,
-            groups=groups,
-            bias=bias,
-        )
+        size, strides, padding = (kernel, kernel), (stride, stride), (kernel // 2,) * 4
+        op = ops.Conv2d(self.map_shape(x), channels, size, strides, padding, groups=groups, bias=bias)
         return self.add(name, op, _CONVOLUTION, x)
 
     def activation(self, name: str, x: int, kind: str) -> int:
-        if kind == "identity":
-            return x
-        return self.add(name, Activation(self.shape(x), kind), _ACTIVATIONS[kind], x)
+        return self.add(name, ops.Activation(self.shape(x), kind), _ACTIVATIONS[kind], x)
 
-    def norm(self, name: str, x: int, kind: str = "identity") -> int:
-        y = self.add(f"{name}.norm", BatchNorm(self.shape(x)), _NORM, x)
-        return self.activation(f"{name}.{kind}", y, kind)
+    def norm(self, name: str, x: int, kind: str | None = None) -> int:
+        y = self.add(f"{name}.norm", ops.BatchNorm(self.shape(x)), _NORM, x)
+        return y if kind is None else self.activation(f"{name}.{kind}", y, kind)
+
+    def linear(self, name: str, x: int, outputs: int, written: Written, *, bias: bool = True) -> int:
+        return self.add(name, ops.Linear(self.shape(x), outputs, bias=bias), written, x)
+
+    def mean(self, name: str, x: int) -> int:
+        return self.add(name, ops.GlobalAvgPool(self.map_shape(x)), _MEAN, x)
+
+    def flatten(self, name: str, x: int) -> int:
+        return self.add(name, ops.Flatten(self.shape(x)), _FLATTEN, x)
+
+
+def _stem(b: _Builder, x: int, stem: Stem) -> int:
+    y = b.convolution("stem", x, stem.channels, stem.kernel, stem.stride)
+    return b.norm("stem", y, stem.activation)
 
 
 def _mbconv(b: _Builder, name: str, x: int, block: MBConvSpec) -> int:
@@ -108,36 +106,30 @@ def _mbconv(b: _Builder, name: str, x: int, block: MBConvSpec) -> int:
     y = b.convolution(f"{name}.depthwise", y, block.middle, block.kernel, block.stride, groups=block.middle)
     y = b.norm(f"{name}.depthwise", y, block.activation)
     if block.squeezed:
-        gate = b.add(f"{name}.excite.mean", GlobalAvgPool(b.map_shape(y)), _MEAN, y)
-        gate = b.add(f"{name}.excite.reduce", Linear(b.shape(gate), block.squeezed), _CONVOLUTION, gate)
+        gate = b.mean(f"{name}.excite.mean", y)
+        gate = b.linear(f"{name}.excite.reduce", gate, block.squeezed, _CONVOLUTION)
         gate = b.activation(f"{name}.excite.relu", gate, "relu")
-        gate = b.add(f"{name}.excite.expand", Linear(b.shape(gate), block.middle), _CONVOLUTION, gate)
+        gate = b.linear(f"{name}.excite.expand", gate, block.middle, _CONVOLUTION)
         gate = b.activation(f"{name}.excite.hsigmoid", gate, "hsigmoid")
-        y = b.add(f"{name}.excite.scale", Multiply((b.shape(y), b.shape(gate))), _PRODUCT, y, gate)
+        y = b.add(f"{name}.excite.scale", ops.Multiply((b.shape(y), b.shape(gate))), _PRODUCT, y, gate)
     y = b.convolution(f"{name}.project", y, block.out_channels, 1)
     y = b.norm(f"{name}.project", y)
-    return b.add(f"{name}.residual", Add((b.shape(x), b.shape(y))), _SUM, x, y) if block.residual else y
+    return b.add(f"{name}.residual", ops.Add((b.shape(x), b.shape(y))), _SUM, x, y) if block.residual else y
 
 
 def _exit_head(b: _Builder, name: str, x: int, head: ExitHead, classes: int) -> None:
     y = x
     if head.pool > 1:
         size = (head.pool, head.pool)
-        y = b.add(f"{name}.pool", MaxPool(b.map_shape(y), size, size), _MAX_POOL, y)
+        y = b.add(f"{name}.pool", ops.MaxPool(b.map_shape(y), size, size), _MAX_POOL, y)
     y = b.activation(f"{name}.relu", y, "relu")
     for layer, width in enumerate(head.widths):
         y = b.convolution(f"{name}.convolution{layer + 1}", y, width, 3, bias=True)
         y = b.activation(f"{name}.convolution{layer + 1}.relu", y, "relu")
-    y = b.add(f"{name}.flatten", Flatten(b.shape(y)), _FLATTEN, y)
-    y = b.add(f"{name}.linear", Linear(b.shape(y), classes + 1), _LINEAR, y)
+    y = b.linear(f"{name}.linear", b.flatten(f"{name}.flatten", y), classes + 1, _LINEAR)
     # The last output alone becomes a confidence; the logits need no softmax to be compared.
-    y = b.add(f"{name}.last", Slice(b.shape(y), classes, classes + 1), _SLICE, y)
+    y = b.add(f"{name}.last", ops.Slice(b.shape(y), classes, classes + 1), _SLICE, y)
     b.activation(f"{name}.confidence", y, "sigmoid")
-
-
-def _stem(b: _Builder, x: int, stem: Stem) -> int:
-    y = b.convolution("stem", x, stem.channels, stem.kernel, stem.stride)
-    return b.norm("stem", y, stem.activation)
 
 
 def _final_head(b: _Builder, x: int, head: FinalHead, classes: int) -> None:
@@ -145,11 +137,11 @@ def _final_head(b: _Builder, x: int, head: FinalHead, classes: int) -> None:
     if head.expand:
         y = b.convolution("final.expand", y, head.expand, 1)
         y = b.norm("final.expand", y, head.activation)
-    y = b.add("final.mean", GlobalAvgPool(b.map_shape(y)), _MEAN, y)
+    y = b.mean("final.mean", y)
     if head.mix:
-        y = b.add("final.mix", Linear(b.shape(y), head.mix, bias=False), _CONVOLUTION, y)
+        y = b.linear("final.mix", y, head.mix, _CONVOLUTION, bias=False)
         y = b.activation("final.mix.activation", y, head.activation)
-    b.add("final.linear", Linear(b.shape(y), classes), _LINEAR, y)
+    b.linear("final.linear", y, classes, _LINEAR)
 
 
 def lower(architecture: Architecture) -> Graph:
@@ -159,12 +151,12 @@ def lower(architecture: Architecture) -> Graph:
     """
     b = _Builder(architecture.input_shape)
     x = _stem(b, -1, architecture.stem)
-    for layer, block in enumerate(architecture.trunk):
-        x = _mbconv(b, f"trunk.{layer + 1}", x, block)
-    heads = {early.stage: (index + 1, early.head) for index, early in enumerate(architecture.exits)}
+    for layer, block in enumerate(architecture.trunk, start=1):
+        x = _mbconv(b, f"trunk.{layer}", x, block)
+    heads = {early.stage: (index, early.head) for index, early in enumerate(architecture.exits, start=1)}
     for stage, blocks in enumerate(architecture.stages, start=1):
-        for layer, block in enumerate(blocks):
-            x = _mbconv(b, f"stage{stage}.{layer + 1}", x, block)
+        for layer, block in enumerate(blocks, start=1):
+            x = _mbconv(b, f"stage{stage}.{layer}", x, block)
         if stage in heads:
             b.exit, head = heads[stage]
             _exit_head(b, f"exit{b.exit}", x, head, architecture.classes)
@@ -174,7 +166,7 @@ def lower(architecture: Architecture) -> Graph:
     return tuple(b.nodes)
 
 
-def lower_part(part: Stem | MBConvSpec | ExitHead | FinalHead, feature_map: Map, classes: int) -> Graph:
+def lower_part(part: Part, feature_map: Map, classes: int) -> Graph:
     """Return the operator records of one part alone, reading a map of shape (H, W, C).
 
     The map that an early exit reads stays alive behind the head, since the backbone goes on from it: a last
@@ -188,7 +180,203 @@ def lower_part(part: Stem | MBConvSpec | ExitHead | FinalHead, feature_map: Map,
             _mbconv(b, "block", -1, part)
         case ExitHead():
             _exit_head(b, "exit", -1, part, classes)
-            b.add("backbone", Flatten(feature_map), _FLATTEN, -1)
+            b.flatten("backbone", -1)
         case FinalHead():
             _final_head(b, -1, part, classes)
     return tuple(b.nodes)
+
+
+# Costs
+
+
+@dataclass(frozen=True)
+class PartCost:
+    """Counts of one part for one sample: MACs, trainable parameters, float32 bytes alive at once."""
+
+    macs: int
+    params: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class StaticCosts:
+    """Exact counts of an architecture for one sample.
+
+    Attributes:
+        exit_costs: MACs paid when leaving at each of the E exits, heads passed on the way included.
+        params: trainable parameters.
+        peak_bytes: largest sum of float32 arrays alive at once.
+    """
+
+    exit_costs: tuple[int, ...]
+    params: int
+    peak_bytes: int
+
+    @property
+    def cheapest(self) -> int:
+        """MACs of a sample that leaves at the first exit."""
+        return self.exit_costs[0]
+
+    @property
+    def worst_macs(self) -> int:
+        """MACs of a sample that leaves at the final exit."""
+        return self.exit_costs[-1]
+
+
+@lru_cache(maxsize=1 << 16)
+def part_cost(part: Part, feature_map: Map, classes: int = 0) -> PartCost:
+    """Return the counts of one part of a network for one sample.
+
+    Args:
+        part: what runs.
+        feature_map: shape (H, W, C) of what it reads.
+        classes: C, for heads; not read for other parts.
+    """
+    graph = lower_part(part, feature_map, classes)
+    counted = count(graph)
+    return PartCost(counted.macs, counted.params, peak_activation_bytes(graph))
+
+
+def together(parts: Sequence[PartCost]) -> PartCost:
+    """Return the counts of parts run one after the other. Between two of them only one map is alive."""
+    return PartCost(
+        sum(part.macs for part in parts),
+        sum(part.params for part in parts),
+        max((part.peak_bytes for part in parts), default=0),
+    )
+
+
+def segment_costs(architecture: Architecture) -> tuple[PartCost, ...]:
+    """Return the counts of the backbone between consecutive exits: E of them, heads left out."""
+    found, shape = [], architecture.input_shape
+    parts, shape = [part_cost(architecture.stem, shape)], architecture.stem.output(shape)
+    for blocks in architecture.segments():
+        for block in blocks:
+            parts.append(part_cost(block, shape))
+            shape = block.output(shape)
+        found.append(together(parts))
+        parts = []
+    return tuple(found)
+
+
+def head_costs(architecture: Architecture) -> tuple[PartCost, ...]:
+    """Return the counts of the E heads, the final one last."""
+    heads = (*(early.head for early in architecture.exits), architecture.final)
+    maps = architecture.exit_maps()
+    return tuple(part_cost(head, each, architecture.classes) for head, each in zip(heads, maps, strict=True))
+
+
+@lru_cache(maxsize=1 << 8)
+def static_costs(architecture: Architecture) -> StaticCosts:
+    """Return the exact counts of `architecture` for one sample.
+
+    Source: derived here. With B_i the backbone's MACs up to exit i and H_i those of its head, the cost of
+    leaving at exit i is B_i + H_1 + ... + H_i: every head passed on the way has run.
+    """
+    segments, heads = segment_costs(architecture), head_costs(architecture)
+    steps = [segment.macs + head.macs for segment, head in zip(segments, heads, strict=True)]
+    total = together([*segments, *heads])
+    return StaticCosts(tuple(accumulate(steps)), total.params, total.peak_bytes)
+
+
+# Early exits
+
+
+class CostOrderError(ValueError):
+    """No head that an exit may have keeps the cost order: the placement of exits is inadmissible.
+
+    Attributes:
+        stage: the stage (1-based) after which the exit stands.
+    """
+
+    def __init__(self, message: str, stage: int = 0) -> None:
+        super().__init__(message)
+        self.stage = stage
+
+
+@dataclass(frozen=True)
+class GridHead:
+    """A head for maps of any size: pooled to about `cells` x `cells`, 3x3 convolutions `widths`, a linear layer."""
+
+    cells: int
+    widths: tuple[int, ...]
+
+    def on(self, size: int) -> ExitHead:
+        """Return the head on a map whose shorter side is `size` pixels.
+
+        >>> GridHead(4, (8,)).on(16).pool, GridHead(4, (8,)).on(2).pool
+        (4, 1)
+        """
+        return ExitHead(max(1, size // self.cells), self.widths)
+
+
+def head_ladder(size: int, widths: Sequence[int]) -> Iterator[ExitHead]:
+    """Yield heads from the richest to the poorest, for a map whose shorter side is `size` pixels.
+
+    Pooling 1, 2, 4, ... up to the map's size with all convolutions `widths`; then the same with the last
+    convolution left out, and so on; at the end pooling by `size` (a square map becomes 1x1) and the linear layer.
+
+    >>> [(head.pool, head.widths) for head in head_ladder(2, (8, 16))]
+    [(1, (8, 16)), (2, (8, 16)), (1, (8,)), (2, (8,)), (2, ())]
+    """
+    for layers in range(len(widths), 0, -1):
+        pool = 1
+        while pool <= size:
+            yield ExitHead(pool, tuple(widths[:layers]))
+            pool *= 2
+    yield ExitHead(size, ())
+
+
+def design_exits(
+    backbone: Architecture, stages: Sequence[int], widths: Sequence[int] = (), heads: Sequence[GridHead] = ()
+) -> Architecture:
+    """Return `backbone` with an early exit after each of `stages` and the cost order kept.
+
+    Leaving at an exit must be cheaper than going on. With B_i the backbone's MACs up to the map that feeds exit i
+    and H_i the MACs of its head:
+
+        B_i + H_i < B_{i+1} + H_{i+1}        for i = 1..E-1
+
+    Exits are designed from the last early one backwards, since the bound of exit i is exit i+1. Each takes the
+    first head of the ladder that keeps the order; where `heads` are given, the order is only checked.
+
+    Args:
+        backbone: an architecture without early exits.
+        stages: stage numbers, ascending, from 1 to S - 1 (after stage S comes the final exit).
+        widths: output channels of the 3x3 convolutions of the ladder's richest head.
+        heads: one head for each of `stages`, in place of the ladder; empty: the ladder.
+
+    Raises:
+        CostOrderError: if every head of an exit breaks the order; names the exit and both costs.
+        ValueError: if `stages` are not as above.
+
+    Source: derived here from the NACHOS paper's cost rule (arXiv 2401.13330); unlike the released code's
+        pooling rule the walk cannot end with the order violated.
+    """
+    if list(stages) != sorted(set(stages) & set(range(1, len(backbone.stages)))):
+        rule = f"ascending numbers from 1 to {len(backbone.stages) - 1}"
+        raise ValueError(f"stages of early exits must be {rule}, got {tuple(stages)}")
+    # Where the exits are decides the maps that feed them; which heads stand there does not.
+    placed = backbone.with_exits(tuple(Exit(stage, ExitHead(1, ())) for stage in stages))
+    maps = placed.exit_maps()
+    reached = list(accumulate(segment.macs for segment in segment_costs(placed)))
+    bound = reached[-1] + part_cost(backbone.final, maps[-1], backbone.classes).macs
+    exits: list[Exit] = []
+    for index, stage in reversed(list(enumerate(stages))):
+        costs = []
+        size = min(maps[index][:2])
+        for head in [heads[index].on(size)] if heads else head_ladder(size, widths):
+            costs.append(reached[index] + part_cost(head, maps[index], backbone.classes).macs)
+            if costs[-1] < bound:
+                exits.append(Exit(stage, head))
+                break
+        else:
+            # The ladder's last head is not always the cheapest: with many classes a narrow convolution in
+            # front of the linear layer saves more than it costs.
+            raise CostOrderError(
+                f"exit after stage {stage}: its cheapest head costs {min(costs)} MACs in all, "
+                f"which must be below the {bound} of the next exit",
+                stage,
+            )
+        bound = costs[-1]
+    return backbone.with_exits(tuple(reversed(exits)))

@@ -14,8 +14,8 @@ import numpy as np
 from nachos_min.autograd import count_macs
 from nachos_min.data import Dataset, Split, resize
 from nachos_min.eenn.confidence import LEARNED, Confidence, fit_softmax
-from nachos_min.eenn.costs import StaticCosts, static_costs
 from nachos_min.eenn.inference import ExitTables, exit_answers, predict
+from nachos_min.eenn.lowering import StaticCosts, static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.eenn.paper_training import train_backbone, train_exits, train_jointly
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe, Recipe, lengthened

@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 
 from nachos_min.eenn.architecture import Architecture, Exit, ExitHead, Map, Stem
-from nachos_min.eenn.costs import PartCost, part_cost, segment_costs
-from nachos_min.eenn.heads import design_exits
+from nachos_min.eenn.lowering import PartCost, design_exits, part_cost, segment_costs
 from nachos_min.nas.space import Genes, Space, SpaceError
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nachos_min.eenn.costs import StaticCosts, static_costs
-from nachos_min.eenn.heads import CostOrderError
+from nachos_min.eenn.lowering import CostOrderError, StaticCosts, static_costs
 from nachos_min.eenn.thresholds import Figures, SplitLimits, split_limits
 from nachos_min.nas.genome import Genome, GenomeCoder, IntArray, NotAnEENNError, as_genome
 from nachos_min.nas.populations import Bools, CostTables, NoTablesError, PopulationCosts, count_each

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nachos_min.eenn.costs import PartCost, StaticCosts, part_cost, static_costs, together
-from nachos_min.eenn.heads import CostOrderError
+from nachos_min.eenn.lowering import CostOrderError, PartCost, StaticCosts, part_cost, static_costs, together
 from nachos_min.nas.genome import GenomeCoder, IntArray, NotAnEENNError, as_genome
 from nachos_min.nas.space import SpaceError
 
@@ -182,7 +181,7 @@ class CostTables:
         for stage, tables in enumerate(self._layers):
             for table in tables:
                 steps[stage] += add(table.counts[:, *columns[table.genes]])
-        # What the next exit costs more than the backbone up to here: the head must cost less (`eenn/heads.py`).
+        # What the next exit costs more than the backbone up to here: the head must cost less (`eenn/lowering.py`).
         bound = steps[-1]
         for stage in range(stages - 2, -1, -1):
             options = self._heads[stage].counts[:, *columns[self._heads[stage].genes]]  # (3, n, rungs of a ladder)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from nachos_min.eenn.confidence import LEARNED, Confidence
-from nachos_min.eenn.costs import StaticCosts
 from nachos_min.eenn.inference import ExitTables
+from nachos_min.eenn.lowering import StaticCosts
 from nachos_min.eenn.thresholds import Figures, spent
 from nachos_min.nas.evaluate import CurvePoint, Evaluation, Failure, Trial
 from nachos_min.nas.genome import Genome

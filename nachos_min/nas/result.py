@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from nachos_kernels.dominance import non_dominated_ranks
-from nachos_min.eenn.costs import StaticCosts, static_costs
 from nachos_min.eenn.guarantee import Row, certified
+from nachos_min.eenn.lowering import StaticCosts, static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.eenn.thresholds import Figures, wilson_interval
 from nachos_min.nas.configuration import Problem

@@ -23,7 +23,7 @@ from nachos_min.eenn.architecture import (
     Stem,
     strided,
 )
-from nachos_min.eenn.heads import GridHead, head_ladder
+from nachos_min.eenn.lowering import GridHead, head_ladder
 from nachos_min.errors import InputError
 from nachos_min.fields import Fields
 

@@ -20,8 +20,8 @@ from typing import Any, TypeVar, final
 import numpy as np
 
 from nachos_min.eenn.confidence import Confidence
-from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.inference import ExitTables
+from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.recipes import as_record
 from nachos_min.eenn.thresholds import PolicyTables
 from nachos_min.errors import InputError

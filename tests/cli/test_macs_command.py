@@ -11,7 +11,7 @@ import pytest
 import nachos_min
 from nachos_min import cli
 from nachos_min.eenn.architecture import architecture_to_json
-from nachos_min.eenn.costs import static_costs
+from nachos_min.eenn.lowering import static_costs
 from nachos_min.errors import InputError
 from nachos_min.execution import execute
 from nachos_min.macs.conventions import CONVENTIONS

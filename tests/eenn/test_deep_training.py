@@ -9,9 +9,9 @@ import pytest
 
 from nachos_min.autograd import Tensor, cross_entropy, stack
 from nachos_min.data import load
-from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.inference import exit_tables
 from nachos_min.eenn.losses import confidence_loss, cost_loss, exit_probabilities
+from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe, RecipeError, as_record, from_record, recipe_of
 from nachos_min.eenn.training import Budget, augmented, train_deep

@@ -7,8 +7,8 @@ import pytest
 
 from nachos_min.autograd import count_macs
 from nachos_min.eenn import inference
-from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.inference import ExitTables, exit_tables, predict
+from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.space import load_space

@@ -3,8 +3,8 @@
 import numpy as np
 
 from nachos_min.autograd import Tensor, cross_entropy
-from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.inference import exit_tables, predict
+from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.eenn.paper_training import train_exits, train_jointly
 from nachos_min.eenn.recipes import PaperRecipe

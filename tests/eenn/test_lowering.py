@@ -1,16 +1,29 @@
-"""Counts of the paper's architecture against reference integers, and counted = executed for random members."""
+"""Records against reference integers and against what is executed, costs of parts, and the order of the exits."""
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nachos_min.autograd import Tensor, count_macs, no_grad
-from nachos_min.eenn.lowering import lower
+from nachos_min.eenn.architecture import Architecture, Exit, ExitHead, FinalHead, MBConvSpec, Stem
+from nachos_min.eenn.lowering import (
+    CostOrderError,
+    design_exits,
+    head_costs,
+    head_ladder,
+    lower,
+    part_cost,
+    segment_costs,
+    static_costs,
+)
 from nachos_min.eenn.network import EarlyExitNetwork
-from nachos_min.macs.count import count, exit_costs
+from nachos_min.macs.count import count, exit_costs, peak_activation_bytes
 from nachos_min.nas.genome import GenomeCoder, from_cnas
 from nachos_min.nas.space import load_space
 
@@ -84,3 +97,197 @@ def assert_executed_equals_counted(coder: GenomeCoder, genome: tuple[int, ...], 
     assert sum(t.data.size for t in network.named_parameters().values()) == count(lower(architecture)).params
     orders = [b + h for b, h in zip(costs.backbone, costs.heads, strict=True)]
     assert orders == sorted(set(orders))
+
+
+# Costs
+
+
+@pytest.mark.parametrize(
+    ("space", "image", "members"),
+    [
+        ("tiny", (8, 8, 1), 300),
+        ("tiny", (32, 32, 3), 30),
+        ("tiny", (11, 6, 2), 30),
+        ("micro", (8, 8, 1), 300),
+        ("micro", (32, 32, 3), 30),
+        ("ofa-mbv3", (8, 8, 1), 5),  # resized to 32
+        ("ofa-mbv3", (32, 32, 3), 30),
+    ],
+)
+def test_sums_of_parts_are_the_count_of_the_graph(space: str, image: tuple[int, int, int], members: int) -> None:
+    coder, rng = GenomeCoder(load_space(space), image, 10), np.random.default_rng(0)
+    for _ in range(members):
+        architecture = coder.decode(coder.sample(rng))
+        static, graph = static_costs(architecture), lower(architecture)
+        counted = exit_costs(graph)
+        assert static.exit_costs == counted.costs
+        assert static.worst_macs == counted.worst == count(graph).macs
+        assert static.params == count(graph).params
+        assert static.peak_bytes == peak_activation_bytes(graph)
+        assert tuple(head.macs for head in head_costs(architecture)) == counted.heads
+        assert tuple(np.cumsum([part.macs for part in segment_costs(architecture)])) == counted.backbone
+
+
+def test_a_network_without_early_exits_has_one_cost() -> None:
+    coder = GenomeCoder(load_space("micro"), (8, 8, 1), 10)
+    backbone = coder.backbone([0] * coder.length)
+    static, graph = static_costs(backbone), lower(backbone)
+    assert static.exit_costs == (count(graph).macs,)
+    assert (static.params, static.peak_bytes) == (count(graph).params, peak_activation_bytes(graph))
+
+
+def test_the_map_that_the_backbone_goes_on_from_is_held_while_a_head_runs() -> None:
+    """With a head so wide that it makes the peak: 4*4*8 floats of the map beside 4*4*(64 + 64) in the head."""
+    assert part_cost(ExitHead(1, (64, 64)), (4, 4, 8), 10).peak_bytes == 4 * (128 + 1024 + 1024)
+    block = MBConvSpec(8, 8, 8, 3, 1, "relu")
+    stages = ((block,), (block,), (block,))
+    exits = (Exit(1, ExitHead(1, (64, 64))), Exit(2, ExitHead(2, (64,))))
+    final = FinalHead(0, 0, "relu")
+    architecture = Architecture((8, 8, 1), 10, Stem(8, 3, 2, "relu"), (), stages, exits, final)
+    peak = peak_activation_bytes(lower(architecture))
+    assert static_costs(architecture).peak_bytes == peak == 4 * (128 + 1024 + 1024)
+
+
+def test_parts_by_hand() -> None:
+    # 3x3 stem, stride 2, on 8x8x1: 4*4 outputs * 8 channels * 9 taps; 72 weights, 2*8 of batch norm.
+    # Alive at once: before and behind the batch norm, 2 * 4*4*8 floats.
+    stem = part_cost(Stem(8, 3, 2, "relu"), (8, 8, 1))
+    assert (stem.macs, stem.params, stem.peak_bytes) == (1152, 72 + 16, 2 * 128 * 4)
+    # Mean of a 2x2x6 map, 6 -> 10 with bias: 24 + 6 floats at the mean, 16 at the linear layer.
+    final = part_cost(FinalHead(0, 0, "relu"), (2, 2, 6), 10)
+    assert (final.macs, final.params, final.peak_bytes) == (60, 70, 30 * 4)
+
+
+# Early exits
+
+
+CODERS = {
+    "tiny": GenomeCoder(load_space("tiny"), (8, 8, 1), 10),
+    "micro": GenomeCoder(load_space("micro"), (8, 8, 1), 10),
+    "ofa-mbv3": GenomeCoder(load_space("ofa-mbv3"), (32, 32, 3), 10),
+    "ofa-mbv3, 100 classes": GenomeCoder(load_space("ofa-mbv3"), (32, 32, 3), 100),
+}
+
+
+def asked(architecture: Architecture) -> list[int]:
+    """B_i + H_i of every exit, by counting the whole graph."""
+    costs = exit_costs(lower(architecture))
+    return [backbone + head for backbone, head in zip(costs.backbone, costs.heads, strict=True)]
+
+
+# The ladder
+
+
+def test_the_ladder_of_a_4x4_map() -> None:
+    pools = [(1, (8, 16)), (2, (8, 16)), (4, (8, 16)), (1, (8,)), (2, (8,)), (4, (8,)), (4, ())]
+    assert [(head.pool, head.widths) for head in head_ladder(4, (8, 16))] == pools
+
+
+def test_ladders_of_odd_small_and_bare_maps() -> None:
+    assert [head.pool for head in head_ladder(7, (8,))] == [1, 2, 4, 7]
+    assert [(head.pool, head.widths) for head in head_ladder(1, (8,))] == [(1, (8,)), (1, ())]
+    assert list(head_ladder(5, ())) == [ExitHead(5, ())]
+
+
+@given(st.integers(1, 40), st.lists(st.integers(1, 64), max_size=4))
+def test_every_ladder_descends(size: int, widths: list[int]) -> None:
+    ladder = list(head_ladder(size, widths))
+    assert len(set(ladder)) == len(ladder)
+    assert ladder[-1] == ExitHead(size, ())
+    assert all(1 <= head.pool <= size and head.widths == tuple(widths)[: len(head.widths)] for head in ladder)
+    steps = [(-len(head.widths), head.pool) for head in ladder]
+    assert steps == sorted(steps)
+
+
+# The order
+
+
+@pytest.mark.parametrize("space", CODERS)
+def test_the_cost_order_holds_for_random_members(space: str) -> None:
+    coder, rng = CODERS[space], np.random.default_rng(0)
+    for _ in range(100 if space in ("tiny", "micro") else 25):
+        orders = asked(coder.decode(coder.sample(rng)))
+        assert all(before < after for before, after in pairwise(orders)), orders
+
+
+@pytest.mark.parametrize("classes", [10, 300])
+def test_heads_that_are_given_keep_the_order_or_are_refused(classes: int) -> None:
+    coder, rng, refused = GenomeCoder(load_space("flex8"), (8, 8, 1), classes), np.random.default_rng(0), 0
+    for genome in (coder.sample(rng) for _ in range(100)):
+        stages, heads = coder.genes(genome).exits, coder.genes(genome).heads
+        placed = coder.backbone(genome).with_exits(tuple(Exit(stage, ExitHead(1, ())) for stage in stages))
+        given = (heads[s - 1].on(min(m[:2])) for s, m in zip(stages, placed.exit_maps(), strict=False))
+        expected = placed.with_exits(tuple(map(Exit, stages, given)))
+        if all(before < after for before, after in pairwise(asked(expected))):
+            assert coder.decode(genome) == expected
+        else:
+            refused += 1
+            with pytest.raises(CostOrderError):
+                coder.decode(genome)
+    assert 0 < refused < 100
+
+
+@pytest.mark.parametrize("space", [name for name in CODERS if name != "tiny"])  # there the richest always fit
+def test_a_richer_head_of_the_ladder_would_break_the_order(space: str) -> None:
+    coder, rng = CODERS[space], np.random.default_rng(1)
+    stepped_down = 0
+    for _ in range(20 if space == "micro" else 5):
+        architecture = coder.decode(coder.sample(rng))
+        for index, (early, feature_map) in enumerate(
+            zip(architecture.exits, architecture.exit_maps(), strict=False)
+        ):
+            for head in head_ladder(min(feature_map[:2]), coder.space.exit_widths):
+                if head == early.head:
+                    break
+                exits = list(architecture.exits)
+                exits[index] = Exit(early.stage, head)
+                orders = asked(architecture.with_exits(tuple(exits)))
+                assert orders[index] >= orders[index + 1]
+                stepped_down += 1
+            else:
+                pytest.fail(f"{early.head} is not on the ladder")
+    assert stepped_down > 0  # else this test has compared nothing
+
+
+def test_the_designed_exits_stand_on_the_same_backbone() -> None:
+    coder, rng = CODERS["tiny"], np.random.default_rng(2)
+    backbone = coder.backbone(coder.sample(rng))
+    designed = design_exits(backbone, (1, 2), coder.space.exit_widths)
+    assert designed.exit_stages == (1, 2, 3)
+    assert designed.with_exits(()) == backbone
+
+
+def narrowing(kernel: int, channels: int = 1, classes: int = 100) -> Architecture:
+    """A wide first stage on a 1x1 map, then a bottleneck: going on costs next to nothing."""
+    wide = MBConvSpec(4, 4, 64, 3, 1, "relu", expand=False)
+    narrow = MBConvSpec(64, 64, channels, kernel, 1, "relu", expand=False)
+    final = FinalHead(0, 0, "relu")
+    return Architecture((1, 1, 1), classes, Stem(4, 3, 1, "relu"), (), ((wide,), (narrow,)), (), final)
+
+
+def test_an_exit_dearer_than_going_on_is_refused() -> None:
+    """Up to stage 1: 1*9*4 + 4*9 + 4*64 = 328. Leaving there: 64*101 more. Going on: 64*9 + 64*1 + 1*100."""
+    message = (
+        "exit after stage 1: its cheapest head costs 6792 MACs in all, "
+        "which must be below the 1068 of the next exit"
+    )
+    with pytest.raises(CostOrderError, match=f"^{message}$"):
+        design_exits(narrowing(kernel=3), (1,), ())
+
+
+def test_an_exit_that_costs_as_much_as_going_on_is_refused() -> None:
+    """Leaving: 64*65 more. Going on: 64*1 + 64*32 + 32*64. Both come to 4160 beyond the 328 of stage 1."""
+    with pytest.raises(CostOrderError, match=r"costs 4488 MACs in all, .* below the 4488 of the next exit"):
+        design_exits(narrowing(kernel=1, channels=32, classes=64), (1,), ())
+
+
+def test_the_message_names_the_cheapest_head_which_need_not_be_the_last() -> None:
+    """A 3x3 convolution to one channel and 1 -> 101 costs 64*9 + 101; the linear layer alone 64*101."""
+    with pytest.raises(CostOrderError, match=r"its cheapest head costs 1005 MACs in all, .* below the 556 "):
+        design_exits(narrowing(kernel=1), (1,), (1,))
+
+
+@pytest.mark.parametrize("stages", [(0,), (2,), (1, 1), (3, 1)])
+def test_stages_must_ascend_and_leave_the_last_to_the_final_exit(stages: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=rf"must be ascending numbers from 1 to 1, got \({stages[0]},"):
+        design_exits(narrowing(kernel=3), stages, (8,))

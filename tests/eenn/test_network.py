@@ -6,8 +6,8 @@ from oracles_nn import gradient_error, randomised
 
 from nachos_min.autograd import Tensor, no_grad, stack
 from nachos_min.eenn.architecture import Architecture, Exit, ExitHead, FinalHead, MBConvSpec, Stem
-from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.losses import ExitsLoss, cost_loss, exit_probabilities, exits_loss
+from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.network import EarlyExitNetwork, ExitOutput, predictions
 
 CLASSES, SAMPLES = 4, 6

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from nachos_min.autograd import Tensor, no_grad
 from nachos_min.data import load
-from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.inference import exit_tables
 from nachos_min.eenn.losses import exit_probabilities, exits_loss
+from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.eenn.paper_training import train_backbone, train_exits, train_jointly
 from nachos_min.eenn.recipes import PaperRecipe

@@ -10,8 +10,8 @@ import pytest
 
 from nachos_min.data import Dataset, Split, load
 from nachos_min.eenn.confidence import LEARNED, fit_softmax
-from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.inference import ExitAnswers, ExitTables
+from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe, Recipe, lengthened
 from nachos_min.eenn.thresholds import OperatingPoint
 from nachos_min.nas import evaluate as room

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from nachos_min.eenn.architecture import Architecture
-from nachos_min.eenn.costs import static_costs
-from nachos_min.eenn.heads import CostOrderError
+from nachos_min.eenn.lowering import CostOrderError, static_costs
 from nachos_min.nas.genome import GenomeCoder, NotAnEENNError, as_genome, from_cnas
 from nachos_min.nas.space import SpaceError, load_space
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nachos_min.eenn.costs import StaticCosts
+from nachos_min.eenn.lowering import StaticCosts
 from nachos_min.eenn.thresholds import Figures
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.limits import Limits, StaticCheck

@@ -15,8 +15,8 @@ import pytest
 
 import nachos_min
 from nachos_min.data import load
-from nachos_min.eenn.costs import static_costs
 from nachos_min.eenn.inference import ExitTables
+from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.eenn.thresholds import Figures
 from nachos_min.errors import InputError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import nachos_min
-from nachos_min.eenn.heads import GridHead
+from nachos_min.eenn.lowering import GridHead
 from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos

@@ -10,8 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nachos_min.eenn.architecture import FinalHead
-from nachos_min.eenn.costs import StaticCosts, part_cost, static_costs
-from nachos_min.eenn.heads import CostOrderError, GridHead
+from nachos_min.eenn.lowering import CostOrderError, GridHead, StaticCosts, part_cost, static_costs
 from nachos_min.nas.genome import GenomeCoder, NotAnEENNError, as_genome
 from nachos_min.nas.limits import Limits, StaticCheck
 from nachos_min.nas.populations import CostTables, NoTablesError, PopulationCosts, count_each

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from nachos_min.eenn.confidence import Confidence
-from nachos_min.eenn.costs import StaticCosts, static_costs
 from nachos_min.eenn.guarantee import Row, certified
 from nachos_min.eenn.inference import ExitTables
+from nachos_min.eenn.lowering import StaticCosts, static_costs
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.eenn.thresholds import Figures, wilson_interval
 from nachos_min.nas.configuration import (

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nachos_min.eenn.architecture import FinalHead
-from nachos_min.eenn.heads import GridHead
+from nachos_min.eenn.lowering import GridHead
 from nachos_min.nas.aims import GENES_BESIDE_COSTS, Features
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.limits import Limits, StaticCheck
