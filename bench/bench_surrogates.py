@@ -71,7 +71,7 @@ def taus(members: Members, target: str, features: str, count: int, seed: int) ->
     import numpy as np
 
     from nachos_min.nas.surrogates import SURROGATES
-    from nachos_min.nas.surrogates.surrogate import FoldScores, deal_folds, kendall_tau
+    from nachos_min.nas.surrogates.surrogate import deal_folds, kendall_tau, score
 
     rng = np.random.default_rng([seed, count])  # the same sample for every target and kind of features
     order = rng.permutation(len(members.genomes))
@@ -93,10 +93,10 @@ def taus(members: Members, target: str, features: str, count: int, seed: int) ->
         *partial, whole = surrogate.fit_each(X[sample], y[sample], subsets, stream)
         asked = [(sample[fold], model) for fold, model in zip(folds, partial, strict=True)]
         # A search compares surrogates by what they are fitted to, and goes on with their predictions in MACs.
-        scores[surrogate.name] = FoldScores(tuple(kendall_tau(model.predict(X[at]), y[at]) for at, model in asked))
+        scores[surrogate.name] = score([kendall_tau(model.predict(X[at]), y[at]) for at, model in asked])
         out_of_fold[surrogate.name] = [kendall_tau(predicted(model, at), truth[at]) for at, model in asked]
         unseen[surrogate.name] = kendall_tau(predicted(whole, others), truth[others])
-    winner = max(scores, key=lambda name: scores[name].score)
+    winner = max(scores, key=lambda name: scores[name])
     found = {name: [float(np.mean(out_of_fold[name])), unseen[name]] for name in scores}
     return found | {"switching": found[winner]}
 

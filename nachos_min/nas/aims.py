@@ -12,7 +12,7 @@ Either aim is fitted to the archive in every iteration. Left out: the loop (`nac
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import expit
@@ -39,13 +39,10 @@ NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 
 @dataclass(frozen=True)
 class Features:
-    """What surrogates see of a genome, as numbers of order 1.
+    """What surrogates see of a genome, as numbers of order 1: its genes, of largest values `upper`.
 
-    Attributes:
-        upper: largest value of each gene.
-        costs: whether the exact costs stand beside the genes, as decimal logarithms: MACs of leaving after each
-            stage, or at the next exit where there is none, and the parameters.
-        scale: costs to divide by, those of the space's largest network: MACs, parameters.
+    With `costs` decimal logarithms of the exact costs stand beside them: MACs of leaving after each stage, or at
+    the next exit where there is none, and parameters; divided by `scale`, MACs and parameters of a large network.
     """
 
     upper: IntArray
@@ -87,8 +84,7 @@ class Predictor:
 
         Args:
             features: what they see of a genome.
-            genomes: int64 (n, length), n >= 2.
-            costs: of the genomes.
+            genomes, costs: int64 (n, length), n >= 2, and their costs.
             targets: float64 (n,) each.
             rng: gives each model a stream of its own.
             surrogates: those to choose from.
@@ -99,30 +95,9 @@ class Predictor:
         return cls(features, tuple(starmap(adaptive_switching, [(X, y, own, surrogates) for y, own in streams])))
 
 
-class Aim(Protocol):
-    """A fitted aim, and how many `objectives` and `constraints` it has."""
-
-    objectives: ClassVar[int]
-    constraints: ClassVar[int]
-
-    def predict(self, genomes: IntArray, costs: PopulationCosts, admissible: Bools) -> tuple[Floats, Floats]:
-        """Return objectives and constraints as `nsga2.minimize` takes them, NaN for genomes never trained.
-
-        Args:
-            genomes: int64 (n, length), canonical.
-            costs: of the genomes.
-            admissible: bool (n,), whether static counts allow them.
-        """
-        ...
-
-    def choose(self, genomes: IntArray, costs: PopulationCosts, wanted: int) -> list[int]:
-        """Return which of `genomes` (n, length), all admissible, to train next: `wanted` indices."""
-        ...
-
-
 @dataclass(frozen=True)
 class Ends:
-    """The least error and the fewest MACs.
+    """The least error and the fewest MACs of a candidate.
 
     The second model predicts average MACs as a share of cost_E, which is known exactly: what is left to learn is
     where samples leave.
@@ -153,9 +128,16 @@ class Ends:
         return np.clip(share * worst, cheapest, worst)
 
     def predict(self, genomes: IntArray, costs: PopulationCosts, admissible: Bools) -> tuple[Floats, Floats]:
-        """Return objectives and constraints; see `Aim.predict`."""
-        # NaN ranks a genome that is never trained behind all others. It also stays out of the largest violation,
-        # by which those of the others are divided.
+        """Return objectives and constraints as `nsga2.minimize` takes them.
+
+        NaN ranks a genome that is never trained behind all others, and stays out of the largest violation, by which
+        those of the others are divided.
+
+        Args:
+            genomes: int64 (n, length), canonical.
+            costs: of the genomes.
+            admissible: bool (n,), whether static counts allow them.
+        """
         macs = np.full(len(genomes), np.nan)
         macs[admissible] = self.macs(genomes[admissible], costs[admissible])
         error = np.where(admissible, self.error(genomes, costs), np.nan)
@@ -164,7 +146,7 @@ class Ends:
         return np.column_stack([error, macs]), np.column_stack([over, short, np.where(admissible, -1.0, 1.0)])
 
     def choose(self, genomes: IntArray, costs: PopulationCosts, wanted: int) -> list[int]:
-        """Return which to train next, evenly spread in MACs together with the front."""
+        """Return `wanted` indices of admissible genomes, evenly spread in MACs together with the front."""
         return choose_evenly(self.front, self.macs(genomes, costs), wanted)
 
 
@@ -199,11 +181,10 @@ class Budgets:
     min_accuracy: float
 
     def log_odds(self, genomes: IntArray, costs: PopulationCosts) -> tuple[Floats, Floats]:
-        """Return the predicted log-odds of the least error of n genomes within b budgets, and their deviation.
+        """Return log-odds of the least error of n genomes within b budgets, and their deviations, float64 (n, b).
 
-        Returns:
-            float64 (n, b) twice: inf where even the cheapest exit exceeds the budget; and the root mean square of
-            what the models missed out of fold, noise of training included.
+        The log-odds are inf where even the cheapest exit exceeds the budget. A deviation is the root mean square of
+        what the models missed out of fold, noise of training included.
         """
         cheapest, worst = costs.cheapest[:, None].astype(np.float64), costs.worst_macs[:, None].astype(np.float64)
         share = np.clip((self.budgets - cheapest) / np.maximum(worst - cheapest, 1.0), 0.0, 1.0)
@@ -214,28 +195,29 @@ class Budgets:
         return np.where(self.budgets >= cheapest, predicted, np.inf), np.asarray(missed)
 
     def predict(self, genomes: IntArray, costs: PopulationCosts, admissible: Bools) -> tuple[Floats, Floats]:
-        """Return objectives and constraints; see `Aim.predict`."""
+        """Return objectives and constraints; arguments as of `Ends.predict`."""
         log_odds, _ = self.log_odds(genomes, costs)
         error = np.where(admissible[:, None], expit(log_odds), np.nan)
         short = error[:, -1] - (1 - self.min_accuracy)
         return error, np.column_stack([short, np.where(admissible, -1.0, 1.0)])
 
     def choose(self, genomes: IntArray, costs: PopulationCosts, wanted: int) -> list[int]:
-        """Return which to train next, those expected to add most within the budgets."""
+        """Return `wanted` indices of admissible genomes, those expected to add most within the budgets."""
         return choose_by_gain(*self.log_odds(genomes, costs), self.best, self.min_accuracy, wanted)
+
+
+Aim = Ends | Budgets
 
 
 def log_odds_at_shares(evaluation: Evaluation, labels: IntArray) -> Floats:
     """Return the log-odds of the least error within each of SHARES of the range of costs, float64 (shares,).
 
-    The limits do not matter here: a candidate without an admissible point teaches as much as others.
+    log((wrong + 1/2) / (right + 1/2)) is finite even if all or none are right. The limits do not matter here: a
+    candidate without an admissible point teaches as much as others.
 
     Args:
         evaluation: with its tables of all exits.
         labels: int64 (N,), right classes of the split that the tables are of.
-
-    Returns:
-        log((wrong + 1/2) / (right + 1/2)), which is finite even if all or none are right.
     """
     costs = evaluation.costs
     policy = evaluation.tables.policy_tables(labels, costs.exit_costs)

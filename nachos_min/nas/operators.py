@@ -5,7 +5,6 @@ ends of a range own as much as the rest, and a mutated integer always changes. L
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,57 +16,39 @@ Indices = npt.NDArray[np.int64]
 LARGEST_EXACT_INTEGER = 2**53  # beyond it float64 skips whole numbers
 
 
-@dataclass(frozen=True, eq=False)
 class Domain:
-    """The box that genomes live in: `lower`, `upper` float64[V], inclusive, and `integer` bool[V].
+    """The box that genomes live in.
+
+    Attributes:
+        lower, upper: float64[V], inclusive.
+        integer: bool[V].
+        cell: float64[V], half the width that a value owns, 1/2 for an integer and 0 for a real.
+        variables: V.
 
     Raises:
         InputError: bounds of different or no length, not finite, lower > upper, or, for an integer variable,
             not whole or not exact in float64.
     """
 
-    lower: Genomes
-    upper: Genomes
-    integer: npt.NDArray[np.bool_]
-
     def __init__(self, lower: npt.ArrayLike, upper: npt.ArrayLike, integer: bool | npt.ArrayLike = False) -> None:
-        low = np.array(lower, dtype=np.float64)
-        high = np.array(upper, dtype=np.float64)
+        low, high, mask = np.array(lower, np.float64), np.array(upper, np.float64), np.array(integer)
         if low.ndim != 1 or low.shape != high.shape or len(low) == 0:
-            raise InputError(
-                f"lower and upper must be lists of the same length >= 1, got shapes {low.shape}, {high.shape}"
-            )
-        mask = np.array(integer)
+            shapes = f"{low.shape}, {high.shape}"
+            raise InputError(f"lower and upper must be lists of the same length >= 1, got shapes {shapes}")
         if mask.dtype != np.bool_ or mask.shape not in ((), low.shape):
             raise InputError(f"integer must be a bool or {len(low)} bools, got {integer!r}")
-        whole = np.broadcast_to(mask, low.shape).copy()
-        for v, (a, b, discrete) in enumerate(zip(low, high, whole, strict=True)):
+        self.lower, self.upper, self.variables = low, high, len(low)
+        self.integer = np.broadcast_to(mask, low.shape)
+        self.cell: Genomes = np.where(mask, 0.5, np.zeros(len(low)))
+        for v, (a, b, discrete) in enumerate(zip(low, high, self.integer, strict=True)):
             if not (np.isfinite(a) and np.isfinite(b) and a <= b):
                 raise InputError(f"bounds must be finite with lower <= upper, got [{a}, {b}] for variable {v}")
             if discrete and (a % 1 or b % 1 or max(abs(a), abs(b)) >= LARGEST_EXACT_INTEGER):
                 raise InputError(f"integer bounds must be whole and below 2**53, got [{a}, {b}] for variable {v}")
-        object.__setattr__(self, "lower", low)
-        object.__setattr__(self, "upper", high)
-        object.__setattr__(self, "integer", whole)
 
-    @property
-    def variables(self) -> int:
-        """The number of variables V."""
-        return len(self.lower)
-
-    @property
-    def cell(self) -> Genomes:
-        """float64[V]: half the width a value owns, 1/2 for an integer and 0 for a real."""
-        return np.where(self.integer, 0.5, 0.0)
-
-    def settle(self, X: Genomes, variable: Indices | None = None) -> Genomes:
-        """Return X within the bounds, integer variables rounded, halves to the even neighbour.
-
-        X holds genomes, float64[n, V], or float64[..., k], values of the variables given by index, int64[k].
-        """
-        variable = np.arange(self.variables) if variable is None else variable
-        rounded = np.where(np.take(self.integer, variable), np.rint(X), X)
-        return np.clip(rounded, np.take(self.lower, variable), np.take(self.upper, variable))
+    def settle(self, X: Genomes) -> Genomes:
+        """Return X[n, V] within the bounds, integer variables rounded, halves to the even neighbour."""
+        return np.clip(np.where(self.integer, np.rint(X), X), self.lower, self.upper)
 
     def rows(self, initial: npt.ArrayLike | None) -> Genomes:
         """Return given genomes as float64[n, V]; InputError if they are not in the domain."""
@@ -128,15 +109,11 @@ def sbx(
     The bounds are never crossed.
 
     Args:
-        A: float64[P, V], first parents.
-        B: float64[P, V], second parents.
+        A, B: float64[P, V], parents.
         domain: bounds and integer mask; children of integers are rounded.
         rng: source of randomness.
         probability: of crossing a pair, in [0, 1].
         eta: distribution index, >= 0; the larger, the closer children stay to their parents.
-
-    Returns:
-        (float64[P, V], float64[P, V]).
 
     Source:
         Deb, Agrawal 1995; the version for bounded variables of Deb's NSGA-II code, which pymoo also uses.
@@ -153,18 +130,16 @@ def sbx(
     distance = right - left
     near = (left + right - _spread(u, 1 + 2 * (left - low) / distance, eta) * distance) / 2
     far = (left + right + _spread(u, 1 + 2 * (high - right) / distance, eta) * distance) / 2
-    both = domain.settle(np.where(swapped, (far, near), (near, far)), gene)
     first, second = A.copy(), B.copy()
-    np.put(first, at, both[0])
-    np.put(second, at, both[1])
-    return first, second
+    np.put(first, at, np.where(swapped, far, near))
+    np.put(second, at, np.where(swapped, near, far))
+    return domain.settle(first), domain.settle(second)
 
 
 def _spread(u: Genomes, beta: Genomes, eta: float) -> Genomes:
-    """Return the spread factor in [0, beta] for u uniform in [0, 1).
+    """Return spreads in [0, beta] for u uniform in [0, 1).
 
-    Its density is proportional to s**eta up to 1 and to s**-(eta + 2) beyond, cut off at beta, where the child
-    meets the bound.
+    The density is proportional to s**eta up to 1 and to s**-(eta + 2) up to beta, where the child meets the bound.
     """
     area = 2 - beta ** -(eta + 1)
     share = u * area
@@ -177,17 +152,7 @@ def two_point_crossover(
     """Return two children of every pair, which exchanged the genes between two random cuts.
 
     The genome is a ring with V places to cut, so that every gene is exchanged as often as any other. A single
-    variable has no two cuts and stays.
-
-    Args:
-        A: float64[P, V], first parents.
-        B: float64[P, V], second parents.
-        domain: number of variables V.
-        rng: source of randomness.
-        probability: of crossing a pair, in [0, 1].
-
-    Returns:
-        (float64[P, V], float64[P, V]); every gene comes from the same place in one of the parents.
+    variable has no two cuts and stays. Arguments as of `sbx`.
 
     Source:
         De Jong 1975 (two-point crossover and the ring view).
@@ -235,9 +200,6 @@ def polynomial_mutation(
         rng: source of randomness.
         probability: of mutating a gene, in [0, 1]; None: 1 / V.
         eta: distribution index, >= 0; the larger, the smaller the steps.
-
-    Returns:
-        float64[P, V]; a mutated integer always differs from what it was.
 
     Source:
         Deb, Goyal 1996; the version for bounded variables of Deb's NSGA-II code, which pymoo also uses. The

@@ -1,11 +1,11 @@
-"""The first candidates of a search: random, spread over their costs, or what an engineer would try.
+"""The first candidates of a search.
 
-    random    whatever the space has
-    spread    costs are exact before any weight exists: the farthest from each other in the space of their costs
-    rule      two networks by a rule, networks whose first exit fills a budget, with a large rest; then neighbours
+    random    any members of the space
+    spread    the farthest from each other in the space of their exact costs
+    rule      what an engineer would try: two networks by a rule, networks whose first exit fills a budget with a
+              large rest; then their neighbours
 
-In a space of many genes most members are poor: what was tried by hand is where the search goes on from.
-Read `limits.py` first.
+In a space of many genes most members are poor, so a search goes on from what was tried by hand.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,28 +23,23 @@ from nachos_min.nas.populations import Bools, PopulationCosts
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
-# Draws without a hit after which a random sample gives up: a space in which fewer than one genome in some
-# thousand is new and statically admissible is better served by other limits than by more draws.
+# Draws without a hit after which sampling gives up: fewer than one genome in some thousand is new and admissible.
 _DRAWS = 3000
 # Networks drawn, and the shares of a budget that the first exit of those taken fills.
 _DRAWN = 2000
 _FILLED = (0.75, 0.95)
 # Share of the genes that are drawn anew: some five of thirty.
 _ANEW = 0.15
-# Candidates drawn for each one kept: more change little, since the farthest are found in any large sample.
+# Candidates drawn for each one kept; more change little.
 _POOL = 8
 
 
 def random_genomes(
     check: StaticCheck, wanted: int, rng: np.random.Generator, seen: Iterable[Genome] = ()
 ) -> list[Genome]:
-    """Return up to `wanted` distinct random genomes that are statically admissible and not in `seen`.
+    """Return up to `wanted` distinct random genomes that `check` admits and that are not in `seen`.
 
-    Args:
-        check: draws them, and knows the limits.
-        wanted: how many, >= 0; fewer are returned where the space has no more, or hardly any.
-        rng: which ones; asked for more, the same come first.
-        seen: canonical genomes that are not wanted.
+    A larger `wanted` gives the same genomes first. Fewer are returned where the space has no more, or hardly any.
     """
     taken = set(seen)
     chosen: list[Genome] = []
@@ -64,18 +59,11 @@ def random_genomes(
 def spread_genomes(check: StaticCheck, wanted: int, rng: np.random.Generator) -> list[Genome]:
     """Return up to `wanted` distinct admissible genomes, each the farthest from those before it in its costs.
 
-    Args:
-        check: draws them, counts them, and knows the limits.
-        wanted: how many, >= 1.
-        rng: the candidates they are chosen from.
-
-    Returns:
-        Genomes in the order of choice: the first k of them are spread out, too. The first has the smallest sum of
-        `cost_features`.
+    The first has the smallest sum of `cost_features`.
 
     Source:
         Farthest-point traversal: T. Gonzalez, "Clustering to minimize the maximum intercluster distance",
-        Theoretical Computer Science 38, 1985. Here on `cost_features`.
+        Theoretical Computer Science 38, 1985.
     """
     pool = random_genomes(check, _POOL * wanted, rng)
     if not pool:
@@ -94,14 +82,10 @@ def spread_genomes(check: StaticCheck, wanted: int, rng: np.random.Generator) ->
 
 
 def cost_features(costs: PopulationCosts) -> Floats:
-    """Return what is known of genomes before training as numbers of order 1, float64 (n, S + 1).
+    """Return the costs of n genomes in a space of S stages as numbers of order 1, float64 (n, S + 1).
 
-    Args:
-        costs: of n genomes in a space of S stages.
-
-    Returns:
-        For each stage the MACs of leaving there, 0 where there is no exit, as a share of the largest network
-        here; then the parameters in the same way.
+    For each stage the MACs of leaving there (0 where there is no exit), then the parameters; both as a share of the
+    largest network here.
     """
     macs = costs.exit_costs.astype(np.float64)
     params = costs.params.astype(np.float64)[:, None]
@@ -111,13 +95,9 @@ def cost_features(costs: PopulationCosts) -> Floats:
 def rule_genomes(check: StaticCheck) -> list[Genome]:
     """Return what an engineer tries without a search: distinct canonical genomes, statically admissible ones only.
 
-    Args:
-        check: of genomes with exits; knows the space and the limits.
-
-    Returns:
-        The smallest network, and that of the cheapest stem and first stage and the largest rest. Where the space
-        has genes of widths or stem, both again with their middle values, at the largest resolution. Exits are
-        everywhere, or at the first of `placements` that is admissible. Heads are those of `placed`.
+    They are the smallest network, and that of the cheapest stem and first stage and the largest rest. Where the
+    space has genes of widths or stem, both again with their middle values, at the largest resolution. Exits are
+    everywhere, or at the first of `placements` that is admissible. Heads are those of `placed`.
     """
     coder, upper, places = check.coder, check.coder.upper, check.coder.places
     middle = {
@@ -136,15 +116,14 @@ def rule_genomes(check: StaticCheck) -> list[Genome]:
 
 
 def filling_genomes(check: StaticCheck, budgets: Sequence[float], rng: np.random.Generator) -> list[Genome]:
-    """Return networks whose first exit takes most of a budget, which an engineer tries after those of the rules.
+    """Return networks whose first exit takes most of a budget, up to two distinct genomes for each.
+
+    All exits are placed: most samples may leave at the first one.
 
     Args:
         check: of genomes with exits; knows the space and the limits.
         budgets: of average MACs.
         rng: draws each gene of resolution, stem and first stage, and one size for all that follows.
-
-    Returns:
-        Up to two distinct genomes for each budget, with all exits: most samples may leave at the first one.
     """
     coder, upper = check.coder, check.coder.upper
     first = rng.integers(0, upper + 1, (_DRAWN, coder.length))
@@ -164,7 +143,7 @@ def filling_genomes(check: StaticCheck, budgets: Sequence[float], rng: np.random
 def neighbour_genomes(
     check: StaticCheck, wanted: int, rng: np.random.Generator, parents: Sequence[Genome]
 ) -> list[Genome]:
-    """Return up to `wanted` distinct admissible genomes, each one of `parents` with some genes drawn anew."""
+    """Return up to `wanted` distinct admissible genomes: `parents` with some genes drawn anew."""
     chosen: dict[Genome, None] = {}
     for _ in range(_DRAWS):
         if len(chosen) >= wanted:

@@ -10,7 +10,7 @@ from scipy.stats import kendalltau
 from nachos_min.nas.surrogates import MLP, RBF, SURROGATES, GaussianProcess, RegressionTrees, Surrogate
 from nachos_min.nas.surrogates.gaussian_process import conditioned, log_likelihood, most_probable
 from nachos_min.nas.surrogates.regression_trees import grow
-from nachos_min.nas.surrogates.surrogate import FoldScores, adaptive_switching, deal_folds, kendall_tau
+from nachos_min.nas.surrogates.surrogate import adaptive_switching, deal_folds, kendall_tau, score
 
 Array = np.ndarray
 
@@ -261,7 +261,7 @@ def test_orders_unseen_points(surrogate: Surrogate, n: int) -> None:
 def test_is_deterministic(surrogate: Surrogate) -> None:
     X = genomes(24, 10, 0)
     first, second = (adaptive_switching(X, error_of(X), np.random.default_rng(7), [surrogate]) for _ in range(2))
-    assert first.scores == second.scores
+    assert first.taus == second.taus
     np.testing.assert_array_equal(first.model.predict(X), second.model.predict(X))
 
 
@@ -313,14 +313,14 @@ def test_switching_reports_what_it_did() -> None:
     X = genomes(40, 10, 0)
     y = error_of(X)
     switched = adaptive_switching(X, y, np.random.default_rng(0), SURROGATES)
-    assert list(switched.scores) == [s.name for s in SURROGATES]
-    assert switched.scores[switched.name].score == max(s.score for s in switched.scores.values())
-    assert [len(s.taus) for s in switched.scores.values()] == [10] * len(SURROGATES)
+    assert list(switched.taus) == [s.name for s in SURROGATES]
+    assert score(switched.taus[switched.name]) == max(map(score, switched.taus.values()))
+    assert [len(taus) for taus in switched.taus.values()] == [10] * len(SURROGATES)
     assert switched.model.predict(X).shape == switched.out_of_fold.shape == (40,)
     # The taus follow from the out-of-fold predictions, and those from the folds the generator dealt.
     folds = deal_folds(40, np.random.default_rng(0))
     taus = tuple(kendall_tau(switched.out_of_fold[fold], y[fold]) for fold in folds)
-    assert switched.scores[switched.name].taus == taus
+    assert switched.taus[switched.name] == taus
     assert switched.missed == pytest.approx(np.sqrt(np.mean((switched.out_of_fold - y) ** 2)))
 
 
@@ -353,12 +353,12 @@ def test_switching_works_with_few_points(n: int) -> None:
 def test_switching_on_constant_values_keeps_the_first() -> None:
     switched = adaptive_switching(genomes(20, 10, 0), np.ones(20), np.random.default_rng(0), SURROGATES)
     assert switched.name == SURROGATES[0].name
-    assert {s.score for s in switched.scores.values()} == {0.0}
+    assert set(map(score, switched.taus.values())) == {0.0}
     np.testing.assert_allclose(switched.out_of_fold, 1, atol=1e-12)
 
 
 def test_score_is_mean_minus_deviation() -> None:
-    assert FoldScores((0.5, 1.0, 0.0)).score == pytest.approx(0.5 - np.sqrt(1 / 6))
+    assert score((0.5, 1.0, 0.0)) == pytest.approx(0.5 - np.sqrt(1 / 6))
 
 
 @varied

@@ -85,35 +85,24 @@ def kendall_tau(a: Floats, b: Floats) -> float:
     return float(np.vdot(order_a, order_b)) / untied if untied else 0.0
 
 
-@dataclass(frozen=True)
-class FoldScores:
-    """Kendall's tau of one surrogate within each fold of points it had not seen."""
-
-    taus: tuple[float, ...]
-
-    @property
-    def score(self) -> float:
-        """Return mean minus standard deviation over the folds: the largest wins."""
-        return float(np.mean(self.taus)) - float(np.std(self.taus))
+def score(taus: Sequence[float]) -> float:
+    """Return mean minus standard deviation of tau over the folds: the largest wins."""
+    return float(np.mean(taus)) - float(np.std(taus))
 
 
 @dataclass(frozen=True, eq=False)
 class Switched:
-    """The surrogate chosen.
+    """The surrogate chosen: fitted to all points, its name, and the root mean square it missed out of fold.
 
-    Attributes:
-        model: fitted to all points.
-        name: of the surrogate.
-        scores: of every surrogate by name.
-        out_of_fold: float64 (n,), for each point the prediction of the model that had not seen it.
-        missed: root mean square of the differences between these predictions and the values.
+    `taus` are of every surrogate in each fold, `out_of_fold` the predictions of the chosen one for points it had
+    not seen.
     """
 
     model: Model
     name: str
-    scores: Mapping[str, FoldScores]
-    out_of_fold: Floats
     missed: float
+    taus: Mapping[str, tuple[float, ...]]
+    out_of_fold: Floats
 
 
 def adaptive_switching(X: Floats, y: Floats, rng: np.random.Generator, surrogates: Sequence[Surrogate]) -> Switched:
@@ -149,16 +138,16 @@ def adaptive_switching(X: Floats, y: Floats, rng: np.random.Generator, surrogate
     folds = deal_folds(len(y), rng)
     subsets = np.concatenate([~folds, np.ones((1, len(y)), dtype=bool)])  # the last fit is the one to keep
     found: list[Switched] = []
-    scores: dict[str, FoldScores] = {}
+    taus: dict[str, tuple[float, ...]] = {}
     for surrogate, stream in zip(surrogates, rng.spawn(len(surrogates)), strict=True):
         *partial, model = surrogate.fit_each(X, y, subsets, stream)
         unseen = np.empty(len(y))
         for fold, blind in zip(folds, partial, strict=True):
             unseen[fold] = blind.predict(X[fold])
-        scores[surrogate.name] = FoldScores(tuple(kendall_tau(unseen[fold], y[fold]) for fold in folds))
+        taus[surrogate.name] = tuple(kendall_tau(unseen[fold], y[fold]) for fold in folds)
         missed = float(np.sqrt(np.mean((unseen - y) ** 2)))
-        found.append(Switched(model, surrogate.name, scores, unseen, missed))
-    return max(found, key=lambda each: scores[each.name].score)
+        found.append(Switched(model, surrogate.name, missed, taus, unseen))
+    return max(found, key=lambda each: score(taus[each.name]))
 
 
 def deal_folds(n: int, rng: np.random.Generator) -> Bools:
