@@ -3,9 +3,15 @@
 Read `targets.py` and `macs/explain.py` first; `macs_table.py` prints it.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from math import prod
+from typing import Any
 
+import numpy as np
+
+from nachos_min.eenn.architecture import Architecture
 from nachos_min.errors import InputError
 from nachos_min.macs.conventions import CONVENTIONS, Convention, Tally
 from nachos_min.macs.count import (
@@ -14,14 +20,17 @@ from nachos_min.macs.count import (
     LayerRow,
     check_graph,
     count,
+    exit_costs,
     layer_table,
     peak_activation_bytes,
 )
 from nachos_min.macs.explain import Difference, explain
+from nachos_min.macs.ops import Conv2d, Graph, Linear, MatMul
+from nachos_min.macs.record import name as operator_name
 from nachos_min.targets import Target
 
-if TYPE_CHECKING:  # running anything loads the kernels; counting from shapes must not wait for that
-    from nachos_min.execution import Executed
+# 1 GiB of float32 in one array is more than any layer that one would wait for.
+_MOST_ELEMENTS = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,26 @@ class Verified:
     predicted: int
     reported: int | None
     reason: str
+
+
+@dataclass(frozen=True)
+class Executed:
+    """What this project's engine multiplied beside what was counted from shapes.
+
+    Attributes:
+        what: an exit, or a layer's name.
+        counted: MACs counted from shapes.
+        executed: MACs that the engine's calls added up; None if it has no such operator.
+    """
+
+    what: str
+    counted: int
+    executed: int | None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether what was executed is what was counted."""
+        return self.executed == self.counted
 
 
 @dataclass(frozen=True)
@@ -76,7 +105,7 @@ class MacsReport:
     against: str = ""
     differences: tuple[Difference, ...] = ()
     verified: tuple[Verified, ...] = ()
-    executed: "tuple[Executed, ...]" = ()
+    executed: tuple[Executed, ...] = ()
 
     def as_dict(self, *, layers: bool = False) -> dict[str, Any]:
         """Return the report as plain values for JSON, integers exact.
@@ -197,7 +226,7 @@ def report_macs(
         against="" if against is None else against.name,
         differences=() if against is None else explain(graph, against, convention),
         verified=_verify(target, tallies) if verify else (),
-        executed=_execute(target) if execute else (),
+        executed=executions(target) if execute else (),
     )
 
 
@@ -213,7 +242,68 @@ def _verify(target: Target, tallies: dict[str, Tally]) -> tuple[Verified, ...]:
     return tuple(found)
 
 
-def _execute(target: Target) -> "tuple[Executed, ...]":
-    from nachos_min.execution import execute
+Run = tuple[str, int, Callable[[], object] | None]  # what is run, the MACs counted for it, a call that does it
 
-    return execute(target)
+
+def executions(target: Target) -> tuple[Executed, ...]:
+    """Return what running one sample of `target` multiplies, beside what was counted.
+
+    One of our own networks runs once for each exit, leaving there. A network read from elsewhere has no weights
+    here: each of its layers that multiply runs by itself, on random numbers of its shapes.
+
+    Raises:
+        InputError: if an array would have more than 2**28 elements.
+    """
+    from nachos_min.autograd import count_macs, no_grad  # loads the kernels, which counting needs not
+
+    shapes = [shape for node in target.graph for shape in (*node.op.operands, node.op.output)]
+    elements = max(map(prod, shapes), default=0)
+    if elements > _MOST_ELEMENTS:
+        raise InputError(f"an array to be executed must have at most {_MOST_ELEMENTS} elements, got {elements}")
+    own = target.architecture
+    found = []
+    for what, counted, run in _layer_runs(target.graph) if own is None else _exit_runs(own, target.graph):
+        with no_grad(), count_macs() as counter:
+            if run is not None:
+                run()
+        found.append(Executed(what, counted, None if run is None else counter.total))
+    return tuple(found)
+
+
+def _exit_runs(architecture: Architecture, graph: Graph) -> Iterator[Run]:
+    from nachos_min.eenn.inference import predict
+    from nachos_min.eenn.network import EarlyExitNetwork
+
+    rng = np.random.default_rng(0)
+    network = EarlyExitNetwork(architecture, rng, rng)
+    image = rng.standard_normal((1, *architecture.input_shape), np.float32)
+    costs = exit_costs(graph).costs
+    for leaving, (stage, cost) in enumerate(zip(architecture.exit_stages, costs, strict=True)):
+        # No confidence reaches 2 and every one reaches 0: the sample leaves at exit `leaving`.
+        thresholds = tuple(2.0 if place < leaving else 0.0 for place in range(len(costs)))
+        yield f"a sample that leaves after stage {stage}", cost, partial(predict, network, image, thresholds)
+
+
+def _layer_runs(graph: Graph) -> Iterator[Run]:
+    from nachos_min.autograd import Tensor, conv2d, matmul
+
+    def random(*shape: int) -> Tensor:
+        return Tensor(np.random.default_rng(0).standard_normal(shape, np.float32))
+
+    for node in graph:
+        counted, what, run = node.batch * node.op.macs, node.name, None
+        match node.op:
+            case op if not op.macs:
+                continue
+            case Conv2d() as op:
+                weight = random(*op.kernel, op.input[2] // op.groups, op.out_channels)
+                windows: Any = {"stride": op.stride, "padding": op.padding, "dilation": op.dilation}
+                image = random(node.batch, *op.input)
+                run = partial(conv2d, image, weight, **windows, groups=op.groups)
+            case Linear() as op:
+                run = partial(matmul, random(node.batch, *op.input), random(op.input[-1], op.out_features))
+            case MatMul() as op:
+                run = partial(matmul, random(*op.left), random(*op.right))
+            case op:
+                what = f"{what} ({operator_name(op)}: this engine has none)"
+        yield what, counted, run

@@ -13,11 +13,11 @@ from nachos_min import cli
 from nachos_min.eenn.architecture import architecture_to_json
 from nachos_min.eenn.lowering import static_costs
 from nachos_min.errors import InputError
-from nachos_min.execution import execute
 from nachos_min.macs.conventions import CONVENTIONS
 from nachos_min.macs.ops import Conv2d, ConvTranspose2d, Linear, MatMul, Node
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.space import load_space
+from nachos_min.report.macs_report import executions
 from nachos_min.targets import Target, read_target
 
 ROOT = Path(__file__).parents[2]
@@ -108,7 +108,7 @@ def test_layers_of_a_network_from_elsewhere_are_executed_one_by_one():
         Node("product", MatMul((2, 1, 4, 8), (3, 8, 5)), (-1, -1), relaid=True),
         Node("up", ConvTranspose2d((4, 4, 2), 3, (2, 2)), (-1,), relaid=True),
     )
-    *run, missing = execute(Target("graph", (), graph))
+    *run, missing = executions(Target("graph", (), graph))
     assert [each.what for each in run] == ["conv", "linear", "product"]
     assert all(each.agrees for each in run)
     assert (missing.executed, missing.what) == (None, "up (ConvTranspose2d: this engine has none)")
@@ -119,7 +119,7 @@ def test_too_large_to_execute():
     with pytest.raises(
         InputError, match="an array to be executed must have at most 268435456 elements, got 1099511627776"
     ):
-        execute(Target("graph", (), graph))
+        executions(Target("graph", (), graph))
 
 
 def test_a_genome_is_a_target(macs, eenn):
