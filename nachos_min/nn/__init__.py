@@ -1,1 +1,1 @@
-"""Modules, layers, initialisers and optimisers on `autograd`. Start with `module.py`."""
+"""Modules, layers, blocks and optimisers on `autograd`."""

@@ -1,23 +1,19 @@
-"""Blocks of layers: convolution with batch norm, squeeze-and-excitation, and the inverted residual (MBConv).
-
-Read `layers.py` first. A block is what an architecture of `eenn/architecture.py` is made of.
-"""
+"""Blocks of layers: convolution with batch norm, squeeze-and-excitation, and the inverted residual (MBConv)."""
 
 from typing import final
 
 import numpy as np
 
-from nachos_min.autograd import Tensor, global_avg_pool, hsigmoid, relu
-from nachos_min.autograd.normalization import GATED, Normed, inverted_residual
+from nachos_min.autograd import Normed, Tensor, global_avg_pool, hsigmoid, inverted_residual, relu
 from nachos_min.nn.layers import BatchNorm, Conv2d, DepthwiseConv2d, Linear
 from nachos_min.nn.module import Module
 
-LARGEST = 64  # cells of a map: beyond 8x8 the depthwise loops of single layers are faster
+LARGEST = 64  # cells of a map; beyond 8x8 the arithmetic takes longer than the calls, and layers in turn are faster
 
 
 @final
 class ConvBatchNorm(Module):
-    """Convolution without bias, batch norm, activation."""
+    """Convolution without bias, batch norm, activation (identity, relu, hswish, hsigmoid or sigmoid)."""
 
     def __init__(
         self,
@@ -29,16 +25,6 @@ class ConvBatchNorm(Module):
         stride: int = 1,
         activation: str = "identity",
     ) -> None:
-        """Draw the weights.
-
-        Args:
-            in_channels: channels read.
-            out_channels: channels written.
-            kernel: side of the square window in pixels.
-            rng: draws the weights.
-            stride: step between windows in pixels, both ways.
-            activation: identity, relu, hswish, hsigmoid or sigmoid.
-        """
         self.convolution = Conv2d(in_channels, out_channels, kernel, rng, stride=stride)
         self.norm = BatchNorm(out_channels, activation=activation)
 
@@ -56,13 +42,7 @@ class SqueezeExcite(Module):
     """
 
     def __init__(self, channels: int, squeezed: int, rng: np.random.Generator) -> None:
-        """Draw the weights of channels -> squeezed -> channels, both with bias.
-
-        Args:
-            channels: of the map that is scaled.
-            squeezed: inner width.
-            rng: draws the weights.
-        """
+        """Draw the weights of channels -> squeezed -> channels, both with bias."""
         self.reduce = Linear(channels, squeezed, rng)
         self.expand = Linear(squeezed, channels, rng)
 
@@ -96,17 +76,9 @@ class MBConv(Module):
     ) -> None:
         """Draw the weights, in order of execution.
 
-        Args:
-            in_channels: channels read.
-            middle: channels of the depthwise filter; equal to `in_channels` without `expand`.
-            out_channels: channels written. The residual sum exists when the stride is 1 and both ends have
-                the same width.
-            kernel: side of the depthwise filter's window in pixels.
-            rng: draws the weights.
-            stride: of the depthwise filter.
-            activation: after expansion and depthwise filter; the projection has none.
-            expand: whether the first 1x1 is there.
-            squeezed: inner width of squeeze-and-excitation, 0 for none.
+        `middle` is the width of the depthwise filter, of `kernel` pixels a side and with `stride`. Without `expand`,
+        the first 1x1, it is `in_channels`. `activation`, relu or hswish, follows both. `squeezed` is the inner width
+        of squeeze-and-excitation, 0 for none. The input is added if the stride is 1 and the widths are equal.
         """
         self.expand = ConvBatchNorm(in_channels, middle, 1, rng, activation=activation) if expand else None
         self.depthwise = DepthwiseConv2d(middle, kernel, rng, stride=stride)
@@ -116,9 +88,12 @@ class MBConv(Module):
         self.residual = stride == 1 and in_channels == out_channels
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the block's map, (N, OH, OW, out_channels)."""
-        fits = x.ndim == 4 and x.shape[1] * x.shape[2] <= LARGEST and self.norm.activation in GATED
-        if self.training and self.excite is None and fits:
+        """Return the block's map, (N, OH, OW, out_channels).
+
+        In training, on small maps, without squeeze-and-excitation the block is the operator `inverted_residual`.
+        In inference, on larger maps or with squeeze-and-excitation its layers run in turn.
+        """
+        if self.training and self.excite is None and x.shape[1] * x.shape[2] <= LARGEST:
             return self._as_one_operator(x)
         y = x if self.expand is None else self.expand(x)
         y = self.norm(self.depthwise(y))
@@ -128,7 +103,6 @@ class MBConv(Module):
         return x + y if self.residual else y
 
     def _as_one_operator(self, x: Tensor) -> Tensor:
-        """Return the same map, in training and without squeeze-and-excitation: on small maps the fastest way."""
         parts = [(self.depthwise.weight, self.norm), (self.project.convolution.weight, self.project.norm)]
         if self.expand is not None:
             parts.insert(0, (self.expand.convolution.weight, self.expand.norm))
@@ -143,6 +117,6 @@ class MBConv(Module):
             eps=self.norm.eps,
             residual=self.residual,
         )
-        for (_, norm), (mean, variance, rows) in zip(parts, statistics, strict=True):
-            norm.follow(mean, variance, rows)
+        for (_, norm), batch in zip(parts, statistics, strict=True):
+            norm.follow(*batch)
         return y

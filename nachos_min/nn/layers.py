@@ -1,28 +1,47 @@
-"""Layers: one operator of `autograd` together with the parameters it needs.
+"""Layers: one operator of `autograd` with its parameters, drawn at a scale that neither fades nor explodes.
 
-Read `module.py` first, `blocks.py` after. Weights are stored as the kernels read them:
-(KH, KW, C_in/G, C_out) for a convolution, (KH, KW, C) for a depthwise one, (in, out) for a linear layer.
+Weights are stored as the kernels read them: (KH, KW, C_in/G, C_out) for a convolution, (KH, KW, C) for a depthwise
+one, (in, out) for a linear layer.
 """
 
-from typing import final
+from math import sqrt
+from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nachos_min.autograd import (
-    Array,
-    Tensor,
-    batch_norm,
-    batch_norm_infer,
-    conv2d,
-    depthwise_conv2d,
-    follow_statistics,
-    linear,
-)
-from nachos_min.nn.init import kaiming_normal, linear_uniform
+from nachos_min import autograd
+from nachos_min.autograd import Array, Tensor
 from nachos_min.nn.module import Module
 
+Dtype = type[np.floating[Any]]
 
-def _parameter(data: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Tensor:
+
+def kaiming_normal(
+    shape: tuple[int, ...], fan: int, rng: np.random.Generator, dtype: Dtype = np.float32
+) -> NDArray[Any]:
+    """Return weights of mean 0 and standard deviation sqrt(2 / fan): ReLU halves the mean square of its input.
+
+    Fan-in (KH KW C_in / G) keeps the scale of activations, fan-out (KH KW C_out / G; KH KW for a depthwise filter)
+    that of gradients. Numbers are drawn in float64 and rounded: networks of both dtypes start from the same.
+
+    Source: He, Zhang, Ren and Sun, "Delving deep into rectifiers", ICCV 2015, equations 10 and 14.
+    """
+    return (rng.standard_normal(shape) * sqrt(2.0 / fan)).astype(dtype)
+
+
+def linear_uniform(
+    shape: tuple[int, ...], fan_in: int, rng: np.random.Generator, dtype: Dtype = np.float32
+) -> NDArray[Any]:
+    """Return weights drawn uniformly from +-1/sqrt(fan_in), as PyTorch's `torch.nn.Linear` starts.
+
+    Source: LeCun, Bottou, Orr and Müller, "Efficient BackProp", 1998, section 4.6.
+    """
+    bound = 1.0 / sqrt(fan_in)
+    return rng.uniform(-bound, bound, shape).astype(dtype)
+
+
+def _parameter(data: NDArray[Any]) -> Tensor:
     return Tensor(data, requires_grad=True)
 
 
@@ -42,76 +61,48 @@ class Conv2d(Module):
         bias: bool = False,
         activation: str = "identity",
     ) -> None:
-        """Draw He-normal weights (fan-out); the bias starts at 0.
+        """Draw He-normal weights (fan-out); the bias, one number per output channel, starts at 0.
 
-        Args:
-            in_channels: C_in, a multiple of `groups`.
-            out_channels: C_out, a multiple of `groups`.
-            kernel: side of the square window in pixels.
-            rng: draws the weights.
-            stride: step between windows in pixels, both ways.
-            groups: G; output channels of a group read the input channels of that group only.
-            bias: whether one number per output channel is added.
-            activation: what follows, identity or relu.
+        `kernel` is the side of the square window and `stride` the step between windows, in pixels; `groups` divides
+        both numbers of channels; `activation` is identity or relu.
         """
         shape = (kernel, kernel, in_channels // groups, out_channels)
         self.weight = _parameter(kaiming_normal(shape, kernel * kernel * out_channels // groups, rng))
         self.bias = _parameter(np.zeros(out_channels, np.float32)) if bias else None
-        self.stride, self.padding, self.groups, self.activation = stride, kernel // 2, groups, activation
+        self.settings: dict[str, Any] = {"stride": stride, "padding": kernel // 2, "groups": groups}
+        self.activation = activation
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the convolution of `x` (N, H, W, C_in), activated, shape (N, OH, OW, C_out)."""
-        return conv2d(
-            x,
-            self.weight,
-            self.bias,
-            stride=self.stride,
-            padding=self.padding,
-            groups=self.groups,
-            activation=self.activation,
-        )
+        return autograd.conv2d(x, self.weight, self.bias, activation=self.activation, **self.settings)
 
 
 @final
 class DepthwiseConv2d(Module):
-    """One filter per channel, padded by `kernel // 2` on every side."""
+    """One `kernel` x `kernel` filter per channel, `stride` pixels apart, padded by `kernel // 2` on every side."""
 
     def __init__(self, channels: int, kernel: int, rng: np.random.Generator, *, stride: int = 1) -> None:
-        """Draw He-normal weights: the fan of a depthwise filter is its own kernel area.
-
-        Args:
-            channels: C, in and out.
-            kernel: side of the square window in pixels.
-            rng: draws the weights.
-            stride: step between windows in pixels, both ways.
-        """
+        """Draw He-normal weights: the fan of a depthwise filter is its own kernel area."""
         self.weight = _parameter(kaiming_normal((kernel, kernel, channels), kernel * kernel, rng))
         self.stride, self.padding = stride, kernel // 2
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return `x` (N, H, W, C) filtered channel by channel, shape (N, OH, OW, C)."""
-        return depthwise_conv2d(x, self.weight, stride=self.stride, padding=self.padding)
+        return autograd.depthwise_conv2d(x, self.weight, stride=self.stride, padding=self.padding)
 
 
 @final
 class Linear(Module):
     """`x @ weight + bias` over the last axis."""
 
-    def __init__(self, in_features: int, out_features: int, rng: np.random.Generator, *, bias: bool = True):
-        """Draw weights uniform in +-1/sqrt(in_features); the bias starts at 0.
-
-        Args:
-            in_features: length of the last axis read.
-            out_features: length of the last axis written.
-            rng: draws the weights.
-            bias: whether one number per output feature is added.
-        """
+    def __init__(self, in_features: int, out_features: int, rng: np.random.Generator, *, bias: bool = True) -> None:
+        """Draw weights uniform in +-1/sqrt(in_features); the bias starts at 0."""
         self.weight = _parameter(linear_uniform((in_features, out_features), in_features, rng))
         self.bias = _parameter(np.zeros(out_features, np.float32)) if bias else None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the affine image of `x` (..., in), shape (..., out)."""
-        return linear(x, self.weight, self.bias)
+        return autograd.linear(x, self.weight, self.bias)
 
 
 @final
@@ -122,40 +113,28 @@ class BatchNorm(Module):
     r <- r + momentum (batch - r), with the unbiased batch variance, as PyTorch keeps them.
     """
 
-    def __init__(self, channels: int, *, activation: str = "identity", momentum: float = 0.1, eps: float = 1e-5):
-        """Start from scale 1, shift 0, running mean 0 and running variance 1.
+    momentum = 0.1  # share of a batch in the running statistics
+    eps = 1e-5  # added to the variance
 
-        Args:
-            channels: C, length of the last axis.
-            activation: what follows; identity, relu, hswish, hsigmoid or sigmoid.
-            momentum: share of a batch in the running statistics, in 0..1.
-            eps: > 0, added to the variance.
-        """
+    def __init__(self, channels: int, *, activation: str = "identity") -> None:
+        """Start from scale 1, shift 0, mean 0, variance 1; then identity, relu, hswish, hsigmoid or sigmoid."""
         self.gamma = _parameter(np.ones(channels, np.float32))
         self.beta = _parameter(np.zeros(channels, np.float32))
         self.running_mean = np.zeros(channels, np.float32)
         self.running_variance = np.ones(channels, np.float32)
-        self.activation, self.momentum, self.eps = activation, momentum, eps
+        self.activation = activation
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return activation(gamma (x - mean) / sqrt(variance + eps) + beta), the shape of `x`.
-
-        In training the statistics are the batch's, and the running ones move towards them.
-        """
+        """Return `x` normalised and activated: by the batch's statistics in training, else by the running ones."""
+        affine = self.gamma, self.beta
         if not self.training:
-            return batch_norm_infer(
-                x,
-                self.gamma,
-                self.beta,
-                self.running_mean,
-                self.running_variance,
-                eps=self.eps,
-                activation=self.activation,
-            )
-        y, mean, variance = batch_norm(x, self.gamma, self.beta, eps=self.eps, activation=self.activation)
+            statistics = self.running_mean, self.running_variance
+            return autograd.batch_norm_infer(x, *affine, *statistics, eps=self.eps, activation=self.activation)
+        y, mean, variance = autograd.batch_norm(x, *affine, eps=self.eps, activation=self.activation)
         self.follow(mean, variance, x.data.size // x.shape[-1])
         return y
 
     def follow(self, mean: Array, variance: Array, rows: int) -> None:
         """Move the running statistics towards those of a batch of `rows` rows, whose variance is biased."""
-        follow_statistics(self.running_mean, self.running_variance, mean, variance, rows, self.momentum)
+        running = self.running_mean, self.running_variance
+        autograd.follow_statistics(*running, mean, variance, rows, self.momentum)

@@ -1,9 +1,8 @@
 """Modules: objects that own parameters and buffers, and know their names.
 
-Read `autograd/tensor.py` first. A `Module` finds its parameters (Tensor attributes), buffers (array
-attributes, such as running statistics) and children (Module attributes, or lists of modules) by looking at
-its own attributes, in the order in which `__init__` assigned them. Left out on purpose: hooks, devices,
-parameters shared under two names.
+A `Module` finds its parameters (Tensor attributes), buffers (array attributes, such as running statistics) and
+children (Module attributes, or lists of modules) among its attributes, in the order in which `__init__` assigned
+them. Left out: hooks, devices, parameters shared under two names.
 """
 
 from abc import ABC, abstractmethod
@@ -51,32 +50,27 @@ class Module(ABC):
         return found
 
     def train(self, mode: bool = True) -> None:
-        """Switch this module and all below it.
-
-        Args:
-            mode: True for training, False for inference.
-        """
+        """Switch this module and all below it to training, or to inference if `mode` is False."""
         self.training = mode
         for _, child in self.children():
             child.train(mode)
 
+    def _arrays(self) -> dict[str, Array]:
+        """Return the arrays of all parameters, then all buffers, by dotted name."""
+        parameters = {name: tensor.data for name, tensor in self.named_parameters().items()}
+        return parameters | self.named_buffers()
+
     def state(self) -> dict[str, Array]:
         """Return copies of all parameters and buffers by dotted name: what must be stored to rebuild it."""
-        parameters = {name: tensor.data.copy() for name, tensor in self.named_parameters().items()}
-        buffers = {name: value.copy() for name, value in self.named_buffers().items()}
-        return parameters | buffers
+        return {name: array.copy() for name, array in self._arrays().items()}
 
     def load_state(self, state: Mapping[str, Array]) -> None:
-        """Copy `state` into this module, in place: an optimiser that holds the tensors keeps them.
-
-        Args:
-            state: arrays by dotted name, as `state()` gave them; converted to the module's dtype.
+        """Copy what `state()` returned into this module, in place: an optimiser that holds the tensors keeps them.
 
         Raises:
-            ValueError: if a name is missing or unknown, or a shape differs; the message names it. Nothing was
-                copied then.
+            ValueError: if a name is missing or unknown, or a shape differs. Nothing was copied then.
         """
-        own = {name: tensor.data for name, tensor in self.named_parameters().items()} | self.named_buffers()
+        own = self._arrays()
         if unequal := sorted(own.keys() ^ state.keys()):
             where = "missing" if unequal[0] in own else "unknown"
             raise ValueError(f"state: {where} name {unequal[0]!r}")
@@ -87,11 +81,7 @@ class Module(ABC):
             target[...] = state[name]
 
     def astype(self, dtype: type[np.floating[Any]]) -> None:
-        """Convert every parameter and buffer, for gradient checks in float64; gradients are dropped.
-
-        Args:
-            dtype: np.float32 or np.float64.
-        """
+        """Convert every parameter and buffer to float32 or, for gradient checks, float64; gradients are dropped."""
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 value.data, value.grad = value.data.astype(dtype), None

@@ -1,6 +1,6 @@
 """Blocks against the same blocks in PyTorch, and against central differences."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -26,17 +26,10 @@ BLOCKS = {
 
 
 def build(block: MBConvSpec) -> MBConv:
-    return MBConv(
-        block.in_channels,
-        block.middle,
-        block.out_channels,
-        block.kernel,
-        np.random.default_rng(0),
-        stride=block.stride,
-        activation=block.activation,
-        expand=block.expand,
-        squeezed=block.squeezed,
-    )
+    """Return the module that a spec describes, as `eenn/network.py` does."""
+    settings = asdict(block)
+    sizes = [settings.pop(name) for name in ("in_channels", "middle", "out_channels", "kernel")]
+    return MBConv(*sizes, np.random.default_rng(0), **settings)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -94,17 +87,8 @@ def test_gradients_of_mbconv_are_the_numeric_derivatives(name: str, training: bo
     assert gradient_error(module, lambda: (module(x) * weights).sum(), rng) < 1e-6
 
 
-def test_gates_lie_between_0_and_1_and_are_one_per_channel() -> None:
-    module = SqueezeExcite(6, 4, np.random.default_rng(0))
-    x = np.random.default_rng(1).standard_normal((3, 5, 4, 6)).astype(np.float32)
-    gates = module(Tensor(x)).data / x
-    np.testing.assert_allclose(gates, np.broadcast_to(gates[:, :1, :1], gates.shape), rtol=1e-5)
-    assert gates.min() >= 0
-    assert gates.max() <= 1
-
-
 @pytest.mark.parametrize("name", BLOCKS)
-def test_the_residual_is_there_when_stride_is_1_and_widths_match(name: str) -> None:
+def test_a_block_has_its_parts_and_a_residual_when_stride_is_1_and_widths_match(name: str) -> None:
     """With the projection's scale and shift at 0 the block is the identity, or nothing."""
     block = BLOCKS[name]
     module = build(block)
@@ -113,11 +97,6 @@ def test_the_residual_is_there_when_stride_is_1_and_widths_match(name: str) -> N
     y = module(Tensor(x)).data
     same = block.stride == 1 and block.out_channels == 4
     assert module.residual == block.residual == same
+    parts = {"expand": block.expand, "excite": block.squeezed > 0, "depthwise": True, "norm": True, "project": True}
+    assert {name.split(".")[0] for name in module.named_parameters()} == {part for part in parts if parts[part]}
     np.testing.assert_array_equal(y, x if same else np.zeros(y.shape))
-
-
-def test_parts_that_are_left_out_have_no_parameters() -> None:
-    names = {name.split(".")[0] for name in build(BLOCKS["no expand"]).named_parameters()}
-    assert names == {"depthwise", "norm", "project"}
-    names = {name.split(".")[0] for name in build(FULL).named_parameters()}
-    assert names == {"expand", "depthwise", "norm", "excite", "project"}

@@ -1,14 +1,15 @@
-"""Layers against PyTorch's (values, gradients, running statistics), and against NumPy where that is short."""
+"""Layers against PyTorch's (values, gradients, running statistics), and how their weights start."""
 
 from collections.abc import Callable
 from math import sqrt
+from typing import Any
 
 import numpy as np
 import pytest
 from oracles_nn import gradient_error, randomised
 
 from nachos_min.autograd import Tensor, no_grad
-from nachos_min.nn.layers import BatchNorm, Conv2d, DepthwiseConv2d, Linear
+from nachos_min.nn.layers import BatchNorm, Conv2d, DepthwiseConv2d, Linear, kaiming_normal, linear_uniform
 from nachos_min.nn.module import Module
 
 
@@ -29,7 +30,6 @@ CONVOLUTIONS: dict[str, tuple[Callable[[], Module], dict[str, int]]] = {
     "depthwise 3x3": (lambda: DepthwiseConv2d(4, 3, rng()), {}),
     "depthwise 5x5, stride 2": (lambda: DepthwiseConv2d(4, 5, rng(), stride=2), {"stride": 2}),
 }
-ACTIVATIONS = ("identity", "relu", "hswish", "hsigmoid", "sigmoid")
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
@@ -53,13 +53,13 @@ def test_gradients_of_convolutions_are_the_numeric_derivatives(name: str) -> Non
 def test_linear_is_pytorchs(bias: bool) -> None:
     import oracles_torch
 
-    module, x = randomised(Linear(5, 3, rng(), bias=bias)), rng(1).standard_normal((4, 5))
-    oracles_torch.assert_same(module, x, lambda peer, x: peer.linear("", x))
+    module = randomised(Linear(5, 3, rng(), bias=bias))
+    oracles_torch.assert_same(module, rng(1).standard_normal((4, 5)), lambda peer, x: peer.linear("", x))
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 4, 6), (7, 6)])
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", ["identity", "relu", "hswish", "hsigmoid", "sigmoid"])
 def test_batch_norm_is_pytorchs(activation: str, training: bool, shape: tuple[int, ...]) -> None:
     import oracles_torch
 
@@ -78,9 +78,6 @@ def test_batch_norm_keeps_running_statistics_of_what_it_saw() -> None:
         module(Tensor(batch))
         mean = 0.9 * mean + 0.1 * batch.mean(axis=(0, 1, 2))
         variance = 0.9 * variance + 0.1 * batch.reshape(-1, 2).var(axis=0, ddof=1)
-    np.testing.assert_allclose(module.running_mean, mean)
-    np.testing.assert_allclose(module.running_variance, variance)
-
     module.train(False)
     x = rng(9).standard_normal((5, 2))
     np.testing.assert_allclose(module(Tensor(x)).data, (x - mean) / np.sqrt(variance + 1e-5))
@@ -111,28 +108,47 @@ def test_batch_norm_in_float32_does_not_lose_a_small_spread_on_a_large_mean() ->
         (DepthwiseConv2d(512, 3, rng()).weight, sqrt(2 / 9)),
         (Linear(48, 64, rng()).weight, sqrt(1 / (3 * 48))),  # uniform in +-a has deviation a / sqrt(3)
     ],
-    ids=["convolution", "groups", "depthwise", "linear"],
 )
-def test_weights_start_at_their_scale(weight: Tensor, deviation: float) -> None:
-    assert weight.dtype == np.float32
-    assert weight.requires_grad
+def test_weights_start_at_their_scale_and_biases_at_zero(weight: Tensor, deviation: float) -> None:
+    assert (weight.dtype, weight.requires_grad) == (np.float32, True)
     assert weight.data.std() == pytest.approx(deviation, rel=0.05)
     assert abs(weight.data.mean()) < 0.1 * deviation
-
-
-def test_layers_without_bias_have_one_parameter_and_biases_start_at_zero() -> None:
-    assert list(Conv2d(2, 3, 1, rng()).named_parameters()) == ["weight"]
-    assert list(Linear(2, 3, rng(), bias=False).named_parameters()) == ["weight"]
     for module in (Conv2d(2, 3, 1, rng(), bias=True), Linear(2, 3, rng())):
         np.testing.assert_array_equal(module.named_parameters()["bias"].data, np.zeros(3))
 
 
+def test_draws_have_a_normals_tails_and_fill_an_interval_evenly() -> None:
+    deviation = np.sqrt(2 / (3 * 3 * 128))
+    weights = kaiming_normal((3, 3, 64, 128), 3 * 3 * 128, rng())
+    assert weights.std() == pytest.approx(deviation, rel=0.01)  # 73,728 draws: standard error 0.3 %
+    assert (np.abs(weights) < 2 * deviation).mean() == pytest.approx(0.9545, abs=0.005)
+    counts, _ = np.histogram(linear_uniform((64, 500), 64, rng(1)), bins=10, range=(-1 / 8, 1 / 8))
+    assert counts.sum() == 32_000
+    np.testing.assert_allclose(counts, 3_200, rtol=0.08)  # standard error 1.7 %
+
+
+@pytest.mark.parametrize("draw", [kaiming_normal, linear_uniform])
+def test_same_generator_same_weights_in_either_precision(draw: Any) -> None:
+    single, double = (draw((4, 5), 4, rng(2), dtype) for dtype in (np.float32, np.float64))
+    assert (single.dtype, double.dtype) == (np.float32, np.float64)
+    np.testing.assert_array_equal(single, double.astype(np.float32))
+
+
+def test_activations_keep_their_scale_through_twenty_relu_layers() -> None:
+    """What the factor 2 is for: without it the mean square would shrink by 2^20."""
+    generator = rng(3)
+    x = generator.standard_normal((64, 256))
+    for _ in range(20):
+        x = np.maximum(x @ kaiming_normal((256, 256), 256, generator, np.float64), 0.0)
+    assert 0.1 < (x**2).mean() / 0.5 < 10.0
+
+
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7])
 @pytest.mark.parametrize("stride", [1, 2, 3])
-@pytest.mark.parametrize("side", [1, 2, 7, 8])
-def test_an_odd_kernel_keeps_the_map_up_to_the_stride(kernel: int, stride: int, side: int) -> None:
-    x = Tensor(np.ones((1, side, side, 2), np.float32))
-    expected = (1, (side - 1) // stride + 1, (side - 1) // stride + 1, 2)
-    with no_grad():
-        assert Conv2d(2, 2, kernel, rng(), stride=stride)(x).shape == expected
-        assert DepthwiseConv2d(2, kernel, rng(), stride=stride)(x).shape == expected
+def test_an_odd_kernel_keeps_the_map_up_to_the_stride(kernel: int, stride: int) -> None:
+    for side in (1, 2, 7, 8):
+        x = Tensor(np.ones((1, side, side, 2), np.float32))
+        expected = (1, (side - 1) // stride + 1, (side - 1) // stride + 1, 2)
+        with no_grad():
+            assert Conv2d(2, 2, kernel, rng(), stride=stride)(x).shape == expected
+            assert DepthwiseConv2d(2, kernel, rng(), stride=stride)(x).shape == expected
