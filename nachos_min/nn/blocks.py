@@ -76,9 +76,9 @@ class MBConv(Module):
     ) -> None:
         """Draw the weights, in order of execution.
 
-        `middle` is the width of the depthwise filter, of `kernel` pixels a side and with `stride`. It is `in_channels`
-        if `expand`, the first 1x1, is left out. `activation`, relu or hswish, follows both. `squeezed` is the inner
-        width of squeeze-and-excitation, 0 for none. The input is added if the stride is 1 and the widths are equal.
+        `middle` is the width of the depthwise filter, of `kernel` pixels a side and with `stride`. Without `expand`
+        the first 1x1 is left out, and `middle` is `in_channels`. `activation`, relu or hswish, follows both.
+        `squeezed` is the inner width of squeeze-and-excitation, 0 for none. Where it fits, the input is added.
         """
         self.expand = ConvBatchNorm(in_channels, middle, 1, rng, activation=activation) if expand else None
         self.depthwise = DepthwiseConv2d(middle, kernel, rng, stride=stride)
