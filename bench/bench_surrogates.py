@@ -70,7 +70,7 @@ def taus(members: Members, target: str, features: str, count: int, seed: int) ->
     """Return for each surrogate and for switching tau out of fold (mean of the folds), and on all other members."""
     import numpy as np
 
-    from nachos_min.nas.surrogates import SURROGATES
+    from nachos_min.nas.aims import SURROGATES
     from nachos_min.nas.surrogates.surrogate import deal_folds, kendall_tau, score
 
     rng = np.random.default_rng([seed, count])  # the same sample for every target and kind of features

@@ -23,9 +23,17 @@ from nachos_min.nas.evaluate import Evaluation
 from nachos_min.nas.genome import IntArray
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.populations import Bools, PopulationCosts
+from nachos_min.nas.surrogates.gaussian_process import GaussianProcess
+from nachos_min.nas.surrogates.mlp import MLP
+from nachos_min.nas.surrogates.rbf import RBF
+from nachos_min.nas.surrogates.regression_trees import RegressionTrees
 from nachos_min.nas.surrogates.surrogate import Floats, Surrogate, Switched, adaptive_switching
 
 StarMap = Callable[[Callable[..., Switched], Iterable[tuple[Any, ...]]], Iterable[Switched]]
+
+# Switching chooses among the first three. From few points, cross-validation picks a worse process too often.
+SURROGATES: tuple[Surrogate, ...] = (RBF(), RegressionTrees(), MLP())
+BY_NAME = {surrogate.name: surrogate for surrogate in (*SURROGATES, GaussianProcess())}
 
 # Costs differ a hundredfold and say more than genes: what counts is their ratio, and a gene's whole range weighs as
 # much as costs that differ by half.

@@ -47,7 +47,6 @@ from nachos_min.nas.sampling import (
     ruled_trials,
     spread_genomes,
 )
-from nachos_min.nas.surrogates import BY_NAME, SURROGATES
 from nachos_min.nas.tabular import TableAnswers, read_table
 from nachos_min.nas.workers import Workers
 from nachos_min.options import spelt_out
@@ -280,7 +279,7 @@ class _Loop:
         genomes = np.array([found.genome for found in evaluated])
         costs, _ = self.static.population(genomes)
         named = configuration.surrogate
-        surrogates = SURROGATES if named == "switching" else (BY_NAME[named],)
+        surrogates = aiming.SURROGATES if named == "switching" else (aiming.BY_NAME[named],)
         if configuration.aims == "ends":
             ends = [np.array(target) for target in zip(*map(aiming.ends_of, evaluated), strict=True)]
             predictor = aiming.Predictor.fit(self.features, genomes, costs, ends, rng, surrogates, starmap)

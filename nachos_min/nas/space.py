@@ -1,8 +1,8 @@
 """A search space: which backbones and exit placements there are, read from a TOML file.
 
-Read "How a search goes" in the README and `eenn/architecture.py` first; `genome.py` says how a member is written as
-integers. Some spaces ship in `spaces/`; a user's own is a file with the same fields. A Space is fixed by its
-file alone; together with the shape and number of classes of a data set it builds architectures.
+Some spaces ship in `spaces/`; a user's own is a file with the same fields. A Space is fixed by its file alone;
+together with the shape and number of classes of a data set it builds architectures. How a member is written as
+integers stands in `genome.py`.
 """
 
 import tomllib
@@ -13,24 +13,15 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from nachos_min.eenn.architecture import (
-    ACTIVATIONS,
-    Architecture,
-    ExitHead,
-    FinalHead,
-    Map,
-    MBConvSpec,
-    Stem,
-    strided,
-)
+from nachos_min.eenn import architecture as arch
+from nachos_min.eenn.architecture import ACTIVATIONS, Architecture, Map, MBConvSpec, Stem
 from nachos_min.eenn.lowering import GridHead, head_ladder
 from nachos_min.errors import InputError
 from nachos_min.fields import Fields
 
 _SHIPPED = Path(__file__).parent / "spaces"
 
-# Several times the deepest networks of this kind (EfficientNet-B7 has 55 layers), and few enough that counting
-# one network takes milliseconds: a typing error such as `depths = [1000]` is told, not tried for hours.
+# Several times the deepest networks of this kind (EfficientNet-B7 has 55 layers): more is a typing error.
 _MOST_LAYERS = 256
 
 
@@ -80,7 +71,7 @@ class Genes:
 
     Attributes:
         depths: layers of each of the S stages.
-        kernels, expansions: for each stage at least as many values as its depth; the rest is not read.
+        kernels, expansions: of each layer of each stage; values beyond the depth are not read.
         exits: stages (1-based) with an early exit, ascending.
         resolution: side of the images in pixels; None: the data's own.
         widths: channels of each stage.
@@ -122,7 +113,7 @@ class Space:
     stem: StemSpec
     trunk: tuple[TrunkBlock, ...]
     stages: tuple[StageSpec, ...]
-    final: FinalHead
+    final: arch.FinalHead
     exit_heads: tuple[GridHead, ...] = ()
 
     @property
@@ -154,11 +145,11 @@ class Space:
     def maps(self, input_shape: Map, stem_stride: int) -> list[tuple[int, int]]:
         """Return (H, W) of the maps behind the trunk and behind each of the S stages."""
         strides = [block.stride for block in self.trunk] + [stage.stride for stage in self.stages]
-        first = strided(input_shape, stem_stride, 0)
-        maps = accumulate(strides, lambda shape, stride: strided(shape, stride, 0), initial=first)
+        first = arch.strided(input_shape, stem_stride, 0)
+        maps = accumulate(strides, lambda shape, stride: arch.strided(shape, stride, 0), initial=first)
         return [shape[:2] for shape in maps][len(self.trunk) :]
 
-    def heads(self, size: int) -> list[ExitHead]:
+    def heads(self, size: int) -> list[arch.ExitHead]:
         """Return the heads that an early exit may have on a map of shorter side `size`: by gene, or the ladder."""
         return [head.on(size) for head in self.exit_heads] or list(head_ladder(size, self.exit_widths))
 
@@ -174,14 +165,12 @@ class Space:
         """Return the architecture of `genes` without early exits, for images (H, W, C) as the network sees them."""
         trunk = self.trunk_behind(genes.stem)
         channels, stages = trunk[-1].out_channels if trunk else genes.stem.channels, []
-        for stage, depth, ks, es, width in zip(
-            self.stages, genes.depths, genes.kernels, genes.expansions, genes.widths, strict=True
-        ):
-            layers = []
-            for layer in range(depth):
-                stride = stage.stride if layer == 0 else 1
-                layers.append(self.block(stage, channels, width, ks[layer], es[layer], stride))
-                channels = width
+        chosen = zip(self.stages, genes.depths, genes.kernels, genes.expansions, genes.widths, strict=True)
+        for stage, depth, kernels, expansions, width in chosen:
+            layers, stride = [], stage.stride
+            for kernel, expansion in zip(kernels[:depth], expansions[:depth], strict=True):
+                layers.append(self.block(stage, channels, width, kernel, expansion, stride))
+                channels, stride = width, 1
             stages.append(tuple(layers))
         return Architecture(input_shape, classes, genes.stem, trunk, tuple(stages), (), self.final)
 
@@ -197,15 +186,9 @@ class Space:
         """Return one inverted residual in the form of `spec`."""
         middle = make_divisible(round(in_channels * expansion), self.divisor) if expansion > 1 else in_channels
         squeezed = make_divisible(middle // 4, self.divisor) if spec.squeeze_excite else 0
+        wide = expansion > 1
         return MBConvSpec(
-            in_channels,
-            middle,
-            out_channels,
-            kernel,
-            stride,
-            spec.activation,
-            expand=expansion > 1,
-            squeezed=squeezed,
+            in_channels, middle, out_channels, kernel, stride, spec.activation, expand=wide, squeezed=squeezed
         )
 
 
@@ -316,7 +299,7 @@ def _read_trunk(table: Fields) -> TrunkBlock:
     )
 
 
-def _read_final(table: Fields) -> FinalHead:
+def _read_final(table: Fields) -> arch.FinalHead:
     table.only("expand", "mix", "activation")
     activation = table.choice("activation", *ACTIVATIONS)
-    return FinalHead(table.integer("expand", 0), table.integer("mix", 0), activation)
+    return arch.FinalHead(table.integer("expand", 0), table.integer("mix", 0), activation)

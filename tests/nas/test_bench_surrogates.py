@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nachos_min.nas import surrogates
+from nachos_min.nas import aims
 from nachos_min.nas.populations import PopulationCosts
 from nachos_min.nas.surrogates.surrogate import adaptive_switching
 
@@ -52,7 +52,7 @@ class Guess:
 def test_average_macs_stay_between_what_the_cheapest_and_the_worst_path_cost(
     taus: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(surrogates, "SURROGATES", (Guess(),))
+    monkeypatch.setattr(aims, "SURROGATES", (Guess(),))
     asked = members(between=0)  # who is told the bounds need not be told more
     assert taus(asked, "MACs by exact cost_E", "genes", COUNT, 0)["guess"] == [1.0, 1.0]
     assert taus(asked, "MACs as they are", "genes", COUNT, 0)["guess"] == [0.0, 0.0]
@@ -64,7 +64,7 @@ def test_switching_takes_the_one_that_a_search_takes(taus: Any, seed: int) -> No
     rng = np.random.default_rng([seed, COUNT])
     sample = rng.permutation(80)[:COUNT]
     share = asked.macs / asked.costs.worst_macs
-    winner = adaptive_switching(asked.features["genes"][sample], share[sample], rng, surrogates.SURROGATES).name
+    winner = adaptive_switching(asked.features["genes"][sample], share[sample], rng, aims.SURROGATES).name
     found = taus(asked, "MACs by exact cost_E", "genes", COUNT, seed)
     assert found["switching"] == found[winner]
     assert len({tuple(each) for each in found.values()}) == 3, "else any would do"

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from scipy.interpolate import RBFInterpolator
 from scipy.stats import kendalltau
 
-from nachos_min.nas.surrogates import MLP, RBF, SURROGATES, GaussianProcess, RegressionTrees, Surrogate
+from nachos_min.nas.aims import MLP, RBF, SURROGATES, GaussianProcess, RegressionTrees
 from nachos_min.nas.surrogates.gaussian_process import conditioned, log_likelihood, most_probable
 from nachos_min.nas.surrogates.regression_trees import grow
-from nachos_min.nas.surrogates.surrogate import adaptive_switching, deal_folds, kendall_tau, score
+from nachos_min.nas.surrogates.surrogate import Surrogate, adaptive_switching, deal_folds, kendall_tau, score
 
 Array = np.ndarray
 

@@ -108,7 +108,7 @@ class Switched:
 def adaptive_switching(X: Floats, y: Floats, rng: np.random.Generator, surrogates: Sequence[Surrogate]) -> Switched:
     """Return the surrogate with the largest mean minus standard deviation of tau, fitted to all points.
 
-    >>> from nachos_min.nas.surrogates import SURROGATES
+    >>> from nachos_min.nas.aims import SURROGATES
     >>> rng = np.random.default_rng(0)
     >>> X = rng.integers(0, 3, (40, 5)) / 2
     >>> adaptive_switching(X, X @ np.array([3.0, 1.0, 0.5, 0.2, 0.1]), rng, SURROGATES).name
