@@ -19,7 +19,7 @@ from fire import Fire
 from nachos_min.macs.conventions import CONVENTIONS
 from nachos_min.macs.conventions.peers import PEERS, installed, reported
 from nachos_min.macs.count import count
-from nachos_min.macs.torch_reader import read_torch
+from nachos_min.macs.readers.torch_reader import read_torch
 
 SMALLEST = {"ks": (3,) * 10, "e": (3,) * 10, "d": (2,) * 5}
 NETWORKS: dict[str, Callable[[], Any]] = {

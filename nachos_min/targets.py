@@ -23,7 +23,7 @@ from nachos_min.errors import InputError, shorten
 from nachos_min.macs.ops import Graph
 
 if TYPE_CHECKING:  # a JSON target need not wait for the reader of another kind
-    from nachos_min.macs.onnx_reader import Branch
+    from nachos_min.macs.readers.onnx_reader import Branch
 
 # The largest text that is read, seven times that of 6,000 blocks; what it parses to may take 50 times as much.
 _MOST_BYTES = 8 * 2**20
@@ -218,14 +218,14 @@ def _solution(name: str) -> Target:
 
 
 def _onnx(name: str, input_shape: tuple[int, ...] | None) -> Target:
-    from nachos_min.macs.onnx_reader import read_onnx
+    from nachos_min.macs.readers.onnx_reader import read_onnx
 
     reading = read_onnx(name, input_shape)
     return Target(name, next(iter(reading.inputs.values()), ()), reading.graph, branches=reading.branches)
 
 
 def _torch(name: str, input_shape: tuple[int, ...] | None) -> Target:
-    from nachos_min.macs.torch_reader import load_torch_target
+    from nachos_min.macs.readers.torch_reader import load_torch_target
 
     module, inputs = load_torch_target(name.removeprefix("torch:"))
     return _module(name, module, inputs if input_shape is None else input_shape)
@@ -236,7 +236,7 @@ def _module(name: str, module: Any, inputs: Any) -> Target:
 
     `inputs` are tensors or a shape, of which C,H,W stands for one image.
     """
-    from nachos_min.macs.torch_reader import example_inputs, read_torch
+    from nachos_min.macs.readers.torch_reader import example_inputs, read_torch
 
     if inputs is None:
         raise TargetError(f"--input must give the shape that {shorten(name)} reads, such as 1,3,224,224, got none")

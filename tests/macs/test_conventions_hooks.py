@@ -89,7 +89,7 @@ def test_recorded_layers(record: dict) -> None:
     pytest.importorskip("torch", reason="PyTorch is a peer, not a dependency")
     from macs import torch_cases
 
-    from nachos_min.macs.torch_reader import read_torch
+    from nachos_min.macs.readers.torch_reader import read_torch
 
     case = torch_cases.CASES[record["case"]]
     numbers = recorded(record["case"], record)
@@ -99,7 +99,7 @@ def test_recorded_layers(record: dict) -> None:
 @pytest.mark.parametrize("record", NETS, ids=[record["net"] for record in NETS])
 def test_recorded_networks(record: dict) -> None:
     pytest.importorskip("torch", reason="PyTorch is a peer, not a dependency")
-    from nachos_min.macs.torch_reader import read_torch
+    from nachos_min.macs.readers.torch_reader import read_torch
 
     function, arguments, side = NETWORKS[record["net"]]
     spec = spec_from_file_location("torch_networks", Path(__file__).parents[2] / "bench" / "torch_networks.py")
@@ -125,7 +125,7 @@ def test_recorded_members_of_once_for_all(record: dict) -> None:
 
 def check_peers(module, x) -> None:
     """Predict and count; a tool that fails on a network is no evidence either way."""
-    from nachos_min.macs.torch_reader import read_torch
+    from nachos_min.macs.readers.torch_reader import read_torch
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyTorch, about slow or odd options that are wanted here

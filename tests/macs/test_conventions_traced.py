@@ -92,7 +92,7 @@ def test_recorded_layers(record: dict) -> None:
     pytest.importorskip("torch", reason="PyTorch is a peer, not a dependency")
     from macs import torch_cases
 
-    from nachos_min.macs.torch_reader import read_torch
+    from nachos_min.macs.readers.torch_reader import read_torch
 
     case = torch_cases.CASES[record["case"]]
     numbers = recorded(record["case"], record)
@@ -103,7 +103,7 @@ def test_recorded_layers(record: dict) -> None:
 @pytest.mark.parametrize("record", NETS, ids=[record["net"] for record in NETS])
 def test_recorded_networks(record: dict) -> None:
     pytest.importorskip("torch", reason="PyTorch is a peer, not a dependency")
-    from nachos_min.macs.torch_reader import read_torch
+    from nachos_min.macs.readers.torch_reader import read_torch
 
     function, arguments, side = NETWORKS[record["net"]]
     spec = spec_from_file_location("torch_networks", Path(__file__).parents[2] / "bench" / "torch_networks.py")
@@ -138,7 +138,7 @@ WRONG_SHAPES = (
 
 
 def check_peers(module, x) -> None:
-    from nachos_min.macs.torch_reader import read_torch
+    from nachos_min.macs.readers.torch_reader import read_torch
 
     graph = read_torch(module, (x,))
     for tool in TOOLS:

@@ -1,6 +1,5 @@
 """Files that are damaged, or made to do harm: each is refused in one line, in bounded time and memory."""
 
-import importlib
 import os
 import sys
 
@@ -14,7 +13,7 @@ import numpy as np  # noqa: E402 -- after the skip
 from macs.onnx_models import graph, model, node, write  # noqa: E402 -- after the skip
 
 from nachos_min.macs import CountError, count  # noqa: E402 -- after the skip
-from nachos_min.macs.onnx_reader import read_onnx  # noqa: E402 -- after the skip
+from nachos_min.macs.readers.onnx_reader import read_onnx  # noqa: E402 -- after the skip
 
 
 def varint(number: int) -> bytes:
@@ -90,7 +89,10 @@ BYTES = {
         whole(field(5, dims(2**64 - 2) + FLOATS + field(8, b"w"))),
         "an axis must have 0 to 2**63 - 1 elements, got -2",
     ),
-    "dims that are no numbers": (whole(named(b"Relu", field(5, field(8, b"\xff")))), "bytes cannot be decoded"),
+    "dims that are no numbers": (
+        whole(named(b"Relu", field(5, field(8, b"\xff")))),
+        "a number at byte 19 has no end",
+    ),
 }
 
 
@@ -128,17 +130,11 @@ def test_a_file_without_permission_is_refused(tmp_path):
         read_onnx(path)
 
 
-def test_without_the_package_the_line_says_how_to_get_it(tmp_path, monkeypatch):
+def test_reading_needs_no_package(tmp_path, monkeypatch):
+    path = write(tmp_path, valid())
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(
-        CountError, match=r"counting an .onnx file needs the package onnx: pip install 'nachos_min\[onnx\]'"
-    ):
-        read_onnx(write(tmp_path, b""))
-
-
-def test_importing_the_reader_does_not_import_onnx():
-    reader = importlib.import_module("nachos_min.macs.onnx_reader.file")
-    assert "onnx" not in vars(reader)
+    monkeypatch.setitem(sys.modules, "google.protobuf", None)
+    assert count(read_onnx(path).graph).macs == 64 * 4 * 27
 
 
 def test_shapes_are_only_numbers(tmp_path):

@@ -8,7 +8,7 @@ from nachos_min.macs.conventions import CONVENTIONS
 from nachos_min.macs.conventions.peers import installed, reported
 from nachos_min.macs.explain import explain
 from nachos_min.macs.ops import AvgPool, MaxPool
-from nachos_min.macs.torch_reader import read_torch
+from nachos_min.macs.readers.torch_reader import read_torch
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 4])

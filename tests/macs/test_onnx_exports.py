@@ -14,8 +14,8 @@ from torch import nn  # noqa: E402 -- after the skip
 
 from bench import torch_networks  # noqa: E402 -- after the skip
 from nachos_min.macs import count  # noqa: E402 -- after the skip
-from nachos_min.macs.onnx_reader import read_onnx  # noqa: E402 -- after the skip
-from nachos_min.macs.torch_reader import read_torch  # noqa: E402 -- after the skip
+from nachos_min.macs.readers.onnx_reader import read_onnx  # noqa: E402 -- after the skip
+from nachos_min.macs.readers.torch_reader import read_torch  # noqa: E402 -- after the skip
 
 
 class Attention(nn.Module):

@@ -14,7 +14,7 @@ from macs.onnx_models import BOOL, graph, helper, model, node, write  # noqa: E4
 from macs.onnx_shapes import SHAPES  # noqa: E402 -- after the skip
 
 from nachos_min.macs import CountError, count  # noqa: E402 -- after the skip
-from nachos_min.macs.onnx_reader import read_onnx  # noqa: E402 -- after the skip
+from nachos_min.macs.readers.onnx_reader import read_onnx  # noqa: E402 -- after the skip
 
 CASES = LAYERS | SHAPES
 

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench import torch_networks
 from nachos_min.macs import count, layer_table
-from nachos_min.macs.torch_reader import example_inputs, read_torch
+from nachos_min.macs.readers.torch_reader import example_inputs, read_torch
 
 FILES = Path(__file__).parents[1] / "data_files"
 LAYERS = {row["case"]: row for row in json.loads((FILES / "macs_layers.json").read_text())}

@@ -6,7 +6,7 @@ from macs.torch_cases import CASES, CalledTwice, Calling, F, NeverCalled, TwoPar
 from bench.torch_networks import ofa_mbv3, two_exits
 from nachos_min.macs import count
 from nachos_min.macs.ops import Activation, MatMul, Move, Multiply, Pointwise, Source
-from nachos_min.macs.torch_reader import read_torch
+from nachos_min.macs.readers.torch_reader import read_torch
 
 
 class With(nn.Module):

@@ -8,8 +8,10 @@ from macs.torch_cases import CASES, Calling, F, nn, torch
 from torch.nn.modules import module as hooks
 
 from nachos_min.macs import CountError, count
-from nachos_min.macs.torch_reader import example_inputs, installed, load_torch_target, read_torch, recorder
-from nachos_min.macs.torch_reader.executed import executed_macs
+from nachos_min.macs.readers import torch_graph
+from nachos_min.macs.readers.torch_reader import example_inputs, load_torch_target, read_torch
+from nachos_min.macs.readers.torch_recorder import executed_macs
+from nachos_min.macs.readers.torch_rules import RULES
 
 
 def listeners():
@@ -86,17 +88,17 @@ def test_a_kind_of_operator_from_elsewhere_is_refused():
     [
         (list, "no rule for these arguments: "),
         (
-            lambda result, x, **_: recorder._RULES["relu"](result, x[:1]),
+            lambda result, x, **_: RULES["relu"](result, x[:1]),
             "PyTorch made an array (2, 3) where (3,) was expected",
         ),
         (
-            lambda result, x, **_: recorder._RULES["matmul"](result, x, x.T),
+            lambda result, x, **_: RULES["matmul"](result, x, x.T),
             "PyTorch executed 0 MACs where 12 were counted",
         ),
     ],
 )
 def test_a_rule_that_is_wrong_is_found_out(rule, message, monkeypatch):
-    monkeypatch.setitem(recorder._RULES, "F.relu", rule)
+    monkeypatch.setitem(RULES, "F.relu", rule)
     with pytest.raises(CountError) as raised:
         read_torch(nn.ReLU(), (2, 3))
     assert message in str(raised.value)
@@ -199,8 +201,8 @@ def test_without_pytorch(monkeypatch):
     def missing(name):
         raise ImportError(f"no {name}")
 
-    monkeypatch.setattr(installed, "import_module", missing)
+    monkeypatch.setattr(torch_graph, "import_module", missing)
     with pytest.raises(CountError, match="PyTorch must be installed to read a module, got no torch"):
-        installed.load_torch()
+        torch_graph.load_torch()
     with pytest.raises(CountError, match="PyTorch must be installed"):
         load_torch_target(json.dumps("a:b"))

@@ -1,10 +1,9 @@
-"""Read a PyTorch module by running it once: every operator that it executes becomes a record of a graph.
+"""A PyTorch module as a graph of records: `read_torch` runs it once and records every operator that it executes.
 
 Functional calls, methods, operator signs, layers that are shared or called twice and branches that depend on
 data are all recorded as executed; a layer that is never called is not, nor are its parameters. What a module
 does outside PyTorch is not seen. What cannot be counted exactly is refused with the name of the function and of
-the module that called it. PyTorch is imported here only when it is needed. Read `ops.py`,
-`written.py` and `recorder.py` first.
+the module that called it.
 """
 
 import sys
@@ -18,12 +17,11 @@ from typing import Any
 
 from nachos_min.macs.count import check_graph
 from nachos_min.macs.ops import Graph
+from nachos_min.macs.readers.torch_graph import load_torch
+from nachos_min.macs.readers.torch_recorder import Recorder
 from nachos_min.macs.record import CountError
-from nachos_min.macs.torch_reader.installed import load_torch
-from nachos_min.macs.torch_reader.recorder import Recorder
 
-# 1 GiB of float32. A module is really executed, so its input really takes memory.
-_MOST_ELEMENTS = 2**28
+_MOST_ELEMENTS = 2**28  # 1 GiB of float32: a module is really executed, so its input really takes memory
 
 
 def read_torch(module: Any, inputs: object, *, training: bool | None = False, seed: int = 0) -> Graph:
@@ -137,9 +135,8 @@ def load_torch_target(target: str) -> tuple[Any, Any]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a module may call sys.exit
-        raise CountError(
-            f"{_shown(target)} must be a function that makes a module, got {_one_line(error)}"
-        ) from error
+        reason = _one_line(error)
+        raise CountError(f"{_shown(target)} must be a function that makes a module, got {reason}") from error
     finally:
         sys.dont_write_bytecode = compiled
         with suppress(ValueError):  # what was imported may have taken it out
@@ -167,7 +164,7 @@ def _restored(module: Any, training: bool | None) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep standard output for results, and PyTorch's advice to a network's author from whoever counts it."""
+    """Keep standard output for results, and hide PyTorch's advice to a network's author."""
     with redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -181,6 +178,6 @@ def _shown(value: object) -> str:
 def _one_line(error: BaseException) -> str:
     try:
         text = " ".join(str(error).split())
-    except Exception:  # an exception of somebody's own
+    except Exception:  # an exception of the module's own
         text = ""
     return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__

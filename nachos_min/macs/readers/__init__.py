@@ -1,0 +1,1 @@
+"""Graphs of records from ONNX files (`onnx_reader.py`) and from PyTorch modules (`torch_reader.py`)."""

@@ -1,0 +1,128 @@
+"""The graph of a network that is read from elsewhere: its nodes, its sources, and the weights that nodes share.
+
+Both readers state what an operator does as steps, and put their graphs together here. Shapes of records are
+channels last and of one sample; the arrays that are read have a batch axis first and channels second.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nachos_min.macs.ops import Node, Source
+from nachos_min.macs.record import CountError, Operator, Pair, Shape
+from nachos_min.macs.written import Written
+
+Weight = tuple[Hashable, int]  # what two nodes have in common that use it, and its trained values
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One record of an operator or call.
+
+    Args:
+        op: the record.
+        reads: arrays, or earlier steps of the same call, in the order of the record's operands.
+        makes: arrays of the call's result whose elements this step writes.
+        weights: arrays that are part of the record (a convolution's kernel and bias), not operands of it.
+        batch: samples treated at once; the record is of one.
+        padding: "same" or "valid" if the padding was given by that word.
+        facts: what else the shapes do not show, as of `Written`.
+    """
+
+    op: Operator
+    reads: tuple[Any, ...]
+    makes: tuple[Any, ...] = ()
+    weights: tuple[Any, ...] = ()
+    batch: int = 1
+    padding: str = ""
+    facts: frozenset[str] = frozenset()
+
+
+def facts(**known: bool) -> frozenset[str]:
+    """Return the names of the facts that hold."""
+    return frozenset(fact for fact, holds in known.items() if holds)
+
+
+class Builder:
+    """Nodes in execution order. Trained values count at the first node that uses them."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self._sources: dict[Hashable, int] = {}
+        self._users: dict[tuple[Hashable, ...], int] = {}  # weights -> the first node that used just these
+        self._counted: set[Hashable] = set()
+
+    def given(self, name: str, shape: Shape) -> int:
+        """Return a new node for an array that another graph makes."""
+        return self._append(Node(name, Source(array_shape(shape)), (), relaid=True))
+
+    def source(self, name: str, shape: Shape, weight: Weight, written: Written | None = None) -> int:
+        """Return the node that stands for an array which no operator makes."""
+        key, _ = weight
+        if key not in self._sources:
+            op = Source(array_shape(shape), self._new_values(weight))
+            self._sources[key] = self._append(Node(name, op, (), relaid=True, written=written))
+        return self._sources[key]
+
+    def add(
+        self,
+        name: str,
+        op: Operator,
+        inputs: tuple[int, ...] = (),
+        batch: int = 1,
+        weights: Sequence[Weight] = (),
+        written: Written | None = None,
+    ) -> int:
+        """Return the position of a new node; it shares an earlier node's weights if it has just the same."""
+        new = sum(self._new_values(weight) for weight in weights)
+        keys = tuple(key for key, _ in weights)
+        first = self._users.setdefault(keys, len(self.nodes)) if keys else len(self.nodes)
+        shares, trained = None, None if new == op.params else new
+        if trained == 0 and first < len(self.nodes):
+            earlier = self.nodes[first]
+            if earlier.trained is None and earlier.op.params == op.params:
+                shares, trained = first, None
+        node = Node(name, op, inputs, shares=shares, batch=batch, relaid=True, written=written, trained=trained)
+        return self._append(node)
+
+    def _append(self, node: Node) -> int:
+        self.nodes.append(node)
+        return len(self.nodes) - 1
+
+    def _new_values(self, weight: Weight) -> int:
+        key, trained = weight
+        if key in self._counted:
+            return 0
+        self._counted.add(key)
+        return trained
+
+
+def array_shape(shape: Shape) -> Shape:
+    """Return the shape as records have it: a single number is (1,)."""
+    return shape or (1,)
+
+
+def rows(shape: Shape) -> tuple[int, Shape]:
+    """Return the batch and the shape of one sample: the first axis is the batch, if there are two."""
+    return (shape[0], shape[1:]) if len(shape) > 1 else (1, array_shape(shape))
+
+
+def maps(shape: Shape, axes: int) -> tuple[int, Shape]:
+    """Return the batch and (H, W, C) of a map of `axes` 1 or 2 axes, with or without a batch axis."""
+    if axes not in (1, 2) or len(shape) not in (axes + 1, axes + 2):
+        raise CountError(f"a map must have one or two axes besides batch and channels, got shape {shape}")
+    batch = shape[0] if len(shape) == axes + 2 else 1
+    return batch, (*(1,) * (2 - axes), *shape[-axes:], shape[-axes - 1])
+
+
+def channels_last(shape: Shape) -> tuple[int, Shape]:
+    """Return the batch and (..., C) of an array (N, C, ...); a sequence is a map of height 1."""
+    if len(shape) < 2:
+        raise CountError(f"must read an array (N, C, ...), got {shape}")
+    batch, channels, *spatial = shape
+    return batch, (*((1,) if len(spatial) == 1 else ()), *spatial, channels)
+
+
+def pair(values: Sequence[int], fill: int) -> Pair:
+    """Return (height, width) of one number per axis; `fill` for the height of a map of one axis."""
+    return (fill, values[0]) if len(values) == 1 else (values[0], values[1])

@@ -1,0 +1,382 @@
+"""One ONNX node while its rule runs: what it reads, its attributes, and the ways to add what it does.
+
+A rule returns the arrays that its node makes. It adds records, or makes another constant. Exported networks
+compute shapes as they run (`x.view(x.shape[0], -1)` is four operators in a file), so constants of few elements
+carry their values, and operators on them are carried out by NumPy. No array is made because a file states its
+shape: above `FEW` elements there are no values.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, Final, final
+
+import numpy as np
+
+from nachos_min.macs.ops import Activation, Add, Move
+from nachos_min.macs.readers.builder import Builder, Step, array_shape, rows
+from nachos_min.macs.readers.onnx_file import (
+    FLOATS,
+    MAX_AXES,
+    MAX_NUMBERS,
+    Attribute,
+    Graph,
+    Tensor,
+    Values,
+    label,
+    quoted,
+)
+from nachos_min.macs.record import CountError, Operator, Shape, broadcast
+
+FEW: Final = 4096
+MAX_NODES: Final = 100_000
+MAX_VALUES: Final = 4_000_000  # of all constants that are computed: 32 MB
+Fold = Callable[..., Any]  # NumPy's form of an operator: arrays in, an array out
+
+
+@dataclass(frozen=True)
+class Array:
+    """An array of a network that is being read.
+
+    Args:
+        shape: all axes; () for a single number.
+        node: position of the node that makes it, -1 for the network's input, None for a constant.
+        values: of a constant with few elements, or of what was computed from such alone.
+        key: the same for two constants if they have the same elements, whatever their axes.
+        trained: whether it is a constant that training has found: an initialiser of floating point numbers.
+    """
+
+    shape: Shape
+    node: int | None = None
+    values: Values | None = None
+    key: str = ""
+    trained: bool = False
+
+    @property
+    def constant(self) -> bool:
+        """Whether it is there before any sample comes."""
+        return self.node is None
+
+    @property
+    def weight(self) -> "Array":
+        """The same array as a layer's weights, which are trained wherever a file keeps them."""
+        return replace(self, trained=self.constant)
+
+    @property
+    def number(self) -> bool:
+        """Whether it is a constant without axes, which Python code would write as a number."""
+        return self.constant and self.shape == ()
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def counted(self) -> tuple[str, int]:
+        """What the builder needs to know of a weight."""
+        return self.key, self.elements if self.trained else 0
+
+
+def checked_shape(shape: Shape) -> Shape:
+    """Return the shape, if an ONNX file can have it: at most 16 axes, lengths 0 to 2**63 - 1."""
+    if len(shape) > MAX_AXES:
+        raise CountError(f"an array must have at most {MAX_AXES} axes, got {len(shape)}")
+    for length in shape:
+        if not 0 <= length < 2**63:
+            raise CountError(f"an axis must have 0 to 2**63 - 1 elements, got {length}")
+    return shape
+
+
+def from_tensor(tensor: Tensor, key: str, trainable: bool) -> Array:
+    """Return a file's constant; it is trained if it may be and has more than one floating point number."""
+    for location in tensor.locations:
+        parts = location.replace("\\", "/").split("/")
+        if location.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
+            name = quoted(tensor.name)
+            raise CountError(
+                f"the data of {name} must be in a file beside the model or below, got {quoted(location)}"
+            )
+    shape = checked_shape(tensor.dims)
+    trained = trainable and tensor.data_type in FLOATS and prod(shape) > 1
+    return Array(shape, None, tensor.values, key, trained)
+
+
+@final
+class Budget:
+    """How much work all graphs of a file need; CountError when it is more than any network does."""
+
+    def __init__(self) -> None:
+        self.nodes = 0
+        self.inputs = 0
+        self.values = 0
+
+    def spend_node(self, inputs: int) -> None:
+        """Count a node of the file and what it reads."""
+        self.nodes += 1
+        self.inputs += inputs
+        if self.nodes > MAX_NODES or self.inputs > 4 * MAX_NODES:
+            raise CountError(
+                f"a network must have at most {MAX_NODES} nodes, functions written out, and {4 * MAX_NODES} "
+                f"inputs of nodes, got more"
+            )
+
+    def allows(self, shape: Shape) -> bool:
+        """Return whether a constant of this shape may still be computed, and count it if so."""
+        elements = prod(shape)
+        allowed = max(elements, *shape, 0) <= FEW and self.values + elements <= MAX_VALUES
+        self.values += elements * allowed
+        return allowed
+
+
+@final
+@dataclass(frozen=True)
+class Call:
+    """A node whose rule runs.
+
+    Args:
+        operator: its type.
+        opset: version of the operator set.
+        name: of the node, for the records.
+        key: text that no other node's arrays have as `Array.key`.
+        inputs: what it reads; None where an optional input is left out.
+        outputs: how many arrays it must make.
+        attributes: by name.
+        builder: the graph that records go to.
+        budget: shared by all graphs of a file.
+    """
+
+    operator: str
+    opset: int
+    name: str
+    key: str
+    inputs: tuple[Array | None, ...]
+    outputs: int
+    attributes: Mapping[str, Attribute]
+    builder: Builder
+    budget: Budget
+
+    # What it reads.
+
+    def optional(self, index: int) -> Array | None:
+        """Return an input, None if it is left out."""
+        return self.inputs[index] if index < len(self.inputs) else None
+
+    def input(self, index: int = 0) -> Array:
+        """Return an input; CountError if it is left out."""
+        array = self.optional(index)
+        if array is None:
+            raise CountError(f"input {index + 1} must be given, got {len(self.inputs)} inputs")
+        return array
+
+    def given(self) -> tuple[Array, ...]:
+        """Return all inputs that are not left out; CountError if the first is."""
+        self.input()
+        return tuple(array for array in self.inputs if array is not None)
+
+    def fixed(self, index: int, what: str) -> tuple[int, ...]:
+        """Return the integers of an input that says how the node works; CountError if they are not fixed."""
+        values = self.input(index).values
+        if values is None:
+            raise CountError(f"its {what} must be fixed before any sample comes, got input {index + 1} computed")
+        if values.dtype.kind not in "iu":
+            raise CountError(f"its {what} must be integers, got {values.dtype} as input {index + 1}")
+        return tuple(int(value) for value in values.ravel())
+
+    def setting(self, attribute: str, index: int, default: tuple[int, ...]) -> tuple[int, ...]:
+        """Return integers that older operator sets give as an attribute and newer ones as an input."""
+        if attribute in self.attributes or self.optional(index) is None:
+            return self.integers(attribute, default)
+        return self.fixed(index, attribute)
+
+    # Its attributes, each as the type that the rule expects; CountError if it is another.
+
+    def integer(self, name: str, default: int) -> int:
+        """Return an integer."""
+        return int(self._attribute(name, 2, "an integer", "i", default))
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        """Return whether an integer is not 0."""
+        return self.integer(name, default) != 0
+
+    def float(self, name: str, default: float) -> float:
+        """Return a floating point number."""
+        return float(self._attribute(name, 1, "a float", "f", default))
+
+    def text(self, name: str, default: str) -> str:
+        """Return a text."""
+        return bytes(self._attribute(name, 3, "a text", "s", default.encode())[:4096]).decode("utf-8", "replace")
+
+    def integers(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+        """Return at most 4,096 integers."""
+        return self._few(name, self._attribute(name, 7, "integers", "ints", default))
+
+    def floats(self, name: str) -> tuple[Any, ...]:
+        """Return at most 4,096 floating point numbers."""
+        return self._few(name, self._attribute(name, 6, "floats", "floats", ()))
+
+    def tensor(self, name: str) -> Tensor | None:
+        """Return a tensor, None if there is none."""
+        found = self._attribute(name, 4, "a tensor", "t", None)
+        assert found is None or isinstance(found, Tensor)
+        return found
+
+    def graph(self, name: str) -> Graph:
+        """Return a graph."""
+        found = self._attribute(name, 5, "a graph", "g", None)
+        if not isinstance(found, Graph):
+            raise CountError(f"attribute {quoted(name)} must be given, got none")
+        return found
+
+    def _attribute(self, name: str, kind: int, what: str, field: str, default: Any) -> Any:
+        found = self.attributes.get(name)
+        if found is None:
+            return default
+        if found.type != kind:
+            raise CountError(f"attribute {quoted(name)} must be {what}, got type {found.type}")
+        return getattr(found, field)
+
+    def _few(self, name: str, numbers: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(numbers) > MAX_NUMBERS:
+            kind = "floats" if isinstance(numbers[0], float) else "integers"
+            raise CountError(f"attribute {quoted(name)} must have at most {MAX_NUMBERS} {kind}, got more")
+        return numbers
+
+    def axis(self, default: int, axes: int) -> int:
+        """Return the attribute "axis", counted from the front."""
+        axis = self.integer("axis", default)
+        if not -axes <= axis < axes:
+            raise CountError(f"attribute 'axis' must name one of {axes} axes, got {axis}")
+        return axis % axes
+
+    # What it does.
+
+    def add(
+        self, op: Operator, arrays: Sequence[Array], shape: Shape, batch: int = 1, weights: Sequence[Array] = ()
+    ) -> Array:
+        """Return what a new node makes, which reads `arrays` and has `weights`."""
+        inputs = tuple(self.position(array) for array in arrays)
+        trained = tuple(array.counted for array in weights if array.constant)
+        node = self.builder.add(label(self.name), op, inputs, batch, trained)
+        return Array(checked_shape(shape), node)
+
+    def position(self, array: Array) -> int:
+        """Return the node that makes an array; a constant gets one when it is first read."""
+        if array.node is not None:
+            return array.node
+        return self.builder.source(label(array.key), array.shape, array.counted)
+
+    def run(self, steps: Sequence[Step], shape: Shape) -> Array:
+        """Return what the last of several steps makes."""
+        made: dict[int, Array] = {}
+        for step in steps:
+            reads = [made[id(each)] if isinstance(each, Step) else each for each in step.reads]
+            made[id(step)] = self.add(step.op, reads, step.op.output, step.batch)
+        return replace(made[id(steps[-1])], shape=shape)
+
+    def activation(self, array: Array, kind: str, weights: tuple[Array, ...] = ()) -> Array:
+        """Return `array` through an activation, which has weights if it is prelu."""
+        batch, sample = rows(array.shape)
+        return self.add(Activation(sample, kind), (array,), array.shape, batch, weights)
+
+    def elementwise(
+        self, arrays: tuple[Array, ...], build: Callable[[tuple[Shape, ...]], Operator], fold: Fold | None = None
+    ) -> Array:
+        """Return arrays combined element by element; constants without axes are numbers and no operands.
+
+        Args:
+            arrays: what is combined.
+            build: gives the record of the operands' shapes.
+            fold: the same in NumPy, for constants.
+        """
+        shape: Shape | None = ()
+        for array in arrays:
+            shape = None if shape is None else broadcast_any(shape, array.shape)
+        if shape is None:
+            raise CountError(f"shapes must broadcast, got {tuple(array.shape for array in arrays)}")
+        values = self._folded(arrays, shape, fold)
+        if values is not None and not any(array.trained for array in arrays):
+            return Array(shape, None, values, self.key)
+        operands = tuple(array for array in arrays if not array.number) or arrays[:1]
+        made = self.add(build(tuple(array_shape(array.shape) for array in operands)), operands, shape)
+        return replace(made, values=values)
+
+    def plus(self, *arrays: Array) -> Array:
+        """Return a sum of arrays."""
+        return self.elementwise(arrays, Add)
+
+    def move(self, shape: Shape, fold: Fold | None, *arrays: Array, part: int = 0) -> Array:
+        """Return the elements of arrays at other places; constants are folded.
+
+        Args:
+            shape: of the result.
+            fold: the same in NumPy, None if shape arithmetic does not need it.
+            arrays: whose elements are moved.
+            part: which of several results of one node this is.
+        """
+        checked_shape(shape)
+        values = self._folded(arrays, shape, fold)
+        if values is not None or prod(shape) == 0 or all(array.constant for array in arrays):
+            same = len(arrays) == 1 and arrays[0].constant and arrays[0].elements == prod(shape)
+            trained = any(array.constant and array.trained for array in arrays)
+            return Array(shape, None, values, arrays[0].key if same else f"{self.key}/{part}", trained)
+        arrays = tuple(array for array in arrays if array.elements)  # Concat may join empty ones
+        shapes = tuple(array_shape(array.shape) for array in arrays)
+        return self.add(Move(shapes, array_shape(shape)), arrays, shape)
+
+    def constant(self, values: Any) -> Array:
+        """Return a constant of known values."""
+        return Array(np.shape(values), None, np.asarray(values), self.key)
+
+    def filled(self, shape: Shape, make: Callable[[], Any]) -> Array:
+        """Return a constant whose values `make` gives, if they are few."""
+        few = self.budget.allows(checked_shape(shape))
+        return Array(shape, None, np.asarray(make()).reshape(shape) if few else None, self.key)
+
+    def sourced(self, shape: Shape) -> Array:
+        """Return an array that another graph or no operator makes."""
+        return Array(shape, self.builder.given(label(self.name), shape))
+
+    def _folded(self, arrays: tuple[Array, ...], shape: Shape, fold: Fold | None) -> Values | None:
+        """Return what NumPy makes of constants, None unless all is known and small."""
+        known = [array.values for array in arrays if array.values is not None]
+        if fold is None or len(known) != len(arrays) or not self.budget.allows(shape):
+            return None
+        try:
+            with np.errstate(all="ignore"):
+                values = np.asarray(fold(*known))
+        except (ArithmeticError, IndexError, TypeError, ValueError):
+            return None  # what NumPy cannot do has no known value; a rule that needs it says so
+        return values if values.shape == shape else None
+
+
+Rule = Callable[[Call], Array | tuple[Array, ...]]
+RULES: Final[dict[str, Rule]] = {}  # by operator; an operator without a rule is refused
+
+
+def rule(*operators: str) -> Callable[[Rule], Rule]:
+    """Return a decorator that makes a function the rule of operators."""
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(operators, function))
+        return function
+
+    return register
+
+
+def broadcast_any(left: Shape, right: Shape) -> Shape | None:
+    """Return the shape that both broadcast to, None if there is none; axes of no elements are allowed."""
+    if 0 not in left and 0 not in right:
+        return broadcast(left, right)
+    axes = max(len(left), len(right))
+    pairs = zip((1,) * (axes - len(left)) + left, (1,) * (axes - len(right)) + right, strict=True)
+    shape = tuple(b if a == 1 else a if b in (1, a) else -1 for a, b in pairs)
+    return None if -1 in shape else shape
+
+
+def checked_axes(axes: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """Return different axes of `count`, counted from the front; those given may be counted from the end."""
+    found = tuple(axis + count if axis < 0 else axis for axis in axes)
+    if any(not 0 <= axis < count for axis in found) or len(set(found)) != len(found):
+        raise CountError(f"axes must be different ones of {count}, got {axes}")
+    return found

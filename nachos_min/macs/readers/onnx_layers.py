@@ -1,0 +1,464 @@
+"""Rules of ONNX operators that compute: convolutions, pools, products, norms, reductions, element-wise operators.
+
+A Gemm with constant weights is a linear layer. A MatMul stays a product of two arrays, and the Add after it a
+sum: the file does not say that they were one layer. Where a file spells a norm out, its operators are counted one
+by one. Scale and shift count as trained if they are initialisers; running means and variances are measured.
+One-dimensional windows are windows of height 1; three-dimensional ones have no record.
+
+Source: the ONNX operator reference.
+"""
+
+from dataclasses import replace
+from functools import partial, reduce
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+
+from nachos_min.macs import ops
+from nachos_min.macs.axis import transposed_length
+from nachos_min.macs.readers import products
+from nachos_min.macs.readers.builder import array_shape, channels_last, maps, pair, rows
+from nachos_min.macs.readers.names import ACTIVATIONS, POINTWISE, REDUCTIONS
+from nachos_min.macs.readers.onnx_call import Array, Call, Fold, checked_axes, rule
+from nachos_min.macs.readers.onnx_file import DTYPES, Values
+from nachos_min.macs.record import CountError, Padding, Pair, Shape
+
+_SAME = ("SAME_UPPER", "SAME_LOWER")
+_AUTO_PAD = ("NOTSET", "VALID", *_SAME)
+
+
+# Windows.
+
+
+def _map(x: Array) -> tuple[int, Shape]:
+    return maps(x.shape, len(x.shape) - 2)
+
+
+def _channels_first(output: Shape, batch: int, x: Array) -> Shape:
+    height, width, channels = output
+    return (batch, channels, height, width) if len(x.shape) == 4 else (batch, channels, width)
+
+
+@rule("Conv", "ConvInteger", "QLinearConv", "ConvTranspose")
+def convolution(call: Call) -> Array:
+    """Return what a convolution makes, or a transposed one: its padding can follow from the output's size."""
+    weight_at, bias_at = {"ConvInteger": (1, 4), "QLinearConv": (3, 8)}.get(call.operator, (1, 2))
+    transposed = call.operator == "ConvTranspose"
+    x, weight, bias = call.input(), call.input(weight_at), call.optional(bias_at)
+    batch, image = _map(x)
+    if len(weight.shape) != len(x.shape):
+        raise CountError(f"weights must have {len(x.shape)} axes, got {weight.shape}")
+    stated = call.integers("kernel_shape", weight.shape[2:])
+    if stated != weight.shape[2:]:
+        raise CountError(f"kernel_shape must be that of weights {weight.shape}, got {stated}")
+    groups = call.integer("group", 1)
+    if image[2] != (weight.shape[0] if transposed else weight.shape[1] * groups):
+        raise CountError(f"weights {weight.shape} in {groups} groups must fit {image[2]} channels")
+    stride, dilation = _pair(call, "strides", x), _pair(call, "dilations", x)
+    make: Any = ops.Conv2d
+    if transposed:
+        make = partial(ops.ConvTranspose2d, output_padding=_pair(call, "output_padding", x, 0))
+    op = make(
+        input=image,
+        out_channels=weight.shape[1] * groups if transposed else weight.shape[0],
+        kernel=pair(weight.shape[2:], 1),
+        stride=stride,
+        padding=(0, 0, 0, 0) if transposed else _padding(call, x, pair(weight.shape[2:], 1), stride, dilation),
+        dilation=dilation,
+        groups=groups,
+        bias=bias is not None,
+    )
+    if transposed:
+        op = _cropped(call, op, x)
+    weights = (weight.weight,) if bias is None else (weight.weight, bias.weight)
+    if bias is not None and bias.shape != (op.out_channels,):
+        raise CountError(f"the bias must have shape ({op.out_channels},), got {bias.shape}")
+    return call.add(op, (x,), _channels_first(op.output, batch, x), batch, weights)
+
+
+@rule("MaxPool", "AveragePool")
+def pool(call: Call) -> Array:
+    """Return what a pool makes; the places of the maxima are not followed."""
+    x = call.input()
+    batch, image = _map(x)
+    if "kernel_shape" not in call.attributes:
+        raise CountError(f"attribute 'kernel_shape' must be given, got none for {image}")
+    size, stride, dilation = (_pair(call, name, x) for name in ("kernel_shape", "strides", "dilations"))
+    kind = ops.MaxPool if call.operator == "MaxPool" else ops.AvgPool
+    op = kind(image, size, stride, _padding(call, x, size, stride, dilation), dilation, call.flag("ceil_mode"))
+    return call.add(op, (x,), _channels_first(op.output, batch, x), batch)
+
+
+@rule("GlobalAveragePool", "GlobalMaxPool")
+def global_pool(call: Call) -> Array:
+    """Return what a pool over the map makes."""
+    x = call.input()
+    batch, image = _map(x)
+    op = (ops.AdaptiveMaxPool if call.operator == "GlobalMaxPool" else ops.AdaptiveAvgPool)(image, (1, 1))
+    return call.add(op, (x,), _channels_first(op.output, batch, x), batch)
+
+
+def _pair(call: Call, name: str, x: Array, default: int = 1) -> Pair:
+    """Return an attribute with one number per axis of the map, as (height, width)."""
+    axes = len(x.shape) - 2
+    values = call.integers(name, (default,) * axes)
+    if len(values) != axes or min(values) < default:
+        raise CountError(f"attribute {name!r} must be {axes} integers >= {default}, got {values}")
+    return pair(values, default)
+
+
+def _auto_pad(call: Call) -> str:
+    word = call.text("auto_pad", "NOTSET")
+    if word not in _AUTO_PAD:
+        raise CountError(f"attribute 'auto_pad' must be one of {', '.join(_AUTO_PAD)}, got {word[:40]!r}")
+    return word
+
+
+def _padding(call: Call, x: Array, kernel: Pair, stride: Pair, dilation: Pair) -> Padding:
+    """Return (top, bottom, left, right); SAME leaves ceil(length / stride) positions."""
+    word = _auto_pad(call)
+    if word not in _SAME:
+        return _stated_padding(call, x) if word == "NOTSET" else (0, 0, 0, 0)
+    _, image = _map(x)
+    sides: list[int] = []
+    for length, window, step, spread in zip(image[:2], kernel, stride, dilation, strict=True):
+        span = (-(-length // step) - 1) * step + spread * (window - 1) + 1
+        sides += _halves(max(0, span - length), word)
+    return (sides[0], sides[1], sides[2], sides[3])
+
+
+def _stated_padding(call: Call, x: Array) -> Padding:
+    axes = len(x.shape) - 2
+    pads = call.integers("pads", (0,) * (2 * axes))
+    if len(pads) != 2 * axes or min(pads) < 0:
+        raise CountError(f"attribute 'pads' must be {2 * axes} integers >= 0, got {pads}")
+    return (pads[0], pads[2], pads[1], pads[3]) if axes == 2 else (0, 0, pads[0], pads[1])
+
+
+def _halves(total: int, word: str) -> tuple[int, int]:
+    """Return zeros before and after, the odd one after if SAME_UPPER says so."""
+    small, large = total // 2, total - total // 2
+    return (small, large) if word == "SAME_UPPER" else (large, small)
+
+
+def _cropped(call: Call, op: ops.ConvTranspose2d, x: Array) -> ops.ConvTranspose2d:
+    """Return the record with the padding that leaves the output its stated size.
+
+    Where even the uncropped output is too small, the rest is output padding if the size was stated; SAME leaves
+    it so. This is what ONNX Runtime does.
+    """
+    word = _auto_pad(call)
+    axes = len(x.shape) - 2
+    stated = call.integers("output_shape", ())[-axes:]
+    if stated and (len(stated) != axes or min(stated) < 1):
+        raise CountError(f"attribute 'output_shape' must be {axes} integers >= 1, got {stated}")
+    if not stated and word not in _SAME:
+        return op if word == "VALID" else replace(op, padding=_stated_padding(call, x))
+    wanted = pair(stated, 1) if stated else (op.input[0] * op.stride[0], op.input[1] * op.stride[1])
+    sides: list[int] = []
+    extra: list[int] = []
+    for axis in (0, 1):
+        added = op.output_padding[axis]
+        window = op.input[axis], op.kernel[axis], op.stride[axis], 0, op.dilation[axis], added
+        surplus = transposed_length(*window) - wanted[axis]
+        sides += _halves(max(0, surplus), word)
+        extra.append(added + (max(0, -surplus) if stated else 0))
+    return replace(op, padding=(sides[0], sides[1], sides[2], sides[3]), output_padding=(extra[0], extra[1]))
+
+
+# Products.
+
+
+def _product(call: Call, left: Array, right: Array) -> Array:
+    """Return a product of two arrays; one of a single axis is a row on the left, a column on the right."""
+    row, column = len(left.shape) == 1, len(right.shape) == 1
+    a, b = (1, *left.shape) if row else left.shape, (*right.shape, 1) if column else right.shape
+    op = ops.MatMul(array_shape(a), array_shape(b))
+    *outer, height, width = op.output
+    shape = (*outer, *(() if row else (height,)), *(() if column else (width,)))
+    return call.add(op, (left, right), shape)
+
+
+@rule("MatMul")
+def matmul(call: Call) -> Array:
+    """Return a product of two arrays."""
+    return _product(call, call.input(), call.input(1))
+
+
+@rule("MatMulInteger", "QLinearMatMul")
+def integer_matmul(call: Call) -> Array:
+    """Return a product whose right array was trained before it was rounded."""
+    return _product(call, call.input(), call.input(1 if call.operator == "MatMulInteger" else 3).weight)
+
+
+@rule("Gemm")
+def gemm(call: Call) -> Array:
+    """Return alpha * A @ B + beta * C, a linear layer if B is constant, C its bias, and both factors are 1."""
+    left, right, bias = call.input(), call.input(1), call.optional(2)
+    if len(left.shape) != 2 or len(right.shape) != 2:
+        raise CountError(f"A and B must have 2 axes, got {left.shape} and {right.shape}")
+    a = left.shape[::-1] if call.flag("transA") else left.shape
+    inner, features = right.shape[::-1] if call.flag("transB") else right.shape
+    if a[1] != inner:
+        raise CountError(f"inner lengths must be equal, got {a} times {(inner, features)}")
+    alpha, beta = call.float("alpha", 1.0), call.float("beta", 1.0)
+    if beta == 0:
+        bias = None
+    flat = bias is None or (bias.constant and bias.elements == features and bias.shape[-1:] == (features,))
+    shape = (a[0], features)
+    if right.constant and flat and alpha == 1 and (beta == 1 or bias is None):
+        weights = (right.weight,) if bias is None else (right.weight, bias.weight)
+        return call.add(ops.Linear((inner,), features, bias is not None), (left,), shape, a[0], weights)
+    made = call.add(ops.MatMul(a, (inner, features)), (left, right), shape)
+    if alpha != 1:
+        made = call.add(ops.Multiply((shape,)), (made,), shape)
+    if bias is None:
+        return made
+    total = call.plus(made, bias if beta == 1 else call.elementwise((bias,), ops.Multiply))
+    if total.shape != shape:
+        raise CountError(f"C must broadcast to {shape}, got {bias.shape}")
+    return total
+
+
+@rule("Einsum")
+def einsum(call: Call) -> Array:
+    """Return an Einstein sum."""
+    arrays = call.given()
+    equation = call.text("equation", "").replace(" ", "")
+    steps = products.einsum(equation, arrays, tuple(array.shape for array in arrays), ones=True)
+    return call.run(steps, steps[-1].op.output)
+
+
+@rule("Attention")
+def attention(call: Call) -> Array:
+    """Return scaled dot product attention; caches are not followed."""
+    query, key, value = (call.input(index) for index in (0, 1, 2))
+    if any(call.optional(index) is not None for index in (4, 5)) or call.outputs > 1:
+        raise CountError(f"no rule for Attention with a cache, got {len(call.inputs)} inputs")
+    shape = query.shape
+    if len(shape) == 3:
+        query = _heads(call, query, call.integer("q_num_heads", 0))
+        key, value = (_heads(call, array, call.integer("kv_num_heads", 0)) for array in (key, value))
+    if not len(query.shape) == len(key.shape) == len(value.shape) == 4:
+        raise CountError(f"queries, keys and values must have 3 or 4 axes, got {shape}, {key.shape}, {value.shape}")
+    heads, shared = query.shape[1], key.shape[1]
+    if shared < 1 or heads % shared:
+        raise CountError(f"{heads} heads of queries must be a multiple of those of keys, got {shared}")
+    key = call.move((*key.shape[:2], key.shape[3], key.shape[2]), lambda values: np.swapaxes(values, 2, 3), key)
+    if heads != shared:
+        key, value = (_repeated(call, array, heads // shared, part) for part, array in enumerate((key, value)))
+    mask = call.optional(3)
+    steps = products.attention(
+        (query, key, value),
+        (query.shape, (*key.shape[:2], key.shape[3], key.shape[2]), value.shape),
+        None if mask is None else (mask, array_shape(mask.shape)),
+        by_rows=True,
+    )
+    made = call.run(steps, steps[-1].op.output)
+    if len(shape) == 4:
+        return made
+    joined = (made.shape[0], made.shape[2], made.shape[1] * made.shape[3])
+    return call.move(joined, lambda values: np.swapaxes(values, 1, 2).reshape(joined), made)
+
+
+def _heads(call: Call, array: Array, heads: int) -> Array:
+    """Return (N, L, features) as (N, heads, L, features / heads)."""
+    if heads < 1 or len(array.shape) != 3 or array.shape[2] % heads:
+        raise CountError(f"heads must divide the last of 3 axes, got {heads} of {array.shape}")
+    samples, length, features = array.shape
+    split = (samples, length, heads, features // heads)
+    shape = (samples, heads, length, features // heads)
+    return call.move(shape, lambda values: np.swapaxes(values.reshape(split), 1, 2), array)
+
+
+def _repeated(call: Call, array: Array, times: int, part: int) -> Array:
+    shape = (array.shape[0], array.shape[1] * times, *array.shape[2:])
+    return call.move(shape, lambda values: np.repeat(values, times, axis=1), array, part=part)
+
+
+# Norms and reductions.
+
+
+@rule("BatchNormalization", "InstanceNormalization", "GroupNormalization")
+def channel_norm(call: Call) -> Array:
+    """Return a norm with scale and shift per channel; up to operator set 20, GroupNormalization's are per group."""
+    x, parameters = call.input(), (call.input(1), call.input(2))
+    batch, sample = channels_last(x.shape)
+    channels, groups = sample[-1], call.integer("num_groups", 0)
+    grouped = call.operator == "GroupNormalization" and any(each.shape != (channels,) for each in parameters)
+    statistics = (call.input(3), call.input(4)) if call.operator == "BatchNormalization" else ()
+    wanted = groups if grouped else channels
+    for array in (*parameters, *statistics):
+        if array.shape != (wanted,):
+            raise CountError(f"scale and shift must have shape ({wanted},), got {array.shape}")
+    affine = parameters[0].trained and not grouped
+    op: ops.BatchNorm | ops.InstanceNorm | ops.GroupNorm
+    if call.operator == "GroupNormalization":
+        op = ops.GroupNorm(sample, groups, affine)
+    else:
+        op = (ops.BatchNorm if statistics else ops.InstanceNorm)(sample, affine)
+    return call.add(op, (x,), x.shape, batch, parameters)
+
+
+@rule("LayerNormalization", "RMSNormalization")
+def layer_norm(call: Call) -> Array:
+    """Return a norm over the axes from `axis` on."""
+    x, scale, shift = call.input(), call.input(1), call.optional(2)
+    axis = call.axis(-1, len(x.shape))
+    batch, sample = rows(x.shape) if axis else (1, x.shape)
+    parameters = (scale,) if shift is None else (scale, shift)
+    full = [array.trained and array.elements == prod(x.shape[axis:]) for array in parameters]
+    op = ops.LayerNorm(sample, len(x.shape) - axis, affine=full[0], bias=full[-1] and shift is not None)
+    return call.add(op, (x,), x.shape, batch, parameters)
+
+
+@rule(*(name for name in REDUCTIONS if name.startswith("Reduce")))
+def reduction(call: Call) -> Array:
+    """Return a mean, sum or other reduction; its axes are an attribute or, in newer operator sets, an input."""
+    axes = call.setting("axes", 1, ())
+    if not axes and call.flag("noop_with_empty_axes"):
+        return call.input()
+    return _reduced(call, axes)
+
+
+@rule("ArgMax", "ArgMin")
+def arg_reduction(call: Call) -> Array:
+    """Return the places of the largest or smallest elements along one axis."""
+    return _reduced(call, (call.integer("axis", 0),))
+
+
+_REDUCTION_FOLDS = {"ReduceSum": np.sum, "ReduceMax": np.max, "ReduceMin": np.min, "ReduceProd": np.prod}
+
+
+def _reduced(call: Call, axes: tuple[int, ...]) -> Array:
+    """Return a reduction over axes, over all if there is none."""
+    x, keep = call.input(), call.flag("keepdims", True)
+    gone = checked_axes(axes, len(x.shape)) or tuple(range(len(x.shape)))
+    kept = tuple(1 if axis in gone else n for axis, n in enumerate(x.shape) if keep or axis not in gone)
+    fold: Any = _REDUCTION_FOLDS.get(call.operator)
+    if fold is not None and x.values is not None and not x.trained:
+        return call.move(kept, lambda values: fold(values, axis=gone, keepdims=keep), x)
+    op = ops.Reduce(array_shape(x.shape), array_shape(kept), REDUCTIONS[call.operator])
+    return call.add(op, (x,), kept)
+
+
+@rule("Softmax", "LogSoftmax", "Hardmax")
+def softmax(call: Call) -> Array:
+    """Return exponentials over their sum along `axis`; up to operator set 12, over all axes from it on."""
+    x = call.input()
+    old = call.opset < 13
+    axis = call.axis(1 if old else -1, len(x.shape))
+    features = prod(x.shape[axis:] if old else x.shape[axis : axis + 1])
+    batch, sample = rows(x.shape) if axis or len(x.shape) == 1 else (1, x.shape)
+    return call.add(ops.Softmax(sample, features), (x,), x.shape, batch)
+
+
+# Element-wise operators. Those that exported shape arithmetic uses have a NumPy form.
+
+
+def _quotient(a: Values, b: Values) -> Values:
+    """Return a / b; of integers the quotient without its fraction, as ONNX has it."""
+    if a.dtype.kind not in "iu":
+        return np.asarray(np.divide(a, b))
+    if not np.all(b):
+        raise ArithmeticError
+    return np.asarray(np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b)))
+
+
+def _all(pair: Any) -> Fold:
+    return lambda *arrays: reduce(pair, arrays)
+
+
+# fmt: off
+_FOLDS: Final[dict[str, Fold]] = {
+    "Sub": np.subtract, "Div": _quotient, "Pow": np.power, "Sqrt": np.sqrt, "Neg": np.negative, "Abs": np.abs,
+    "Sign": np.sign, "Reciprocal": np.reciprocal, "Floor": np.floor, "Ceil": np.ceil, "Round": np.round,
+    "Min": _all(np.minimum), "Max": _all(np.maximum), "Where": np.where, "Not": np.logical_not,
+    "And": np.logical_and, "Or": np.logical_or, "Xor": np.logical_xor, "Equal": np.equal, "Less": np.less,
+    "LessOrEqual": np.less_equal, "Greater": np.greater, "GreaterOrEqual": np.greater_equal,
+}
+# fmt: on
+
+
+@rule(*(name for name in POINTWISE if name[0].isupper()))
+def pointwise(call: Call) -> Array:
+    """Return arrays combined element by element, or running sums along an axis."""
+    arrays = call.given()[:1] if call.operator.startswith("Cum") else call.given()
+    return call.elementwise(
+        arrays, partial(ops.Pointwise, kind=POINTWISE[call.operator]), _FOLDS.get(call.operator)
+    )
+
+
+@rule("Mod")
+def modulo(call: Call) -> Array:
+    """Return a remainder, with the divisor's sign or, if `fmod` is set, the dividend's."""
+    fold = np.fmod if call.flag("fmod") else np.mod
+    return call.elementwise(call.given(), partial(ops.Pointwise, kind="mod"), fold)
+
+
+@rule("Add", "Sum")
+def add(call: Call) -> Array:
+    """Return a sum of arrays."""
+    return call.elementwise(call.given(), ops.Add, _all(np.add))
+
+
+@rule("Mul")
+def multiply(call: Call) -> Array:
+    """Return an element-wise product."""
+    return call.elementwise(call.given(), ops.Multiply, _all(np.multiply))
+
+
+@rule(*(name for name in ACTIVATIONS if name[0].isupper()))
+def activation(call: Call) -> Array:
+    """Return an array through an activation without weights."""
+    return call.activation(call.input(), ACTIVATIONS[call.operator])
+
+
+@rule("PRelu")
+def prelu(call: Call) -> Array:
+    """Return an array through PReLU; its slopes are trained."""
+    return call.activation(call.input(), "prelu", (call.input(1).weight,))
+
+
+@rule("Clip")
+def clip(call: Call) -> Array:
+    """Return a clip, which from 0 to 6 is relu6; older operator sets have the bounds as attributes."""
+    x = call.input()
+    bounds: list[float | None] = []
+    for index, name in ((1, "min"), (2, "max")):
+        array = call.optional(index)
+        if array is None:
+            bounds.append(call.float(name, 0.0) if name in call.attributes else None)
+        else:
+            values = array.values
+            bounds.append(float(values.ravel()[0]) if values is not None and values.size else None)
+    low, high = bounds
+    if bounds == [0, 6]:
+        return call.activation(x, "relu6")
+    return call.elementwise((x,), partial(ops.Pointwise, kind="clamp"), lambda each: np.clip(each, low, high))
+
+
+@rule("Cast", "CastLike")
+def cast(call: Call) -> Array:
+    """Return an array in another type; a constant stays a constant."""
+    x = call.input()
+    dtype = DTYPES.get(call.integer("to", 0))
+    if call.operator == "CastLike" and (like := call.input(1).values) is not None:
+        dtype = like.dtype.str
+    if x.constant:
+        return call.move(x.shape, None if dtype is None else lambda values: values.astype(dtype), x)
+    return call.elementwise((x,), partial(ops.Pointwise, kind="cast"))
+
+
+@rule("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+def quantize(call: Call) -> Array | tuple[Array, ...]:
+    """Return an array in a coarser or a finer type; the constants of a quantised file are weights."""
+    x = call.input()
+    if x.constant:
+        return Array(x.shape, None, None, x.key, trained=x.shape != ())
+    kind = "dequantize" if call.operator == "DequantizeLinear" else "quantize"
+    made = call.elementwise((x,), partial(ops.Pointwise, kind=kind))
+    if call.operator != "DynamicQuantizeLinear":
+        return made
+    return made, call.sourced(()), call.sourced(())  # its scale and zero point, found as it runs

@@ -1,0 +1,400 @@
+"""Rules of ONNX operators that only move elements, and of those whose result is fixed before any sample comes.
+
+On constants they are carried out, for that is how exported networks compute their shapes. On anything else they
+move elements, which is no multiplication. Where a result's shape depends on the data, there is no rule.
+
+Source: the ONNX operator reference; Resize makes floor(length * scale).
+"""
+
+from itertools import accumulate
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from nachos_min.macs.ops import Move, Resize
+from nachos_min.macs.readers.builder import array_shape, maps
+from nachos_min.macs.readers.onnx_call import (
+    Array,
+    Call,
+    Fold,
+    broadcast_any,
+    checked_axes,
+    checked_shape,
+    from_tensor,
+    rule,
+)
+from nachos_min.macs.record import CountError, Shape
+
+# Elements of these change places in an array of the same shape: operator -> arrays that it reads.
+_SAME_SHAPE = {"Dropout": 1, "Trilu": 1, "ReverseSequence": 1, "ScatterElements": 3, "ScatterND": 3}
+_MODES = {"linear": "bilinear", "cubic": "bicubic"}  # of two axes; of one they keep their name
+
+
+@rule("Identity")
+def identity(call: Call) -> Array:
+    """Return the array itself."""
+    return call.input()
+
+
+@rule(*_SAME_SHAPE)
+def same_shape(call: Call) -> Array:
+    """Return an array of the same shape; a dropout at rest changes nothing."""
+    arrays = tuple(call.input(index) for index in range(_SAME_SHAPE[call.operator]))
+    return call.move(arrays[0].shape, (lambda values: values) if call.operator == "Dropout" else None, *arrays)
+
+
+# Constants.
+
+
+@rule("Constant")
+def constant(call: Call) -> Array:
+    """Return a tensor, or a number, text or list of them."""
+    if (tensor := call.tensor("value")) is not None:
+        return from_tensor(tensor, call.key, trainable=False)
+    integers = {"value_int": call.integer("value_int", 0), "value_ints": call.integers("value_ints", ())}
+    floats = {"value_float": call.float("value_float", 0.0), "value_floats": call.floats("value_floats")}
+    for name, value in {**integers, **floats}.items():
+        if name in call.attributes:
+            return call.constant(np.array(value, dtype=np.int64 if name in integers else np.float32))
+    if "value_string" in call.attributes:
+        return Array((), key=call.key)
+    raise CountError(f"a Constant must have a value of numbers, got attributes {sorted(call.attributes)[:4]}")
+
+
+@rule("Shape")
+def shape_of(call: Call) -> Array:
+    """Return the lengths of the axes from `start` to `end`."""
+    shape = call.input().shape
+    part = shape[call.integer("start", 0) : call.integer("end", len(shape))]
+    return call.constant(np.array(part, dtype=np.int64))
+
+
+@rule("Size")
+def size_of(call: Call) -> Array:
+    """Return the number of elements."""
+    return call.constant(np.array(checked_shape((call.input().elements,))[0], dtype=np.int64))
+
+
+@rule("ConstantOfShape")
+def constant_of_shape(call: Call) -> Array:
+    """Return an array of one value everywhere."""
+    shape = checked_shape(call.fixed(0, "shape"))
+    tensor = call.tensor("value")
+    single = np.zeros(1, np.float32) if tensor is None else from_tensor(tensor, call.key, trainable=False).values
+    if single is None or single.size != 1:
+        return Array(shape, key=call.key)
+    return call.filled(shape, lambda: np.full(shape, single))
+
+
+@rule("Range")
+def numbers_from_to(call: Call) -> Array:
+    """Return the numbers from a start up to a limit by a step."""
+    numbers: list[Any] = []
+    for index in (0, 1, 2):
+        array = call.input(index)
+        if array.values is None or array.values.size != 1 or not np.isfinite(float(array.values.item())):
+            raise CountError(f"a fixed number must be given as input {index + 1} of Range, got {array.shape}")
+        numbers.append(array.values.item())
+    start, limit, step = numbers
+    steps = 0 if step == 0 else -((start - limit) // step)
+    if step == 0 or not np.isfinite(float(steps)):
+        raise CountError(f"step of Range must not be 0 or next to it, got {step}")
+    length = max(0, int(steps))
+    return call.filled((length,), lambda: [start + step * place for place in range(length)])
+
+
+@rule("NonZero")
+def places_of_ones(call: Call) -> Array:
+    """Return where a constant is not 0; of anything else it depends on the data."""
+    values = call.input().values
+    if values is None:
+        raise CountError(f"no rule for {call.operator}: its output's shape depends on the data")
+    shape = (values.ndim, int(np.count_nonzero(values)))
+    return call.filled(shape, lambda: np.array(np.nonzero(values), dtype=np.int64))
+
+
+@rule("EyeLike")
+def eye_like(call: Call) -> Array:
+    """Return a constant of the input's shape."""
+    return Array(call.input().shape, key=call.key)
+
+
+# Other axes.
+
+
+@rule("Reshape")
+def reshape(call: Call) -> Array:
+    """Return the elements in a given shape; -1 is what remains, 0 is copied unless `allowzero` is set."""
+    x, wanted = call.input(), call.setting("shape", 1, ())
+    copies = not call.flag("allowzero")
+    lengths = [x.shape[axis] if not n and copies and axis < len(x.shape) else n for axis, n in enumerate(wanted)]
+    if -1 in lengths:
+        known = -prod(lengths) if lengths.count(-1) == 1 else 0
+        lengths[lengths.index(-1)] = x.elements // known if known > 0 else -1
+    if min(lengths, default=0) < 0 or prod(lengths) != x.elements:
+        raise CountError(f"shape {wanted[:64]} must hold the {x.elements} elements of {x.shape}")
+    return _reshaped(call, x, tuple(lengths))
+
+
+@rule("Flatten")
+def flatten(call: Call) -> Array:
+    """Return the axes before `axis` as one, and the others as one."""
+    x, axis = call.input(), call.integer("axis", 1)
+    if not -len(x.shape) <= axis <= len(x.shape):
+        raise CountError(f"attribute 'axis' must name one of {len(x.shape)} axes, got {axis}")
+    axis += len(x.shape) if axis < 0 else 0
+    return _reshaped(call, x, (prod(x.shape[:axis]), prod(x.shape[axis:])))
+
+
+@rule("Squeeze")
+def squeeze(call: Call) -> Array:
+    """Return the array without the axes named, or without all of length 1."""
+    x = call.input()
+    axes = checked_axes(call.setting("axes", 1, ()), len(x.shape))
+    gone = axes or tuple(axis for axis, length in enumerate(x.shape) if length == 1)
+    if any(x.shape[axis] != 1 for axis in gone):
+        raise CountError(f"axes {axes} must have length 1, got {x.shape}")
+    return _reshaped(call, x, tuple(length for axis, length in enumerate(x.shape) if axis not in gone))
+
+
+@rule("Unsqueeze")
+def unsqueeze(call: Call) -> Array:
+    """Return the array with axes of length 1 put in."""
+    x, wanted = call.input(), call.setting("axes", 1, ())
+    count = len(x.shape) + len(wanted)
+    axes, lengths = checked_axes(wanted, count), iter(x.shape)
+    return _reshaped(call, x, tuple(1 if axis in axes else next(lengths) for axis in range(count)))
+
+
+def _reshaped(call: Call, x: Array, shape: Shape) -> Array:
+    return call.move(shape, lambda values: values.reshape(shape), x)
+
+
+@rule("Transpose")
+def transpose(call: Call) -> Array:
+    """Return the axes in another order, the reverse one if none is given."""
+    x = call.input()
+    order = checked_axes(call.integers("perm", tuple(range(len(x.shape)))[::-1]), len(x.shape))
+    if len(order) != len(x.shape):
+        raise CountError(f"attribute 'perm' must have {len(x.shape)} axes, got {order}")
+    return call.move(tuple(x.shape[axis] for axis in order), lambda values: values.transpose(order), x)
+
+
+@rule("Expand")
+def expand(call: Call) -> Array:
+    """Return the array repeated until it has the shape given."""
+    x, wanted = call.input(), checked_shape(call.fixed(1, "shape"))
+    shape = broadcast_any(x.shape, wanted)
+    if shape is None:
+        raise CountError(f"{x.shape} must broadcast to the shape given, got {wanted}")
+    return call.move(shape, lambda values: np.broadcast_to(values, shape), x)
+
+
+@rule("Tile")
+def tile(call: Call) -> Array:
+    """Return each axis repeated as often as given."""
+    x, times = call.input(), call.fixed(1, "repeats")
+    if len(times) != len(x.shape) or min(times, default=0) < 0:
+        raise CountError(f"repeats must be {len(x.shape)} integers >= 0, got {times[:64]}")
+    shape = tuple(length * count for length, count in zip(x.shape, times, strict=True))
+    return call.move(shape, lambda values: np.tile(values, times), x)
+
+
+# Joined, cut and picked.
+
+
+def _with_length(shape: Shape, axis: int, *lengths: int) -> Shape:
+    """Return the shape with other lengths in the place of one axis."""
+    return (*shape[:axis], *lengths, *shape[axis + 1 :])
+
+
+@rule("Concat")
+def concat(call: Call) -> Array:
+    """Return arrays joined along an axis."""
+    arrays = call.given()
+    shapes = tuple(array.shape for array in arrays)
+    axis = call.axis(0, len(shapes[0]))
+    if len({_with_length(shape, axis) for shape in shapes}) > 1 or len({len(shape) for shape in shapes}) > 1:
+        raise CountError(f"arrays must differ in axis {axis} only, got {shapes[:8]}")
+    shape = _with_length(shapes[0], axis, sum(shape[axis] for shape in shapes))
+    return call.move(shape, lambda *values: np.concatenate(values, axis), *arrays)
+
+
+@rule("Split")
+def split(call: Call) -> tuple[Array, ...]:
+    """Return parts of the sizes given, or equal ones, of which the last may be smaller."""
+    x = call.input()
+    axis = call.axis(0, len(x.shape))
+    length = x.shape[axis]
+    parts = call.integer("num_outputs", call.outputs)
+    if parts != call.outputs or parts < 1:
+        raise CountError(f"num_outputs must be the number of outputs, {call.outputs}, got {parts}")
+    each = -(-length // parts)
+    sizes = call.setting("split", 1, (*(each,) * (parts - 1), length - each * (parts - 1)))
+    if len(sizes) != call.outputs or sum(sizes) != length or min(sizes) < 0:
+        raise CountError(f"{call.outputs} parts must add up to {length}, got {sizes[:64]}")
+
+    def part(place: int, size: int, end: int) -> Array:
+        window = (slice(None),) * axis + (slice(end - size, end),)
+        return call.move(_with_length(x.shape, axis, size), lambda values: values[window], x, part=place)
+
+    return tuple(
+        part(place, size, end) for place, (size, end) in enumerate(zip(sizes, accumulate(sizes), strict=True))
+    )
+
+
+@rule("Slice")
+def cut(call: Call) -> Array:
+    """Return every so many elements from starts to ends."""
+    x = call.input()
+    starts, ends = call.setting("starts", 1, ()), call.setting("ends", 2, ())
+    axes = checked_axes(call.setting("axes", 3, tuple(range(len(starts)))), len(x.shape))
+    steps = call.setting("steps", 4, (1,) * len(starts))
+    if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
+        raise CountError(f"starts, ends, axes and steps must be as many, and no step 0, got steps {steps[:64]}")
+    window = [slice(None)] * len(x.shape)
+    shape = list(x.shape)
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        window[axis], shape[axis] = _run(start, end, step, x.shape[axis])
+    return call.move(tuple(shape), lambda values: values[tuple(window)], x)
+
+
+def _run(start: int, end: int, step: int, length: int) -> tuple[slice, int]:
+    """Return the slice of an axis that Python understands, and its length; ends beyond the axis are cut off.
+
+    Backwards, an end before the first element is None: Python would count -1 from the back.
+    """
+    least, most = (0, length) if step > 0 else (-1, length - 1)
+    first, last = (min(max(n + length if n < 0 else n, least), most) for n in (start, end))
+    return slice(first, None if last < 0 else last, step), max(0, -((first - last) // step))
+
+
+@rule("Gather")
+def gather(call: Call) -> Array:
+    """Return places of one axis picked by number, as in an embedding."""
+    x, places = call.input(), call.input(1)
+    axis = call.axis(0, len(x.shape))
+    shape = _with_length(x.shape, axis, *places.shape)
+    return _looked_up(call, x, places, shape, lambda values, numbers: np.take(values, numbers.astype(int), axis))
+
+
+@rule("GatherElements")
+def gather_elements(call: Call) -> Array:
+    """Return one element for each place given."""
+    x, places, axis = call.input(), call.input(1), call.integer("axis", 0)
+    return _looked_up(
+        call, x, places, places.shape, lambda values, numbers: np.take_along_axis(values, numbers, axis)
+    )
+
+
+def _looked_up(call: Call, x: Array, places: Array, shape: Shape, fold: Fold) -> Array:
+    """Return elements of x at places; fixed places are no operand, just as in `x[:, 0]`."""
+    if places.constant and not x.constant:
+        return call.add(Move((x.shape,), array_shape(shape)), (x,), shape)
+    return call.move(shape, fold, x, places)
+
+
+@rule("GatherND")
+def gather_nd(call: Call) -> Array:
+    """Return elements or parts; the last axis of the places names one."""
+    x, places, skipped = call.input(), call.input(1), call.integer("batch_dims", 0)
+    if not places.shape or not 0 <= skipped < len(places.shape) or skipped + places.shape[-1] > len(x.shape):
+        raise CountError(f"places {places.shape} must fit the axes of {x.shape}, got batch_dims {skipped}")
+    return call.move((*places.shape[:-1], *x.shape[skipped + places.shape[-1] :]), None, x, places)
+
+
+@rule("Pad")
+def pad(call: Call) -> Array:
+    """Return the array with elements before and after; negative numbers cut."""
+    x = call.input()
+    axes = checked_axes(call.fixed(3, "axes") if call.optional(3) else tuple(range(len(x.shape))), len(x.shape))
+    pads = call.setting("pads", 1, ())
+    if len(pads) != 2 * len(axes):
+        raise CountError(f"pads must be {2 * len(axes)} integers, got {pads[:64]}")
+    shape = list(x.shape)
+    for place, axis in enumerate(axes):
+        shape[axis] += pads[place] + pads[place + len(axes)]
+    return call.move(tuple(shape), None, x)
+
+
+@rule("DepthToSpace", "SpaceToDepth")
+def depth_to_space(call: Call) -> Array:
+    """Return channels for blocks of pixels, or back."""
+    x, block = call.input(), call.integer("blocksize", 0)
+    into_depth = call.operator == "SpaceToDepth"
+    divisors = (1, 1, block, block) if into_depth else (1, block * block, 1, 1)
+    if block < 1 or len(x.shape) != 4 or any(n % d for n, d in zip(x.shape, divisors, strict=True)):
+        raise CountError(f"blocksize must be >= 1 and divide the axes of {x.shape}, got {block}")
+    n, c, h, w = (length // divisor for length, divisor in zip(x.shape, divisors, strict=True))
+    return call.move((n, c * block * block, h, w) if into_depth else (n, c, h * block, w * block), None, x)
+
+
+@rule("TopK")
+def top_k(call: Call) -> tuple[Array, ...]:
+    """Return the largest elements along an axis, and their places."""
+    x = call.input()
+    axis = call.axis(-1, len(x.shape))
+    count = call.integer("k", 0) if call.opset < 10 else (*call.fixed(1, "k"), -1)[0]
+    if not 0 <= count <= x.shape[axis]:
+        raise CountError(f"k must be 0 to {x.shape[axis]}, got {count}")
+    return tuple(call.move(_with_length(x.shape, axis, count), None, x, part=part) for part in (0, 1))
+
+
+@rule("OneHot")
+def one_hot(call: Call) -> Array:
+    """Return a further axis that is on at one place."""
+    places = call.input()
+    depth = (*call.fixed(1, "depth"), -1)[0]
+    axis = call.axis(-1, len(places.shape) + 1)
+    return call.move((*places.shape[:axis], depth, *places.shape[axis:]), None, places)
+
+
+# Resized.
+
+
+@rule("Resize", "Upsample")
+def resize(call: Call) -> Array:
+    """Return a map of another height and width."""
+    x = call.input()
+    batch, image = maps(x.shape, len(x.shape) - 2)
+    axes = checked_axes(call.integers("axes", tuple(range(len(x.shape)))), len(x.shape))
+    shape = list(x.shape)
+    for axis, length in zip(axes, _lengths(call, tuple(x.shape[axis] for axis in axes)), strict=True):
+        shape[axis] = length
+    if tuple(shape[:2]) != x.shape[:2]:
+        raise CountError(f"only height and width may be resized, got {x.shape} to {tuple(shape)}")
+    mode = call.text("mode", "nearest")
+    plane = len(shape) == 4
+    op = Resize(image, (shape[-2] if plane else 1, shape[-1]), _MODES.get(mode, mode) if plane else mode)
+    return call.add(op, (x,), tuple(shape), batch)
+
+
+def _lengths(call: Call, before: Shape) -> Shape:
+    """Return the new lengths of axes."""
+    sizes = call.optional(3)
+    if sizes is None or sizes.shape == (0,):
+        scales = zip(before, _scales(call, before), strict=True)
+        return tuple(int(np.float32(length) * np.float32(scale)) for length, scale in scales)
+    policy = call.text("keep_aspect_ratio_policy", "stretch")
+    if policy != "stretch":
+        raise CountError(f"no rule for Resize with keep_aspect_ratio_policy {policy[:40]!r}")
+    lengths = call.fixed(3, "sizes")
+    if len(lengths) != len(before):
+        raise CountError(f"sizes must be {len(before)} integers, got {lengths[:64]}")
+    return lengths
+
+
+def _scales(call: Call, before: Shape) -> tuple[float, ...]:
+    """Return one scale per axis: an attribute, the second input, or, since operator set 11, the third."""
+    if call.text("coordinate_transformation_mode", "") == "tf_crop_and_resize":
+        raise CountError(f"no rule for Resize that crops, got {call.text('mode', 'nearest')[:40]!r}")
+    scales = call.floats("scales")
+    if "scales" not in call.attributes:
+        values = call.input(1 if call.operator == "Upsample" or call.opset < 11 else 2).values
+        if values is None:
+            raise CountError(f"its scales must be fixed before any sample comes, got {len(call.inputs)} inputs")
+        scales = tuple(float(value) for value in values.ravel())
+    if len(scales) != len(before) or not all(0 < scale < 2**31 for scale in scales):
+        raise CountError(f"scales must be {len(before)} numbers above 0, got {scales[:64]}")
+    return scales

@@ -1,0 +1,356 @@
+"""An ONNX file as graphs of records, for any convention to count: `read_onnx`.
+
+Shapes are computed operator by operator from the inputs' shapes; what the file declares of arrays in between is
+not read. A file does not say which initialisers were trained. All of more than one floating point number count as
+trained once an operator reads them, but for the running statistics of batch norm. Initialisers that two nodes
+read count once in each graph.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, final
+
+from nachos_min.macs.ops import Graph
+from nachos_min.macs.readers import onnx_file, onnx_layers, onnx_moves
+from nachos_min.macs.readers.builder import Builder
+from nachos_min.macs.readers.onnx_call import RULES, Array, Budget, Call, checked_shape, from_tensor
+from nachos_min.macs.readers.onnx_file import Attribute, label, quoted, shortened
+from nachos_min.macs.record import CountError, Shape
+
+MAX_DEPTH: Final = 30  # branches and functions inside one another
+OLDEST: Final = 7  # operator set; before it, shapes broadcast by other rules
+NEWEST: Final = 28
+_STANDARD = ("", "ai.onnx")
+_RULES = (onnx_layers, onnx_moves)  # files whose rules register themselves in RULES
+Length = int | str  # a number, or the name of one that the file leaves open
+
+
+@final
+@dataclass(frozen=True)
+class Branch:
+    """One branch of an `If` whose condition depends on the data.
+
+    Args:
+        name: of the `If` and which branch, such as "If_12/then"; an `If` inside gives "If_12/else/If_3/then".
+        graph: its nodes; arrays of the graph around it are sources.
+    """
+
+    name: str
+    graph: Graph
+
+
+@final
+@dataclass(frozen=True)
+class OnnxReading:
+    """What an ONNX file computes.
+
+    Args:
+        graph: what always runs.
+        branches: of each `If` whose condition depends on the data, those inside others after them.
+        inputs: shapes used, by name, in the file's order.
+    """
+
+    graph: Graph
+    branches: tuple[Branch, ...]
+    inputs: dict[str, Shape]
+
+
+def read_onnx(path: str | os.PathLike[str], input_shapes: Mapping[str, Shape] | Shape | None = None) -> OnnxReading:
+    """Return what an ONNX file computes, as records.
+
+    Args:
+        path: of the .onnx file, operator sets 7 to 28.
+        input_shapes: with the batch axis: one for the first input, or several by name; None if the file says
+            them all.
+
+    Returns:
+        Graphs whose counts are exact; weights' values are not read.
+
+    Raises:
+        CountError: the file cannot be read or is damaged, an operator has no rule (its type, name and position
+            are named), shapes are open or contradict each other. One line, whatever the file.
+    """
+    try:
+        return _read(onnx_file.load(path), input_shapes)
+    except CountError as error:
+        raise CountError(shortened(str(error))) from None
+
+
+def _read(model: onnx_file.Model, given: Mapping[str, Shape] | Shape | None) -> OnnxReading:
+    if model.graph is None:
+        raise CountError(f"no ONNX file: it has no graph, got {len(model.opset_import)} operator sets only")
+    shapes = _input_shapes(model.graph, given)
+    walk = _Walk(model)
+    scope = _Scope(Builder(), walk.opset)
+    walk.constants(model.graph, scope)
+    for position, (name, shape) in enumerate(shapes.items()):
+        walk.budget.spend_node(0)
+        scope.define(name, Array(shape, scope.builder.given(label(name), shape) if position else -1))
+    walk.body(model.graph.node, scope)
+    for value in model.graph.output:
+        if value.name not in scope.arrays:
+            raise CountError(f"an output must be made by some node, got {quoted(value.name)}")
+        made = scope.arrays[value.name]
+        if value.lengths is None or made is None:
+            continue
+        stated = tuple(length if isinstance(length, int) else "?" for length in value.lengths)
+        if not _agree(made.shape, stated, {}):
+            listed = _listed(value.lengths)
+            raise CountError(
+                f"output {quoted(value.name)} is declared as {listed}, its operators make {made.shape}"
+            )
+    return OnnxReading(tuple(scope.builder.nodes), tuple(walk.branches), shapes)
+
+
+# Shapes of the inputs: what the file declares, completed by what the user gives. A length that has a name is the
+# same wherever the name stands.
+
+
+def _input_shapes(graph: onnx_file.Graph, given: Mapping[str, Shape] | Shape | None) -> dict[str, Shape]:
+    """Return the shape of each input that is no initialiser, in the file's order."""
+    fixed = {tensor.name for tensor in graph.initializer}
+    declared: dict[str, tuple[Length, ...] | None] = {}
+    for value in graph.input:
+        if value.name in declared:
+            raise CountError(f"every input must have a name of its own, got {quoted(value.name)} twice")
+        if value.name not in fixed:
+            declared[value.name] = _declared(value)
+    names = list(declared)
+    if isinstance(given, tuple):
+        if not names:
+            raise CountError(f"the network has no input, got shape {given}")
+        given = {names[0]: given}
+    given = given or {}
+    for name in given:
+        if name not in declared:
+            listed = ", ".join(label(known) for known in names[:8])
+            raise CountError(f"inputs are {listed or 'none'}, got a shape for {quoted(name)}")
+    lengths: dict[str, int] = {}
+    for name, shape in given.items():
+        if not isinstance(shape, tuple) or not all(type(length) is int and length >= 1 for length in shape):
+            raise CountError(f"a shape must be integers >= 1, got {shape!r} for input {quoted(name)}")
+        known = declared[name]
+        checked_shape(shape)
+        if known is not None and not _agree(shape, known, lengths):
+            raise CountError(f"input {quoted(name)} is declared as {_listed(known)}, got {shape}")
+    return {
+        name: given[name] if name in given else _completed(name, declared[name], lengths, name == names[0])
+        for name in names
+    }
+
+
+def _declared(value: onnx_file.Value) -> tuple[Length, ...] | None:
+    if value.tensor_type is None:
+        raise CountError(f"input {quoted(value.name)} must be a tensor, got another type or none")
+    if value.lengths is not None:
+        checked_shape((1,) * len(value.lengths))
+        if any(isinstance(length, int) and length < 1 for length in value.lengths):
+            raise CountError(f"input {quoted(value.name)} must have lengths >= 1, got {_listed(value.lengths)}")
+    return value.lengths
+
+
+def _agree(shape: Shape, declared: tuple[Length, ...], lengths: dict[str, int]) -> bool:
+    """Return whether a shape is as declared, and note in `lengths` what the named lengths are."""
+    if len(shape) != len(declared):
+        return False
+    for length, known in zip(shape, declared, strict=True):
+        if length != (known if isinstance(known, int) else lengths.get(known, length)):
+            return False
+        if isinstance(known, str) and known != "?":
+            lengths[known] = length
+    return True
+
+
+def _completed(name: str, declared: tuple[Length, ...] | None, lengths: dict[str, int], first: bool) -> Shape:
+    """Return the shape of an input that is not given; the error says how to give it."""
+    if declared is None:
+        raise CountError(f"input {quoted(name)} has no declared shape: give it with --input, got none")
+    shape = tuple(lengths.get(length, 0) if isinstance(length, str) else length for length in declared)
+    if 0 in shape:
+        usual = (1, 3, 224, 224) if len(shape) == 4 else (1,) * len(shape)
+        filled = tuple(length or filling for length, filling in zip(shape, usual, strict=True))
+        way = f"--input {','.join(map(str, filled))}" if first else f"read_onnx(..., {{{label(name)!r}: {filled}}})"
+        raise CountError(f"input {quoted(name)} has dynamic dimensions {_listed(declared)}: give them with {way}")
+    return shape
+
+
+def _listed(declared: tuple[Length, ...]) -> str:
+    return f"({', '.join(label(str(length)) for length in declared)})"
+
+
+# The nodes, one after another. A branch whose condition is fixed before any sample comes is part of the graph. Of
+# any other `If` both branches are graphs of their own. A function's body is put in the place of its call.
+
+
+class _LocatedError(CountError):
+    """A CountError that says at which node."""
+
+
+@final
+@dataclass(frozen=True)
+class _Scope:
+    """Names that nodes can read, and where their records go.
+
+    Args:
+        builder: the graph.
+        opset: version of the operator set.
+        parent: the scope around, whose names can be read, too.
+        path: before the names of its arrays, so that keys differ between scopes.
+        prefix: before the names of its nodes.
+        branch: name of the branch it is in.
+        attributes: of the call, in a function's body.
+        arrays: by name; None for one whose shape is not known.
+    """
+
+    builder: Builder
+    opset: int
+    parent: "_Scope | None" = None
+    path: str = ""
+    prefix: str = ""
+    branch: str = ""
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    arrays: dict[str, Array | None] = field(default_factory=dict)
+
+    def define(self, name: str, array: Array | None) -> None:
+        if name in self.arrays:
+            raise CountError(f"every array must be made once, got {quoted(name)} twice")
+        self.arrays[name] = array
+
+    def array(self, name: str) -> Array:
+        """Return the array of a name; one from another graph becomes a source of this one."""
+        scope: _Scope | None = self
+        while scope is not None and name not in scope.arrays:
+            scope = scope.parent
+        if scope is None:
+            raise CountError(f"must read what an earlier node, input or initialiser makes, got {quoted(name)}")
+        found = scope.arrays[name]
+        if found is None:
+            raise CountError(
+                f"must read an array whose shape is fixed, got {quoted(name)}, which no rule gives one"
+            )
+        if scope.builder is not self.builder:
+            if not found.constant:
+                found = replace(found, node=self.builder.given(label(name), found.shape))
+            self.arrays[name] = found
+        return found
+
+
+@final
+class _Walk:
+    """A walk through one model; CountError for an operator set that is not known."""
+
+    def __init__(self, model: onnx_file.Model) -> None:
+        self.functions = {(f.domain, f.name, f.overload): f for f in model.functions}
+        self.opset = _standard_set(model.opset_import, 0)
+        self.branches: list[Branch] = []
+        self.budget = Budget()
+        self.scopes = 0
+
+    def path(self) -> str:
+        """Return what keys begin with in one more scope."""
+        self.scopes += 1
+        return f"{self.scopes}:"
+
+    def body(self, nodes: Sequence[onnx_file.Node], scope: _Scope, depth: int = 0) -> None:
+        """Add nodes to a scope."""
+        if depth > MAX_DEPTH:
+            raise CountError(f"branches and functions must be nested at most {MAX_DEPTH} deep, got more")
+        for index, node in enumerate(nodes):
+            try:
+                self.budget.spend_node(len(node.input))
+                self.node(node, index, scope, depth)
+            except _LocatedError:
+                raise
+            except CountError as error:
+                operator = label(f"{node.domain}.{node.op_type}" if node.domain else node.op_type)
+                where = f"node {scope.branch}{'/' if scope.branch else ''}{index} {quoted(node.name)} ({operator})"
+                raise _LocatedError(shortened(f"{where}: {error}")) from None
+
+    def constants(self, graph: onnx_file.Graph, scope: _Scope) -> None:
+        """Add the initialisers of a graph to a scope."""
+        for tensor in graph.initializer:
+            scope.define(tensor.name, from_tensor(tensor, scope.path + tensor.name, trainable=True))
+
+    def node(self, node: onnx_file.Node, index: int, scope: _Scope, depth: int) -> None:
+        """Add one node to a scope."""
+        call = Call(
+            operator=node.op_type,
+            opset=scope.opset,
+            name=scope.prefix + (label(node.name) or f"{label(node.op_type)}_{index}"),
+            key=scope.path + next(iter(node.output), ""),
+            inputs=tuple(scope.array(each) if each else None for each in node.input),
+            outputs=len(node.output),
+            attributes=_attributes(node, scope.attributes),
+            builder=scope.builder,
+            budget=self.budget,
+        )
+        function = self.functions.get((node.domain, node.op_type, node.overload))
+        made: Array | tuple[Array | None, ...]
+        if node.domain in _STANDARD and node.op_type in RULES:
+            made = RULES[node.op_type](call)
+        elif node.domain in _STANDARD and node.op_type == "If":
+            made = self.either(call, scope, depth)
+        elif function is not None:
+            made = self.written_out(function, call, scope, depth)
+        else:
+            raise CountError(f"no rule for counting operator {quoted(node.op_type)}")
+        arrays = (made,) if isinstance(made, Array) else made
+        for place, output in enumerate(node.output):
+            if output:
+                scope.define(output, arrays[place] if place < len(arrays) else None)
+
+    def either(self, call: Call, scope: _Scope, depth: int) -> tuple[Array | None, ...]:
+        """Return what `If` makes; None for an output whose shape depends on the branch."""
+        condition = call.input().values
+        if condition is not None and condition.size == 1:
+            inner = replace(scope, parent=scope, path=self.path(), attributes={}, arrays={})
+            return self.branch(call, "then" if condition.any() else "else", inner, depth)
+        name = f"{scope.branch}/{call.name}" if scope.branch else call.name
+        shapes = []
+        for word in ("then", "else"):
+            inner = _Scope(Builder(), scope.opset, scope, self.path(), branch=f"{name}/{word}")
+            place = len(self.branches)
+            shapes.append([array.shape for array in self.branch(call, word, inner, depth)])
+            self.branches.insert(place, Branch(inner.branch, tuple(inner.builder.nodes)))
+        if len(shapes[0]) != len(shapes[1]):
+            raise CountError(f"branches must make as many arrays, got {len(shapes[0])} and {len(shapes[1])}")
+        return tuple(call.sourced(a) if a == b else None for a, b in zip(*shapes, strict=True))
+
+    def branch(self, call: Call, word: str, inner: _Scope, depth: int) -> tuple[Array, ...]:
+        """Return the arrays that one branch hands out."""
+        graph = call.graph(f"{word}_branch")
+        self.constants(graph, inner)
+        self.body(graph.node, inner, depth + 1)
+        return tuple(inner.array(output.name) for output in graph.output)
+
+    def written_out(self, function: onnx_file.Function, call: Call, scope: _Scope, depth: int) -> tuple[Array, ...]:
+        """Return what a function makes, its body in the place of the call."""
+        attributes = {each.name: each for each in function.attribute_proto} | dict(call.attributes)
+        opset = _standard_set(function.opset_import, scope.opset)
+        inner = _Scope(scope.builder, opset, None, self.path(), f"{call.name}/", scope.branch, attributes)
+        for place, name in enumerate(function.input):
+            inner.define(name, call.optional(place))
+        self.body(function.node, inner, depth + 1)
+        return tuple(inner.array(output) for output in function.output)
+
+
+def _standard_set(imports: Sequence[onnx_file.OperatorSet], default: int) -> int:
+    """Return the version of ONNX's own operators that is imported; CountError if it is not known."""
+    found = [each.version for each in imports if each.domain in _STANDARD] or [default]
+    if not OLDEST <= found[-1] <= NEWEST:
+        raise CountError(f"the operator set must be {OLDEST} to {NEWEST}, got {found[-1] or 'none'}")
+    return found[-1]
+
+
+def _attributes(node: onnx_file.Node, outer: Mapping[str, Attribute]) -> dict[str, Attribute]:
+    """Return a node's attributes; one that stands for an attribute of a function's call is put in its place."""
+    found: dict[str, Attribute] = {}
+    for each in node.attribute:
+        if each.name in found:
+            raise CountError(f"attribute {quoted(each.name)} must be given once, got it twice")
+        if not each.ref_attr_name:
+            found[each.name] = each
+        elif each.ref_attr_name in outer:
+            found[each.name] = outer[each.ref_attr_name]
+    return found

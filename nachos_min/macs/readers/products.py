@@ -1,0 +1,115 @@
+"""Steps of what both readers spell out as several records: Einstein sums and attention."""
+
+from collections import Counter
+from string import ascii_letters
+from typing import Any
+
+from nachos_min.macs.ops import Add, Einsum, MatMul, Multiply, Reduce, Softmax
+from nachos_min.macs.readers.builder import Step, array_shape, facts, rows
+from nachos_min.macs.record import CountError, Operator, Shape
+
+
+def einsum(equation: str, arrays: tuple[Any, ...], shapes: tuple[Shape, ...], ones: bool) -> list[Step]:
+    """Return an Einstein sum of one or two arrays, its ellipsis written out and its output stated.
+
+    An axis that only one of two arrays has and the result has not is summed over before anything is multiplied.
+
+    Args:
+        equation: without spaces.
+        arrays: the operands.
+        shapes: of the operands.
+        ones: whether axes of length 1 are axes, as in ONNX. PyTorch leaves them out, and reads a letter that one
+            array has twice as its diagonal.
+    """
+    if len(arrays) > 2:
+        raise CountError(f"an Einstein sum must have one or two arrays, got {len(arrays)}")
+    known = facts(dots="..." in equation)
+    terms, result = written_out(equation, tuple(map(len, shapes)))
+    if len(arrays) == 1 and (terms[0] or not ones):
+        return [Step(Einsum(f"{terms[0]}->{result}", shapes), arrays, facts=known)]
+    axes = [axis for term, shape in zip(terms, shapes, strict=True) for axis in zip(term, shape, strict=True)]
+    lengths: dict[str, int] = {}
+    for letter, length in axes:
+        lengths[letter] = max(length, lengths.get(letter, 1))
+    for letter, length in axes:
+        if length not in (1, lengths[letter]):
+            raise CountError(f"axis {letter} must have length {lengths[letter]}, got {length}")
+    own = [  # an axis of length 1 that the other array stretches is none of the array's own
+        "".join(c for c, n in zip(term, shape, strict=True) if n == lengths[c] and (ones or n > 1))
+        for term, shape in zip(terms, shapes, strict=True)
+    ]
+    kept = ["".join(c for c in term if c in result + other) for term, other in zip(own, own[::-1], strict=True)]
+    if not ones:
+        kept = ["".join(dict.fromkeys(term)) for term in kept]
+        result = "".join(c for c in result if lengths[c] > 1)
+    steps: list[Step] = []
+    reads: list[Any] = []
+    for array, shape, before, after in zip(arrays, shapes, own, kept, strict=True):
+        left, remaining = (tuple(lengths[c] for c in letters) for letters in (before, after))
+        if left != remaining:
+            summed = Reduce(array_shape(left if ones else shape), array_shape(remaining), "sum")
+            steps.append(Step(summed, (array,)))
+        reads.append(array if left == remaining else steps[-1])
+    sizes = tuple(tuple(lengths[c] for c in term) for term in kept)
+    if all(sizes):
+        op: Operator = Einsum(f"{','.join(kept)}->{result}", sizes)
+        if ones or op.output or op.macs:
+            return [*steps, Step(op, tuple(reads), facts=known)]
+    if ones:
+        raise CountError(f"an Einstein sum must have axes to multiply along, got {equation[:80]!r}")
+    return [*steps, Step(Multiply(tuple(map(array_shape, sizes))), tuple(reads))]
+
+
+def written_out(equation: str, axes: tuple[int, ...]) -> tuple[list[str], str]:
+    """Return the letters of each array of so many axes and of the result, with letters for the ellipsis.
+
+    >>> written_out("...ij,...jk", (3, 2))
+    (['aij', 'jk'], 'aik')
+    """
+    left, arrow, result = equation.partition("->")
+    terms = left.split(",")
+    if len(terms) != len(axes):
+        raise CountError(f"equation must have {len(axes)} terms, got {equation[:80]!r}")
+    hidden = [
+        max(count - len(term.replace("...", "")), 0) if "..." in term else 0
+        for term, count in zip(terms, axes, strict=True)
+    ]
+    longest = max(hidden)
+    dots = "".join([letter for letter in ascii_letters if letter not in equation][:longest])
+    if len(dots) < longest:
+        raise CountError(f"equation must leave {longest} letters for '...', got {equation[:80]!r}")
+    full = [term.replace("...", dots[longest - count :], 1) for term, count in zip(terms, hidden, strict=True)]
+    if any(len(term) != count for term, count in zip(full, axes, strict=True)):
+        raise CountError(f"equation must fit arrays of {axes} axes, got {equation[:80]!r}")
+    if not arrow:
+        times = Counter(left)
+        result = "..." + "".join(c for c in sorted(times) if c.isalpha() and times[c] == 1)
+    return full, result.replace("...", dots, 1)
+
+
+def attention(
+    arrays: tuple[Any, Any, Any],
+    shapes: tuple[Shape, Shape, Shape],
+    mask: tuple[Any, Shape] | None,
+    by_rows: bool = False,
+    fused: bool = False,
+) -> list[Step]:
+    """Return softmax(query @ key^T [+ mask]) @ value, of arrays (..., length, features) with as many heads.
+
+    Args:
+        arrays: query, key and value.
+        shapes: of the three.
+        mask: an array that is added to the scores, and its shape.
+        by_rows: whether the softmax treats the first axis as the batch.
+        fused: whether PyTorch executes it as one operator.
+    """
+    query, key, value = shapes
+    known = facts(fused=fused)
+    turned = (*key[:-2], key[-1], key[-2])
+    steps = [Step(MatMul(query, turned), arrays[:2], facts=known | facts(scaled=True))]
+    if mask is not None:
+        steps.append(Step(Add((steps[-1].op.output, mask[1])), (steps[-1], mask[0])))
+    scores = steps[-1].op.output
+    batch, sample = rows(scores) if by_rows else (1, scores)
+    steps.append(Step(Softmax(sample, scores[-1]), (steps[-1],), batch=batch))
+    return [*steps, Step(MatMul(scores, value), (steps[-1], arrays[2]), facts=known)]
