@@ -1,7 +1,6 @@
 """Early-exit neural architecture search from scratch on NumPy and Numba.
 
-The three public functions are imported on first use, so that `import nachos_min` and the command line's
-help stay instant.
+A public function is imported on first use, so that `import nachos_min` and the command line's help are instant.
 """
 
 from importlib import import_module
@@ -13,15 +12,10 @@ if TYPE_CHECKING:
     from nachos_min.targets import count_macs as count_macs
 
 __version__ = "0.1.0"
-
-_PUBLIC = {
-    "search": "nachos_min.nas.nachos",
-    "load_run": "nachos_min.nas.runs",
-    "count_macs": "nachos_min.targets",
-}
+_PUBLIC = {"search": "nas.nachos", "load_run": "nas.runs", "count_macs": "targets"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
-        return getattr(import_module(_PUBLIC[name]), name)
+        return getattr(import_module(f"nachos_min.{_PUBLIC[name]}"), name)
     raise AttributeError(f"module 'nachos_min' has no attribute {name!r}")

@@ -68,8 +68,7 @@ def search(
     """
     from nachos_min.nas import nachos
     from nachos_min.nas.workers import WorkerDiedError
-    from nachos_min.report.progress import SearchProgress
-    from nachos_min.report.table import closest_sentence, show_result
+    from nachos_min.report.search_report import SearchProgress, closest_sentence, show_result
 
     with SearchProgress(quiet=quiet) as progress:
         try:

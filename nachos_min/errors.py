@@ -1,7 +1,6 @@
-"""The one error a user can cause: every message of it is one line that names the value and the rule.
+"""The one error that a user can cause: a message of one line that gives the value and the rule.
 
-The command line prints it and exits with status 2; any other exception is a defect of ours and keeps its
-traceback.
+The command line prints it and exits with status 2. Any other exception is a defect and keeps its traceback.
 """
 
 

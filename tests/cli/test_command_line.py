@@ -379,7 +379,7 @@ def test_an_interruption_that_python_lost_can_be_repeated(monkeypatch: pytest.Mo
     with pytest.raises(KeyboardInterrupt):
         interrupt(signal.SIGINT, None)
     interrupt(signal.SIGINT, None)
-    now += Interruption.LULL
+    now += Interruption.PAUSE
     with pytest.raises(KeyboardInterrupt):
         interrupt(signal.SIGINT, None)
 

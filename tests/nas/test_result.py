@@ -27,7 +27,7 @@ from nachos_min.nas.configuration import (
 from nachos_min.nas.evaluate import Evaluation, Failure
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.result import Archive, SearchResult, result_of, shown_rows
-from nachos_min.report.table import closest_sentence
+from nachos_min.report.search_report import closest_sentence
 from nachos_min.store import create_or_open, open_run
 
 PROBLEM = load_problem(Configuration("digits", "micro", Limits(30_000, 0.5), 0, points="best", aims="ends"))

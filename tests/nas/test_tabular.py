@@ -21,7 +21,7 @@ from nachos_min.nas.limits import Limits
 from nachos_min.nas.records import to_record
 from nachos_min.nas.result import Archive, SearchResult, result_of
 from nachos_min.nas.tabular import Table, TableError, read_table
-from nachos_min.report.table import summary
+from nachos_min.report.search_report import summary
 from nachos_min.store.values import decode, encode
 
 pytest.importorskip("bench.tabulate", reason="an installed copy has no bench")

@@ -1,0 +1,232 @@
+"""A search for people: its progress while it runs, then a table of the front, what it took and where it lies.
+
+Progress goes to standard error and to a terminal only. In a terminal the table fits 80 columns or uses the width
+there is; in a pipe a row is one line. Numbers are rounded for reading; `search --json` gives them exactly.
+"""
+
+import sys
+from types import TracebackType
+from typing import TextIO, final
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from nachos_min.eenn.guarantee import fewest_samples
+from nachos_min.nas.nachos import Progress
+from nachos_min.nas.result import SearchResult, Solution, level_of
+from nachos_min.report.console import output
+
+MOST = 20  # rows shown: a network's curve can have a hundred, each hardly different from the next
+MISSED = " !"  # behind the test figures of a row that misses a limit on the test split
+NARROWEST = 72  # columns that the table needs
+
+
+@final
+class SearchProgress:
+    """A display to call with every `Progress` of a search, used as a context manager.
+
+    Nothing appears before the first call: a search that refuses its options prints its one line alone.
+
+    Args:
+        quiet: show nothing.
+        stream: where to; standard error unless given. Shown only when it is a terminal.
+    """
+
+    def __init__(self, *, quiet: bool, stream: TextIO | None = None) -> None:
+        self.evaluated = 0
+        console = Console(file=stream or sys.stderr)
+        # transient: the lines vanish at the end. 8 a second keep the spinner turning while a kernel compiles.
+        self._live = Live(console=console, transient=True, refresh_per_second=8)
+        self._shown = console.is_terminal and not quiet
+        self._spinner = Spinner("line")
+
+    def __enter__(self) -> "SearchProgress":
+        """Return the display."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the lines away, however the search ended."""
+        self._live.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        """Show `progress`, and remember how far the search is."""
+        self.evaluated = progress.evaluated
+        if self._shown:
+            self._live.start()
+            self._spinner.update(text=Text(activity_text(progress), no_wrap=True, overflow="ellipsis"))
+            self._live.update(Group(self._spinner, progress_row(progress)))
+
+
+def progress_row(progress: Progress) -> Table:
+    """Return the line with the bar: how much is done, how long it will take, the best so far."""
+    row = Table.grid(padding=(0, 2), expand=True)
+    row.add_column(ratio=1)
+    for _ in range(3):
+        row.add_column(no_wrap=True)
+    bar = ProgressBar(total=progress.evaluations, completed=progress.evaluated)
+    done = f"{progress.evaluated}/{progress.evaluations} networks"
+    row.add_row(bar, done, time_left(progress.seconds_left), best_text(progress))
+    return row
+
+
+def activity_text(progress: Progress) -> str:
+    """Return what is being done, with what was reused or failed when there is any."""
+    counts = ((progress.reused, "reused"), (progress.failed, "failed"))
+    notes = ", ".join(f"{count} {what}" for count, what in counts if count)
+    return f"{progress.activity} ({notes})" if notes else progress.activity
+
+
+def time_left(seconds: float | None) -> str:
+    """Return the time left for reading.
+
+    >>> time_left(None), time_left(75.2), time_left(7384)
+    ('-:-- left', '1:15 left', '2:03:04 left')
+    """
+    if seconds is None:
+        return "-:-- left"
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d} left" if hours else f"{minute}:{second:02d} left"
+
+
+def best_text(progress: Progress) -> str:
+    """Return the accuracy and average MACs of the best admissible network so far."""
+    best = progress.best
+    return "none admissible yet" if best is None else f"best {best.accuracy:.1%}, {best.average_macs:,.0f} MACs"
+
+
+def show_result(result: SearchResult, stream: TextIO | None = None) -> None:
+    """Print the front of `result` as a table, or what came closest when no solution is admissible.
+
+    Args:
+        result: of a finished search.
+        stream: where to; standard output unless given.
+    """
+    console = output(stream or sys.stdout, NARROWEST)
+    if result.front:
+        console.print(front_table(rows_shown(result.front)), "", sep="\n")
+    else:
+        console.print(closest_sentence(result), style="bold")
+    console.print(summary(result))
+
+
+def rows_shown(front: tuple[Solution, ...]) -> tuple[Solution, ...]:
+    """Return at most MOST of the rows that no other of `front` dominates, evenly spaced from first to last."""
+    best, rows = float("inf"), []
+    for row in sorted(front, key=lambda row: (-row.accuracy, row.average_macs)):
+        if row.average_macs < best:
+            best = row.average_macs
+            rows.append(row)
+    if len(rows) > MOST:
+        rows = [rows[round(place * (len(rows) - 1) / (MOST - 1))] for place in range(MOST)]
+    return tuple(rows)
+
+
+def front_table(front: tuple[Solution, ...]) -> Table:
+    """Return a table with a row for each of `front`; in few columns a cell with exits takes several lines."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("leave after stage", style="cyan", min_width=6)
+    for heading in ("accuracy", "average\nMACs", "worst\nMACs", "params"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("test accuracy (95%)", justify="right", style="bold", min_width=11)
+    table.add_column("test\nMACs", justify="right", no_wrap=True)
+    for row in front:
+        low, high = row.test.interval95
+        table.add_row(
+            str(row.solution),
+            exit_shares(row),
+            f"{row.accuracy:.1%}",
+            f"{round(row.average_macs):,}",
+            f"{row.worst_macs:,}",
+            f"{row.params:,}",
+            f"{row.test.accuracy:.1%} ({low * 100:.1f}-{high * 100:.1f}){'' if row.test.kept else MISSED}",
+            f"{round(row.test.average_macs):,}",
+        )
+    return table
+
+
+def exit_shares(row: Solution) -> str:
+    """Return where samples of the validation split leave, such as "1:81% 2:10% 4:9%" (stage:share)."""
+    pairs = zip(row.exits, row.exit_counts, strict=True)
+    return " ".join(f"{stage}:{share(count, row.samples)}" for stage, count in pairs)
+
+
+def share(count: int, total: int) -> str:
+    """Return `count` of `total` in whole per cent; "<1%" and ">99%" keep some from reading as none or all.
+
+    >>> share(1, 3), share(0, 3), share(1, 1000), share(999, 1000)
+    ('33%', '0%', '<1%', '>99%')
+    """
+    percent = 100 * count / total
+    if 0 < percent < 1:
+        return "<1%"
+    return ">99%" if 99 < percent < 100 else f"{percent:.0f}%"
+
+
+def closest_sentence(result: SearchResult) -> str:
+    """Return why a search whose front is empty found nothing, and which candidate came closest to the limits."""
+    limits = f"accuracy >= {result.min_accuracy}"
+    if result.max_macs is not None:
+        limits += f" at <= {result.max_macs:,} average MACs"
+    if result.guarantee is not None:
+        limits += f", guaranteed with probability {result.guarantee}"
+    if result.margin:
+        limits += f", both by a margin of {result.margin}"
+    if result.closest is None:
+        return f"No admissible solution ({limits}): no network could be evaluated, {causes(result)}."
+    closest = result.closest
+    return (
+        f"No admissible solution ({limits}): the closest of {result.evaluated} networks has accuracy "
+        f"{closest.accuracy:.4f} at {closest.average_macs:,.0f} average MACs.{_samples_short(result, closest)}"
+    )
+
+
+def _samples_short(result: SearchResult, closest: Solution) -> str:
+    """Return the sentence that too few images are left to guarantee any row, or nothing."""
+    if result.guarantee is None:
+        return ""
+    needed = fewest_samples(min(result.min_accuracy + result.margin, 1.0), level_of(result.guarantee))
+    if needed is None:
+        return " No number of images can guarantee an accuracy of 1."
+    if closest.samples >= needed:
+        return ""
+    return f" Such a guarantee takes at least {needed:,} images that chose nothing; there are {closest.samples:,}."
+
+
+def causes(result: SearchResult) -> str:
+    """Return how many candidates were lost and how, as in "2 failed; 31 ruled out untrained"."""
+    why = f" (the first: {' '.join(result.failure.split())})" if result.failure else ""
+    untrained = "" if result.inadmissible is None else f"; {result.inadmissible:,} ruled out untrained"
+    return f"{result.failed} failed{why}{untrained}"
+
+
+def summary(result: SearchResult) -> str:
+    """Return the lines under the table: notes on its rows, hypervolume, what the search took, where the run lies."""
+    lines, rows = [], len(result.front)
+    networks, shown = len({row.genome for row in result.front}), len(rows_shown(result.front))
+    if networks < rows:
+        of = "one network" if networks == 1 else f"{networks} networks"
+        part = f" {shown} are shown, --json lists all." if shown < rows else ""
+        lines.append(f"{rows} solutions: {of}, under different thresholds.{part}")
+    if missed := sum(not row.test.kept for row in result.front):
+        lines.append(f"{missed} of {rows} rows miss a limit on the test images; they are marked{MISSED}.")
+    error, macs = result.reference
+    admissible, every = (area / (error * macs) for area in (result.hypervolume_admissible, result.hypervolume_all))
+    lines += [
+        f"Hypervolume (of error {error:g} x {macs:,} MACs): admissible {admissible:.4f}, all {every:.4f}.",
+        f"{result.evaluated:,} evaluated ({result.reused} reused), {result.admissible} admissible, {causes(result)}.",
+    ]
+    if result.table is not None:
+        name, limit, seed = (result.table[key] for key in ("name", "trained_with_max_macs", "trained_with_seed"))
+        lines.append(
+            f"Answered from table {name} (trained with max_macs {limit}, seed {seed}), nothing was trained."
+        )
+    return "\n".join([*lines, f"Run: {result.run}"])
