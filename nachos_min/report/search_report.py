@@ -209,7 +209,7 @@ def causes(result: SearchResult) -> str:
 
 
 def summary(result: SearchResult) -> str:
-    """Return the lines under the table: notes on its rows, hypervolume, what the search took, where the run lies."""
+    """Return the lines under the table: notes on rows, hypervolume, what the search took, where the run lies."""
     lines, rows = [], len(result.front)
     networks, shown = len({row.genome for row in result.front}), len(rows_shown(result.front))
     if networks < rows:
@@ -222,11 +222,11 @@ def summary(result: SearchResult) -> str:
     admissible, every = (area / (error * macs) for area in (result.hypervolume_admissible, result.hypervolume_all))
     lines += [
         f"Hypervolume (of error {error:g} x {macs:,} MACs): admissible {admissible:.4f}, all {every:.4f}.",
-        f"{result.evaluated:,} evaluated ({result.reused} reused), {result.admissible} admissible, {causes(result)}.",
+        f"{result.evaluated:,} evaluated ({result.reused} reused), {result.admissible} admissible, "
+        f"{causes(result)}.",
     ]
     if result.table is not None:
         name, limit, seed = (result.table[key] for key in ("name", "trained_with_max_macs", "trained_with_seed"))
-        lines.append(
-            f"Answered from table {name} (trained with max_macs {limit}, seed {seed}), nothing was trained."
-        )
+        trained = f"(trained with max_macs {limit}, seed {seed}), nothing was trained."
+        lines.append(f"Answered from table {name} {trained}")
     return "\n".join([*lines, f"Run: {result.run}"])
