@@ -255,16 +255,14 @@ def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     return record(value.reshape(*x.shape[:-1], out), *inputs)
 
 
-# Activations. Formulas and derivatives are in `nachos_kernels/activation.py`, tanh is NumPy's.
+# Activations f. Formulas of f(x) and g * f'(x) are in `nachos_kernels/activation.py`, tanh is NumPy's.
 
 
 def _activated(x: Tensor, code: int) -> Array:
-    """Return f(x)."""
     return kernels.activation_forward(for_kernel(x.data), code)
 
 
 def _through(g: Array, x: Tensor, code: int) -> Array:
-    """Return g * f'(x)."""
     return kernels.activation_grad_input(for_kernel(g), for_kernel(x.data), code)
 
 

@@ -6,7 +6,8 @@ breaks a rule or the window does not fit the padded map.
 """
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from operator import index
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,11 +15,43 @@ from nachos_kernels import pool
 from nachos_kernels.bias import bias_forward, bias_grad
 from nachos_kernels.conv2d import conv2d_forward, conv2d_grad_input, conv2d_grad_weight
 from nachos_kernels.depthwise import depthwise_forward, depthwise_grad_input, depthwise_grad_weight
-from nachos_min.autograd import operators
-from nachos_min.autograd.operators import check_shape, check_tensors, counted_operator, for_kernel, operator
+from nachos_min.autograd.operators import check_shape, check_tensors, count, counted_operator, for_kernel, operator
 from nachos_min.autograd.tape import Tensor, Vjp, once, record
 
 Integers: TypeAlias = int | Sequence[int]
+Pair: TypeAlias = tuple[int, int]
+Sides: TypeAlias = tuple[int, int, int, int]
+
+
+def _integers(operator: str, name: str, value: Any, minimum: int, lengths: tuple[int, ...] = (1, 2)) -> Any:
+    """Return the integers of `value`, a single one twice; `lengths` are the numbers of them allowed."""
+    if type(value) is int and value >= minimum:  # by far the most frequent, and once per layer and step
+        return value, value
+    try:
+        given = tuple(index(part) for part in (value if isinstance(value, Sequence) else (value,)))
+    except TypeError:
+        given = ()
+    if len(given) not in lengths or min(given) < minimum:
+        allowed = " or ".join(map(str, lengths))
+        raise ValueError(f"{operator}: {name} must be {allowed} integers >= {minimum}, got {value!r}")
+    return given * 2 if len(given) == 1 else given
+
+
+def _geometry(
+    operator: str, x: Tensor, window: Pair, stride: Integers, padding: Integers, dilation: Integers = 1
+) -> tuple[Pair, Sides, Pair]:
+    """Return stride, padding and dilation as the kernels want them; the window must fit the padded maps of x."""
+    steps, apart = _integers(operator, "stride", stride, 1), _integers(operator, "dilation", dilation, 1)
+    zeros = _integers(operator, "padding", padding, 0, (1, 2, 4))
+    zeros = zeros if len(zeros) == 4 else (zeros[0], zeros[0], zeros[1], zeros[1])
+    height, width = x.shape[1] + zeros[0] + zeros[1], x.shape[2] + zeros[2] + zeros[3]
+    span_h, span_w = apart[0] * (window[0] - 1) + 1, apart[1] * (window[1] - 1) + 1
+    if span_h > height or span_w > width:
+        raise ValueError(
+            f"{operator}: a window of {span_h}x{span_w} does not fit a map of {x.shape[1]}x{x.shape[2]} "
+            f"padded to {height}x{width}"
+        )
+    return steps, zeros, apart
 
 
 @counted_operator
@@ -39,9 +72,8 @@ def conv2d(
         x: maps (N, H, W, C).
         w: weights (KH, KW, C / groups, K), dtype of x.
         b: bias (K,), dtype of x, or None.
-        stride: step between windows >= 1, one integer or (height, width).
+        stride, dilation: steps between windows and between taps >= 1, one integer or (height, width).
         padding: zeros around the map >= 0, one integer, (height, width) or (top, bottom, left, right).
-        dilation: step between taps >= 1, one integer or (height, width).
         groups: >= 1, divides C and K; output channels of a group read the input channels of that group.
         activation: identity or relu; in the same pass as the bias.
 
@@ -53,21 +85,18 @@ def conv2d(
     check_shape("conv2d", "input", x, "N", "H", "W", "C")
     check_shape("conv2d", "weight", w, "KH", "KW", "C/groups", "K")
     (N, H, W, C), (KH, KW, CG, K) = x.shape, w.shape
-    steps, apart = operators.pair("conv2d", "stride", stride), operators.pair("conv2d", "dilation", dilation)
-    zeros = operators.sides("conv2d", padding)
     if groups < 1 or C % groups or K % groups or CG * groups != C:
         raise ValueError(
             f"conv2d: groups must be >= 1 and divide all channels, got {groups}, input {x.shape}, weight {w.shape}"
         )
-    operators.check_window("conv2d", x.shape, (KH, KW), zeros, apart)
     if b is not None:
         check_shape("conv2d", "bias", b, K)
     if activation not in ("identity", "relu"):
         raise ValueError(f"conv2d: activation must be identity or relu, got {activation!r}")
     maps, weights = for_kernel(x.data), for_kernel(w.data)
-    settings = steps, zeros, apart, groups
+    settings = *_geometry("conv2d", x, (KH, KW), stride, padding, dilation), groups
     value = conv2d_forward(maps, weights, *settings)
-    operators.count("conv2d", value.size * KH * KW * CG)
+    count("conv2d", value.size * KH * KW * CG)
     relu, biased = activation == "relu", b is not None or activation == "relu"
     if biased:
         bias_forward(value, np.zeros(K, x.dtype) if b is None else for_kernel(b.data), relu)
@@ -95,13 +124,10 @@ def depthwise_conv2d(
     check_shape(name, "input", x, "N", "H", "W", "C")
     check_shape(name, "weight", w, "KH", "KW", x.shape[3])
     (N, H, W, C), (KH, KW, _) = x.shape, w.shape
-    steps, apart = operators.pair(name, "stride", stride), operators.pair(name, "dilation", dilation)
-    zeros = operators.sides(name, padding)
-    operators.check_window(name, x.shape, (KH, KW), zeros, apart)
     maps, weights = for_kernel(x.data), for_kernel(w.data)
-    settings = steps, zeros, apart
+    settings = _geometry(name, x, (KH, KW), stride, padding, dilation)
     value = depthwise_forward(maps, weights, *settings)
-    operators.count(name, value.size * KH * KW)
+    count(name, value.size * KH * KW)
     return record(
         value,
         (x, lambda g: depthwise_grad_input(for_kernel(g), weights, (N, H, W, C), *settings)),
@@ -115,8 +141,7 @@ def max_pool(x: Tensor, size: Integers, *, stride: Integers | None = None, paddi
 
     Args:
         x: maps (N, H, W, C).
-        size: of the window >= 1, one integer or (height, width).
-        stride: step between windows >= 1, one integer or (height, width); None: the size.
+        size, stride: of the window and between windows >= 1, one integer or (height, width); stride None: the size.
         padding: cells around the map that never win, as in `conv2d` and smaller than the size.
 
     Returns:
@@ -142,7 +167,7 @@ def global_avg_pool(x: Tensor) -> Tensor:
     """Return the average (N, C) over each map of x (N, H, W, C)."""
     check_tensors("global_avg_pool", x)
     check_shape("global_avg_pool", "input", x, "N", "H", "W", "C")
-    operators.check_window("global_avg_pool", x.shape, (1, 1))
+    _geometry("global_avg_pool", x, (1, 1), stride=1, padding=0)
     N, H, W, C = x.shape
     value = pool.global_avg_pool_forward(for_kernel(x.data))
     return record(value, (x, lambda g: pool.global_avg_pool_grad_input(for_kernel(g), (N, H, W, C))))
@@ -150,14 +175,13 @@ def global_avg_pool(x: Tensor) -> Tensor:
 
 def _windows(
     name: str, x: Tensor, size: Integers, stride: Integers | None, padding: Integers
-) -> tuple[operators.Pair, operators.Pair, operators.Sides]:
+) -> tuple[Pair, Pair, Sides]:
     """Return (size, stride, padding) as the kernels want them, checked."""
     check_tensors(name, x)
     check_shape(name, "input", x, "N", "H", "W", "C")
-    window, zeros = operators.pair(name, "size", size), operators.sides(name, padding)
-    steps = window if stride is None else operators.pair(name, "stride", stride)
+    window = _integers(name, "size", size, 1)
+    steps, zeros, _ = _geometry(name, x, window, window if stride is None else stride, padding)
     # A window of nothing but padding would have no largest cell.
     if max(zeros[:2]) >= window[0] or max(zeros[2:]) >= window[1]:
         raise ValueError(f"{name}: padding must be < size {size!r}, got {padding!r}")
-    operators.check_window(name, x.shape, window, zeros)
     return window, steps, zeros

@@ -42,8 +42,7 @@ def gradcheck(
     Raises:
         AssertionError: if an error exceeds `tolerance` or is NaN; the message names the input.
 
-    Source: derived here: <v, J d> = <J^T v, d>, both sides computed independently; the numeric side is
-    (phi(x + step d) - phi(x - step d)) / (2 step) with phi(x) = <v, f(x)>.
+    Source: derived here; the numeric side is (phi(x + step d) - phi(x - step d)) / (2 step), phi(x) = <v, f(x)>.
     """
     leaves = [Tensor(np.array(value, np.float64), requires_grad=True) for value in inputs]
     value = function(*leaves)

@@ -17,13 +17,8 @@ from nachos_min.autograd import operators
 from nachos_min.autograd.operators import check_shape, check_tensors, counted_operator, for_kernel, operator
 from nachos_min.autograd.tape import Array, Tensor, Vjp, once, record
 
-ACTIVATIONS = {
-    "identity": codes.IDENTITY,
-    "relu": codes.RELU,
-    "hswish": codes.HSWISH,
-    "hsigmoid": codes.HSIGMOID,
-    "sigmoid": codes.SIGMOID,
-}
+NAMES = ("identity", "relu", "hswish", "hsigmoid", "sigmoid")
+ACTIVATIONS: dict[str, int] = {name: getattr(codes, name.upper()) for name in NAMES}
 GATED = tuple(name for name, code in ACTIVATIONS.items() if code in codes.GATES)  # the inverted residual's
 
 
@@ -31,17 +26,13 @@ GATED = tuple(name for name, code in ACTIVATIONS.items() if code in codes.GATES)
 def batch_norm(
     x: Tensor, gamma: Tensor, beta: Tensor, *, eps: float = 1e-5, activation: str = "identity"
 ) -> tuple[Tensor, Array, Array]:
-    """Return (y, mean, var): x normalised by its own statistics, and these (training).
+    """Return (y, mean, var): x normalised by its own statistics, and these, arrays (C,); var is biased (training).
 
     Args:
-        x: (..., C), at least one row.
+        x: (..., C), at least one row; y has its shape.
         gamma, beta: scale and shift (C,), dtype of x.
         eps: > 0, added to the variance.
         activation: f, one of identity, relu, hswish, hsigmoid, sigmoid.
-
-    Returns:
-        y: shape of x; its gradient also flows through the statistics.
-        mean, var: arrays (C,); var is biased (divided by the number of rows).
 
     Source: Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithm 1.
     """
@@ -98,10 +89,9 @@ def _checked(
         raise ValueError(f"{name}: input must be (..., C) with at least one row, got shape {x.shape}")
     check_shape(name, "gamma", gamma, x.shape[-1])
     check_shape(name, "beta", beta, x.shape[-1])
-    if not eps > 0:
-        raise ValueError(f"{name}: eps must be > 0, got {eps}")
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"{name}: activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+    if not eps > 0 or activation not in ACTIVATIONS:
+        rule = f"eps must be > 0 and activation one of {', '.join(ACTIVATIONS)}"
+        raise ValueError(f"{name}: {rule}, got {eps} and {activation!r}")
     return for_kernel(x.data), for_kernel(gamma.data), for_kernel(beta.data), ACTIVATIONS[activation]
 
 
@@ -130,7 +120,7 @@ def inverted_residual(
     One node of the tape takes the place of seven: on small maps calls from Python take longer than the arithmetic.
 
     Args:
-        x: maps (N, H, W, C), at least one.
+        x: maps (N, H, W, C), at least one; y is (N, OH, OW, K) with OH = (H - 1) // stride + 1, OW alike.
         expand: weight (1, 1, C, M), or None: then M is C.
         depthwise: weight (KH, KW, M), sides odd; zeros around the map are half of them.
         project: weight (1, 1, M, K).
@@ -140,8 +130,7 @@ def inverted_residual(
         residual: whether x is added at the end; needs K = C and stride 1.
 
     Returns:
-        y: (N, OH, OW, K) with OH = (H - 1) // stride + 1, OW alike. Counts as many MACs as its convolutions.
-        statistics: for each convolution mean (C,), biased variance (C,), and of how many rows.
+        y and, for each convolution, mean, biased variance, and of how many rows. Counts the convolutions' MACs.
 
     Source: Sandler et al., "MobileNetV2", CVPR 2018, section 3.3.
     """
@@ -178,9 +167,8 @@ def inverted_residual(
     def vjp(place: int, shape: tuple[int, ...]) -> Vjp:
         return lambda g: gradients(g)[place].reshape(shape)
 
-    inputs = [(x, vjp(0, x.shape))]
-    for place, leaf in enumerate(leaves, 1 + len(none)):  # the kernel returns gradients of an expansion in any case
-        inputs.append((leaf, vjp(place, leaf.shape)))
+    places = (0, *range(1 + len(none), 10))  # the kernel returns gradients of an expansion in any case
+    inputs = [(tensor, vjp(place, tensor.shape)) for tensor, place in zip((x, *leaves), places, strict=True)]
     rows = (inside, outside, outside)[-len(parts) :]
     statistics = [(affine[0], affine[4], R) for affine, R in zip(kept[-len(parts) :], rows, strict=True)]
     return record(value, *inputs), statistics

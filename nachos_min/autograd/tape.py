@@ -39,8 +39,8 @@ class Tensor:
     Attributes:
         data: the array. An optimiser changes it in place. `shape`, `dtype`, `ndim` and `size` are its own.
         requires_grad: True if gradients flow to this tensor.
-        grad: on leaves (made with `requires_grad=True`) the sum of all gradients that `backward` delivered since
-            it was last set to None; shape and dtype of `data`. None on computed tensors.
+        grad: on leaves (made with `requires_grad=True`) the sum of all gradients since it was last set to None, an
+            array like `data`; on computed tensors None.
         node: how this tensor was computed; None on leaves and constants.
     """
 
@@ -80,7 +80,7 @@ class Tensor:
         return f"Tensor({values}, {self.dtype}{history})"
 
     def item(self) -> float:
-        """Return the only element as a Python float (ValueError from NumPy if there are more)."""
+        """Return the only element as a Python float; NumPy raises ValueError if there are more."""
         return float(self.data.item())
 
     def detach(self) -> "Tensor":
@@ -161,14 +161,7 @@ _recording: ContextVar[bool] = ContextVar("recording", default=True)
 
 @contextmanager
 def no_grad() -> Iterator[None]:
-    """Return a context in which nothing is recorded, in this thread; contexts may be nested.
-
-    >>> x = Tensor(3.0, requires_grad=True)
-    >>> with no_grad():
-    ...     y = x * x
-    >>> y.requires_grad
-    False
-    """
+    """Return a context in which nothing is recorded, in this thread; contexts may be nested."""
     token = _recording.set(False)
     try:
         yield
@@ -194,10 +187,7 @@ def record(value: ArrayLike, *inputs: tuple[Tensor, Vjp]) -> Tensor:
 
 
 def once(compute: Callable[[Array], tuple[Array, ...]]) -> Callable[[Array], tuple[Array, ...]]:
-    """Return `compute`, run at its first call only, for operators that compute all gradients in one pass.
-
-    A tape serves once, so every call brings the same gradient.
-    """
+    """Return `compute`, run at its first call only: a tape serves once, so every call brings the same gradient."""
     results: list[tuple[Array, ...]] = []
 
     def remembered(g: Array) -> tuple[Array, ...]:
@@ -215,8 +205,7 @@ def backward(result: Tensor, gradient: ArrayLike | None = None) -> None:
 
     Args:
         result: a tensor that requires a gradient.
-        gradient: the gradient of the loss in `result`, same shape, converted to its dtype; may be left out if
-            `result` has one element, and is then 1.
+        gradient: of the loss in `result`, same shape, converted to its dtype; 1 if left out, for one element.
 
     Raises:
         RuntimeError: if `result` needs no gradient, or an earlier `backward` freed a part of its tape.
@@ -226,9 +215,7 @@ def backward(result: Tensor, gradient: ArrayLike | None = None) -> None:
     Source: Griewank and Walther, "Evaluating Derivatives", 2nd edition, section 3.2 (reverse mode).
     """
     if not result.requires_grad:
-        raise RuntimeError(
-            "backward: nothing was recorded: no input requires a gradient, or it was computed under no_grad"
-        )
+        raise RuntimeError("backward: nothing was recorded: no input requires a gradient, or it was under no_grad")
     if gradient is None and result.size != 1:
         raise ValueError(f"backward without a gradient needs one element, got shape {result.shape}")
     first: Array = np.ones_like(result.data) if gradient is None else np.asarray(gradient, result.dtype)
