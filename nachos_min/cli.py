@@ -23,13 +23,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, NoReturn, Unpack
 
-from fire import Fire, docstrings
+from fire import Fire
 from fire.core import FireExit
 from fire.decorators import SetParseFns
 
 from nachos_min.errors import InputError, printable, shorten
 from nachos_min.nas.configuration import Options
-from nachos_min.options import COUNT, REQUIRED, SIDES, SWITCH, Option, options_of, text, unpacked_in
+from nachos_min.options import COUNT, REQUIRED, SIDES, SWITCH, Option, options_of, taking, text
 
 PROGRAM = "python -m nachos_min"
 PURPOSE = (
@@ -209,16 +209,12 @@ def _job(name: str, rest: list[str]) -> _Job:
     if "--" in rest:
         raise InputError("'--' must not be used: it would separate options for the Fire library")
 
+    options = options_of(COMMANDS[name])
+
+    @taking(options)
     def read(*needed: Any, **given: Any) -> _Job:
         return _Job(partial(COMMANDS[name], *needed, **given))
 
-    places = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-    options = options_of(COMMANDS[name])
-    parameters = [
-        inspect.Parameter(option, places[each.default is not REQUIRED], default=each.default)
-        for option, each in options.items()
-    ]
-    read.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # which Fire reads
     SetParseFns(**{option: partial(each.kind.typed, _flag(option)) for option, each in options.items()})(read)
     # Fire would go on behind a lone "-" with the job itself; a separator nobody can type turns that off.
     closed = [*rest, "--", "--separator=\0"]
@@ -256,32 +252,29 @@ def _advice(word: str, known: Iterable[str], program: str) -> str:
 def _program_help() -> str:
     lines = [*_paragraph(PURPOSE), "", f"usage: {PROGRAM} COMMAND [--option VALUE ...]", "", "commands:"]
     for name, command in COMMANDS.items():
-        lines += [f"  {name}", *_paragraph(docstrings.parse(command.__doc__).summary, INDENT)]
+        lines += [f"  {name}", *_paragraph(_paragraphs(command)[0], INDENT)]
     return "\n".join([*lines, "", f"Every option of a command:  {PROGRAM} {next(iter(COMMANDS))} --help"])
 
 
 def _command_help(name: str) -> str:
     """Return what a command does, then every option with its form, its default and its meaning."""
-    command = COMMANDS[name]
-    options, told = options_of(command), docstrings.parse(command.__doc__)
-    meanings = {each.name: each.description for each in _attributes(unpacked_in(command)) + (told.args or [])}
+    options, (summary, *description) = options_of(COMMANDS[name]), _paragraphs(COMMANDS[name])
     needed = [option.upper() for option, each in options.items() if each.default is REQUIRED]
-    lines = [*_paragraph(told.summary), ""]
+    lines = [*_paragraph(summary), ""]
     lines += [f"usage: {' '.join([PROGRAM, name, *needed])} [--option VALUE ...]", "", "options:"]
     for option, each in options.items():
         if each.default is not REQUIRED:
             form = f"{_flag(option)} {each.kind.form}".strip()
             lines += _paragraph(f"{form}  (default: {each.default_text})", 2)
-            lines += _paragraph(meanings[option], INDENT)
-    for paragraph in (told.description or "").split("\n\n"):
+            lines += _paragraph(each.meaning, INDENT)
+    for paragraph in description:
         lines += ["", *_paragraph(paragraph)]
     return "\n".join(lines)
 
 
-def _attributes(record: type | None) -> list[Any]:
-    """Return what a class documents of its attributes."""
-    text = "" if record is None else (record.__doc__ or "").replace("Attributes:", "Args:")
-    return docstrings.parse(text).args or []
+def _paragraphs(command: Callable[..., int]) -> list[str]:
+    """Return the paragraphs of a command's docstring above its arguments."""
+    return (inspect.getdoc(command) or "").split("\n\nArgs:")[0].split("\n\n")
 
 
 def _flag(parameter: str) -> str:

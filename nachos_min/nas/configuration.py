@@ -161,7 +161,7 @@ class Options(TypedDict, total=False):
     out: Annotated[str | Path | None, Option(of.text("folder"), absent="runs/ and the data set's name")]
 
 
-OPTIONS = of.declared_in(Options)
+OPTIONS = of.options_of(Options)
 # Training of digits32 by the recipe `paper`.
 PAPER_DIGITS32 = {"backbone_epochs": 3, "warmup_epochs": 2, "support_epochs": 2, "exits_rate": 0.02}
 # What aims decide: the paper has 100 random candidates of 180 before the first surrogate, and 8 an iteration.

@@ -30,7 +30,7 @@ import numpy as np
 
 from nachos_min.data import load
 from nachos_min.nas import aims as aiming
-from nachos_min.nas.configuration import Options, Problem, configure, load_problem, resolved
+from nachos_min.nas.configuration import OPTIONS, Options, Problem, configure, load_problem, resolved
 from nachos_min.nas.evaluate import Evaluation, Failure, Trial, seeded
 from nachos_min.nas.genome import Genome, as_genome
 from nachos_min.nas.limits import StaticCheck
@@ -49,7 +49,7 @@ from nachos_min.nas.sampling import (
 )
 from nachos_min.nas.tabular import TableAnswers, read_table
 from nachos_min.nas.workers import Workers
-from nachos_min.options import spelt_out
+from nachos_min.options import taking
 from nachos_min.store import Run, StoreError, create_or_open
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -79,7 +79,7 @@ class Progress:
     best: Solution | None
 
 
-@spelt_out
+@taking(OPTIONS)
 def search(*, on_progress: Callable[[Progress], None] | None = None, **options: Unpack[Options]) -> SearchResult:
     """Return the admissible networks found that no other one found beats.
 
