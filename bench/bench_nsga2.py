@@ -26,8 +26,7 @@ from fire import Fire
 from measuring import best_of_rounds, machine, show
 from problems import PROBLEMS, Problem
 
-from nachos_kernels.crowding import crowding_distance
-from nachos_kernels.dominance import non_dominated_ranks
+from nachos_kernels.dominance import crowding_distance, non_dominated_ranks
 from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.nsga2 import minimize
 

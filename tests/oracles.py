@@ -24,6 +24,12 @@ def cells(shape):
     return product(*(range(size) for size in shape))
 
 
+def assert_close(result, expected, single=1e-5, double=1e-12):
+    """Compare shape, dtype and values, to an error of `single` in float32 and `double` in float64."""
+    tolerance = single if result.dtype == np.float32 else double
+    np.testing.assert_allclose(result, expected, rtol=tolerance, atol=tolerance, strict=True)
+
+
 # Convolution
 
 

@@ -1,1 +1,5 @@
-"""Numba loops of nachos_min: arrays and scalars in, arrays out. Start with `_jit.py`."""
+"""The compiled loops of nachos_min: arrays in, arrays out."""
+
+from nachos_kernels._jit import set_threads
+
+__all__ = ["set_threads"]

@@ -1,42 +1,105 @@
-"""The one compile policy: every compiled loop of this project is made by `kernel`.
+"""How kernels are compiled and run: the one compile policy, and parts of large maps for several threads.
 
-Read this before any other kernel file. A kernel is a loop over arrays and scalars: it trusts its input
-(shapes were checked by the caller), keeps no state, and draws no random number.
+A kernel is a loop over arrays and scalars. It trusts its input, keeps no state and draws no random number.
+It releases the GIL and runs on one thread, so that a search trains one candidate per process. For the training of
+one network, `set_threads` lets several threads compute the parts of a large map at the same time. The parts do not
+depend on the number of threads, and their results are joined in order: any number gives the same bits.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
+import numpy as np
+from numpy.typing import NDArray
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+Floats = NDArray[np.floating]  # float32 or float64, C-contiguous; all arrays of a call have one dtype
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Pair = tuple[int, int]  # (height, width): stride, dilation, size
+Sides = tuple[int, int, int, int]  # padding: (top, bottom, left, right)
 
 # reassoc: sums may be reordered, so that they vectorise; contract: a*b + c may become one instruction;
 # nsz: -0.0 may become 0.0. Not nnan and not ninf: a diverged training must stay visible as NaN.
 FASTMATH = {"reassoc", "contract", "nsz"}
 
-# All files of this package as they are now. By itself, Numba's cache notices changes of a function's own file only,
-# and would go on using machine code into which an older function of another file was compiled.
+# Names, times and sizes of all files of this package. Numba's cache checks the file of a function only, and would
+# reuse machine code that contains an older version of a function from another file.
 FILES = sorted(Path(__file__).parent.glob("*.py"))
 STAMP = tuple((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in FILES)
+
+PART = 1 << 18  # approximate numbers in a part
+_pools: dict[int, ThreadPoolExecutor] = {}  # at most one: number of threads -> pool of all but the caller's
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Return `function` compiled by Numba under the one policy of this project.
 
-    Compiled on first call for the argument types seen (float32 and float64), cached on disk, without the
-    GIL, on one thread. Division by zero gives inf or NaN as in NumPy. What was compiled is used as long as no
-    file of this package changes, so that a kernel may call compiled functions of other files.
-    NUMBA_DISABLE_JIT=1 runs the same loops as plain Python, NUMBA_BOUNDSCHECK=1 checks every index.
+    It is compiled on the first call with float32 or float64 arrays and cached on disk until a file of this package
+    changes, so that a kernel may call compiled functions of other files. Division by zero gives inf or NaN.
+    NUMBA_DISABLE_JIT=1 runs the loops as plain Python, NUMBA_BOUNDSCHECK=1 checks every index.
     """
     policy: dict[str, Any] = {"nogil": True, "parallel": False, "fastmath": FASTMATH, "error_model": "numpy"}
     try:
         compiled: Any = numba.njit(function, cache=True, **policy)
-    except RuntimeError:  # no folder for a cache may be written, as in some containers: slower, but it runs
+    except RuntimeError:  # no folder for a cache is writable, as in some containers: slower, but it runs
         compiled = numba.njit(function, **policy)
-    with suppress(AttributeError):  # there is no public way to say so; NUMBA_DISABLE_JIT=1 leaves no cache at all
+    with suppress(AttributeError):  # no public way; with NUMBA_DISABLE_JIT=1 there is no cache
         compiled._cache._cache_file._source_stamp = STAMP
     return cast(Callable[P, R], compiled)
+
+
+def set_threads(count: int) -> None:
+    """Let kernels on large maps use `count` threads in this process; the default is 1.
+
+    BLAS has its own threads: set OPENBLAS_NUM_THREADS and OMP_NUM_THREADS to 1 with this.
+
+    Args:
+        count: >= 1.
+
+    Raises:
+        ValueError: if `count` < 1.
+    """
+    if count < 1:
+        raise ValueError(f"threads must be >= 1, got {count}")
+    while _pools:
+        _pools.popitem()[1].shutdown()
+    if count > 1:
+        _pools[count] = ThreadPoolExecutor(count - 1, "nachos_kernels")
+
+
+def parts_of(length: int, numbers: int) -> list[slice]:
+    """Return almost equal parts of an axis of `length`, for arrays of `numbers` numbers in all.
+
+    >>> parts_of(6, 1000)
+    [slice(0, 6, None)]
+    >>> parts_of(6, 4 * PART)
+    [slice(0, 1, None), slice(1, 3, None), slice(3, 4, None), slice(4, 6, None)]
+    """
+    count = max(1, min(length, numbers // PART))
+    return [slice(length * part // count, length * (part + 1) // count) for part in range(count)]
+
+
+def each(function: Callable[[slice], R], parts: list[slice]) -> list[R]:
+    """Return `function(part)` of all parts, in order. Every thread, also the caller's, takes a run of neighbours.
+
+    No call of `function` may write where another one writes.
+    """
+    if not _pools or len(parts) == 1:
+        return [function(part) for part in parts]
+    ((count, pool),) = _pools.items()
+    threads = min(count, len(parts))
+    edges = [len(parts) * thread // threads for thread in range(threads + 1)]
+    runs = [parts[begin:end] for begin, end in pairwise(edges)]
+    others = [pool.submit(lambda run: [function(part) for part in run], run) for run in runs[1:]]
+    found = [function(part) for part in runs[0]]
+    for other in others:
+        found += other.result()
+    return found

@@ -1,7 +1,6 @@
 """Activation functions and their derivatives, applied to every element of an array.
 
-An activation is chosen by a small integer, so that one compiled function serves them all.
-Read `_jit.py` before.
+An integer code chooses the activation, so that one compiled function serves all of them.
 
     IDENTITY   f(u) = u                              f'(u) = 1
     RELU       f(u) = max(u, 0)                      f'(u) = 1 above 0, else 0
@@ -9,51 +8,47 @@ Read `_jit.py` before.
     HSIGMOID   f(u) = min(max(u + 3, 0), 6) / 6      f'(u) = 1/6 between -3 and 3, else 0
     SIGMOID    f(u) = 1 / (1 + exp(-u))              f'(u) = f(u) * (1 - f(u))
 
-Each activation has a loop of its own, so that every loop is simple enough to be vectorised; a choice inside
-one common loop vectorises only if the compiler moves it out. Every condition is written so that NaN, which
-fails all comparisons, comes out as NaN. Simple loops run at the speed of memory: all but SIGMOID take,
-within a tenth, as long as copying the array; it takes three times as long, for its arithmetic.
-
-The library's exponential function is a call for every element and keeps the loop from being vectorised. In float32
-`_exp` takes its place, a polynomial: 32,768 sigmoids in 8.9 us for 87.7 (PyTorch 14 to 17), the error at most 2.3
-units in the last place between -20 and 20, as PyTorch's, and 4 anywhere (the library's: 2). In float64, which is
-for checking, the library's stays.
-
-Three of them are a *gate*, f(u) = u * gate(u), that is shut up to one number, open from another, and straight
-between, so that one loop with other numbers computes any of the three (`batch_norm.py` does):
-
-    gate(u) = 0 where u <= shut, 1 where u >= open, else a*u + b        f'(u) = 0, 1, else 2a*u + b
-
-Source: hsigmoid and hswish: Howard et al., Searching for MobileNetV3, 2019, section 5.2; exponential function:
-Moshier, Cephes mathematical library, expf.c, 1992 (method and coefficients).
+Source: Howard et al., Searching for MobileNetV3, 2019, section 5.2 (hsigmoid and hswish).
 """
 
-import numpy as np
-from numpy.typing import NDArray
+from functools import cache
 
-from nachos_kernels._jit import kernel
+import numpy as np
+
+from nachos_kernels._jit import Floats, kernel
 
 IDENTITY, RELU, HSWISH, HSIGMOID, SIGMOID = 0, 1, 2, 3, 4
 
-# A Python 3.0 is a float64 and would pull float32 arithmetic up to float64; these are exact in both.
-ZERO, ONE, TWO, THREE, SIX = np.float32(0), np.float32(1), np.float32(2), np.float32(3), np.float32(6)
+# A Python 3.0 is a float64 and would turn float32 arithmetic into float64; these are exact in both.
+ZERO, ONE, TWO, THREE = np.float32(0), np.float32(1), np.float32(2), np.float32(3)
 
-# (shut, open, a, b) of the gates; no number is <= NaN, every number is >= -inf: the identity's is always open.
+# An activation is gated if f(u) = u * gate(u) with gate(u) = 0 where u <= shut, 1 where u >= open, else a*u + b.
+# Then f'(u) = 0, 1, else 2a*u + b, and one loop with (shut, open, a, b) computes any of them. The identity is
+# always open: no number is <= NaN, every number is >= -inf.
 GATES = {IDENTITY: (np.nan, -np.inf, 0.0, 0.0), RELU: (0.0, 0.0, 0.0, 0.0), HSWISH: (-3.0, 3.0, 1 / 6, 1 / 2)}
 
-# ln 2 in two parts, the first of which has so few digits that a product with an exponent is exact.
+# ln 2 in two parts; the first has so few digits that its product with an exponent is exact.
 LOG2_E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
 EXP = tuple(np.float32(c) for c in (1.9875692e-4, 1.3981999e-3, 8.3334519e-3, 4.1665796e-2, 1.6666665e-1, 0.5))
-TO_ZERO = np.float32(-88.1)  # from here on exp is 0: its power of two would be 2^-127, which is not a normal number
+TO_ZERO = np.float32(-88.1)  # from here on exp is 0: its power of two, 2^-127, is not a normal number
 HALF, BIAS = np.float32(0.5), np.float32(3 * 2**22 + 127)
+
+
+@cache
+def gate_of(code: int, dtype: np.dtype[np.floating]) -> Floats:
+    """Return the activation's gate [4], shut, open, a, b; that of the identity if it has none."""
+    return np.array(GATES.get(code, GATES[IDENTITY]), dtype)
 
 
 @kernel
 def _exp(a: np.float32) -> np.float32:
-    """Return exp(a) for a <= 0: 2^n * exp(r) with n the integer nearest to a / ln 2 and r what is left.
+    """Return exp(a) for a <= 0: 2^n * exp(r) with n the integer nearest to a / ln 2 and r the rest, a polynomial.
 
-    exp(r) is a polynomial. n + 1.5 * 2^23 + 127 has n + 127, the exponent field of 2^n, in its lowest bits, from
-    where a shift brings it to its place; no float is converted to an integer, which would be undefined for NaN.
+    n + 1.5 * 2^23 + 127 has n + 127, the exponent field of 2^n, in its lowest bits, and a shift moves it to its
+    place. No float is converted to an integer, which is undefined for NaN. Unlike a call of the library's exp, this
+    vectorises; the error is at most 4 units in the last place.
+
+    Source: Moshier, Cephes mathematical library, expf.c, 1992 (method and coefficients).
     """
     a = TO_ZERO if a < TO_ZERO else a
     n = np.floor(a * LOG2_E + HALF)
@@ -64,18 +59,14 @@ def _exp(a: np.float32) -> np.float32:
     return np.float32(((p * r) * r + r + ONE) * power)
 
 
+# Each activation has its own loop: a choice inside a common loop may keep it from being vectorised. NaN fails every
+# comparison, and each condition is written so that NaN stays.
+
+
 @kernel
-def activate(u: NDArray[np.floating], y: NDArray[np.floating], code: int) -> None:
-    """Write y[i] = f(u[i]).
-
-    Args:
-        u: float32 or float64 [any length].
-        y: dtype and length of u; may be u itself.
-        code: IDENTITY, RELU, HSWISH, HSIGMOID or SIGMOID.
-
-    Source: the module's table.
-    """
-    sixth = u.dtype.type(1) / u.dtype.type(6)  # a product takes a third of a division's time
+def _activate(u: Floats, y: Floats, code: int) -> None:
+    """Write y[i] = f(u[i])."""
+    sixth = u.dtype.type(1) / u.dtype.type(6)  # a product is faster than a division
     if code == IDENTITY:
         for i in range(u.size):
             y[i] = u[i]
@@ -99,19 +90,8 @@ def activate(u: NDArray[np.floating], y: NDArray[np.floating], code: int) -> Non
 
 
 @kernel
-def multiply_by_slope(
-    g: NDArray[np.floating], u: NDArray[np.floating], gu: NDArray[np.floating], code: int
-) -> None:
-    """Write gu[i] = g[i] * f'(u[i]): the chain rule through the activation.
-
-    Args:
-        g: float32 or float64 [any length].
-        u: dtype and length of g, what the activation was applied to.
-        gu: dtype and length of g.
-        code: IDENTITY, RELU, HSWISH, HSIGMOID or SIGMOID.
-
-    Source: the module's table.
-    """
+def _multiply_by_slope(g: Floats, u: Floats, gu: Floats, code: int) -> None:
+    """Write gu[i] = g[i] * f'(u[i])."""
     sixth = g.dtype.type(1) / g.dtype.type(6)
     if code == IDENTITY:
         for i in range(g.size):
@@ -135,36 +115,25 @@ def multiply_by_slope(
             gu[i] = g[i] * (exact / ((ONE + exact) * (ONE + exact)))
 
 
-def activation_forward(x: NDArray[np.floating], code: int) -> NDArray[np.floating]:
-    """Return y with y[i] = f(x[i]).
+def activation_forward(x: Floats, code: int) -> Floats:
+    """Return y with y[i] = f(x[i]), C-contiguous.
 
     Args:
         x: float32 or float64, any shape.
         code: IDENTITY, RELU, HSWISH, HSIGMOID or SIGMOID.
-
-    Returns:
-        y: dtype and shape of x, C-contiguous.
-
-    Source: the module's table.
     """
     y = np.empty(x.shape, x.dtype)  # flat arrays: one compiled kernel serves every number of axes
-    activate(x.reshape(-1), y.reshape(-1), code)
+    _activate(x.reshape(-1), y.reshape(-1), code)
     return y
 
 
-def activation_grad_input(g: NDArray[np.floating], x: NDArray[np.floating], code: int) -> NDArray[np.floating]:
-    """Return gx with gx[i] = g[i] * f'(x[i]).
+def activation_grad_input(g: Floats, x: Floats, code: int) -> Floats:
+    """Return gx with gx[i] = g[i] * f'(x[i]), C-contiguous.
 
     Args:
         g: gradient of the loss in y, dtype and shape of x.
-        x: what `activation_forward` was given.
-        code: the same code.
-
-    Returns:
-        gx: dtype and shape of x, C-contiguous.
-
-    Source: the module's table.
+        x, code: what `activation_forward` was given.
     """
     gx = np.empty(x.shape, x.dtype)
-    multiply_by_slope(g.reshape(-1), x.reshape(-1), gx.reshape(-1), code)
+    _multiply_by_slope(g.reshape(-1), x.reshape(-1), gx.reshape(-1), code)
     return gx

@@ -4,44 +4,69 @@
         with xp the map x surrounded by zeros; with G groups, output channels of group q
         read the input channels of group q only
 
-Read `_jit.py` before. `_unfold` writes the windows, patches[q, (n oh ow), (kh kw c)], so that
+`_unfold` writes the windows, patches[q, (n oh ow), (kh kw c)], and `_fold`, its transpose, adds them back onto a
+map:
 
-    y[q] = patches[q] @ w[q]        gw[q] = patches[q]^T @ g[q]        gpatches[q] = g[q] @ w[q]^T
+    y[q] = patches[q] @ w[q]        gw[q] = patches[q]^T @ g[q]        gx = fold(g[q] @ w[q]^T)
 
-and `_fold`, the transpose of `_unfold`, adds gpatches back onto the map. A 1x1 convolution needs no windows:
-its patches are x itself. A depthwise convolution has no sum over channels
-and is faster as a loop nest: `depthwise.py`.
+The windows of a 3x3 convolution are nine times the map. They are made for a few images at a time, in a buffer that
+stays in the second-level cache. A 1x1 convolution needs no windows: its patches are x itself. Depthwise
+convolutions, which have no sum over channels, are in `depthwise.py`; a bias is in `batch_norm.py`.
 
-The windows of a 3x3 convolution are nine times the map. They are made for a few images at a time, in one buffer
-of about half a megabyte: it stays in the second-level cache, where a matrix of all windows goes to memory and
-back, and is asked from the operating system page by page. Measured in float32, 64 maps of 32x32x16 to 32
-channels, 3x3: 13.0 -> 8.0 ms, 38 of the 53 thousand million products a second that a large product reaches.
-
-Source: Chellapilla, Puri, Simard, High performance convolutional neural networks for document processing,
-2006.
+Source: Chellapilla, Puri, Simard, High performance convolutional neural networks for document processing, 2006. The
+gradients are derived here: y = unfold(x) @ w is linear in x and in w.
 """
 
 from collections.abc import Iterator
 from functools import reduce
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nachos_kernels._jit import kernel
-from nachos_kernels.parts import each, parts_of
-from nachos_kernels.products import product, transposed_product
+from nachos_kernels._jit import Floats, Pair, Sides, each, kernel, parts_of
 
-BUFFER = 1 << 17  # numbers of windows made at a time; half and twice as many took as long
+BUFFER = 1 << 17  # numbers of windows made at a time: half a megabyte in float32
+SMALL = (
+    1_000_000  # multiplications of a product that OpenBLAS computes in place, without copying the matrices first
+)
+LEAST = 32  # rows of a part of a product; with fewer, the transposed product is faster in one
+
+Shape = tuple[int, int, int, int]
+Block = tuple[slice, slice, Floats, Floats]
 
 
 @kernel
-def _unfold(
-    x: NDArray[np.floating],
-    patches: NDArray[np.floating],
-    channels: int,
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
-) -> None:
+def rows_at_once(rows: int, C: int, K: int) -> int:
+    """Return how many rows of a product [rows, C] @ [C, K] are computed at a time.
+
+    One matrix is long and narrow, the other small: a small product of each part of the rows is faster than the
+    large one, whose copies do not pay.
+    """
+    part = SMALL // max(1, C * K) // 16 * 16
+    return part if LEAST <= part < rows else max(1, rows)
+
+
+@kernel
+def product(a: Floats, b: Floats, out: Floats) -> None:
+    """Write out[R, K] = a[R, C] @ b[C, K], all C-contiguous, by BLAS."""
+    R, part = a.shape[0], rows_at_once(a.shape[0], b.shape[0], b.shape[1])
+    for first in range(0, R, part):
+        np.dot(a[first : first + part], b, out[first : first + part])
+
+
+@kernel
+def transposed_product(a: Floats, b: Floats) -> Floats:
+    """Return a^T @ b [C, K] of a[R, C] and b[R, K], both C-contiguous, by BLAS."""
+    R, C, K = a.shape[0], a.shape[1], b.shape[1]
+    total, part = np.zeros((C, K), a.dtype), rows_at_once(R, C, K)
+    term = np.empty((C, K), a.dtype)
+    for first in range(0, R, part):
+        np.dot(a[first : first + part].T, b[first : first + part], term)
+        total += term
+    return total
+
+
+@kernel
+def _unfold(x: Floats, patches: Floats, channels: int, stride: Pair, dilation: Pair) -> None:
     """Fill patches[q, n, oh, ow, kh, kw, c] = x[n, oh*sh + kh*dh, ow*sw + kw*dw, q*CG + c].
 
     x is [N, H, W*C] with C = `channels`, each row as one array of numbers.
@@ -61,13 +86,7 @@ def _unfold(
 
 
 @kernel
-def _fold(
-    patches: NDArray[np.floating],
-    x: NDArray[np.floating],
-    channels: int,
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
-) -> None:
+def _fold(patches: Floats, x: Floats, channels: int, stride: Pair, dilation: Pair) -> None:
     """Add x[n, oh*sh + kh*dh, ow*sw + kw*dw, q*CG + c] += patches[q, n, oh, ow, kh, kw, c], x as in `_unfold`."""
     G, N, OH, OW, KH, KW, CG = patches.shape
     (sh, sw), (dh, dw) = stride, dilation
@@ -83,83 +102,73 @@ def _fold(
                                 cells[c] += run[c]
 
 
-def _is_matrix_product(
-    w_shape: tuple[int, int, int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int, int, int],
-    groups: int,
-) -> bool:
+def _is_matrix_product(w_shape: Shape, stride: Pair, padding: Sides, groups: int) -> bool:
     """Return True if the convolution is x @ w as it stands: 1x1, stride 1, no padding, one group."""
     return w_shape[:2] == (1, 1) and stride == (1, 1) and not any(padding) and groups == 1
 
 
-def _buffers(
-    x_shape: tuple[int, int, int, int],
-    w_shape: tuple[int, int, int, int],
-    out_size: tuple[int, int],
-    padding: tuple[int, int, int, int],
-    dilation: tuple[int, int],
+def _blocks(
+    x_shape: Shape,
+    w_shape: Shape,
+    out_size: Pair,
+    padding: Sides,
+    dilation: Pair,
     groups: int,
     dtype: np.dtype[np.floating],
-) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Return for as many images as fit the buffer: zeros of the size of xp, and room for the windows.
+) -> Iterator[Block]:
+    """Yield (images, rows, framed, patches) for as many images at a time as fit the buffer.
 
-    In one group without dilation, the KW cells of a window's row lie side by side, in the map as in the patches:
-    they are one run of KW*C numbers, as a window of one cell with so many channels has it.
+    `rows` are theirs among (n oh ow), `framed` has the size of xp and is zero at first, `patches` is what `_unfold`
+    fills. Both arrays are used again. In one group without dilation, the KW cells of a window's row lie side by
+    side in the map as in the patches: they are one run of KW*C numbers, like one cell with so many channels.
     """
     (N, H, W, C), (KH, KW, CG, _), (top, bottom, left, right) = x_shape, w_shape, padding
-    per_image = groups * out_size[0] * out_size[1] * KH * KW * CG
-    images = max(1, min(N, BUFFER // max(1, per_image)))
-    framed = np.zeros((images, top + H + bottom, left + W + right, C), dtype)
-    runs = (1, KW * CG) if groups == 1 and dilation[1] == 1 else (KW, CG)
-    return framed, np.empty((groups, images, *out_size, KH, *runs), dtype)
+    cells = out_size[0] * out_size[1]
+    together = max(1, min(N, BUFFER // max(1, groups * cells * KH * KW * CG)))
+    framed = np.zeros((together, top + H + bottom, left + W + right, C), dtype)
+    numbers = np.empty(groups * together * cells * KH * KW * CG, dtype)
+    run = (1, KW * CG) if groups == 1 and dilation[1] == 1 else (KW, CG)
+    for first in range(0, N, together):
+        end = min(first + together, N)
+        shape = groups, end - first, *out_size, KH, *run
+        patches = numbers[: len(numbers) * (end - first) // together].reshape(shape)
+        yield slice(first, end), slice(first * cells, end * cells), framed, patches
 
 
 def _windows(
-    x: NDArray[np.floating],
-    w_shape: tuple[int, int, int, int],
-    out_size: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int, int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> Iterator[tuple[slice, NDArray[np.floating]]]:
-    """Yield the windows of a few images at a time, [G, rows, KH*KW*CG], after their place among the rows (n oh ow).
-
-    The array is the same every time, filled anew.
-    """
-    (N, H, W, _), (top, _, left, _), (OH, OW) = x.shape, padding, out_size
-    framed, patches = _buffers(x.shape, w_shape, out_size, padding, dilation, groups, x.dtype)
-    for first in range(0, N, len(framed)):
-        images = min(len(framed), N - first)
-        framed[:images, top : top + H, left : left + W] = x[first : first + images]
-        part = patches if images == len(framed) else np.empty((groups, images, *patches.shape[2:]), x.dtype)
-        _unfold(framed.reshape(*framed.shape[:2], -1), part, x.shape[3], stride, dilation)
-        rows = slice(first * OH * OW, (first + images) * OH * OW)
-        yield rows, part.reshape(groups, images * OH * OW, -1)
+    x: Floats, w_shape: Shape, out_size: Pair, stride: Pair, padding: Sides, dilation: Pair, groups: int
+) -> Iterator[tuple[slice, Floats]]:
+    """Yield (rows, windows): which of (n oh ow), and their windows [G, rows, KH*KW*CG], one array filled anew."""
+    (N, H, W, C), (top, _, left, _) = x.shape, padding
+    if _is_matrix_product(w_shape, stride, padding, groups):
+        yield slice(0, N * H * W), x.reshape(1, -1, C)
+        return
+    for images, rows, framed, patches in _blocks(x.shape, w_shape, out_size, padding, dilation, groups, x.dtype):
+        framed[: images.stop - images.start, top : top + H, left : left + W] = x[images]
+        _unfold(framed.reshape(*framed.shape[:2], -1), patches, C, stride, dilation)
+        yield rows, patches.reshape(groups, rows.stop - rows.start, -1)
 
 
-def _weights_by_group(w: NDArray[np.floating], groups: int) -> NDArray[np.floating]:
+def _weights_by_group(w: Floats, groups: int) -> Floats:
     """Return w [KH, KW, CG, K] as [G, KH*KW*CG, K/G]."""
-    K = w.shape[3]
-    return np.ascontiguousarray(w.reshape(-1, groups, K // groups).transpose(1, 0, 2))
+    return np.ascontiguousarray(w.reshape(-1, groups, w.shape[3] // groups).transpose(1, 0, 2))
 
 
-def _rows_by_group(y: NDArray[np.floating], groups: int) -> NDArray[np.floating]:
+def _rows_by_group(y: Floats, groups: int) -> Floats:
     """Return y [N, OH, OW, K] as [G, N*OH*OW, K/G]."""
-    K = y.shape[3]
-    return y.reshape(-1, groups, K // groups).transpose(1, 0, 2)
+    return y.reshape(-1, groups, y.shape[3] // groups).transpose(1, 0, 2)
 
 
-def conv2d_forward(
-    x: NDArray[np.floating],
-    w: NDArray[np.floating],
-    stride: tuple[int, int],
-    padding: tuple[int, int, int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> NDArray[np.floating]:
-    """Return y, the convolution of x with w (the module's first equation); a bias is the caller's addition.
+def _multiply(a: Floats, b: Floats, out: Floats, groups: int) -> None:
+    """Write out = a @ b; with several groups the rows of `a` or `out` are not one after the other in memory."""
+    if groups == 1:
+        product(a, b, out)
+    else:
+        np.matmul(a, b, out=out)
+
+
+def conv2d_forward(x: Floats, w: Floats, stride: Pair, padding: Sides, dilation: Pair, groups: int) -> Floats:
+    """Return y, the convolution of x with w, without bias.
 
     Args:
         x: float32 or float64 [N, H, W, C], C-contiguous.
@@ -170,62 +179,26 @@ def conv2d_forward(
         groups: G >= 1, a divisor of C and of K.
 
     Returns:
-        y: dtype of x, [N, OH, OW, K] with OH = (H + top + bottom - dh*(KH-1) - 1) // sh + 1,
-            OW alike; C-contiguous.
-
-    Source: see the module.
+        [N, OH, OW, K] with OH = (H + top + bottom - dh*(KH-1) - 1) // sh + 1, OW alike; C-contiguous.
     """
-    (N, H, W, C), (KH, KW, _, K), (top, bottom, left, right) = x.shape, w.shape, padding
+    (N, H, W, _), (KH, KW, _, K), (top, bottom, left, right) = x.shape, w.shape, padding
     OH = (H + top + bottom - dilation[0] * (KH - 1) - 1) // stride[0] + 1
     OW = (W + left + right - dilation[1] * (KW - 1) - 1) // stride[1] + 1
-    y = np.empty((N, OH, OW, K), x.dtype)
-    if _is_matrix_product(w.shape, stride, padding, groups):
-        w_matrix = w.reshape(C, K)
-        each(lambda part: product(_rows(x[part]), w_matrix, _rows(y[part])), parts_of(N, max(x.size, y.size)))
-    else:
-        settings, parts = (stride, padding, dilation, groups), parts_of(N, max(x.size, y.size))
-        each(lambda part: _forward_by_windows(x[part], w, y[part], *settings), parts)
+    y, w_by_group = np.empty((N, OH, OW, K), x.dtype), _weights_by_group(w, groups)
+
+    def forward(part: slice) -> None:
+        y_by_group = _rows_by_group(y[part], groups)
+        for rows, windows in _windows(x[part], w.shape, (OH, OW), stride, padding, dilation, groups):
+            for q in range(groups):
+                _multiply(windows[q], w_by_group[q], y_by_group[q, rows], groups)
+
+    each(forward, parts_of(N, max(x.size, y.size)))
     return y
 
 
-def _rows(x: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return x [N, H, W, C] as [N*H*W, C]."""
-    return x.reshape(-1, x.shape[3])
-
-
-def _multiply(a: NDArray[np.floating], b: NDArray[np.floating], out: NDArray[np.floating], groups: int) -> None:
-    """Write out = a @ b; with several groups the rows of `a` or `out` are not one after the other in memory."""
-    if groups == 1:
-        product(a, b, out)
-    else:
-        np.matmul(a, b, out=out)
-
-
-def _forward_by_windows(
-    x: NDArray[np.floating],
-    w: NDArray[np.floating],
-    y: NDArray[np.floating],
-    stride: tuple[int, int],
-    padding: tuple[int, int, int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> None:
-    """Write y[q] = patches[q] @ w[q]."""
-    y_by_group, w_by_group = _rows_by_group(y, groups), _weights_by_group(w, groups)
-    for rows, windows in _windows(x, w.shape, y.shape[1:3], stride, padding, dilation, groups):
-        for q in range(groups):
-            _multiply(windows[q], w_by_group[q], y_by_group[q, rows], groups)
-
-
 def conv2d_grad_input(
-    g: NDArray[np.floating],
-    w: NDArray[np.floating],
-    x_shape: tuple[int, int, int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int, int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> NDArray[np.floating]:
+    g: Floats, w: Floats, x_shape: Shape, stride: Pair, padding: Sides, dilation: Pair, groups: int
+) -> Floats:
     """Return gx, the gradient of the loss in x: fold(g @ w^T).
 
     Args:
@@ -233,56 +206,32 @@ def conv2d_grad_input(
         w: dtype of g, [KH, KW, C/G, K], C-contiguous.
         x_shape: (N, H, W, C).
         stride, padding, dilation, groups: as in `conv2d_forward`.
-
-    Returns:
-        gx: dtype of g, shape x_shape, C-contiguous.
-
-    Source: derived here: y = unfold(x) @ w is linear in x, its transpose is fold(g @ w^T).
     """
-    N, C, K, gx = x_shape[0], x_shape[3], g.shape[3], np.empty(x_shape, g.dtype)
-    if _is_matrix_product(w.shape, stride, padding, groups):
-        w_turned = np.ascontiguousarray(w.reshape(C, K).T)
-        each(lambda part: product(_rows(g[part]), w_turned, _rows(gx[part])), parts_of(N, max(g.size, gx.size)))
-    else:
-        settings, parts = (stride, padding, dilation, groups), parts_of(N, max(g.size, gx.size))
-        each(lambda part: _grad_input_by_windows(g[part], w, gx[part], *settings), parts)
+    (N, H, W, C), (top, _, left, _), gx = x_shape, padding, np.empty(x_shape, g.dtype)
+    w_by_group = np.ascontiguousarray(_weights_by_group(w, groups).transpose(0, 2, 1))
+    direct = _is_matrix_product(w.shape, stride, padding, groups)
+
+    def backward(part: slice) -> None:
+        g_by_group, gx_part = _rows_by_group(g[part], groups), gx[part]
+        if direct:
+            product(g_by_group[0], w_by_group[0], gx_part.reshape(-1, C))
+            return
+        sizes = gx_part.shape, w.shape, g.shape[1:3], padding, dilation, groups, g.dtype
+        for images, rows, framed, patches in _blocks(*sizes):
+            windows = patches.reshape(groups, rows.stop - rows.start, -1)
+            for q in range(groups):
+                _multiply(g_by_group[q, rows], w_by_group[q], windows[q], groups)
+            framed[:] = 0
+            _fold(patches, framed.reshape(*framed.shape[:2], -1), C, stride, dilation)
+            gx_part[images] = framed[: images.stop - images.start, top : top + H, left : left + W]
+
+    each(backward, parts_of(N, max(g.size, gx.size)))
     return gx
 
 
-def _grad_input_by_windows(
-    g: NDArray[np.floating],
-    w: NDArray[np.floating],
-    gx: NDArray[np.floating],
-    stride: tuple[int, int],
-    padding: tuple[int, int, int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> None:
-    """Write gx = fold(g @ w^T)."""
-    (N, H, W, C), (KH, KW, CG, _), (_, OH, OW, _), (top, _, left, _) = gx.shape, w.shape, g.shape, padding
-    g_by_group = _rows_by_group(g, groups)
-    w_by_group = np.ascontiguousarray(_weights_by_group(w, groups).transpose(0, 2, 1))
-    framed, patches = _buffers(gx.shape, w.shape, (OH, OW), padding, dilation, groups, g.dtype)
-    for first in range(0, N, len(framed)):
-        images = min(len(framed), N - first)
-        part = patches if images == len(framed) else np.empty((groups, images, *patches.shape[2:]), g.dtype)
-        rows = slice(first * OH * OW, (first + images) * OH * OW)
-        for q in range(groups):
-            _multiply(g_by_group[q, rows], w_by_group[q], part[q].reshape(-1, KH * KW * CG), groups)
-        framed[:] = 0
-        _fold(part, framed.reshape(*framed.shape[:2], -1), C, stride, dilation)
-        gx[first : first + images] = framed[:images, top : top + H, left : left + W]
-
-
 def conv2d_grad_weight(
-    g: NDArray[np.floating],
-    x: NDArray[np.floating],
-    w_shape: tuple[int, int, int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int, int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> NDArray[np.floating]:
+    g: Floats, x: Floats, w_shape: Shape, stride: Pair, padding: Sides, dilation: Pair, groups: int
+) -> Floats:
     """Return gw, the gradient of the loss in w: unfold(x)^T @ g.
 
     Args:
@@ -290,37 +239,17 @@ def conv2d_grad_weight(
         x: dtype of g, [N, H, W, C], C-contiguous.
         w_shape: (KH, KW, C/G, K).
         stride, padding, dilation, groups: as in `conv2d_forward`.
-
-    Returns:
-        gw: dtype of g, shape w_shape, C-contiguous.
-
-    Source: derived here: y = unfold(x) @ w is linear in w.
     """
-    parts = parts_of(len(g), max(g.size, x.size))
-    if _is_matrix_product(w_shape, stride, padding, groups):
-        found = each(lambda part: transposed_product(_rows(x[part]), _rows(g[part])), parts)
-    else:
-        settings = w_shape, stride, padding, dilation, groups
-        found = each(lambda part: _grad_weight_by_windows(g[part], x[part], *settings), parts)
-    return reduce(np.add, found).reshape(w_shape)
+    KH, KW, CG, K = w_shape
 
+    def backward(part: slice) -> Floats:
+        g_by_group, gw = _rows_by_group(g[part], groups), np.zeros((groups, KH * KW * CG, K // groups), g.dtype)
+        for rows, windows in _windows(x[part], w_shape, g.shape[1:3], stride, padding, dilation, groups):
+            for q in range(groups):
+                if groups == 1:
+                    gw[q] += transposed_product(windows[q], g_by_group[q, rows])
+                else:
+                    gw[q] += windows[q].T @ g_by_group[q, rows]
+        return np.ascontiguousarray(gw.transpose(1, 0, 2))
 
-def _grad_weight_by_windows(
-    g: NDArray[np.floating],
-    x: NDArray[np.floating],
-    w_shape: tuple[int, int, int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int, int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> NDArray[np.floating]:
-    """Return unfold(x)^T @ g as [KH*KW*CG, G, K/G]."""
-    (_, OH, OW, K), g_by_group = g.shape, _rows_by_group(g, groups)
-    by_group = np.zeros((groups, w_shape[0] * w_shape[1] * w_shape[2], K // groups), g.dtype)
-    for rows, windows in _windows(x, w_shape, (OH, OW), stride, padding, dilation, groups):
-        for q in range(groups):
-            if groups == 1:
-                by_group[q] += transposed_product(windows[q], g_by_group[q, rows])
-            else:
-                by_group[q] += windows[q].T @ g_by_group[q, rows]
-    return np.ascontiguousarray(by_group.transpose(1, 0, 2))
+    return reduce(np.add, each(backward, parts_of(len(g), max(g.size, x.size)))).reshape(w_shape)

@@ -8,49 +8,42 @@ w_i either fixed (deep supervision: every exit learns from every sample) or q_i 
          + kappa mean_i [ mean over right and wrong answers alike of -log h_i, -log(1 - h_i) ] / 2
          + gamma mean_{n,i} (h_i - support[label, i])^2
 
-`nachos_min/eenn/losses.py` says why, term by term, and is the oracle. The one derivative that is not in a
-schoolbook is that of q in h. Let G_i be how much the loss grows with q_i: the price of leaving at exit i. A sample
-that has come to exit i expects V_i = h_i G_i + (1 - h_i) V_{i+1}, V_E = G_E: leave here, or go on. Then
-sum_i q_i G_i = V_1, and d V_1 / d h_i = s_i (G_i - V_{i+1}), leaving here instead of going on, which divides by
-nothing, also where a sigmoid has been rounded to h = 1.
+The derivative of q in h: let G_i be the derivative of the loss in q_i, the price of leaving at exit i. A sample at
+exit i expects V_i = h_i G_i + (1 - h_i) V_{i+1}, V_E = G_E. Then sum_i q_i G_i = V_1, and
+d V_1 / d h_i = s_i (G_i - V_{i+1}), which divides by nothing, also where a sigmoid has been rounded to h = 1.
 
-`distillation_and_gradients` is the term that deep supervision adds: each exit learns what all say together.
+`distillation_and_gradients` is the term that deep supervision adds: each exit learns from the mean of all.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nachos_kernels._jit import kernel
+from nachos_kernels._jit import Doubles, Floats, Ints, kernel
 
 
 @kernel
 def exits_loss_and_gradients(
-    logits: NDArray[np.floating],
-    h: NDArray[np.floating],
-    labels: NDArray[np.int64],
-    shares: NDArray[np.floating],
-    support: NDArray[np.floating],
+    logits: Floats,
+    h: Floats,
+    labels: Ints,
+    shares: Floats,
+    support: Floats,
     weights: tuple[float, float, float, float],
-    bounds: NDArray[np.floating],
-    fixed: NDArray[np.floating],
-) -> tuple[float, NDArray[np.floating], NDArray[np.floating]]:
+    bounds: Floats,
+    fixed: Floats,
+) -> tuple[float, Floats, Floats]:
     """Return the loss, and its gradients in logits and confidences.
 
     Args:
         logits: float32 or float64 [E, N, C], E >= 2.
         h: dtype of logits, [E-1, N], in 0..1.
         labels: int64 [N], 0 <= label < C.
-        shares: dtype of logits, [E]: how far each exit's cost lies from the budget (0) to the last exit's (1), may
-            be negative; of size 0 if there is no budget to keep.
-        support: dtype of logits, [C, E-1], what the confidence should be; of size 0 without that term.
+        shares: dtype of logits, [E]: each exit's cost, from 0 (the budget) to 1 (the last exit), may be negative;
+        of
+            size 0 without a budget.
+        support: dtype of logits, [C, E-1], the wanted confidence; of size 0 without that term.
         weights: alpha, beta, gamma, kappa.
-        bounds: dtype of logits, [2]: in the logarithms h stays between these; outside, they have no gradient.
+        bounds: dtype of logits, [2]: the logarithms clip h to these, with no gradient outside.
         fixed: dtype of logits, [E]: the w_i; of size 0 if w_i is q_i.
-
-    Returns:
-        loss: a float64.
-        g_logits: dtype and shape of logits.
-        g_h: dtype and shape of h.
 
     Source: NACHOS (arXiv 2401.13330), the training loss; the gradients are derived here.
     """
@@ -95,7 +88,7 @@ def exits_loss_and_gradients(
             confidence = h[i, n]
             slope = arrives[i, n] * (price - expected) / N
             expected = confidence * price + (1.0 - confidence) * expected
-            # The answers of an exit are two classes, right and wrong, which weigh alike however many they are.
+            # right and wrong answers of an exit have the same total weight, whatever their numbers
             weight = kappa * 0.5 / (E - 1) / (rights[i] if right[i, n] else N - rights[i])
             clipped = min(max(confidence, bounds[0]), bounds[1])
             given = clipped if right[i, n] else 1.0 - clipped
@@ -111,10 +104,8 @@ def exits_loss_and_gradients(
 
 
 @kernel
-def distillation_and_gradients(
-    logits: NDArray[np.floating], temperature: float
-) -> tuple[float, NDArray[np.floating]]:
-    """Return the distillation from all exits together to each of them, and its gradient in the logits.
+def distillation_and_gradients(logits: Floats, temperature: float) -> tuple[float, Floats]:
+    """Return the distillation from the mean of all exits to each of them, and its gradient in the logits.
 
     With p_i = softmax(z_i / T) and the constant p = softmax(mean_i z_i / T), loss = T^2 mean_n sum_i KL(p || p_i)
     and its gradient in z_i is T (p_i - p) / N.
@@ -122,10 +113,6 @@ def distillation_and_gradients(
     Args:
         logits: float32 or float64 [E, N, C], E >= 2.
         temperature: T > 0.
-
-    Returns:
-        loss: a float64.
-        gradient: dtype and shape of logits.
 
     Source: Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015; between the exits of
         one network: Zhang et al., "Be your own teacher", ICCV 2019, there from the last exit alone.
@@ -149,7 +136,7 @@ def distillation_and_gradients(
 
 
 @kernel
-def _softmax(scores: NDArray[np.floating], temperature: float, out: NDArray[np.float64]) -> float:
+def _softmax(scores: Floats, temperature: float, out: Doubles) -> float:
     """Write softmax(scores / temperature) into `out`; return the logarithm of the sum it divides by."""
     best, total = scores[0], 0.0
     for c in range(len(scores)):

@@ -2,27 +2,22 @@
 
 Window (oh, ow) covers the rows oh*sh - top <= h < oh*sh - top + kh that lie on the map, and columns alike.
 Padded cells never win a maximum; in an average they count as zeros. The caller keeps every padding smaller
-than the window, so that each window holds at least one cell. Read `_jit.py` before.
+than the window, so that each window holds at least one cell.
 
-A loop over the channels of one cell is short, and starting it costs as much as running it. An average is therefore
-taken along the columns first, where a whole row of the map is one run of W*C numbers, and only then across the
-columns, cell by cell: 32 maps of 8x8x4 take 5.9 us for 10.1 in 2x2 windows, 2.9 for 8.0 as a whole. A maximum
-gains nothing by it, since it must also compare places then (16.6 us became 22.0 for 8x8x16).
+A loop over the channels of one cell is short. An average is therefore taken along the columns first, where a row of
+the map is one run of W*C numbers, and only then across the columns, cell by cell.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nachos_kernels._jit import kernel
+from nachos_kernels._jit import Floats, Pair, Sides, kernel
+
+NO_PADDING = (0, 0, 0, 0)
 
 
 @kernel
-def max_pool_forward(
-    x: NDArray[np.floating],
-    size: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int, int, int],
-) -> tuple[NDArray[np.floating], NDArray[np.int32]]:
+def max_pool_forward(x: Floats, size: Pair, stride: Pair, padding: Sides) -> tuple[Floats, NDArray[np.int32]]:
     """Return y, the largest cell of each window, and argmax, where it was found.
 
         for n, oh, ow:  for h, w in the window:  for c:
@@ -38,8 +33,6 @@ def max_pool_forward(
     Returns:
         y: dtype of x, [N, OH, OW, C] with OH = (H + top + bottom - kh) // sh + 1, OW alike; a NaN wins.
         argmax: int32 [N, OH, OW, C], h*W + w of the winner, the first one in case of a tie.
-
-    Source: definition.
     """
     N, H, W, C = x.shape
     (kh, kw), (sh, sw), (top, bottom, left, right) = size, stride, padding
@@ -71,22 +64,13 @@ def max_pool_forward(
 
 
 @kernel
-def max_pool_grad_input(
-    g: NDArray[np.floating], argmax: NDArray[np.int32], x_shape: tuple[int, int, int, int]
-) -> NDArray[np.floating]:
-    """Return gx, in which each gradient goes to the cell that won.
-
-        for n, oh, ow, c:  gx[n, argmax[n, oh, ow, c], c] += g[n, oh, ow, c]
+def max_pool_grad_input(g: Floats, argmax: NDArray[np.int32], x_shape: tuple[int, int, int, int]) -> Floats:
+    """Return gx, each gradient at the cell that won: gx[n, argmax[n, oh, ow, c], c] += g[n, oh, ow, c].
 
     Args:
         g: gradient of the loss in y, float32 or float64 [N, OH, OW, C], C-contiguous.
-        argmax: int32 [N, OH, OW, C] of `max_pool_forward`.
+        argmax: what `max_pool_forward` returned.
         x_shape: (N, H, W, C).
-
-    Returns:
-        gx: dtype of g, shape x_shape.
-
-    Source: derived here: around x, y is the winning cell.
     """
     (N, H, W, C), (_, OH, OW, _) = x_shape, g.shape
     gx = np.zeros((N, H * W, C), g.dtype)
@@ -99,24 +83,12 @@ def max_pool_grad_input(
 
 
 @kernel
-def avg_pool_forward(
-    x: NDArray[np.floating],
-    size: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int, int, int],
-) -> NDArray[np.floating]:
+def avg_pool_forward(x: Floats, size: Pair, stride: Pair, padding: Sides) -> Floats:
     """Return y, the average of each window, padded cells counting as zeros.
 
         for n, oh, ow:  for h, w in the window:  for c:  y[n, oh, ow, c] += x[n, h, w, c] / (kh*kw)
 
-    Args:
-        x: float32 or float64 [N, H, W, C], C-contiguous.
-        size, stride, padding: as in `max_pool_forward`.
-
-    Returns:
-        y: dtype of x, [N, OH, OW, C].
-
-    Source: definition; the divisor is kh*kw in every window, as PyTorch's default.
+    The divisor is kh*kw in every window, as PyTorch's default. Arguments and shape of y as in `max_pool_forward`.
     """
     N, H, W, C = x.shape
     (kh, kw), (sh, sw), (top, bottom, left, right) = size, stride, padding
@@ -152,12 +124,8 @@ def avg_pool_forward(
 
 @kernel
 def avg_pool_grad_input(
-    g: NDArray[np.floating],
-    x_shape: tuple[int, int, int, int],
-    size: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int, int, int],
-) -> NDArray[np.floating]:
+    g: Floats, x_shape: tuple[int, int, int, int], size: Pair, stride: Pair, padding: Sides
+) -> Floats:
     """Return gx, in which each gradient is shared equally by its window.
 
         for n, oh, ow:  for h, w in the window:  for c:  gx[n, h, w, c] += g[n, oh, ow, c] / (kh*kw)
@@ -166,11 +134,6 @@ def avg_pool_grad_input(
         g: gradient of the loss in y, float32 or float64 [N, OH, OW, C], C-contiguous.
         x_shape: (N, H, W, C).
         size, stride, padding: as in `max_pool_forward`.
-
-    Returns:
-        gx: dtype of g, shape x_shape.
-
-    Source: derived here: the transpose of `avg_pool_forward`.
     """
     (N, H, W, C), (_, OH, OW, _) = x_shape, g.shape
     (kh, kw), (sh, sw), (top, _, left, _) = size, stride, padding
@@ -195,32 +158,22 @@ def avg_pool_grad_input(
     return gx.reshape((N, H, W, C))
 
 
-def global_avg_pool_forward(x: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return y[n, c] = sum over h, w of x[n, h, w, c] / (H*W).
+def global_avg_pool_forward(x: Floats) -> Floats:
+    """Return y[n, c] = sum over h, w of x[n, h, w, c] / (H*W): an average with one window.
 
     Args:
         x: float32 or float64 [N, H, W, C], C-contiguous.
-
-    Returns:
-        y: dtype of x, [N, C].
-
-    Source: definition. It is `avg_pool_forward` with one window, the whole map.
     """
-    (N, H, W, C), no_padding = x.shape, (0, 0, 0, 0)
-    return avg_pool_forward(x, (H, W), (1, 1), no_padding).reshape(N, C)
+    N, H, W, C = x.shape
+    return avg_pool_forward(x, (H, W), (1, 1), NO_PADDING).reshape(N, C)
 
 
-def global_avg_pool_grad_input(g: NDArray[np.floating], x_shape: tuple[int, int, int, int]) -> NDArray[np.floating]:
+def global_avg_pool_grad_input(g: Floats, x_shape: tuple[int, int, int, int]) -> Floats:
     """Return gx[n, h, w, c] = g[n, c] / (H*W).
 
     Args:
         g: gradient of the loss in y, float32 or float64 [N, C].
         x_shape: (N, H, W, C).
-
-    Returns:
-        gx: dtype of g, shape x_shape.
-
-    Source: derived here: the transpose of `global_avg_pool_forward`. It is `avg_pool_grad_input` with one window.
     """
-    (N, H, W, C), no_padding = x_shape, (0, 0, 0, 0)
-    return avg_pool_grad_input(g.reshape(N, 1, 1, C), x_shape, (H, W), (1, 1), no_padding)
+    N, H, W, C = x_shape
+    return avg_pool_grad_input(g.reshape(N, 1, 1, C), x_shape, (H, W), (1, 1), NO_PADDING)

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from nachos_kernels import pool
-from nachos_kernels.bias import bias_forward, bias_grad
+from nachos_kernels.batch_norm import bias_forward, bias_grad
 from nachos_kernels.conv2d import conv2d_forward, conv2d_grad_input, conv2d_grad_weight
 from nachos_kernels.depthwise import depthwise_forward, depthwise_grad_input, depthwise_grad_weight
 from nachos_min.autograd.operators import check_shape, check_tensors, count, counted_operator, for_kernel, operator

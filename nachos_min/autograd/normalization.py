@@ -70,7 +70,7 @@ def batch_norm_infer(
     mean, var = np.array(mean, x.dtype), np.array(var, x.dtype)
     value = kernels.batch_norm_infer(maps, scale, shift, mean, var, eps, code)
     gradients = once(
-        lambda g: kernels.batch_norm_infer_grad(for_kernel(g), maps, scale, shift, mean, var, eps, code)
+        lambda g: kernels.batch_norm_grad(for_kernel(g), maps, scale, shift, mean, var, eps, code, True)
     )
     return record(
         value,
@@ -150,18 +150,16 @@ def inverted_residual(
         raise ValueError(f"{name}: needs {rule}, got {stride}, {eps} and {activation!r}")
     if residual and (stride, K) != (1, C):
         raise ValueError(f"{name}: a residual needs stride 1 and {C} channels written, got {stride} and {K}")
-    maps, gate = for_kernel(x.data), kernels.gate_of(ACTIVATIONS[activation], x.dtype)
+    maps, gate = for_kernel(x.data), codes.gate_of(ACTIVATIONS[activation], x.dtype)
     none = [] if expand else [np.empty((0, M), x.dtype), np.empty(0, x.dtype), np.empty(0, x.dtype)]
     w1, gamma1, beta1, w2, gamma2, beta2, w3, gamma3, beta3 = none + [for_kernel(leaf.data) for leaf in leaves]
     w1, w3 = w1.reshape(-1, M), w3.reshape(M, K)
-    value, *kept = inverted_residual_forward(
-        maps, w1, gamma1, beta1, w2, gamma2, beta2, w3, gamma3, beta3, eps, gate, stride, residual
-    )
+    convolutions = (w1, gamma1, beta1), (w2, gamma2, beta2), (w3, gamma3, beta3)
+    value, kept = inverted_residual_forward(maps, *convolutions, eps, gate, stride, residual)
     outside, inside = value.size // K, N * H * W
     operators.count(name, inside * w1.size + outside * (w2.size + w3.size))
-    weights = w1, gamma1, w2, gamma2, w3, gamma3
     gradients = once(
-        lambda g: inverted_residual_grad(for_kernel(g), maps.shape, *weights, gate, stride, residual, *kept)
+        lambda g: inverted_residual_grad(for_kernel(g), maps.shape, *convolutions, gate, stride, residual, kept)
     )
 
     def vjp(place: int, shape: tuple[int, ...]) -> Vjp:

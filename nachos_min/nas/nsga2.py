@@ -17,8 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nachos_kernels.crowding import crowding_distance, thin_front
-from nachos_kernels.dominance import non_dominated_ranks
+from nachos_kernels.dominance import crowding_distance, non_dominated_ranks, thin_front
 from nachos_min.errors import InputError
 from nachos_min.nas.operators import CROSSOVERS, Domain, polynomial_mutation, sample, tournament
 

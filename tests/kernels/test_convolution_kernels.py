@@ -1,8 +1,7 @@
 """Dense, grouped and depthwise convolution compute what their oracles compute, whatever the geometry."""
 
 import itertools
-from dataclasses import dataclass
-from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -12,40 +11,41 @@ from hypothesis import strategies as st
 import oracles
 from nachos_kernels import conv2d, depthwise
 
-FUNCTIONS = {
-    conv2d: ("conv2d_forward", "conv2d_grad_input", "conv2d_grad_weight"),
-    depthwise: ("depthwise_forward", "depthwise_grad_input", "depthwise_grad_weight"),
-}
-TOLERANCE = {np.float32: {"rtol": 1e-5, "atol": 1e-5}, np.float64: {"rtol": 1e-12, "atol": 1e-12}}
+KERNELS = {"conv2d": conv2d, "depthwise": depthwise}
+NONE, ONES = (0, 0, 0, 0), (1, 1)
 
 
-@dataclass(frozen=True)
-class Convolution:
-    """Arrays and geometry of one convolution; `settings` are the arguments that every function takes last."""
+class Convolution(NamedTuple):
+    """Arrays of one convolution; `settings` are the arguments that every function takes last."""
 
-    kernels: ModuleType
+    name: str
     x: np.ndarray
     w: np.ndarray
     g: np.ndarray
     settings: tuple
 
-    def results(self, module: ModuleType) -> dict[str, np.ndarray]:
-        """Return what the three functions of `module` make of it."""
-        forward, grad_input, grad_weight = (getattr(module, name) for name in FUNCTIONS[self.kernels])
-        return {
-            "y": forward(self.x, self.w, *self.settings),
-            "gx": grad_input(self.g, self.w, self.x.shape, *self.settings),
-            "gw": grad_weight(self.g, self.x, self.w.shape, *self.settings),
-        }
+    def results(self, module) -> tuple[np.ndarray, ...]:
+        """Return y, gx and gw as `module` computes them."""
+        passes = ("forward", "grad_input", "grad_weight")
+        forward, grad_input, grad_weight = (getattr(module, f"{self.name}_{each}") for each in passes)
+        y = forward(self.x, self.w, *self.settings)
+        gx = grad_input(self.g, self.w, self.x.shape, *self.settings)
+        return y, gx, grad_weight(self.g, self.x, self.w.shape, *self.settings)
+
+    def check(self) -> None:
+        """Compare with the oracle: shape, dtype, values, memory order."""
+        for result, expected in zip(self.results(KERNELS[self.name]), self.results(oracles), strict=True):
+            assert result.flags.c_contiguous
+            oracles.assert_close(result, expected)
 
 
 def convolution(name, x_shape, w_shape, stride, padding, dilation, groups, dtype=np.float64, seed=0):
-    """Return a Convolution with random arrays; `name` is conv2d or depthwise."""
+    """Return a Convolution with random arrays."""
     rng = np.random.default_rng(seed)
     y_shape = oracles.conv2d_shape(x_shape, w_shape, stride, padding, dilation)
-    x, w, g = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, w_shape, y_shape))
+    arrays = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, w_shape, y_shape))
     settings = (stride, padding, dilation) if name == "depthwise" else (stride, padding, dilation, groups)
-    return Convolution(depthwise if name == "depthwise" else conv2d, x, w, g, settings)
+    return Convolution(name, *arrays, settings)
 
 
 @st.composite
@@ -58,35 +58,18 @@ def convolutions(draw, name):
     bottom = max(bottom, dilation[0] * (KH - 1) + 1 - top - H)  # at least one position, as the caller checks
     right = max(right, dilation[1] * (KW - 1) + 1 - left - W)
     N, groups, CG, per_group = draw(st.tuples(*[st.integers(1, 2)] * 2, st.integers(1, 3), st.integers(1, 3)))
-    C = groups * CG
-    w_shape = (KH, KW, C) if name == "depthwise" else (KH, KW, CG, groups * per_group)
+    w_shape = (KH, KW, groups * CG) if name == "depthwise" else (KH, KW, CG, groups * per_group)
     dtype, seed = draw(st.sampled_from([np.float32, np.float64])), draw(st.integers(0, 2**32 - 1))
-    padding = (top, bottom, left, right)
-    return convolution(name, (N, H, W, C), w_shape, stride, padding, dilation, groups, dtype, seed)
+    geometry = stride, (top, bottom, left, right), dilation
+    return convolution(name, (N, H, W, groups * CG), w_shape, *geometry, groups, dtype, seed)
 
 
-def assert_equals_oracle(case):
-    """Compare y, gx and gw: shape, dtype, values, memory order."""
-    expected = case.results(oracles)
-    for what, result in case.results(case.kernels).items():
-        assert result.dtype == case.x.dtype, what
-        assert result.flags.c_contiguous, what
-        np.testing.assert_allclose(
-            result, expected[what], **TOLERANCE[case.x.dtype.type], err_msg=what, strict=True
-        )
+@pytest.mark.parametrize("name", KERNELS)
+@given(data=st.data())
+def test_convolution_equals_oracle(name, data):
+    data.draw(convolutions(name)).check()
 
 
-@given(convolutions("conv2d"))
-def test_conv2d_equals_oracle(case):
-    assert_equals_oracle(case)
-
-
-@given(convolutions("depthwise"))
-def test_depthwise_equals_oracle(case):
-    assert_equals_oracle(case)
-
-
-NONE, ONES = (0, 0, 0, 0), (1, 1)
 CASES = {
     "1x1 is a matrix product": ("conv2d", (2, 3, 5, 4), (1, 1, 4, 3), ONES, NONE, ONES, 1),
     "1x1 with stride": ("conv2d", (2, 5, 4, 4), (1, 1, 4, 3), (2, 3), NONE, ONES, 1),
@@ -96,62 +79,38 @@ CASES = {
     "depthwise multiplier 2": ("conv2d", (2, 4, 4, 3), (3, 3, 1, 6), (2, 1), (1, 1, 1, 1), ONES, 3),
     "even kernel, uneven padding": ("conv2d", (1, 5, 5, 2), (2, 4, 2, 3), ONES, (0, 1, 1, 2), ONES, 1),
     "kernel larger than the map": ("conv2d", (1, 2, 3, 2), (5, 5, 2, 2), ONES, (2, 2, 2, 2), ONES, 1),
-    "stride, padding, dilation uneven": (
-        "conv2d",
-        (1, 9, 7, 1),
-        (3, 2, 1, 2),
-        (2, 3),
-        (2, 0, 1, 3),
-        (2, 3),
-        1,
-    ),
+    "all uneven": ("conv2d", (1, 9, 7, 1), (3, 2, 1, 2), (2, 3), (2, 0, 1, 3), (2, 3), 1),
     "7x7 depthwise on one cell": ("depthwise", (1, 1, 1, 3), (7, 7, 3), ONES, (3, 3, 3, 3), ONES, 3),
     "5x5 depthwise, stride 2": ("depthwise", (1, 8, 8, 2), (5, 5, 2), (2, 2), (2, 2, 2, 2), ONES, 2),
     "windows that see padding only": ("depthwise", (1, 2, 2, 1), (2, 2, 1), ONES, (4, 4, 4, 4), ONES, 1),
-    "7x7 depthwise, stride 3 and dilation 2": (
-        "depthwise",
-        (1, 9, 14, 2),
-        (7, 7, 2),
-        (3, 3),
-        (6, 6, 6, 6),
-        (2, 2),
-        2,
-    ),
+    "7x7 depthwise, uneven": ("depthwise", (1, 9, 14, 2), (7, 7, 2), (3, 3), (6, 6, 6, 6), (2, 2), 2),
     "depthwise rows longer than a tile": ("depthwise", (1, 6, 9, 120), (3, 3, 120), ONES, (1, 1, 1, 1), ONES, 120),
     "dilation beyond the map": ("depthwise", (1, 3, 4, 2), (3, 3, 2), ONES, (5, 5, 5, 5), (5, 4), 2),
 }
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_named_geometry_equals_oracle(case):
-    assert_equals_oracle(convolution(*case))
-
-
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_gradients_are_transposes(case):
+def test_named_geometry_equals_oracle_and_gradients_are_transposes(case):
     """y is linear in x and in w, so <g, y> = <gx, x> = <gw, w>."""
     convolved = convolution(*case)
-    results = convolved.results(convolved.kernels)
-    inner = np.vdot(convolved.g, results["y"])
-    assert np.vdot(results["gx"], convolved.x) == pytest.approx(inner, rel=1e-12, abs=1e-12)
-    assert np.vdot(results["gw"], convolved.w) == pytest.approx(inner, rel=1e-12, abs=1e-12)
+    convolved.check()
+    y, gx, gw = convolved.results(KERNELS[convolved.name])
+    inner = pytest.approx(np.vdot(convolved.g, y), rel=1e-12, abs=1e-12)
+    assert np.vdot(gx, convolved.x) == inner
+    assert np.vdot(gw, convolved.w) == inner
 
 
-@pytest.mark.parametrize(
-    "case", [CASES["even kernel, uneven padding"], CASES["5x5 depthwise, stride 2"]], ids=lambda case: case[0]
-)
-def test_nan_reaches_every_output_that_reads_it(case):
-    """A diverged training must stay visible: no output that saw the NaN hides it, no other one has it."""
-    convolved = convolution(*case)
+@pytest.mark.parametrize("case", ["even kernel, uneven padding", "5x5 depthwise, stride 2"])
+def test_nan_is_in_every_output_that_reads_it_and_in_no_other(case):
+    convolved = convolution(*CASES[case])
     convolved.x[0, 2, 1, 0] = np.nan
-    y = convolved.results(convolved.kernels)["y"]
+    y, *_ = convolved.results(KERNELS[convolved.name])
     assert 0 < np.isnan(y).sum() < y.size
-    assert_equals_oracle(convolved)
+    convolved.check()
 
 
 LONG = {
     "1x1 in parts with a rest": ((1, 50, 41, 24), (1, 1, 24, 40), NONE, 1),
-    "several buffers of Winograd's tiles": ((5, 20, 21, 40), (3, 3, 40, 8), (1, 1, 1, 1), 1),
     "several buffers of 5x5 windows": ((5, 20, 20, 10), (5, 5, 10, 8), (2, 2, 2, 2), 1),
     "several buffers of windows, the last one smaller": ((5, 20, 20, 10), (3, 3, 10, 8), (1, 1, 1, 1), 1),
     "several buffers in groups": ((5, 20, 20, 10), (3, 3, 5, 8), (1, 1, 1, 1), 2),
@@ -175,19 +134,26 @@ def test_long_maps_equal_one_product_of_all_windows(case, dtype):
         y[..., written] += framed[part] @ w
         gx[part] += g @ w.T
         gw[kh, kw, :, written] = np.tensordot(framed[part], g, ((0, 1, 2), (0, 1, 2)))
-    expected = {"y": y, "gx": gx[:, top : top + x_shape[1], left : left + x_shape[2]], "gw": gw}
-    tolerance = 2e-4 if dtype == np.float32 else 1e-11
-    for what, result in convolved.results(conv2d).items():
-        np.testing.assert_allclose(result, expected[what], rtol=tolerance, atol=tolerance, err_msg=what)
+    expected = y, gx[:, top : top + x_shape[1], left : left + x_shape[2]], gw
+    for result, exact in zip(convolved.results(conv2d), expected, strict=True):
+        oracles.assert_close(result, exact.astype(dtype), 2e-4, 1e-11)
+
+
+@pytest.mark.parametrize(("rows", "C", "K", "together"), [(0, 3, 5, 1), (200, 40, 7, 200), (5003, 24, 40, 1040)])
+def test_products_are_numpys(rows, C, K, together):
+    """A long product is computed in parts of about 1e6 multiplications; the last one is shorter."""
+    rng = np.random.default_rng(rows)
+    a, b, g = rng.standard_normal((rows, C)), rng.standard_normal((C, K)), rng.standard_normal((rows, K))
+    out = np.empty((rows, K))
+    assert conv2d.rows_at_once(rows, C, K) == together
+    conv2d.product(a, b, out)
+    oracles.assert_close(out, a @ b, double=1e-11)
+    oracles.assert_close(conv2d.transposed_product(a, g), a.T @ g, double=1e-11)
 
 
 def test_depthwise_is_the_grouped_convolution():
     """The two engines, loops and BLAS, agree on what both can compute."""
     looped = convolution("depthwise", (2, 5, 6, 4), (3, 3, 4), (2, 1), (1, 1, 1, 1), (1, 2), 4)
-    y, gx, gw = looped.results(depthwise).values()
-    w, (stride, padding, dilation) = looped.w[:, :, None, :], looped.settings
-    settings = (stride, padding, dilation, 4)
-    np.testing.assert_allclose(y, conv2d.conv2d_forward(looped.x, w, *settings), rtol=1e-12)
-    np.testing.assert_allclose(gx, conv2d.conv2d_grad_input(looped.g, w, looped.x.shape, *settings), atol=1e-12)
-    grouped = conv2d.conv2d_grad_weight(looped.g, looped.x, w.shape, *settings)
-    np.testing.assert_allclose(gw, grouped[:, :, 0, :], rtol=1e-12, atol=1e-12)
+    grouped = Convolution("conv2d", looped.x, looped.w[:, :, None, :], looped.g, (*looped.settings, 4))
+    for result, expected in zip(looped.results(depthwise), grouped.results(conv2d), strict=True):
+        oracles.assert_close(result, expected.reshape(result.shape))

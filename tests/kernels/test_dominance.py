@@ -1,4 +1,4 @@
-"""Ranks and area against slow oracles that follow the definitions, and against pymoo when it is there."""
+"""Ranks, crowding, thinned fronts and area against slow oracles that follow the definitions, and against pymoo."""
 
 import numpy as np
 import pytest
@@ -6,103 +6,54 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
-from nachos_kernels.crowding import crowding_distance
-from nachos_kernels.dominance import hypervolume_2d, non_dominated_ranks, tied
+from nachos_kernels.dominance import crowding_distance, hypervolume_2d, non_dominated_ranks, thin_front
 
 
 def dominates(F, violation, i, j):
-    """Deb et al. 2002, Definition 1, word for word."""
+    """Deb et al. 2002, Definition 1."""
     if violation[i] > 0 or violation[j] > 0:
         return violation[i] < violation[j]
     return (F[i] <= F[j]).all() and (F[i] < F[j]).any()
 
 
 def ranks_by_peeling(F, violation):
-    """The definition: front 0 is what nobody dominates, front 1 what nobody else dominates then, ..."""
+    """The definition: front 0 is what no point dominates, front 1 what no point left dominates then, ..."""
     ranks = np.full(len(F), -1)
     rank = 0
     while (left := np.flatnonzero(ranks < 0)).size:
-        front = [j for j in left if not any(dominates(F, violation, i, j) for i in left)]
-        ranks[front] = rank
+        ranks[[j for j in left if not any(dominates(F, violation, i, j) for i in left)]] = rank
         rank += 1
     return ranks
 
 
-ONE_TO_FOUR = st.integers(1, 4)
-
-
 @st.composite
-def populations(draw, objectives=ONE_TO_FOUR):
-    """Points on a coarse grid, so that ties, duplicates and equal violations are common."""
-    n, m = draw(st.integers(1, 30)), draw(objectives)
-    values = st.sampled_from([0.0, 1.0, 2.0, 3.0, 4.5, np.inf, -np.inf])
+def populations(draw):
+    """Points on a coarse grid, so that ties, duplicates and equal violations are common; and some front of each."""
+    n, m = draw(st.integers(1, 30)), draw(st.integers(1, 4))
+    values = st.sampled_from([0.0, -0.0, 1.0, 2.0, 3.0, 4.5, np.inf, -np.inf])
     F = draw(st_np.arrays(np.float64, (n, m), elements=values))
-    violation = draw(st_np.arrays(np.float64, n, elements=st.sampled_from([0.0, 0.0, 0.0, 0.5, 2.0, np.inf])))
-    return F, violation
+    violation = draw(st_np.arrays(np.float64, n, elements=st.sampled_from([0.0, -0.0, 0.0, 0.5, 2.0, np.inf])))
+    return F, violation, draw(st_np.arrays(np.int64, n, elements=st.integers(0, 3)))
 
 
 @given(populations())
 def test_ranks_are_those_of_the_definition(population):
-    np.testing.assert_array_equal(non_dominated_ranks(*population), ranks_by_peeling(*population))
+    F, violation, _ = population
+    np.testing.assert_array_equal(non_dominated_ranks(F, violation), ranks_by_peeling(F, violation))
 
 
-@given(populations())
-def test_fronts_partition_and_are_ordered(population):
-    F, violation = population
-    ranks = non_dominated_ranks(F, violation)
-    assert set(ranks) == set(range(ranks.max() + 1))
-    for j in range(len(F)):
-        assert not any(dominates(F, violation, i, j) for i in np.flatnonzero(ranks == ranks[j]))
-        if ranks[j] > 0:
-            assert any(dominates(F, violation, i, j) for i in np.flatnonzero(ranks == ranks[j] - 1))
-
-
-def ranks_by_comparison(F):
-    """The general path, which compares points with all members of a front: taken from four objectives on."""
-    constant = np.zeros((len(F), 4 - F.shape[1]))
-    return non_dominated_ranks(np.column_stack([F, constant]), np.zeros(len(F)))
-
-
-@given(populations(objectives=st.integers(1, 3)))
-def test_bisection_and_comparison_agree(population):
-    F, _ = population
-    np.testing.assert_array_equal(non_dominated_ranks(F, np.zeros(len(F))), ranks_by_comparison(F))
-
-
-@pytest.mark.parametrize("objectives", [1, 2, 3])
-@pytest.mark.parametrize("shape", ["random", "grid", "one front", "every step of the staircase", "chain"])
-def test_bisection_and_comparison_agree_on_many_points(objectives, shape):
-    """Fronts that outgrow their room many times, steps that drop out in numbers, ties of every kind."""
-    rng = np.random.default_rng(7)
-    F = rng.random((300, objectives))
+@pytest.mark.parametrize("shape", ["random", "grid", "one front", "chain"])
+def test_two_objectives_are_ranked_as_many(shape):
+    """From three objectives on points are compared with all members of a front; a constant one changes nothing."""
+    F = np.random.default_rng(7).random((300, 2))
     if shape == "grid":
         F = F.round(1)
     elif shape == "one front":
         F /= np.linalg.norm(F, axis=1, keepdims=True)
-    elif shape == "every step of the staircase":
-        F[:, -1] = 1 - F[:, -2:].sum(axis=1) + F[:, -1]
     elif shape == "chain":
-        F[:] = F[:, :1]
-    np.testing.assert_array_equal(non_dominated_ranks(F, np.zeros(len(F))), ranks_by_comparison(F))
-
-
-def test_ties_are_found_at_both_ends_and_nan_is_one():
-    values = np.array([1.0, np.nan, 0.0, -0.0, 2.0, 1.0, 3.0])
-    np.testing.assert_array_equal(tied(values, np.argsort(values)), [0, 1, 2, 3, 5, 6])
-    np.testing.assert_array_equal(tied(values[4:], np.array([1, 0, 2])), [])
-    np.testing.assert_array_equal(tied(values[:0], np.arange(0)), [])
-
-
-def test_minus_zero_is_zero():
-    F = np.array([[-0.0, 1.0, 0.0], [0.0, 1.0, -0.0], [0.0, -0.0, 0.0], [-0.0, 0.0, 0.0]])
-    for objectives in (1, 2, 3):
-        ranks = non_dominated_ranks(F[:, :objectives], np.array([0.0, -0.0, 0.0, 0.0]))
-        np.testing.assert_array_equal(ranks, ranks_by_peeling(F[:, :objectives], np.zeros(4)))
-
-
-@pytest.mark.parametrize("objectives", [2, 3])
-def test_an_empty_population_has_no_ranks(objectives):
-    assert non_dominated_ranks(np.empty((0, objectives)), np.empty(0)).shape == (0,)
+        F[:, 1] = F[:, 0]
+    free, constant = np.zeros(len(F)), np.zeros((len(F), 1))
+    np.testing.assert_array_equal(non_dominated_ranks(F, free), non_dominated_ranks(np.hstack([F, constant]), free))
 
 
 def test_a_nan_with_infinite_violation_ranks_last():
@@ -113,19 +64,109 @@ def test_a_nan_with_infinite_violation_ranks_last():
 
 @given(st_np.arrays(np.float64, st.tuples(st.integers(0, 8), st.just(2)), elements=st.integers(0, 6)))
 def test_area_counts_the_dominated_unit_squares(F):
-    squares = sum(
-        any(x <= column and y <= row for x, y in F) for column in range(5) for row in range(5)
-    )  # square [column, column + 1] x [row, row + 1] below the reference (5, 5)
-    F = F[np.argsort(F[:, 0])]
-    assert hypervolume_2d(F, np.array([5.0, 5.0])) == squares
+    """Square [column, column + 1] x [row, row + 1] below the reference (5, 5)."""
+    squares = sum(any(x <= column and y <= row for x, y in F) for column in range(5) for row in range(5))
+    assert hypervolume_2d(F[np.argsort(F[:, 0])], np.array([5.0, 5.0])) == squares
+
+
+def crowding_by_definition(F):
+    """Deb et al. 2002, III-B, for one front of finite values."""
+    distance = np.zeros(len(F))
+    if len(F) <= 2:
+        return np.full(len(F), np.inf)
+    for m in np.flatnonzero(np.ptp(F, axis=0)):
+        order = np.argsort(F[:, m], kind="stable")
+        distance[order[[0, -1]]] = np.inf
+        distance[order[1:-1]] += (F[order[2:], m] - F[order[:-2], m]) / np.ptp(F[:, m])
+    return distance
+
+
+@given(st_np.arrays(np.float64, st.tuples(st.integers(1, 25), st.integers(1, 3)), elements=st.integers(0, 6)))
+def test_crowding_is_that_of_the_definition(F):
+    one_front = np.zeros(len(F), dtype=np.int64)
+    np.testing.assert_allclose(crowding_distance(F, one_front), crowding_by_definition(F), rtol=1e-12)
+
+
+@given(populations())
+def test_crowding_looks_at_one_front_at_a_time_and_is_never_nan(population):
+    F, _, ranks = population
+    distance = crowding_distance(F, ranks)
+    assert (distance >= 0).all()
+    for rank in set(ranks):
+        members = np.flatnonzero(ranks == rank)
+        alone = crowding_distance(F[members], np.zeros(len(members), dtype=np.int64))
+        np.testing.assert_array_equal(distance[members], alone)
+
+
+INF = np.inf
+CROWDED = {
+    "constant objective": ([[0, 7], [1, 7], [3, 7], [4, 7]], [INF, 0.75, 0.75, INF]),
+    "equal points": ([[1, 1]] * 4, [0, 0, 0, 0]),
+    "duplicate at the end": ([[0, 4], [0, 4], [2, 1], [4, 0]], [INF, INF, 2, INF]),
+    "infinities": ([[-INF], [0], [1], [2], [INF]], [INF, INF, 1, INF, INF]),
+}
+
+
+@pytest.mark.parametrize(("F", "expected"), CROWDED.values(), ids=CROWDED.keys())
+def test_crowding_by_hand(F, expected):
+    np.testing.assert_array_equal(crowding_distance(np.array(F, float), np.zeros(len(F), np.int64)), expected)
+
+
+def thin_by_definition(F, keep):
+    """Remove the most crowded point, measure again, repeat; gaps relative to the range of the full front."""
+    left = list(range(len(F)))
+    extents = np.ptp(F, axis=0)
+    while len(left) > keep:
+        distance = dict.fromkeys(left, 0.0)
+        for m in np.flatnonzero(extents > 0):
+            order = sorted(left, key=lambda i, m=m: (F[i, m], i))
+            distance[order[0]] = distance[order[-1]] = np.inf
+            for before, i, after in zip(order, order[1:], order[2:], strict=False):
+                distance[i] += (F[after, m] - F[before, m]) / extents[m]
+        left.remove(min(left, key=lambda i: (distance[i], i)))
+    return left
+
+
+@given(
+    st_np.arrays(np.float64, st.tuples(st.integers(1, 15), st.integers(1, 3)), elements=st.integers(0, 16)),
+    st.data(),
+)
+def test_thinning_is_that_of_the_definition(values, data):
+    F = values / 16 + 0.0
+    F[0], F[-1] = 0.0, 1.0  # a range of 1: every distance is exact, so that ties are ties
+    keep = data.draw(st.integers(0, len(F)))
+    np.testing.assert_array_equal(thin_front(F, keep), thin_by_definition(F, keep))
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 16])
+def test_many_points_with_and_without_ties(decimals):
+    """Beyond some twenty values a sort that is not stable would break ties otherwise."""
+    F = np.random.default_rng(1).random((200, 2)).round(decimals)
+    one_front = np.zeros(len(F), dtype=np.int64)
+    np.testing.assert_allclose(crowding_distance(F, one_front), crowding_by_definition(F), rtol=1e-12)
+    steps = (F * 128).round() / 128  # exact distances
+    steps[0], steps[-1] = 0.0, 1.0
+    np.testing.assert_array_equal(thin_front(steps, 60), thin_by_definition(steps, 60))
+
+
+def test_thinning_keeps_one_of_two_close_points_and_both_ends():
+    F = np.array([[0.0, 1.0], [0.50, 0.50], [0.51, 0.49], [0.9, 0.1], [1.0, 0.0]])
+    np.testing.assert_array_equal(thin_front(F, 4), [0, 1, 3, 4])
+    np.testing.assert_array_equal(thin_front(F, 2), [0, 4])
+    np.testing.assert_array_equal(thin_front(np.full((3, 2), np.nan), 1), [2])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_kernels_take_both_float_types(dtype):
-    F = np.array([[0, 2], [1, 1], [2, 2]], dtype=dtype)
-    ranks = non_dominated_ranks(F, np.zeros(3, dtype=dtype))
+@pytest.mark.parametrize("objectives", [2, 3])
+def test_both_float_types_and_no_point(dtype, objectives):
+    F = np.array([[0, 2, 0], [1, 1, 0], [2, 2, 2]], dtype)[:, :objectives]
+    ranks = non_dominated_ranks(F, np.zeros(3, dtype))
     np.testing.assert_array_equal(ranks, [0, 0, 1])
-    assert hypervolume_2d(F, np.array([3, 3], dtype=dtype)) == 5
+    np.testing.assert_array_equal(crowding_distance(F, ranks), np.full(3, np.inf))
+    np.testing.assert_array_equal(thin_front(F, 3), [0, 1, 2])
+    assert hypervolume_2d(F[:, :2], np.array([3, 3], dtype)) == 5
+    assert non_dominated_ranks(F[:0], np.empty(0)).shape == (0,)
+    assert crowding_distance(F[:0], ranks[:0]).shape == thin_front(F[:0], 0).shape == (0,)
 
 
 @pytest.mark.parametrize("objectives", [2, 3])

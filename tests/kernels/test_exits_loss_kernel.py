@@ -1,4 +1,4 @@
-"""The loss of the exits in one kernel: a case by hand, its gradients by differences; terms are in tests/eenn."""
+"""The loss of the exits in one kernel: cases by hand, its gradients by differences; terms are in tests/eenn."""
 
 import numpy as np
 import pytest
@@ -6,29 +6,27 @@ import pytest
 from nachos_kernels.exits_loss import distillation_and_gradients, exits_loss_and_gradients
 
 BOUNDS = np.array((1e-4, 1 - 1e-4))
-NONE = np.empty(0)
-NO_SUPPORT = np.empty((0, 0))
+NONE, NO_SUPPORT = np.empty(0), np.empty((0, 0))
 
 
 def test_one_sample_and_two_exits_by_hand():
     """h = 1/4, both exits even between two classes (ln 2); the first is right: argmax takes the first of equals."""
-    logits, h = np.zeros((2, 1, 2)), np.array([[0.25]])
-    loss, toward, slope = exits_loss_and_gradients(
-        logits,
-        h,
-        np.array([0]),
-        np.array([-1.0, 1.0]),
-        np.array([[0.75], [0.0]]),
-        (2.0, 3.0, 4.0, 1.0),
-        BOUNDS,
-        NONE,
-    )
+    logits, h, label, weights = np.zeros((2, 1, 2)), np.array([[0.25]]), np.array([0]), (2.0, 3.0, 4.0, 1.0)
+    shares, support = np.array([-1.0, 1.0]), np.array([[0.75], [0.0]])
+    loss, g_logits, g_h = exits_loss_and_gradients(logits, h, label, shares, support, weights, BOUNDS, NONE)
     q = np.array([0.25, 0.75])
-    expected = 2 * np.log(2) + 3 * (q[1] - q[0]) - 0.5 * np.log(0.25) + 4 * (0.25 - 0.75) ** 2
-    np.testing.assert_allclose(loss, expected)
-    np.testing.assert_allclose(toward, 2 * q[:, None, None] * np.array([[[-0.5, 0.5]]]))
+    np.testing.assert_allclose(
+        loss, 2 * np.log(2) + 3 * (q[1] - q[0]) - 0.5 * np.log(0.25) + 4 * (0.25 - 0.75) ** 2
+    )
+    np.testing.assert_allclose(g_logits, 2 * q[:, None, None] * np.array([[[-0.5, 0.5]]]))
     # by h: the cost term's two shares are 2 apart, the answers cost the same, then 1/h and the distance of 1/2
-    np.testing.assert_allclose(slope, [[-3 * 2 - 0.5 / 0.25 + 4 * 2 * (0.25 - 0.75)]])
+    np.testing.assert_allclose(g_h, [[-3 * 2 - 0.5 / 0.25 + 4 * 2 * (0.25 - 0.75)]])
+    # deep supervision: ln 2 and twice ln 2, whatever h is; kappa halves the confidence term
+    weights, fixed = (1.0, 0.0, 0.0, 0.5), np.array([1.0, 2.0])
+    loss, g_logits, g_h = exits_loss_and_gradients(logits, h, label, NONE, NO_SUPPORT, weights, BOUNDS, fixed)
+    np.testing.assert_allclose(loss, 3 * np.log(2) - 0.25 * np.log(0.25))
+    np.testing.assert_allclose(g_logits, [[[-0.5, 0.5]], [[-1.0, 1.0]]])
+    np.testing.assert_allclose(g_h, [[-0.25 / 0.25]])
 
 
 @pytest.mark.parametrize("shares", [NONE, np.array([-2.0, -0.5, 1.0]), np.array([-9.0, -9.0, 1.0])])
@@ -48,24 +46,11 @@ def test_gradients_are_the_numeric_derivative(shares, support, fixed):
     np.testing.assert_allclose((g_logits * d_logits).sum() + (g_h * d_h).sum(), numeric, rtol=1e-6)
 
 
-def test_what_is_not_a_number_stays_visible():
-    logits = np.zeros((2, 3, 2))
+def test_nan_stays_visible():
+    logits, h = np.zeros((2, 3, 2)), np.full((1, 3), 0.5)
     logits[0, 1, 1] = np.nan
-    loss, *_ = exits_loss_and_gradients(
-        logits, np.full((1, 3), 0.5), np.zeros(3, np.int64), NONE, NO_SUPPORT, (1.0, 1.0, 1.0, 1.0), BOUNDS, NONE
-    )
-    assert np.isnan(loss)
-
-
-def test_deep_supervision_gives_each_exit_its_own_weight():
-    """Two exits, even between two classes: ln 2 and twice ln 2, whatever h is; kappa halves the confidence term."""
-    logits, h = np.zeros((2, 1, 2)), np.array([[0.25]])
-    loss, toward, slope = exits_loss_and_gradients(
-        logits, h, np.array([0]), NONE, NO_SUPPORT, (1.0, 0.0, 0.0, 0.5), BOUNDS, np.array([1.0, 2.0])
-    )
-    np.testing.assert_allclose(loss, 3 * np.log(2) - 0.25 * np.log(0.25))
-    np.testing.assert_allclose(toward, [[[-0.5, 0.5]], [[-1.0, 1.0]]])
-    np.testing.assert_allclose(slope, [[-0.25 / 0.25]])
+    labels, weights = np.zeros(3, np.int64), (1.0, 1.0, 1.0, 1.0)
+    assert np.isnan(exits_loss_and_gradients(logits, h, labels, NONE, NO_SUPPORT, weights, BOUNDS, NONE)[0])
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
@@ -88,7 +73,7 @@ def test_distillation_is_its_definition_and_its_gradient_takes_the_teacher_as_gi
     np.testing.assert_allclose((gradient * direction).sum(), (ahead - back) / (2 * step), rtol=1e-6)
 
 
-def test_distillation_holds_for_scores_beyond_what_exp_can_say():
+def test_distillation_holds_for_scores_whose_exponential_overflows():
     logits = np.zeros((2, 1, 2), np.float32)
     logits[:, 0, 0] = 1e4
     loss, gradient = distillation_and_gradients(logits, 1.0)

@@ -1,58 +1,43 @@
-"""Every compiled function was made by `kernel`, with its flags, and can trust the disk cache."""
+"""How kernels are compiled, cached and run: flags, the disk cache, parts of large maps and threads."""
 
 import importlib
 import os
 import pkgutil
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numba
+import numpy as np
 import pytest
 
 import nachos_kernels
-from nachos_kernels import _jit
+import oracles
+from nachos_kernels import _jit, activation, batch_norm, conv2d, depthwise
 
 MODULES = [
     importlib.import_module(f"nachos_kernels.{module.name}")
     for module in pkgutil.iter_modules(nachos_kernels.__path__)
 ]
+COMPILED = {
+    f"{module.__name__}.{name}": value
+    for module in MODULES
+    for name, value in vars(module).items()
+    if hasattr(value, "py_func") and value.py_func.__module__ == module.__name__
+}
 # NUMBA_DISABLE_JIT=1 leaves plain functions behind, so that there is nothing to inspect.
 needs_compiler = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="NUMBA_DISABLE_JIT=1: no kernels")
 
 
-def compiled_functions():
-    """Return every compiled function of the package by its full name, where it is defined."""
-    return {
-        f"{module.__name__}.{name}": value
-        for module in MODULES
-        for name, value in vars(module).items()
-        if hasattr(value, "py_func") and value.py_func.__module__ == module.__name__
-    }
-
-
 @needs_compiler
-def test_there_are_kernels():
-    """Guards the next tests against passing on an empty list."""
-    assert {
-        "nachos_kernels.inverted_residual.inverted_residual_grad",
-        "nachos_kernels.pool.max_pool_forward",
-        "nachos_kernels.activation.activate",
-    } <= compiled_functions().keys()
-
-
-@needs_compiler
-@pytest.mark.parametrize("name", compiled_functions())
-def test_kernel_has_the_flags_of_the_policy(name):
-    function = compiled_functions()[name]
-    options = function.targetoptions
-    assert options["nogil"] is True
-    assert options["parallel"] is False
-    assert options["nopython"] is True
-    assert set(options["fastmath"]) == {"reassoc", "contract", "nsz"} == _jit.FASTMATH
-    assert options["error_model"] == "numpy"
-    assert function.stats.cache_path is not None, "cache=True is missing"
+def test_kernels_have_the_flags_of_the_policy():
+    assert "nachos_kernels.inverted_residual.inverted_residual_grad" in COMPILED
+    for name, function in COMPILED.items():
+        options = function.targetoptions
+        flags = [options[flag] for flag in ("nogil", "nopython", "parallel", "error_model")]
+        assert flags == [True, True, False, "numpy"], name
+        assert set(options["fastmath"]) == {"reassoc", "contract", "nsz"} == _jit.FASTMATH, name
+        assert function.stats.cache_path is not None, f"{name}: cache=True is missing"
 
 
 def test_without_a_folder_for_the_cache_a_kernel_is_compiled_all_the_same(monkeypatch):
@@ -70,30 +55,96 @@ def test_a_change_in_another_file_is_noticed_by_the_cache(tmp_path):
     """A copy of the package, one kernel calling another file's, run, changed there, and run again."""
     package = tmp_path / "nachos_kernels"
     package.mkdir()
-    source = Path(_jit.__file__).parent
     for name in ("__init__.py", "_jit.py"):
-        (package / name).write_text((source / name).read_text(encoding="utf-8"), encoding="utf-8")
+        (package / name).write_text((Path(_jit.__file__).parent / name).read_text(encoding="utf-8"))
     head = "from nachos_kernels._jit import kernel\n"
     (package / "outer.py").write_text(
         head + "from nachos_kernels.inner import inner\n@kernel\ndef outer(x):\n    return inner(x) + 1\n"
     )
     program = "from nachos_kernels.outer import outer; print(outer(1), sum(outer.stats.cache_hits.values()))"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    printed = []
-    for change in ("x * 10", "x * 10", "x * 1000"):
-        inner = head + f"@kernel\ndef inner(x):\n    return {change}\n"
-        if not (package / "inner.py").exists() or (package / "inner.py").read_text() != inner:
-            (package / "inner.py").write_text(inner)
-        run = subprocess.run(
-            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
-        )
+    inner, printed = package / "inner.py", []
+    for change in ("x * 10", "", "x * 1000"):
+        if change:
+            inner.write_text(head + f"@kernel\ndef inner(x):\n    return {change}\n")
+        command = [sys.executable, "-c", program]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         printed.append(run.stdout.split())
     assert printed == [["11", "0"], ["11", "1"], ["1001", "0"]]
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
-def test_no_bare_njit(module):
-    """`_jit.py` alone uses Numba's own decorators."""
-    if module is not _jit:
-        source = Path(module.__file__).read_text(encoding="utf-8")
-        assert not re.search(r"@\s*(numba\.)?(n?jit|vectorize|guvectorize|stencil)|import.*\bn?jit\b", source)
+@pytest.fixture
+def threads():
+    """Return `set_threads`; one thread again afterwards."""
+    yield nachos_kernels.set_threads
+    nachos_kernels.set_threads(1)
+
+
+def results_in_parts():
+    """Return what every operator that works in parts computes, forward and back, on maps of several parts."""
+    rng = np.random.default_rng(0)
+    x, g = rng.standard_normal((2, 13, 64, 64, 16), np.float32)
+    gamma, beta = rng.standard_normal((2, 16), np.float32)
+    found = []
+    for shape, stride, groups in (
+        ((1, 1, 16, 16), 1, 1),
+        ((3, 3, 16, 16), 1, 1),
+        ((3, 3, 16, 16), 2, 1),
+        ((5, 5, 8, 16), 1, 2),
+        ((3, 3, 16), 1, None),
+        ((3, 3, 16), 2, None),
+    ):
+        name, module = ("conv2d", conv2d) if groups else ("depthwise", depthwise)
+        forward, *gradients = (
+            getattr(module, f"{name}_{each}") for each in ("forward", "grad_input", "grad_weight")
+        )
+        w = rng.standard_normal(shape, np.float32)
+        settings = (stride, stride), (shape[0] // 2,) * 4, (1, 1), *([groups] if groups else [])
+        y = forward(x, w, *settings)
+        assert len(_jit.parts_of(len(y), y.size)) >= 3
+        gy = np.ascontiguousarray(g[:, : y.shape[1], : y.shape[2]])
+        found += [y, gradients[0](gy, w, x.shape, *settings), gradients[1](gy, x, w.shape, *settings)]
+    y = x.copy()
+    batch_norm.bias_forward(y, beta, True)
+    found += [y, *batch_norm.bias_grad(g, y, True)]
+    y, mean, var = batch_norm.batch_norm_forward(x, gamma, beta, 1e-5, activation.HSWISH)
+    return [*found, y, *batch_norm.batch_norm_grad(g, x, gamma, beta, mean, var, 1e-5, activation.HSWISH)]
+
+
+def test_any_number_of_threads_gives_the_same_bits(threads, monkeypatch):
+    monkeypatch.setattr(_jit, "PART", 1 << 16)  # then the smaller maps of a strided convolution have three, too
+    one = results_in_parts()
+    threads(3)
+    for alone, together in zip(one, results_in_parts(), strict=True):
+        np.testing.assert_array_equal(alone, together)
+
+
+def test_batch_norm_in_parts_equals_the_oracle():
+    rng = np.random.default_rng(1)
+    (x, g), ones, zeros = rng.standard_normal((2, 200_003, 5)) + 10, np.ones(5), np.zeros(5)
+    assert len(_jit.parts_of(len(x), x.size)) == 3
+    y, mean, var = batch_norm.batch_norm_forward(x, ones, zeros, 1e-5, activation.IDENTITY)
+    for result, wanted in zip(
+        (y, mean, var), oracles.batch_norm_forward(x, ones, zeros, 1e-5, "identity"), strict=True
+    ):
+        oracles.assert_close(result, wanted, double=1e-9)
+    gradients = batch_norm.batch_norm_grad(g, x, ones, zeros, mean, var, 1e-5, activation.IDENTITY)
+    expected = oracles.batch_norm_grad(g, x, ones, zeros, 1e-5, "identity")
+    for result, wanted in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(result, wanted, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize(("length", "numbers"), [(1, 10**9), (7, 10), (7, 10**7), (1000, 3 * _jit.PART), (0, 0)])
+def test_parts_cover_the_axis(length, numbers):
+    found = _jit.parts_of(length, numbers)
+    assert [place for part in found for place in range(part.start, part.stop)] == list(range(length))
+    assert length == 0 or all(part.stop > part.start for part in found)
+    assert len(found) <= max(1, numbers // _jit.PART)
+
+
+def test_threads_are_counted_and_raise_what_a_part_raises(threads):
+    with pytest.raises(ValueError, match=r"^threads must be >= 1, got 0$"):
+        threads(0)
+    threads(2)
+    with pytest.raises(ZeroDivisionError):
+        _jit.each(lambda part: 1 // part.start, [slice(0, 1), slice(1, 2)])
