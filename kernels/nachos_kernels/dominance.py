@@ -36,9 +36,9 @@ def non_dominated_ranks(F: Floats, violation: Floats) -> Ints:
         ranks[~infeasible] = front = non_dominated_ranks(F[~infeasible], violation[~infeasible])
         ranks[infeasible] = front.max(initial=-1) + 1 + np.unique(violation[infeasible], return_inverse=True)[1]
         return ranks
-    F = np.ascontiguousarray(F, dtype=np.float64)
-    order = np.lexsort(F.T[::-1])
-    return _ranks_of_two(F, order) if F.shape[1] == 2 else _ranks_of_many(F, order)
+    doubles = np.ascontiguousarray(F, dtype=np.float64)
+    order = np.lexsort(doubles.T[::-1])
+    return _ranks_of_two(doubles, order) if F.shape[1] == 2 else _ranks_of_many(doubles, order)
 
 
 @kernel
