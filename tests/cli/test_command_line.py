@@ -44,34 +44,41 @@ class Outcome:
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Run a command line in an empty folder, in this process."""
     monkeypatch.chdir(tmp_path)
+    return lambda *arguments: Outcome(cli.main(arguments), *capsys.readouterr())
 
-    def line(*arguments: str) -> Outcome:
-        status = cli.main(arguments)
-        return Outcome(status, *capsys.readouterr())
 
-    return line
+@pytest.fixture
+def searching(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let a search return a result, or raise an error, having reported a progress; return what it was given."""
+
+    def stand_in(outcome: Any = None, progress: Any = None) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+
+        def search(on_progress: Any, **options: Any) -> SearchResult:
+            seen.update(options)
+            if progress is not None:
+                on_progress(progress)
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return outcome
+
+        monkeypatch.setattr(nachos, "search", search)
+        return seen
+
+    return stand_in
 
 
 # Help
 
 
 @pytest.mark.parametrize(
-    "line",
-    [
-        [],
-        ["--help"],
-        ["-h"],
-        ["search", "--help"],
-        ["search", "--seed", "3", "-h"],
-        ["macs", "--help"],
-        ["macs", "-h"],
-    ],
+    "line", ["", "--help", "-h", "search --help", "search --seed 3 -h", "macs --help", "macs -h"]
 )
-def test_help_goes_to_standard_output_within_80_columns(line: list[str]) -> None:
-    shown = process("-m", "nachos_min", *line)
-    assert (shown.returncode, shown.stderr) == (0, "")
-    assert "usage: python -m nachos_min" in shown.stdout
-    assert max(map(len, shown.stdout.splitlines())) <= 80
+def test_help_goes_to_standard_output_within_80_columns(line: str, run: Any) -> None:
+    shown = run(*line.split())
+    assert (shown.status, shown.err) == (0, "")
+    assert "usage: python -m nachos_min" in shown.out
+    assert max(map(len, shown.out.splitlines())) <= 80
 
 
 def test_help_loads_neither_numpy_nor_numba() -> None:
@@ -84,22 +91,54 @@ def test_help_lists_every_option_with_its_default(run: Any) -> None:
     shown = " ".join(run("search", "--help").out.split())
     for name, option in options_of(cli.search).items():
         form = f"--{name.replace('_', '-')} {option.kind.form}".strip()
-        assert f"{form} (default: {option.default_text}) " in shown
-    assert (
-        "--max-macs COUNT (default: 40k; digits32: 450k) Limit on the average number of MACs per inference" in shown
-    )
+        assert f"{form} (default: {option.default_text}) {option.meaning}" in shown
+    assert "--max-macs COUNT (default: 40k; digits32: 450k) Limit on the average number of MACs" in shown
     assert "--evaluations COUNT (default: 16; paper: 100) " in shown
 
 
 def test_command_and_python_function_take_the_same_options() -> None:
     of_function = {name: each.default for name, each in inspect.signature(nachos.search).parameters.items()}
     del of_function["on_progress"]
-    assert of_function == {name: each.default for name, each in options_of(nachos.search).items()}
     of_command = {name: each.default for name, each in options_of(cli.search).items()}
     assert of_command == of_function | {"json": False, "quiet": False}
 
 
 # Refusals
+
+COUNT = "must be a whole number >= 1 such as 60000, 60k or 2.7M"
+REFUSALS = [
+    ("search --sede 4", "unknown option --sede; did you mean --seed?"),
+    ("search --sede=4", "unknown option --sede; did you mean --seed?"),
+    ("search --max_mac 4k", "unknown option --max_mac; did you mean --max-macs?"),
+    ("search --no-json", "unknown option --no-json; did you mean --nojson?"),
+    ("search --xyzzy", "unknown option --xyzzy; try python -m nachos_min search --help"),
+    ("search -z 4", "unknown option -z; try python -m nachos_min search --help"),
+    ("search --class--", "unknown option --class--; did you mean --aims?"),
+    ("search --seed abc", "--seed must be a whole number >= 0, got 'abc'"),
+    ("search --seed", "--seed must be a whole number >= 0, got no value"),
+    ("search --seed --json", "--seed must be a whole number >= 0, got no value"),
+    ("search --seed -1", "--seed must be a whole number >= 0, got '-1'"),
+    ("search --max-macs banana", f"--max-macs {COUNT}, got 'banana'"),
+    ("search --evaluations 0", f"--evaluations {COUNT}, got '0'"),
+    ("search --min-accuracy 1.5", "--min-accuracy must be a number from 0 to 1, got '1.5'"),
+    ("search --guarantee 1", "--guarantee must be a number above 0 and below 1, got '1'"),
+    ("search --recipe best", "--recipe must be one of deep, paper, got 'best'"),
+    ("search --json=maybe", "--json must be given without a value, or as true or false, got 'maybe'"),
+    ("search --out", "--out must be a folder, got no value"),
+    ("search --data=", "--data must be a name or file, got ''"),
+    ("search digits", "search takes options only, got 'digits'"),
+    ("search run", "search takes options only, got 'run'"),
+    ("search __class__", "search takes options only, got '__class__'"),
+    ("search - run", "search takes options only, got '- run'"),
+    ("search -- --interactive", "'--' must not be used: it would separate options for the Fire library"),
+    ("search -- --trace", "'--' must not be used: it would separate options for the Fire library"),
+    ("macs", "macs needs a TARGET, got none; try python -m nachos_min macs --help"),
+    ("macs net.json --layer", "unknown option --layer; did you mean --layers?"),
+    ("macs net.json run", "macs takes one TARGET and options, got 'run'"),
+    ("serch", "unknown command, got 'serch'; did you mean search? (commands: search, macs)"),
+    ("items", "unknown command, got 'items'; try python -m nachos_min --help (commands: search, macs)"),
+    ("-z", "a command must come first, got '-z'; try python -m nachos_min --help (commands: search, macs)"),
+]
 
 
 def refused(outcome: Outcome, message: str, folder: Path) -> None:
@@ -108,94 +147,21 @@ def refused(outcome: Outcome, message: str, folder: Path) -> None:
     assert list(folder.iterdir()) == [], "nothing was written"
 
 
-REFUSALS = [
-    ("search --sede 4", "unknown option --sede; did you mean --seed?"),
-    ("search --sede=4", "unknown option --sede; did you mean --seed?"),
-    ("search --max_mac 4k", "unknown option --max_mac; did you mean --max-macs?"),
-    ("search --no-json", "unknown option --no-json; did you mean --nojson?"),
-    ("search --xyzzy", "unknown option --xyzzy; try python -m nachos_min search --help"),
-    ("search -z 4", "unknown option -z; try python -m nachos_min search --help"),
-    ("search --seed abc", "--seed must be a whole number >= 0, got 'abc'"),
-    ("search --seed", "--seed must be a whole number >= 0, got no value"),
-    ("search --seed --json", "--seed must be a whole number >= 0, got no value"),
-    ("search --seed=0x10", "--seed must be a whole number >= 0, got '0x10'"),
-    ("search --seed 1e3", "--seed must be a whole number >= 0, got '1e3'"),
-    ("search --seed -1", "--seed must be a whole number >= 0, got '-1'"),
-    (
-        "search --max-macs banana",
-        "--max-macs must be a whole number >= 1 such as 60000, 60k or 2.7M, got 'banana'",
-    ),
-    ("search --max-macs -5", "--max-macs must be a whole number >= 1 such as 60000, 60k or 2.7M, got '-5'"),
-    (
-        "search --max-macs 2.7777777M",
-        "--max-macs must be a whole number >= 1 such as 60000, 60k or 2.7M, got '2.7777777M'",
-    ),
-    (
-        "search --evaluations 0",
-        "--evaluations must be a whole number >= 1 such as 60000, 60k or 2.7M, got '0'",
-    ),
-    ("search --workers 0", "--workers must be a whole number >= 1, got '0'"),
-    ("search --min-accuracy 1.5", "--min-accuracy must be a number from 0 to 1, got '1.5'"),
-    ("search --constraints none", "--constraints must be one of domination, adaptive-penalty, got 'none'"),
-    ("search --thresholds best", "--thresholds must be one of exact, grid-repair, got 'best'"),
-    (
-        "search --method evolution",
-        "--method must be one of nachos, random, two-stage, static, edanas, rule, largest, got 'evolution'",
-    ),
-    ("search --recipe best", "--recipe must be one of deep, paper, got 'best'"),
-    ("search --confidence sure", "--confidence must be one of learned, softmax, best, got 'sure'"),
-    ("search --validation thirds", "--validation must be one of halves, whole, got 'thirds'"),
-    ("search --finalists -1", "--finalists must be a whole number >= 0, got '-1'"),
-    ("search --guarantee sure", "--guarantee must be a number above 0 and below 1, got 'sure'"),
-    ("search --beta -1", "--beta must be a number >= 0, got '-1'"),
-    ("search --margin 2", "--margin must be a number >= 0 and below 1, got '2'"),
-    ("search --json=maybe", "--json must be given without a value, or as true or false, got 'maybe'"),
-    ("search --quiet digits", "--quiet must be given without a value, or as true or false, got 'digits'"),
-    ("search --out", "--out must be a folder, got no value"),
-    ("search --data=", "--data must be a name or file, got ''"),
-    ("search digits", "search takes options only, got 'digits'"),
-    ("search run", "search takes options only, got 'run'"),
-    ("search __class__", "search takes options only, got '__class__'"),
-    ("search --class--", "unknown option --class--; did you mean --aims?"),
-    ("search - run", "search takes options only, got '- run'"),
-    ("search -- --interactive", "'--' must not be used: it would separate options for the Fire library"),
-    ("macs net.json --layer", "unknown option --layer; did you mean --layers?"),
-    ("macs net.json run", "macs takes one TARGET and options, got 'run'"),
-    (
-        "macs net.json --layers __class__",
-        "--layers must be given without a value, or as true or false, got '__class__'",
-    ),
-    ("search -- --trace", "'--' must not be used: it would separate options for the Fire library"),
-    ("serch", "unknown command, got 'serch'; did you mean search? (commands: search, macs)"),
-    ("items", "unknown command, got 'items'; try python -m nachos_min --help (commands: search, macs)"),
-    (
-        "--seed 4",
-        "a command must come first, got '--seed'; try python -m nachos_min --help (commands: search, macs)",
-    ),
-]
-
-
 @pytest.mark.parametrize(("line", "message"), REFUSALS, ids=[line for line, _ in REFUSALS])
-def test_a_mistake_is_one_line(
-    line: str, message: str, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def started(**_arguments: Any) -> SearchResult:
-        raise AssertionError("a search was started")
-
-    monkeypatch.setattr(nachos, "search", started)
+def test_a_mistake_is_one_line(line: str, message: str, run: Any, tmp_path: Path, searching: Any) -> None:
+    searching(AssertionError("a search was started"))
     refused(run(*line.split()), message, tmp_path)
 
 
 def test_a_mistake_from_the_shell() -> None:
-    answer = process("-m", "nachos_min", "search", "--sede", "4")
-    assert (answer.returncode, answer.stdout) == (2, "")
-    assert answer.stderr == "error: unknown option --sede; did you mean --seed?\n"
+    done = process("-m", "nachos_min", "search", "--sede", "4")
+    message = "error: unknown option --sede; did you mean --seed?\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
 
 
 @pytest.mark.parametrize("option", ["--data", "--space"])
 def test_an_unknown_name_is_one_line(option: str, run: Any, tmp_path: Path) -> None:
     outcome = run("search", option, "nowhere")
-    assert outcome.status == 2
     refused(outcome, outcome.err.removeprefix("error: ").strip(), tmp_path)
     assert "nowhere" in outcome.err
 
@@ -211,42 +177,27 @@ def test_an_out_that_cannot_be_made_is_one_line(run: Any, tmp_path: Path) -> Non
 # Running
 
 
-def test_options_reach_the_search(run: Any, result: SearchResult, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, Any] = {}
-
-    def search(**arguments: Any) -> SearchResult:
-        seen.update(arguments)
-        return result
-
-    monkeypatch.setattr(nachos, "search", search)
+def test_options_reach_the_search(run: Any, result: SearchResult, searching: Any) -> None:
+    seen = searching(result)
     line = "--data a,b --space 123 --max-macs 2.7M --min-accuracy .5 --seed 7 --out 1e3 --workers 3 --nojson"
     assert run("search", *line.split()).status == 0
-    del seen["on_progress"]
-    given = {
-        "data": "a,b",
-        "space": "123",
-        "max_macs": 2_700_000,
-        "min_accuracy": 0.5,
-        "seed": 7,
-        "out": "1e3",
-    }
-    assert seen == given | {"workers": 3}  # what was not given is not passed on
+    typed = {"data": "a,b", "space": "123", "max_macs": 2_700_000, "min_accuracy": 0.5}
+    assert seen == typed | {"seed": 7, "out": "1e3", "workers": 3}  # what was not given is not passed on
 
 
-def test_json_is_one_object(run: Any, result: SearchResult, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nachos, "search", lambda **_arguments: result)
+def test_json_is_one_object(run: Any, result: SearchResult, searching: Any) -> None:
+    searching(result)
     outcome = run("search", "--json")
     assert (outcome.status, outcome.err) == (0, "")
     assert json.loads(outcome.out) == result.as_dict()
     assert outcome.out.count("\n") == 1
 
 
-def test_without_a_solution(run: Any, without_solution: SearchResult, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nachos, "search", lambda **_arguments: without_solution)
-    for_people = run("search")
+def test_without_a_solution(run: Any, without_solution: SearchResult, searching: Any) -> None:
+    searching(without_solution)
+    for_people, for_programs = run("search"), run("search", "--json")
     assert (for_people.status, for_people.err) == (3, "")
     assert for_people.out.startswith("No admissible solution")
-    for_programs = run("search", "--json")
     assert for_programs.status == 3
     assert json.loads(for_programs.out)["front"] == []
     assert for_programs.err.startswith("No admissible solution")
@@ -261,64 +212,45 @@ def test_without_a_solution(run: Any, without_solution: SearchResult, monkeypatc
     ],
 )
 def test_a_search_that_stops(
-    stopped: BaseException,
-    status: int,
-    message: str,
-    run: Any,
-    progress: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    stopped: BaseException, status: int, message: str, run: Any, progress: Any, searching: Any
 ) -> None:
-    def search(**arguments: Any) -> SearchResult:
-        arguments["on_progress"](progress)
-        raise stopped
-
-    monkeypatch.setattr(nachos, "search", search)
+    searching(stopped, progress)
     assert run("search") == Outcome(status, "", message + "\n")
 
 
 def test_an_interruption_outside_of_a_search(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_arguments: Any) -> None:
+    def interrupted(*_arguments: Any, **_options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_job", interrupted)
+    monkeypatch.setattr(cli, "Fire", interrupted)
     assert run("search") == Outcome(130, "", "interrupted\n")
 
 
-def test_a_defect_keeps_its_traceback(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def search(**_arguments: Any) -> SearchResult:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(nachos, "search", search)
+def test_a_defect_keeps_its_traceback(run: Any, searching: Any) -> None:
+    searching(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         run("search")
 
 
-def test_a_reader_that_leaves_early_is_no_error() -> None:
-    command = [sys.executable, "-m", "nachos_min", "search", "--help"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as program:
-        assert program.stdout is not None
-        assert program.stderr is not None
-        program.stdout.close()
-        assert (program.wait(timeout=30), program.stderr.read()) == (0, b"")
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
-def test_output_that_cannot_be_written_is_one_line() -> None:
-    command = [sys.executable, "-m", "nachos_min", "search", "--help"]
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            command, stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, timeout=30, check=False
-        )
-    assert done.returncode == 2
-    assert done.stderr == b"error: the system refused: No space left on device\n"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="the shell's >&- is not Windows'")
-@pytest.mark.parametrize("closed", ["1", "2"])
-def test_a_closed_stream_is_no_error(closed: str) -> None:
-    command = ["sh", "-c", f'"$0" -m nachos_min search --help {closed}>&-', sys.executable]
-    done = subprocess.run(command, capture_output=True, env=ENVIRONMENT, timeout=30, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
+@pytest.mark.skipif(sys.platform == "win32", reason="the shell's redirections are not Windows'")
+@pytest.mark.parametrize(
+    ("script", "status", "message"),
+    [
+        ("{ %s; echo $? >&2; } | true", 0, ""),  # the reader leaves early
+        ("%s >&-; echo $? >&2", 0, ""),
+        ("%s 2>&-; echo $? >&2", 0, ""),
+        pytest.param(
+            "%s >/dev/full; echo $? >&2", 2, "error: the system refused: No space left on device\n", marks=FULL
+        ),
+    ],
+)
+def test_an_output_that_takes_nothing_leaves_no_traceback(script: str, status: int, message: str) -> None:
+    command = ["sh", "-c", script % '"$0" -m nachos_min search --help', sys.executable]
+    done = subprocess.run(command, capture_output=True, env=ENVIRONMENT, text=True, timeout=30, check=False)
+    assert done.stderr == f"{message}{status}\n"
 
 
 SLEEPING_SEARCH = """
@@ -357,7 +289,9 @@ def test_a_signal_is_an_interruption_and_a_second_one_does_not_disturb_the_stopp
 
 
 def test_an_interruption_while_the_program_loads_is_one_line() -> None:
-    program = """
+    done = process(
+        "-c",
+        """
 import sys
 from nachos_min import __main__
 class Interrupting:
@@ -366,9 +300,8 @@ class Interrupting:
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Interrupting())
 raise SystemExit(__main__.start())
-"""
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, env=ENVIRONMENT, text=True, timeout=30, check=False)
+""",
+    )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
