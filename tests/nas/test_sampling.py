@@ -8,17 +8,10 @@ import pytest
 
 from nachos_min.eenn.architecture import FinalHead
 from nachos_min.eenn.lowering import GridHead
+from nachos_min.nas import sampling
 from nachos_min.nas.aims import GENES_BESIDE_COSTS, Features
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.limits import Limits, StaticCheck
-from nachos_min.nas.sampling import (
-    cost_features,
-    filling_genomes,
-    neighbour_genomes,
-    random_genomes,
-    rule_genomes,
-    spread_genomes,
-)
 from nachos_min.nas.space import Space, load_space
 
 CODER = GenomeCoder(load_space("micro"), (8, 8, 1), 10)
@@ -32,41 +25,38 @@ def check() -> StaticCheck:
 
 def nearest(check: StaticCheck, genomes: list[tuple[int, ...]]) -> float:
     """The smallest distance of two genomes in their costs."""
-    features = cost_features(check.population(np.array(genomes))[0])
+    features = sampling.cost_features(check.population(np.array(genomes))[0])
     distance = ((features[:, None] - features) ** 2).sum(axis=2)
     return float(np.sqrt(distance[~np.eye(len(genomes), dtype=bool)].min()))
 
 
-@pytest.mark.parametrize("sample", [random_genomes, spread_genomes])
-def test_genomes_are_distinct_and_admissible(sample, check: StaticCheck) -> None:
+@pytest.mark.parametrize("sample", [sampling.random_genomes, sampling.spread_genomes])
+def test_genomes_are_distinct_and_admissible(sample: Any, check: StaticCheck) -> None:
     genomes = sample(check, 40, np.random.default_rng(0))
     assert len(set(genomes)) == 40
     assert check.population(np.array(genomes))[1].all()
     assert genomes == sample(check, 40, np.random.default_rng(0))
+    assert sample(StaticCheck(CODER, Limits(1, 0.9)), 3, np.random.default_rng(0)) == []
 
 
-def test_spread_genomes_are_farther_apart(check: StaticCheck) -> None:
-    for seed in range(3):
-        spread = spread_genomes(check, 20, np.random.default_rng(seed))
-        drawn = random_genomes(check, 20, np.random.default_rng(seed))
-        assert nearest(check, spread) > 2 * nearest(check, drawn)
+def test_random_genomes_leave_out_those_seen(check: StaticCheck) -> None:
+    first = sampling.random_genomes(check, 5, np.random.default_rng(0))
+    assert not set(first) & set(sampling.random_genomes(check, 5, np.random.default_rng(0), seen=first))
 
 
-def test_each_is_the_farthest_from_those_before(check: StaticCheck) -> None:
-    gaps = [nearest(check, spread_genomes(check, 16, np.random.default_rng(1))[:k]) for k in range(2, 17)]
+@pytest.mark.parametrize("seed", range(3))
+def test_spread_genomes_are_each_the_farthest_from_those_before(check: StaticCheck, seed: int) -> None:
+    spread, drawn = (
+        sample(check, 20, np.random.default_rng(seed))
+        for sample in (sampling.spread_genomes, sampling.random_genomes)
+    )
+    assert nearest(check, spread) > 2 * nearest(check, drawn)
+    gaps = [nearest(check, spread[:k]) for k in range(2, 17)]
     assert gaps == sorted(gaps, reverse=True)
 
 
-def test_a_sample_knows_what_is_not_wanted_and_when_to_give_up(check: StaticCheck) -> None:
-    first = random_genomes(check, 5, np.random.default_rng(0))
-    assert not set(first) & set(random_genomes(check, 5, np.random.default_rng(0), seen=first))
-    nothing = StaticCheck(CODER, Limits(1, 0.9))
-    assert random_genomes(nothing, 3, np.random.default_rng(0)) == []
-    assert spread_genomes(nothing, 3, np.random.default_rng(0)) == []
-
-
 def test_features_are_genes_and_if_wanted_exact_costs(check: StaticCheck) -> None:
-    genomes = np.array(random_genomes(check, 9, np.random.default_rng(2)))
+    genomes = np.array(sampling.random_genomes(check, 9, np.random.default_rng(2)))
     costs, _ = check.population(genomes)
     genes = Features(CODER.upper)(genomes, costs)
     assert (genes == genomes / np.maximum(CODER.upper, 1)).all()
@@ -78,16 +68,13 @@ def test_features_are_genes_and_if_wanted_exact_costs(check: StaticCheck) -> Non
     np.testing.assert_allclose(10 ** both[:, -1], costs.params / 5_000)
 
 
-# By hand
+# --- by hand ---
 
 
-def rules_of(
-    space: str | Space, side: int, classes: int = 10, limits: Limits = NO_LIMITS
-) -> tuple[GenomeCoder, list[Any]]:
-    own = load_space(space) if isinstance(space, str) else space
-    coder = GenomeCoder(own, (side, side, 1), classes)
+def rules_of(space: str | Space, side: int, classes: int = 10, limits: Limits = NO_LIMITS) -> tuple[Any, list[Any]]:
+    coder = GenomeCoder(load_space(space) if isinstance(space, str) else space, (side, side, 1), classes)
     check = StaticCheck(coder, limits)
-    genomes = rule_genomes(check)
+    genomes = sampling.rule_genomes(check)
     assert len(set(genomes)) == len(genomes)
     rows = np.array(genomes, np.int64).reshape(-1, coder.length)
     assert check.population(rows)[1].all()
@@ -117,10 +104,8 @@ def test_rules_of_a_space_of_widths_stem_and_heads() -> None:
     assert [genes.resolution for genes in found] == [16, 32, 32, 32]
     assert [genes.depths for genes in found] == [(1, 1, 1), (1, 3, 3)] * 2
     assert {genes.exits for genes in found} == {(1, 2)}
-    assert [genes.heads[0] for genes in found] == [
-        GridHead(4, ()),
-        *[GridHead(8, ())] * 3,
-    ]  # the first of 4x4 cells
+    heads = [GridHead(4, ()), *[GridHead(8, ())] * 3]  # the first of 4x4 cells
+    assert [genes.heads[0] for genes in found] == heads
 
 
 def test_rules_place_fewer_exits_or_cheaper_heads_where_the_order_needs_it_and_nothing_beyond_limits() -> None:
@@ -138,7 +123,7 @@ def test_rules_place_fewer_exits_or_cheaper_heads_where_the_order_needs_it_and_n
 def test_networks_that_fill_a_budget_do_so_with_their_first_exit(space: str) -> None:
     coder = GenomeCoder(load_space(space), (8, 8, 1), 10)
     check, budgets = StaticCheck(coder, Limits(40_000, 0.9, max_worst_macs=120_000)), (20_000, 30_000, 40_000)
-    genomes = filling_genomes(check, budgets, np.random.default_rng(0))
+    genomes = sampling.filling_genomes(check, budgets, np.random.default_rng(0))
     assert len(set(genomes)) == len(genomes) == 6
     costs, admissible = check.population(np.array(genomes))
     assert admissible.all()
@@ -146,25 +131,27 @@ def test_networks_that_fill_a_budget_do_so_with_their_first_exit(space: str) -> 
     for place, budget in enumerate(budgets):
         assert (costs.cheapest[2 * place : 2 * place + 2] > 0.75 * budget).all()
         assert (costs.cheapest[2 * place : 2 * place + 2] <= 0.95 * budget).all()
-    assert filling_genomes(check, [100], np.random.default_rng(0)) == []
+    assert sampling.filling_genomes(check, [100], np.random.default_rng(0)) == []
 
 
-def test_what_follows_a_filling_exit_is_as_large_as_the_limits_let_it() -> None:
+@pytest.mark.parametrize("most", [60_000, 120_000])
+def test_what_follows_a_filling_exit_is_as_large_as_the_limits_let_it(most: int) -> None:
     coder = GenomeCoder(load_space("flex8"), (8, 8, 1), 10)
-    for most in (60_000, 120_000):
-        check = StaticCheck(coder, Limits(40_000, 0.9, max_worst_macs=most))
-        costs, _ = check.population(np.array(filling_genomes(check, [40_000], np.random.default_rng(0))))
-        assert (costs.worst_macs > 0.8 * most).all()
+    check = StaticCheck(coder, Limits(40_000, 0.9, max_worst_macs=most))
+    genomes = sampling.filling_genomes(check, [40_000], np.random.default_rng(0))
+    assert (check.population(np.array(genomes))[0].worst_macs > 0.8 * most).all()
 
 
 def test_neighbours_are_new_admissible_and_mostly_like_a_parent(check: StaticCheck) -> None:
-    parents = random_genomes(check, 2, np.random.default_rng(0))
-    near = neighbour_genomes(check, 30, np.random.default_rng(1), parents)
+    parents = sampling.random_genomes(check, 2, np.random.default_rng(0))
+    near = sampling.neighbour_genomes(check, 30, np.random.default_rng(1), parents)
     assert len(set(near) - set(parents)) == len(near) == 30
     assert check.population(np.array(near))[1].all()
 
     def changed(genomes: list[Genome]) -> float:
         return float(np.mean([min(np.not_equal(each, parent).mean() for parent in parents) for each in genomes]))
 
-    assert changed(near) < 0.6 * changed(random_genomes(check, 30, np.random.default_rng(1)))
-    assert neighbour_genomes(StaticCheck(CODER, Limits(1, 0.9)), 3, np.random.default_rng(0), parents) == []
+    assert changed(near) < 0.6 * changed(sampling.random_genomes(check, 30, np.random.default_rng(1)))
+    assert (
+        sampling.neighbour_genomes(StaticCheck(CODER, Limits(1, 0.9)), 3, np.random.default_rng(0), parents) == []
+    )

@@ -18,9 +18,13 @@ varied = settings(max_examples=40, derandomize=True, deadline=None)
 each_surrogate = pytest.mark.parametrize("surrogate", [*SURROGATES, GaussianProcess()], ids=lambda s: s.name)
 
 
+def rng_of(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
 def genomes(n: int, genes: int, seed: int) -> Array:
     """Genes of two to four values, one constant column and two collinear ones."""
-    rng = np.random.default_rng(seed)
+    rng = rng_of(seed)
     values = rng.integers(2, 5, genes)
     X = rng.integers(0, values, (n, genes)) / (values - 1)
     X[:, 0] = 0
@@ -34,28 +38,20 @@ def error_of(X: Array) -> Array:
     return np.tanh((X - 0.5) @ influence) + 0.2 * X[:, 2] * X[:, 3]
 
 
-# Kendall's tau
-
-
 @varied
-@given(st.data(), st.integers(2, 12))
+@given(st.data(), st.integers(0, 12))
 def test_kendall_tau_is_scipys(data: st.DataObject, n: int) -> None:
     few = st.lists(st.integers(0, 4), min_size=n, max_size=n).map(lambda v: np.array(v, dtype=float))
     a, b = data.draw(few), data.draw(few)
-    expected = kendalltau(a, b).statistic if np.ptp(a) and np.ptp(b) else 0.0
+    expected = kendalltau(a, b).statistic if n and np.ptp(a) and np.ptp(b) else 0.0
     assert kendall_tau(a, b) == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("n", [0, 1, 5])
-def test_kendall_tau_of_a_constant_is_zero(n: int) -> None:
-    assert kendall_tau(np.zeros(n), np.arange(float(n))) == 0.0
-
-
-# Radial basis functions
+# --- radial basis functions ---
 
 
 def test_rbf_is_scipys_where_scipy_can() -> None:
-    rng = np.random.default_rng(0)
+    rng = rng_of()
     X, y, new = rng.random((40, 6)), rng.random(40), rng.random((20, 6))
     expected = RBFInterpolator(X, y, kernel="cubic", degree=1)(new)
     np.testing.assert_allclose(RBF().fit(X, y, rng).predict(new), expected, atol=1e-8)
@@ -65,33 +61,28 @@ def test_rbf_is_scipys_where_scipy_can() -> None:
 @given(n=st.integers(1, 60), genes=st.integers(4, 50), seed=st.integers(0, 1000))
 def test_rbf_meets_every_point(n: int, genes: int, seed: int) -> None:
     """Fewer points than genes, constant and collinear genes, repeated points: all are met."""
-    X, y = genomes(n, genes, seed), np.random.default_rng(seed).normal(size=n)
+    X, y = genomes(n, genes, seed), rng_of(seed).normal(size=n)
     same_point = np.all(X[:, None] == X, axis=2)
     expected = same_point @ y / same_point.sum(axis=1)
-    predicted = RBF().fit(X, y, np.random.default_rng(0)).predict(X)
-    np.testing.assert_allclose(predicted, expected, atol=1e-6)
+    np.testing.assert_allclose(RBF().fit(X, y, rng_of()).predict(X), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("n", [5, 12, 40])
 def test_rbf_continues_a_line_exactly(n: int) -> None:
     """A trend in a direction the points know is the tail alone; unknown directions get no slope."""
-    rng = np.random.default_rng(0)
-    X = np.zeros((n, 8))
+    rng, X = rng_of(), np.zeros((n, 8))
     X[:, 3:5] = rng.random((n, 2))
-    model = RBF().fit(X, 1 + 2 * X[:, 3] - X[:, 4], rng)
-    new = rng.random((10, 8))
+    model, new = RBF().fit(X, 1 + 2 * X[:, 3] - X[:, 4], rng), rng.random((10, 8))
     np.testing.assert_allclose(model.predict(new), 1 + 2 * new[:, 3] - new[:, 4], atol=1e-8)
 
 
 def test_rbf_survives_points_that_almost_coincide() -> None:
-    rng = np.random.default_rng(0)
-    X = genomes(30, 6, 0)
+    rng, X = rng_of(), genomes(30, 6, 0)
     X = np.concatenate([X, X + 1e-10 * rng.random(X.shape)])
-    y = error_of(X)
-    np.testing.assert_allclose(RBF().fit(X, y, rng).predict(X), y, atol=1e-4)
+    np.testing.assert_allclose(RBF().fit(X, error_of(X), rng).predict(X), error_of(X), atol=1e-4)
 
 
-# Regression trees
+# --- regression trees ---
 
 
 def best_split(codes: Array, y: Array, subset: Array, leaf: int) -> float:
@@ -108,8 +99,7 @@ def best_split(codes: Array, y: Array, subset: Array, leaf: int) -> float:
 @varied
 @given(seed=st.integers(0, 10_000), leaf=st.integers(1, 3))
 def test_trees_split_best_at_every_node(seed: int, leaf: int) -> None:
-    rng = np.random.default_rng(seed)
-    n, genes, trees = 14, 5, 3
+    rng, (n, genes, trees) = rng_of(seed), (14, 5, 3)
     codes, y = rng.integers(0, 4, (n, genes)), rng.normal(size=n)
     copies = rng.multinomial(n, np.full(n, 1 / n), size=trees)
     subsets = rng.permuted(np.tile(np.arange(genes), (trees, 1)), axis=1)[:, :3]
@@ -122,10 +112,9 @@ def test_trees_split_best_at_every_node(seed: int, leaf: int) -> None:
             node, samples = inside.popitem()
             checked += 1
             assert mean[node] == pytest.approx(y[samples].mean(), abs=1e-12)
-            left_now = float(np.sum((y[samples] - mean[node]) ** 2))
             best = best_split(codes[samples], y[samples], subsets[tree], leaf)
             if left[node] == node:
-                assert best == pytest.approx(left_now, abs=1e-9)
+                assert best == pytest.approx(float(np.sum((y[samples] - mean[node]) ** 2)), abs=1e-9)
                 continue
             assert gene[node] in subsets[tree]
             right = codes[samples, gene[node]] > cut[node]
@@ -138,52 +127,45 @@ def test_trees_split_best_at_every_node(seed: int, leaf: int) -> None:
 
 
 def test_trees_predict_what_a_walk_finds() -> None:
-    """One unlimited tree on all genes is a lookup table of its bootstrap sample."""
-    rng = np.random.default_rng(0)
-    X = np.array([[a, b] for a in (0.0, 0.5, 1.0) for b in (0.0, 1.0)])
-    y = np.arange(6.0)
-    model = RegressionTrees(trees=400, leaf=1, genes=1.0).fit(X, y, rng)
-    predicted = model.predict(X)
+    """Unlimited trees on all genes are lookup tables of their bootstrap samples."""
+    X, y = np.array([[a, b] for a in (0.0, 0.5, 1.0) for b in (0.0, 1.0)]), np.arange(6.0)
+    predicted = RegressionTrees(trees=400, leaf=1, genes=1.0).fit(X, y, rng_of()).predict(X)
     assert np.all(np.diff(predicted) > 0)
     assert np.all((predicted >= 0) & (predicted <= 5))
 
 
 def test_trees_coarsen_columns_with_many_values() -> None:
-    rng = np.random.default_rng(0)
-    X = rng.random((200, 3))
-    model = RegressionTrees().fit(X, X[:, 1], rng)
-    new = rng.random((100, 3))
-    assert kendall_tau(model.predict(new), new[:, 1]) > 0.6
+    rng = rng_of()
+    X, new = rng.random((200, 3)), rng.random((100, 3))
+    assert kendall_tau(RegressionTrees().fit(X, X[:, 1], rng).predict(new), new[:, 1]) > 0.6
 
 
-# The multi-layer perceptron
+# --- the multi-layer perceptron ---
 
 
 def test_mlp_networks_side_by_side_are_networks_alone() -> None:
     X = genomes(30, 8, 0)
-    y = error_of(X)
-    subsets = np.random.default_rng(1).random((4, 30)) < 0.8
-    together = MLP(steps=30).fit_each(X, y, subsets, np.random.default_rng(2))
+    y, subsets = error_of(X), rng_of(1).random((4, 30)) < 0.8
+    together = MLP(steps=30).fit_each(X, y, subsets, rng_of(2))
     for subset, model in zip(subsets, together, strict=True):
-        alone = MLP(steps=30).fit(X[subset], y[subset], np.random.default_rng(2))
+        alone = MLP(steps=30).fit(X[subset], y[subset], rng_of(2))
         np.testing.assert_allclose(model.predict(X), alone.predict(X), atol=1e-3)
 
 
 def test_mlp_learns_its_points() -> None:
     X = genomes(40, 10, 0)
     y = 1000 * error_of(X)
-    predicted = MLP(steps=300).fit(X, y, np.random.default_rng(0)).predict(X)
-    assert np.std(predicted - y) < 0.05 * np.std(y)
+    assert np.std(MLP(steps=300).fit(X, y, rng_of()).predict(X) - y) < 0.05 * np.std(y)
 
 
-# The Gaussian process
+# --- the Gaussian process ---
 
 shapes = {"n": st.integers(2, 40), "genes": st.integers(1, 12), "seed": st.integers(0, 1000)}
 
 
 def points(n: int, genes: int, seed: int) -> tuple[Array, Array]:
     """Genes of three values, one of them constant and one a copy, points that coincide; noisy values."""
-    rng = np.random.default_rng(seed)
+    rng = rng_of(seed)
     X = rng.integers(0, 3, (n, genes)) / 2
     X[:, 0], X[:, -1], X[-1] = 0.5, X[:, genes // 2], X[0]
     return X, X.sum(axis=1) + rng.normal(size=n)
@@ -199,14 +181,13 @@ def matern(A: Array, B: Array, length: float) -> Array:
 @given(**shapes, length=st.floats(0.1, 10), noise=st.floats(1e-2, 10))
 def test_gp_is_the_closed_form(n: int, genes: int, seed: int, length: float, noise: float) -> None:
     X, y = points(n, genes, seed)
-    new = np.random.default_rng(seed).random((5, genes))
+    new = rng_of(seed).random((5, genes))
     model, centred = conditioned(X, y, length, noise), y - y.mean()
     A, k = matern(X, X, length) + noise * np.eye(n), matern(new, X, length)
     signal = centred @ np.linalg.solve(A, centred) / n
     assert (model.signal, model.noise) == (pytest.approx(signal), pytest.approx(signal * noise))
     np.testing.assert_allclose(model.predict(new), y.mean() + k @ np.linalg.solve(A, centred), atol=1e-8)
-    distances = ((X[:, None] - X) ** 2).sum(axis=2)
-    value, _ = log_likelihood(distances, centred, np.log([length, noise]))
+    value, _ = log_likelihood(((X[:, None] - X) ** 2).sum(axis=2), centred, np.log([length, noise]))
     covariance = signal * A
     expected = -(centred @ np.linalg.solve(covariance, centred) + np.linalg.slogdet(2 * np.pi * covariance)[1]) / 2
     assert value == pytest.approx(expected)
@@ -225,7 +206,7 @@ def test_gp_gradient_of_the_likelihood(n: int, genes: int, seed: int, log_length
 
 
 def test_gp_tells_noise_from_signal() -> None:
-    rng = np.random.default_rng(0)
+    rng = rng_of()
     X = rng.random((150, 2))
     smooth = 2 * np.sin(4 * X[:, 0]) + X[:, 1]
     np.testing.assert_allclose(conditioned(X, smooth, 1.0, 1e-10).predict(X), smooth, atol=1e-5)
@@ -239,104 +220,79 @@ def test_gp_tells_noise_from_signal() -> None:
 @given(**shapes)
 def test_gp_returns_to_the_mean_far_away_and_has_no_order(n: int, genes: int, seed: int) -> None:
     X, y = points(n, genes, seed)
-    first, rng = most_probable(X, y), np.random.default_rng(seed)
+    first, rng = most_probable(X, y), rng_of(seed)
     np.testing.assert_allclose(first.predict(np.full((2, genes), 1e5)), y.mean(), atol=1e-9)
     rows, columns, new = rng.permutation(n), rng.permutation(genes), rng.random((5, genes))
     second = most_probable(X[rows][:, columns], y[rows])
     np.testing.assert_allclose(second.predict(new[:, columns]), first.predict(new), atol=1e-3)
 
 
-# What every surrogate owes
+# --- what every surrogate owes ---
 
 
 @each_surrogate
 @pytest.mark.parametrize("n", [12, 40])
 def test_orders_unseen_points(surrogate: Surrogate, n: int) -> None:
     X, new = genomes(n, 12, 0), genomes(300, 12, 1)
-    model = surrogate.fit(X, error_of(X), np.random.default_rng(0))
+    model = surrogate.fit(X, error_of(X), rng_of())
     assert kendall_tau(model.predict(new), error_of(new)) > (0.2 if n == 12 else 0.4)
 
 
 @each_surrogate
 def test_is_deterministic(surrogate: Surrogate) -> None:
     X = genomes(24, 10, 0)
-    first, second = (adaptive_switching(X, error_of(X), np.random.default_rng(7), [surrogate]) for _ in range(2))
+    first, second = (adaptive_switching(X, error_of(X), rng_of(7), [surrogate]) for _ in range(2))
     assert first.taus == second.taus
     np.testing.assert_array_equal(first.model.predict(X), second.model.predict(X))
 
 
 @each_surrogate
 @pytest.mark.parametrize("n", [1, 2, 20])
-def test_constant_values_are_predicted(surrogate: Surrogate, n: int) -> None:
-    X = genomes(n, 10, 0)
-    predicted = surrogate.fit(X, np.full(n, 0.1), np.random.default_rng(0)).predict(genomes(5, 10, 1))
+def test_constant_values_and_constant_genes(surrogate: Surrogate, n: int) -> None:
+    predicted = surrogate.fit(genomes(n, 10, 0), np.full(n, 0.1), rng_of()).predict(genomes(5, 10, 1))
     np.testing.assert_allclose(predicted, 0.1, atol=1e-12)
-
-
-@each_surrogate
-def test_constant_genes_predict_the_mean(surrogate: Surrogate) -> None:
     y = np.arange(20.0)
-    predicted = surrogate.fit(np.zeros((20, 4)), y, np.random.default_rng(0)).predict(np.zeros((3, 4)))
+    predicted = surrogate.fit(np.zeros((20, 4)), y, rng_of()).predict(np.zeros((3, 4)))
     np.testing.assert_allclose(predicted, y.mean(), atol=1.0)  # a bag's mean is that of bootstrap samples
 
 
 @each_surrogate
 def test_fits_do_not_see_hidden_points(surrogate: Surrogate) -> None:
-    X = genomes(20, 6, 0)
-    subsets = np.arange(20)[None] < 15
-    y, spoilt = error_of(X), error_of(X) + 100 * (np.arange(20) >= 15)
-    first, second = (
-        surrogate.fit_each(X, values, subsets, np.random.default_rng(0))[0].predict(X) for values in (y, spoilt)
-    )
+    X, subsets = genomes(20, 6, 0), np.arange(20)[None] < 15
+    y, spoilt = error_of(X), error_of(X) + 100 * ~subsets[0]
+    first, second = (surrogate.fit_each(X, values, subsets, rng_of())[0].predict(X) for values in (y, spoilt))
     np.testing.assert_array_equal(first, second)
 
 
-def test_fitting_errors() -> None:
-    rng = np.random.default_rng(0)
-    X, y = genomes(12, 5, 0), np.arange(12.0)
-    cases = [
-        (X[0], y, r"X must be \(n, genes\) with n >= 1 and genes >= 1, got shape \(5,\)"),
-        (X[:0], y[:0], r"X must be \(n, genes\) with n >= 1 and genes >= 1, got shape \(0, 5\)"),
-        (X, y[:3], r"y must have shape \(12,\), one value per row of X, got \(3,\)"),
-        (X, np.where(y == 3, np.nan, y), "y must be finite, got nan"),
-        (np.where(X == 1, np.inf, X), y, "X must be finite, got inf"),
-    ]
-    for bad_X, bad_y, message in cases:
-        with pytest.raises(ValueError, match=message):
-            RBF().fit(bad_X, bad_y, rng)
-
-
-# Adaptive switching
+# --- adaptive switching ---
 
 
 def test_switching_reports_what_it_did() -> None:
     X = genomes(40, 10, 0)
     y = error_of(X)
-    switched = adaptive_switching(X, y, np.random.default_rng(0), SURROGATES)
+    switched = adaptive_switching(X, y, rng_of(), SURROGATES)
     assert list(switched.taus) == [s.name for s in SURROGATES]
     assert score(switched.taus[switched.name]) == max(map(score, switched.taus.values()))
-    assert [len(taus) for taus in switched.taus.values()] == [10] * len(SURROGATES)
     assert switched.model.predict(X).shape == switched.out_of_fold.shape == (40,)
     # The taus follow from the out-of-fold predictions, and those from the folds the generator dealt.
-    folds = deal_folds(40, np.random.default_rng(0))
-    taus = tuple(kendall_tau(switched.out_of_fold[fold], y[fold]) for fold in folds)
+    taus = tuple(kendall_tau(switched.out_of_fold[fold], y[fold]) for fold in deal_folds(40, rng_of()))
     assert switched.taus[switched.name] == taus
+    assert score(taus) == pytest.approx(np.mean(taus) - np.std(taus))
     assert switched.missed == pytest.approx(np.sqrt(np.mean((switched.out_of_fold - y) ** 2)))
 
 
 def test_switching_never_scores_a_point_by_a_model_that_saw_it() -> None:
-    X, y = np.random.default_rng(0).random((30, 10)), np.random.default_rng(1).normal(size=30)
-    folds = deal_folds(30, np.random.default_rng(5))
-    switched = adaptive_switching(X, y, np.random.default_rng(5), [RBF()])
-    for fold in folds:
-        alone = RBF().fit(X[~fold], y[~fold], np.random.default_rng(0)).predict(X[fold])
+    X, y = rng_of().random((30, 10)), rng_of(1).normal(size=30)
+    switched = adaptive_switching(X, y, rng_of(5), [RBF()])
+    for fold in deal_folds(30, rng_of(5)):
+        alone = RBF().fit(X[~fold], y[~fold], rng_of()).predict(X[fold])
         np.testing.assert_allclose(switched.out_of_fold[fold], alone, atol=1e-12)
     np.testing.assert_allclose(switched.model.predict(X), y, atol=1e-6)
 
 
 def test_switching_switches() -> None:
     """A line is the interpolator's; a lone interaction without a trend is the trees'."""
-    rng, two = np.random.default_rng(0), (RBF(), RegressionTrees())
+    rng, two = rng_of(), (RBF(), RegressionTrees())
     X = rng.random((80, 8))
     assert adaptive_switching(X, X.sum(axis=1), rng, two).name == "rbf"
     steps = np.where(X[:, 0] > 0.5, 1.0, 0.0) * np.where(X[:, 1] > 0.6, 3.0, 1.0) + 0.02 * rng.normal(size=80)
@@ -344,41 +300,39 @@ def test_switching_switches() -> None:
 
 
 @pytest.mark.parametrize("n", [2, 3, 7, 12])
-def test_switching_works_with_few_points(n: int) -> None:
+def test_switching_with_few_points_or_constant_values(n: int) -> None:
     X = genomes(n, 10, 0)
-    switched = adaptive_switching(X, error_of(X), np.random.default_rng(0), SURROGATES)
-    assert np.isfinite(switched.out_of_fold).all()
-
-
-def test_switching_on_constant_values_keeps_the_first() -> None:
-    switched = adaptive_switching(genomes(20, 10, 0), np.ones(20), np.random.default_rng(0), SURROGATES)
-    assert switched.name == SURROGATES[0].name
-    assert set(map(score, switched.taus.values())) == {0.0}
-    np.testing.assert_allclose(switched.out_of_fold, 1, atol=1e-12)
-
-
-def test_score_is_mean_minus_deviation() -> None:
-    assert score((0.5, 1.0, 0.0)) == pytest.approx(0.5 - np.sqrt(1 / 6))
+    assert np.isfinite(adaptive_switching(X, error_of(X), rng_of(), SURROGATES).out_of_fold).all()
+    constant = adaptive_switching(X, np.ones(n), rng_of(), SURROGATES)
+    assert constant.name == SURROGATES[0].name
+    assert set(map(score, constant.taus.values())) == {0.0}
 
 
 @varied
 @given(n=st.integers(2, 120), seed=st.integers(0, 100))
 def test_folds_deal_every_point_once(n: int, seed: int) -> None:
-    folds = deal_folds(n, np.random.default_rng(seed))
+    folds = deal_folds(n, rng_of(seed))
     assert (folds.sum(axis=0) == 1).all()
-    sizes = folds.sum(axis=1)
-    assert sizes.max() - sizes.min() <= 1
+    assert np.ptp(folds.sum(axis=1)) <= 1
     assert len(folds) == (10 if n >= 40 else max(2, n // 4))
 
 
-def test_switching_errors() -> None:
-    rng = np.random.default_rng(0)
-    X, y = genomes(12, 5, 0), np.arange(12.0)
-    with pytest.raises(ValueError, match="cross-validation needs at least 2 points, got 1"):
-        adaptive_switching(X[:1], y[:1], rng, SURROGATES)
-    with pytest.raises(ValueError, match="y must be finite, got nan"):
-        adaptive_switching(X, np.full(12, np.nan), rng, SURROGATES)
-    with pytest.raises(ValueError, match=r"one or more with different names, got \['rbf', 'rbf'\]"):
-        adaptive_switching(X, y, rng, [RBF(), RBF()])
-    with pytest.raises(ValueError, match=r"one or more with different names, got \[\]"):
-        adaptive_switching(X, y, rng, [])
+X, Y = genomes(12, 5, 0), np.arange(12.0)
+
+
+@pytest.mark.parametrize(
+    ("points", "values", "surrogates", "message"),
+    [
+        (X[0], Y, [RBF()], r"X must be \(n, genes\) with n >= 1 and genes >= 1, got shape \(5,\)"),
+        (X[:0], Y[:0], [RBF()], r"X must be \(n, genes\)"),
+        (X, Y[:3], [RBF()], r"y must have shape \(12,\), one value per row of X, got \(3,\)"),
+        (X, np.where(Y == 3, np.nan, Y), [RBF()], "y must be finite, got nan"),
+        (np.where(X == 1, np.inf, X), Y, [RBF()], "X must be finite, got inf"),
+        (X[:1], Y[:1], [RBF()], "cross-validation needs at least 2 points, got 1"),
+        (X, Y, [RBF(), RBF()], r"one or more with different names, got \['rbf', 'rbf'\]"),
+        (X, Y, [], "one or more with different names"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(points: Array, values: Array, surrogates: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        adaptive_switching(points, values, rng_of(), surrogates)
