@@ -216,7 +216,7 @@ def clustered(kind: Kind, folder: Path, method: str, base: str, seeds: Sequence[
     import numpy as np
     from intervals import Interval
 
-    digits = 359  # test scene i shows digit i mod 359 (`data/digits32.py`)
+    digits = 359  # test scene i shows digit i mod 359 (`data/scenes.py`)
     found = []
     for budget in kind.budgets:
         differences = []

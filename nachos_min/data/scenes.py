@@ -1,28 +1,90 @@
-"""Paint scenes of 32 x 32 pixels in colour from digits of 8 x 8, each as hard as it is asked to be.
+"""The built-in data set `digits32`: 24,000 scenes of 32 x 32 pixels in colour, painted from digits of 8 x 8.
 
-A scene is one whole digit (scaled, turned, slanted, put somewhere) over a background of two colours, over
-clutter: strokes, blobs, and pieces cut from other digits; then noise. Everything that makes it hard grows with its
-difficulty, a number from 0 to 1: less contrast, smaller, more tilted, further from the middle, more clutter in
-colours like the digit's own, more noise.
+A scene is one digit (scaled, turned, slanted, moved) over a background of two colours, over clutter: strokes,
+blobs, and pieces cut from other digits; then noise. With its difficulty, from 0 to 1, grow what makes it hard: less
+contrast, a smaller digit, more tilt, more clutter in colours like the digit's own, more noise.
 
-Scenes are the same on every machine: random numbers are the raw stream of PCG64, which NumPy promises never to
-change, and what is made of them is sums, products, quotients and comparisons of single float32 values, which
-IEEE 754 defines to the last bit. So there is no sine, no exponential, and no sum over an axis here.
-
-Read nothing before it. Left out: which digits and how many scenes (`digits32.py`).
+Scenes are the same on every machine. Random numbers are the raw stream of PCG64, which NumPy promises never to
+change. All else is sums, products, quotients and comparisons of single float32 values, which IEEE 754 defines to
+the last bit: no sine, no exponential, no sum over an axis.
 """
 
+import os
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+from nachos_min.atomic import replacing
+from nachos_min.data.dataset import DataError, Split
+from nachos_min.data.readers import read
 
 Floats = NDArray[np.float32]
 
 SIDE = 32
+SCENES = {"": 20_000, "validation_": 2_000, "test_": 2_000}  # of each split, by the prefix of its arrays' names
+_SEED = 32
 STROKES, BLOBS, PIECES = 3, 2, 3  # of one scene, at most
 _ENLARGED = 4  # a digit of 8 x 8 is smoothed to 32 x 32 before it is placed
 _GROUP = 125  # scenes painted together: their planes, 1.5 MB, stay in a processor's cache
+
+
+def digits32(train: Split, validation: Split, test: Split) -> dict[str, NDArray[Any]]:
+    """Return the arrays of `digits32` by the names that `check_arrays` knows, from the user's cache or painted.
+
+    Each split is painted from the given split of digits, [M, 8, 8, 1] with ink from 0 to 16: no digit is in two
+    splits. Several scenes show the same digit, so an interval that counts scenes is too narrow for other digits.
+    """
+    digits = dict(zip(SCENES, (train, validation, test), strict=True))
+    folder = cache_folder()
+    file = None if folder is None else folder / f"digits32-{_fingerprint(digits)}.h5"
+    if file is not None:
+        with suppress(DataError):  # there is none yet, or it is damaged, which its checksums tell
+            return read(file)
+    arrays: dict[str, NDArray[Any]] = {}
+    for index, (prefix, count) in enumerate(SCENES.items()):
+        drawn = digits[prefix]
+        chosen = np.arange(count) % len(drawn)  # so that each digit is shown as often as any other
+        images, hard = paint(drawn.images[..., 0].astype(np.uint8), chosen, (_SEED, index))
+        arrays |= {f"{prefix}images": images, f"{prefix}labels": drawn.labels[chosen], f"{prefix}difficulty": hard}
+    if file is not None:
+        with suppress(OSError):  # no room, or no right to write there: the scenes stay in memory
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as temporary, h5py.File(temporary, "w") as written:
+                for key, array in arrays.items():
+                    chunks = (min(len(array), 500), *array.shape[1:])
+                    written.create_dataset(key, data=array, chunks=chunks, fletcher32=True)
+    return arrays
+
+
+def cache_folder() -> Path | None:
+    """Return the folder for files that this program can make again, or None for a user without a home.
+
+    Source: XDG Base Directory Specification 0.8, which has paths that are not absolute ignored.
+    """
+    home = Path(os.path.expanduser("~"))
+    if sys.platform == "win32":
+        named, usual = os.environ.get("LOCALAPPDATA", ""), home / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        named, usual = "", home / "Library" / "Caches"
+    else:
+        named, usual = os.environ.get("XDG_CACHE_HOME", ""), home / ".cache"
+    folder = Path(named) if os.path.isabs(named) else usual
+    return folder / "nachos_min" if folder.is_absolute() else None
+
+
+def _fingerprint(digits: dict[str, Split]) -> str:
+    """Return 16 hexadecimal digits that change with this file and the digits."""
+    told = sha256(Path(__file__).read_bytes())
+    for split in digits.values():
+        told.update(split.images.astype("<f4").tobytes() + split.labels.astype("<i8").tobytes())
+    return told.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -32,7 +94,6 @@ class Dice:
     stream: np.random.PCG64
 
     def raw(self, count: int) -> NDArray[np.uint64]:
-        """Return `count` raw numbers of 64 bits."""
         return np.asarray(self.stream.random_raw(count), dtype=np.uint64)
 
     def between(self, low: Floats | float, high: Floats | float, *shape: int) -> Floats:
@@ -51,15 +112,10 @@ class Dice:
 def paint(
     digits: NDArray[np.uint8], chosen: NDArray[np.int64], seed: tuple[int, ...]
 ) -> tuple[NDArray[np.uint8], Floats]:
-    """Return scenes, and how hard each is.
+    """Return scenes uint8 [N, 32, 32, 3], and their difficulty float32 [N], evenly distributed from 0 to 1.
 
-    Args:
-        digits: uint8 [M, 8, 8], ink from 0 to 16; M >= 2. Pieces in the clutter are cut from them, too.
-        chosen: int64 [N], which of the M each scene shows.
-        seed: scene n depends on these numbers, on n, and on what `digits` and `chosen` say of its group alone.
-
-    Returns:
-        Images uint8 [N, 32, 32, 3], and difficulty float32 [N], evenly distributed from 0 to 1.
+    `digits` are uint8 [M, 8, 8], ink from 0 to 16, from which pieces are cut, too; `chosen`, int64 [N], says which
+    one each scene shows. Scene n depends on `seed`, on n, and on what is chosen for its group.
     """
     ink = _smooth(digits)
     images = np.empty((len(chosen), SIDE, SIDE, 3), dtype=np.uint8)
@@ -67,10 +123,8 @@ def paint(
     for begin in range(0, len(chosen), _GROUP):
         part = slice(begin, begin + _GROUP)
         dice = Dice(np.random.PCG64([*seed, begin]))
-        # A whole group is thrown for the last one, too: scene n does not depend on how many follow.
-        hard = dice.between(0, 1, _GROUP)
-        shown = np.resize(chosen[part], _GROUP)
-        count = len(chosen[part])
+        # The last group is thrown whole, too: scene n does not depend on how many follow.
+        hard, shown, count = dice.between(0, 1, _GROUP), np.resize(chosen[part], _GROUP), len(chosen[part])
         images[part] = _paint_group(ink, shown, hard, dice)[:count]
         difficulty[part] = hard[:count]
     return images, difficulty
@@ -129,7 +183,6 @@ def _paint_group(ink: Floats, shown: NDArray[np.int64], hard: Floats, dice: Dice
 
 
 def _from_to(easy: float, hard: float, difficulty: Floats) -> Floats:
-    """Return a quantity that goes from its easy to its hard value with the difficulty."""
     return np.float32(easy) + np.float32(hard - easy) * difficulty
 
 
@@ -176,15 +229,10 @@ def _aside(dice: Dice, n: int) -> Floats:
 def _placed(
     ink: Floats, shown: NDArray[np.int64], middle: Floats, scale: Floats, turn: Floats, shear: Floats
 ) -> Floats:
-    """Return the cover [n, H, W] of digits placed in the scene, bilinear between the pixels of `ink`.
+    """Return the cover [n, H, W] of digits placed in the scene, bilinear between the pixels of `ink` [M, P, P].
 
-    Args:
-        ink: float32 [M, P, P], smooth, 0 along its border.
-        shown: int64 [n], which of the M.
-        middle: float32 [n, 2], where the digit's middle goes, x and y from the middle of the scene.
-        scale: float32 [n], pixels of the scene for one of `ink`.
-        turn: float32 [n], tangent of half the angle.
-        shear: float32 [n], way to the side per way up.
+    The digits `shown` [n] go to `middle` [n, 2], x and y from the middle of the scene. `scale` [n] is in pixels of
+    the scene for one of `ink`, `turn` [n] the tangent of half the angle, `shear` [n] sideways per upwards.
     """
     (x, y), (px, py) = _axes(), _columns(middle)
     t, s, k = turn[:, None, None], scale[:, None, None], shear[:, None, None]
@@ -212,15 +260,9 @@ def _smooth(digits: NDArray[np.uint8]) -> Floats:
     """
     weights = np.zeros((_ENLARGED * 10, 10 + 4), dtype=np.int64)
     for place in range(len(weights)):
-        before, eighth = divmod(2 * place + 1 - 4, 8)  # of a source pixel's centre, in eighths
-        f = eighth
+        before, f = divmod(2 * place + 1 - 4, 8)  # of a source pixel's centre, in eighths
         # 1024 times the spline's four weights at f / 8.
-        taps = (
-            -f * (8 - f) ** 2,
-            3 * f**3 - 40 * f**2 + 1024,
-            f * (64 + 32 * f - 3 * f**2),
-            -(f**2) * (8 - f),
-        )
+        taps = (-f * (8 - f) ** 2, 3 * f**3 - 40 * f**2 + 1024, f * (64 + 32 * f - 3 * f**2), -(f**2) * (8 - f))
         weights[place, before + 1 : before + 5] += taps
     framed = np.pad(digits.astype(np.int64), ((0, 0), (3, 3), (3, 3)))
     sums = weights @ framed @ weights.T

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nachos_min.data import Dataset, Split, digits32, load, scenes
+from nachos_min.data import Split, load, scenes
 from nachos_min.data.load import load_unscaled
 
 # SHA-256 of the first 100 scenes and their difficulties, painted from the training digits with seed 32, 0.
@@ -27,7 +27,7 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A cache folder of this test alone, and a small digits32."""
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(digits32, "SCENES", {"": 150, "validation_": 60, "test_": 40})
+    monkeypatch.setattr(scenes, "SCENES", {"": 150, "validation_": 60, "test_": 40})
     return tmp_path / "cache" / "nachos_min"
 
 
@@ -78,37 +78,25 @@ def test_difficulty_is_spread_evenly_and_makes_scenes_hard(digits: tuple[Split, 
     assert spread[1] < 0.6 * spread[0]
 
 
-def test_an_enlarged_digit_keeps_its_shape() -> None:
-    digit = np.zeros((1, 8, 8), np.uint8)
-    digit[0, 2:6, 3:5] = 16
-    smooth = scenes._smooth(digit)
-    assert smooth.shape == (1, 42, 42)
-    assert not smooth[0, [0, -1]].any()
-    assert not smooth[0, :, [0, -1]].any()
-    np.testing.assert_array_equal(smooth, smooth[:, ::-1, ::-1])  # it is symmetric, to the last bit
-    flat = scenes._smooth(np.full((1, 8, 8), 16, np.uint8))[0]
-    np.testing.assert_array_equal(flat[13:29, 13:29], 1)  # weights add up to 1
-
-
-def test_a_digit_is_placed_turned_and_scaled_where_it_is_told() -> None:
-    ink = np.zeros((2, 42, 42), np.float32)
-    ink[1, 5:37, 19:23] = 1  # an upright bar of 32 by 4
-    one = np.ones(1, np.float32)
-
-    def extent(middle: tuple[float, float], scale: float, turn: float) -> tuple[int, int, int, int]:
-        cover = scenes._placed(ink, np.array([1]), np.array([middle], np.float32), scale * one, turn * one, 0 * one)
-        rows, columns = np.nonzero(cover[0] > 0.5)
-        return rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
-
-    assert extent((0, 0), 0.5, 0) == (8, 24, 15, 17)
-    assert extent((5, -3), 0.5, 0) == (5, 21, 20, 22)
-    assert extent((0, 0), 0.5, 1) == (15, 17, 8, 24)  # the tangent of half a right angle is 1
+def test_a_scene_shows_the_digit_it_is_told_to_show() -> None:
+    """In easy scenes the place of most contrast with the corners follows the shape of the digit."""
+    bar, disc = np.zeros((2, 8, 8), np.uint8)
+    bar[1:7, 3:5] = 16
+    disc[2:6, 2:6] = 16
+    extents = []
+    for shown in (0, 1):
+        images, hard = scenes.paint(np.stack([bar, disc]), np.full(500, shown), (4,))
+        easy = images[hard < 0.1].astype(np.float64).mean(axis=3)
+        ink = np.abs(easy - np.median(easy, axis=(1, 2), keepdims=True)) > 40
+        rows, columns = ink.any(axis=2).sum(axis=1), ink.any(axis=1).sum(axis=1)
+        extents.append(np.median(rows / columns))
+    assert extents[0] > 1.5 > 1.2 > extents[1] > 0.8
 
 
 @pytest.mark.usefixtures("few")
 def test_every_split_shows_digits_of_its_own(digits: tuple[Split, Split, Split]) -> None:
-    arrays = digits32.digits32(*digits)
-    for index, (prefix, count) in enumerate(digits32.SCENES.items()):
+    arrays = scenes.digits32(*digits)
+    for index, (prefix, count) in enumerate(scenes.SCENES.items()):
         expected = scenes.paint(ink(digits[index]), np.arange(count), (32, index))
         np.testing.assert_array_equal(arrays[f"{prefix}images"], expected[0])
         np.testing.assert_array_equal(arrays[f"{prefix}difficulty"], expected[1])
@@ -120,7 +108,6 @@ def test_every_split_shows_digits_of_its_own(digits: tuple[Split, Split, Split])
 @pytest.mark.usefixtures("few")
 def test_it_is_loaded_by_name() -> None:
     data = load("digits32", validation="whole")
-    assert isinstance(data, Dataset)
     assert (data.name, data.classes, data.image_shape) == ("digits32", 10, (32, 32, 3))
     assert [len(split) for split in (data.train, data.validation, data.test)] == [150, 60, 40]
     for split in (data.train, data.validation, data.test):
@@ -155,7 +142,7 @@ def test_a_damaged_cache_is_painted_again(few: Path, damage: str) -> None:
 def test_without_a_folder_to_write_it_stays_in_memory(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few.parent.write_text("a file where the folder would be")
     assert len(load("digits32").test) == 40
-    monkeypatch.setattr(digits32, "cache_folder", lambda: None)
+    monkeypatch.setattr(scenes, "cache_folder", lambda: None)
     assert len(load("digits32").test) == 40
 
 
@@ -199,11 +186,11 @@ def test_the_cache_is_where_the_platform_keeps_caches(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "platform", platform)
-    assert digits32.cache_folder() == Path(expected)
+    assert scenes.cache_folder() == Path(expected)
 
 
 def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    assert digits32.cache_folder() is None
+    assert scenes.cache_folder() is None

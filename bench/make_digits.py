@@ -1,11 +1,10 @@
-"""Make digits.h5, the data set that comes with this program: `python -m nachos_min.data.make_digits`.
+"""Make nachos_min/data/digits.h5, the data set that comes with the program: `python bench/make_digits.py`.
 
-It was run once; nobody needs to run it again, and only this script needs scikit-learn. The images are the
-test part of "Optical Recognition of Handwritten Digits" (E. Alpaydin and C. Kaynak, 1998, UCI Machine
-Learning Repository, https://doi.org/10.24432/C50P49, CC BY 4.0), in the copy that scikit-learn distributes:
-1,797 images of 8 x 8 pixels with values 0 .. 16. The only change made is the division into training and
-test images: 20 % of every class, chosen by `stratified_split` with a fixed seed, are stored as test images.
-Licence: LICENSE-digits.txt.
+Only this script needs scikit-learn. The images are the test part of "Optical Recognition of Handwritten Digits"
+(E. Alpaydin and C. Kaynak, 1998, UCI Machine Learning Repository, https://doi.org/10.24432/C50P49, CC BY 4.0), in
+the copy that scikit-learn distributes: 1,797 images of 8 x 8 pixels with values 0 .. 16. The only change made is
+the division: 20 % of every class, chosen by `stratified_split` with a fixed seed, are stored as test images.
+Licence: nachos_min/data/LICENSE-digits.txt.
 """
 
 from fractions import Fraction
@@ -15,7 +14,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from nachos_min.data.split import stratified_split
+from nachos_min.data.dataset import stratified_split
+from nachos_min.data.load import DIGITS
 
 SEED = 1_998  # the year of the data set
 
@@ -55,4 +55,4 @@ def make_digits(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    make_digits(Path(__file__).with_name("digits.h5"))
+    make_digits(DIGITS)
