@@ -102,8 +102,6 @@ def test_a_name_that_is_no_data_set(name):
     assert "data must be" in message(name)
     rule = "data must be one of the built-in names (digits, digits32) or a file (.h5, .hdf5, .npz, .mat), got "
     assert name != "digit" or message(name) == f"{rule}'digit', which does not exist"
-    )
-    assert name != "digit" or message(name) == f"{rule}, which does not exist"
 
 
 def test_folder_and_unknown_ending(tmp_path):
