@@ -14,7 +14,7 @@ nothing are 0 or as small as they can be: two genomes are the same network exact
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from operator import itemgetter
 from typing import Any
@@ -91,12 +91,10 @@ class GenomeCoder:
         """Least gene of the same head, by the genes of resolution and stem stride, stage and head gene."""
         found = []
         for side, stride in product(self.space.optional["resolution"], self.space.stem.stride):
-            heads = [
-                self.space.heads(min(sides)) for sides in self.space.maps(self.input_shape(side), stride)[1:-1]
-            ]
-            found += [stage.index(head) for stage in heads for head in stage]
-        axes = len(self.space.stem.stride), len(self.space.stages) - 1, len(self.space.exit_heads)
-        return np.array(found).reshape(-1, *axes)
+            for sides in self.space.maps(self.input_shape(side), stride)[1:-1]:
+                heads = self.space.heads(min(sides))
+                found.append([heads.index(head) for head in heads])
+        return np.array(found).reshape(-1, len(self.space.stem.stride), len(self.space.stages) - 1, len(found[0]))
 
     def canonical(self, genomes: IntArray) -> IntArray:
         """Return the canonical form of `genomes` (n, length), int64 of that shape.
@@ -112,20 +110,14 @@ class GenomeCoder:
         if self.static:
             result[:, self.exit_genes] = 0
         if self.space.exit_heads:
-            side, stride = (
-                result[:, [self.places[name]]] if name in self.places else 0
-                for name in ("resolution", "stem stride")
-            )
+            open_genes = (self.places.get(name) for name in ("resolution", "stem stride"))
+            side, stride = (0 if place is None else result[:, [place]] for place in open_genes)
             least = self._same_heads[side, stride, np.arange(stages - 1), result[:, self.head_genes]]
             result[:, self.head_genes] = least * result[:, self.exit_genes]
         return result
 
     def genes(self, genome: Sequence[int]) -> Genes:
-        """Return the values that `genome` selects.
-
-        Raises:
-            SpaceError: if its length or a gene is out of range; names the position and the range.
-        """
+        """Return the values that `genome` selects; SpaceError if its length or a gene is out of range."""
         space, stages, slots = self.space, len(self.space.stages), self.space.slots
         if len(genome) != self.length:
             raise SpaceError(f"genome of space {space.name} must have {self.length} genes, got {len(genome)}")
@@ -139,20 +131,13 @@ class GenomeCoder:
             starts = range(begin, begin + stages * slots, slots)
             return tuple(tuple(chosen[s : s + depth]) for s, depth in zip(starts, depths, strict=True))
 
-        open_choices = {name: chosen[place] for name, place in self.places.items()}
-        resolution, *widths, channels, stride = (
-            open_choices.get(name, values[0]) for name, values in space.optional.items()
-        )
-        return Genes(
-            depths,
-            rows(stages),
-            rows(stages + stages * slots),
-            tuple(stage for stage, placed in enumerate(chosen[self.exit_genes], start=1) if placed),
-            resolution,
-            tuple(widths),
-            space.stem.one(channels, stride),
-            tuple(chosen[self.head_genes]),
-        )
+        several = {name: chosen[place] for name, place in self.places.items()}
+        optional = [several.get(name, values[0]) for name, values in space.optional.items()]
+        resolution, *widths, channels, stride = optional
+        kernels, expansions = rows(stages), rows(stages + stages * slots)
+        exits = tuple(stage for stage, placed in enumerate(chosen[self.exit_genes], start=1) if placed)
+        stem, heads = space.stem.one(channels, stride), tuple(chosen[self.head_genes])
+        return Genes(depths, kernels, expansions, exits, resolution, tuple(widths), stem, heads)
 
     def input_shape(self, resolution: int | None) -> Map:
         """Return (H, W, C) of an image as the network sees it at `resolution` (None: the data's own)."""
@@ -209,52 +194,49 @@ class GenomeCoder:
         Its depths, kernels and expansions are the largest: more MACs between two exits never break the cost order.
         Widths and exits are chosen from the last stage to the first.
         """
-        space, stages = self.space, len(self.space.stages)
-        kernels, expansions = (
-            ((values[-1],) * space.slots,) * stages for values in (space.kernels, space.expansions)
-        )
+        space, stages, slots = self.space, len(self.space.stages), self.space.slots
+        form = space.kernels[-1], space.expansions[-1]
+
+        @cache
+        def ways(maps: tuple[tuple[int, int], ...], number: int, reads: int) -> list[_Way]:
+            """Return the ways to go on from a map of some channels at stage `number`, the one of most MACs first.
+
+            A way that is larger in neither of its two costs than another is left out.
+            """
+            here = (*maps[number - 1], reads)
+            if number > stages:
+                final = part_cost(space.final, here, self.classes).macs
+                return [(final, final, (), ())]
+            stage, on = space.stages[number - 1], list[_Way]()
+            for width in stage.channels:
+                first = part_cost(space.block(stage, reads, width, *form, stage.stride), here).macs
+                further = part_cost(space.block(stage, width, width, *form, 1), (*maps[number], width)).macs
+                macs = first + (slots - 1) * further
+                for near, far, widths, exits in ways(maps, number + 1, width):
+                    on.append((near + macs, far + macs, (width, *widths), exits))
+            heads = self.heads(here) if number > 1 else []
+            on += [
+                (cost.macs, far + cost.macs, widths, (Exit(number - 1, head), *exits))
+                for near, far, widths, exits in on
+                for head, cost in heads
+                if cost.macs < near
+            ]
+            kept: list[_Way] = []
+            for way in sorted(on, key=lambda way: (-way[1], -way[0])):
+                if not kept or way[0] > kept[-1][0]:
+                    kept.append(way)
+            return kept
+
+        kernels, expansions = (((value,) * slots,) * stages for value in form)
         found = []
         for side, stride in product(space.optional["resolution"], space.stem.stride):
-            for channels, ways in zip(space.stem.channels, self._ways_on(side, stride), strict=True):
-                stem = space.stem.one(channels, stride)
-                _, macs, widths, exits = ways[0]
-                genes = Genes((space.slots,) * stages, kernels, expansions, (), side, widths, stem, ())
+            maps = tuple(space.maps(self.input_shape(side), stride))
+            for channels, reads in zip(space.stem.channels, space.entering(1), strict=True):
+                stem, (_, macs, widths, exits) = space.stem.one(channels, stride), ways(maps, 1, reads)[0]
+                genes = Genes((slots,) * stages, kernels, expansions, (), side, widths, stem, ())
                 found.append((macs + self.before(side, stem).macs, genes, exits))
         _, genes, exits = max(found, key=itemgetter(0))
         return self._backbone(genes).with_exits(exits)
-
-    def _ways_on(self, side: int | None, stride: int) -> list[list[_Way]]:
-        """Return for each width that stage 1 may read the ways to go on, the one of most MACs first.
-
-        Two costs of a way matter: up to and with its next exit, which bounds the head here, and in all. A way that
-        is larger in neither than another is left out.
-        """
-        space, slots = self.space, self.space.slots
-        maps, choice = space.maps(self.input_shape(side), stride), (space.kernels[-1], space.expansions[-1])
-        finals = [part_cost(space.final, (*maps[-1], width), self.classes) for width in space.stages[-1].channels]
-        ways: list[list[_Way]] = [[(final.macs, final.macs, (), ())] for final in finals]
-        for number, stage in reversed(list(enumerate(space.stages, start=1))):
-            following, ways = ways, []
-            for reads in space.entering(number):
-                here, on = (*maps[number - 1], reads), []
-                for width, rest in zip(stage.channels, following, strict=True):
-                    macs = part_cost(space.block(stage, reads, width, *choice, stage.stride), here).macs
-                    further = part_cost(space.block(stage, width, width, *choice, 1), (*maps[number], width))
-                    macs += (slots - 1) * further.macs
-                    on += [(near + macs, far + macs, (width, *widths), exits) for near, far, widths, exits in rest]
-                heads = self.heads(here) if number > 1 else []
-                on += [
-                    (cost.macs, far + cost.macs, widths, (Exit(number - 1, head), *exits))
-                    for near, far, widths, exits in on
-                    for head, cost in heads
-                    if cost.macs < near
-                ]
-                kept: list[_Way] = []
-                for way in sorted(on, key=lambda way: (-way[1], -way[0])):
-                    if not kept or way[0] > kept[-1][0]:
-                        kept.append(way)
-                ways.append(kept)
-        return ways
 
     def backbone_genes(self, genome: Sequence[int]) -> list[int]:
         """Return the genes of `genome` without the exit bits and the genes of heads."""

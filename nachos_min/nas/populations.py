@@ -58,16 +58,14 @@ class PopulationCosts:
         return PopulationCosts(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     @property
-    def legal(self) -> Bools:
-        """Whether each genome is an early-exit network: an early exit, and the cost order kept; (n,)."""
-        found: Bools = np.logical_and(self.exits[:, :-1].any(axis=1), self.unordered == 0)
-        return found
+    def static(self) -> Bools:
+        """Whether each genome has no early exit, (n,)."""
+        return np.asarray(~self.exits[:, :-1].any(axis=1))
 
     @property
-    def static(self) -> Bools:
-        """Whether each genome has no early exit, (n,): it is a network all the same, though not an EENN."""
-        found: Bools = np.logical_not(self.exits[:, :-1].any(axis=1))
-        return found
+    def legal(self) -> Bools:
+        """Whether each genome is an early-exit network: an early exit, and the cost order kept; (n,)."""
+        return np.asarray(~self.static & (self.unordered == 0))
 
     @property
     def cheapest(self) -> IntArray:
@@ -223,18 +221,14 @@ def _check_choices(coder: GenomeCoder) -> None:
         choices += len(stage.channels) * (layers + len(space.exit_heads))
     choices *= len(space.optional["resolution"]) * len(space.stem.stride)
     if choices > _MOST_PARTS:
-        rule = f"a space with tables has at most {_MOST_PARTS} choices of layers and heads"
-        raise NoTablesError(f"{rule}, got {choices}")
+        raise NoTablesError(f"tables are of at most {_MOST_PARTS} choices of layers and heads, got {choices}")
 
 
 def _check_sums(choices: list[IntArray]) -> None:
     """Raise NoTablesError unless the most of one part of each of `choices` (Python's integers) adds up in int64."""
-    most = [[counts.max() for counts in parts] for parts in choices]
-    macs, params, peaks = zip(*most, strict=True)
-    sums = {"MACs": sum(macs), "parameters": sum(params), "bytes alive at once": max(peaks)}
-    for unit, value in sums.items():
-        if value >= 1 << 63:
-            raise NoTablesError(f"a network of a space with tables has fewer than 2^63 {unit}, got up to {value}")
+    macs, params, peaks = zip(*([counts.max() for counts in parts] for parts in choices), strict=True)
+    if (most := max(sum(macs), sum(params), *peaks)) >= 1 << 63:
+        raise NoTablesError(f"tables are of counts below 2^63, got up to {most}")
 
 
 def _layer_counts(coder: GenomeCoder, stage: int) -> tuple[IntArray, IntArray]:

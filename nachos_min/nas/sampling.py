@@ -82,11 +82,7 @@ def spread_genomes(check: StaticCheck, wanted: int, rng: np.random.Generator) ->
 
 
 def cost_features(costs: PopulationCosts) -> Floats:
-    """Return the costs of n genomes in a space of S stages as numbers of order 1, float64 (n, S + 1).
-
-    For each stage the MACs of leaving there (0 where there is no exit), then the parameters; both as a share of the
-    largest network here.
-    """
+    """Return exit costs (0 where there is no exit), then parameters, as shares of the largest here: (n, S + 1)."""
     macs = costs.exit_costs.astype(np.float64)
     params = costs.params.astype(np.float64)[:, None]
     return np.column_stack([macs / max(macs.max(initial=1.0), 1.0), params / max(params.max(initial=1.0), 1.0)])
@@ -194,15 +190,10 @@ def placements(coder: GenomeCoder) -> list[tuple[int, ...]]:
 
 
 def placed(check: StaticCheck, backbone: IntArray, bits: tuple[int, ...]) -> Genome | None:
-    """Return the canonical genome of a backbone with exits placed, or None if it is inadmissible by static count.
+    """Return the canonical genome of a `backbone`, int64 (length,), with exits by `bits`; None if inadmissible.
 
-    Where heads have genes all exits have the last one of the space's list that has no convolution. If that is
-    inadmissible, they have the last that is not. In a small network a convolution costs more than it brings.
-
-    Args:
-        check: of genomes with exits.
-        backbone: genome, int64 (length,), whose exit bits and heads are not read.
-        bits: the exit bits.
+    Where heads have genes all exits have the last head of the space's list without convolution that is admissible.
+    In a small network a convolution costs more than it brings.
     """
     coder = check.coder
     for head in linear_heads(coder)[::-1]:
@@ -220,15 +211,10 @@ def linear_heads(coder: GenomeCoder) -> list[int]:
 
 
 def place_by_hand(coder: GenomeCoder, check: StaticCheck, backbones: Sequence[Evaluation]) -> Iterator[Genome]:
-    """Yield genomes with exits placed by a fixed rule: what a designer without a search would try, in this order.
+    """Yield genomes with exits placed by a fixed rule, statically admissible ones only, in this order.
 
     First an exit after every stage, on each backbone in turn, from the best non-dominated front (error, MACs)
-    to the worst; then the placements with fewer exits. Those inadmissible by static count are left out.
-
-    Args:
-        coder: of the genomes.
-        check: of genomes with exits.
-        backbones: evaluated without exits.
+    to the worst; then the placements with fewer exits.
     """
     figures = [(1 - found.validation.accuracy, found.validation.average_macs) for found in backbones]
     points = np.array(figures, np.float64).reshape(-1, 2)

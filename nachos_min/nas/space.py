@@ -6,18 +6,23 @@ integers stands in `genome.py`.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nachos_min.eenn import architecture as arch
 from nachos_min.eenn.architecture import ACTIVATIONS, Architecture, Map, MBConvSpec, Stem
 from nachos_min.eenn.lowering import GridHead, head_ladder
 from nachos_min.errors import InputError
 from nachos_min.fields import Fields
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 _SHIPPED = Path(__file__).parent / "spaces"
 
@@ -237,16 +242,15 @@ def _read_space(table: Fields, name: str) -> Space:
     table.only("description", *lists, *heads, "stem", "trunk", "stages", "final")
     if len(given := [name for name in heads if name in table.table]) != 1:
         raise table.fail("early exits", "described by exit_widths or by exit_heads", given)
-    kernels = table.integers("kernels", least=1, ascending=True)
+    depths, kernels, expansions = (table.integers(field, least=1, ascending=True) for field in lists[:3])
     if any(kernel % 2 == 0 for kernel in kernels):
         raise table.fail("kernels", "odd", list(kernels))
-    expansions = table.integers("expansions", least=1, ascending=True)
-    depths = table.integers("depths", least=1, ascending=True)
-    stages = tuple(_read_stage(each) for each in table.tables(table.listed("stages", least=2), "stages"))
+    stages = [_read(StageSpec, each) for each in table.tables(table.listed("stages", least=2), "stages")]
     if depths[-1] * len(stages) > _MOST_LAYERS:
         rule = f"such that {len(stages)} stages have at most {_MOST_LAYERS} layers in all"
         raise table.fail("depths", rule, list(depths))
-    exit_heads = table.listed("exit_heads", least=1) if "exit_heads" in given else []
+    trunk = table.tables(table.listed("trunk", absent=[]), "trunk")
+    exit_heads = table.tables(table.listed("exit_heads", least=1) if "exit_heads" in given else [], "exit_heads")
     return Space(
         name=name,
         depths=depths,
@@ -255,11 +259,11 @@ def _read_space(table: Fields, name: str) -> Space:
         resolutions=table.integers("resolutions", ascending=True),
         divisor=table.integer("divisor"),
         exit_widths=table.integers("exit_widths", absent=[]),
-        stem=_read_stem(table.nested("stem")),
-        trunk=tuple(_read_trunk(each) for each in table.tables(table.listed("trunk", absent=[]), "trunk")),
-        stages=stages,
-        final=_read_final(table.nested("final")),
-        exit_heads=tuple(_read_head(each) for each in table.tables(exit_heads, "exit_heads")),
+        stem=_read(StemSpec, table.nested("stem"), stride=_choices),
+        trunk=tuple(_read(TrunkBlock, each, channels=Fields.integer) for each in trunk),
+        stages=tuple(stages),
+        final=_read(arch.FinalHead, table.nested("final")),
+        exit_heads=tuple(_read(GridHead, each) for each in exit_heads),
     )
 
 
@@ -270,36 +274,23 @@ def _choices(table: Fields, field: str) -> tuple[int, ...]:
     return (table.integer(field),)
 
 
-def _read_head(table: Fields) -> GridHead:
-    table.only("cells", "widths")
-    return GridHead(table.integer("cells"), table.integers("widths"))
+# How a field of each name is read, unless a part has its own way.
+_FIELDS: dict[str, Callable[[Fields, str], Any]] = {
+    "channels": _choices,
+    "stride": Fields.integer,
+    "kernel": Fields.odd,
+    "expansion": Fields.integer,
+    "activation": lambda table, field: table.choice(field, *ACTIVATIONS),
+    "squeeze_excite": Fields.flag,
+    "cells": Fields.integer,
+    "widths": Fields.integers,
+    "expand": lambda table, field: table.integer(field, 0),
+    "mix": lambda table, field: table.integer(field, 0),
+}
 
 
-def _read_stem(table: Fields) -> StemSpec:
-    table.only("channels", "kernel", "stride", "activation")
-    activation = table.choice("activation", *ACTIVATIONS)
-    return StemSpec(_choices(table, "channels"), table.odd("kernel"), _choices(table, "stride"), activation)
-
-
-def _read_stage(table: Fields) -> StageSpec:
-    table.only("channels", "stride", "activation", "squeeze_excite")
-    activation, squeeze = table.choice("activation", *ACTIVATIONS), table.flag("squeeze_excite")
-    return StageSpec(_choices(table, "channels"), table.integer("stride"), activation, squeeze)
-
-
-def _read_trunk(table: Fields) -> TrunkBlock:
-    table.only("channels", "stride", "kernel", "expansion", "activation", "squeeze_excite")
-    return TrunkBlock(
-        table.integer("channels"),
-        table.integer("stride"),
-        table.odd("kernel"),
-        table.integer("expansion"),
-        table.choice("activation", *ACTIVATIONS),
-        table.flag("squeeze_excite"),
-    )
-
-
-def _read_final(table: Fields) -> arch.FinalHead:
-    table.only("expand", "mix", "activation")
-    activation = table.choice("activation", *ACTIVATIONS)
-    return arch.FinalHead(table.integer("expand", 0), table.integer("mix", 0), activation)
+def _read(part: type[T], table: Fields, **own: Callable[[Fields, str], Any]) -> T:
+    """Return a `part`, a dataclass, whose fields a table has; `own` says how to read some of them."""
+    names = list(part.__dataclass_fields__)
+    table.only(*names)
+    return part(**{name: (_FIELDS | own)[name](table, name) for name in names})
