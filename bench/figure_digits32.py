@@ -12,11 +12,11 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from exit_depth import Leaving, depth_correlation, leaving_by_exit
 from fire import Fire
 from measuring import show
 
 from nachos_min.data.load import load_unscaled
-from nachos_min.eenn.exit_depth import Leaving, depth_correlation, leaving_by_exit
 from nachos_min.eenn.inference import predict
 from nachos_min.nas.evaluate import Evaluation, as_seen, build
 from nachos_min.nas.runs import load_run, stored_evaluations, stored_problem

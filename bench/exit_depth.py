@@ -1,8 +1,4 @@
-"""Do hard samples go deep? How a known difficulty of samples agrees with the exits at which they leave.
-
-Read `inference.py` first. It needs data that say how hard each sample is, as `digits32` does; nothing here takes
-part in training or in a choice.
-"""
+"""Do hard samples go deep? How a known difficulty of samples agrees with the exits at which they leave."""
 
 from dataclasses import dataclass
 from typing import Any
