@@ -6,6 +6,7 @@ linear in an argument, the gradient pushes each coefficient back; else it is wri
 the definition.
 """
 
+import math
 from itertools import product
 
 import numpy as np
@@ -288,3 +289,40 @@ def batch_norm_grad(g, x, gamma, beta, eps, name):
         gx[:, c] = gxhat / np.sqrt(var + eps) + gvar * 2.0 * (column - mean) / m + gmean / m
         ggamma[c], gbeta[c] = sum(gu * xhat), sum(gu)
     return gx.reshape(x.shape).astype(x.dtype), ggamma.astype(x.dtype), gbeta.astype(x.dtype)
+
+
+# The loss of the exits
+
+
+def exits_loss(
+    logits, h, labels, costs, max_macs, support, alpha=1, beta=1, gamma=1, kappa=1, fixed=(), distillation=0, t=1
+):
+    """Return the loss that `eenn/losses.py` describes, sum by sum, of logits [E, N, C] and h [N, E-1]."""
+    E, N, C = np.shape(logits)
+    answers = confidence = expected = peak = told = 0.0
+
+    def softmax(z):
+        return [math.exp(s / t) / sum(math.exp(other / t) for other in z) for s in z]
+
+    for n, y in enumerate(labels):
+        staying = 1.0
+        teacher = softmax([sum(logits[i][n][c] for i in range(E)) / E for c in range(C)])
+        for i in range(E):
+            z = logits[i][n]
+            leaving = h[n][i] if i < E - 1 else 1.0
+            q, staying = staying * leaving, staying * (1.0 - leaving)
+            answers += (fixed[i] if len(fixed) else q) * (math.log(sum(math.exp(s) for s in z)) - z[y]) / N
+            expected += q * costs[i] / N
+            told += t**2 / N * sum(p * math.log(p / own) for p, own in zip(teacher, softmax(z), strict=True))
+    for i in range(E - 1):
+        right = [np.argmax(logits[i][n]) == y for n, y in enumerate(labels)]
+        for n, is_right in enumerate(right):
+            clipped = min(max(h[n][i], 1e-4), 1 - 1e-4)
+            alike = right.count(is_right)
+            confidence -= math.log(clipped if is_right else 1 - clipped) / (2 * alike * (E - 1))
+            if support is not None:
+                peak += (h[n][i] - support[labels[n]][i]) ** 2 / (N * (E - 1))
+    over = 0.0
+    if max_macs is not None and costs[-1] > max_macs:
+        over = max(0.0, expected - max_macs) / (costs[-1] - max_macs)
+    return alpha * answers + kappa * confidence + beta * over + gamma * peak + distillation * told

@@ -1,18 +1,18 @@
 """The loss that teaches exits what to answer, and when they may be believed.
 
 With h_i in (0, 1) the confidence of early exit i and h_E = 1, a sample leaves at exit i with probability
-q_i = h_i prod_{j<i} (1 - h_j). The loss has four terms, one function each:
+q_i = h_i prod_{j<i} (1 - h_j), after Pomponi, Scardapane and Uncini, Entropy 24(1), 2022. The loss has five terms:
 
-    L = alpha L_cls + L_conf + beta L_cost + gamma L_peak
+    L = alpha L_cls + kappa L_conf + beta L_cost + gamma L_peak + distillation L_dist
 
-    L_cls   mean_n sum_i q_i CE(logits_i, y)                  answers, weighted by how often they are given
-    L_conf  mean_{n, i<E} w_i BCE(h_i, is exit i right?)      confidence predicts correctness
-    L_cost  max(0, M_hat - M_max) / (cost_E - M_max)          expected MACs M_hat stay within the budget
-    L_peak  mean_{n, i<E} (h_i - T[y, i])^2                   confidence follows the exit's record by class
+    L_cls   mean_n sum_i w_i CE(z_i, y)                       answers; w_i is q_i, or fixed (deep supervision)
+    L_conf  mean_{n, i<E} v_i BCE(h_i, is exit i right?)      confidence predicts correctness
+    L_cost  max(0, M_hat - M_max) / (cost_E - M_max)          expected MACs M_hat = mean_n sum_i q_i cost_i
+    L_peak  mean_{n, i<E} (h_i - T[y, i])^2                   confidence follows the exit's accuracy by class
+    L_dist  t^2 mean_n sum_i KL(softmax(mean_j z_j / t) || softmax(z_i / t))    each exit learns what all say
 
-Read `autograd/tensor.py` before; `fused_loss.py` (the same in one step, which training uses), `training.py` and
-`thresholds.py`, which turns confidences into a policy, after. Left out: how the support matrix T is measured
-(`training.py`).
+The weights v give the right and the wrong answers of an exit the same total weight, so that a good exit does not
+learn to be sure of everything. `nachos_kernels/exits_loss.py` computes the value and the gradients.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nachos_min.autograd import Tensor, clip, cross_entropy, log, relu, stack
+from nachos_kernels.exits_loss import distillation_and_gradients, exits_loss_and_gradients
+from nachos_min.autograd import Tensor, cross_entropy
+from nachos_min.autograd.tape import record
+from nachos_min.eenn.network import ExitOutput
 
 # h is kept this far from 0 and 1 in L_conf: one confident mistake then costs at most -log(1e-4) = 9.2, times
 # its weight, and has no gradient beyond.
@@ -30,184 +33,74 @@ CLIP = 1e-4
 
 
 @dataclass(frozen=True)
-class ExitsLoss:
-    """The loss of one batch: the tensor to differentiate, and its terms before weighting, to look at."""
+class Budget:
+    """What the cost term compares: MACs paid when leaving at each of the E exits, and the limit on their mean."""
 
-    total: Tensor
-    classification: float
-    confidence: float
-    cost: float
-    peak: float
+    costs: tuple[int, ...]
+    max_macs: float | None
+
+    @property
+    def shares(self) -> list[float]:
+        """Return s_i = (cost_i - M_max) / (cost_E - M_max) <= 1; none if the limit cannot be exceeded.
+
+        L_cost = max(0, mean_n sum_i q_i s_i), since sum_i q_i = 1. Unlike counts of millions, float32 holds s_i.
+        """
+        if self.max_macs is None or self.costs[-1] <= self.max_macs:
+            return []
+        return [(cost - self.max_macs) / (self.costs[-1] - self.max_macs) for cost in self.costs]
 
 
 def exits_loss(
-    logits: Sequence[Tensor],
-    confidences: Sequence[Tensor],
+    outputs: Sequence[ExitOutput],
     labels: NDArray[np.integer[Any]],
+    budget: Budget,
+    support: NDArray[np.floating[Any]] | None = None,
     *,
-    costs: Sequence[int],
-    max_macs: float | None,
-    support: NDArray[np.floating[Any]] | None,
     alpha: float = 1.0,
     beta: float = 1.0,
     gamma: float = 1.0,
-) -> ExitsLoss:
-    """Return L = alpha L_cls + L_conf + beta L_cost + gamma L_peak of one batch, with its four terms.
+    kappa: float = 1.0,
+    fixed: Sequence[float] = (),
+    distillation: float = 0.0,
+    temperature: float = 1.0,
+) -> Tensor:
+    """Return the loss of one batch, a scalar tensor; of a network without early exits the mean cross-entropy.
 
     Args:
-        logits: E tensors (N, C), scores of every exit.
-        confidences: E-1 tensors (N,), h in (0, 1) of the early exits.
+        outputs: of the E exits: logits (N, C), and confidences (N,) in [0, 1] of the early ones.
         labels: integers (N,), the right classes, 0 <= label < C.
-        costs: E integers, MACs of a sample that leaves at exit i.
-        max_macs: budget for the average MACs; None: no limit, L_cost = 0.
+        budget: costs of the E exits, and the limit; without one L_cost = 0.
         support: T (C, E-1) in [0, 1], accuracy of each early exit on each class; None: L_peak = 0.
         alpha: weight of the classification term.
         beta: weight of the cost term.
         gamma: weight of the peak term.
+        kappa: weight of the confidence term.
+        fixed: E weights w_i of the answers; empty: q_i.
+        distillation: weight of the distillation.
+        temperature: t of the distillation, > 0.
 
-    Returns:
-        `total` is a scalar tensor of the inputs' dtype.
-
-    Raises:
-        ValueError: if there is no early exit, or `confidences`, `costs` or `support` do not fit the E exits.
-
-    Source: NACHOS, arXiv 2401.13330, the loss of the exits; unlike the released code's, L_cost has a
-    gradient and L_peak compares each exit with its own record.
+    Source: NACHOS, arXiv 2401.13330, the loss of the exits; unlike the released code's, L_cost has a gradient and
+        L_peak compares each exit with its own accuracy.
     """
-    check_exits(logits, confidences, costs, support)
-    h = stack(confidences, axis=1)
-    q = stack(exit_probabilities(confidences), axis=1)
-
-    classification = classification_loss(q, logits, labels)
-    confidence = confidence_loss(h, logits, labels)
-    total = alpha * classification + confidence
-
-    cost = cost_loss(q, costs, max_macs)
-    if cost is not None:
-        total = total + beta * cost
-    peak = None if support is None else peak_loss(h, labels, support)
-    if peak is not None:
-        total = total + gamma * peak
-    return ExitsLoss(
-        total=total,
-        classification=classification.item(),
-        confidence=confidence.item(),
-        cost=0.0 if cost is None else cost.item(),
-        peak=0.0 if peak is None else peak.item(),
+    if len(outputs) == 1:
+        return cross_entropy(outputs[0].logits, labels).mean()
+    logits = [output.logits for output in outputs]
+    confidences = [output.confidence for output in outputs if output.confidence is not None]
+    scores, h = np.array([each.data for each in logits]), np.array([each.data for each in confidences])
+    value, toward, slope = exits_loss_and_gradients(
+        scores,
+        h,
+        np.ascontiguousarray(labels, np.int64),
+        np.array(budget.shares, h.dtype),
+        np.empty((0, 0), h.dtype) if support is None else np.ascontiguousarray(support, h.dtype),
+        (float(alpha), float(beta), float(gamma), float(kappa)),
+        np.array((CLIP, 1.0 - CLIP), h.dtype),
+        np.array(fixed, h.dtype),
     )
-
-
-def exit_probabilities(confidences: Sequence[Tensor]) -> list[Tensor]:
-    """Return q_1 .. q_E, each (N,): the probabilities of leaving at each exit, which sum to 1.
-
-    q_i = h_i prod_{j<i} (1 - h_j), with h_E = 1: the last exit takes what the early ones left.
-
-    Args:
-        confidences: h_1 .. h_{E-1}, at least one tensor (N,) in (0, 1).
-
-    Source: Pomponi, Scardapane and Uncini, "A probabilistic re-interpretation of confidence scores in
-    multi-exit models", Entropy 24(1), 2022.
-
-    >>> half, quarter = Tensor([0.5]), Tensor([0.25])
-    >>> [q.item() for q in exit_probabilities([half, quarter])]
-    [0.5, 0.125, 0.375]
-    """
-    first, *others = confidences
-    probabilities, remaining = [first], 1.0 - first
-    for h in others:
-        probabilities.append(h * remaining)
-        remaining = remaining * (1.0 - h)
-    return [*probabilities, remaining]
-
-
-def classification_loss(q: Tensor, logits: Sequence[Tensor], labels: NDArray[np.integer[Any]]) -> Tensor:
-    """Return L_cls = mean_n sum_i q[n, i] CE(logits_i[n], y_n), a scalar; it trains answers and confidences.
-
-    Args:
-        q: (N, E), probabilities of leaving at each exit.
-        logits: E tensors (N, C).
-        labels: integers (N,).
-    """
-    losses = stack([cross_entropy(scores, labels) for scores in logits], axis=1)
-    return (q * losses).sum(axis=1).mean()
-
-
-def confidence_loss(h: Tensor, logits: Sequence[Tensor], labels: NDArray[np.integer[Any]]) -> Tensor:
-    """Return L_conf = mean_{n, i<E} w[n, i] BCE(h[n, i], t[n, i]), a scalar, h clipped to CLIP .. 1 - CLIP.
-
-    The target t[n, i] is 1 where exit i is right, else 0: a constant, as are the weights w[n, i] = N / (2 *
-    number of samples with the same target at exit i). They give the right and the wrong answers of an exit
-    the same total weight, so that a good exit does not learn to be sure of everything.
-
-    Args:
-        h: (N, E-1), confidences of the early exits.
-        logits: E tensors (N, C); the last is not used.
-        labels: integers (N,).
-    """
-    right = np.stack([scores.data.argmax(axis=1) == labels for scores in logits[:-1]], axis=1)
-    samples = len(right)
-    rights = right.sum(axis=0)
-    # max(.., 1): a count of 0 belongs to a weight that no sample takes
-    weight: NDArray[np.float64] = np.where(
-        right, samples / (2 * np.maximum(rights, 1)), samples / (2 * np.maximum(samples - rights, 1))
-    )
-    # BCE(h, t) = -log(probability that h gave to what happened): h where t = 1, 1 - h where t = 0
-    clipped = clip(h, CLIP, 1.0 - CLIP)
-    given = clipped * np.where(right, 1.0, -1.0) + np.where(right, 0.0, 1.0)
-    return -(log(given) * weight).mean()
-
-
-def cost_loss(q: Tensor, costs: Sequence[int], max_macs: float | None) -> Tensor | None:
-    """Return L_cost = max(0, M_hat - M_max) / (cost_E - M_max), a scalar.
-
-    M_hat = mean_n sum_i q[n, i] cost_i is what the batch is expected to cost per sample.
-    None if no budget can be exceeded: `max_macs` is None or at least the dearest cost. Computed as
-    max(0, mean_n sum_i q[n, i] s_i) with s_i = (cost_i - M_max) / (cost_E - M_max) <= 1. This is the same,
-    since sum_i q_i = 1, but float32 need not hold counts of millions whose difference is what matters.
-
-    Args:
-        q: (N, E), probabilities of leaving at each exit; the gradient reaches every h through them.
-        costs: E integers, MACs of a sample that leaves at exit i.
-        max_macs: budget for the average MACs.
-    """
-    if max_macs is None or costs[-1] <= max_macs:
-        return None
-    shares = np.array([(cost - max_macs) / (costs[-1] - max_macs) for cost in costs])
-    return relu((q * shares).sum(axis=1).mean())
-
-
-def peak_loss(h: Tensor, labels: NDArray[np.integer[Any]], support: NDArray[np.floating[Any]]) -> Tensor:
-    """Return L_peak = mean_{n, i<E} (h[n, i] - T[y_n, i])^2, a scalar: each exit against its record.
-
-    Args:
-        h: (N, E-1), confidences of the early exits.
-        labels: integers (N,).
-        support: T (C, E-1), accuracy of each early exit on each class; a constant.
-    """
-    target: NDArray[np.floating[Any]] = support[labels]
-    return ((h - target) ** 2.0).mean()
-
-
-def check_exits(
-    logits: Sequence[Tensor],
-    confidences: Sequence[Tensor],
-    costs: Sequence[int],
-    support: NDArray[np.floating[Any]] | None,
-) -> None:
-    """Check that what the loss is given belongs to the same E exits; arguments as in `exits_loss`.
-
-    Raises:
-        ValueError: if there is no early exit, or `confidences`, `costs` or `support` do not fit the E exits.
-    """
-    exits = len(logits)
-    if exits < 2:
-        raise ValueError(f"logits must have one entry for each of E >= 2 exits, got {exits}")
-    if len(confidences) != exits - 1:
-        raise ValueError(
-            f"confidences must have one entry for each of {exits - 1} early exits, got {len(confidences)}"
-        )
-    if len(costs) != exits:
-        raise ValueError(f"costs must have one entry for each of {exits} exits, got {len(costs)}")
-    expected = (logits[0].shape[1], exits - 1)
-    if support is not None and support.shape != expected:
-        raise ValueError(f"support must have shape (classes, early exits) = {expected}, got {support.shape}")
+    if distillation:
+        extra, gradient = distillation_and_gradients(scores, float(temperature))
+        value += distillation * extra
+        toward += h.dtype.type(distillation) * gradient
+    # The vjp of each input multiplies its gradient by that of the loss, a number.
+    inputs = zip([*logits, *confidences], [*toward, *slope], strict=True)
+    return record(np.asarray(value, h.dtype), *((x, lambda g, own=own: g * own) for x, own in inputs))

@@ -1,39 +1,36 @@
-"""Train an early-exit network by deep supervision: every exit learns from every sample, from the first step on.
+"""Train an early-exit network, by one of two recipes that share one loop.
 
-The loss of a batch, with z_i the logits of exit i, w_E = `last` and the other w_i = 1 (`losses.py` has the terms):
+deep     every exit learns from every sample, from the first step on. w_E = `last`, the other w_i = 1. SGD with
+         Nesterov's momentum; the rate rises for some steps and falls to 0 as a cosine.
+         (Lee et al., "Deeply-supervised nets", 2015; Huang et al., "Multi-scale dense networks", ICLR 2018)
 
-    L = mean_n sum_i w_i CE(z_i, y)  +  confidence L_conf  +  distillation KL(all exits together || each)
-        +  beta L_cost  +  gamma L_peak
-
-SGD with Nesterov's momentum; the rate rises for some steps and falls to 0 as a cosine. `paper_training.py` has the
-paper's phases, which share the loop below.
-
-Source: Lee et al., "Deeply-supervised nets", 2015; Huang et al., "Multi-scale dense networks", ICLR 2018.
+paper    NACHOS, arXiv 2401.13330, in three phases:
+         1. backbone: cross-entropy at the final exit, stages and final classifier train;
+         2. warm-up: the loss without the peak term;
+         3. support: the same with the peak term, whose target T is measured at each epoch's start on a
+            class-balanced support set that takes no part in that epoch's gradient steps.
+         In phases 2 and 3 the backbone goes on training, or is frozen. A frozen stage gives the same map for the
+         same image in every epoch, so the maps are computed once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from nachos_min.autograd import Tensor, cross_entropy, no_grad
-from nachos_min.eenn.fused_loss import fused_exits_loss
 from nachos_min.eenn.inference import group_size
+from nachos_min.eenn.losses import Budget, exits_loss
 from nachos_min.eenn.network import EarlyExitNetwork, predictions
-from nachos_min.eenn.recipes import DeepRecipe
+from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.nn.optim import SGD, cosine_rate
 
 FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
-
-@dataclass(frozen=True)
-class Budget:
-    """What the cost term compares: MACs paid when leaving at each of the E exits, and their limit, if any."""
-
-    costs: tuple[int, ...]
-    max_macs: int | None
+# The samples that an epoch trains on, and T (C, E-1) for its peak term, if it has one.
+Epoch = tuple[IntArray, FloatArray | None]
 
 
 def train_deep(
@@ -54,49 +51,157 @@ def train_deep(
         recipe: epochs, batch, rates and weights of the loss.
         rng: order of the samples, augmentation, support sets.
 
-    Returns:
-        One number per epoch. Without an early exit the loss is the cross-entropy at the final exit.
-
     Raises:
-        ValueError: if a label is not a class.
+        ValueError: if a label is not a class, or the budget is of another number of exits.
     """
-    check_labels(network, labels)
-    epochs, how = recipe.passes(len(images)), recipe.augmentation(*images.shape[1:3])
-    steps = epochs * -(-len(images) // recipe.batch)
+    _check(network, labels, budget)
+    how, early_exits = recipe.augmentation(*images.shape[1:3]), len(network.heads) - 1
 
-    def loss_of(chosen: IntArray, table: FloatArray | None) -> Tensor:
-        outputs = network(Tensor(augmented(images[chosen], how, rng)))
-        if len(outputs) == 1:
-            return cross_entropy(outputs[0].logits, labels[chosen]).mean()
-        return fused_exits_loss(
-            [output.logits for output in outputs],
-            [output.confidence for output in outputs if output.confidence is not None],
+    def loss_of(chosen: IntArray, support: FloatArray | None) -> Tensor:
+        return exits_loss(
+            network(Tensor(augmented(images[chosen], how, rng))),
             labels[chosen],
-            costs=budget.costs,
-            max_macs=budget.max_macs,
-            support=table,
+            budget,
+            support,
             beta=recipe.beta,
             gamma=recipe.gamma,
             kappa=recipe.confidence,
-            fixed=(*[1.0] * (len(outputs) - 1), recipe.last),
+            fixed=(*[1.0] * early_exits, recipe.last),
             distillation=recipe.distillation,
             temperature=recipe.temperature,
         )
 
-    def epoch() -> Iterator[Tensor]:
-        samples, table = np.arange(len(images)), None
-        if recipe.gamma and len(network.heads) > 1:
-            support = draw_support(labels, recipe.support_share, rng)
-            if len(support):
-                table = support_matrix(network, exit_maps(network, images[support]), labels[support])
-                samples = np.setdiff1d(samples, support)
-        network.train()
-        for chosen in batches(samples, recipe.batch, rng):
-            yield loss_of(chosen, table)
+    def epoch() -> Epoch:
+        if recipe.gamma and early_exits:
+            return _supported(network, lambda chosen: exit_maps(network, images[chosen]), labels, recipe, rng)
+        return _all(labels)
 
     parameters = network.named_parameters()
     optimiser = SGD(parameters, momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay)
-    return run_epochs(network, optimiser, [epoch] * epochs, lambda step: rate_of(recipe, step, steps))
+    epochs = [epoch] * recipe.passes(len(labels))
+    return _run(network, optimiser, partial(rate_of, recipe), epochs, loss_of, len(labels), recipe.batch, rng)
+
+
+def train_backbone(
+    network: EarlyExitNetwork, images: FloatArray, labels: IntArray, recipe: PaperRecipe, rng: np.random.Generator
+) -> list[float]:
+    """Return the mean loss of each epoch of phase 1, having trained stages and final classifier in place.
+
+    Args:
+        network: the network; left in inference mode.
+        images: training images, float32 (N, H, W, C).
+        labels: int64 (N,).
+        recipe: epochs, batch and rates.
+        rng: order of the samples.
+    """
+
+    def loss_of(chosen: IntArray, _: FloatArray | None) -> Tensor:
+        final = network.heads[-1](network.maps(Tensor(images[chosen]))[-1])
+        return cross_entropy(final.logits, labels[chosen]).mean()
+
+    optimiser = SGD(network.backbone_parameters(), momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    schedule = partial(cosine_rate, recipe.backbone_rate)
+    epochs = [lambda: _all(labels)] * recipe.backbone_epochs
+    return _run(network, optimiser, schedule, epochs, loss_of, len(labels), recipe.batch, rng)
+
+
+def train_exits(
+    network: EarlyExitNetwork,
+    images: FloatArray,
+    labels: IntArray,
+    budget: Budget,
+    recipe: PaperRecipe,
+    rng: np.random.Generator,
+) -> list[float]:
+    """Return the mean loss of each epoch of phases 2 and 3, having trained all E heads in place.
+
+    Without an early exit both phases are more epochs of cross-entropy at the final exit.
+
+    Args:
+        network: the network, its backbone trained; left in inference mode.
+        images: training images, float32 (N, H, W, C).
+        labels: int64 (N,).
+        budget: costs and limit of the cost term.
+        recipe: epochs, batch, rates, weights of the loss; `joint`: whether the backbone trains, too.
+        rng: order of the samples and support sets.
+
+    Raises:
+        ValueError: if a label is not a class, or the budget is of another number of exits.
+    """
+    _check(network, labels, budget)
+    frozen = None if recipe.joint else exit_maps(network, images)
+
+    def loss_of(chosen: IntArray, support: FloatArray | None) -> Tensor:
+        maps = network.maps(Tensor(images[chosen])) if frozen is None else [Tensor(each[chosen]) for each in frozen]
+        return exits_loss(
+            network.ask(maps),
+            labels[chosen],
+            budget,
+            support,
+            alpha=recipe.alpha,
+            beta=recipe.beta,
+            gamma=recipe.gamma,
+        )
+
+    def measured(chosen: IntArray) -> list[FloatArray]:
+        return exit_maps(network, images[chosen]) if frozen is None else [each[chosen] for each in frozen]
+
+    def warmup() -> Epoch:
+        return _all(labels)
+
+    def support() -> Epoch:
+        return _all(labels) if len(network.heads) == 1 else _supported(network, measured, labels, recipe, rng)
+
+    parameters = network.named_parameters() if recipe.joint else network.head_parameters()
+    optimiser = SGD(parameters, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    schedule = partial(cosine_rate, recipe.exits_rate)
+    epochs = [warmup] * recipe.warmup_epochs + [support] * recipe.support_epochs
+    return _run(network, optimiser, schedule, epochs, loss_of, len(labels), recipe.batch, rng)
+
+
+def _run(
+    network: EarlyExitNetwork,
+    optimiser: SGD,
+    schedule: Callable[[int, int], float],
+    epochs: Sequence[Callable[[], Epoch]],
+    loss_of: Callable[[IntArray, FloatArray | None], Tensor],
+    samples: int,
+    batch: int,
+    rng: np.random.Generator,
+) -> list[float]:
+    """Return the mean loss of each epoch, having minimised `loss_of` at the rates `schedule(step, steps)`."""
+    # At most so many: a support epoch leaves its support set out, and its rate ends a little above 0.
+    step, steps, history = 0, len(epochs) * -(-samples // batch), []
+    for epoch in epochs:
+        chosen_samples, support = epoch()
+        network.train()
+        losses = []
+        for chosen in batches(chosen_samples, batch, rng):
+            loss = loss_of(chosen, support)
+            loss.backward()
+            optimiser.step(schedule(step, steps))
+            losses.append(float(loss.data))
+            step += 1
+        history.append(float(np.mean(losses)))
+    network.train(False)
+    return history
+
+
+def batches(samples: IntArray, size: int, rng: np.random.Generator) -> Iterator[IntArray]:
+    """Yield `samples` in random order in groups of `size`; a last group of one sample is left out."""
+    order = rng.permutation(samples)
+    for begin in range(0, len(order), size):
+        if len(order) - begin > 1:
+            yield order[begin : begin + size]
+
+
+def _check(network: EarlyExitNetwork, labels: IntArray, budget: Budget) -> None:
+    """Refuse what the loss's kernel would read beyond its arrays for."""
+    classes, exits = network.architecture.classes, len(network.heads)
+    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(f"labels must be in 0..{classes - 1}, got {labels.min()} to {labels.max()}")
+    if len(budget.costs) != exits:
+        raise ValueError(f"costs must have one entry for each of {exits} exits, got {len(budget.costs)}")
 
 
 def rate_of(recipe: DeepRecipe, step: int, steps: int) -> float:
@@ -114,13 +219,8 @@ def rate_of(recipe: DeepRecipe, step: int, steps: int) -> float:
 def augmented(images: FloatArray, how: str, rng: np.random.Generator) -> FloatArray:
     """Return `images` (N, H, W, C), each shifted by a pixel, or more from 25 pixels a side on; and mirrored.
 
-    Args:
-        images: of any dtype.
-        how: `none`, `shift`, or `shift-flip`, which mirrors each with probability 1/2 from left to right.
-        rng: which shifts.
-
-    Returns:
-        An array of the same shape and dtype. Pixels that come in repeat the edge.
+    `how` is `none`, `shift`, or `shift-flip`, which mirrors each with probability 1/2 from left to right. Pixels
+    that come in repeat the edge.
     """
     if how == "none":
         return images
@@ -137,72 +237,34 @@ def augmented(images: FloatArray, how: str, rng: np.random.Generator) -> FloatAr
     return images[np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
-def run_epochs(
+# Epochs, and what the peak term aims at
+
+
+def _all(labels: IntArray) -> Epoch:
+    """Return an epoch over all samples, without a peak term."""
+    return np.arange(len(labels)), None
+
+
+def _supported(
     network: EarlyExitNetwork,
-    optimiser: SGD,
-    epochs: Sequence[Callable[[], Iterator[Tensor]]],
-    schedule: Callable[[int], float],
-) -> list[float]:
-    """Return the mean loss of each epoch, having minimised its losses at the rates of `schedule(step)`."""
-    step, history = 0, []
-    for epoch in epochs:
-        losses = []
-        for loss in epoch():
-            loss.backward()
-            optimiser.step(schedule(step))
-            losses.append(float(loss.data))
-            step += 1
-        history.append(float(np.mean(losses)))
-    network.train(False)
-    return history
-
-
-def batches(samples: IntArray, size: int, rng: np.random.Generator) -> Iterator[IntArray]:
-    """Yield `samples` in random order in groups of `size`; a last group of one sample is left out."""
-    order = rng.permutation(samples)
-    for begin in range(0, len(order), size):
-        if len(order) - begin > 1:
-            yield order[begin : begin + size]
-
-
-def check_labels(network: EarlyExitNetwork, labels: IntArray) -> None:
-    """Raise ValueError if a label is not a class of `network`: the loss's kernel trusts its input."""
-    classes = network.architecture.classes
-    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-        raise ValueError(f"labels must be in 0..{classes - 1}, got {labels.min()} to {labels.max()}")
-
-
-def exit_maps(network: EarlyExitNetwork, images: FloatArray) -> list[FloatArray]:
-    """Return the E maps that feed the exits, by the backbone in inference mode.
-
-    Args:
-        network: the network; left in inference mode.
-        images: dtype of the network, (N, H, W, C) with N >= 1.
-
-    Returns:
-        E arrays (N, H, W, C) of the network's dtype, their shapes those of `Architecture.exit_maps`.
-    """
-    network.train(False)
-    groups = []
-    with no_grad():
-        size = group_size(network)
-        for begin in range(0, len(images), size):
-            x = Tensor(np.ascontiguousarray(images[begin : begin + size]))
-            groups.append([feature_map.data for feature_map in network.maps(x)])
-    return [np.concatenate(parts) for parts in zip(*groups, strict=True)]
+    measured: Callable[[IntArray], Sequence[FloatArray]],
+    labels: IntArray,
+    recipe: DeepRecipe | PaperRecipe,
+    rng: np.random.Generator,
+) -> Epoch:
+    """Return an epoch over the samples outside a support set, on whose maps `measured` gives T is measured."""
+    support = draw_support(labels, recipe.support_share, rng)
+    if not len(support):  # no class has a sample to spare
+        return _all(labels)
+    table = support_matrix(network, measured(support), labels[support])
+    return np.setdiff1d(np.arange(len(labels)), support), table
 
 
 def draw_support(labels: IntArray, share: float, rng: np.random.Generator) -> IntArray:
-    """Return indices of a class-balanced support set: the same number from each class, about `share` in all.
+    """Return sorted indices of a class-balanced support set of about `share` of the samples.
 
-    Args:
-        labels: int64 (N,).
-        share: part of the N samples, in (0, 1).
-        rng: which samples.
-
-    Returns:
-        Sorted indices. From each class the same number, at least one, but never all samples of a class: a
-        class with fewer gives all but one, so a class with a single sample gives none.
+    From each class the same number, at least one, but never all samples of a class: a class with fewer gives all
+    but one, so a class with a single sample gives none.
     """
     classes = np.unique(labels)
     per_class = max(1, round(share * len(labels) / len(classes)))
@@ -214,15 +276,12 @@ def draw_support(labels: IntArray, share: float, rng: np.random.Generator) -> In
 
 
 def support_matrix(network: EarlyExitNetwork, maps: Sequence[FloatArray], labels: IntArray) -> FloatArray:
-    """Return T (C, E-1): accuracy of each early exit on each class over the support set.
+    """Return T (C, E-1), float64: accuracy of each early exit on each class over the support set.
 
     Args:
-        network: asked at its early exits; they are left in inference mode.
-        maps: what feeds each exit for the n >= 1 samples of the support set, from `exit_maps`.
-        labels: of these samples, int64 (n,).
-
-    Returns:
-        float64 in [0, 1]. A class without a support sample gets the exit's accuracy over all of them.
+        network: of which the early exits answer; they are left in inference mode.
+        maps: what feeds each exit for the n >= 1 samples of the support set.
+        labels: of these samples, int64 (n,). A class without a sample gets the exit's accuracy over all of them.
     """
     classes = network.architecture.classes
     table = np.zeros((classes, len(network.heads) - 1))
@@ -234,3 +293,14 @@ def support_matrix(network: EarlyExitNetwork, maps: Sequence[FloatArray], labels
             hits = np.bincount(labels, weights=correct, minlength=classes)
             table[:, index] = np.where(counts > 0, hits / np.maximum(counts, 1), correct.mean())
     return table
+
+
+def exit_maps(network: EarlyExitNetwork, images: FloatArray) -> list[FloatArray]:
+    """Return the E maps (N, H, W, C) that feed the exits for N >= 1 images, by the backbone in inference mode."""
+    network.train(False)
+    groups, size = [], group_size(network)
+    with no_grad():
+        for begin in range(0, len(images), size):
+            x = Tensor(np.ascontiguousarray(images[begin : begin + size]))
+            groups.append([feature_map.data for feature_map in network.maps(x)])
+    return [np.concatenate(parts) for parts in zip(*groups, strict=True)]

@@ -15,13 +15,13 @@ from nachos_min.autograd import count_macs
 from nachos_min.data import Dataset, Split, resize
 from nachos_min.eenn.confidence import LEARNED, Confidence, fit_softmax
 from nachos_min.eenn.inference import ExitTables, exit_answers, predict
+from nachos_min.eenn.losses import Budget
 from nachos_min.eenn.lowering import StaticCosts, static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
-from nachos_min.eenn.paper_training import train_backbone, train_exits, train_jointly
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe, Recipe, lengthened
 from nachos_min.eenn.threshold_search import exact, grid_repair, threshold_curve
 from nachos_min.eenn.thresholds import Figures, OperatingPoint, PolicyTables, spent
-from nachos_min.eenn.training import Budget, exit_maps, train_deep
+from nachos_min.eenn.training import train_backbone, train_deep, train_exits
 from nachos_min.nas.backbones import Backbone, Backbones
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.hypervolume import hypervolume
@@ -274,10 +274,7 @@ def train(
         _check_finite(network, "the network")
         return network, tuple(losses)
     backbone = _backbone(network, split, settings.seed, recipe, coder.backbone_genes(genome), backbones)
-    if recipe.joint:
-        losses = train_jointly(network, split.images, split.labels, budget, recipe, order)
-    else:
-        losses = train_exits(network, exit_maps(network, split.images), split.labels, budget, recipe, order)
+    losses = train_exits(network, split.images, split.labels, budget, recipe, order)
     _check_finite(network, "the exits")
     return network, (*backbone.losses, *losses)
 

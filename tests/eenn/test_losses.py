@@ -1,7 +1,6 @@
-"""The loss of the exits, held against a plain NumPy transcription, finite differences and PyTorch."""
+"""The loss of the exits against its slow sums and numeric derivatives; and what each term does."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,19 +8,23 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nachos_min.autograd import Tensor, gradcheck, sigmoid, stack
-from nachos_min.eenn.confidence import cumulative_confidence
-from nachos_min.eenn.fused_loss import fused_exits_loss
-from nachos_min.eenn.losses import (
-    ExitsLoss,
-    confidence_loss,
-    cost_loss,
-    exit_probabilities,
-    exits_loss,
-    peak_loss,
-)
+import oracles
+from nachos_kernels.exits_loss import distillation_and_gradients
+from nachos_min.autograd import Tensor, gradcheck, sigmoid
+from nachos_min.eenn.losses import Budget, exits_loss
+from nachos_min.eenn.network import ExitOutput
 
 Floats = NDArray[np.floating[Any]]
+
+NONE = {"alpha": 0.0, "beta": 0.0, "gamma": 0.0, "kappa": 0.0}
+TERMS: dict[str, dict[str, Any]] = {
+    "answers": NONE | {"alpha": 1.0},
+    "confidence": NONE | {"kappa": 1.0},
+    "cost": NONE | {"beta": 1.0},
+    "peak": NONE | {"gamma": 1.0},
+    "distillation": NONE | {"distillation": 1.5, "temperature": 2.0},
+    "all": {"alpha": 0.7, "beta": 2.0, "gamma": 3.0, "kappa": 0.4, "distillation": 0.5, "temperature": 3.0},
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,19 @@ class Batch:
     def h(self) -> Floats:
         return 1 / (1 + np.exp(-np.stack(self.confidence_logits, axis=1)))
 
+    def loss(self, logits: Sequence[Tensor], confidences: Sequence[Tensor], **weights: Any) -> Tensor:
+        outputs = [ExitOutput(*pair) for pair in zip(logits, (*confidences, None), strict=True)]
+        return exits_loss(outputs, self.labels, Budget(self.costs, self.max_macs), self.support, **weights)
+
+    def value_and_gradients(self, dtype: type[np.floating[Any]] = np.float64, **weights: Any) -> list[Floats]:
+        """The loss, its gradients in E logits, and those in E-1 confidences."""
+        logits = [Tensor(z.astype(dtype), requires_grad=True) for z in self.logits]
+        h = [Tensor(column.astype(dtype), requires_grad=True) for column in self.h.T]
+        total = self.loss(logits, h, **weights)
+        assert (total.dtype, total.shape) == (dtype, ())
+        (total * 3.0).backward()
+        return [total.data, *(x.grad / 3.0 for x in (*logits, *h) if x.grad is not None)]
+
 
 def batch(samples: int = 7, exits: int = 3, classes: int = 4, seed: int = 0) -> Batch:
     """Random scores and confidences; the budget lies between the costs, and is exceeded."""
@@ -54,47 +70,6 @@ def batch(samples: int = 7, exits: int = 3, classes: int = 4, seed: int = 0) -> 
     )
 
 
-def loss_of(b: Batch, *, dtype: type[np.floating[Any]] = np.float64, **weights: float) -> ExitsLoss:
-    return exits_loss(
-        [Tensor(z.astype(dtype)) for z in b.logits],
-        [sigmoid(Tensor(a.astype(dtype))) for a in b.confidence_logits],
-        b.labels,
-        costs=b.costs,
-        max_macs=b.max_macs,
-        support=b.support,
-        **weights,
-    )
-
-
-# The slow transcription: one loop per sum of the formulas in the module's docstring.
-
-
-def slow_terms(b: Batch) -> dict[str, float]:
-    n_samples, exits, h = len(b.labels), len(b.costs), b.h
-    classification = confidence = expected = peak = 0.0
-    for n, y in enumerate(b.labels):
-        staying = 1.0
-        for i in range(exits):
-            z = b.logits[i][n]
-            leaving = h[n, i] if i < exits - 1 else 1.0
-            q, staying = staying * leaving, staying * (1.0 - leaving)
-            classification += q * (math.log(sum(math.exp(s) for s in z)) - z[y]) / n_samples
-            expected += q * b.costs[i] / n_samples
-    for i in range(exits - 1):
-        targets = [int(np.argmax(b.logits[i][n]) == y) for n, y in enumerate(b.labels)]
-        ones, zeros = sum(targets), n_samples - sum(targets)
-        for n, t in enumerate(targets):
-            p = min(max(h[n, i], 1e-4), 1 - 1e-4)
-            bce = -(t * math.log(p) + (1 - t) * math.log(1 - p))
-            confidence += n_samples / (2 * (ones if t else zeros)) * bce / (n_samples * (exits - 1))
-            if b.support is not None:
-                peak += (h[n, i] - b.support[b.labels[n], i]) ** 2 / (n_samples * (exits - 1))
-    cost = 0.0
-    if b.max_macs is not None and b.costs[-1] > b.max_macs:
-        cost = max(0.0, expected - b.max_macs) / (b.costs[-1] - b.max_macs)
-    return {"classification": classification, "confidence": confidence, "cost": cost, "peak": peak}
-
-
 CASES = {
     "three exits": batch(),
     "two exits": batch(exits=2, seed=1),
@@ -103,7 +78,7 @@ CASES = {
     "one sample, two exits": batch(samples=1, exits=2, seed=4),
     "no budget": replace(batch(seed=5), max_macs=None),
     "budget above every cost": replace(batch(seed=6), max_macs=10**9),
-    "budget at the dearest cost": replace(batch(seed=6), max_macs=batch(seed=6).costs[-1]),
+    "budget at the largest cost": replace(batch(seed=6), max_macs=batch(seed=6).costs[-1]),
     "no support": replace(batch(seed=7), support=None),
     "exits always right": replace(batch(seed=8), logits=[np.eye(4)[batch(seed=8).labels] * 3.0] * 3),
     "exits always wrong": replace(batch(seed=9), logits=[np.eye(4)[batch(seed=9).labels] * -3.0] * 3),
@@ -111,101 +86,55 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("fixed", [False, True])
+@pytest.mark.parametrize("term", TERMS)
 @pytest.mark.parametrize("name", CASES)
-def test_every_term_is_the_slow_transcription(name: str) -> None:
-    b = CASES[name]
-    loss, slow = loss_of(b, alpha=0.7, beta=2.0, gamma=3.0), slow_terms(b)
-    for term, value in slow.items():
-        assert getattr(loss, term) == pytest.approx(value, rel=1e-9, abs=1e-15), term
-    total = 0.7 * slow["classification"] + slow["confidence"] + 2.0 * slow["cost"] + 3.0 * slow["peak"]
-    assert loss.total.item() == pytest.approx(total, rel=1e-9)
-    assert loss.total.shape == ()
+def test_every_term_is_its_slow_sum(name: str, term: str, fixed: bool) -> None:
+    b, weights = CASES[name], TERMS[term] | ({"fixed": np.arange(1, len(CASES[name].costs) + 1)} if fixed else {})
+    renamed = {{"temperature": "t"}.get(key, key): value for key, value in weights.items()}
+    slow = oracles.exits_loss(b.logits, b.h, b.labels, b.costs, b.max_macs, b.support, **renamed)
+    assert b.value_and_gradients(**weights)[0] == pytest.approx(slow, rel=1e-9, abs=1e-14)
 
 
+@pytest.mark.parametrize("fixed", [False, True])
 @pytest.mark.parametrize("name", CASES)
-def test_float32_stays_float32_and_agrees(name: str) -> None:
-    loss, slow = loss_of(CASES[name], dtype=np.float32), slow_terms(CASES[name])
-    assert loss.total.dtype == np.float32
-    for term, value in slow.items():
-        assert getattr(loss, term) == pytest.approx(value, rel=2e-4, abs=1e-6), term
+def test_gradient_is_the_numeric_derivative(name: str, fixed: bool) -> None:
+    b, exits = CASES[name], len(CASES[name].costs)
+    weights = TERMS["all"] | ({"fixed": np.arange(1.0, exits + 1)} if fixed else {})
 
-
-def whole_loss(b: Batch) -> Callable[..., Tensor]:
-    """The loss as a function of all its tensors: E score tensors, then E-1 confidence logits."""
-    exits = len(b.costs)
-
-    def function(*tensors: Tensor) -> Tensor:
+    def teacher_held(*tensors: Tensor) -> Tensor:  # distillation takes the mean of all exits as a constant
         confidences = [sigmoid(tensor) for tensor in tensors[exits:]]
-        return exits_loss(
-            tensors[:exits], confidences, b.labels, costs=b.costs, max_macs=b.max_macs, support=b.support
-        ).total
+        return b.loss(tensors[:exits], confidences, **weights | {"distillation": 0.0})
 
-    return function
+    gradcheck(teacher_held, *b.logits, *b.confidence_logits, rng=np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_gradient_is_the_numeric_derivative(name: str) -> None:
-    b = CASES[name]
-    gradcheck(whole_loss(b), *b.logits, *b.confidence_logits, rng=np.random.default_rng(0))
+def test_float32_agrees_with_float64(name: str) -> None:
+    one, other = (CASES[name].value_and_gradients(dtype, **TERMS["all"]) for dtype in (np.float32, np.float64))
+    for single, double in zip(one, other, strict=True):
+        np.testing.assert_allclose(single, double, rtol=2e-4, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_gradients_are_pytorchs(name: str) -> None:
-    torch = pytest.importorskip("torch", reason="PyTorch is a peer, not a requirement")
-    b = CASES[name]
-    ours = [Tensor(array, requires_grad=True) for array in (*b.logits, *b.confidence_logits)]
-    whole_loss(b)(*ours).backward()
-
-    exits, labels = len(b.costs), torch.tensor(b.labels)
-    theirs = [torch.tensor(array, requires_grad=True) for array in (*b.logits, *b.confidence_logits)]
-    h = torch.sigmoid(torch.stack(theirs[exits:], dim=1))
-    stays = torch.cumprod(torch.cat([torch.ones(len(labels), 1), 1 - h], dim=1), dim=1)
-    q = stays * torch.cat([h, torch.ones(len(labels), 1)], dim=1)
-    losses = torch.stack(
-        [torch.nn.functional.cross_entropy(z, labels, reduction="none") for z in theirs[:exits]], dim=1
-    )
-    right = torch.stack([z.argmax(dim=1) == labels for z in theirs[: exits - 1]], dim=1).double()
-    ones, zeros = right.sum(dim=0), (1 - right).sum(dim=0)
-    weight = right * len(labels) / (2 * ones.clamp(min=1)) + (1 - right) * len(labels) / (2 * zeros.clamp(min=1))
-    total = (q * losses).sum(dim=1).mean()
-    total = total + torch.nn.functional.binary_cross_entropy(h.clamp(1e-4, 1 - 1e-4), right, weight)
-    if b.max_macs is not None and b.costs[-1] > b.max_macs:
-        expected = (q * torch.tensor(b.costs, dtype=torch.float64)).sum(dim=1).mean()
-        total = total + torch.relu(expected - b.max_macs) / (b.costs[-1] - b.max_macs)
-    if b.support is not None:
-        total = total + ((h - torch.tensor(b.support)[labels]) ** 2).mean()
-    total.backward()
-
-    for our, their in zip(ours, theirs, strict=True):
-        expected_gradient = np.zeros(our.shape) if their.grad is None else their.grad.numpy()
-        assert our.grad is not None
-        np.testing.assert_allclose(our.grad, expected_gradient, rtol=1e-9, atol=1e-12)
+def test_nothing_is_divided_by_zero_where_a_sigmoid_was_rounded_to_one() -> None:
+    b = replace(batch(samples=2), confidence_logits=[np.array([600.0, -600.0])] * 2)
+    assert all(np.isfinite(found).all() for found in b.value_and_gradients())
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("name", CASES)
-def test_the_fused_loss_is_the_composed_one(name: str, dtype: type[np.floating[Any]]) -> None:
-    b, weights = CASES[name], {"alpha": 0.7, "beta": 2.0, "gamma": 3.0}
-    found = []
-    for loss in (lambda *given, **named: exits_loss(*given, **named).total, fused_exits_loss):
-        logits = [Tensor(z.astype(dtype), requires_grad=True) for z in b.logits]
-        h = [Tensor(column.astype(dtype), requires_grad=True) for column in b.h.T]
-        total = loss(logits, h, b.labels, costs=b.costs, max_macs=b.max_macs, support=b.support, **weights)
-        assert total.dtype == dtype
-        assert total.shape == ()
-        (total * 3.0).backward()
-        found.append([total.data, *(x.grad if x.grad is not None else np.zeros(x.shape) for x in (*logits, *h))])
-    tolerance = {"rtol": 1e-9, "atol": 1e-12} if dtype is np.float64 else {"rtol": 2e-4, "atol": 2e-6}
-    for composed, fused in zip(*found, strict=True):
-        np.testing.assert_allclose(fused, composed, **tolerance)
+def test_without_early_exits_it_is_cross_entropy() -> None:
+    scores, labels = np.array([[1.0, 3.0], [0.0, 0.0]]), np.array([1, 0])
+    loss = exits_loss([ExitOutput(Tensor(scores), None)], labels, Budget((5,), 1))
+    assert loss.item() == pytest.approx((np.log1p(np.exp(-2)) + np.log(2)) / 2)
 
 
-def test_the_fused_loss_divides_by_nothing_where_a_sigmoid_was_rounded_to_one() -> None:
-    logits = [Tensor(np.eye(3)[[0, 1]], requires_grad=True) for _ in range(3)]
-    h = [Tensor(np.array([1.0, 0.0]), requires_grad=True) for _ in range(2)]
-    labels = np.array([0, 2])
-    fused_exits_loss(logits, h, labels, costs=(1, 2, 3), max_macs=1.5, support=None).backward()
-    assert all(x.grad is not None and np.isfinite(x.grad).all() for x in (*logits, *h))
+def test_distillation_adds_its_gradient_in_the_logits_alone() -> None:
+    b = batch()
+    _, *one = b.value_and_gradients(distillation=0.5, temperature=3.0)
+    _, *other = b.value_and_gradients()
+    _, gradient = distillation_and_gradients(np.array(b.logits), 3.0)
+    expected = [*0.5 * gradient, *np.zeros((2, 7))]
+    for with_it, without, difference in zip(one, other, expected, strict=True):
+        np.testing.assert_allclose(with_it - without, difference, rtol=1e-9, atol=1e-15)
 
 
 # The cost term
@@ -214,20 +143,17 @@ def test_the_fused_loss_divides_by_nothing_where_a_sigmoid_was_rounded_to_one() 
 def cost_gradient(confidence_logits: list[float], costs: tuple[int, ...], max_macs: float) -> list[float]:
     """d L_cost / d confidence logit, for a batch of one."""
     tensors = [Tensor(np.array([value]), requires_grad=True) for value in confidence_logits]
-    q = exit_probabilities([sigmoid(tensor) for tensor in tensors])
-    loss = cost_loss(stack(q, axis=1), costs, max_macs)
-    assert loss is not None
-    loss.backward()
+    b = replace(batch(samples=1, exits=len(costs)), costs=costs, max_macs=max_macs, support=None)
+    b.loss([Tensor(z) for z in b.logits], [sigmoid(tensor) for tensor in tensors], **TERMS["cost"]).backward()
     return [0.0 if tensor.grad is None else float(tensor.grad[0]) for tensor in tensors]
 
 
 def test_cost_term_pulls_every_confidence_up_when_the_budget_is_exceeded() -> None:
     # All h = 0.5: q = (.5, .25, .25), M_hat = 150 > 120. Leaving earlier at either exit is cheaper.
-    gradient = cost_gradient([0.0, 0.0], (100, 150, 250), 120)
-    assert all(slope < 0 for slope in gradient)
     # dM_hat/dh_1 = 100 - (0.5 * 150 + 0.5 * 250) = -100; dh/dlogit = 0.25; divided by 250 - 120.
-    assert gradient[0] == pytest.approx(-100 * 0.25 / 130)
-    assert gradient[1] == pytest.approx(0.5 * (150 - 250) * 0.25 / 130)
+    expected = [-100 * 0.25 / 130, 0.5 * (150 - 250) * 0.25 / 130]
+    assert cost_gradient([0.0, 0.0], (100, 150, 250), 120) == pytest.approx(expected)
+    assert all(slope < 0 for slope in cost_gradient([0.0, 0.0], (100, 150, 250), 10))
 
 
 @pytest.mark.parametrize("max_macs", [150, 151, 249])
@@ -235,43 +161,26 @@ def test_cost_term_has_exactly_no_gradient_within_the_budget(max_macs: float) ->
     assert cost_gradient([0.0, 0.0], (100, 150, 250), max_macs) == [0.0, 0.0]
 
 
-def test_cost_term_is_absent_where_no_budget_can_be_exceeded() -> None:
-    q = Tensor(np.array([[0.5, 0.5]]))
-    assert cost_loss(q, (100, 200), None) is None
-    assert cost_loss(q, (100, 200), 200) is None
-
-
-def test_a_budget_below_the_cheapest_exit_still_has_a_gradient() -> None:
-    assert all(slope < 0 for slope in cost_gradient([0.0, 0.0], (100, 150, 250), 10))
-
-
 def test_float32_resolves_one_mac_in_a_hundred_million() -> None:
     # q = (0, 1): M_hat = 100,000,001 is over the budget by 1 of cost_E - M_max = 1; as float32 both are 1e8.
-    q = Tensor(np.array([[0.0, 1.0]], dtype=np.float32))
-    loss = cost_loss(q, (1_000, 100_000_001), 100_000_000)
-    assert loss is not None
-    assert loss.item() == 1.0
+    outputs = [ExitOutput(Tensor(np.zeros((1, 2), np.float32)), h) for h in (Tensor(np.zeros(1, np.float32)), None)]
+    budget = Budget((1_000, 100_000_001), 100_000_000)
+    assert exits_loss(outputs, np.array([0]), budget, **TERMS["cost"]).item() == 1.0
 
 
 def test_raising_beta_lowers_the_expected_macs() -> None:
-    """Gradient descent on the confidence logits alone: the heavier the cost term, the cheaper the result."""
-    b = batch(samples=40, exits=3, seed=11)
-    expected = []
+    """Gradient descent on the confidence logits alone: the larger beta, the fewer MACs."""
+    b, spent = batch(samples=40, exits=2, seed=11), []
     for beta in (0.0, 1.0, 10.0):
-        logits = [Tensor(z) for z in b.logits]
-        tensors = [Tensor(np.zeros(40), requires_grad=True) for _ in range(2)]
+        logits, tensor = [Tensor(z) for z in b.logits], Tensor(np.zeros(40), requires_grad=True)
         for _ in range(60):
-            h = [sigmoid(tensor) for tensor in tensors]
-            exits_loss(
-                logits, h, b.labels, costs=b.costs, max_macs=b.max_macs, support=None, beta=beta
-            ).total.backward()
-            for tensor in tensors:
-                assert tensor.grad is not None
-                tensor.data -= 4.0 * tensor.grad
-                tensor.grad = None
-        q = np.stack([p.data for p in exit_probabilities([sigmoid(tensor) for tensor in tensors])], axis=1)
-        expected.append(float((q * np.array(b.costs)).sum(axis=1).mean()))
-    assert expected[0] > expected[1] > expected[2]
+            b.loss(logits, [sigmoid(tensor)], beta=beta, gamma=0.0).backward()
+            assert tensor.grad is not None
+            tensor.data -= 4.0 * tensor.grad
+            tensor.grad = None
+        h = sigmoid(tensor).data
+        spent.append(float((h * b.costs[0] + (1 - h) * b.costs[1]).mean()))
+    assert spent[0] > spent[1] > spent[2]
 
 
 # The confidence and peak terms
@@ -279,91 +188,28 @@ def test_raising_beta_lowers_the_expected_macs() -> None:
 
 def test_right_and_wrong_answers_have_the_same_total_weight() -> None:
     # One exit, three of four right. With h = 1/2 every BCE is log 2, so the mean weight shows: (2 + 2)/4.
-    logits = Tensor(np.eye(2)[[0, 0, 0, 1]])
-    labels = np.zeros(4, dtype=np.int64)
-    h = Tensor(np.full((4, 1), 0.5), requires_grad=True)
-    loss = confidence_loss(h, [logits, logits], labels)
-    assert loss.item() == pytest.approx(math.log(2))
-    loss.backward()
-    assert h.grad is not None
-    assert h.grad[:3].sum() == pytest.approx(-h.grad[3, 0])
-
-
-def test_targets_are_constants() -> None:
-    """The confidence term trains confidences, never answers."""
-    logits = [Tensor(z, requires_grad=True) for z in batch().logits]
-    confidence_loss(Tensor(batch().h, requires_grad=True), logits, batch().labels).backward()
-    assert all(z.grad is None for z in logits)
+    logits = [np.eye(2)[[0, 0, 0, 1]]] * 2
+    b = Batch(logits, [np.zeros(4)], np.zeros(4, np.int64), (1, 2), None, None)
+    loss, *toward, slope = b.value_and_gradients(**TERMS["confidence"])
+    assert loss == pytest.approx(np.log(2))
+    assert slope[:3].sum() == pytest.approx(-slope[3])
+    assert not any(gradient.any() for gradient in toward), "the confidence term trains confidences, never answers"
 
 
 def test_clipped_confidences_have_no_gradient_in_the_confidence_term() -> None:
-    logits = Tensor(np.eye(2)[[0, 0]])
-    h = Tensor(np.array([[1e-5], [0.2]]), requires_grad=True)
-    confidence_loss(h, [logits, logits], np.zeros(2, dtype=np.int64)).backward()
-    assert h.grad is not None
-    assert h.grad[0, 0] == 0.0
-    assert h.grad[1, 0] < 0.0
+    logits = [np.eye(2)[[0, 0]]] * 2
+    b = Batch(logits, [np.log([1e-5, 0.25])], np.zeros(2, np.int64), (1, 2), None, None)
+    slope = b.value_and_gradients(**TERMS["confidence"])[-1]
+    assert slope[0] == 0.0
+    assert slope[1] < 0.0
 
 
 def test_peak_term_compares_each_exit_with_its_own_record() -> None:
     # h equals T exactly, exit by exit: the term is 0. Pulling each exit to a mean over exits would give > 0.
-    support = np.array([[0.2, 0.9], [0.4, 0.7]])
-    labels = np.array([1, 0, 1])
-    assert peak_loss(Tensor(support[labels]), labels, support).item() == 0.0
-    h = Tensor(support[labels] + np.array([[0.1, 0.0]]), requires_grad=True)
-    peak_loss(h, labels, support).backward()
-    assert h.grad is not None
-    np.testing.assert_allclose(h.grad, [[2 * 0.1 / 6, 0.0]] * 3, atol=1e-15)
-
-
-# Probabilities
-
-
-@pytest.mark.parametrize("exits", [2, 3, 5])
-def test_exit_probabilities_sum_to_one(exits: int) -> None:
-    rng = np.random.default_rng(exits)
-    h = rng.random((50, exits - 1))
-    q = np.stack([p.data for p in exit_probabilities([Tensor(column) for column in h.T])], axis=1)
-    assert q.shape == (50, exits)
-    assert (q >= 0).all()
-    np.testing.assert_allclose(q.sum(axis=1), 1.0, rtol=1e-14)
-    np.testing.assert_allclose(np.cumsum(q, axis=1), cumulative_confidence(h), rtol=1e-13)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("exits", [1, 2, 5])
-def test_cumulative_confidence_never_falls_and_ends_at_one(exits: int, dtype: type[np.floating[Any]]) -> None:
-    h = np.random.default_rng(0).random((200, exits - 1)).astype(dtype)
-    h[:3] = [[0.0], [1.0], [1e-30]]  # sigmoid's ends, after rounding
-    c = cumulative_confidence(h)
-    assert c.dtype == np.float64
-    assert c.shape == (200, exits)
-    assert (np.diff(c, axis=1) >= 0).all()
-    assert (c[:, -1] == 1.0).all()
-    assert ((c >= 0.0) & (c <= 1.0)).all()
-
-
-# Errors
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            lambda b: replace(b, logits=b.logits[:1]),
-            "logits must have one entry for each of E >= 2 exits, got 1",
-        ),
-        (
-            lambda b: replace(b, confidence_logits=b.confidence_logits[:1]),
-            "confidences must have one entry for each of 2 early exits, got 1",
-        ),
-        (lambda b: replace(b, costs=b.costs[:2]), "costs must have one entry for each of 3 exits, got 2"),
-        (
-            lambda b: replace(b, support=b.support.T),
-            r"support must have shape \(classes, early exits\) = \(4, 2\), got \(2, 4\)",
-        ),
-    ],
-)
-def test_arguments_that_do_not_fit_are_refused(change: Callable[[Batch], Batch], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        loss_of(change(batch()))
+    support, labels = np.array([[0.2, 0.9], [0.4, 0.7]]), np.array([1, 0, 1])
+    b = replace(batch(samples=3, classes=2), labels=labels, support=support)
+    h = [Tensor(column, requires_grad=True) for column in support[labels].T]
+    assert b.loss([Tensor(z) for z in b.logits], h, **TERMS["peak"]).item() == 0.0
+    h[0].data = h[0].data + 0.1
+    b.loss([Tensor(z) for z in b.logits], h, **TERMS["peak"]).backward()
+    np.testing.assert_allclose([each.grad for each in h], [[2 * 0.1 / 6] * 3, [0.0] * 3], atol=1e-15)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from oracles_nn import gradient_error, randomised
 
-from nachos_min.autograd import Tensor, no_grad, stack
+from nachos_min.autograd import Tensor, no_grad
 from nachos_min.eenn.architecture import Architecture, Exit, ExitHead, FinalHead, MBConvSpec, Stem
-from nachos_min.eenn.losses import ExitsLoss, cost_loss, exit_probabilities, exits_loss
+from nachos_min.eenn.losses import Budget, exits_loss
 from nachos_min.eenn.lowering import static_costs
-from nachos_min.eenn.network import EarlyExitNetwork, ExitOutput, predictions
+from nachos_min.eenn.network import EarlyExitNetwork, predictions
 
 CLASSES, SAMPLES = 4, 6
 
@@ -46,37 +46,22 @@ def problem(seed: int) -> tuple[EarlyExitNetwork, np.ndarray, np.ndarray, np.nda
     return network, images, rng.integers(0, CLASSES, SAMPLES), rng.random((CLASSES, 3))
 
 
-def max_macs(network: EarlyExitNetwork) -> int:
-    """A budget below what the average sample costs, so that the cost term binds."""
-    return static_costs(network.architecture).exit_costs[0]
-
-
-def whole_loss(
-    outputs: list[ExitOutput], network: EarlyExitNetwork, labels: np.ndarray, support: np.ndarray
-) -> ExitsLoss:
-    return exits_loss(
-        [output.logits for output in outputs],
-        [output.confidence for output in outputs if output.confidence is not None],
-        labels,
-        costs=static_costs(network.architecture).exit_costs,
-        max_macs=max_macs(network),
-        support=support,
-    )
+def budget(network: EarlyExitNetwork, max_macs: int | None = None) -> Budget:
+    """A limit that what the average sample costs exceeds, so that the cost term binds."""
+    costs = static_costs(network.architecture).exit_costs
+    return Budget(costs, costs[0] if max_macs is None else max_macs)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "frozen statistics"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_gradients_of_the_whole_loss_are_the_numeric_derivatives(seed: int, training: bool) -> None:
+def test_gradients_of_the_loss_are_the_numeric_derivatives(seed: int, training: bool) -> None:
     network, images, labels, support = problem(seed)
     network.train(training)
-    terms = whole_loss(network(Tensor(images)), network, labels, support)
-    assert min(terms.classification, terms.confidence, terms.cost, terms.peak) > 0
-    error = gradient_error(
-        network,
-        lambda: whole_loss(network(Tensor(images)), network, labels, support).total,
-        np.random.default_rng(0),
-    )
-    assert error < 1e-6
+
+    def loss() -> Tensor:
+        return exits_loss(network(Tensor(images)), labels, budget(network), support)
+
+    assert gradient_error(network, loss, np.random.default_rng(0)) < 1e-6
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "frozen statistics"])
@@ -87,7 +72,7 @@ def test_outputs_loss_and_gradients_are_pytorchs(training: bool) -> None:
     network.train(training)
     peer = oracles_torch.Peer(network)
     outputs = network(Tensor(images))
-    loss = whole_loss(outputs, network, labels, support).total
+    loss = exits_loss(outputs, labels, budget(network), support)
     logits, confidences = peer.network(oracles_torch.nchw(images), network.architecture)
     for output, answer in zip(outputs, logits, strict=True):
         np.testing.assert_allclose(output.logits.data, answer.detach().numpy(), rtol=1e-9, atol=1e-10)
@@ -95,8 +80,8 @@ def test_outputs_loss_and_gradients_are_pytorchs(training: bool) -> None:
         assert output.confidence is not None
         np.testing.assert_allclose(output.confidence.data, confidence.detach().numpy(), rtol=1e-9)
 
-    costs = static_costs(network.architecture).exit_costs
-    theirs = oracles_torch.exits_loss(logits, confidences, labels, costs, max_macs(network), support)
+    costs = budget(network).costs
+    theirs = oracles_torch.exits_loss(logits, confidences, labels, costs, costs[0], support)
     assert loss.item() == pytest.approx(theirs.item(), rel=1e-10)
     loss.backward()
     theirs.backward()
@@ -110,35 +95,15 @@ def test_a_network_without_mix_and_expand_runs() -> None:
     assert [output.logits.shape for output in outputs] == [(2, CLASSES)] * 2
 
 
-# The cost term through the network
-
-
-def cost_gradients(budget: int) -> dict[str, float]:
-    """Largest gradient of L_cost alone in each parameter."""
-    network, images, _, _ = problem(0)
-    confidences = [out.confidence for out in network(Tensor(images)) if out.confidence is not None]
-    costs = static_costs(network.architecture).exit_costs
-    loss = cost_loss(stack(exit_probabilities(confidences), axis=1), costs, budget)
-    assert loss is not None
-    loss.backward()
-    return {
-        name: 0.0 if parameter.grad is None else float(np.abs(parameter.grad).max())
-        for name, parameter in network.named_parameters().items()
-    }
-
-
 def test_the_cost_term_reaches_every_parameter_that_an_early_exit_depends_on() -> None:
-    network = build(architecture(1, 2, 3))
-    gradients = cost_gradients(max_macs(network))
-    unreached = {name for name in gradients if name.startswith(("segments.3.", "heads.3."))}
-    assert unreached
-    for name, gradient in gradients.items():
-        assert (gradient > 0) == (name not in unreached), name
-
-
-def test_the_cost_term_has_no_gradient_within_the_budget() -> None:
-    network = build(architecture(1, 2, 3))
-    assert set(cost_gradients(static_costs(network.architecture).worst_macs - 1).values()) == {0.0}
+    for exceeded in (True, False):
+        network, images, labels, _ = problem(0)
+        worst = static_costs(network.architecture).worst_macs
+        limit = budget(network) if exceeded else budget(network, worst - 1)
+        exits_loss(network(Tensor(images)), labels, limit, alpha=0, gamma=0, kappa=0).backward()
+        for name, parameter in network.named_parameters().items():
+            reached = parameter.grad is not None and bool(np.abs(parameter.grad).max() > 0)
+            assert reached == (exceeded and not name.startswith(("segments.3.", "heads.3."))), name
 
 
 # What does not depend on what
