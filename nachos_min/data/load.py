@@ -100,6 +100,5 @@ def _halves(source: str, split: Split) -> tuple[Split, Split]:
 
 def _divide(split: Split, share: Fraction, seed: int) -> tuple[Split, Split]:
     """Return (kept, held out)."""
-    generator = np.random.Generator(np.random.PCG64(seed))
-    kept, held_out = stratified_split(split.labels, share, generator)
+    kept, held_out = stratified_split(split.labels, share, np.random.Generator(np.random.PCG64(seed)))
     return split.take(kept), split.take(held_out)

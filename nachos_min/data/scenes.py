@@ -238,13 +238,12 @@ def _placed(
     t, s, k = turn[:, None, None], scale[:, None, None], shear[:, None, None]
     cosine, sine = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
     across, down = (cosine * (x - px) + sine * (y - py)) / s, (cosine * (y - py) - sine * (x - px)) / s
-    size = ink.shape[1]
+    size, flat = ink.shape[1], ink.ravel()
     u = np.clip(across + k * down + np.float32((size - 1) / 2), 0, np.float32(size - 1.001))
     v = np.clip(down + np.float32((size - 1) / 2), 0, np.float32(size - 1.001))
     left, above = np.floor(u), np.floor(v)
     corner = (above * np.float32(size) + left).astype(np.int64) + (shown * size * size)[:, None, None]
     u, v = u - left, v - above
-    flat = ink.ravel()
     top = flat[corner] * (1 - u) + flat[corner + 1] * u
     bottom = flat[corner + size] * (1 - u) + flat[corner + size + 1] * u
     # Values between two shades are the edge of a stroke: made as steep as about a pixel of the scene.

@@ -1,7 +1,6 @@
-"""Optimisers, which turn gradients into steps, and the schedule of the learning rate.
+"""Optimisers, which turn gradients into steps, and the schedule of the learning rate, as PyTorch has them.
 
-An optimiser owns its running averages and nothing else. The rate is an argument of each step, and the schedule is a
-function of the step's number. The updates are PyTorch's.
+An optimiser owns its running averages and nothing else: the rate of each step is an argument.
 """
 
 from collections.abc import Mapping
@@ -66,8 +65,8 @@ class SGD:
         A parameter without a gradient, which took no part in the loss, keeps its weights and velocity.
         """
         velocity, gradient = self._velocity, self._gradient
-        unused = [index for index, tensor in enumerate(self._tensors) if tensor.grad is None]
-        kept = [(self._places[index], velocity[self._places[index]].copy()) for index in unused]
+        unused = [place for place, tensor in zip(self._places, self._tensors, strict=True) if tensor.grad is None]
+        kept = [(place, velocity[place].copy()) for place in unused]
         gradients = [tensor.data if tensor.grad is None else tensor.grad for tensor in self._tensors]
         np.concatenate([array.ravel() for array in gradients], out=gradient)
         np.concatenate([tensor.data.ravel() for tensor in self._tensors], out=self._weights)
