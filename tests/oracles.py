@@ -25,10 +25,13 @@ def cells(shape):
     return product(*(range(size) for size in shape))
 
 
-def assert_close(result, expected, single=1e-5, double=1e-12):
-    """Compare shape, dtype and values, to an error of `single` in float32 and `double` in float64."""
-    tolerance = single if result.dtype == np.float32 else double
-    np.testing.assert_allclose(result, expected, rtol=tolerance, atol=tolerance, strict=True)
+def assert_close(found, expected, single=1e-5, double=1e-12):
+    """Compare shape, dtype and values of arrays, to an error of `single` in float32 and `double` in float64."""
+    if isinstance(found, np.ndarray):
+        found, expected = [found], [expected]
+    for result, wanted in zip(found, expected, strict=True):
+        tolerance = single if result.dtype == np.float32 else double
+        np.testing.assert_allclose(result, wanted, rtol=tolerance, atol=tolerance, strict=True)
 
 
 # Convolution

@@ -29,20 +29,15 @@ def batches(draw):
     return *(array.astype(dtype) for array in (x, gamma, beta, g, mean, var)), name
 
 
-def assert_all_close(results, expected, single=1e-4, double=1e-10):
-    for result, wanted in zip(results, expected, strict=True):
-        oracles.assert_close(result, wanted, single, double)
-
-
 @given(batches())
 def test_training_equals_oracle(batch):
     x, gamma, beta, g, _, _, name = batch
     before = [array.copy() for array in (x, g)]
     y, mean, var = batch_norm.batch_norm_forward(x, gamma, beta, EPS, CODES[name])
-    assert_all_close((y, mean, var), oracles.batch_norm_forward(x, gamma, beta, EPS, name))
+    oracles.assert_close((y, mean, var), oracles.batch_norm_forward(x, gamma, beta, EPS, name), 1e-4, 1e-10)
     gradients = batch_norm.batch_norm_grad(g, x, gamma, beta, mean, var, EPS, CODES[name])
-    assert_all_close(gradients, oracles.batch_norm_grad(g, x, gamma, beta, EPS, name))
-    assert_all_close((x, g), before, 0, 0)
+    oracles.assert_close(gradients, oracles.batch_norm_grad(g, x, gamma, beta, EPS, name), 1e-4, 1e-10)
+    oracles.assert_close((x, g), before, 0, 0)
 
 
 @given(batches())
@@ -51,24 +46,9 @@ def test_inference_equals_oracle(batch):
     y = batch_norm.batch_norm_infer(x, gamma, beta, mean, var, EPS, CODES[name])
     oracles.assert_close(y, oracles.batch_norm_infer(x, gamma, beta, mean, var, EPS, name), 1e-4, 1e-10)
     gradients = batch_norm.batch_norm_grad(g, x, gamma, beta, mean, var, EPS, CODES[name], constant_statistics=True)
-    assert_all_close(gradients, oracles.batch_norm_infer_grad(g, x, gamma, beta, mean, var, EPS, name))
-
-
-@pytest.mark.parametrize("name", CODES)
-def test_gradient_equals_numeric_derivative(name):
-    """Along a random direction of x, gamma, beta together."""
-    rng = np.random.default_rng(4)
-    x, g, dx = rng.standard_normal((3, 2, 3, 3, 2))
-    gamma, beta, dgamma, dbeta = rng.standard_normal((4, 2))
-
-    def loss(t):
-        moved = (x + t * dx, gamma + t * dgamma, beta + t * dbeta)
-        return np.vdot(g, batch_norm.batch_norm_forward(*moved, EPS, CODES[name])[0])
-
-    _, mean, var = batch_norm.batch_norm_forward(x, gamma, beta, EPS, CODES[name])
-    gx, ggamma, gbeta = batch_norm.batch_norm_grad(g, x, gamma, beta, mean, var, EPS, CODES[name])
-    slope = np.vdot(gx, dx) + np.vdot(ggamma, dgamma) + np.vdot(gbeta, dbeta)
-    assert slope == pytest.approx((loss(1e-6) - loss(-1e-6)) / 2e-6, rel=1e-6)
+    oracles.assert_close(
+        gradients, oracles.batch_norm_infer_grad(g, x, gamma, beta, mean, var, EPS, name), 1e-4, 1e-10
+    )
 
 
 def away_from_kinks(x, gamma, beta, kinks):

@@ -1,6 +1,5 @@
 """Dense, grouped and depthwise convolution compute what their oracles compute, whatever the geometry."""
 
-import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -34,9 +33,9 @@ class Convolution(NamedTuple):
 
     def check(self) -> None:
         """Compare with the oracle: shape, dtype, values, memory order."""
-        for result, expected in zip(self.results(KERNELS[self.name]), self.results(oracles), strict=True):
-            assert result.flags.c_contiguous
-            oracles.assert_close(result, expected)
+        found = self.results(KERNELS[self.name])
+        assert all(result.flags.c_contiguous for result in found)
+        oracles.assert_close(found, self.results(oracles))
 
 
 def convolution(name, x_shape, w_shape, stride, padding, dilation, groups, dtype=np.float64, seed=0):
@@ -109,34 +108,13 @@ def test_nan_is_in_every_output_that_reads_it_and_in_no_other(case):
     convolved.check()
 
 
-LONG = {
-    "1x1 in parts with a rest": ((1, 50, 41, 24), (1, 1, 24, 40), NONE, 1),
-    "several buffers of 5x5 windows": ((5, 20, 20, 10), (5, 5, 10, 8), (2, 2, 2, 2), 1),
-    "several buffers of windows, the last one smaller": ((5, 20, 20, 10), (3, 3, 10, 8), (1, 1, 1, 1), 1),
-    "several buffers in groups": ((5, 20, 20, 10), (3, 3, 5, 8), (1, 1, 1, 1), 2),
-}
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("case", LONG.values(), ids=LONG.keys())
-def test_long_maps_equal_one_product_of_all_windows(case, dtype):
-    """Beyond what the oracles' loops can do: parts of products and buffers of windows leave nothing out."""
-    x_shape, w_shape, padding, groups = case
-    convolved = convolution("conv2d", x_shape, w_shape, ONES, padding, ONES, groups, dtype)
-    top, bottom, left, right = padding
-    framed = np.pad(convolved.x.astype(np.float64), ((0, 0), (top, bottom), (left, right), (0, 0)))
-    (_, OH, OW, K), (KH, KW, CG, _) = convolved.g.shape, w_shape
-    y, gx, gw = np.zeros(convolved.g.shape), np.zeros(framed.shape), np.zeros(w_shape)
-    for kh, kw, group in itertools.product(range(KH), range(KW), range(groups)):
-        read, written = slice(group * CG, (group + 1) * CG), slice(group * K // groups, (group + 1) * K // groups)
-        part = np.s_[:, kh : kh + OH, kw : kw + OW, read]
-        g, w = convolved.g[..., written].astype(np.float64), convolved.w[kh, kw, :, written].astype(np.float64)
-        y[..., written] += framed[part] @ w
-        gx[part] += g @ w.T
-        gw[kh, kw, :, written] = np.tensordot(framed[part], g, ((0, 1, 2), (0, 1, 2)))
-    expected = y, gx[:, top : top + x_shape[1], left : left + x_shape[2]], gw
-    for result, exact in zip(convolved.results(conv2d), expected, strict=True):
-        oracles.assert_close(result, exact.astype(dtype), 2e-4, 1e-11)
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("buffer", [1, 900])
+def test_windows_of_a_few_images_at_a_time_leave_none_out(buffer, groups, monkeypatch):
+    """Of 5 images 1 or 2 fit the buffer: the last time it is not full."""
+    monkeypatch.setattr(conv2d, "BUFFER", buffer)
+    w_shape = (3, 3, 4 // groups, 6)
+    convolution("conv2d", (5, 4, 3, 4), w_shape, ONES, (1, 1, 1, 1), ONES, groups).check()
 
 
 @pytest.mark.parametrize(("rows", "C", "K", "together"), [(0, 3, 5, 1), (200, 40, 7, 200), (5003, 24, 40, 1040)])
@@ -149,11 +127,3 @@ def test_products_are_numpys(rows, C, K, together):
     conv2d.product(a, b, out)
     oracles.assert_close(out, a @ b, double=1e-11)
     oracles.assert_close(conv2d.transposed_product(a, g), a.T @ g, double=1e-11)
-
-
-def test_depthwise_is_the_grouped_convolution():
-    """The two engines, loops and BLAS, agree on what both can compute."""
-    looped = convolution("depthwise", (2, 5, 6, 4), (3, 3, 4), (2, 1), (1, 1, 1, 1), (1, 2), 4)
-    grouped = Convolution("conv2d", looped.x, looped.w[:, :, None, :], looped.g, (*looped.settings, 4))
-    for result, expected in zip(looped.results(depthwise), grouped.results(conv2d), strict=True):
-        oracles.assert_close(result, expected.reshape(result.shape))

@@ -80,58 +80,46 @@ def threads():
     nachos_kernels.set_threads(1)
 
 
-def results_in_parts():
-    """Return what every operator that works in parts computes, forward and back, on maps of several parts."""
+def results(name, *geometry):
+    """Return what an operator that works in parts computes of 5 images, forward and back."""
     rng = np.random.default_rng(0)
-    x, g = rng.standard_normal((2, 13, 64, 64, 16), np.float32)
-    gamma, beta = rng.standard_normal((2, 16), np.float32)
-    found = []
-    for shape, stride, groups in (
-        ((1, 1, 16, 16), 1, 1),
-        ((3, 3, 16, 16), 1, 1),
-        ((3, 3, 16, 16), 2, 1),
-        ((5, 5, 8, 16), 1, 2),
-        ((3, 3, 16), 1, None),
-        ((3, 3, 16), 2, None),
-    ):
-        name, module = ("conv2d", conv2d) if groups else ("depthwise", depthwise)
-        forward, *gradients = (
-            getattr(module, f"{name}_{each}") for each in ("forward", "grad_input", "grad_weight")
-        )
-        w = rng.standard_normal(shape, np.float32)
-        settings = (stride, stride), (shape[0] // 2,) * 4, (1, 1), *([groups] if groups else [])
-        y = forward(x, w, *settings)
-        assert len(_jit.parts_of(len(y), y.size)) >= 3
-        gy = np.ascontiguousarray(g[:, : y.shape[1], : y.shape[2]])
-        found += [y, gradients[0](gy, w, x.shape, *settings), gradients[1](gy, x, w.shape, *settings)]
-    y = x.copy()
-    batch_norm.bias_forward(y, beta, True)
-    found += [y, *batch_norm.bias_grad(g, y, True)]
-    y, mean, var = batch_norm.batch_norm_forward(x, gamma, beta, 1e-5, activation.HSWISH)
-    return [*found, y, *batch_norm.batch_norm_grad(g, x, gamma, beta, mean, var, 1e-5, activation.HSWISH)]
+    x, g, (gamma, beta) = *rng.standard_normal((2, 5, 4, 4, 4)), rng.standard_normal((2, 4))
+    if name == "bias":
+        batch_norm.bias_forward(x, beta, True)
+        return [x, *batch_norm.bias_grad(g, x, True)]
+    if name == "batch_norm":
+        y, *moments = batch_norm.batch_norm_forward(x, gamma, beta, 1e-5, activation.HSWISH)
+        return [y, *moments, *batch_norm.batch_norm_grad(g, x, gamma, beta, *moments, 1e-5, activation.HSWISH)]
+    shape, stride, *groups = geometry
+    module = conv2d if name == "conv2d" else depthwise
+    passes = ("forward", "grad_input", "grad_weight")
+    forward, grad_input, grad_weight = (getattr(module, f"{name}_{each}") for each in passes)
+    settings = (stride, stride), (shape[0] // 2,) * 4, (1, 1), *groups
+    w = rng.standard_normal(shape)
+    y = forward(x, w, *settings)
+    g = np.ascontiguousarray(g[:, : y.shape[1], : y.shape[2]])
+    return [y, grad_input(g, w, x.shape, *settings), grad_weight(g, x, shape, *settings)]
 
 
-def test_any_number_of_threads_gives_the_same_bits(threads, monkeypatch):
-    monkeypatch.setattr(_jit, "PART", 1 << 16)  # then the smaller maps of a strided convolution have three, too
-    one = results_in_parts()
+IN_PARTS = [
+    ("conv2d", (1, 1, 4, 4), 1, 1),
+    ("conv2d", (3, 3, 4, 4), 2, 1),
+    ("conv2d", (5, 5, 2, 4), 1, 2),
+    ("depthwise", (3, 3, 4), 1),
+    ("depthwise", (3, 3, 4), 2),
+    ("bias",),
+    ("batch_norm",),
+]
+
+
+@pytest.mark.parametrize("case", IN_PARTS, ids=str)
+def test_parts_compute_the_same_and_any_number_of_threads_the_same_bits(case, threads, monkeypatch):
+    in_one = results(*case)
+    monkeypatch.setattr(_jit, "PART", 16)
+    in_parts = results(*case)
     threads(3)
-    for alone, together in zip(one, results_in_parts(), strict=True):
-        np.testing.assert_array_equal(alone, together)
-
-
-def test_batch_norm_in_parts_equals_the_oracle():
-    rng = np.random.default_rng(1)
-    (x, g), ones, zeros = rng.standard_normal((2, 200_003, 5)) + 10, np.ones(5), np.zeros(5)
-    assert len(_jit.parts_of(len(x), x.size)) == 3
-    y, mean, var = batch_norm.batch_norm_forward(x, ones, zeros, 1e-5, activation.IDENTITY)
-    for result, wanted in zip(
-        (y, mean, var), oracles.batch_norm_forward(x, ones, zeros, 1e-5, "identity"), strict=True
-    ):
-        oracles.assert_close(result, wanted, double=1e-9)
-    gradients = batch_norm.batch_norm_grad(g, x, ones, zeros, mean, var, 1e-5, activation.IDENTITY)
-    expected = oracles.batch_norm_grad(g, x, ones, zeros, 1e-5, "identity")
-    for result, wanted in zip(gradients, expected, strict=True):
-        np.testing.assert_allclose(result, wanted, rtol=1e-7, atol=1e-7)
+    oracles.assert_close(in_parts, in_one)
+    oracles.assert_close(results(*case), in_parts, 0, 0)
 
 
 @pytest.mark.parametrize(("length", "numbers"), [(1, 10**9), (7, 10), (7, 10**7), (1000, 3 * _jit.PART), (0, 0)])
