@@ -36,7 +36,7 @@ def task_of(problem: Any, genome: Any, answers: dict[str, Any]) -> Any:
 
     def task() -> None:
         found = evaluate(problem.coder, problem.dataset, problem.configuration.settings(), genome)
-        answers["ours"] = found.test.accuracy, found.test.average_macs
+        answers["ours"] = found.chosen.test.accuracy, found.chosen.test.average_macs
 
     return task
 

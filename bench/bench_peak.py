@@ -32,9 +32,10 @@ def gains(data: str, space: str, max_macs: int, genome: Any, seed: int) -> list[
 
     from nachos_min.eenn.inference import exit_tables
     from nachos_min.eenn.lowering import static_costs
+    from nachos_min.eenn.threshold_search import threshold_curve
+    from nachos_min.eenn.thresholds import SplitLimits
     from nachos_min.nas.backbones import Backbones
-    from nachos_min.nas.evaluate import as_seen, operating_points, train
-    from nachos_min.nas.limits import Limits
+    from nachos_min.nas.evaluate import as_seen, train
 
     problem = problem_of(data, space, max_macs)
     settings = replace(problem.configuration, seed=seed, points="curve").settings()
@@ -46,14 +47,9 @@ def gains(data: str, space: str, max_macs: int, genome: Any, seed: int) -> list[
             seen = [as_seen(getattr(problem.dataset, split), network) for split in SPLITS]
             costs = static_costs(network.architecture).exit_costs
             validation, test = [exit_tables(network, one.images).policy_tables(one.labels, costs) for one in seen]
-            free = replace(asked, limits=Limits(None, 0.0))  # the whole curve; training had the budget
-            points = operating_points(validation, ("test",), lambda _, test=test: test, free)
-            curves.append(
-                [
-                    [(m.average_macs, m.accuracy) for m in (getattr(point, split) for point in points)]
-                    for split in SPLITS
-                ]
-            )
+            points = threshold_curve(validation, SplitLimits(0, None))  # the whole curve; training had the budget
+            figures = [point.figures for point in points], [test.figures(point.thresholds) for point in points]
+            curves.append([[(m.average_macs, m.accuracy) for m in split] for split in figures])
     without, with_peak = curves
     return [gain_at_equal_macs(*each) for each in zip(with_peak, without, strict=True)]
 

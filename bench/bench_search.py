@@ -99,8 +99,7 @@ def parts_of_a_candidate() -> dict[str, float]:
     names = {
         "train_deep": "training",
         "exit_answers": "tables",
-        "choose_confidence": "confidence",
-        "operating_points": "curve",
+        "choose": "confidence, thresholds and curve",
         "measure": "figures of all splits",
     }
     exact = room.THRESHOLDS["exact"]

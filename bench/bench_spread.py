@@ -13,6 +13,8 @@ shows the point with the best figure on the validation split; its accuracy on th
 import os
 import sys
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fire import Fire
@@ -50,7 +52,11 @@ def main(
         genomes = random_genomes(StaticCheck(problem.coder, limits), members, np.random.default_rng(0))
         trials = [Trial(genome, 1, repeat) for genome in genomes for repeat in (0, 1)]
         images = partial(load, data, problem.configuration.standardise, problem.configuration.validation)
-        with Workers(workers, problem.coder, images, problem.configuration.settings(), None) as pool:
+        settings = problem.configuration.settings()
+        with (
+            TemporaryDirectory() as folder,
+            Workers(workers, problem.coder, images, settings, Path(folder)) as pool,
+        ):
             trained = {each.trial: each for each in pool.evaluate(trials)}
         for budget in limits.budgets(max_macs):
             pairs = []
@@ -81,7 +87,7 @@ def main(
 
 def within(found: Any, budget: float) -> float | None:
     """Return the fresh accuracy in % of the point that looks best within a budget, or None if none is within it."""
-    points = [point for point in found.points() if point.validation.average_macs <= budget]
+    points = [point for point in found.points if point.validation.average_macs <= budget]
     if not points:
         return None
     return 100 * float(max(points, key=lambda point: point.validation.accuracy).test.accuracy)

@@ -190,19 +190,19 @@ def figures(kind: Kind, found: Mapping[str, Any]) -> dict[str, Any]:
 def correct_at(run_folder: Path, found: Mapping[str, Any], budget: int) -> Any:
     """Return whether the row shown at a budget is right about each test image, bool (N,); None without a row."""
     from nachos_min.eenn.inference import predict
-    from nachos_min.nas.evaluate import Evaluation, as_seen
-    from nachos_min.nas.result import rebuild
+    from nachos_min.nas.evaluate import Evaluation, as_seen, build
     from nachos_min.nas.runs import stored_evaluations, stored_problem
 
     row, problem = at_budget(found, budget), stored_problem(run_folder)
     if row is None:
         return None
     for evaluated in stored_evaluations(run_folder):
-        for point in evaluated.points() if isinstance(evaluated, Evaluation) else ():
-            if (list(point.genome), list(point.thresholds)) == (row["genome"], row["thresholds"]):
-                network, test = rebuild(problem, evaluated), problem.dataset.test
+        for point in evaluated.points if isinstance(evaluated, Evaluation) else ():
+            if (list(evaluated.genome), list(point.thresholds)) == (row["genome"], row["thresholds"]):
+                network, test = build(problem.coder, evaluated.genome, 0), problem.dataset.test
+                network.load_state(evaluated.weights)
                 seen = as_seen(test, network)
-                answer = predict(network, seen.images, point.thresholds, point.confidence)
+                answer = predict(network, seen.images, point.thresholds, evaluated.confidence)
                 if int((answer.labels == test.labels).sum()) == row["test"]["correct"]:
                     return answer.labels == test.labels
     raise SystemExit(f"{run_folder} must hold the network of every row of its result")

@@ -51,12 +51,12 @@ class Members:
             table = read_table(path)
             problem = load_problem(of_table(table, max_macs, 0.9, seed, points=points))
             archive = table.archive(problem)
-        check = StaticCheck(problem.coder, problem.configuration.acting_limits)
+        check = StaticCheck(problem.coder, problem.configuration.settings().limits)
         genomes = np.array([found.genome for found in archive.evaluations])
         kept = check.population(genomes)[1]
         self.genomes = genomes[kept]
         self.costs = check.population(self.genomes)[0]
-        reached = np.array([found.reach() for found in archive.evaluations])[kept]
+        reached = np.array([found.ends for found in archive.evaluations])[kept]
         self.error, self.macs = reached.T
         largest = largest_costs(problem.coder)
         scale = largest.worst_macs, largest.params

@@ -37,9 +37,9 @@ def main(run: str, to: str = "front.png") -> None:
         axes.plot(macs[:, 1], right[:, 1], "o", color=colour, markersize=3, fillstyle="none", markeredgewidth=0.6)
         order = np.argsort(macs[:, 1], kind="stable")
         axes.fill_between(macs[order, 1], low[order], high[order], color=colour, alpha=0.12, linewidth=0)
-    axes.axhline(100 * found.min_accuracy, color="k", linestyle=":", linewidth=1)
-    if found.max_macs is not None:
-        axes.axvline(found.max_macs / 1000, color="k", linestyle=":", linewidth=1)
+    axes.axhline(100 * found.limits.min_accuracy, color="k", linestyle=":", linewidth=1)
+    if found.limits.max_macs is not None:
+        axes.axvline(found.limits.max_macs / 1000, color="k", linestyle=":", linewidth=1)
     axes.set_xlabel("average MACs per inference, thousands")
     axes.set_ylabel("accuracy, % (rings: test)")
     figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)

@@ -64,11 +64,11 @@ def run(job: Job, workers: int = 1) -> Record:
     from nachos_min.nas import nachos
     from nachos_min.nas.result import Archive, result_of
 
-    kept: list[tuple[Archive, Any]] = []
+    kept: list[Archive] = []
 
-    def watched(archive: Archive, problem: Any, *others: Any, **named: Any) -> Any:
-        kept.append((archive, problem))
-        return result_of(archive, problem, *others, **named)
+    def watched(archive: Archive, *others: Any, **named: Any) -> Any:
+        kept.append(archive)
+        return result_of(archive, *others, **named)
 
     nachos.result_of = watched  # the archive knows the order of the evaluations, the result does not
     begin = time.perf_counter()
@@ -79,28 +79,28 @@ def run(job: Job, workers: int = 1) -> Record:
     finally:
         nachos.result_of = result_of
     seconds = time.perf_counter() - begin
-    ((archive, problem),) = kept
+    (archive,) = kept
     return {
         "seconds": seconds,
-        "truth": None if job.table is None else truth(job.table, problem),
+        "truth": None if job.table is None else truth(job.table, archive.problem),
         "evaluated": found.evaluated,
         "failed": found.failed,
         "admissible": found.admissible,
         "reference": list(found.reference),
-        "hypervolume": list(growth(archive, problem)),
+        "hypervolume": list(growth(archive)),
         "front": [described(solution, found) for solution in found.front],
     }
 
 
-def growth(archive: Any, problem: Any) -> Iterator[float]:
+def growth(archive: Any) -> Iterator[float]:
     """Yield the admissible hypervolume, as a share of the reference area, after each evaluation of `archive`."""
     from nachos_min.nas.result import Archive
 
     error, macs = archive.reference
     front: list[Any] = []
     for found in archive.evaluations:
-        before = Archive(problem, [found])
-        front = archive.front([*front, *before.admissible()])  # what is dominated once stays so
+        before = Archive(archive.problem, [found])
+        front = archive.front([*front, *before.admissible])  # what is dominated once stays so
         yield archive.hypervolume(front) / (error * macs)
 
 
@@ -126,12 +126,12 @@ def _truth(path: str, configuration: Any) -> Record:
 
     problem = load_problem(configuration)
     archive = _table(path).archive(problem)
-    admissible = archive.admissible()
+    admissible = archive.admissible
     error, macs = archive.reference
     front = archive.front(admissible)
     return {
         "hypervolume": archive.hypervolume(front) / (error * macs),
-        "front": [[found.validation.average_macs, found.validation.accuracy] for found in front],
+        "front": [[each.point.validation.average_macs, each.point.validation.accuracy] for each in front],
         "members": len(archive.evaluations),
         "admissible": len({found.genome for found in admissible}),
     }
@@ -150,8 +150,8 @@ def described(solution: Any, found: Any) -> Record:
     `kept_on_test`: both figures themselves; `kept_within_interval`: average MACs, and the accuracy's 95 % interval
     reaches the limit.
     """
-    test = solution.test
-    within = found.max_macs is None or test.total_macs <= found.max_macs * test.samples
+    test, limits = solution.test, found.limits
+    within = limits.max_macs is None or test.total_macs <= limits.max_macs * test.samples
     return {
         "genome": list(solution.genome),
         "exits": list(solution.exits),
@@ -159,8 +159,8 @@ def described(solution: Any, found: Any) -> Record:
         "macs": solution.average_macs,
         "test_accuracy": test.accuracy,
         "test_macs": test.average_macs,
-        "kept_on_test": within and test.accuracy >= found.min_accuracy,
-        "kept_within_interval": within and test.interval95[1] >= found.min_accuracy,
+        "kept_on_test": within and test.accuracy >= limits.min_accuracy,
+        "kept_within_interval": within and test.interval95[1] >= limits.min_accuracy,
     }
 
 

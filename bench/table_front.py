@@ -28,7 +28,7 @@ def front(
     table = read_table(path)
     problem = load_problem(of_table(table, max_macs, min_accuracy, seed, points=points))
     archive = table.archive(problem)
-    admissible = archive.admissible()
+    admissible = archive.admissible
     hypervolume, (error, macs) = archive.hypervolume(admissible), archive.reference
     facts = {
         "table": table.name,
@@ -42,8 +42,8 @@ def front(
         {
             "genome": "".join(map(str, found.genome)),
             "exits": "-".join(map(str, found.exits)),
-            "accuracy": found.validation.accuracy,
-            "average MACs": found.validation.average_macs,
+            "accuracy": found.point.validation.accuracy,
+            "average MACs": found.point.validation.average_macs,
             "test accuracy": found.test.accuracy,
             "test MACs": found.test.average_macs,
         }
@@ -69,9 +69,9 @@ def compare_thresholds(path: str, max_macs: int | None, min_accuracy: float) -> 
             stages = (np.flatnonzero(table.exit_costs[member]) + 1).tolist()
             if len(stages) == 1:
                 continue
-            tables = table.validation.tables(member, training, stages, LEARNED)
+            tables = table.splits["validation"].tables(member, training, stages, LEARNED)
             costs = tuple(int(table.exit_costs[member, stage - 1]) for stage in stages)
-            policy = tables.policy_tables(table.validation.labels, costs)
+            policy = tables.policy_tables(table.splits["validation"].labels, costs)
             limits = split_limits(max_macs, min_accuracy, policy.samples)
             best, paper = both = [choose(policy, limits).figures for choose in (exact, grid_repair)]
             keys.append([preference(each, limits) for each in both])

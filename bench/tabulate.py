@@ -26,7 +26,7 @@ from nachos_min.nas.backbones import Backbones
 from nachos_min.nas.configuration import Configuration, Problem, load_problem
 from nachos_min.nas.evaluate import as_seen, train
 from nachos_min.nas.genome import Genome, GenomeCoder, as_genome
-from nachos_min.nas.records import key
+from nachos_min.nas.runs import key
 from nachos_min.nas.tabular import FORMAT, VERSION, TableError, failure_key
 from nachos_min.nas.workers import Workers
 from nachos_min.store import create_or_open
@@ -135,7 +135,7 @@ def tabulate(
         missing = [unit for name, unit in wanted.items() if name not in found][:units]
         asked = [(replace(configuration, seed=seed), genomes) for genomes, seed in missing]
         loader = partial(load, configuration.data, configuration.standardise, configuration.validation)
-        with Workers(workers, problem.coder, loader, configuration.settings()) as pool:
+        with Workers(workers, problem.coder, loader, configuration.settings(), parts / "backbones") as pool:
             for done, record in enumerate(pool.as_done(train_members, asked), start=1):
                 genomes = [entry["genome"] for entry in record["members"].values()]
                 run.write(_unit(problem.coder.backbone_genes(genomes[0]), record["seed"]), record)

@@ -160,7 +160,7 @@ class Ends:
 
 def ends_of(evaluation: Evaluation) -> tuple[float, float]:
     """Return the targets of `Ends`: the least error, and the fewest average MACs as a share of cost_E."""
-    error, macs = evaluation.reach()
+    error, macs = evaluation.ends
     return error, macs / evaluation.costs.worst_macs
 
 

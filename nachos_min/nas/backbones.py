@@ -1,14 +1,10 @@
-"""Backbones trained already: candidates that differ in nothing but their exits share one.
+"""Backbones trained already: candidates that differ only in their exits share one.
 
-Read `evaluate.py` first. The first phase of training depends on the backbone's genes alone (weights and order of
-samples are seeded by them), so a second candidate with the same backbone would train the very same weights for half
-of its epochs. That is frequent in small spaces and towards the end of long searches, and rare in the default one (1
-of 100). Taken from here or trained again, the weights are equal to the last bit: what is found changes the time of
-an evaluation and never its result.
+The first phase of training depends on the backbone's genes alone, which seed its weights and the order of samples.
+Found here or trained again, its weights are equal to the last bit.
 
-Workers share a folder of the run, one file per backbone, so that a run that is continued finds them, too. A file
-that cannot be written or read, for whatever reason, is a backbone that must be trained: nothing else. The folder
-may be deleted at any time.
+Workers share a folder of the run, one file a backbone. A file that cannot be written or read is a backbone that is
+trained again. The folder may be deleted at any time.
 """
 
 from collections.abc import Sequence
@@ -30,12 +26,7 @@ MOST_BYTES = 1 << 28  # of all files together; a backbone of space tiny has 90 k
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """What the first phase of training left.
-
-    Attributes:
-        weights: `EarlyExitNetwork.backbone_state`.
-        losses: mean loss of each epoch.
-    """
+    """`EarlyExitNetwork.backbone_state` after the first phase of training, and the mean loss of each epoch."""
 
     weights: Array
     losses: tuple[float, ...]
@@ -43,10 +34,9 @@ class Backbone:
 
 @final
 class Backbones:
-    """Trained backbones of one run, by their genes."""
+    """Trained backbones of one run, by their genes, in a folder that is made when first needed."""
 
     def __init__(self, folder: Path) -> None:
-        """Keep them in `folder`, made when first needed, which other processes may use at the same time."""
         self._folder = folder
 
     def find(self, genes: Sequence[int]) -> Backbone | None:
@@ -59,7 +49,7 @@ class Backbones:
             return None
 
     def keep(self, genes: Sequence[int], backbone: Backbone) -> None:
-        """Remember a trained backbone, unless those remembered fill their share of the disk."""
+        """Store a trained backbone unless the folder is full."""
         with suppress(OSError):
             self._folder.mkdir(exist_ok=True)
             if sum(other.stat().st_size for other in self._folder.iterdir()) + backbone.weights.nbytes < MOST_BYTES:

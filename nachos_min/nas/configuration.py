@@ -8,7 +8,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
-from math import floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
@@ -282,7 +281,7 @@ class Configuration:
         if self.aims == "budgets" and (self.points, self.constraints) != ("curve", "domination"):
             given = f"points {self.points} and constraints {self.constraints}"
             raise ConfigurationError(f"aims must be ends with {given}, got 'budgets'")
-        if self._accuracy_kept > 1:
+        if self.limits.tightened(self.margin).min_accuracy > 1:
             accuracy = self.limits.min_accuracy
             most = float(1 - Fraction(str(accuracy)))
             raise ConfigurationError(f"margin must be <= {most} with min_accuracy {accuracy}, got {self.margin!r}")
@@ -292,34 +291,14 @@ class Configuration:
         """Which parts of the loop the method keeps."""
         return METHODS[self.method]
 
-    @property
-    def kept(self) -> "Limits":
-        """The limits that a solution keeps on the validation split: those asked for, tightened by the margin."""
-        if not self.margin:
-            return self.limits
-        margin, most = Fraction(str(self.margin)), self.limits.max_macs
-        return replace(
-            self.limits,
-            max_macs=None if most is None else max(1, floor(most * (1 - margin))),
-            min_accuracy=float(self._accuracy_kept),
-        )
-
-    @property
-    def _accuracy_kept(self) -> Fraction:
-        """Limit and margin as the decimals they were written as: 0.9 and 0.01 make 0.91 exactly."""
-        return Fraction(str(self.limits.min_accuracy)) + Fraction(str(self.margin))
-
-    @property
-    def acting_limits(self) -> "Limits":
-        """The limits that act while candidates are searched, trained and tuned: those kept, or none at all."""
-        return self.kept if self.rules.limited else type(self.limits)(None, 0.0)
-
     def settings(self) -> "Settings":
-        """Return the part that every evaluation depends on."""
+        """Return the part that every evaluation depends on, with the limits that act during the search."""
         from nachos_min.nas.evaluate import Settings
+        from nachos_min.nas.limits import Limits
 
+        limits = self.limits.tightened(self.margin) if self.rules.limited else Limits(None, 0.0)
         recipe = self.recipe if self.rules.regularised else replace(self.recipe, beta=0.0, gamma=0.0)
-        return Settings(self.seed, self.acting_limits, self.thresholds, recipe, self.points, self.confidence)
+        return Settings(self.seed, limits, self.thresholds, recipe, self.points, self.confidence)
 
 
 def configure(asked: Mapping[str, Any]) -> Configuration:

@@ -1,12 +1,12 @@
-"""Evaluate one genome: decode, train, tune thresholds, measure on validation and test.
+"""Evaluate one genome: decode, train, choose thresholds, measure on every split.
 
 An Evaluation depends on the canonical genome and the settings of the run alone, never on when, where or beside what
-it was computed: the backbone is seeded by (run seed, backbone genes), the exits by (run seed, whole genome).
+it was computed: the backbone is seeded by (run seed, backbone genes), the exits by (run seed, canonical genome).
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from nachos_min.nas.limits import Limits
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+SPLITS = ("validation", "test", "calibration")  # on which a network is measured; not all data have the last
 THRESHOLDS = {"exact": exact, "grid-repair": grid_repair}
 
 
@@ -46,10 +47,10 @@ class Settings:
 
     Attributes:
         seed: run seed.
-        limits: limits of the run (the cost term and the thresholds aim at max_macs).
+        limits: that act while candidates are trained and thresholds are chosen.
         thresholds: `exact` or `grid-repair`.
         recipe: how candidates are trained.
-        points: `best`: the figures under the chosen thresholds; `curve`: those of all others worth having, too.
+        points: `best`: one choice of thresholds; `curve`: also all others that are admissible and non-dominated.
         confidence: `learned`, `softmax`, or `best`: the one of larger hypervolume on validation, for each network.
     """
 
@@ -61,7 +62,7 @@ class Settings:
     confidence: str = "learned"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Trial:
     """One training of a genome.
 
@@ -77,102 +78,79 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class CurvePoint:
-    """What a trained candidate does under other thresholds than the chosen ones; fields as of `Evaluation`.
+class Point:
+    """One choice of thresholds for a trained network, and what it does on each split.
 
-    Both figures are looked up in the tables of all exits, which early-stopping inference repeats.
+    Attributes:
+        thresholds: E thresholds on the cumulative confidence; the last is 0.
+        validation: on the split that the thresholds were chosen on.
+        test: on the test split, which takes part in no choice.
+        calibration: on the half of the validation split that is shown; None without one.
     """
 
     thresholds: tuple[float, ...]
     validation: Figures
     test: Figures
     calibration: Figures | None = None
+
+    @property
+    def shown(self) -> Figures:
+        """The figures that people see."""
+        return self.validation if self.calibration is None else self.calibration
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A trained candidate. Compared and stored by its canonical genome.
+    """A trained candidate.
 
     Attributes:
-        genome: canonical genome.
+        trial: the training that gave it.
         exits: stage numbers (1-based) of the E exits, the final one last.
-        thresholds: E thresholds on the cumulative confidence; the last is 0.
         costs: static counts.
-        validation: the figures the search works with.
-        test: the certificate: measured by early-stopping inference on the test split, which took no part in
-            any choice.
-        tables: tables of all exits on the validation split, from which the thresholds were chosen.
+        points: first the chosen thresholds, measured by early-stopping inference; then, if the settings want the
+            curve, its points, looked up in the tables of all exits.
+        confidence: what the thresholds are thresholds of.
+        tables: what all exits say on the validation split.
         losses: mean training loss of each epoch, all phases in order.
         weights: parameters and buffers by name.
-        curve: the other admissible non-dominated choices of thresholds, when the settings ask for them.
-        confidence: what the thresholds are thresholds of.
-        calibration: what the same thresholds do to the calibration split; None without one.
-        effort, repeat: as of `Trial`.
     """
 
-    genome: Genome
+    trial: Trial
     exits: tuple[int, ...]
-    thresholds: tuple[float, ...]
     costs: StaticCosts
-    validation: Figures
-    test: Figures
-    tables: ExitTables
-    losses: tuple[float, ...]
-    weights: dict[str, Array]
-    curve: tuple[CurvePoint, ...] = ()
-    confidence: Confidence = LEARNED
-    calibration: Figures | None = None
-    effort: int = 1
-    repeat: int = 0
+    points: tuple[Point, ...]
+    confidence: Confidence
+    tables: ExitTables = field(compare=False, repr=False)
+    losses: tuple[float, ...] = field(compare=False, repr=False)
+    weights: dict[str, Array] = field(compare=False, repr=False)
 
     @property
-    def trial(self) -> Trial:
-        """Return the training that gave it."""
-        return Trial(self.genome, self.effort, self.repeat)
-
-    def points(self) -> list["Evaluation"]:
-        """Return this evaluation under its chosen thresholds and under those of each point of its curve."""
-        others = [
-            replace(
-                self,
-                thresholds=point.thresholds,
-                validation=point.validation,
-                test=point.test,
-                calibration=point.calibration,
-                curve=(),
-            )
-            for point in self.curve
-        ]
-        return [replace(self, curve=()), *others] if others else [self]
+    def genome(self) -> Genome:
+        """The canonical genome."""
+        return self.trial.genome
 
     @property
-    def shown(self) -> Figures:
-        """Return the figures that people see: those of the calibration split, if there is one."""
-        return self.validation if self.calibration is None else self.calibration
+    def chosen(self) -> Point:
+        """The point with the chosen thresholds."""
+        return self.points[0]
 
-    def reach(self) -> tuple[float, float]:
-        """Return the least error and the fewest average MACs of all its points: both ends of the curve, if any."""
-        measures = (self.validation, *(point.validation for point in self.curve))
-        return min(1 - m.accuracy for m in measures), min(m.average_macs for m in measures)
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least error and the fewest average MACs of all points: both ends of the curve, if there is one."""
+        figures = [point.validation for point in self.points]
+        return min(1 - each.accuracy for each in figures), min(each.average_macs for each in figures)
 
 
 @dataclass(frozen=True)
 class Failure:
     """A training that raised an error; kept by its trial, so that it shifts no other figures."""
 
-    genome: Genome
+    trial: Trial
     reason: str
-    effort: int = 1
-    repeat: int = 0
-
-    @property
-    def trial(self) -> Trial:
-        """Return the training that failed."""
-        return Trial(self.genome, self.effort, self.repeat)
 
 
 def seeded(seed: int, purpose: str, genes: Sequence[int]) -> np.random.Generator:
-    """Return the generator for `purpose`, the same for the same run `seed` and `genes` wherever it is asked."""
+    """Return the generator for `purpose`, always the same for the same run `seed` and `genes`."""
     return np.random.default_rng([seed, *purpose.encode(), *genes])
 
 
@@ -185,17 +163,14 @@ def build(coder: GenomeCoder, genome: Genome, seed: int) -> EarlyExitNetwork:
 def evaluate(
     coder: GenomeCoder, dataset: Dataset, settings: Settings, trial: Trial, backbones: Backbones | None = None
 ) -> Evaluation:
-    """Return the evaluation of a `trial`: trained on train, tuned on validation, measured again on test.
+    """Return the evaluation of a `trial`, equal to the last bit for equal arguments on the same machine.
 
     Args:
         coder: translates the genome.
-        dataset: the three splits.
-        settings: seed, limits, recipe.
+        dataset: train, validation, test, and perhaps calibration.
+        settings: of the run.
         trial: its genome canonical and statically admissible.
-        backbones: those that this run has trained before, if somebody keeps them; does not change the result.
-
-    Returns:
-        The Evaluation; equal to the last bit for equal arguments on the same machine.
+        backbones: those that this run has trained before; they do not change the result.
 
     Raises:
         DivergenceError: if a training phase leaves a weight that is not finite.
@@ -204,39 +179,28 @@ def evaluate(
     """
     own = settings_of(settings, trial, len(dataset.train))
     network, losses = train(coder, dataset, own, trial.genome, backbones if own is settings else None)
-    validation = as_seen(dataset.validation, network)
     costs = static_costs(network.architecture)
-    answers = exit_answers(network, validation.images)
-    softmax = partial(fit_softmax, answers.logits, validation.labels)
-    confidence = choose_confidence(answers.tables, softmax, validation.labels, costs, settings)
-    tables = answers.tables(confidence)
-    policy = tables.policy_tables(validation.labels, costs.exit_costs)
-    chosen = tune(policy, settings)
-    repeated = measure(network, validation, chosen.thresholds, confidence, costs)
-    if repeated != chosen.figures:
-        raise ExecutionError(f"thresholds promised {chosen.figures}, inference gave {repeated}")
-
-    others = {"test": dataset.test} | ({} if dataset.calibration is None else {"calibration": dataset.calibration})
-    seen = {name: as_seen(split, network) for name, split in others.items()}
-
-    def policy_of(name: str) -> PolicyTables:
-        answers = exit_answers(network, seen[name].images).tables(confidence)
-        return answers.policy_tables(seen[name].labels, costs.exit_costs)
-
+    there = {name: getattr(dataset, name) for name in SPLITS}
+    splits = {name: as_seen(split, network) for name, split in there.items() if split is not None}
+    answers = {name: exit_answers(network, split.images) for name, split in splits.items()}
+    labels = {name: split.labels for name, split in splits.items()}
+    softmax = partial(fit_softmax, answers["validation"].logits, labels["validation"])
+    confidence, tables, points = choose(
+        lambda name, confidence: answers[name].tables(confidence), labels, softmax, costs, settings
+    )
+    thresholds, promised = points[0].thresholds, points[0].validation
+    executed = {name: measure(network, split, thresholds, confidence, costs) for name, split in splits.items()}
+    if executed["validation"] != promised:
+        raise ExecutionError(f"thresholds promised {promised}, inference gave {executed['validation']}")
     return Evaluation(
-        genome=trial.genome,
+        trial=trial,
         exits=network.architecture.exit_stages,
-        thresholds=chosen.thresholds,
         costs=costs,
-        validation=repeated,
+        points=(Point(thresholds, **executed), *points[1:]),
+        confidence=confidence,
         tables=tables,
         losses=losses,
         weights=network.state(),
-        curve=operating_points(policy, seen, policy_of, settings),
-        confidence=confidence,
-        effort=trial.effort,
-        repeat=trial.repeat,
-        **{name: measure(network, split, chosen.thresholds, confidence, costs) for name, split in seen.items()},
     )
 
 
@@ -254,13 +218,6 @@ def train(
     coder: GenomeCoder, dataset: Dataset, settings: Settings, genome: Genome, backbones: Backbones | None = None
 ) -> tuple[EarlyExitNetwork, tuple[float, ...]]:
     """Return the trained network of a canonical `genome`, and the mean loss of each epoch, all phases in order.
-
-    Args:
-        coder: translates the genome.
-        dataset: of which the training split is used.
-        settings: seed, MACs limit of the cost term, recipe.
-        genome: canonical.
-        backbones: as for `evaluate`.
 
     Raises:
         DivergenceError: if a training phase leaves a weight that is not finite.
@@ -287,7 +244,7 @@ def _backbone(
     genes: Sequence[int],
     backbones: Backbones | None,
 ) -> Backbone:
-    """Return the trained backbone, which `network` has from then on: one known already, or trained here."""
+    """Return the trained backbone, found or trained here, and give its weights to `network`."""
     known = backbones.find(genes) if backbones is not None else None
     if known is not None:
         network.load_backbone_state(known.weights)
@@ -300,67 +257,60 @@ def _backbone(
     return trained
 
 
-def choose_confidence(
-    tables_of: Callable[[Confidence], ExitTables],
+def choose(
+    said: Callable[[str, Confidence], ExitTables],
+    labels: Mapping[str, Array],
     softmax: Callable[[], Confidence],
-    labels: Array,
     costs: StaticCosts,
     settings: Settings,
-) -> Confidence:
-    """Return the confidence that `settings` ask for; `best` is the one whose curve has the larger hypervolume.
+) -> tuple[Confidence, ExitTables, tuple[Point, ...]]:
+    """Return the confidence and the thresholds that `settings` ask for, chosen on the split `validation`.
 
     Args:
-        tables_of: tables of the split to choose on, under a confidence.
-        softmax: returns the softmax confidence, its temperatures fitted on that split.
-        labels: of the split, int64 (N,).
+        said: what all exits say on a split, by its name, under a confidence.
+        labels: of each split, (N,).
+        softmax: returns the softmax confidence, its temperatures fitted on validation.
         costs: static counts.
-        settings: the run's.
+        settings: of the run.
+
+    Returns:
+        The confidence, what the exits say on validation under it, and the points of `Evaluation`.
     """
-    if settings.confidence == "learned" or len(costs.exit_costs) == 1:
-        return LEARNED
-    if settings.confidence == "softmax":
-        return softmax()
 
-    def dominated(confidence: Confidence) -> float:
-        policy = tables_of(confidence).policy_tables(labels, costs.exit_costs)
-        points = threshold_curve(policy, Limits(settings.limits.max_macs, 0.0).on(len(labels)))
-        figures = [(1 - point.figures.accuracy, point.figures.average_macs) for point in points]
-        return hypervolume(np.array(figures), (1.0, costs.worst_macs)) if figures else 0.0
+    tables = cache(said)
 
-    return max((softmax(), LEARNED), key=dominated)
+    @cache
+    def policy(name: str, confidence: Confidence) -> PolicyTables:
+        return tables(name, confidence).policy_tables(labels[name], costs.exit_costs)
 
+    @cache
+    def curve(confidence: Confidence) -> tuple[OperatingPoint, ...]:
+        """Return the non-dominated points within the MACs limit, whatever their accuracy."""
+        return threshold_curve(policy("validation", confidence), replace(limits, least_correct=0))
 
-def tune(policy: PolicyTables, settings: Settings) -> OperatingPoint:
-    """Return the thresholds that `settings` ask for, with what they do to the split of `policy`."""
-    return THRESHOLDS[settings.thresholds](policy, settings.limits.on(policy.samples))
+    def area(confidence: Confidence) -> float:
+        found = [(1 - point.figures.accuracy, point.figures.average_macs) for point in curve(confidence)]
+        return hypervolume(np.array(found), (1.0, costs.worst_macs)) if found else 0.0
 
-
-def operating_points(
-    validation: PolicyTables,
-    others: Iterable[str],
-    policy_of: Callable[[str], PolicyTables],
-    settings: Settings,
-) -> tuple[CurvePoint, ...]:
-    """Return the admissible, non-dominated choices of thresholds of a network, if `settings` want its curve.
-
-    Args:
-        validation: tables of the split that the thresholds are chosen on.
-        others: splits on which each choice is measured again, `test` and perhaps `calibration`.
-        policy_of: returns the tables of such a split; called if needed.
-        settings: limits, and whether the curve is wanted.
-    """
-    if settings.points != "curve" or len(validation.costs) == 1:
-        return ()
-    points = threshold_curve(validation, settings.limits.on(validation.samples))
-    found = {name: policy_of(name) for name in others}
-    return tuple(
-        CurvePoint(
-            thresholds=point.thresholds,
-            validation=point.figures,
-            **{name: policy.figures(point.thresholds) for name, policy in found.items()},
+    limits, early = settings.limits.on(len(labels["validation"])), len(costs.exit_costs) > 1
+    if settings.confidence == "learned" or not early:
+        confidence = LEARNED
+    elif settings.confidence == "softmax":
+        confidence = softmax()
+    else:
+        confidence = max((softmax(), LEARNED), key=area)
+    chosen = [THRESHOLDS[settings.thresholds](policy("validation", confidence), limits)]
+    if settings.points == "curve" and early:
+        chosen += [point for point in curve(confidence) if limits.admit(point.figures)]
+    points = [
+        Point(
+            each.thresholds,
+            each.figures,
+            **{name: policy(name, confidence).figures(each.thresholds) for name in labels if name != "validation"},
         )
-        for point in points
-    )
+        for each in chosen
+    ]
+    return confidence, tables("validation", confidence), tuple(points)
 
 
 def as_seen(split: Split, network: EarlyExitNetwork) -> Split:
@@ -389,7 +339,7 @@ def measure(
     counted = spent(counts, costs.exit_costs)
     if counter.total != counted:
         raise ExecutionError(f"executed {counter.total} MACs, counted {counted} for exit counts {counts}")
-    return Figures(int((answer.labels == split.labels).sum()), len(split.labels), counts, counted)
+    return Figures(int((answer.labels == split.labels).sum()), len(split), counts, counted)
 
 
 def _check_finite(network: EarlyExitNetwork, phase: str) -> None:

@@ -1,14 +1,15 @@
 """Limits of a search, and what a candidate costs before any weight exists.
 
-Read `genome.py` and `populations.py` first. Some limits need a trained network (average MACs under its thresholds,
-accuracy); the others are exact static counts. A candidate that breaks a static limit, whose cheapest path alone
-exceeds the MACs limit, or whose exits cannot be ordered by cost, is inadmissible for a stated reason and never
-trained.
+Average MACs and accuracy need a trained network; the other limits are on exact static counts. A candidate that
+breaks a static limit, whose cheapest path alone exceeds the MACs limit, or whose exits cannot be ordered by cost,
+is inadmissible for a stated reason and never trained.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
+from math import floor
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,10 @@ from nachos_min.eenn.thresholds import Figures, SplitLimits, split_limits
 from nachos_min.nas.genome import Genome, GenomeCoder, IntArray, NotAnEENNError, as_genome
 from nachos_min.nas.populations import Bools, CostTables, NoTablesError, PopulationCosts, count_each
 
-# Random genomes drawn and counted together, which takes hardly longer than counting one.
+# Random genomes drawn and counted together: this takes hardly longer than counting one.
 _DRAWN = 64
 
-# Who sets a limit means to spend it, or somewhat less: what a candidate reaches far below it counts for nothing.
+# Shares of the MACs limit. Users mean to spend it, or somewhat less: accuracy far below it counts for nothing.
 BUDGETS = (0.5, 0.75, 1.0)
 
 
@@ -44,12 +45,23 @@ class Limits:
     max_peak_bytes: int | None = None
 
     def budgets(self, most: int) -> tuple[float, ...]:
-        """Return the budgets of average MACs that a search improves on: shares of `max_macs`.
+        """Return the budgets of average MACs that a search improves on.
 
         Args:
-            most: stands for no limit, and for one that is larger: MACs of the space's largest network.
+            most: MACs of the space's largest network, in place of no limit or a larger one.
         """
         return tuple(share * min(self.max_macs or most, most) for share in BUDGETS)
+
+    def tightened(self, margin: float) -> "Limits":
+        """Return limits further inside: accuracy by `margin`, average MACs by this share.
+
+        Numbers are taken as the decimals they are written as: 0.9 and 0.01 make 0.91.
+        """
+        if not margin:
+            return self
+        share, most = Fraction(str(margin)), self.max_macs
+        fewer = None if most is None else max(1, floor(most * (1 - share)))
+        return replace(self, max_macs=fewer, min_accuracy=float(Fraction(str(self.min_accuracy)) + share))
 
     def static_reason(self, costs: StaticCosts) -> str | None:
         """Return why `costs` alone make a candidate inadmissible, or None if they do not."""
@@ -59,7 +71,7 @@ class Limits:
         return None
 
     def statically_admissible(self, costs: PopulationCosts, *, static: bool = False) -> Bools:
-        """Return which genomes are legal and have no `static_reason` to be inadmissible, bool (n,).
+        """Return which genomes are legal and without a `static_reason`, bool (n,).
 
         With `static` networks without early exits are legal, and no others.
         """
@@ -88,12 +100,7 @@ class Limits:
 
 
 class StaticCheck:
-    """Counts genomes before they are trained, and remembers the inadmissible ones.
-
-    Args:
-        coder: of the genomes.
-        limits: of the run.
-    """
+    """Counts genomes of `coder` before they are trained, and collects those that are inadmissible by `limits`."""
 
     def __init__(self, coder: GenomeCoder, limits: Limits) -> None:
         self.coder, self.limits = coder, limits
@@ -116,8 +123,7 @@ class StaticCheck:
 
     def population(self, genomes: IntArray) -> tuple[PopulationCosts, Bools]:
         """Return the costs of canonical `genomes` (n, length), and which of them are admissible, bool (n,)."""
-        costs = self._count(genomes)
-        admissible = self.limits.statically_admissible(costs, static=self.coder.static)
+        costs, admissible = self._judged(genomes)
         self._inadmissible.update(map(as_genome, genomes[~admissible]))
         return costs, admissible
 
@@ -128,12 +134,15 @@ class StaticCheck:
         """
         while True:
             genomes = self.coder.draw(rng, _DRAWN)
-            costs = self._count(genomes)
-            admissible = self.limits.statically_admissible(costs, static=self.coder.static).tolist()
-            for genome, kept in zip(map(as_genome, genomes), admissible, strict=True):
+            _, admissible = self._judged(genomes)
+            for genome, kept in zip(map(as_genome, genomes), admissible.tolist(), strict=True):
                 if not kept:
                     self._inadmissible.add(genome)
                 yield genome, kept
+
+    def _judged(self, genomes: IntArray) -> tuple[PopulationCosts, Bools]:
+        costs = self._count(genomes)
+        return costs, self.limits.statically_admissible(costs, static=self.coder.static)
 
     @property
     def inadmissible(self) -> int:

@@ -20,6 +20,7 @@ Early Exit Neural Networks", arXiv 2401.13330.
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -35,8 +36,8 @@ from nachos_min.nas.evaluate import Evaluation, Failure, Trial, seeded
 from nachos_min.nas.genome import Genome, as_genome
 from nachos_min.nas.limits import StaticCheck
 from nachos_min.nas.nsga2 import minimize
-from nachos_min.nas.records import from_record, to_record, trial_key
-from nachos_min.nas.result import Archive, SearchResult, Solution, largest_costs, result_of, solution_of
+from nachos_min.nas.result import Archive, Network, SearchResult, largest_costs, result_of
+from nachos_min.nas.runs import from_record, to_record, trial_key
 from nachos_min.nas.sampling import (
     LONG,
     filling_genomes,
@@ -62,7 +63,7 @@ class Progress:
 
     Attributes:
         activity: what is being done, a clause in words.
-        iteration: 0 for the random start, then 1, 2, ...
+        iteration: 0 for the first candidates, then 1, 2, ...
         evaluated, evaluations: candidates done, and asked for.
         reused, failed: how many of the done were found on disk, or raised an error.
         seconds_left: estimate; None while nothing was trained yet.
@@ -76,7 +77,7 @@ class Progress:
     reused: int
     failed: int
     seconds_left: float | None
-    best: Solution | None
+    best: Network | None
 
 
 @taking(OPTIONS)
@@ -99,25 +100,22 @@ def search(*, on_progress: Callable[[Progress], None] | None = None, **options: 
     Source: NACHOS, arXiv 2401.13330.
     """
     asked = resolved(options)
-    configuration, evaluations, guarantee = configure(asked), asked["evaluations"], asked["guarantee"]
-    known = None if asked["table"] is None else read_table(asked["table"])
-    problem, folder = load_problem(configuration), Path(asked["out"])
-    if known is not None:
-        problem = replace(problem, table=known.identity(problem))
-    with create_or_open(folder, problem.identity()) as run:
-        longer = 0 if known is not None or configuration.rules.ruled else asked["finalists"]
-        loop = _Loop(problem, run, folder, evaluations, longer, guarantee, on_progress or _silent)
-        if known is not None:
-            return loop.run_to_end(TableAnswers(known, problem))
+    configuration = configure(asked)
+    problem, folder, finalists = load_problem(configuration), Path(asked["out"]), asked["finalists"]
+    pool: Callable[[], AbstractContextManager[Workers | TableAnswers]]
+    if asked["table"] is not None:
+        table = read_table(asked["table"])
+        problem, finalists = replace(problem, table=table.identity(problem)), 0
+        pool = partial(TableAnswers, table, problem)
+    else:
         load_dataset = partial(load, configuration.data, configuration.standardise, configuration.validation)
-        backbones = folder / "backbones"
-        settings, processes = configuration.settings(), min(asked["workers"], evaluations)
-        with Workers(processes, problem.coder, load_dataset, settings, backbones) as pool:
-            return loop.run_to_end(pool)
-
-
-def _silent(_: Progress) -> None:
-    """Show nothing."""
+        processes, settings = min(asked["workers"], asked["evaluations"]), configuration.settings()
+        pool = partial(Workers, processes, problem.coder, load_dataset, settings, folder / "backbones")
+    with create_or_open(folder, problem.identity()) as run, pool() as trained:
+        loop = _Loop(problem, run, trained, asked["evaluations"], finalists, on_progress)
+        loop.run_to_end()
+        counts = {"reused": loop.reused, "inadmissible": loop.static.inadmissible}
+        return result_of(loop.archive, folder, **counts, guarantee=asked["guarantee"])
 
 
 class _Loop:
@@ -127,101 +125,89 @@ class _Loop:
         self,
         problem: Problem,
         run: Run,
-        folder: Path,
+        pool: Workers | TableAnswers,
         evaluations: int,
         finalists: int,
-        guarantee: float | None,
-        on_progress: Callable[[Progress], None],
+        on_progress: Callable[[Progress], None] | None,
     ) -> None:
-        self.problem, self.run, self.folder = problem, run, folder
-        self.evaluations, self.finalists, self.guarantee = evaluations, finalists, guarantee
-        self.configuration = configuration = problem.configuration
+        self.problem, self.run, self.pool = problem, run, pool
+        self.configuration, self.rules = problem.configuration, problem.configuration.rules
+        self.evaluations, self.finalists = evaluations, 0 if self.rules.ruled else finalists
+        self.on_progress = on_progress
+        self.limits = self.configuration.settings().limits
         self.archive = Archive(problem)
-        # A backbone may cost more than the budget as long as exits are to follow, by which most samples leave: so
-        # none is ruled out, though surrogates and parents are judged by the budget like everywhere else.
-        limits = configuration.acting_limits
-        searched = replace(limits, max_macs=None) if configuration.rules.placed else limits
+        # Two-stage search: a backbone may exceed max_macs, because exits added later reduce the average.
+        searched = replace(self.limits, max_macs=None) if self.rules.placed else self.limits
         self.static = StaticCheck(problem.coder, searched)
         largest = largest_costs(problem.coder)
         scale = largest.worst_macs, largest.params
-        self.features = aiming.Features(problem.coder.upper, configuration.features == "costs", scale)
+        self.features = aiming.Features(problem.coder.upper, self.configuration.features == "costs", scale)
         self.log_odds: list[Floats] = []  # of the evaluations in the archive, in their order
-        self.on_progress = on_progress
         self.iteration = self.reused = self.trained = 0
-        self.expected = evaluations + finalists
+        self.expected = evaluations + self.finalists
         self.started = time.monotonic()
 
-    def run_to_end(self, pool: Workers | TableAnswers) -> SearchResult:
+    def run_to_end(self) -> None:
         """Run the method until the evaluations are used up, nothing new is left, or nothing improves."""
-        configuration = self.configuration
-        rules = configuration.rules
-        until = min(configuration.backbones, self.evaluations) if rules.placed else self.evaluations
-        kind = configuration.start if rules.guided else "random"
-        activity = f"training the {kind} start (a first run compiles the kernels, too)"
+        until = min(self.configuration.backbones, self.evaluations) if self.rules.placed else self.evaluations
         first = self.first_candidates(until)
-        self.expected = len(first) if rules.ruled else self.expected
-        self.evaluate(first, pool, activity)
-        best, stale = self.archive.hypervolume(self.archive.points), 0
-        while len(self.archive) < until and stale < configuration.patience and rules.guided:
+        if self.rules.ruled:
+            self.expected = len(first)
+        kind = self.configuration.start if self.rules.guided else "random"
+        self.evaluate(first, f"training the {kind} start (a first run compiles the kernels, too)")
+        best, stale = self.archive.hypervolume(self.archive.networks), 0
+        while self.rules.guided and len(self.archive) < until and stale < self.configuration.patience:
             self.iteration += 1
-            rng = seeded(self.seed, "iteration", (self.iteration,))
-            chosen = self.next_candidates(configuration.batch, rng, pool)
+            chosen = self.next_candidates(self.configuration.batch)
             if not chosen:
                 break
-            # Chosen whole and then cut: with more evaluations the same ones come first.
+            # All are chosen and then some cut: with more evaluations the same ones come first.
             chosen = chosen[: until - len(self.archive)]
-            self.evaluate([*map(Trial, chosen)], pool, f"training the choice of iteration {self.iteration}")
-            now = self.archive.hypervolume(self.archive.points)
+            self.evaluate([*map(Trial, chosen)], f"training the choice of iteration {self.iteration}")
+            now = self.archive.hypervolume(self.archive.networks)
             best, stale = (now, 0) if now > best else (best, stale + 1)
-        if rules.placed:
-            self.place_exits(pool)
+        if self.rules.placed:
+            self.place_exits()
         finalists = [Trial(genome, LONG) for genome in self.archive.best_together(self.finalists)]
-        self.evaluate(finalists, pool, "training the best networks for longer")
-        return result_of(
-            self.archive,
-            self.problem,
-            self.folder,
-            reused=self.reused,
-            inadmissible=self.static.inadmissible,
-            guarantee=self.guarantee,
-        )
+        self.evaluate(finalists, "training the best networks for longer")
 
     def first_candidates(self, most: int) -> list[Trial]:
-        """Return at most `most` trials to begin with: all there are to be, for a method that is not guided."""
-        rng, start, rules = seeded(self.seed, "start", ()), self.configuration.start, self.configuration.rules
-        if rules.ruled:
-            return ruled_trials(rule_genomes(self.static)[-rules.ruled :], most)
-        count = min(self.configuration.initial, most) if rules.guided else most
-        if start == "random" or not rules.guided:
+        """Return at most `most` trials to begin with; all that there will be, for a method that is not guided."""
+        rng, start, initial = self.rng("start"), self.configuration.start, self.configuration.initial
+        if self.rules.ruled:
+            return ruled_trials(rule_genomes(self.static)[-self.rules.ruled :], most)
+        if start == "random" or not self.rules.guided:
+            count = min(initial, most) if self.rules.guided else most
             return [*map(Trial, random_genomes(self.static, count, rng))]
+        by_hand: list[Genome] = []
         if start == "rule":
-            by_hand = [*rule_genomes(self.static), *filling_genomes(self.static, self.archive.budgets, rng)]
-            if by_hand:
-                near = neighbour_genomes(self.static, self.configuration.initial, rng, by_hand)
-                return [*map(Trial, dict.fromkeys([*by_hand, *near]))][:count]
-        return [*map(Trial, spread_genomes(self.static, self.configuration.initial, rng))][:count]
+            by_hand += rule_genomes(self.static) + filling_genomes(self.static, self.archive.budgets, rng)
+        if by_hand:
+            genomes = [*by_hand, *neighbour_genomes(self.static, initial, rng, by_hand)]
+        else:
+            genomes = spread_genomes(self.static, initial, rng)
+        return [*map(Trial, dict.fromkeys(genomes))][: min(initial, most)]
 
-    def place_exits(self, pool: Workers | TableAnswers) -> None:
+    def place_exits(self) -> None:
         """Spend the evaluations that are left on exits placed by hand on the backbones evaluated so far."""
-        check = StaticCheck(replace(self.problem.coder, static=False), self.configuration.acting_limits)
+        check = StaticCheck(replace(self.problem.coder, static=False), self.limits)
         placed = place_by_hand(check.coder, check, list(self.archive.evaluations))
         chosen = list(islice(placed, self.evaluations - len(self.archive)))
-        self.evaluate([*map(Trial, chosen)], pool, "training exits placed by hand on the best backbones")
+        self.evaluate([*map(Trial, chosen)], "training exits placed by hand on the best backbones")
 
-    @property
-    def seed(self) -> int:
-        return self.configuration.seed
+    def rng(self, purpose: str, *numbers: int) -> np.random.Generator:
+        """Return the generator of the run for `purpose`."""
+        return seeded(self.configuration.seed, purpose, numbers)
 
-    def evaluate(self, trials: Sequence[Trial], pool: Workers | TableAnswers, activity: str) -> None:
-        """Evaluate `trials` and append them to the archive, in their own order whoever is done first."""
+    def evaluate(self, trials: Sequence[Trial], activity: str) -> None:
+        """Evaluate `trials` and append them to the archive in their own order, whichever is done first."""
         found = {trial: known for trial in trials if (known := self.stored(trial)) is not None}
         self.reused += len(found)
-        missing = [trial for trial in trials if trial not in found]
         self.tell(activity, found.values())
-        for evaluated in pool.evaluate(missing):
+        for evaluated in self.pool.evaluate([trial for trial in trials if trial not in found]):
             self.run.write(trial_key(evaluated.trial), to_record(evaluated))
             found[evaluated.trial] = evaluated
-            self.trained += evaluated.effort
+            self.trained += evaluated.trial.effort
             self.tell(activity, found.values())
         for trial in trials:
             self.archive.add(found[trial])
@@ -234,36 +220,36 @@ class _Loop:
             return None
         return None if record is None else from_record(record)
 
-    def tell(self, activity: str, pending: Iterable[Evaluation | Failure]) -> None:
+    def tell(self, activity: str, pending: Iterable[Evaluation | Failure] = ()) -> None:
         """Report progress; `pending` are evaluations done but not yet in the archive."""
-        done = [*self.archive.evaluations, *self.archive.failures, *pending]
+        if self.on_progress is None:
+            return
+        done = [*self.archive.candidates, *pending]
+        evaluated = [found for found in done if isinstance(found, Evaluation)]
         elapsed = time.monotonic() - self.started
-        ahead = self.evaluations + LONG * self.finalists - sum(found.effort for found in done)
-        left = elapsed / self.trained * max(ahead, 0) if self.trained else None
-        seen = Archive(
-            self.problem, [replace(found, curve=()) if isinstance(found, Evaluation) else found for found in done]
-        )
-        front = seen.front(seen.admissible())
+        ahead = self.evaluations + LONG * self.finalists - sum(found.trial.effort for found in done)
+        chosen = [self.archive.network(found, found.chosen) for found in evaluated]
+        front = self.archive.front([network for network in chosen if self.archive.admits(network)])
         self.on_progress(
             Progress(
-                activity,
-                self.iteration,
-                len(done),
-                self.expected,
-                self.reused,
-                len(seen.failures),
-                left,
-                solution_of(0, front[0], self.configuration.limits) if front else None,
+                activity=activity,
+                iteration=self.iteration,
+                evaluated=len(done),
+                evaluations=self.expected,
+                reused=self.reused,
+                failed=len(done) - len(evaluated),
+                seconds_left=elapsed / self.trained * max(ahead, 0) if self.trained else None,
+                best=front[0] if front else None,
             )
         )
 
-    def next_candidates(self, wanted: int, rng: np.random.Generator, pool: Workers | TableAnswers) -> list[Genome]:
-        """Return up to `wanted` new genomes: surrogates, NSGA-II on them, an even choice from its population."""
-        self.tell(f"fitting surrogates and running NSGA-II, iteration {self.iteration}", ())
-        known = self.archive.genomes()
+    def next_candidates(self, wanted: int) -> list[Genome]:
+        """Return up to `wanted` new genomes: surrogates, NSGA-II on them, a choice from its population."""
+        self.tell(f"fitting surrogates and running NSGA-II, iteration {self.iteration}")
+        rng, known = self.rng("iteration", self.iteration), self.archive.genomes()
         if len(self.archive.evaluations) < 2:
             return random_genomes(self.static, wanted, rng, known)
-        aim = self.aim(rng, pool.starmap)
+        aim = self.aim(rng)
         population = self.search_surrogates(aim, rng)
         admissible = population[self.static.population(population)[1]]
         candidates = [genome for genome in dict.fromkeys(map(as_genome, admissible)) if genome not in known]
@@ -273,39 +259,40 @@ class _Loop:
         genomes = np.array(candidates)
         return [candidates[index] for index in aim.choose(genomes, self.static.population(genomes)[0], wanted)]
 
-    def aim(self, rng: np.random.Generator, starmap: aiming.StarMap) -> aiming.Aim:
+    def aim(self, rng: np.random.Generator) -> aiming.Aim:
         """Return what to optimise next, its surrogates fitted on the archive."""
-        configuration, evaluated = self.configuration, self.archive.evaluations
+        evaluated, named = self.archive.evaluations, self.configuration.surrogate
         genomes = np.array([found.genome for found in evaluated])
         costs, _ = self.static.population(genomes)
-        named = configuration.surrogate
         surrogates = aiming.SURROGATES if named == "switching" else (aiming.BY_NAME[named],)
-        if configuration.aims == "ends":
-            ends = [np.array(target) for target in zip(*map(aiming.ends_of, evaluated), strict=True)]
-            predictor = aiming.Predictor.fit(self.features, genomes, costs, ends, rng, surrogates, starmap)
-            front = self.archive.leading(limited=configuration.rules.limited)
-            fewest = np.array([found.reach()[1] for found in front])
-            return aiming.Ends(predictor, configuration.acting_limits, fewest)
+
+        def fitted(targets: Iterable[Floats | tuple[float, float]]) -> aiming.Predictor:
+            columns = [*np.array([*targets]).T]
+            return aiming.Predictor.fit(self.features, genomes, costs, columns, rng, surrogates, self.pool.starmap)
+
+        if self.configuration.aims == "ends":
+            fewest = np.array([found.ends[1] for found in self.archive.leading(limited=self.rules.limited)])
+            return aiming.Ends(fitted(map(aiming.ends_of, evaluated)), self.limits, fewest)
         labels = self.problem.dataset.validation.labels
-        for found in evaluated[len(self.log_odds) :]:
-            self.log_odds.append(aiming.log_odds_at_shares(found, labels))
-        log_odds = list(np.array(self.log_odds).T)
-        predictor = aiming.Predictor.fit(self.features, genomes, costs, log_odds, rng, surrogates, starmap)
-        budgets, best = np.array(self.archive.budgets), np.array(self.archive.reached())
-        return aiming.Budgets(predictor, budgets, best, configuration.acting_limits.min_accuracy)
+        self.log_odds += [aiming.log_odds_at_shares(found, labels) for found in evaluated[len(self.log_odds) :]]
+        budgets, best = np.array(self.archive.budgets), np.array(self.archive.best_accuracies())
+        return aiming.Budgets(fitted(self.log_odds), budgets, best, self.limits.min_accuracy)
 
     def search_surrogates(self, aim: aiming.Aim, rng: np.random.Generator) -> IntArray:
         """Return the final population of NSGA-II on the surrogates, canonical genomes (n, length)."""
-        coder, limits = self.problem.coder, self.configuration.acting_limits
+        coder, configuration = self.problem.coder, self.configuration
+
+        def canonical(genomes: Floats) -> IntArray:
+            return coder.canonical(genomes.astype(np.int64))
 
         def predicted(genomes: Floats) -> tuple[Floats, Floats]:
-            rows = coder.canonical(genomes.astype(np.int64))
+            rows = canonical(genomes)
             return aim.predict(rows, *self.static.population(rows))
 
         ranking = None
-        if self.configuration.constraints == "adaptive-penalty" and limits.max_macs is not None:
-            ranking = aiming.AdaptivePenalty(limits.max_macs)
-        leading = self.archive.leading(limited=self.configuration.rules.limited)
+        if configuration.constraints == "adaptive-penalty" and self.limits.max_macs is not None:
+            ranking = aiming.AdaptivePenalty(self.limits.max_macs)
+        leading = self.archive.leading(limited=self.rules.limited)
         result = minimize(
             predicted,
             lower=np.zeros(coder.length),
@@ -313,13 +300,13 @@ class _Loop:
             integer=True,
             n_objectives=aim.objectives,
             n_constraints=aim.constraints,
-            population=self.configuration.population,
-            generations=self.configuration.generations,
+            population=configuration.population,
+            generations=configuration.generations,
             seed=rng,
-            initial=np.array([found.genome for found in leading[: self.configuration.population]]),
+            initial=np.array([found.genome for found in leading[: configuration.population]]),
             crossover="two-point",
             mutation_eta=1.0,
-            canonical=lambda genomes: coder.canonical(genomes.astype(np.int64)),
+            canonical=canonical,
             ranking=ranking,
         )
-        return coder.canonical(result.population_X.astype(np.int64))
+        return canonical(result.population_X)

@@ -1,12 +1,20 @@
-"""Read a finished or interrupted run again, without training anything.
+"""Evaluations as plain records for the store and back, and runs read again without training anything.
 
-Read `result.py` first; `nachos.py` is how runs come about.
+The store takes plain values and arrays only: a run can be read without this program's classes.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from nachos_min.eenn.confidence import LEARNED, Confidence
+from nachos_min.eenn.inference import ExitTables
+from nachos_min.eenn.lowering import StaticCosts
+from nachos_min.eenn.thresholds import Figures, spent
 from nachos_min.nas.configuration import (
     ConfigurationError,
     Problem,
@@ -14,8 +22,8 @@ from nachos_min.nas.configuration import (
     configuration_of,
     load_problem,
 )
-from nachos_min.nas.evaluate import Evaluation, Failure
-from nachos_min.nas.records import from_record
+from nachos_min.nas.evaluate import SPLITS, Evaluation, Failure, Point, Trial
+from nachos_min.nas.genome import Genome
 from nachos_min.nas.result import Archive, SearchResult, result_of
 from nachos_min.store import open_run
 
@@ -28,22 +36,18 @@ def load_run(path: str | Path, guarantee: float | None = None) -> SearchResult:
         guarantee: as of `nachos_min.search`.
 
     Raises:
-        InputError: if there is no run, it is damaged, its data set or space is not what it was any more, or
+        InputError: if there is no run, it is damaged, its data set or space has other content than before, or
             `guarantee` breaks its rule.
     """
     problem = stored_problem(path)
     check_guarantee(guarantee, problem.configuration.validation)
-    evaluations = tuple(stored_evaluations(path))
-    archive = Archive(problem, evaluations)
-    return result_of(archive, problem, Path(path), reused=len(evaluations), inadmissible=None, guarantee=guarantee)
+    evaluated = tuple(stored_evaluations(path))
+    archive = Archive(problem, evaluated)
+    return result_of(archive, Path(path), reused=len(evaluated), inadmissible=None, guarantee=guarantee)
 
 
 def stored_problem(path: str | Path) -> Problem:
-    """Return the configuration of the run in folder `path`, with its data and space.
-
-    Raises:
-        InputError: as for `load_run`.
-    """
+    """Return the configuration of the run in folder `path`, with its data and space; InputError as `load_run`."""
     identity = open_run(path).configuration
     problem = replace(load_problem(configuration_of(identity)), table=identity.get("table"))
     now = problem.identity()
@@ -54,14 +58,100 @@ def stored_problem(path: str | Path) -> Problem:
 
 
 def stored_evaluations(path: str | Path) -> Iterator[Evaluation | Failure]:
-    """Yield everything evaluated in the run in folder `path`, in alphabetical order of its keys.
-
-    Raises:
-        InputError: if there is no run, or an evaluation is damaged; names the file.
-    """
+    """Yield what was evaluated in the run in folder `path`, by key; InputError as `load_run`."""
     run = open_run(path)
-    names = run.keys()
-    for name in names:
+    for name in run.keys():  # noqa: SIM118  (a run is no mapping)
         record = run.read(name)
         if record is not None:
             yield from_record(record)
+
+
+def key(genome: Genome) -> str:
+    """Return the name of a canonical genome: its genes joined by dashes."""
+    return "-".join(map(str, genome))
+
+
+def trial_key(trial: Trial) -> str:
+    """Return the name under which a trial is stored; its SHA-256 where a file system might refuse the name.
+
+    >>> trial_key(Trial((1, 0))), trial_key(Trial((1, 0), effort=4)), trial_key(Trial((1, 0), effort=4, repeat=2))
+    ('1-0', '1-0.x4', '1-0.x4.r2')
+    """
+    name = key(trial.genome)
+    name += f".x{trial.effort}" if trial.effort > 1 else ""
+    name += f".r{trial.repeat}" if trial.repeat else ""
+    return name if len(name) <= 200 else sha256(name.encode()).hexdigest()
+
+
+def to_record(evaluated: Evaluation | Failure) -> dict[str, Any]:
+    """Return `evaluated` as nested dictionaries of plain values and arrays, usual values left out."""
+    trial = evaluated.trial
+    unusual = ({"effort": trial.effort} if trial.effort > 1 else {}) | (
+        {"repeat": trial.repeat} if trial.repeat else {}
+    )
+    if isinstance(evaluated, Failure):
+        return {"genome": trial.genome, "reason": evaluated.reason, **unusual}
+    chosen, *curve = evaluated.points
+    record: dict[str, Any] = {
+        "genome": trial.genome,
+        "exits": evaluated.exits,
+        "thresholds": chosen.thresholds,
+        "costs": asdict(evaluated.costs),
+        "validation": asdict(chosen.validation),
+        "test": asdict(chosen.test),
+        "tables": {"confidence": evaluated.tables.confidence, "predicted": evaluated.tables.predicted},
+        "losses": evaluated.losses,
+        "weights": evaluated.weights,
+    }
+    if curve:
+        # As arrays: a curve has tens of points, and each number of a nested list would be a member of the file.
+        figures = [
+            [getattr(point, name) for point in curve] for name in SPLITS if getattr(chosen, name) is not None
+        ]
+        record["curve"] = {
+            "thresholds": np.array([point.thresholds for point in curve], np.float64),
+            "correct": np.array([[each.correct for each in split] for split in figures], np.int64),
+            "exit_counts": np.array([[each.exit_counts for each in split] for split in figures], np.int64),
+        }
+    if chosen.calibration is not None:
+        record["calibration"] = asdict(chosen.calibration)
+    record |= unusual
+    if evaluated.confidence.temperatures is not None:
+        record["temperatures"] = np.array(evaluated.confidence.temperatures)
+    return record
+
+
+def from_record(record: Mapping[str, Any]) -> Evaluation | Failure:
+    """Return the Evaluation or Failure that `to_record` made `record` from."""
+    trial = Trial(record["genome"], record.get("effort", 1), record.get("repeat", 0))
+    if "reason" in record:
+        return Failure(trial, record["reason"])
+    splits = [name for name in SPLITS if name in record]
+    chosen = Point(record["thresholds"], **{name: Figures(**record[name]) for name in splits})
+    costs = StaticCosts(**record["costs"])
+    return Evaluation(
+        trial=trial,
+        exits=record["exits"],
+        costs=costs,
+        points=(chosen, *_curve(record["curve"], splits, costs)) if "curve" in record else (chosen,),
+        confidence=Confidence(tuple(record["temperatures"].tolist())) if "temperatures" in record else LEARNED,
+        tables=ExitTables(**record["tables"]),
+        losses=record["losses"],
+        weights=record["weights"],
+    )
+
+
+def _curve(curve: Mapping[str, Any], splits: Sequence[str], costs: StaticCosts) -> Iterator[Point]:
+    """Yield the points of a stored curve."""
+    by_point = zip(
+        curve["thresholds"].tolist(),
+        curve["correct"].T.tolist(),
+        curve["exit_counts"].swapaxes(0, 1).tolist(),
+        strict=True,
+    )
+    for thresholds, correct, counts in by_point:
+        figures = [
+            Figures(right, sum(left), tuple(left), spent(left, costs.exit_costs))
+            for right, left in zip(correct, counts, strict=True)
+        ]
+        yield Point(tuple(thresholds), **dict(zip(splits, figures, strict=True)))

@@ -216,7 +216,7 @@ def place_by_hand(coder: GenomeCoder, check: StaticCheck, backbones: Sequence[Ev
     First an exit after every stage, on each backbone in turn, from the best non-dominated front (error, MACs)
     to the worst; then the placements with fewer exits.
     """
-    figures = [(1 - found.validation.accuracy, found.validation.average_macs) for found in backbones]
+    figures = [(1 - found.chosen.validation.accuracy, found.chosen.validation.average_macs) for found in backbones]
     points = np.array(figures, np.float64).reshape(-1, 2)
     ranks = non_dominated_ranks(points, np.zeros(len(points))).tolist()
     order = sorted(range(len(backbones)), key=lambda place: (ranks[place], figures[place], backbones[place].genome))

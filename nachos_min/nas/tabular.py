@@ -12,7 +12,6 @@ trainings as the table has `seeds`: run seed s is answered from the (s mod n)-th
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar, final
@@ -23,21 +22,12 @@ from nachos_min.eenn.confidence import Confidence
 from nachos_min.eenn.inference import ExitTables
 from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.recipes import as_record
-from nachos_min.eenn.thresholds import PolicyTables
 from nachos_min.errors import InputError
 from nachos_min.nas.configuration import AS_BEFORE, Problem
-from nachos_min.nas.evaluate import (
-    Evaluation,
-    ExecutionError,
-    Failure,
-    Trial,
-    choose_confidence,
-    operating_points,
-    tune,
-)
+from nachos_min.nas.evaluate import SPLITS, Evaluation, ExecutionError, Failure, Trial, choose
 from nachos_min.nas.genome import Genome
-from nachos_min.nas.records import key
 from nachos_min.nas.result import Archive
+from nachos_min.nas.runs import key
 from nachos_min.store import StoreError
 from nachos_min.store.values import decode
 
@@ -58,7 +48,7 @@ class SplitTable:
     Attributes:
         labels: right classes, (N,).
         confidence: h of the exit after each stage but the last, float32 (n, T, N, S-1); NaN without an exit.
-        predicted: class by the exit after each stage, (n, T, N, S); where there is no exit it means nothing.
+        predicted: class by the exit after each stage, (n, T, N, S); without an exit it means nothing.
         softmax: largest softmax at the table's temperatures, as `confidence`; None in older tables.
     """
 
@@ -88,7 +78,7 @@ class Table:
         about: what was trained and how: data, space, recipe, max_macs, seeds, and the versions it was made with.
         members: canonical genome -> its place in the arrays.
         exit_costs: MACs of leaving after each stage, int64 (n, S); 0 without an exit.
-        validation, test, calibration: what was said about the splits; of the last, if there is one.
+        splits: what was said about each split: validation, test, and calibration if there is one.
         losses: mean training loss of each epoch, float64 (n, T, epochs).
         temperatures: of each early exit's softmax, float64 (n, T, S-1); None in older tables.
         failures: key of a genome and seed -> why that training failed.
@@ -99,12 +89,10 @@ class Table:
     about: Mapping[str, Any]
     members: Mapping[Genome, int]
     exit_costs: Array
-    validation: SplitTable
-    test: SplitTable
+    splits: Mapping[str, SplitTable]
     losses: Array
     temperatures: Array | None
     failures: Mapping[str, str]
-    calibration: SplitTable | None = None
 
     def answer(self, problem: Problem, genome: Genome) -> Evaluation | Failure:
         """Return the evaluation of a canonical `genome` under the limits and the seed of `problem`.
@@ -118,45 +106,24 @@ class Table:
         member, training = self.members[genome], self.training(problem.configuration.seed)
         failed = self.failures.get(failure_key(genome, self.about["seeds"][training]))
         if failed is not None:
-            return Failure(genome, failed)
+            return Failure(Trial(genome), failed)
         architecture = problem.coder.decode(genome)
         costs, exits = static_costs(architecture), architecture.exit_stages
         stored = tuple(self.exit_costs[member, [stage - 1 for stage in exits]].tolist())
         if stored != costs.exit_costs:
             raise ExecutionError(f"table {self.name} has exit costs {stored} of {key(genome)}, counted {costs}")
-        settings, labels = problem.configuration.settings(), self.validation.labels
 
-        def said(split: SplitTable, confidence: Confidence) -> ExitTables:
-            return split.tables(member, training, exits, confidence)
+        def said(split: str, confidence: Confidence) -> ExitTables:
+            return self.splits[split].tables(member, training, exits, confidence)
 
         def softmax() -> Confidence:
             early = [stage - 1 for stage in exits[:-1]]
             return Confidence(tuple(np.asarray(self.temperatures)[member, training, early].tolist()))
 
-        confidence = choose_confidence(partial(said, self.validation), softmax, labels, costs, settings)
-        tables = said(self.validation, confidence)
-        policy = tables.policy_tables(labels, costs.exit_costs)
-        chosen = tune(policy, settings)
-        others = {"test": self.test} | ({} if self.calibration is None else {"calibration": self.calibration})
-
-        def policy_of(name: str) -> PolicyTables:
-            return said(others[name], confidence).policy_tables(others[name].labels, costs.exit_costs)
-
-        return Evaluation(
-            genome=genome,
-            exits=exits,
-            thresholds=chosen.thresholds,
-            costs=costs,
-            validation=chosen.figures,
-            tables=tables,
-            losses=tuple(self.losses[member, training].tolist()),
-            weights={},
-            curve=operating_points(policy, others, policy_of, settings),
-            confidence=confidence,
-            effort=1,
-            repeat=0,
-            **{name: policy_of(name).figures(chosen.thresholds) for name in others},
-        )
+        labels = {name: split.labels for name, split in self.splits.items()}
+        confidence, tables, points = choose(said, labels, softmax, costs, problem.configuration.settings())
+        losses = tuple(self.losses[member, training].tolist())
+        return Evaluation(Trial(genome), exits, costs, points, confidence, tables, losses, weights={})
 
     def training(self, seed: int) -> int:
         """Return which training of each member answers for run `seed`."""
@@ -168,16 +135,15 @@ class Table:
         Raises:
             TableError: if the table is of other data, another space or another recipe than `problem` asks for.
         """
-        asked = problem.identity()
+        asked, configuration = problem.identity(), problem.configuration
         for field, what in (("data_content", "data set"), ("space_content", "space")):
             if self.about[field] != asked[field]:
                 of, wanted = self.about[what.split()[0]], asked[what.split()[0]]
                 raise TableError(f"table {self.name} must be of the {what} asked for, {wanted}, got one of {of}")
-        configuration = problem.configuration
         shared = ("standardise", "validation")
         unnamed = {"name": "paper"}  # as older tables have it
-        wanted = unnamed | as_record(configuration.settings().recipe)
         there = unnamed | self.about["recipe"] | {name: self.about.get(name, AS_BEFORE[name]) for name in shared}
+        wanted = unnamed | as_record(configuration.settings().recipe)
         wanted |= {name: getattr(configuration, name) for name in shared}
         for field in (*wanted, *there):
             if wanted.get(field) != there.get(field):
@@ -187,12 +153,11 @@ class Table:
         if configuration.confidence != "learned" and self.temperatures is None:
             rule = f"must hold softmax scores for confidence {configuration.confidence}"
             raise TableError(f"table {self.name} {rule}, got none")
-        training = self.about["seeds"][self.training(problem.configuration.seed)]
         return {
             "name": self.name,
             "sha256": self.sha256,
             "trained_with_max_macs": self.about["max_macs"],
-            "trained_with_seed": training,
+            "trained_with_seed": self.about["seeds"][self.training(configuration.seed)],
         }
 
     def archive(self, problem: Problem) -> Archive:
@@ -213,6 +178,11 @@ class TableAnswers:
     def __init__(self, table: Table, problem: Problem) -> None:
         """Answer for the limits and the seed of `problem`, which `Table.identity` has accepted."""
         self._table, self._problem = table, problem
+
+    def __enter__(self) -> "TableAnswers":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
 
     def evaluate(self, trials: Sequence[Trial]) -> Iterator[Evaluation | Failure]:
         """Yield the evaluation of each of `trials`, in their order; none is longer than the table's trainings."""
@@ -249,10 +219,8 @@ def read_table(path: str | Path) -> Table:
         about=found["about"],
         members={tuple(genome): place for place, genome in enumerate(found["genomes"].tolist())},
         exit_costs=found["exit_costs"],
-        validation=SplitTable(**found["validation"]),
-        test=SplitTable(**found["test"]),
+        splits={name: SplitTable(**found[name]) for name in SPLITS if name in found},
         losses=found["losses"],
         temperatures=found.get("temperatures"),
         failures=found["failures"],
-        calibration=SplitTable(**found["calibration"]) if "calibration" in found else None,
     )

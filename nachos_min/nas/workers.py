@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -87,7 +86,7 @@ def _answer(trial: Trial) -> Evaluation | Failure:
     except MemoryError:  # says something about the machine, not the candidate: nothing to keep with it
         raise
     except Exception as error:  # one bad candidate must not end the search; its reason is kept and shown
-        return Failure(trial.genome, f"{type(error).__name__}: {error}", trial.effort, trial.repeat)
+        return Failure(trial, f"{type(error).__name__}: {error}")
 
 
 @contextmanager
@@ -133,21 +132,16 @@ class Workers:
         coder: GenomeCoder,
         load_dataset: Callable[[], Dataset],
         settings: Settings,
-        keep: Path | None = None,
+        backbones: Path,
     ) -> None:
-        """Prepare `count` workers; they start with the first trial.
-
-        Trained backbones are kept in the folder `keep` for later runs, if it is given.
+        """Prepare `count` workers, which start with the first trial and share trained backbones in a folder.
 
         Every worker loads the data set itself. What is handed to a new process must fit into a pipe (64 KiB):
         writing more waits until the worker has started up, and for ever if it dies before that.
         """
         self._coder, self._share = coder, isinstance(settings.recipe, PaperRecipe)
-        self._folder = TemporaryDirectory(prefix="nachos_min-", ignore_cleanup_errors=True)
-        kept = Backbones(Path(self._folder.name) if keep is None else keep)
-        self._pool = ProcessPoolExecutor(
-            count, get_context("spawn"), initializer=_start, initargs=(coder, load_dataset, settings, kept)
-        )
+        prepared = (coder, load_dataset, settings, Backbones(backbones))
+        self._pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_start, initargs=prepared)
 
     def __enter__(self) -> "Workers":
         """Return the pool."""
@@ -162,7 +156,6 @@ class Workers:
             for process in list((getattr(self._pool, "_processes", None) or {}).values()):
                 process.kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self._folder.cleanup()
 
     def evaluate(self, trials: Sequence[Trial]) -> Iterator[Evaluation | Failure]:
         """Yield the evaluation of each of `trials`, in the order in which they are done.

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from nachos_min.eenn.guarantee import fewest_samples
 from nachos_min.nas.nachos import Progress
-from nachos_min.nas.result import SearchResult, Solution, level_of
+from nachos_min.nas.result import Network, SearchResult, level_of
 from nachos_min.report.console import output
 
 MOST = 20  # rows shown: a network's curve can have a hundred, each hardly different from the next
@@ -117,7 +117,7 @@ def show_result(result: SearchResult, stream: TextIO | None = None) -> None:
     console.print(summary(result))
 
 
-def rows_shown(front: tuple[Solution, ...]) -> tuple[Solution, ...]:
+def rows_shown(front: tuple[Network, ...]) -> tuple[Network, ...]:
     """Return at most MOST of the rows that no other of `front` dominates, evenly spaced from first to last."""
     best, rows = float("inf"), []
     for row in sorted(front, key=lambda row: (-row.accuracy, row.average_macs)):
@@ -129,7 +129,7 @@ def rows_shown(front: tuple[Solution, ...]) -> tuple[Solution, ...]:
     return tuple(rows)
 
 
-def front_table(front: tuple[Solution, ...]) -> Table:
+def front_table(front: tuple[Network, ...]) -> Table:
     """Return a table with a row for each of `front`; in few columns a cell with exits takes several lines."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("#", justify="right", no_wrap=True)
@@ -153,7 +153,7 @@ def front_table(front: tuple[Solution, ...]) -> Table:
     return table
 
 
-def exit_shares(row: Solution) -> str:
+def exit_shares(row: Network) -> str:
     """Return where samples of the validation split leave, such as "1:81% 2:10% 4:9%" (stage:share)."""
     pairs = zip(row.exits, row.exit_counts, strict=True)
     return " ".join(f"{stage}:{share(count, row.samples)}" for stage, count in pairs)
@@ -173,9 +173,9 @@ def share(count: int, total: int) -> str:
 
 def closest_sentence(result: SearchResult) -> str:
     """Return why a search whose front is empty found nothing, and which candidate came closest to the limits."""
-    limits = f"accuracy >= {result.min_accuracy}"
-    if result.max_macs is not None:
-        limits += f" at <= {result.max_macs:,} average MACs"
+    limits = f"accuracy >= {result.limits.min_accuracy}"
+    if result.limits.max_macs is not None:
+        limits += f" at <= {result.limits.max_macs:,} average MACs"
     if result.guarantee is not None:
         limits += f", guaranteed with probability {result.guarantee}"
     if result.margin:
@@ -189,11 +189,11 @@ def closest_sentence(result: SearchResult) -> str:
     )
 
 
-def _samples_short(result: SearchResult, closest: Solution) -> str:
+def _samples_short(result: SearchResult, closest: Network) -> str:
     """Return the sentence that too few images are left to guarantee any row, or nothing."""
     if result.guarantee is None:
         return ""
-    needed = fewest_samples(min(result.min_accuracy + result.margin, 1.0), level_of(result.guarantee))
+    needed = fewest_samples(min(result.limits.min_accuracy + result.margin, 1.0), level_of(result.guarantee))
     if needed is None:
         return " No number of images can guarantee an accuracy of 1."
     if closest.samples >= needed:
