@@ -144,7 +144,7 @@ def test_7_the_search_designs_networks_and_proves_what_they_do(tmp_path: Path) -
     best = result.front[0]  # the front holds the admissible compromises, the most accurate first
     assert best.accuracy >= 0.8
     assert best.total_macs <= 25_000 * best.samples
-    # Its certificate: the same figures on the test images, the integers they come from, and how far to trust them.
+    # The test figures: the same on the test images, the integers they come from, and how far to trust them.
     assert best.test.total_macs == sum(
         n * cost for n, cost in zip(best.test.exit_counts, best.exit_costs, strict=True)
     )

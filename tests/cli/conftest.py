@@ -6,40 +6,45 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from candidates import evaluation
 
 from nachos_min import cli
 from nachos_min.eenn.architecture import Architecture, architecture_to_json
+from nachos_min.eenn.lowering import StaticCosts
+from nachos_min.eenn.thresholds import Figures, spent
+from nachos_min.nas.evaluate import Point, Trial
 from nachos_min.nas.genome import GenomeCoder
+from nachos_min.nas.limits import Limits
 from nachos_min.nas.nachos import Progress
-from nachos_min.nas.result import Certificate, SearchResult, Solution
+from nachos_min.nas.result import Network, SearchResult
 from nachos_min.nas.space import load_space
 
 # The worked example of the README: a compact list, and the figures published for what its sampler built.
 CNAS = {"ks": [3, 5, 5, 3, 7, 5, 3, 3, 3, 3], "e": [3] * 10, "d": [2] * 5, "r": 32}
 
 
-def solution(number: int, exits: tuple[int, ...], counts: tuple[int, ...], costs: tuple[int, ...]) -> Solution:
-    """Return a solution of 288 validation samples, of which it has 280 - number right."""
-    total = sum(count * cost for count, cost in zip(counts, costs, strict=True))
-    samples = sum(counts)
-    test = Certificate(0.953, 343, 360, (0.926, 0.971), True, total, total / samples, counts)
-    right = 280 - number
-    return Solution(
-        number, (1, 0, number), exits, (0.5,) * (len(exits) - 1) + (0.0,), right / samples, right, samples, total,
-        total / samples, counts, costs, costs[-1], 23_456, 9_000, "learned", (), test,
-    )  # fmt: skip
+LIMITS = Limits(60_000, 0.9)
+
+
+def network(number: int, exits: tuple[int, ...], counts: tuple[int, ...], costs: tuple[int, ...]) -> Network:
+    """A row of 288 validation samples, of which it has 280 - number right, and of 360 test samples."""
+    trial, static = Trial((1, 0, number)), StaticCosts(costs, 23_456, 9_000)
+    figures = Figures(280 - number, sum(counts), counts, spent(counts, costs))
+    test = Figures(343, 360, counts, 360 * figures.total_macs // figures.samples)
+    point = Point((0.5,) * (len(exits) - 1) + (0.0,), figures, test)
+    return Network(evaluation(trial, figures, exits=exits, costs=static, points=(point,)), point, LIMITS, number)
 
 
 @pytest.fixture
 def result() -> SearchResult:
-    """A finished search with three solutions of two, three and four exits."""
+    """A finished search with three networks of two, three and four exits."""
     front = (
-        solution(0, (1, 2, 4), (200, 70, 18), (32_000, 52_000, 103_552)),
-        solution(1, (2, 4), (287, 1), (32_000, 99_000)),
-        solution(2, (1, 2, 3, 4), (150, 100, 37, 1), (12_000, 22_000, 31_001, 49_000)),
+        network(0, (1, 2, 4), (200, 70, 18), (32_000, 52_000, 103_552)),
+        network(1, (2, 4), (287, 1), (32_000, 99_000)),
+        network(2, (1, 2, 3, 4), (150, 100, 37, 1), (12_000, 22_000, 31_001, 49_000)),
     )
     return SearchResult(
-        "runs/digits", 0, 104, 40, 2, 31, 17, 60_000, 0.9, 60_000.0, 50_000.0, (1.0, 200_000), front, None
+        "runs/digits", 0, LIMITS, 0.0, 104, 40, 2, 31, 17, 60_000.0, 50_000.0, (1.0, 200_000), front, None
     )
 
 

@@ -38,7 +38,7 @@ FIGURES = [
     "103,552",
     "23,456",
     "95.3%",
-    "92.6-97.1",
+    "92.6-97.0",
     "1:69%",
     "2:24%",
     "4:6%",
@@ -51,7 +51,7 @@ def test_in_a_pipe_a_solution_is_one_plain_line(result: SearchResult, monkeypatc
     monkeypatch.setenv("COLUMNS", "40")
     text = shown(result, io.StringIO())
     row = next(line for line in text.splitlines() if line.startswith("0 "))
-    cells = "0 1:69% 2:24% 4:6% 97.2% 41,333 103,552 23,456 95.3% (92.6-97.1) 41,333"
+    cells = "0 1:69% 2:24% 4:6% 97.2% 41,333 103,552 23,456 95.3% (92.6-97.0) 41,333"
     assert row.split() == cells.split()
     assert "\x1b" not in text
 
@@ -123,7 +123,7 @@ def test_rows_that_miss_a_limit_on_test_are_marked(result: SearchResult) -> None
     first, second, third = result.front
     missed = replace(second, test=replace(second.test, kept=False))
     lines = shown(replace(result, front=(first, missed, third)), io.StringIO()).splitlines()
-    assert [line.split()[0] for line in lines if "(92.6-97.1) !" in line] == ["1"]
+    assert [line.split()[0] for line in lines if "(92.6-97.0) !" in line] == ["1"]
     assert lines[-4] == "1 of 3 rows miss a limit on the test images; they are marked !."
     assert "!" not in shown(result, io.StringIO())
     assert missed.test.kept is replace(result, front=(missed,)).as_dict()["front"][0]["test"]["kept"] is False

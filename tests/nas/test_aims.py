@@ -242,3 +242,13 @@ def test_aims_errors(search: Callable[..., Any]) -> None:
         search(points="best", aims="budgets")
     with pytest.raises(InputError, match="aims must be one of ends, budgets, got 'middle'"):
         search(aims="middle")
+
+
+def test_adaptive_penalty() -> None:
+    F = np.array([[0.1, 50.0], [0.2, 150.0], [0.3, 100.0], [0.4, 10.0]])
+    G = np.array([[-1.0, -1.0, -1.0]] * 3 + [[-1.0, -1.0, 1.0]])
+    ranked = aims.AdaptivePenalty(max_macs=100, penalty=1000.0)(F, G)
+    phi = 3 / 4
+    assert ranked[:, 0].tolist()[:3] == [0.1, 0.2, 0.3]
+    assert ranked[:3, 1].tolist() == [phi * 50, phi * 150 + (1 - phi) * 1000 * 50, phi * 100]
+    assert (ranked[3] > ranked[:3]).all()  # inadmissible by static count: behind all

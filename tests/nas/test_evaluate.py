@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,48 +15,46 @@ from nachos_min.eenn.inference import ExitAnswers, ExitTables
 from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe, Recipe, lengthened
 from nachos_min.eenn.thresholds import OperatingPoint
+from nachos_min.nas import backbones as cache
 from nachos_min.nas import evaluate as room
 from nachos_min.nas.backbones import Backbone, Backbones
-from nachos_min.nas.evaluate import (
-    DivergenceError,
-    Evaluation,
-    ExecutionError,
-    Failure,
-    Settings,
-    Trial,
-    as_seen,
-    build,
-    choose_confidence,
-    evaluate,
-    measure,
-)
+from nachos_min.nas.configuration import Configuration, load_problem
+from nachos_min.nas.evaluate import Evaluation, Failure, Settings, Trial, build, evaluate, measure
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.limits import Limits
-from nachos_min.nas.records import from_record, key, to_record, trial_key
+from nachos_min.nas.result import Archive
+from nachos_min.nas.runs import from_record, key, to_record, trial_key
 from nachos_min.nas.space import load_space
 from nachos_min.store.values import decode, encode
 
 SHORT, DEEP = PaperRecipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1), DeepRecipe(epochs=1)
 SETTINGS = Settings(seed=0, limits=Limits(60_000, 0.5), thresholds="exact", recipe=SHORT)
 CODER = GenomeCoder(load_space("micro"), (8, 8, 1), 10)
+GENOME = CODER.sample(np.random.default_rng(3))
 
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
     """With a calibration split, as searches have it."""
     full = load("digits", "pixel")
-    first = Split(full.train.images[:200], full.train.labels[:200])
-    return replace(full, train=first)
+    return replace(full, train=full.train.take(np.arange(200)))
+
+
+@pytest.fixture(scope="module")
+def few(digits: Dataset) -> Dataset:
+    return replace(digits, train=digits.train.take(np.arange(60)))
 
 
 @pytest.fixture(scope="module")
 def evaluation(digits: Dataset) -> Evaluation:
-    return evaluate(CODER, digits, SETTINGS, Trial(CODER.sample(np.random.default_rng(3))))
+    return evaluate(CODER, digits, SETTINGS, Trial(GENOME))
 
 
 def equal(a: object, b: object) -> bool:
-    """Whether two records are the same, arrays to the last bit."""
+    """Whether two evaluations or records are the same, arrays to the last bit."""
+    if isinstance(a, Evaluation) and isinstance(b, Evaluation):
+        return equal(to_record(a), to_record(b))
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(equal(a[name], b[name]) for name in a)
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
@@ -63,10 +62,30 @@ def equal(a: object, b: object) -> bool:
     return a == b
 
 
+def stored(evaluation: Evaluation, folder: Path) -> Evaluation:
+    """The evaluation, written and read back."""
+    (folder / "one.h5").write_bytes(encode(to_record(evaluation)))
+    back = from_record(decode(folder / "one.h5"))
+    assert isinstance(back, Evaluation)
+    return back
+
+
+def check_by_execution(evaluation: Evaluation, data: Dataset) -> None:
+    """Check that every point is what the network does."""
+    network = build(CODER, evaluation.genome, seed=9)
+    network.load_state(evaluation.weights)
+    for point, name in product(evaluation.points, room.SPLITS):
+        split, figures = getattr(data, name), getattr(point, name)
+        assert (split is None) == (figures is None)
+        if split is not None:
+            assert measure(network, split, point.thresholds, evaluation.confidence, evaluation.costs) == figures
+
+
 def test_an_evaluation_does_not_depend_on_what_was_computed_before(digits: Dataset, evaluation: Evaluation) -> None:
     evaluate(CODER, digits, SETTINGS, Trial(CODER.sample(np.random.default_rng(8))))
-    again = evaluate(CODER, digits, SETTINGS, evaluation.trial)
-    assert equal(to_record(again), to_record(evaluation))
+    assert equal(evaluate(CODER, digits, SETTINGS, evaluation.trial), evaluation)
+    other = evaluate(CODER, digits, replace(SETTINGS, seed=1), evaluation.trial)
+    assert not equal(other.weights, evaluation.weights)
 
 
 def test_a_backbone_trained_before_changes_the_time_and_nothing_else(
@@ -86,18 +105,17 @@ def test_a_backbone_trained_before_changes_the_time_and_nothing_else(
 
     with monkeypatch.context() as patch:
         patch.setattr(room, "train_backbone", refuse)
-        again = evaluate(CODER, digits, SETTINGS, evaluation.trial, backbones)
-    assert equal(to_record(again), to_record(evaluation))
+        assert equal(evaluate(CODER, digits, SETTINGS, evaluation.trial, backbones), evaluation)
     for file in tmp_path.iterdir():
         file.write_bytes(file.read_bytes()[:100])  # damaged: it is trained again, and written again
-    assert equal(to_record(evaluate(CODER, digits, SETTINGS, evaluation.trial, backbones)), to_record(evaluation))
+    assert equal(evaluate(CODER, digits, SETTINGS, evaluation.trial, backbones), evaluation)
     assert backbones.find(CODER.backbone_genes(sibling)) is not None
 
 
 def test_backbones_beyond_their_share_of_the_disk_are_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nachos_min.nas.backbones.MOST_BYTES", 1500)
+    monkeypatch.setattr(cache, "MOST_BYTES", 1500)
     backbones, kept = Backbones(tmp_path), Backbone(np.ones(200, np.float32), (1.0, 0.5))
     for genes in ([0, 1], [1, 0]):
         backbones.keep(genes, kept)
@@ -110,13 +128,8 @@ def test_backbones_beyond_their_share_of_the_disk_are_not_kept(
     assert nowhere.find([0, 1]) is None
 
 
-def test_another_run_seed_gives_another_network(digits: Dataset, evaluation: Evaluation) -> None:
-    other = evaluate(CODER, digits, replace(SETTINGS, seed=1), evaluation.trial)
-    assert not equal(to_record(other)["weights"], to_record(evaluation)["weights"])
-
-
 def test_candidates_with_the_same_backbone_start_from_the_same_backbone() -> None:
-    genome = np.array(CODER.sample(np.random.default_rng(0)))
+    genome = np.array(GENOME)
     networks = []
     for bits in ([1, 0], [1, 1]):
         genome[CODER.exit_genes] = bits
@@ -125,60 +138,55 @@ def test_candidates_with_the_same_backbone_start_from_the_same_backbone() -> Non
     assert all((a == b).all() for a, b in zip(first, second, strict=True))
 
 
-def test_the_figures_are_those_of_the_tables_and_of_execution(digits: Dataset, evaluation: Evaluation) -> None:
-    assert evaluation.validation.samples == len(digits.validation.labels)
-    assert evaluation.test.samples == len(digits.test.labels)
-    assert digits.calibration is not None
-    assert evaluation.calibration is not None
-    assert evaluation.calibration.samples == len(digits.calibration.labels)
-    for figures in (evaluation.validation, evaluation.test, evaluation.calibration):
-        assert sum(figures.exit_counts) == figures.samples
-        costs = zip(figures.exit_counts, evaluation.costs.exit_costs, strict=True)
-        assert figures.total_macs == sum(n * cost for n, cost in costs)
-    assert evaluation.validation.total_macs <= 60_000 * evaluation.validation.samples
-    assert evaluation.thresholds[-1] == 0.0
-    assert evaluation.exits[-1] == 3
+def test_the_figures_are_those_of_execution(digits: Dataset, evaluation: Evaluation) -> None:
+    chosen = evaluation.chosen
+    assert evaluation.points == (chosen,)
+    check_by_execution(evaluation, digits)
+    for name in room.SPLITS:
+        figures = getattr(chosen, name)
+        assert figures.samples == sum(figures.exit_counts) == len(getattr(digits, name))
+    assert chosen.validation.total_macs <= 60_000 * chosen.validation.samples
+    assert (chosen.thresholds[-1], evaluation.exits[-1]) == (0.0, 3)
 
 
 def test_a_wrong_count_is_never_ignored(digits: Dataset, evaluation: Evaluation) -> None:
     network = build(CODER, evaluation.genome, seed=0)
     first, *rest = evaluation.costs.exit_costs
     wrong = replace(evaluation.costs, exit_costs=(first + 1, *rest))
-    everybody_first = (0.0,) * len(evaluation.thresholds)
-    with pytest.raises(ExecutionError, match=r"executed \d+ MACs, counted \d+ for exit counts"):
-        measure(network, digits.test, everybody_first, LEARNED, wrong)
+    with pytest.raises(room.ExecutionError, match=r"executed \d+ MACs, counted \d+ for exit counts"):
+        measure(network, digits.test, (0.0,) * len(evaluation.exits), LEARNED, wrong)
 
 
 def test_figures_that_do_not_repeat_are_never_ignored(
     digits: Dataset, evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def boastful(*tables: object) -> OperatingPoint:
-        honest = room.exact(*tables)  # type: ignore[arg-type]  # whatever evaluate() hands over
+    exact = room.THRESHOLDS["exact"]
+
+    def boastful(*tables: Any) -> OperatingPoint:
+        honest = exact(*tables)
         return replace(honest, figures=replace(honest.figures, correct=honest.figures.correct + 1))
 
     monkeypatch.setitem(room.THRESHOLDS, "exact", boastful)
-    with pytest.raises(ExecutionError, match=r"thresholds promised .* inference gave"):
+    with pytest.raises(room.ExecutionError, match=r"thresholds promised .* inference gave"):
         evaluate(CODER, digits, SETTINGS, evaluation.trial)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # overflow on the way to infinity is the point here
 @pytest.mark.parametrize("phase", ["backbone", "exits"])
-def test_a_diverged_training_is_a_failure_and_no_figure(
-    digits: Dataset, evaluation: Evaluation, phase: str
-) -> None:
+def test_a_diverged_training_is_a_failure_and_no_figure(few: Dataset, phase: str) -> None:
     wild = replace(SETTINGS, recipe=replace(SHORT, **{f"{phase}_rate": 1e38}))
-    with pytest.raises(DivergenceError, match=rf"training the {phase} diverged: \S+ must be finite"):
-        evaluate(CODER, digits, wild, evaluation.trial)
+    with pytest.raises(room.DivergenceError, match=rf"training the {phase} diverged: \S+ must be finite"):
+        evaluate(CODER, few, wild, Trial(GENOME))
 
 
-def test_records_keep_everything(evaluation: Evaluation) -> None:
-    for found in (evaluation, replace(evaluation, calibration=None, effort=4, repeat=2)):
-        back = from_record(to_record(found))
-        assert isinstance(back, Evaluation)
-        assert equal(to_record(back), to_record(found))
-        assert (back.calibration, back.trial) == (found.calibration, found.trial)
-    assert key(evaluation.genome) == "-".join(str(gene) for gene in evaluation.genome)
-    for failure in (Failure((1, 0, 2), "ValueError: too bad"), Failure((1,), "no", effort=4, repeat=1)):
+def test_records_keep_everything(evaluation: Evaluation, tmp_path: Path) -> None:
+    whole = replace(evaluation, points=(replace(evaluation.chosen, calibration=None),), trial=Trial(GENOME, 4, 2))
+    for found in (evaluation, whole):
+        back = stored(found, tmp_path)
+        assert equal(back, found)
+        assert back == found
+    assert key(GENOME) == "-".join(str(gene) for gene in GENOME)
+    for failure in (Failure(Trial((1, 0, 2)), "ValueError: too bad"), Failure(Trial((1,), 4, 1), "no")):
         assert from_record(to_record(failure)) == failure
 
 
@@ -186,8 +194,7 @@ def test_records_keep_everything(evaluation: Evaluation) -> None:
 
 
 def test_trials_have_names_of_their_own() -> None:
-    genome = (1, 0)
-    trials = [Trial(genome, effort, repeat) for effort in (1, 4) for repeat in (0, 1, 11)]
+    trials = [Trial((1, 0), effort, repeat) for effort in (1, 4) for repeat in (0, 1, 11)]
     names = [trial_key(trial) for trial in trials]
     assert names == ["1-0", "1-0.r1", "1-0.r11", "1-0.x4", "1-0.x4.r1", "1-0.x4.r11"]
     long = [trial_key(replace(trial, genome=(1,) * 150)) for trial in trials]
@@ -196,44 +203,50 @@ def test_trials_have_names_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("recipe", [SHORT, DEEP], ids=["paper", "deep"])
-def test_more_effort_is_more_epochs_and_a_repeat_another_seed(
-    digits: Dataset, evaluation: Evaluation, recipe: Recipe
-) -> None:
-    few = replace(digits, train=digits.train.take(np.arange(60)))
+def test_more_effort_is_more_epochs_and_a_repeat_another_seed(few: Dataset, recipe: Recipe) -> None:
     settings = replace(SETTINGS, recipe=recipe)
-    trials = [Trial(evaluation.genome, *how) for how in ((1, 0), (3, 0), (1, 1), (1, 2))]
+    trials = [Trial(GENOME, *how) for how in ((1, 0), (3, 0), (1, 1), (1, 2))]
     found = [evaluate(CODER, few, settings, trial) for trial in trials]
     assert [each.trial for each in found] == trials
     epochs = 3 if recipe is SHORT else 1
     assert [len(each.losses) for each in found] == [epochs, 3 * epochs, epochs, epochs]
     assert len({b"".join(weight.tobytes() for weight in each.weights.values()) for each in found}) == 4
-    assert equal(to_record(evaluate(CODER, few, settings, trials[3])), to_record(found[3]))
-
-
-def test_a_longer_training_neither_takes_nor_keeps_a_backbone_of_the_usual_length(
-    digits: Dataset, evaluation: Evaluation, tmp_path: Path
-) -> None:
-    few = replace(digits, train=digits.train.take(np.arange(60)))
-    backbones = Backbones(tmp_path)
-    evaluate(CODER, few, SETTINGS, evaluation.trial, backbones)
-    (kept,) = tmp_path.iterdir()
-    before = kept.read_bytes()
-    for trial in (Trial(evaluation.genome, effort=2), Trial(evaluation.genome, repeat=1)):
-        alone, beside = (evaluate(CODER, few, SETTINGS, trial, there) for there in (None, backbones))
-        assert equal(to_record(alone), to_record(beside))
-    assert [file.read_bytes() for file in tmp_path.iterdir()] == [before]
-
-
-def test_a_recipe_that_measures_its_epochs_is_lengthened_too() -> None:
+    assert equal(evaluate(CODER, few, settings, trials[3]), found[3])
     assert lengthened(DeepRecipe(), 4, 2_000).passes(2_000) == 4 * DeepRecipe().passes(2_000)
 
 
-# What exits are believed by
+def test_a_longer_training_neither_takes_nor_keeps_a_backbone_of_the_usual_length(
+    few: Dataset, tmp_path: Path
+) -> None:
+    backbones = Backbones(tmp_path)
+    evaluate(CODER, few, SETTINGS, Trial(GENOME), backbones)
+    (kept,) = tmp_path.iterdir()
+    before = kept.read_bytes()
+    for trial in (Trial(GENOME, effort=2), Trial(GENOME, repeat=1)):
+        alone, beside = (evaluate(CODER, few, SETTINGS, trial, there) for there in (None, backbones))
+        assert equal(alone, beside)
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [before]
+
+
+def test_a_space_with_a_fixed_resolution_resizes_the_images(few: Dataset) -> None:
+    coder = replace(CODER, space=replace(CODER.space, resolutions=(12,)))
+    split = Split(few.train.images, few.train.labels, np.linspace(0, 1, 60, dtype=np.float32))
+    small = replace(few, train=split, validation=split, test=split)
+    genome = coder.sample(np.random.default_rng(3))
+    found = evaluate(coder, small, replace(SETTINGS, limits=Limits(None, 0.0)), Trial(genome))
+    assert found.chosen.test.samples == 60
+    assert coder.decode(genome).input_shape == (12, 12, 1)
+    seen = room.as_seen(split, build(coder, genome, 0))
+    assert seen.images.shape == (60, 12, 12, 1)
+    np.testing.assert_array_equal(seen.difficulty, split.difficulty)
+
+
+# What exits are believed by, and whole curves
 
 
 def hypervolume_of(tables: ExitTables, labels: np.ndarray, costs: tuple[int, ...]) -> float:
     """Area below (error 1, the worst path) under all thresholds that tell samples apart, one after the other."""
-    c, right = tables.confidence, tables.policy_tables(labels, costs).correct
+    c, right = tables.confidence, tables.predicted == labels[:, None]
     points = []
     for thresholds in product(*([*np.unique(column), 2.0] for column in c[:, :-1].T)):
         exits = (c >= (*thresholds, 0.0)).argmax(axis=1)
@@ -256,44 +269,67 @@ def test_the_best_confidence_is_the_one_of_the_larger_hypervolume() -> None:
         best = softmax if areas[0] >= areas[1] else LEARNED
         chosen.add(best)
         for name, expected in (("best", best), ("softmax", softmax), ("learned", LEARNED)):
-            given = replace(asked, confidence=name)
-            found = choose_confidence(answers.tables, partial(fit_softmax, logits, labels), labels, costs, given)
-            assert found == expected
+            said = lambda _, confidence: answers.tables(confidence)  # noqa: B023, E731  (called in this round)
+            splits, given = {"validation": labels, "test": labels}, replace(asked, confidence=name)
+            assert room.choose(said, splits, partial(fit_softmax, logits, labels), costs, given)[0] == expected
     assert LEARNED in chosen
     assert len(chosen) > 2, "softmax has been the best, too"
 
 
-@pytest.mark.parametrize("points", ["best", "curve"])
-def test_temperatures_are_stored_and_repeat_the_figures(
-    digits: Dataset, evaluation: Evaluation, points: str, tmp_path: Path
-) -> None:
-    asked = replace(SETTINGS, confidence="softmax", points=points)
-    (tmp_path / "one.h5").write_bytes(encode(to_record(evaluate(CODER, digits, asked, evaluation.trial))))
-    back = from_record(decode(tmp_path / "one.h5"))
-    assert isinstance(back, Evaluation)
-    assert back.confidence.name == "softmax"
-    assert len(back.confidence.temperatures or ()) == len(back.exits) - 1
-    network = build(CODER, back.genome, seed=9)
-    network.load_state(back.weights)
-    for point in back.points():
-        for split, figures in (
-            (digits.validation, point.validation),
-            (digits.test, point.test),
-            (digits.calibration, point.calibration),
-        ):
-            assert split is not None
-            assert measure(network, split, point.thresholds, back.confidence, back.costs) == figures
+# Both ways have long curves.
+WAYS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "recipe": PaperRecipe(backbone_epochs=3, warmup_epochs=1, support_epochs=1, joint=False),
+        "confidence": "learned",
+        "standardise": "pixel",
+        "validation": "whole",
+    },
+    "deep": {"recipe": DEEP, "confidence": "softmax"},
+}
 
 
-def test_a_space_with_a_fixed_resolution_resizes_the_images(digits: Dataset) -> None:
-    coder = replace(CODER, space=replace(CODER.space, resolutions=(12,)))
-    few = Split(digits.train.images[:60], digits.train.labels[:60], np.linspace(0, 1, 60, dtype=np.float32))
-    small = replace(digits, train=few, validation=few, test=few)
-    found = evaluate(
-        coder, small, replace(SETTINGS, limits=Limits(None, 0.0)), Trial(coder.sample(np.random.default_rng(3)))
-    )
-    assert found.test.samples == 60
-    assert coder.decode(found.genome).input_shape == (12, 12, 1)
-    seen = as_seen(few, build(coder, found.genome, 0))
-    assert seen.images.shape == (60, 12, 12, 1)
-    np.testing.assert_array_equal(seen.difficulty, few.difficulty)
+@pytest.fixture(scope="module", params=WAYS)
+def curves(request: pytest.FixtureRequest) -> tuple[Any, list[Evaluation]]:
+    """A problem, and three evaluations with curves."""
+    asked = Configuration("digits", "micro", Limits(45_000, 0.2), 0, points="curve", **WAYS[request.param])
+    problem, rng = load_problem(asked), np.random.default_rng(1)
+    trials = [Trial(CODER.sample(rng)) for _ in range(3)]
+    return problem, [evaluate(CODER, problem.dataset, asked.settings(), trial) for trial in trials]
+
+
+def test_every_point_of_a_curve_is_what_the_network_does(curves: Any) -> None:
+    problem, found = curves
+    longest = max(found, key=lambda each: len(each.points))
+    assert len(longest.points) > 3
+    check_by_execution(longest, problem.dataset)
+    settings = replace(problem.configuration.settings(), points="best")
+    assert evaluate(CODER, problem.dataset, settings, longest.trial).points == (longest.chosen,)
+
+
+def test_a_curve_is_stored_with_its_temperatures_and_read_back(curves: Any, tmp_path: Path) -> None:
+    for each in curves[1]:
+        back = stored(each, tmp_path)
+        assert equal(back, each)
+        assert back == each
+        assert len(back.confidence.temperatures or back.exits[1:]) == len(back.exits) - 1
+    assert "curve" not in to_record(replace(each, points=(each.chosen,)))
+
+
+def test_an_archive_of_curves_holds_more_and_counts_candidates(curves: Any) -> None:
+    problem, found = curves
+    whole = Archive(problem, found)
+    chosen = Archive(problem, [replace(each, points=(each.chosen,)) for each in found])
+    assert len(whole) == len(chosen) == 3
+    assert whole.hypervolume(whole.admissible) > chosen.hypervolume(chosen.admissible)
+    front = whole.front(whole.admissible)
+    assert len({each.genome for each in front}) < len(front), "a network stands in the front more than once"
+
+
+def test_a_search_goes_on_from_candidates_of_least_error_or_fewest_macs(curves: Any) -> None:
+    problem, found = curves
+    ends = [each.ends for each in Archive(problem, found).leading(limited=True)]
+    assert ends == sorted(ends)
+    for each in found:
+        errors = [1 - point.validation.accuracy for point in each.points]
+        assert each.ends == (min(errors), min(point.validation.average_macs for point in each.points))
+        assert any(error <= each.ends[0] and macs <= each.ends[1] for error, macs in ends)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from candidates import evaluation
 
 import nachos_min
 from nachos_min.data import load
@@ -22,41 +23,34 @@ from nachos_min.eenn.thresholds import Figures
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
 from nachos_min.nas.configuration import configuration_of, configure
-from nachos_min.nas.evaluate import Evaluation, Failure, Trial, seeded
+from nachos_min.nas.evaluate import Evaluation, Failure, Point, Trial, seeded
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.limits import StaticCheck
 from nachos_min.nas.nachos import Progress
 from nachos_min.nas.nsga2 import minimize
-from nachos_min.nas.records import key, to_record
 from nachos_min.nas.result import Archive, SearchResult
-from nachos_min.nas.runs import stored_evaluations, stored_problem
+from nachos_min.nas.runs import key, stored_evaluations, stored_problem, to_record
 from nachos_min.nas.sampling import filling_genomes, rule_genomes
 from nachos_min.store import create_or_open, open_run
 
 PAPER = {"recipe": "paper", "standardise": "pixel"}
 
 LABELS = load("digits", validation="halves").validation.labels
-Answer = Callable[[GenomeCoder, Genome], Evaluation | Failure]
+Answer = Callable[[GenomeCoder, Trial], Evaluation | Failure]
 
 
-def figures(coder: GenomeCoder, genome: Genome, correct: int | None = None) -> Evaluation:
+def figures(coder: GenomeCoder, trial: Trial, correct: int | None = None) -> Evaluation:
     """An evaluation of 100 samples, half of which leave first: more MACs, more right answers, up to a point."""
-    costs = static_costs(coder.decode(genome))
+    architecture = coder.decode(trial.genome)
+    costs = static_costs(architecture)
     middle = [0] * (len(costs.exit_costs) - 2)
     total = 50 * (costs.exit_costs[0] + costs.exit_costs[-1])
-    right = min(99, total // 60_000 + sum(genome)) if correct is None else correct
-    measure = Figures(right, 100, (50, *middle, 50), total)
-    return Evaluation(
-        genome=genome,
-        exits=coder.decode(genome).exit_stages,
-        thresholds=(0.5, *map(float, middle), 0.0),
-        costs=costs,
-        validation=measure,
-        test=measure,
-        tables=tables(right, len(costs.exit_costs)),
-        losses=(1.0,),
-        weights={},
-    )
+    right = min(99, total // 60_000 + sum(trial.genome)) if correct is None else correct
+    longer = min(100, right + trial.effort - 1)  # longer training gives more right answers
+    shown, test = (Figures(n, 100, (50, *middle, 50), total) for n in (longer, right))
+    point = Point((0.5, *map(float, middle), 0.0), shown, test)
+    said = tables(right, len(costs.exit_costs))
+    return evaluation(trial, shown, points=(point,), exits=architecture.exit_stages, costs=costs, tables=said)
 
 
 def tables(right: int, exits: int) -> ExitTables:
@@ -79,12 +73,7 @@ class Instant:
     def __exit__(self, *_: object) -> None: ...
 
     def evaluate(self, trials: Sequence[Trial]) -> Iterator[Evaluation | Failure]:
-        for trial in trials[:: -1 if self.backwards else 1]:
-            found = replace(self.answer(self.coder, trial.genome), effort=trial.effort, repeat=trial.repeat)
-            if isinstance(found, Evaluation):  # longer training gives more right answers
-                right = min(100, found.validation.correct + trial.effort - 1)
-                found = replace(found, validation=replace(found.validation, correct=right))
-            yield found
+        return (self.answer(self.coder, trial) for trial in trials[:: -1 if self.backwards else 1])
 
     def starmap(self, function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> list[Any]:
         return [function(*each) for each in arguments]
@@ -140,8 +129,8 @@ def test_who_is_done_first_changes_nothing(run: Callable[..., SearchResult], tmp
 
 
 def test_failures_count_are_kept_and_not_tried_again(run: Callable[..., SearchResult], tmp_path: Path) -> None:
-    def sometimes(coder: GenomeCoder, genome: Genome) -> Evaluation | Failure:
-        return Failure(genome, "DivergenceError: no") if genome[0] else figures(coder, genome)
+    def sometimes(coder: GenomeCoder, trial: Trial) -> Evaluation | Failure:
+        return Failure(trial, "DivergenceError: no") if trial.genome[0] else figures(coder, trial)
 
     first = run(tmp_path / "run", sometimes)
     assert first.failed > 0
@@ -152,7 +141,7 @@ def test_failures_count_are_kept_and_not_tried_again(run: Callable[..., SearchRe
 
 
 def test_all_failing_is_no_error(run: Callable[..., SearchResult], tmp_path: Path) -> None:
-    result = run(tmp_path / "run", lambda _, genome: Failure(genome, "no"), evaluations=10)
+    result = run(tmp_path / "run", lambda _, trial: Failure(trial, "no"), evaluations=10)
     assert (result.evaluated, result.failed, result.front, result.hypervolume_all) == (0, 10, (), 0.0)
 
 
@@ -249,8 +238,8 @@ def test_a_finalist_that_fails_is_kept_and_not_tried_again(
 ) -> None:
     first = run(tmp_path / "run", evaluations=8)
 
-    def fail(_: GenomeCoder, genome: Genome) -> Failure:
-        return Failure(genome, "DivergenceError: no")
+    def fail(_: GenomeCoder, trial: Trial) -> Failure:
+        return Failure(trial, "DivergenceError: no")
 
     longer = run(tmp_path / "run", fail, evaluations=8, finalists=2)
     assert (longer.evaluated, longer.failed, longer.reused) == (8, 2, 8)
@@ -263,9 +252,9 @@ def test_a_start_by_rule_begins_with_what_an_engineer_would_try(
 ) -> None:
     asked: list[Genome] = []
 
-    def note(coder: GenomeCoder, genome: Genome) -> Evaluation:
-        asked.append(genome)
-        return figures(coder, genome)
+    def note(coder: GenomeCoder, trial: Trial) -> Evaluation:
+        asked.append(trial.genome)
+        return figures(coder, trial)
 
     run(tmp_path / "run", note, evaluations=7, start="rule")
     problem = stored_problem(tmp_path / "run")

@@ -86,9 +86,9 @@ def test_static_networks_have_no_exit_and_pay_for_none(run: Any, tmp_path: Path)
     assert result.evaluated == 8
     for each in found:
         assert each.exits == (3,)
-        assert each.thresholds == (0.0,)
-        assert each.validation.exit_counts == (each.validation.samples,)
-        assert each.validation.average_macs == each.costs.worst_macs <= 60_000
+        assert each.chosen.thresholds == (0.0,)
+        assert each.chosen.validation.exit_counts == (each.chosen.validation.samples,)
+        assert each.chosen.validation.average_macs == each.costs.worst_macs <= 60_000
     assert [s.test.exit_counts for s in result.front] == [(s.test.samples,) for s in result.front]
     assert nachos_min.load_run(tmp_path / "run").front == result.front
     assert len(list(stored_evaluations(tmp_path / "run"))) == 8
@@ -114,9 +114,9 @@ def test_hands_place_many_exits_first_and_on_the_best_backbones(run: Any) -> Non
     placed = list(place_by_hand(coder, StaticCheck(coder, Limits(None, 0.0)), found))
     assert len(placed) == 4 * len(placements(coder)) == 12
     assert [genome[coder.exit_genes] for genome in placed[:4]] == [(1, 1)] * 4
-    best = max(found, key=lambda each: (each.validation.correct, -each.validation.total_macs))
+    best = max(found, key=lambda each: (each.chosen.validation.correct, -each.chosen.validation.total_macs))
     front = [each for each in found if coder.backbone_genes(each.genome) == coder.backbone_genes(placed[0])]
-    assert front[0].validation.accuracy == best.validation.accuracy
+    assert front[0].chosen.validation.accuracy == best.chosen.validation.accuracy
 
 
 def test_hands_give_exits_the_last_linear_head_that_keeps_the_order(run: Any) -> None:
@@ -138,8 +138,8 @@ def test_hands_give_exits_the_last_linear_head_that_keeps_the_order(run: Any) ->
 
 def test_edanas_meets_the_limits_at_the_end_only() -> None:
     asked = problem(method="edanas").configuration
-    assert asked.acting_limits == asked.settings().limits == Limits(None, 0.0)
-    assert asked.kept == LIMITS
+    assert asked.settings().limits == Limits(None, 0.0)
+    assert asked.limits == LIMITS
     assert (asked.settings().recipe.beta, asked.settings().recipe.gamma) == (0.0, 0.0)
     assert replace(asked, method="nachos").settings().recipe == QUICK
 
@@ -160,13 +160,12 @@ def test_a_run_of_another_method_is_refused(run: Any, method: str) -> None:
 
 def test_margins_tighten_both_limits_as_decimals() -> None:
     asked = replace(problem().configuration, limits=Limits(40_001, 0.9, 7), margin=0.01)
-    assert asked.kept == Limits(39_600, 0.91, 7)  # 39,600.99, and no more than that
-    assert asked.settings().limits == asked.kept
-    assert replace(asked, limits=Limits(None, 0.99)).kept == Limits(None, 1.0)
-    assert replace(asked, margin=0.0).kept == asked.limits
+    assert asked.settings().limits == Limits(39_600, 0.91, 7)  # 39,600.99, and no more than that
+    assert Limits(None, 0.99).tightened(0.01) == Limits(None, 1.0)
+    assert replace(asked, margin=0.0).settings().limits == asked.limits
 
 
 def test_a_margin_is_kept_on_validation_and_told(run: Any) -> None:
     result, _ = run(margin=0.2)
-    assert (result.max_macs, result.min_accuracy, result.margin) == (40_000, 0.1, 0.2)
+    assert (result.limits.max_macs, result.limits.min_accuracy, result.margin) == (40_000, 0.1, 0.2)
     assert all(s.total_macs <= 32_000 * s.samples and s.accuracy >= 0.3 for s in result.front)

@@ -1,7 +1,7 @@
 """The archive and what is derived from it: exact, and the same in whatever order candidates were found."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from itertools import permutations
 from pathlib import Path
@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from candidates import evaluation
 
 from nachos_min.eenn.confidence import Confidence
 from nachos_min.eenn.guarantee import Row, certified
-from nachos_min.eenn.inference import ExitTables
 from nachos_min.eenn.lowering import StaticCosts, static_costs
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.eenn.thresholds import Figures, wilson_interval
@@ -20,13 +20,12 @@ from nachos_min.nas.configuration import (
     OPTIONS,
     Configuration,
     ConfigurationError,
-    Problem,
     configuration_of,
     load_problem,
 )
-from nachos_min.nas.evaluate import Evaluation, Failure
+from nachos_min.nas.evaluate import Evaluation, Failure, Trial
 from nachos_min.nas.limits import Limits
-from nachos_min.nas.result import Archive, SearchResult, result_of, shown_rows
+from nachos_min.nas.result import Archive, Network, SearchResult, result_of, shown_rows
 from nachos_min.report.search_report import closest_sentence
 from nachos_min.store import create_or_open, open_run
 
@@ -35,64 +34,65 @@ PROBLEM = load_problem(Configuration("digits", "micro", Limits(30_000, 0.5), 0, 
 
 def found(genome: int, correct: int, total_macs: int, params: int = 10) -> Evaluation:
     """An evaluation with these figures, of 100 samples."""
-    return Evaluation(
-        genome=(genome,),
-        exits=(1, 3),
-        thresholds=(0.5, 0.0),
-        costs=StaticCosts((10_000, 60_000), params, 64),
-        validation=Figures(correct, 100, (50, 50), total_macs),
-        test=Figures(correct - 1, 100, (40, 60), total_macs + 7),
-        tables=ExitTables(np.ones((1, 2)), np.ones((1, 2), np.int64)),
-        losses=(1.0,),
-        weights={},
-    )
+    figures = Figures(correct, 100, (50, 50), total_macs), Figures(correct - 1, 100, (40, 60), total_macs + 7)
+    return evaluation(Trial((genome,)), *figures, costs=StaticCosts((10_000, 60_000), params, 64))
 
 
 BEST, CHEAP, DOMINATED = found(1, 90, 2_500_000), found(2, 70, 1_000_000), found(3, 69, 1_000_001)
 TWIN, DEAR, WRONG = found(0, 70, 1_000_000), found(4, 99, 3_000_001), found(5, 49, 900_000)
 ALL = (BEST, CHEAP, DOMINATED, TWIN, DEAR, WRONG)
+FAILURES = tuple(Failure(Trial((genome,)), "ValueError: no") for genome in (7, 8))
 
 
-def result(archive: Archive, problem: Problem = PROBLEM) -> SearchResult:
-    return result_of(archive, problem, Path("runs/here"), reused=2, inadmissible=3)
+def result(archive: Archive, **given: Any) -> SearchResult:
+    return result_of(archive, Path("runs/here"), reused=2, inadmissible=3, **given)
+
+
+def evaluations(networks: Iterable[Network]) -> list[Evaluation]:
+    return [network.evaluation for network in networks]
 
 
 def test_admissible_is_judged_on_whole_numbers() -> None:
-    assert Archive(PROBLEM, ALL).admissible() == [BEST, CHEAP, DOMINATED, TWIN]  # DEAR: by one MAC in 100 samples
+    # DEAR: by one MAC in 100 samples
+    assert evaluations(Archive(PROBLEM, ALL).admissible) == [BEST, CHEAP, DOMINATED, TWIN]
     small = replace(PROBLEM, configuration=replace(PROBLEM.configuration, limits=Limits(None, 0.5, max_params=10)))
     large, enough = found(1, 90, 1, params=11), found(2, 50, 10**9)
-    assert Archive(small, [large, enough]).admissible() == [enough]
+    assert evaluations(Archive(small, [large, enough]).admissible) == [enough]
 
 
 def test_the_front_is_the_most_accurate_first_and_of_equals_the_smallest_genome() -> None:
     archive = Archive(PROBLEM, ALL)
-    assert archive.front(archive.admissible()) == [BEST, TWIN]
-    assert archive.front(archive.evaluations) == [DEAR, BEST, TWIN, WRONG]
+    assert evaluations(archive.front(archive.admissible)) == [BEST, TWIN]
+    assert evaluations(archive.front(archive.networks)) == [DEAR, BEST, TWIN, WRONG]
     assert archive.front([]) == []
 
 
 def test_hypervolume_by_hand() -> None:
-    archive = Archive(PROBLEM)
-    largest = archive.reference[1]
-    assert archive.hypervolume([]) == 0.0
-    assert archive.hypervolume([CHEAP]) == pytest.approx(0.7 * (largest - 10_000), rel=1e-12)
-    both = 0.7 * (largest - 10_000) + 0.2 * (largest - 25_000)
-    assert archive.hypervolume([BEST, CHEAP, DOMINATED]) == pytest.approx(both, rel=1e-12)
+    def area(*found: Evaluation) -> float:
+        return Archive(PROBLEM).hypervolume(Archive(PROBLEM, found).networks)
+
+    reference = Archive(PROBLEM, ALL).reference
+    assert reference == (1.0, static_costs(PROBLEM.coder.largest()).worst_macs), "whatever was found"
+    assert area() == 0.0
+    assert area(CHEAP) == pytest.approx(0.7 * (reference[1] - 10_000), rel=1e-12)
+    both = 0.7 * (reference[1] - 10_000) + 0.2 * (reference[1] - 25_000)
+    assert area(BEST, CHEAP, DOMINATED) == pytest.approx(both, rel=1e-12)
 
 
-def within(points: list[Evaluation], budgets: Sequence[float]) -> float:
+def within(networks: list[Network], budgets: Sequence[float]) -> float:
     """Sum of the best accuracies within the budgets."""
-    measures = [point.validation for point in points]
-    return sum(max((m.accuracy for m in measures if m.average_macs <= most), default=0.0) for most in budgets)
+    figures = [network.point.validation for network in networks]
+    return sum(max((m.accuracy for m in figures if m.average_macs <= most), default=0.0) for most in budgets)
 
 
 def test_the_best_together_add_most_to_those_chosen_before() -> None:
     rng = np.random.default_rng(3)
     for _ in range(20):
-        drawn = [found(n, int(rng.integers(40, 99)), int(rng.integers(1_000_000, 4_000_000))) for n in range(12)]
-        curves = [replace(row, genome=(n // 2,)) for n, row in enumerate(drawn)]  # two points a network
-        archive = Archive(PROBLEM, curves)
-        left, taken = archive.admissible(), []
+        drawn = [
+            found(n // 2, int(rng.integers(40, 99)), int(rng.integers(1_000_000, 4_000_000))) for n in range(12)
+        ]
+        archive = Archive(PROBLEM, drawn)  # two points a genome
+        left, taken = archive.admissible, list[Network]()
         chosen = archive.best_together(4)
         assert len(chosen) == len(set(chosen)) == min(4, len({row.genome for row in left}))
         for genome in chosen:
@@ -107,21 +107,15 @@ def test_the_best_together_add_most_to_those_chosen_before() -> None:
     assert Archive(PROBLEM, [WRONG, DEAR]).best_together(3) == [(5,), (4,)], "without an admissible one, of all"
 
 
-def test_the_reference_is_the_largest_network_whatever_was_found() -> None:
-    assert Archive(PROBLEM).reference == Archive(PROBLEM, ALL).reference
-    assert Archive(PROBLEM).reference == (1.0, static_costs(PROBLEM.coder.largest()).worst_macs)
-
-
 def test_a_failure_counts_and_touches_no_figure() -> None:
-    failures = (Failure((7,), "ValueError: no"), Failure((8,), "ValueError: no"))
-    clean, mixed = Archive(PROBLEM, ALL), Archive(PROBLEM, (failures[0], *ALL, failures[1]))
+    clean, mixed = Archive(PROBLEM, ALL), Archive(PROBLEM, (FAILURES[0], *ALL, FAILURES[1]))
     assert (len(mixed), len(clean)) == (8, 6)
     assert mixed.genomes() == clean.genomes() | {(7,), (8,)}
-    assert mixed.failures[0].reason == result(mixed).failure == "ValueError: no"
+    assert result(mixed).failure == "ValueError: no"
     assert replace(result(mixed), failed=0, failure=None) == result(clean)
-    nobody = result(Archive(PROBLEM, failures))
-    assert (nobody.evaluated, nobody.failed, nobody.front, nobody.closest) == (0, 2, (), None)
-    assert nobody.hypervolume_all == 0.0
+    failed = result(Archive(PROBLEM, FAILURES))
+    assert (failed.evaluated, failed.failed, failed.front, failed.closest) == (0, 2, (), None)
+    assert failed.hypervolume_all == 0.0
 
 
 def test_the_order_of_candidates_changes_no_bit() -> None:
@@ -131,16 +125,16 @@ def test_the_order_of_candidates_changes_no_bit() -> None:
 
 
 def test_of_trials_with_equal_figures_the_shortest_stands_for_all() -> None:
-    trials = [replace(CHEAP, effort=effort, repeat=repeat) for effort, repeat in ((1, 0), (4, 0), (4, 2), (4, 10))]
+    trials = [replace(CHEAP, trial=Trial((2,), *how)) for how in ((1, 0), (4, 0), (4, 2), (4, 10))]
     for order in permutations(trials):
         archive = Archive(PROBLEM, order)
-        assert archive.front(archive.admissible()) == [CHEAP]
+        assert evaluations(archive.front(archive.admissible)) == [CHEAP]
 
 
 def test_limits_are_held_against_the_test_split_without_rounding() -> None:
     tight = replace(PROBLEM, configuration=replace(PROBLEM.configuration, margin=0.05))
     within, over, wrong = found(1, 90, 2_849_993), found(2, 91, 2_850_000), found(3, 55, 10_000)
-    front = result(Archive(tight, [within, over, wrong]), tight).front
+    front = result(Archive(tight, [within, over, wrong])).front
     assert [row.genome for row in front] == [(2,), (1,), (3,)]
     assert [row.test.kept for row in front] == [True, True, True]  # the limits asked for, without the margin
     front = result(Archive(PROBLEM, [found(1, 90, 2_999_993), found(2, 91, 2_999_994), found(3, 50, 1)])).front
@@ -158,57 +152,54 @@ def test_the_closest_misses_the_limits_by_least_and_of_equals_is_the_smallest_ge
 
 def test_the_json_object() -> None:
     low, high = wilson_interval(89, 100)
-    archive = Archive(PROBLEM, [BEST, DEAR, Failure((7,), "ValueError: no")])
+    cold = replace(CHEAP, confidence=Confidence((0.5,)))
+    archive = Archive(PROBLEM, [BEST, DEAR, cold, FAILURES[0]])
     answer = result(archive).as_dict()
-    assert json.loads(json.dumps(answer, allow_nan=False)) == answer == {
+    assert json.loads(json.dumps(answer, allow_nan=False)) == answer
+    first, second = answer.pop("front")
+    best, _, cheap = archive.networks
+    assert answer == {
         "run": "runs/here",
         "seed": 0,
-        "evaluated": 2,
+        "evaluated": 3,
         "reused": 2,
         "failed": 1,
-        "admissible": 1,
+        "admissible": 2,
         "constraints": {"max_macs": 30_000, "min_accuracy": 0.5},
         "hypervolume": {
-            "all": archive.hypervolume([BEST, DEAR]),
-            "admissible": archive.hypervolume([BEST]),
+            "all": archive.hypervolume(archive.networks),
+            "admissible": archive.hypervolume([best, cheap]),
             "reference": [1.0, archive.reference[1]],
         },
-        "front": [
-            {
-                "solution": 0,
-                "genome": [1],
-                "exits": [1, 3],
-                "thresholds": [0.5, 0.0],
-                "accuracy": 0.9,
-                "correct": 90,
-                "samples": 100,
-                "total_macs": 2_500_000,
-                "average_macs": 25_000.0,
-                "exit_counts": [50, 50],
-                "exit_costs": [10_000, 60_000],
-                "worst_macs": 60_000,
-                "params": 10,
-                "peak_bytes": 64,
-                "confidence": "learned",
-                "test": {
-                    "accuracy": 0.89,
-                    "correct": 89,
-                    "samples": 100,
-                    "interval95": [low, high],
-                    "kept": True,
-                    "total_macs": 2_500_007,
-                    "average_macs": 25_000.07,
-                    "exit_counts": [40, 60],
-                },
-            }
-        ],
-    }  # fmt: skip
-
-
-def test_temperatures_are_in_the_json_where_there_are_any() -> None:
-    cold = replace(BEST, confidence=Confidence((0.5,)))
-    (row,) = result(Archive(PROBLEM, [cold])).as_dict()["front"]
-    assert (row["confidence"], row["temperatures"]) == ("softmax", [0.5])
+    }
+    assert first == {
+        "solution": 0,
+        "genome": [1],
+        "exits": [1, 3],
+        "thresholds": [0.5, 0.0],
+        "accuracy": 0.9,
+        "correct": 90,
+        "samples": 100,
+        "total_macs": 2_500_000,
+        "average_macs": 25_000.0,
+        "exit_counts": [50, 50],
+        "exit_costs": [10_000, 60_000],
+        "worst_macs": 60_000,
+        "params": 10,
+        "peak_bytes": 64,
+        "confidence": "learned",
+        "test": {
+            "accuracy": 0.89,
+            "correct": 89,
+            "samples": 100,
+            "interval95": [low, high],
+            "kept": True,
+            "total_macs": 2_500_007,
+            "average_macs": 25_000.07,
+            "exit_counts": [40, 60],
+        },
+    }
+    assert (second["solution"], second["confidence"], second["temperatures"]) == (1, "softmax", [0.5])
 
 
 # Where one half of the validation split chose and the other is shown
@@ -216,59 +207,58 @@ def test_temperatures_are_in_the_json_where_there_are_any() -> None:
 
 def halved(genome: int, chosen: tuple[int, int], shown: tuple[int, int]) -> Evaluation:
     """An evaluation with (correct, early) of 100 samples on both halves; early costs 10,000 MACs, late 60,000."""
-    measures = [
+    validation, calibration = (
         Figures(right, 100, (early, 100 - early), 6_000_000 - 50_000 * early) for right, early in (chosen, shown)
-    ]
-    validation, calibration = measures
-    return replace(found(genome, 1, 0), validation=validation, calibration=calibration)
+    )
+    return evaluation(Trial((genome,)), validation, calibration=calibration)
 
 
 def test_rows_keep_the_limits_on_both_halves_and_show_the_one_that_did_not_choose() -> None:
     kept, slow = halved(1, (90, 61), (88, 60)), halved(2, (95, 60), (94, 59))
     wrong, never = halved(3, (51, 99), (49, 99)), halved(4, (99, 59), (99, 99))
     for order in permutations((kept, slow, wrong, never)):
-        answer = result(Archive(PROBLEM, order))
+        archive = Archive(PROBLEM, order)
+        answer = result(archive)
         assert [(row.genome, row.correct, row.exit_counts) for row in answer.front] == [((1,), 88, (60, 40))]
         assert answer.front[0].total_macs == 3_000_000
         assert answer.admissible == 1
-        archive = Archive(PROBLEM, order)
         assert answer.hypervolume_admissible == pytest.approx(0.88 * (archive.reference[1] - 30_000))
 
 
 def test_the_second_front_is_shown_and_sorted_by_what_is_shown() -> None:
     """The third front is not. A row of the second may turn out to be the better."""
     first, second, third = (halved(n, (90 - n, 80), (70 + n, 80)) for n in range(3))
-    rows = shown_rows(Archive(PROBLEM, [first, second, third]))
-    assert rows == [second, first]
-    assert shown_rows(Archive(PROBLEM, [BEST, found(9, 89, 2_500_000)])) == [BEST], "without halves"
+    assert evaluations(shown_rows(Archive(PROBLEM, [first, second, third]))) == [second, first]
+    whole = Archive(PROBLEM, [BEST, found(9, 89, 2_500_000)])
+    assert evaluations(shown_rows(whole)) == [BEST], "without halves"
 
 
 def test_guaranteed_rows_are_those_certified_in_the_order_of_the_half_that_chose() -> None:
     rng = np.random.default_rng(5)
     sizes = set()
     for _ in range(40):
-        rows = [
-            halved(n, (int(rng.integers(50, 90)), int(rng.integers(60, 100))), (int(right), int(early)))
-            for n, (right, early) in enumerate(zip(rng.integers(50, 75, 8), rng.integers(60, 95, 8), strict=True))
-        ]
+        right, early = rng.integers(50, 75, 8).tolist(), rng.integers(60, 95, 8).tolist()
+        chosen = [(int(rng.integers(50, 90)), int(rng.integers(60, 100))) for _ in range(8)]
+        rows = [halved(n, chosen[n], (right[n], early[n])) for n in range(8)]
         archive = Archive(PROBLEM, rows)
-        order = sorted(archive.front(rows, ranks=2), key=lambda row: -row.validation.average_macs)
-        counted = [Row(row.shown.correct, row.shown.exit_counts, row.costs.exit_costs) for row in order]
+        order = sorted(archive.front(archive.networks, ranks=2), key=lambda row: -row.point.validation.average_macs)
+        counted = [Row(row.correct, row.exit_counts, row.exit_costs) for row in order]
         sure = [row for row, yes in zip(order, certified(counted, 30_000, 0.5, 0.05), strict=True) if yes]
         assert sorted(shown_rows(archive, 0.9), key=order.index) == sure
-        assert all(archive.limits.admissible(row.shown) for row in sure)
+        assert all(archive.limits.admissible(row.point.shown) for row in sure)
         sizes.add(len(sure))
     assert len(sizes) > 2, "some sets of rows are certified in part"
 
 
 def test_few_samples_guarantee_nothing() -> None:
-    few = halved(1, (99, 99), (99, 99))
-    small = replace(few, calibration=Figures(4, 4, (4, 0), 40_000))
-    assert [len(shown_rows(Archive(PROBLEM, [row]), 0.9)) for row in (few, small)] == [1, 0]
-    answer = result_of(Archive(PROBLEM, [small]), PROBLEM, Path("here"), reused=0, inadmissible=0, guarantee=0.9)
-    assert closest_sentence(answer).endswith(
-        " Such a guarantee takes at least 5 images that chose nothing; there are 4."
-    )
+    many = halved(1, (99, 99), (99, 99))
+    few = replace(many, points=(replace(many.chosen, calibration=Figures(4, 4, (4, 0), 40_000)),))
+    assert [len(shown_rows(Archive(PROBLEM, [row]), 0.9)) for row in (many, few)] == [1, 0]
+    told = closest_sentence(result(Archive(PROBLEM, [few]), guarantee=0.9))
+    assert told.endswith(" Such a guarantee takes at least 5 images that chose nothing; there are 4.")
+
+
+# Stored configurations
 
 
 def changed(name: str, value: Any) -> Any:

@@ -18,8 +18,8 @@ from nachos_min.nas import nachos
 from nachos_min.nas.configuration import Configuration, Problem, configure, load_problem
 from nachos_min.nas.evaluate import Evaluation, ExecutionError, Failure, Trial, evaluate
 from nachos_min.nas.limits import Limits
-from nachos_min.nas.records import to_record
 from nachos_min.nas.result import Archive, SearchResult, result_of
+from nachos_min.nas.runs import to_record
 from nachos_min.nas.tabular import Table, TableError, read_table
 from nachos_min.report.search_report import summary
 from nachos_min.store.values import decode, encode
@@ -96,7 +96,7 @@ def search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         return replace(configure(asked), initial=6, batch=4, recipe=replace(SHORT, beta=asked["beta"]))
 
     monkeypatch.setattr(nachos, "configure", small)
-    monkeypatch.delattr(nachos, "Workers")
+    monkeypatch.setattr(nachos, "Workers", lambda *_: pytest.fail("a worker was asked for"))
     return partial(
         nachos_min.search,
         space=str(folder / "small.toml"),
@@ -127,7 +127,7 @@ def test_an_answer_is_what_training_gives(
             settings = configuration(folder, trained_with, **given).settings()
             coder = replace(problem.coder, static=True)  # decodes members without early exits, too
             trained = evaluate(coder, problem.dataset, settings, Trial(genome))
-            assert trained.calibration is not None
+            assert trained.chosen.calibration is not None
             assert bits(table.answer(replace(asked, coder=coder), genome)) == bits(trained)
 
 
@@ -146,7 +146,7 @@ def test_a_table_by_deep_supervision_of_a_whole_split_answers_as_training_does(t
     assert made(on_progress=lambda *counts: told.append(counts))
     assert told == [(0, 1, 1)]
     problem, table = load_problem(asked), read_table(out)
-    assert table.calibration is None
+    assert "calibration" not in table.splits
     table.identity(problem)
     for genome in table.members:
         coder = replace(problem.coder, static=True)
@@ -162,12 +162,12 @@ def test_the_truth_of_two_stages_is_of_all_that_they_may_return(
     assert archive.genomes() == set(table.members)
     found = search(method="two-stage", max_macs=60_000, evaluations=32, out=tmp_path / "run")
     assert any(len(solution.exits) == 1 for solution in found.front), "backbones are among what is returned"
-    assert found.front == truth(archive, asked).front, "all members were evaluated"
+    assert found.front == truth(archive).front, "all members were evaluated"
 
 
-def truth(archive: Archive, problem: Problem) -> SearchResult:
+def truth(archive: Archive) -> SearchResult:
     """What a search that evaluated the whole archive would return."""
-    return result_of(archive, problem, Path("nowhere"), reused=0, inadmissible=None)
+    return result_of(archive, Path("nowhere"), reused=0, inadmissible=None)
 
 
 @pytest.mark.parametrize("confidence", ["learned", "softmax"])
@@ -184,7 +184,7 @@ def test_other_limits_choose_other_thresholds_on_the_same_networks(
         other = table.answer(replace(problem, configuration=limited), genome)
         assert isinstance(other, Evaluation)
         assert other.tables.confidence.tobytes() == found.tables.confidence.tobytes()
-        assert other.validation.total_macs <= limit * other.validation.samples
+        assert other.chosen.validation.total_macs <= limit * other.chosen.validation.samples
 
 
 def test_the_true_front_is_the_best_of_all_members(problem: Problem, table: Table) -> None:
@@ -192,12 +192,12 @@ def test_the_true_front_is_the_best_of_all_members(problem: Problem, table: Tabl
     members = {genome for group in all_members(problem.coder).values() for genome in group}
     assert (len(members), len(table.members)) == (32, 32)
     assert archive.genomes() == {genome for genome in members if any(genome[problem.coder.exit_genes])}
-    front = archive.front(archive.admissible())
+    front = archive.front(archive.admissible)
     assert front
-    for found in archive.admissible():
+    for found in archive.admissible:
         assert any(
-            best.validation.correct >= found.validation.correct
-            and best.validation.total_macs <= found.validation.total_macs
+            best.point.validation.correct >= found.point.validation.correct
+            and best.point.validation.total_macs <= found.point.validation.total_macs
             for best in front
         )
 
@@ -207,7 +207,7 @@ def test_a_search_on_a_table_trains_nothing_and_says_so(
 ) -> None:
     found = search(evaluations=24, out=tmp_path / "run", seed=4)
     assert (found.evaluated, found.failed) == (24, 0)
-    true = truth(table.archive(problem), problem)
+    true = truth(table.archive(problem))
     assert (found.hypervolume_admissible, found.front) == (true.hypervolume_admissible, true.front)
     named = {"name": "small.h5", "sha256": table.sha256, "trained_with_max_macs": 6_000, "trained_with_seed": 0}
     assert found.as_dict()["table"] == named
@@ -257,9 +257,9 @@ def test_a_table_made_in_another_way_is_refused(
 def test_a_table_from_before_there_was_softmax_answers_for_learned_confidence(
     folder: Path, table: Table, problem: Problem
 ) -> None:
-    splits = {name: replace(getattr(table, name), softmax=None) for name in ("validation", "calibration", "test")}
+    splits = {name: replace(table.splits[name], softmax=None) for name in ("validation", "test")}
     about = {name: value for name, value in table.about.items() if name not in ("standardise", "validation")}
-    old = replace(table, temperatures=None, about=about, **splits | {"calibration": None})
+    old = replace(table, temperatures=None, about=about, splits=splits)
     whole = replace(problem, configuration=configuration(folder, validation="whole", confidence="learned"))
     old.identity(whole)
     assert {each.confidence.name for each in old.archive(whole).evaluations} == {"learned"}
@@ -303,7 +303,7 @@ def test_a_training_that_diverges_is_kept_as_a_failure(folder: Path, problem: Pr
     (entry,) = train_members(wild, [genome])["members"].values()
     assert entry["reason"].startswith("DivergenceError: training the backbone diverged")
     failed = replace(table, failures={f"{'-'.join(map(str, genome))} 0": entry["reason"]})
-    assert failed.answer(problem, genome) == Failure(genome, entry["reason"])
+    assert failed.answer(problem, genome) == Failure(Trial(genome), entry["reason"])
 
 
 def test_a_space_too_large_to_list_is_refused() -> None:

@@ -51,8 +51,8 @@ def loader(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Dataset]:
 
 
 @pytest.fixture(scope="module")
-def two(loader: Callable[[], Dataset]) -> Iterator[Workers]:
-    with Workers(2, CODER, loader, SETTINGS) as pool:
+def two(loader: Callable[[], Dataset], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    with Workers(2, CODER, loader, SETTINGS, tmp_path_factory.mktemp("backbones")) as pool:
         yield pool
 
 
@@ -61,33 +61,33 @@ def test_answers_are_those_of_this_process_in_whatever_order(two: Workers, loade
     rng = np.random.default_rng(0)
     genomes = [CODER.sample(rng) for _ in range(3)]
     for order in (genomes, genomes[::-1]):
-        answers = {found.genome: found for found in two.evaluate([*map(Trial, order)])}
+        answers = {found.trial.genome: found for found in two.evaluate([*map(Trial, order)])}
         assert answers.keys() == set(genomes)
         for genome in genomes:
             here, there = evaluate(CODER, data, SETTINGS, Trial(genome)), answers[genome]
             assert isinstance(there, Evaluation)
-            assert (there.validation, there.test, there.exits) == (here.validation, here.test, here.exits)
+            assert there == here
 
 
 def test_a_failure_is_an_answer_and_the_others_come_too(two: Workers) -> None:
     good = CODER.sample(np.random.default_rng(0))
     answers: dict[Genome, Evaluation | Failure] = {
-        found.genome: found for found in two.evaluate([Trial((1,), 4, 2), Trial(good, 2, 1)])
+        found.trial.genome: found for found in two.evaluate([Trial((1,), 4, 2), Trial(good, 2, 1)])
     }
     reason = "SpaceError: genome of space micro must have 17 genes, got 1"
-    assert answers[(1,)] == Failure((1,), reason, 4, 2)
+    assert answers[(1,)] == Failure(Trial((1,), 4, 2), reason)
     assert isinstance(answers[good], Evaluation)
     assert answers[good].trial == Trial(good, 2, 1)
 
 
 def test_workers_run_on_one_thread_and_this_process_keeps_its_own_setting(
-    loader: Callable[[], Dataset], monkeypatch: pytest.MonkeyPatch
+    loader: Callable[[], Dataset], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     before = dict(os.environ)
     names = [("OPENBLAS_NUM_THREADS",), ("MKL_NUM_THREADS",)]
-    with Workers(1, CODER, loader, SETTINGS) as pool:
+    with Workers(1, CODER, loader, SETTINGS, tmp_path) as pool:
         assert pool.starmap(os.getenv, names) == ["1", "1"]
         assert dict(os.environ) == before
     with pytest.raises(RuntimeError, match="after shutdown"):
@@ -100,11 +100,11 @@ def test_too_little_memory_says_nothing_about_the_candidate(two: Workers) -> Non
         list(two.evaluate([Trial(Endless())]))
 
 
-def test_a_dead_worker_is_an_error_and_leaves_no_process(loader: Callable[[], Dataset]) -> None:
+def test_a_dead_worker_is_an_error_and_leaves_no_process(loader: Callable[[], Dataset], tmp_path: Path) -> None:
     before = set(active_children())  # those of the other tests
 
     def lose_a_worker() -> None:
-        with Workers(1, CODER, loader, SETTINGS) as pool:
+        with Workers(1, CODER, loader, SETTINGS, tmp_path) as pool:
             with pytest.raises(WorkerDiedError):
                 list(pool.evaluate([Trial(Lethal())]))
             list(pool.evaluate([Trial((1,))]))  # a pool that lost a worker refuses new genomes the same way
@@ -114,14 +114,16 @@ def test_a_dead_worker_is_an_error_and_leaves_no_process(loader: Callable[[], Da
     assert not {*active_children()} - before
 
 
-def test_a_worker_that_dies_while_it_starts_is_an_error() -> None:
+def test_a_worker_that_dies_while_it_starts_is_an_error(tmp_path: Path) -> None:
     """The data set is loaded by the worker: handed over, it would fill the pipe and wait for ever."""
-    with pytest.raises(WorkerDiedError), Workers(1, CODER, partial(os._exit, 1), SETTINGS) as pool:
+    with pytest.raises(WorkerDiedError), Workers(1, CODER, partial(os._exit, 1), SETTINGS, tmp_path) as pool:
         list(pool.evaluate([Trial(CODER.sample(np.random.default_rng(0)))]))
 
 
 @pytest.mark.parametrize("recipe", [SETTINGS.recipe, DeepRecipe()], ids=["paper", "deep"])
-def test_of_trials_that_share_a_backbone_one_goes_first(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_trials_that_share_a_backbone_one_goes_first(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     genome = CODER.sample(np.random.default_rng(0))
     siblings = [(*genome[:-2], *bits) for bits in ((1, 0), (0, 1), (1, 1))]
     trials = [*map(Trial, [*siblings, (1 - genome[0], *genome[1:])])]
@@ -131,7 +133,7 @@ def test_of_trials_that_share_a_backbone_one_goes_first(recipe: Recipe, monkeypa
         asked.extend((each, Future()) for (each,) in arguments)
         return [future for _, future in asked[-len(arguments) :]] if arguments else []
 
-    with Workers(1, CODER, lambda: load("digits"), replace(SETTINGS, recipe=recipe)) as pool:
+    with Workers(1, CODER, lambda: load("digits"), replace(SETTINGS, recipe=recipe), tmp_path) as pool:
         monkeypatch.setattr(pool, "_submit", submit)
         answers = pool.evaluate(trials)
         threading.Timer(0.05, lambda: asked[0][1].set_result("first")).start()
