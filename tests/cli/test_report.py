@@ -7,8 +7,12 @@ from itertools import pairwise
 
 import pytest
 
+from nachos_min.eenn.thresholds import Figures
+from nachos_min.nas.evaluate import Trial
+from nachos_min.nas.genome import Genome
+from nachos_min.nas.limits import Limits
 from nachos_min.nas.nachos import Progress
-from nachos_min.nas.result import SearchResult
+from nachos_min.nas.result import Network, SearchResult
 from nachos_min.report.search_report import (
     SearchProgress,
     activity_text,
@@ -18,6 +22,16 @@ from nachos_min.report.search_report import (
     rows_shown,
     show_result,
 )
+
+
+def changed(row: Network, correct: int, samples: int, total_macs: int, solution: int) -> Network:
+    """The row with other figures on validation."""
+    figures = Figures(correct, samples, row.exit_counts, total_macs)
+    return replace(row, point=replace(row.point, validation=figures), solution=solution)
+
+
+def of_genome(genome: Genome, row: Network) -> Network:
+    return replace(row, evaluation=replace(row.evaluation, trial=Trial(genome)))
 
 
 class Terminal(io.StringIO):
@@ -92,7 +106,7 @@ def test_the_summary_states_shares_and_counts(result: SearchResult) -> None:
 def test_the_summary_says_when_solutions_share_networks(result: SearchResult) -> None:
     first, second, third = result.front
     for other, of in ((second.genome, "2 networks"), (first.genome, "one network")):
-        front = (first, replace(second, genome=first.genome), replace(third, genome=other))
+        front = (first, of_genome(first.genome, second), of_genome(other, third))
         lines = shown(replace(result, front=front), io.StringIO()).splitlines()
         assert lines[-4] == f"3 solutions: {of}, under different thresholds."
     assert "solutions:" not in shown(result, io.StringIO())
@@ -100,7 +114,7 @@ def test_the_summary_says_when_solutions_share_networks(result: SearchResult) ->
 
 def test_a_long_front_is_shown_in_part(result: SearchResult) -> None:
     front = tuple(
-        replace(result.front[number % 3], solution=number, accuracy=1 - number / 999, average_macs=9e4 - number)
+        changed(result.front[number % 3], 999 - number, 999, 999 * (90_000 - number), number)
         for number in range(165)
     )
     text = shown(replace(result, front=front), io.StringIO())
@@ -112,7 +126,7 @@ def test_a_long_front_is_shown_in_part(result: SearchResult) -> None:
 
 def test_rows_that_another_beats_are_not_shown(result: SearchResult) -> None:
     first, second, third = result.front
-    beaten = replace(second, accuracy=first.accuracy, average_macs=first.average_macs + 1)
+    beaten = changed(second, first.correct, first.samples, first.total_macs + 1, 1)
     assert rows_shown((first, beaten, third)) == (first, third)
     assert rows_shown((first, second, third)) == (first, second, third)
     twin = replace(first, solution=1)
@@ -121,7 +135,7 @@ def test_rows_that_another_beats_are_not_shown(result: SearchResult) -> None:
 
 def test_rows_that_miss_a_limit_on_test_are_marked(result: SearchResult) -> None:
     first, second, third = result.front
-    missed = replace(second, test=replace(second.test, kept=False))
+    missed = replace(second, point=replace(second.point, test=replace(second.point.test, total_macs=360 * 60_001)))
     lines = shown(replace(result, front=(first, missed, third)), io.StringIO()).splitlines()
     assert [line.split()[0] for line in lines if "(92.6-97.0) !" in line] == ["1"]
     assert lines[-4] == "1 of 3 rows miss a limit on the test images; they are marked !."
@@ -148,15 +162,15 @@ def test_a_guarantee_says_how_many_images_it_takes(without_solution: SearchResul
     assert closest_sentence(asked).endswith("has accuracy 0.9722 at 41,333 average MACs.")
     assert "60,000 average MACs, guaranteed with probability 0.9)" in closest_sentence(asked)
     assert asked.as_dict()["constraints"]["guarantee"] == 0.9
-    strict = closest_sentence(replace(asked, min_accuracy=0.98, margin=0.01))
+    strict = closest_sentence(replace(asked, limits=Limits(60_000, 0.98), margin=0.01))
     assert strict.endswith(" Such a guarantee takes at least 299 images that chose nothing; there are 288.")
-    assert closest_sentence(replace(asked, min_accuracy=1.0)).endswith(
+    assert closest_sentence(replace(asked, limits=Limits(60_000, 1.0))).endswith(
         " No number of images can guarantee an accuracy of 1."
     )
 
 
 def test_without_any_network_the_causes_are_named(without_solution: SearchResult) -> None:
-    nothing = replace(without_solution, evaluated=0, closest=None, max_macs=None)
+    nothing = replace(without_solution, evaluated=0, closest=None, limits=Limits(None, 0.9))
     assert closest_sentence(nothing) == (
         "No admissible solution (accuracy >= 0.9): no network could be evaluated, 2 failed; 31 ruled out untrained."
     )
