@@ -58,7 +58,7 @@ def compare(name: str, side: int) -> list[dict[str, Any]]:
     rows = []
     for tool in filter(installed, PEERS):
         start = time.perf_counter()
-        predicted = CONVENTIONS[tool].tally(graph).total
+        predicted = CONVENTIONS[tool].total(graph)
         middle = time.perf_counter()
         number, reason = reported(tool, module, (x,))
         rows.append(

@@ -125,7 +125,7 @@ def macs(
         json: Print one JSON object instead of tables.
     """
     from nachos_min.macs.conventions import find_convention
-    from nachos_min.report.macs_report import report_macs
+    from nachos_min.report.macs_report import report_macs, show_macs
     from nachos_min.targets import read_target
 
     rules, against = find_convention(convention), None if explain is None else find_convention(explain)
@@ -134,8 +134,6 @@ def macs(
     if json:
         print(json_format.dumps(report.as_dict(layers=layers), allow_nan=False))
     else:
-        from nachos_min.report.macs_table import show_macs
-
         show_macs(report, layers=layers)
     return DONE
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from nachos_min.eenn.architecture import Architecture, architecture_from_json
 from nachos_min.eenn.lowering import CostOrderError, lower
 from nachos_min.errors import InputError, shorten
+from nachos_min.macs.count import check_graph
 from nachos_min.macs.ops import Graph
 
 if TYPE_CHECKING:  # a JSON target need not wait for the reader of another kind
@@ -281,4 +282,5 @@ def count_macs(
         found = Target("graph", (), target)
     else:
         found = _module(type(target).__name__, target, input_shape)
-    return rules.tally(found.graph).total
+    check_graph(found.graph)
+    return rules.total(found.graph)

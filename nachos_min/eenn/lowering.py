@@ -17,9 +17,8 @@ from itertools import accumulate
 from nachos_min.eenn.architecture import Architecture, Exit, ExitHead, FinalHead, Map, MBConvSpec, Stem
 from nachos_min.macs import ops
 from nachos_min.macs.count import count, peak_activation_bytes
-from nachos_min.macs.ops import Graph, Node
+from nachos_min.macs.ops import Graph, Node, Written
 from nachos_min.macs.record import Operator
-from nachos_min.macs.written import Written
 
 Part = Stem | MBConvSpec | ExitHead | FinalHead
 

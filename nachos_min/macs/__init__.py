@@ -1,23 +1,6 @@
-"""Exact counts from shapes alone: see `axis.py`, `record.py`, `ops.py`, `count.py`, in that order."""
+"""Exact counts from shapes alone: records of operators, graphs of them, and sums over a graph."""
 
-from nachos_min.macs.count import (
-    Count,
-    ExitCosts,
-    LayerRow,
-    count,
-    exit_costs,
-    layer_table,
-    peak_activation_bytes,
-)
+from nachos_min.macs.count import Count, ExitCosts, count, exit_costs, peak_activation_bytes
 from nachos_min.macs.record import CountError
 
-__all__ = [
-    "Count",
-    "CountError",
-    "ExitCosts",
-    "LayerRow",
-    "count",
-    "exit_costs",
-    "layer_table",
-    "peak_activation_bytes",
-]
+__all__ = ["Count", "CountError", "ExitCosts", "count", "exit_costs", "peak_activation_bytes"]

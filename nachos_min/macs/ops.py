@@ -1,11 +1,7 @@
 """One frozen record per operator: its shapes, and from them its multiplications, parameters and other work.
 
-A network is a `Graph`: a tuple of `Node` in execution order. Nothing is built or run; the records know shapes
-only, of one sample, channels last: (H, W, C) for a map, (..., features) for anything else. All figures are
-Python integers, so nothing overflows and nothing is rounded.
-
-One MAC is one multiplication whose product feeds an accumulator, in a convolution, transposed convolution,
-linear layer or matrix product. All other work is counted in columns of its own:
+A network is a `Graph`: nodes in execution order. One MAC is one multiplication whose product feeds an accumulator,
+in a convolution, transposed convolution, linear layer or matrix product. Other work has columns of its own:
 
     bias_adds         output elements that get a bias            norm_elems  elements normalised
     act_elems:<kind>  elements through an activation, by kind    mul_elems   elements of a product
@@ -13,42 +9,458 @@ linear layer or matrix product. All other work is counted in columns of its own:
     mean_out          elements out of a mean                     pointwise:<kind> reduce_in:<kind>
                                                                  resize_out:<mode>  the rest
 
-`macs` counts taps on padded zeros, as is usual; `valid_macs` leaves them out. Before this read `axis.py` and
-`record.py`; the records stand in `windows.py` (convolutions, pools), `products.py`, `norms.py`,
-`elementwise.py`, `resampling.py` and `moves.py`, and can be imported from here. Sums over a graph are in
-`count.py`; what another tool would count is in `conventions/`.
+`macs` counts taps on padded zeros; `valid_macs` leaves them out. Convolutions and pools are in `windows.py`.
 """
 
 from dataclasses import dataclass
+from math import prod
+from typing import final
 
-from nachos_min.macs.elementwise import Activation as Activation
-from nachos_min.macs.elementwise import Add as Add
-from nachos_min.macs.elementwise import Multiply as Multiply
-from nachos_min.macs.elementwise import Pointwise as Pointwise
-from nachos_min.macs.elementwise import Softmax as Softmax
-from nachos_min.macs.moves import Flatten as Flatten
-from nachos_min.macs.moves import Move as Move
-from nachos_min.macs.moves import Slice as Slice
-from nachos_min.macs.moves import Source as Source
-from nachos_min.macs.norms import BatchNorm as BatchNorm
-from nachos_min.macs.norms import GroupNorm as GroupNorm
-from nachos_min.macs.norms import InstanceNorm as InstanceNorm
-from nachos_min.macs.norms import LayerNorm as LayerNorm
-from nachos_min.macs.products import Einsum as Einsum
-from nachos_min.macs.products import Linear as Linear
-from nachos_min.macs.products import MatMul as MatMul
 from nachos_min.macs.record import CountError as CountError
-from nachos_min.macs.record import Operator
-from nachos_min.macs.resampling import AdaptiveAvgPool as AdaptiveAvgPool
-from nachos_min.macs.resampling import AdaptiveMaxPool as AdaptiveMaxPool
-from nachos_min.macs.resampling import GlobalAvgPool as GlobalAvgPool
-from nachos_min.macs.resampling import Reduce as Reduce
-from nachos_min.macs.resampling import Resize as Resize
+from nachos_min.macs.record import MapOperator, Operator, Pair, Shape, UnaryOperator, broadcast
 from nachos_min.macs.windows import AvgPool as AvgPool
 from nachos_min.macs.windows import Conv2d as Conv2d
 from nachos_min.macs.windows import ConvTranspose2d as ConvTranspose2d
 from nachos_min.macs.windows import MaxPool as MaxPool
-from nachos_min.macs.written import Written
+
+
+@final
+@dataclass(frozen=True)
+class Linear(UnaryOperator, plural="linear layers"):
+    """Linear layer over the last axis; every other axis is rows: rows * in * out MACs."""
+
+    out_features: int
+    bias: bool = True
+
+    @property
+    def output(self) -> Shape:
+        return (*self.input[:-1], self.out_features)
+
+    @property
+    def macs(self) -> int:
+        return prod(self.input) * self.out_features
+
+    @property
+    def params(self) -> int:
+        return (self.input[-1] + self.bias) * self.out_features
+
+    @property
+    def columns(self) -> dict[str, int]:
+        return {"bias_adds": prod(self.output)} if self.bias else {}
+
+
+@final
+@dataclass(frozen=True)
+class MatMul(Operator, plural="matrix products"):
+    """Matrix product (..., m, k) times (..., k, n); leading axes broadcast: batch * m * k * n MACs."""
+
+    left: Shape
+    right: Shape
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field, shape in (("left", self.left), ("right", self.right)):
+            self.require(len(shape) >= 2, f"{field} must have at least 2 axes", shape)
+        both = f"{self.left} times {self.right}"
+        self.require(self.left[-1] == self.right[-2], "inner lengths must be equal", both)
+        self.require(broadcast(*self._leading) is not None, "leading axes must broadcast", both)
+
+    @property
+    def _leading(self) -> tuple[Shape, Shape]:
+        return self.left[:-2], self.right[:-2]
+
+    @property
+    def operands(self) -> tuple[Shape, ...]:
+        return (self.left, self.right)
+
+    @property
+    def output(self) -> Shape:
+        return (*(broadcast(*self._leading) or ()), self.left[-2], self.right[-1])
+
+    @property
+    def macs(self) -> int:
+        return prod(self.output) * self.left[-1]
+
+
+@final
+@dataclass(frozen=True)
+class Einsum(Operator, plural="Einstein sums"):
+    """Einstein sum of one or two arrays: the product of all lengths in MACs, if a letter is summed over.
+
+    Where no letter is summed over, nothing is accumulated: the elements are products (`mul_elems`) or, with one
+    array, only moved.
+
+    Args:
+        equation: such as "nchw,oc->nohw": one letter per axis, no spaces or dots, the output stated.
+        shapes: one per array, its axes as the equation has them; 1 where an axis is broadcast.
+
+    Raises:
+        CountError: the equation is no such text, does not fit the shapes, or has more than two arrays.
+
+    >>> Einsum("nchw,oc->nohw", ((1, 8, 16, 16), (16, 8))).macs == 16 * 16 * 8 * 16
+    True
+    """
+
+    equation: str
+    shapes: tuple[Shape, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _, arrow, result = self.equation.partition("->")
+        letters = "".join(self.terms)
+        sound = bool(arrow) and (not letters or letters.isalpha()) and set(result) <= set(letters)
+        self.require(
+            sound and len(set(result)) == len(result),
+            "equation must be such as 'ij,jk->ik'",
+            repr(self.equation),
+        )
+        self.require(len(self.shapes) <= 2, "must have one or two arrays", len(self.shapes))
+        fits = list(map(len, self.terms)) == list(map(len, self.shapes))
+        self.require(fits, f"equation {self.equation!r} must fit the shapes", self.shapes)
+        lengths = self.lengths
+        for term, shape in zip(self.terms, self.shapes, strict=True):
+            for letter, length in zip(term, shape, strict=True):
+                longest = lengths[letter]
+                self.require(length in (1, longest), f"axis {letter} must have length {longest}", length)
+
+    @property
+    def terms(self) -> list[str]:
+        """Letters of each array's axes."""
+        return self.equation.partition("->")[0].split(",")
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Length of the axis that each letter stands for."""
+        found: dict[str, int] = {}
+        for term, shape in zip(self.terms, self.shapes, strict=True):
+            for letter, length in zip(term, shape, strict=True):
+                found[letter] = max(length, found.get(letter, 1))
+        return found
+
+    @property
+    def sums(self) -> bool:
+        """Whether a letter is summed over."""
+        return bool(set("".join(self.terms)) - set(self.equation.partition("->")[2]))
+
+    @property
+    def operands(self) -> tuple[Shape, ...]:
+        return self.shapes
+
+    @property
+    def output(self) -> Shape:
+        lengths = self.lengths
+        return tuple(lengths[letter] for letter in self.equation.partition("->")[2])
+
+    @property
+    def macs(self) -> int:
+        return prod(self.lengths.values()) if len(self.shapes) == 2 and self.sums else 0
+
+    @property
+    def columns(self) -> dict[str, int]:
+        return {"mul_elems": prod(self.output)} if len(self.shapes) == 2 and not self.sums else {}
+
+
+class _Norm(UnaryOperator, column="norm_elems"):
+    """Every element is normalised once; `affine` trains a scale and a shift for each channel, the last axis."""
+
+    affine: bool  # a field of the records below
+
+    @property
+    def params(self) -> int:
+        return 2 * self.input[-1] * self.affine
+
+
+@final
+@dataclass(frozen=True)
+class BatchNorm(_Norm, plural="batch norm"):
+    """Normalisation per channel, the same work in training and inference."""
+
+    affine: bool = True
+
+
+@final
+@dataclass(frozen=True)
+class LayerNorm(_Norm, plural="layer norm"):
+    """Normalisation over the last `axes` axes, with a scale (`affine`) and a shift (`bias`) for each feature."""
+
+    axes: int = 1
+    affine: bool = True
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.axes <= len(self.input), f"axes must be <= {len(self.input)}", self.axes)
+
+    @property
+    def params(self) -> int:
+        return prod(self.input[-self.axes :]) * (self.affine + self.bias)
+
+
+@final
+@dataclass(frozen=True)
+class GroupNorm(_Norm, plural="group norm"):
+    """Normalisation over groups of channels of each sample."""
+
+    groups: int
+    affine: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        channels = self.input[-1]
+        self.require(channels % self.groups == 0, f"groups must divide {channels} channels", self.groups)
+
+
+@final
+@dataclass(frozen=True)
+class InstanceNorm(_Norm, plural="instance norm"):
+    """Normalisation of each channel of each sample."""
+
+    affine: bool = False
+
+
+@final
+@dataclass(frozen=True)
+class Activation(UnaryOperator, plural="{0.kind} activations", column="act_elems:{0.kind}"):
+    """Element-wise function, counted in a column of its kind, such as "relu" or "hswish"."""
+
+    kind: str
+
+
+@final
+@dataclass(frozen=True)
+class Softmax(UnaryOperator, plural="softmax", column="act_elems:softmax"):
+    """Exponentials divided by their sum along one axis of length `features`; counted as an activation."""
+
+    features: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        elements = prod(self.input)
+        self.require(elements % self.features == 0, f"features must divide {elements} elements", self.features)
+
+
+@dataclass(frozen=True)
+class _Several(Operator):
+    """An operator that reads any number of arrays."""
+
+    shapes: tuple[Shape, ...]
+
+    @property
+    def operands(self) -> tuple[Shape, ...]:
+        return self.shapes
+
+
+@dataclass(frozen=True)
+class _Elementwise(_Several):
+    """Arrays combined element by element, broadcast to one shape; a number is no array, so one shape will do."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(len(self.shapes) > 0, "shapes must be a tuple of at least one", self.shapes)
+        self.require(broadcast(*self.shapes) is not None, "shapes must broadcast", self.shapes)
+
+    @property
+    def output(self) -> Shape:
+        return broadcast(*self.shapes) or ()
+
+
+@final
+@dataclass(frozen=True)
+class Add(_Elementwise, plural="element-wise sums", column="add_elems"):
+    """Element-wise sum, such as a residual connection."""
+
+
+@final
+@dataclass(frozen=True)
+class Multiply(_Elementwise, plural="element-wise products", column="mul_elems"):
+    """Element-wise product, such as squeeze-and-excitation's scaling of a map (H, W, C) by (C,): no MAC."""
+
+
+@final
+@dataclass(frozen=True)
+class Pointwise(_Elementwise, plural="element-wise {0.kind}", column="pointwise:{0.kind}"):
+    """Any other element-wise operator, counted in a column of its kind, such as "sub", "div" or "exp"."""
+
+    kind: str
+
+
+@final
+@dataclass(frozen=True)
+class GlobalAvgPool(MapOperator, plural="the mean over the map", column="mean_out"):
+    """Mean over the map: (H, W, C) to (C,)."""
+
+    @property
+    def output(self) -> Shape:
+        return self.input[2:]
+
+
+@dataclass(frozen=True)
+class _Resized(MapOperator):
+    """A map of another size (height, width)."""
+
+    size: Pair
+
+    @property
+    def output(self) -> Shape:
+        return (*self.size, self.input[2])
+
+
+@dataclass(frozen=True)
+class _AdaptivePool(_Resized):
+    """As many windows as the output has pixels, of whatever size covers the map."""
+
+    @property
+    def columns(self) -> dict[str, int]:
+        return {"pool_in": prod(self.input), "pool_out": prod(self.output)}
+
+
+@final
+@dataclass(frozen=True)
+class AdaptiveAvgPool(_AdaptivePool, plural="adaptive average pooling"):
+    """Means of windows; to one pixel it is the mean over the map."""
+
+    @property
+    def columns(self) -> dict[str, int]:
+        return {"mean_out": self.input[2]} if self.size == (1, 1) else super().columns
+
+
+@final
+@dataclass(frozen=True)
+class AdaptiveMaxPool(_AdaptivePool, plural="adaptive max pooling"):
+    """Largest values of windows."""
+
+
+@final
+@dataclass(frozen=True)
+class Resize(_Resized, plural="resizing", column="resize_out:{0.mode}"):
+    """Interpolation of a map by a mode such as "nearest" or "bilinear"."""
+
+    mode: str
+
+
+@final
+@dataclass(frozen=True)
+class Reduce(UnaryOperator, plural="reductions"):
+    """Reduction of a kind such as "mean", "sum" or "max" to the shape `result`; a single number is (1,)."""
+
+    result: Shape
+    kind: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        divides = prod(self.input) % prod(self.result) == 0
+        self.require(divides, f"result must divide the {prod(self.input)} elements", self.result)
+
+    @property
+    def output(self) -> Shape:
+        return self.result
+
+    @property
+    def columns(self) -> dict[str, int]:
+        if self.kind == "mean":
+            return {"mean_out": prod(self.result)}
+        return {f"reduce_in:{self.kind}": prod(self.input)}
+
+
+@final
+@dataclass(frozen=True)
+class Flatten(UnaryOperator, plural="flattening"):
+    """The same numbers as one vector: (H, W, C) to (H * W * C,). Nothing is computed or copied."""
+
+    @property
+    def output(self) -> Shape:
+        return (prod(self.input),)
+
+
+@final
+@dataclass(frozen=True)
+class Slice(UnaryOperator, plural="slicing"):
+    """The numbers `begin` up to `end` of the last axis, such as the logits of a head. Nothing is computed."""
+
+    begin: int
+    end: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        least, most = self.begin + 1, self.input[-1]
+        integer = type(self.end) is int and self.end >= least
+        self.require(integer, f"end must be a Python integer >= {least}", repr(self.end))
+        self.require(self.end <= most, f"end must be <= {most}", self.end)
+
+    @property
+    def output(self) -> Shape:
+        return (*self.input[:-1], self.end - self.begin)
+
+
+@final
+@dataclass(frozen=True)
+class Source(Operator, plural="given arrays"):
+    """An array that no operator makes: another input, a constant, a parameter of which `trained` are trained."""
+
+    shape: Shape
+    trained: int = 0
+
+    @property
+    def operands(self) -> tuple[Shape, ...]:
+        return ()
+
+    @property
+    def output(self) -> Shape:
+        return self.shape
+
+    @property
+    def params(self) -> int:
+        return self.trained
+
+
+@final
+@dataclass(frozen=True)
+class Move(_Several, plural="moving elements"):
+    """Elements at other places: reshaped, permuted, sliced, padded, repeated, joined, looked up in a table."""
+
+    result: Shape
+
+    @property
+    def output(self) -> Shape:
+        return self.result
+
+
+@dataclass(frozen=True)
+class Written:
+    """How a node was written in PyTorch. The exact count depends on shapes alone; other tools' counts do not.
+
+    Args:
+        function: what Python called, such as "F.conv2d" (also for torch.conv2d, the same function), "F.relu",
+            "torch.add", "Tensor.add", or, for an operator sign, "x + y". For one of our own operators that PyTorch
+            code spells out, the expression: "x * relu6(x + 3) / 6", "relu6(x + 3) / 6", "mean(3).mean(2)".
+        module: class of the innermost module that was running: its bare name for a class of torch.nn
+            ("Conv2d"), with its package for any other ("timm.layers.SqueezeExcite"); "" outside any module.
+        layer: the class of torch.nn that `module` is or derives from ("Conv2d"), "" if none but Module.
+        leaf: whether that module has no modules inside.
+        paths: under how many parents' names that module stands in the network, 0 if it is kept in a plain list.
+        used: whether the network's output depends on the node.
+        training: whether the module was in training mode.
+        padding: "same" or "valid" when a convolution's padding was given by that word.
+        samples: first axis of the network's first input.
+        facts: what else the shapes do not show. "vector": the right array of a product had one axis; "size": an
+            interpolation was told its output's size, not a factor; "side": it was told by one number for all axes;
+            "strided": a linear layer's input was not contiguous, or the rows of an array that a vector is
+            multiplied by cannot be seen as one matrix; "swapped": it would be, with one index of its second axis;
+            "dots": an Einstein sum's equation had some; "unbatched": a layer's array had no axis of samples;
+            "statistics": a norm used its input's, not its own; "slopes": PReLU has one for each channel; "fused":
+            attention was executed as one operator; "scaled": a product whose first array attention scales.
+    """
+
+    function: str
+    module: str = ""
+    layer: str = ""
+    leaf: bool = True
+    paths: int = 1
+    used: bool = True
+    training: bool = False
+    padding: str = ""
+    samples: int = 1
+    facts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -78,6 +490,28 @@ class Node:
     relaid: bool = False
     written: Written | None = None
     trained: int | None = None
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the batch, taps on padded zeros included."""
+        return self.batch * self.op.macs
+
+    @property
+    def valid_macs(self) -> int:
+        """The same without taps on padded zeros."""
+        return self.batch * self.op.valid_macs
+
+    @property
+    def params(self) -> int:
+        """Trained values, 0 where an earlier node's are shared."""
+        if self.shares is not None:
+            return 0
+        return self.op.params if self.trained is None else self.trained
+
+    @property
+    def columns(self) -> dict[str, int]:
+        """Work of the batch that is not a MAC, the columns it touches."""
+        return {column: self.batch * amount for column, amount in self.op.columns.items()}
 
 
 Graph = tuple[Node, ...]  # execution order: backbone up to exit 1, head 1, backbone up to exit 2, head 2, ...

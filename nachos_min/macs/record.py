@@ -1,21 +1,30 @@
-"""What every operator's record has in common, and the checks that its fields pass once, when it is made.
+"""What the records of all operators have in common, and the rule of each field, checked when a record is made.
 
-A record knows shapes of one sample and gives exact Python integers. Read this before `windows.py` and `ops.py`,
-which have the records themselves. Fields must be Python integers: a NumPy integer would overflow silently
-above 2**63, so it is refused.
+A record knows the shapes of one sample, channels last, and gives exact Python integers. Its fields must be Python
+integers, too: a NumPy integer would overflow silently above 2**63.
 """
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeGuard
+from math import prod
+from typing import ClassVar, TypeGuard
 
 from nachos_min.errors import InputError
 
 Shape = tuple[int, ...]  # of one sample: (H, W, C) for a map, (..., features) for anything else
 Pair = tuple[int, int]  # height, width
 Padding = tuple[int, int, int, int]  # top, bottom, left, right
+
+# Rules of fields by name, the same in every record.
+_SHAPES = ("input", "left", "right", "shape", "result")
+_NUMBERS = {"out_channels": 1, "out_features": 1, "groups": 1, "features": 1, "axes": 1, "begin": 0, "trained": 0}
+_TUPLES = {  # how many numbers, and the least of them
+    **dict.fromkeys(("kernel", "size", "stride", "dilation"), (2, 1)),
+    "padding": (4, 0),
+    "output_padding": (2, 0),
+}
+_WORDS = ("kind", "mode")
 
 
 class CountError(InputError):
@@ -24,7 +33,23 @@ class CountError(InputError):
 
 @dataclass(frozen=True)
 class Operator(ABC):
-    """What one operator does to one sample. A record states its fields and overrides what is not zero."""
+    """What one operator does to one sample. A record states its fields and overrides what is not zero.
+
+    The head of a class gives `plural`, what to call its kind in a sentence, and `column`, where the elements that
+    it writes are counted; "{0.kind}" in them stands for the field.
+    """
+
+    plural: ClassVar[str] = ""
+    column: ClassVar[str] = ""
+
+    def __init_subclass__(cls, plural: str = "", column: str = "") -> None:
+        cls.plural, cls.column = plural or cls.plural, column or cls.column
+
+    def __post_init__(self) -> None:
+        for field in self.__dataclass_fields__:
+            value = getattr(self, field)
+            if rule := _broken_rule(field, value):
+                raise CountError(f"{name(self)}: {field} must be {rule}, got {value!r}")
 
     @property
     @abstractmethod
@@ -54,19 +79,12 @@ class Operator(ABC):
     @property
     def columns(self) -> dict[str, int]:
         """Work that is not a MAC: the columns this operator touches, by name."""
-        return {}
+        return {self.column.format(self): prod(self.output)} if self.column else {}
 
-    def check_operands(self, shapes: tuple[Shape, ...]) -> None:
-        """Check that the arrays that arrive are the ones this record was made for.
-
-        Args:
-            shapes: shapes of the arrays that arrive, in order.
-
-        Raises:
-            CountError: their number or a shape differs from `operands`.
-        """
-        if shapes != self.operands:
-            raise CountError(f"{name(self)}: must read {_listed(self.operands)}, got {_listed(shapes)}")
+    def require(self, sound: bool, rule: str, got: object) -> None:
+        """Raise CountError with the rule and the value unless `sound`."""
+        if not sound:
+            raise CountError(f"{name(self)}: {rule}, got {got}")
 
 
 @dataclass(frozen=True)
@@ -74,9 +92,6 @@ class UnaryOperator(Operator):
     """An operator that reads one array and, unless it says otherwise, writes one of the same shape."""
 
     input: Shape
-
-    def __post_init__(self) -> None:
-        check_shape(self, "input", self.input)
 
     @property
     def operands(self) -> tuple[Shape, ...]:
@@ -87,53 +102,53 @@ class UnaryOperator(Operator):
         return self.input
 
 
+@dataclass(frozen=True)
+class MapOperator(UnaryOperator):
+    """An operator whose input is a map (H, W, C)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(len(self.input) == 3, "input must be (H, W, C)", self.input)
+
+
 def name(record: object) -> str:
     """Return the operator's name as messages and tables show it."""
     return type(record).__name__
 
 
-def check_number(record: Operator, field: str, value: object, least: int) -> None:
-    """Check that `value` is a Python integer >= `least`; CountError otherwise."""
-    if type(value) is not int or value < least:
-        raise CountError(f"{name(record)}: {field} must be a Python integer >= {least}, got {value!r}")
+def broadcast(*shapes: Shape) -> Shape | None:
+    """Return the shape that all broadcast to by NumPy's rule, or None."""
+    axes = max(map(len, shapes))
+    found = []
+    for lengths in zip(*((1,) * (axes - len(shape)) + shape for shape in shapes), strict=True):
+        others = set(lengths) - {1}
+        if len(others) > 1:
+            return None
+        found.append(others.pop() if others else 1)
+    return tuple(found)
 
 
-def check_numbers(record: Operator, field: str, values: object, count: int, least: int) -> None:
-    """Check that `values` is a tuple of `count` Python integers >= `least`; CountError otherwise."""
-    if not _are_numbers(values, least) or len(values) != count:
-        raise CountError(f"{name(record)}: {field} must be {count} Python integers >= {least}, got {values!r}")
+def _broken_rule(field: str, value: object) -> str:
+    """Return what the value of a field must be, "" if it is or if there is no rule."""
+    sound, rule = True, ""
+    if field in _SHAPES:
+        sound, rule = _is_shape(value), "a tuple of Python integers >= 1"
+    elif field == "shapes":
+        sound, rule = isinstance(value, tuple) and all(map(_is_shape, value)), "a tuple of tuples of integers >= 1"
+    elif field in _NUMBERS:
+        sound, rule = _are_numbers((value,), _NUMBERS[field]), f"a Python integer >= {_NUMBERS[field]}"
+    elif field in _TUPLES:
+        count, least = _TUPLES[field]
+        sound, rule = _are_numbers(value, least) and len(value) == count, f"{count} Python integers >= {least}"
+    elif field in _WORDS:
+        sound = isinstance(value, str) and re.fullmatch("[a-z][a-z0-9_-]*", value) is not None
+        rule = "a name in small letters"
+    return "" if sound else rule
 
 
-def check_shape(record: Operator, field: str, shape: object) -> None:
-    """Check that `shape` is a tuple of at least one Python integer, all >= 1; CountError otherwise."""
-    if not _are_numbers(shape, 1) or len(shape) == 0:
-        raise CountError(f"{name(record)}: {field} must be a tuple of Python integers >= 1, got {shape!r}")
-
-
-def check_map(record: UnaryOperator) -> None:
-    """Check that the input is (H, W, C); CountError otherwise."""
-    check_shape(record, "input", record.input)
-    if len(record.input) != 3:
-        raise CountError(f"{name(record)}: input must be (H, W, C), got {record.input}")
-
-
-def check_word(record: Operator, field: str, word: str) -> None:
-    """Check that `word` is a name in small letters, such as "hswish" or "nearest-exact"; CountError otherwise."""
-    if not re.fullmatch("[a-z][a-z0-9_-]*", word):
-        raise CountError(f"{name(record)}: {field} must be a name in small letters, got {word!r}")
-
-
-def broadcast(left: Shape, right: Shape) -> Shape | None:
-    """Return the shape that both broadcast to by NumPy's rule, or None."""
-    axes = max(len(left), len(right))
-    pairs = zip((1,) * (axes - len(left)) + left, (1,) * (axes - len(right)) + right, strict=True)
-    shape = tuple(max(a, b) if 1 in (a, b) else a * (a == b) for a, b in pairs)
-    return None if 0 in shape else shape
+def _is_shape(value: object) -> bool:
+    return _are_numbers(value, 1) and len(value) > 0
 
 
 def _are_numbers(values: object, least: int) -> TypeGuard[tuple[int, ...]]:
     return isinstance(values, tuple) and all(type(value) is int and value >= least for value in values)
-
-
-def _listed(shapes: Iterable[Shape]) -> str:
-    return " and ".join(str(shape) for shape in shapes) or "nothing"

@@ -1,7 +1,6 @@
-"""Records of the operators that slide a window over a map: convolutions and pools.
+"""Operators that slide a window over a map: convolutions and pools, and the arithmetic of one image axis.
 
-The two axes of a window are independent, so output sizes and counts are products of what `axis.py` says about
-one axis. Read `axis.py` and `record.py` first; the other operators, and the words used here, are in `ops.py`.
+The two axes of a window are independent: output sizes and counts are products of what holds for one axis.
 """
 
 from abc import abstractmethod
@@ -9,23 +8,99 @@ from dataclasses import dataclass
 from math import prod
 from typing import final
 
-from nachos_min.macs.axis import transposed_length, valid_taps, window_length
-from nachos_min.macs.record import (
-    CountError,
-    Padding,
-    Pair,
-    Shape,
-    UnaryOperator,
-    check_map,
-    check_number,
-    check_numbers,
-    name,
-)
+from nachos_min.macs.record import MapOperator, Padding, Pair, Shape
+
+
+def window_length(length: int, kernel: int, stride: int, pad: int, dilation: int) -> int:
+    """Return the number of positions of a sliding window; below 1 if the window does not fit.
+
+    `pad` are zeros on both sides together, `dilation` is the distance of two taps.
+
+    Returns:
+        floor((length + pad - dilation * (kernel - 1) - 1) / stride) + 1
+
+    Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", relationship 15.
+
+    >>> window_length(17, kernel=3, stride=2, pad=2, dilation=1)
+    9
+    """
+    return (length + pad - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def transposed_length(length: int, kernel: int, stride: int, pad: int, dilation: int, output_padding: int) -> int:
+    """Return the output length of a transposed convolution: each pixel paints `kernel` taps, `pad` are cropped.
+
+    Returns:
+        (length - 1) * stride + dilation * (kernel - 1) + 1 - pad + output_padding
+
+    Source: Dumoulin and Visin, relationship 14, with dilation and output padding as in PyTorch.
+
+    >>> transposed_length(8, kernel=3, stride=2, pad=2, dilation=1, output_padding=1)
+    16
+    """
+    return (length - 1) * stride + dilation * (kernel - 1) + 1 - pad + output_padding
+
+
+def valid_taps(positions: int, length: int, kernel: int, stride: int, pad_before: int, dilation: int) -> int:
+    """Return the number of (position, tap) pairs that fall on one of the `length` real pixels of an axis.
+
+    Position o, tap t touches pixel o * stride + t * dilation - pad_before. A convolution's positions are output
+    pixels and the axis is the input; for a transposed convolution it is the other way round. The steps grow with
+    the digits of the numbers only: a file may state a kernel of a thousand million taps.
+
+    Source: derived here. The count is below(pad_before + length) - below(pad_before), where below(x) is the number
+    of pairs with o * stride + t * dilation < x.
+
+    >>> valid_taps(positions=1, length=1, kernel=7, stride=1, pad_before=3, dilation=1)
+    1
+    >>> valid_taps(positions=4, length=4, kernel=3, stride=1, pad_before=1, dilation=1)
+    10
+    """
+    after = _pairs_below(pad_before + length, positions, kernel, stride, dilation)
+    return after - _pairs_below(pad_before, positions, kernel, stride, dilation)
+
+
+def _pairs_below(x: int, positions: int, kernel: int, stride: int, dilation: int) -> int:
+    """Return how many pairs 0 <= o < positions, 0 <= t < kernel have o * stride + t * dilation < x.
+
+    Tap t has ceil((x - t * dilation) / stride) such positions, but at most all. Taps below `full` have all, taps
+    from `none` on have none, and between them one floor is summed, backwards from the last tap that has any.
+    """
+    none = min(kernel, max(0, -(-x // dilation)))
+    full = min(none, max(0, (x - (positions - 1) * stride - 1) // dilation + 1))
+    last = x - (none - 1) * dilation
+    return full * positions + _floor_sum(none - full, stride, dilation, last + stride - 1)
+
+
+def _floor_sum(count: int, divisor: int, step: int, first: int) -> int:
+    """Return the sum of floor((first + i * step) / divisor) over i = 0 .. count - 1, in O(log divisor) steps.
+
+    Source: lattice points under a line, by Euclid's algorithm: full steps are taken out, then rows and columns
+    change places (Graham, Knuth and Patashnik, "Concrete Mathematics", section 3.5).
+    """
+    total, sign = 0, 1
+    while count > 0:
+        total += sign * (count * (count - 1) // 2 * (step // divisor) + count * (first // divisor))
+        step, first = step % divisor, first % divisor
+        rows = (first + (count - 1) * step) // divisor  # lines that the points cross
+        total += sign * rows * count
+        # The points left of each crossing were counted too often; they are the same sum turned round.
+        sign, count, first, divisor, step = -sign, rows, step - 1 + divisor - first, step, divisor
+    return total
 
 
 @dataclass(frozen=True)
-class _Convolution(UnaryOperator):
-    """A window of weights that slides over one map and touches another; which is which, the subclass says."""
+class _Convolution(MapOperator):
+    """A window of weights that slides over one map and touches another.
+
+    Args:
+        input: (H, W, C).
+        out_channels: K >= 1.
+        kernel, stride, dilation: (height, width), each >= 1.
+        padding: (top, bottom, left, right), each >= 0.
+        groups: G >= 1, divides C and K.
+        bias: whether one number per output channel is added.
+    """
 
     out_channels: int
     kernel: Pair
@@ -36,28 +111,15 @@ class _Convolution(UnaryOperator):
     bias: bool = False
 
     def __post_init__(self) -> None:
-        check_map(self)
-        check_number(self, "out_channels", self.out_channels, 1)
-        check_numbers(self, "kernel", self.kernel, 2, 1)
-        check_numbers(self, "stride", self.stride, 2, 1)
-        check_numbers(self, "padding", self.padding, 4, 0)
-        check_numbers(self, "dilation", self.dilation, 2, 1)
-        check_number(self, "groups", self.groups, 1)
-        if self.input[2] % self.groups or self.out_channels % self.groups:
-            raise CountError(
-                f"{name(self)}: groups must divide the {self.input[2]} input and {self.out_channels} "
-                f"output channels, got {self.groups}"
-            )
+        super().__post_init__()
+        divides = self.input[2] % self.groups == 0 == self.out_channels % self.groups
+        channels = f"the {self.input[2]} input and {self.out_channels} output channels"
+        self.require(divides, f"groups must divide {channels}", self.groups)
 
     @property
     @abstractmethod
-    def _slides_over(self) -> Shape:
-        """The map whose every pixel is one position of the window."""
-
-    @property
-    @abstractmethod
-    def _touches(self) -> Shape:
-        """The map whose pixels the window's taps fall on, or miss."""
+    def _maps(self) -> tuple[Shape, Shape]:
+        """The map whose pixels are the window's positions, and the map that its taps fall on or miss."""
 
     @property
     def _channel_pairs(self) -> int:
@@ -66,22 +128,17 @@ class _Convolution(UnaryOperator):
 
     @property
     def macs(self) -> int:
-        height, width, _ = self._slides_over
+        height, width, _ = self._maps[0]
         return height * width * prod(self.kernel) * self._channel_pairs
 
     @property
     def valid_macs(self) -> int:
         """The axes are independent, so the taps that hit are a product of one count per axis."""
         hits = 1
-        for axis in (0, 1):
-            hits *= valid_taps(
-                self._slides_over[axis],
-                self._touches[axis],
-                self.kernel[axis],
-                self.stride[axis],
-                self.padding[2 * axis],
-                self.dilation[axis],
-            )
+        for axis, (positions, length) in enumerate(zip(*self._maps, strict=True)):
+            if axis < 2:
+                kernel, stride, dilation = self.kernel[axis], self.stride[axis], self.dilation[axis]
+                hits *= valid_taps(positions, length, kernel, stride, self.padding[2 * axis], dilation)
         return hits * self._channel_pairs
 
     @property
@@ -95,18 +152,8 @@ class _Convolution(UnaryOperator):
 
 @final
 @dataclass(frozen=True)
-class Conv2d(_Convolution):
+class Conv2d(_Convolution, plural="convolutions"):
     """Convolution of a map, dense, grouped or depthwise (groups = C): OH * OW * K * (C / G) * KH * KW MACs.
-
-    Args:
-        input: (H, W, C).
-        out_channels: K >= 1, a multiple of groups.
-        kernel: (KH, KW), each >= 1.
-        stride: (height, width), each >= 1.
-        padding: (top, bottom, left, right) zeros, each >= 0.
-        dilation: (height, width), each >= 1.
-        groups: G >= 1, divides C and K.
-        bias: whether one number per output channel is added.
 
     Raises:
         CountError: a value breaks its rule, or the window does not fit the padded map.
@@ -117,43 +164,26 @@ class Conv2d(_Convolution):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_window_fits(self, self.kernel, self.padding, self.dilation)
+        _check_window_fits(self)
 
     @property
     def output(self) -> Shape:
-        top, bottom, left, right = self.padding
-        height = window_length(self.input[0], self.kernel[0], self.stride[0], top + bottom, self.dilation[0])
-        width = window_length(self.input[1], self.kernel[1], self.stride[1], left + right, self.dilation[1])
-        return (height, width, self.out_channels)
+        sides = [window_length(*_axis(self, i)) for i in (0, 1)]
+        return (*sides, self.out_channels)
 
     @property
-    def _slides_over(self) -> Shape:
-        return self.output
-
-    @property
-    def _touches(self) -> Shape:
-        return self.input
+    def _maps(self) -> tuple[Shape, Shape]:
+        return self.output, self.input
 
 
 @final
 @dataclass(frozen=True)
-class ConvTranspose2d(_Convolution):
+class ConvTranspose2d(_Convolution, plural="transposed convolutions"):
     """Transposed convolution, every input pixel paints a window: H * W * C * (K / G) * KH * KW MACs.
 
-    It is a convolution's gradient with respect to its input. What that convolution reads from padded zeros,
-    this one paints outside the output, where it is cropped: `valid_macs` leaves those products out.
-
-    Args:
-        input: (H, W, C).
-        out_channels: K >= 1, a multiple of groups.
-        kernel: (KH, KW), each >= 1.
-        stride: (height, width), each >= 1.
-        padding: (top, bottom, left, right) output pixels cropped, each >= 0.
-        dilation: (height, width), each >= 1.
-        groups: G >= 1, divides C and K.
-        bias: whether one number per output channel is added.
-        output_padding: (height, width) output pixels added at the bottom and right, each >= 0 and below the
-            larger of its axis's stride and dilation.
+    It is a convolution's gradient with respect to its input. Padding crops the output; `valid_macs` leaves out the
+    products painted outside it. `output_padding` adds (height, width) pixels at the bottom and right, each below
+    the larger of stride and dilation.
 
     Raises:
         CountError: a value breaks its rule, or the padding crops everything.
@@ -163,36 +193,32 @@ class ConvTranspose2d(_Convolution):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_numbers(self, "output_padding", self.output_padding, 2, 0)
         limits = tuple(map(max, self.stride, self.dilation))
-        if any(extra >= limit for extra, limit in zip(self.output_padding, limits, strict=True)):
-            raise CountError(
-                f"{name(self)}: output_padding must be below max(stride, dilation) = {limits}, "
-                f"got {self.output_padding}"
-            )
-        if min(self.output) < 1:
-            raise CountError(f"{name(self)}: padding must leave some output, got {self.padding}")
+        small = all(extra < limit for extra, limit in zip(self.output_padding, limits, strict=True))
+        self.require(small, f"output_padding must be below max(stride, dilation) = {limits}", self.output_padding)
+        self.require(min(self.output) >= 1, "padding must leave some output", self.padding)
 
     @property
     def output(self) -> Shape:
-        top, bottom, left, right = self.padding
-        (kh, kw), (sh, sw), (dh, dw) = self.kernel, self.stride, self.dilation
-        height = transposed_length(self.input[0], kh, sh, top + bottom, dh, self.output_padding[0])
-        width = transposed_length(self.input[1], kw, sw, left + right, dw, self.output_padding[1])
-        return (height, width, self.out_channels)
+        sides = [transposed_length(*_axis(self, i), self.output_padding[i]) for i in (0, 1)]
+        return (*sides, self.out_channels)
 
     @property
-    def _slides_over(self) -> Shape:
-        return self.input
-
-    @property
-    def _touches(self) -> Shape:
-        return self.output
+    def _maps(self) -> tuple[Shape, Shape]:
+        return self.input, self.output
 
 
 @dataclass(frozen=True)
-class _Pool(UnaryOperator):
-    """A sliding window without weights."""
+class _Pool(MapOperator):
+    """A sliding window without weights.
+
+    Args:
+        input: (H, W, C).
+        size: (height, width) of the window, each >= 1.
+        stride, dilation: (height, width), each >= 1.
+        padding: (top, bottom, left, right), each >= 0.
+        ceil: whether a last window counts that hangs over the end of the padded map, by less than a stride.
+    """
 
     size: Pair
     stride: Pair
@@ -201,13 +227,8 @@ class _Pool(UnaryOperator):
     ceil: bool = False
 
     def __post_init__(self) -> None:
-        check_map(self)
-        check_numbers(self, "size", self.size, 2, 1)
-        check_numbers(self, "stride", self.stride, 2, 1)
-        check_numbers(self, "padding", self.padding, 4, 0)
-        check_numbers(self, "dilation", self.dilation, 2, 1)
-        overhang = (self.stride[0] - 1, self.stride[1] - 1) if self.ceil else (0, 0)
-        _check_window_fits(self, self.size, self.padding, self.dilation, overhang)
+        super().__post_init__()
+        _check_window_fits(self)
 
     @property
     def output(self) -> Shape:
@@ -215,11 +236,14 @@ class _Pool(UnaryOperator):
 
     def _length(self, axis: int) -> int:
         """Positions along an axis. With `ceil` a last window may hang over the end, if it begins before it."""
-        before, after = self.padding[2 * axis : 2 * axis + 2]
-        stride, length = self.stride[axis], self.input[axis]
-        slack = stride - 1 if self.ceil else 0
-        found = window_length(length, self.size[axis], stride, before + after + slack, self.dilation[axis])
-        return found - 1 if self.ceil and (found - 1) * stride >= length + before else found
+        length, window, stride, pad, dilation = _axis(self, axis)
+        found = window_length(length, window, stride, pad + self._overhang[axis], dilation)
+        begins_behind = self.ceil and (found - 1) * stride >= length + self.padding[2 * axis]
+        return found - begins_behind
+
+    @property
+    def _overhang(self) -> Pair:
+        return (self.stride[0] - 1, self.stride[1] - 1) if self.ceil else (0, 0)
 
     @property
     def columns(self) -> dict[str, int]:
@@ -228,36 +252,26 @@ class _Pool(UnaryOperator):
 
 @final
 @dataclass(frozen=True)
-class MaxPool(_Pool):
-    """Largest value of each window.
-
-    Args:
-        input: (H, W, C).
-        size: (height, width) of the window, each >= 1.
-        stride: (height, width), each >= 1.
-        padding: (top, bottom, left, right), each >= 0.
-        dilation: (height, width) from one tap to the next, each >= 1.
-        ceil: whether a last window that hangs over the end of the padded map, by less than a stride, counts too,
-            even if it is the only one.
-
-    Raises:
-        CountError: a value breaks its rule, or the window does not fit the padded map.
-    """
+class MaxPool(_Pool, plural="max pooling"):
+    """Largest value of each window."""
 
 
 @final
 @dataclass(frozen=True)
-class AvgPool(_Pool):
-    """Mean of each window; arguments as of `MaxPool`."""
+class AvgPool(_Pool, plural="average pooling"):
+    """Mean of each window."""
 
 
-def _check_window_fits(
-    record: _Convolution | _Pool, window: Pair, padding: Padding, dilation: Pair, overhang: Pair = (0, 0)
-) -> None:
-    for axis, side in ((0, "height"), (1, "width")):
-        span = dilation[axis] * (window[axis] - 1) + 1
-        room = record.input[axis] + padding[2 * axis] + padding[2 * axis + 1] + overhang[axis]
-        if span > room:
-            raise CountError(
-                f"{name(record)}: the window's {side} with dilation must fit the padded map's {room}, got {span}"
-            )
+def _axis(record: _Convolution | _Pool, axis: int) -> tuple[int, int, int, int, int]:
+    """Length, window, stride, zeros on both sides together, dilation."""
+    window = record.size if isinstance(record, _Pool) else record.kernel
+    pad = record.padding[2 * axis] + record.padding[2 * axis + 1]
+    return record.input[axis], window[axis], record.stride[axis], pad, record.dilation[axis]
+
+
+def _check_window_fits(record: _Convolution | _Pool) -> None:
+    overhang = record._overhang if isinstance(record, _Pool) else (0, 0)
+    for axis, side in enumerate(("height", "width")):
+        length, window, _, pad, dilation = _axis(record, axis)
+        room, span = length + pad + overhang[axis], dilation * (window - 1) + 1
+        record.require(span <= room, f"the window's {side} with dilation must fit the padded map's {room}", span)

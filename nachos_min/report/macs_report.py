@@ -1,41 +1,37 @@
-"""Everything that one count of a network has to say, gathered once for the table and for the JSON.
+"""What `macs` prints: everything that one count of a network has to say, as JSON or as tables.
 
-Read `targets.py` and `macs/explain.py` first; `macs_table.py` prints it.
+In a pipe every row is one line; in a narrow terminal words and shapes take several lines. Neither cuts anything.
 """
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
 
 from nachos_min.eenn.architecture import Architecture
-from nachos_min.errors import InputError
-from nachos_min.macs.conventions import CONVENTIONS, Convention, Tally
-from nachos_min.macs.count import (
-    Count,
-    ExitCosts,
-    LayerRow,
-    check_graph,
-    count,
-    exit_costs,
-    layer_table,
-    peak_activation_bytes,
-)
-from nachos_min.macs.explain import Difference, explain
-from nachos_min.macs.ops import Conv2d, Graph, Linear, MatMul
-from nachos_min.macs.record import name as operator_name
+from nachos_min.errors import InputError, printable
+from nachos_min.macs import ops
+from nachos_min.macs.conventions import CONVENTIONS, Convention, Difference, amounts, explain
+from nachos_min.macs.count import Count, ExitCosts, check_graph, count, exit_costs, peak_activation_bytes
+from nachos_min.macs.record import name
+from nachos_min.report.console import output
 from nachos_min.targets import Target
 
 # 1 GiB of float32 in one array is more than any layer that one would wait for.
 _MOST_ELEMENTS = 1 << 28
 
+NARROWEST = 79  # columns; a narrower terminal wraps
+
 
 @dataclass(frozen=True)
 class Verified:
-    """One convention's count beside what the real tool reported for the same module."""
+    """One convention's count beside what the real tool reported for the same module, or why it reported nothing."""
 
     convention: str
     predicted: int
@@ -79,11 +75,10 @@ class MacsReport:
     Attributes:
         target: what was counted.
         convention: by whose rules.
-        macs: the total by those rules.
         exact: totals in our own convention.
         peak_bytes: largest number of bytes of float32 activations alive at once.
-        exits: cost of leaving at each exit; None for a network without.
-        rows: one per node, and `billed` what each adds in the convention.
+        exits: (stage, backbone, head, cost) of every exit, the last one last; none for a network without.
+        billed: what each node adds in the convention.
         totals: every convention's total.
         branches: what runs on a condition.
         against: the convention that `differences` compare with; "" if none was asked for.
@@ -94,11 +89,9 @@ class MacsReport:
 
     target: Target
     convention: Convention
-    macs: int
     exact: Count
     peak_bytes: int
-    exits: ExitCosts | None
-    rows: tuple[LayerRow, ...]
+    exits: tuple[tuple[int, int, int, int], ...]
     billed: tuple[int, ...]
     totals: dict[str, int]
     branches: tuple[BranchCount, ...] = ()
@@ -107,15 +100,16 @@ class MacsReport:
     verified: tuple[Verified, ...] = ()
     executed: tuple[Executed, ...] = ()
 
+    @property
+    def macs(self) -> int:
+        """The total by the convention."""
+        return self.totals[self.convention.name]
+
     def as_dict(self, *, layers: bool = False) -> dict[str, Any]:
-        """Return the report as plain values for JSON, integers exact.
+        """Return the report as plain values for JSON, integers exact; what was not asked for is left out.
 
         Args:
             layers: whether to list every node.
-
-        Returns:
-            Keys target, convention, unit, input, macs, params, columns, exits and more; parts that were not
-            asked for are left out.
         """
         found: dict[str, Any] = {
             "target": self.target.name,
@@ -128,10 +122,7 @@ class MacsReport:
             "valid_macs": self.exact.valid_macs,
             "peak_activation_bytes": self.peak_bytes,
             "columns": self.exact.columns,
-            "exits": [
-                {"stage": stage, "backbone": backbone, "head": head, "cost": cost}
-                for stage, backbone, head, cost in self.exit_rows()
-            ],
+            "exits": [dict(zip(("stage", "backbone", "head", "cost"), row, strict=True)) for row in self.exits],
             "totals": self.totals,
         }
         if self.branches:
@@ -144,8 +135,8 @@ class MacsReport:
                     {
                         "amount": each.amount,
                         "subject": each.subject,
-                        self.against: each.left.words,
-                        self.convention.name: each.right.words,
+                        self.against: each.left,
+                        self.convention.name: each.right,
                         "nodes": list(each.nodes),
                     }
                     for each in self.differences
@@ -156,31 +147,23 @@ class MacsReport:
         if self.executed:
             found["execute"] = [vars(each) for each in self.executed]
         if layers:
-            found["layers"] = [_layer(row, billed) for row, billed in zip(self.rows, self.billed, strict=True)]
+            found["layers"] = [
+                {
+                    "name": node.name,
+                    "operator": name(node.op),
+                    "exit": node.exit,
+                    "inputs": [list(shape) for shape in node.op.operands],
+                    "output": list(node.op.output),
+                    "batch": node.batch,
+                    "macs": billed,
+                    "exact_macs": node.macs,
+                    "valid_macs": node.valid_macs,
+                    "params": node.params,
+                    "columns": node.columns,
+                }
+                for node, billed in zip(self.target.graph, self.billed, strict=True)
+            ]
         return found
-
-    def exit_rows(self) -> list[tuple[int, int, int, int]]:
-        """Return (stage, backbone, head, cost) of every exit, the last one last."""
-        if self.exits is None or self.target.architecture is None:
-            return []
-        stages = self.target.architecture.exit_stages
-        return list(zip(stages, self.exits.backbone, self.exits.heads, self.exits.costs, strict=True))
-
-
-def _layer(row: LayerRow, billed: int) -> dict[str, Any]:
-    return {
-        "name": row.name,
-        "operator": row.operator,
-        "exit": row.exit,
-        "inputs": [list(shape) for shape in row.operands],
-        "output": list(row.output),
-        "batch": row.batch,
-        "macs": billed,
-        "exact_macs": row.macs,
-        "valid_macs": row.valid_macs,
-        "params": row.params,
-        "columns": row.columns,
-    }
 
 
 def report_macs(
@@ -203,43 +186,39 @@ def report_macs(
     Raises:
         InputError: if the graph is broken, or something asked for does not apply to the target.
     """
-    graph = target.graph
+    graph, architecture = target.graph, target.architecture
     check_graph(graph)
-    tallies = {name: each.tally(graph, checked=True) for name, each in CONVENTIONS.items()}
-    tally = tallies[convention.name]
-    billed = tally.amounts(len(graph))
-    own = target.architecture is not None
+    terms = {each.name: each.terms(graph) for each in CONVENTIONS.values()}
+    totals = {tool: sum(term.amount for term in each) for tool, each in terms.items()}
     return MacsReport(
         target=target,
         convention=convention,
-        macs=tally.total,
         exact=count(graph),
         peak_bytes=peak_activation_bytes(graph),
-        exits=convention.exit_costs(graph) if own else None,
-        rows=layer_table(graph),
-        billed=tuple(billed),
-        totals={name: each.total for name, each in tallies.items()},
+        exits=() if architecture is None else _exits(convention.exit_costs(graph), architecture.exit_stages),
+        billed=tuple(amounts(terms[convention.name], len(graph))),
+        totals=totals,
         branches=tuple(
-            BranchCount(branch.name, convention.tally(branch.graph).total, count(branch.graph).params)
+            BranchCount(name=branch.name, params=count(branch.graph).params, macs=convention.total(branch.graph))
             for branch in target.branches
         ),
         against="" if against is None else against.name,
-        differences=() if against is None else explain(graph, against, convention),
-        verified=_verify(target, tallies) if verify else (),
+        differences=() if against is None else explain(graph, terms[against.name], terms[convention.name]),
+        verified=_verify(target, totals) if verify else (),
         executed=executions(target) if execute else (),
     )
 
 
-def _verify(target: Target, tallies: dict[str, Tally]) -> tuple[Verified, ...]:
+def _exits(costs: ExitCosts, stages: tuple[int, ...]) -> tuple[tuple[int, int, int, int], ...]:
+    return tuple(zip(stages, costs.backbone, costs.heads, costs.costs, strict=True))
+
+
+def _verify(target: Target, totals: dict[str, int]) -> tuple[Verified, ...]:
     from nachos_min.macs.conventions.peers import PEERS, reported
 
     if target.module is None:
         raise InputError(f"--verify needs a PyTorch module (torch:...), got {target.name!r}")
-    found = []
-    for name in PEERS:
-        number, reason = reported(name, target.module, target.arguments)
-        found.append(Verified(name, tallies[name].total, number, reason))
-    return tuple(found)
+    return tuple(Verified(tool, totals[tool], *reported(tool, target.module, target.arguments)) for tool in PEERS)
 
 
 Run = tuple[str, int, Callable[[], object] | None]  # what is run, the MACs counted for it, a call that does it
@@ -270,7 +249,7 @@ def executions(target: Target) -> tuple[Executed, ...]:
     return tuple(found)
 
 
-def _exit_runs(architecture: Architecture, graph: Graph) -> Iterator[Run]:
+def _exit_runs(architecture: Architecture, graph: ops.Graph) -> Iterator[Run]:
     from nachos_min.eenn.inference import predict
     from nachos_min.eenn.network import EarlyExitNetwork
 
@@ -284,26 +263,162 @@ def _exit_runs(architecture: Architecture, graph: Graph) -> Iterator[Run]:
         yield f"a sample that leaves after stage {stage}", cost, partial(predict, network, image, thresholds)
 
 
-def _layer_runs(graph: Graph) -> Iterator[Run]:
+def _layer_runs(graph: ops.Graph) -> Iterator[Run]:
     from nachos_min.autograd import Tensor, conv2d, matmul
 
     def random(*shape: int) -> Tensor:
         return Tensor(np.random.default_rng(0).standard_normal(shape, np.float32))
 
     for node in graph:
-        counted, what, run = node.batch * node.op.macs, node.name, None
+        counted, what, run = node.macs, node.name, None
         match node.op:
             case op if not op.macs:
                 continue
-            case Conv2d() as op:
+            case ops.Conv2d() as op:
                 weight = random(*op.kernel, op.input[2] // op.groups, op.out_channels)
                 windows: Any = {"stride": op.stride, "padding": op.padding, "dilation": op.dilation}
                 image = random(node.batch, *op.input)
                 run = partial(conv2d, image, weight, **windows, groups=op.groups)
-            case Linear() as op:
+            case ops.Linear() as op:
                 run = partial(matmul, random(node.batch, *op.input), random(op.input[-1], op.out_features))
-            case MatMul() as op:
+            case ops.MatMul() as op:
                 run = partial(matmul, random(*op.left), random(*op.right))
             case op:
-                what = f"{what} ({operator_name(op)}: this engine has none)"
+                what = f"{what} ({name(op)}: this engine has none)"
         yield what, counted, run
+
+
+def show_macs(report: MacsReport, *, layers: bool = False, stream: TextIO | None = None) -> None:
+    """Print a report of a count as tables.
+
+    Args:
+        report: what was counted.
+        layers: whether to list every layer.
+        stream: where to; standard output unless given.
+    """
+    parts: list[str | Table] = [_layers(report)] if layers else []
+    parts.append(_headline(report))
+    if report.exits:
+        table = _table(("leave after stage", "backbone", "head", "cost in all"), text=0)
+        for stage, *costs in report.exits:
+            table.add_row(str(stage), *(f"{cost:,}" for cost in costs))
+        parts.append(table)
+    if report.branches:
+        table = _table(("only on a condition", report.convention.unit, "parameters"), text=1)
+        for branch in report.branches:
+            table.add_row(branch.name, f"{branch.macs:,}", f"{branch.params:,}")
+        parts.append(table)
+    if report.verified:
+        parts.append(_verified(report))
+    if report.against:
+        parts.append(_differences(report))
+    if not (report.verified or report.against or report.executed):
+        parts.append(_totals(report))
+    if report.executed:
+        parts.append(_executed(report))
+    console = output(stream or sys.stdout, NARROWEST)
+    console.print(parts[0])
+    for part in parts[1:]:
+        console.print("", part, sep="\n")
+
+
+def _headline(report: MacsReport) -> str:
+    """The lines that say what was counted, and how much it is."""
+    shape = "x".join(map(str, report.target.input))
+    exact, unit = report.exact, report.convention.unit
+    lines = [f"{printable(report.target.name)}, input {shape}"]
+    lines.append(f"{report.macs:,} {unit} ({report.convention.name}); {exact.params:,} parameters")
+    if report.convention.name == "exact" and exact.valid_macs != exact.macs:
+        lines.append(f"{exact.valid_macs:,} of them without products with padded zeros")
+    work = [f"{column} {amount:,}" for column, amount in exact.columns.items() if amount]
+    lines.append("beside exact MACs: " + (", ".join(work) or "nothing"))
+    lines.append(f"activations held at one time: at most {report.peak_bytes:,} bytes in float32")
+    return "\n".join(lines)
+
+
+def _totals(report: MacsReport) -> Table:
+    """The total of every convention and its distance from the chosen one."""
+    columns = ("convention", "total", f"minus {report.convention.name}", "what it adds up")
+    table = _table(columns, text=1, words=True)
+    for convention in CONVENTIONS.values():
+        total = report.totals[convention.name]
+        unit = "" if convention.unit == "MACs" else f" {convention.unit}"
+        table.add_row(convention.name, f"{total:,}{unit}", f"{total - report.macs:+,}", convention.about)
+    return table
+
+
+def _differences(report: MacsReport) -> Table:
+    """Why two totals differ, term by term, the largest first, with their sum."""
+    chosen, against = report.convention.name, report.against
+    table = _table((f"{against} - {chosen}", "of what", against, chosen, "where"), text=0, words=True)
+    table.columns[0].justify = "right"
+    for each in report.differences:
+        first, others = each.nodes[:1], len(each.nodes) - 1
+        where = ", ".join(each.nodes) if others < 2 else f"{first[0]} and {others} more"
+        table.add_row(f"{each.amount:+,}", each.subject, each.left, each.right, printable(where))
+    if not report.differences:
+        table.add_row("", "no term differs", "", "", "")
+    total = report.totals[against] - report.macs
+    table.add_section()
+    table.add_row(f"{total:+,}", f"{against} {report.totals[against]:,}, {chosen} {report.macs:,}", "", "", "")
+    return table
+
+
+def _layers(report: MacsReport) -> Table:
+    """One row per layer that does or adds anything."""
+    table = _table(("layer", "operator", "reads", "writes", report.convention.unit, "params"), text=4)
+    idle = 0
+    for node, billed in zip(report.target.graph, report.billed, strict=True):
+        if not (billed or node.macs or node.params or node.columns):
+            idle += 1
+            continue
+        times = "" if node.batch == 1 else f"{node.batch} * "
+        reads, writes = (
+            " ".join(times + "x".join(map(str, shape)) for shape in shapes)
+            for shapes in (node.op.operands, (node.op.output,))
+        )
+        params = f"{node.params:,}" if node.params else ""
+        table.add_row(printable(node.name), name(node.op), reads, writes, f"{billed:,}", params)
+    notes = []
+    if idle:
+        notes.append(f"{idle} nodes that only hold, move or pick elements are not shown (add --json for all)")
+    if any(node.relaid for node in report.target.graph):
+        notes.append("what works on maps is shown as height x width x channels, the rest in the source's own axes")
+    table.caption = "\n".join(notes) or None
+    return table
+
+
+def _verified(report: MacsReport) -> Table:
+    """Predicted beside reported for every tool."""
+    table = _table(("tool", "predicted", "reported", ""), text=1, words=True)
+    table.columns[2].justify = "right"
+    for each in report.verified:
+        reported = "" if each.reported is None else f"{each.reported:,}"
+        verdict = each.reason or ("equal" if each.reported == each.predicted else "DIFFERENT")
+        table.add_row(each.convention, f"{each.predicted:,}", reported, verdict)
+    return table
+
+
+def _executed(report: MacsReport) -> Table:
+    """What was executed beside what was counted, and whether they are equal."""
+    table = _table(("run through our engine", "counted", "executed", ""), text=1)
+    for each in report.executed:
+        executed = "not run" if each.executed is None else f"{each.executed:,}"
+        verdict = "" if each.executed is None else "equal" if each.agrees else "DIFFERENT"
+        table.add_row(each.what, f"{each.counted:,}", executed, verdict)
+    run = [each for each in report.executed if each.executed is not None]
+    same = sum(each.agrees for each in run)
+    table.caption = f"{same} of {len(run)} equal; {len(report.executed) - len(run)} not run"
+    return table
+
+
+def _table(headings: Iterable[str], *, text: int, words: bool = False) -> Table:
+    """Return an empty table: the first `text` columns to the left, the others to the right.
+
+    With `words` the columns after the first number are text. Text may take several lines, numbers not.
+    """
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False, caption_justify="left")
+    for place, heading in enumerate(headings):
+        left = place < text or (words and place > text + (1 if text else 0))
+        table.add_column(heading, justify="left" if left else "right", no_wrap=not left, overflow="fold")
+    return table

@@ -13,7 +13,6 @@ import pytest
 from nachos_min import cli
 from nachos_min.errors import InputError, printable
 from nachos_min.options import SIDES
-from nachos_min.report.macs_table import _where
 from nachos_min.targets import read_target
 
 GENOME = {"space": "tiny", "genome": [0] * 23, "input": [1, 8, 8], "classes": 10}
@@ -133,11 +132,6 @@ def test_a_name_neither_breaks_a_line_nor_steers_the_terminal(name, macs, refuse
     assert status == 0
     assert out.split("\n")[0] == f"{printable(name)}, input 1x8x8"
     assert json.loads(macs(name, "--json")[1])["target"] == name, "programs get the name as it is"
-
-
-def test_names_of_nodes_are_made_harmless():
-    assert _where(("a\nb", "c")) == "a?b, c"
-    assert _where(("a\x1b", "b", "c")) == "a? and 2 more"
 
 
 @pytest.mark.parametrize("name", ["net#1.json", "NET.JSON"])

@@ -18,9 +18,19 @@ from hypothesis import strategies as st
 from nachos_min.eenn.lowering import lower
 from nachos_min.macs.conventions import CONVENTIONS
 from nachos_min.macs.conventions.peers import installed, reported
-from nachos_min.macs.ops import Activation, Conv2d, GlobalAvgPool, Graph, Linear, MatMul, Node, Resize, Source
+from nachos_min.macs.ops import (
+    Activation,
+    Conv2d,
+    GlobalAvgPool,
+    Graph,
+    Linear,
+    MatMul,
+    Node,
+    Resize,
+    Source,
+    Written,
+)
 from nachos_min.macs.record import Operator
-from nachos_min.macs.written import Written
 from nachos_min.nas.genome import GenomeCoder, from_cnas
 from nachos_min.nas.space import load_space
 
@@ -44,7 +54,7 @@ EXCEPTIONS = {
 
 
 def predicted(graph: Graph, *tools: str) -> dict[str, int]:
-    return {tool: CONVENTIONS[tool].tally(graph).total for tool in tools}
+    return {tool: CONVENTIONS[tool].total(graph) for tool in tools}
 
 
 def recorded(case: str, record: dict) -> dict[str, int]:
@@ -227,8 +237,8 @@ def test_a_module_in_a_plain_list_is_missed_by_hooks() -> None:
     hidden = Written("F.conv2d", module="Conv2d", layer="Conv2d", paths=0)
     found = predicted(single(CONV, hidden), *TOOLS)
     assert [tool for tool, number in found.items() if number == 0] == ["thop", "ptflops", "torchinfo"]
-    (entry, *_) = CONVENTIONS["thop"].tally(single(CONV, hidden)).entries
-    assert "plain list" in entry.sight.why
+    (entry, *_) = CONVENTIONS["thop"].terms(single(CONV, hidden))
+    assert "plain list" in entry.why
 
 
 @pytest.mark.parametrize("tool", ["ptflops", "ptflops-aten"])
@@ -252,7 +262,7 @@ def test_every_reason_and_note_is_a_clause() -> None:
     ]
     for graph in nodes:
         for tool in TOOLS:
-            for entry in CONVENTIONS[tool].tally(graph).entries:
-                for text in (entry.sight.why, entry.term.note):
+            for entry in CONVENTIONS[tool].terms(graph):
+                for text in (entry.why, entry.note):
                     assert not text.endswith("."), text
                     assert not text[:1].isupper() or text.split()[0] in ("PyTorch", "NumPy"), text

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from nachos_min.eenn.lowering import lower
 from nachos_min.macs.conventions import CONVENTIONS
-from nachos_min.macs.conventions.exporting import already_done, done_beforehand, merged_norms, merged_products
+from nachos_min.macs.conventions.onnx_tool import already_done, done_beforehand, merged_norms, merged_products
 from nachos_min.macs.conventions.peers import installed, reported
 from nachos_min.macs.ops import (
     Activation,
@@ -38,9 +38,9 @@ from nachos_min.macs.ops import (
     Pointwise,
     Softmax,
     Source,
+    Written,
 )
 from nachos_min.macs.record import Operator
-from nachos_min.macs.written import Written
 from nachos_min.nas.genome import GenomeCoder, from_cnas
 from nachos_min.nas.space import load_space
 
@@ -77,7 +77,7 @@ NETWORKS: dict[str, tuple[str, tuple, int]] = {
 
 
 def total(tool: str, graph: Graph) -> int:
-    return CONVENTIONS[tool].tally(graph).total
+    return CONVENTIONS[tool].total(graph)
 
 
 def recorded(case: str, record: dict) -> dict[str, int]:
@@ -143,9 +143,9 @@ def check_peers(module, x) -> None:
     graph = read_torch(module, (x,))
     for tool in TOOLS:
         number = reported(tool, module, (x,))[0] if installed(tool) else None
-        tally = CONVENTIONS[tool].tally(graph)
-        if number is not None and not any(entry.term.note.startswith(WRONG_SHAPES) for entry in tally.entries):
-            assert (tool, tally.total) == (tool, number)
+        terms = CONVENTIONS[tool].terms(graph)
+        if number is not None and not any(term.note.startswith(WRONG_SHAPES) for term in terms):
+            assert (tool, total(tool, graph)) == (tool, number)
 
 
 @pytest.mark.skipif(not any(map(installed, TOOLS)), reason="none of the tools is installed")
@@ -177,8 +177,8 @@ def test_what_the_output_does_not_depend_on_is_not_traced(tool: str, number: int
     (graph,) = single(CONV, "F.conv2d", used=False)
     assert total(tool, (graph,)) == number
     if not number:
-        (entry, *_) = CONVENTIONS[tool].tally((graph,)).entries
-        assert entry.sight.why == "the output does not depend on it, so it is not in the trace"
+        (entry, *_) = CONVENTIONS[tool].terms((graph,))
+        assert entry.why == "the output does not depend on it, so it is not in the trace"
 
 
 @pytest.mark.parametrize(("tool", "number"), [("fvcore", 0), ("torchprofile", 0), ("onnx-tool", MACS + OUT)])
@@ -190,7 +190,7 @@ def test_padding_given_as_a_word(tool: str, number: int) -> None:
 def test_functions_that_fvcore_does_not_know(function: str) -> None:
     graph = single(MatMul((2, 3, 4), (2, 4, 5)), function)
     assert total("fvcore", graph) == 0
-    assert function in CONVENTIONS["fvcore"].tally(graph).entries[0].sight.why
+    assert function in CONVENTIONS["fvcore"].terms(graph)[0].sight.why
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ def test_reasons_and_notes_are_clauses(tool: str) -> None:
         lambda: chain(PLAIN, NORM, NORM),
     ]
     for case in cases:
-        for entry in CONVENTIONS[tool].tally(case()).entries:
-            for text in (entry.sight.why, entry.term.note):
+        for entry in CONVENTIONS[tool].terms(case()):
+            for text in (entry.why, entry.note):
                 assert not text.endswith(".")
                 assert not text[:1].isupper()

@@ -2,11 +2,9 @@
 
 import pytest
 
-from nachos_min.macs.conventions import CONVENTIONS, Convention, Sight, Term, find_convention
+from nachos_min.macs.conventions import CONVENTIONS, Convention, explain, find_convention
 from nachos_min.macs.conventions.convention import products
-from nachos_min.macs.explain import explain
-from nachos_min.macs.ops import BatchNorm, Conv2d, CountError, GlobalAvgPool, Linear, Node
-from nachos_min.macs.written import Written
+from nachos_min.macs.ops import BatchNorm, Conv2d, CountError, GlobalAvgPool, Linear, Node, Written
 
 MODULE = {kind: Written(f"F.{kind}", module=kind, layer=kind) for kind in ("Conv2d", "BatchNorm2d", "Linear")}
 CONV = Conv2d((8, 8, 3), 4, (3, 3), padding=(1, 1, 1, 1))
@@ -21,7 +19,7 @@ NET = (
 
 
 def test_thop_against_exact():
-    found = explain(NET, CONVENTIONS["thop"], CONVENTIONS["exact"])
+    found = explain(NET, CONVENTIONS["thop"].terms(NET), CONVENTIONS["exact"].terms(NET))
     assert [(each.amount, each.subject) for each in found] == [
         (4 * 512, "elements into batch norm"),
         (-1024, "products of convolutions"),
@@ -29,17 +27,17 @@ def test_thop_against_exact():
         (4, "elements out of the mean over the map"),
     ]
     norm, missed = found[:2]
-    assert (norm.left.words, norm.right.words, norm.nodes) == ("4 x 512", "nothing", ("stem.norm", "norm"))
-    assert missed.left.words == "nothing (called as a function, and thop sees modules only)"
-    assert (missed.right.words, missed.nodes) == ("1,024", ("conv",))
+    assert (norm.left, norm.right, norm.nodes) == ("4 x 512", "nothing", ("stem.norm", "norm"))
+    assert missed.left == "nothing (called as a function, and thop sees modules only)"
+    assert (missed.right, missed.nodes) == ("1,024", ("conv",))
 
 
 @pytest.mark.parametrize("left", CONVENTIONS)
 @pytest.mark.parametrize("right", CONVENTIONS)
 def test_terms_add_up_to_the_difference(left, right):
     ours, theirs = CONVENTIONS[left], CONVENTIONS[right]
-    found = explain(NET, ours, theirs)
-    assert sum(each.amount for each in found) == ours.tally(NET).total - theirs.tally(NET).total
+    found = explain(NET, ours.terms(NET), theirs.terms(NET))
+    assert sum(each.amount for each in found) == ours.total(NET) - theirs.total(NET)
     sizes = [abs(each.amount) for each in found]
     assert sizes == sorted(sizes, reverse=True)
     assert left != right or not found
@@ -51,15 +49,13 @@ def test_a_convention_is_a_table_of_rules():
         name="mine",
         tool="",
         unit="MACs",
-        about="Products of convolutions three times, and one for the whole.",
-        rules={Conv2d: lambda node: (products(node, 3),)},
-        sees=lambda node: Sight(2, "seen twice") if node.name == "stem" else Sight(1),
-        whole=lambda _graph, entries: (Term("rounding", -1, len(entries)),),
+        about="Products of convolutions three times.",
+        prices={Conv2d: lambda node: (products(node, 3),)},
+        multiplicity=lambda node: (2, "seen twice") if node.name == "stem" else (1, ""),
     )
-    found = explain(NET, biased, CONVENTIONS["exact"])
-    assert [each.amount for each in found] == [(6 - 1) * CONV.macs, (3 - 1) * 1024, -40, -2]
-    assert found[0].left.words == "6 x 6,912 (seen twice)"
-    assert (found[3].subject, found[3].nodes) == ("rounding", ())
+    found = explain(NET, biased.terms(NET), CONVENTIONS["exact"].terms(NET))
+    assert [each.amount for each in found] == [(6 - 1) * CONV.macs, (3 - 1) * 1024, -40]
+    assert found[0].left == "6 x 6,912 (seen twice)"
 
 
 def test_an_unknown_convention_is_named():

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from nachos_min.macs import CountError, count, exit_costs, layer_table, peak_activation_bytes
+from nachos_min.macs import CountError, count, exit_costs, peak_activation_bytes
 from nachos_min.macs.ops import (
     Activation,
     Add,
@@ -78,17 +78,6 @@ def test_totals_of_a_block():
     }
 
 
-def test_table_has_one_row_per_execution_and_sums_to_the_totals():
-    rows = layer_table(TWO_EXITS)
-    assert [row.name for row in rows] == [node.name for node in TWO_EXITS]
-    row = rows[3]
-    assert (row.operator, row.exit, row.operands, row.output) == ("Linear", 1, ((8,),), (3,))
-    assert (row.macs, row.valid_macs, row.params, row.columns) == (24, 24, 27, {"bias_adds": 3})
-    totals = count(TWO_EXITS)
-    assert sum(row.macs for row in rows) == totals.macs
-    assert sum(row.params for row in rows) == totals.params
-
-
 def test_a_layer_called_twice_counts_twice_but_has_its_parameters_once():
     once = (Node("conv", SQUARE, (-1,)),)
     twice = (*once, Node("conv again", SQUARE, (0,), shares=0))
@@ -98,7 +87,6 @@ def test_a_layer_called_twice_counts_twice_but_has_its_parameters_once():
 
 def test_nothing_executed_is_nothing_counted():
     assert count(()).macs == count(()).params == peak_activation_bytes(()) == 0
-    assert layer_table(()) == ()
 
 
 def test_exit_costs_pay_for_the_heads_passed():
@@ -234,7 +222,7 @@ class Wavelet:
         ),
     ],
 )
-@pytest.mark.parametrize("function", [count, layer_table, peak_activation_bytes, exit_costs])
+@pytest.mark.parametrize("function", [count, peak_activation_bytes, exit_costs])
 def test_a_broken_graph_is_refused_by_name(graph, message, function):
     with pytest.raises(CountError) as caught:
         function(graph)

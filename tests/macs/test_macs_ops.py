@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nachos_min.macs.axis import valid_taps
 from nachos_min.macs.ops import (
     Activation,
     Add,
@@ -23,6 +22,7 @@ from nachos_min.macs.ops import (
     Multiply,
     Slice,
 )
+from nachos_min.macs.windows import valid_taps
 
 CONVOLUTIONS = {
     "1x1": Conv2d((5, 4, 3), 2, (1, 1)),

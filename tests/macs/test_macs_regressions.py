@@ -4,9 +4,8 @@ import pytest
 from macs.torch_cases import nn, torch
 
 from nachos_min.macs import CountError
-from nachos_min.macs.conventions import CONVENTIONS
+from nachos_min.macs.conventions import CONVENTIONS, explain
 from nachos_min.macs.conventions.peers import installed, reported
-from nachos_min.macs.explain import explain
 from nachos_min.macs.ops import AvgPool, MaxPool
 from nachos_min.macs.readers.torch_reader import read_torch
 
@@ -33,7 +32,7 @@ def test_ptflops_hook_does_not_see_how_a_layer_computes_its_weight() -> None:
         pytest.skip("ptflops is not installed")
     module = nn.Sequential(nn.utils.spectral_norm(nn.Linear(4, 3))).eval()
     x = torch.zeros(1, 4)
-    assert reported("ptflops", module, (x,)) == (CONVENTIONS["ptflops"].tally(read_torch(module, x)).total, "")
+    assert reported("ptflops", module, (x,)) == (CONVENTIONS["ptflops"].total(read_torch(module, x)), "")
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
@@ -45,7 +44,7 @@ def test_ptflops_aten_feeds_one_sample_to_attention(batch: int, first: bool) -> 
     layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=first).eval()
     module = nn.Sequential(layer)
     x = torch.zeros(batch, 5, 16)
-    predicted = CONVENTIONS["ptflops-aten"].tally(read_torch(module, x)).total
+    predicted = CONVENTIONS["ptflops-aten"].total(read_torch(module, x))
     assert reported("ptflops-aten", module, (x,)) == (predicted, "")
 
 
@@ -54,8 +53,7 @@ def test_a_reason_for_a_quantity_is_not_given_where_nothing_is_counted() -> None
         def forward(self, x):
             return x * torch.ones(2, 1, 1)
 
-    (term,) = explain(
-        read_torch(Scaled(), (1, 2, 3, 3)), CONVENTIONS["calflops-flops"], CONVENTIONS["torchprofile"]
-    )
-    assert term.left.words == "nothing (not a function it replaces (x * y))"
-    assert term.right.words == "18"
+    graph = read_torch(Scaled(), (1, 2, 3, 3))
+    (term,) = explain(graph, *(CONVENTIONS[name].terms(graph) for name in ("calflops-flops", "torchprofile")))
+    assert term.left == "nothing (not a function it replaces (x * y))"
+    assert term.right == "18"

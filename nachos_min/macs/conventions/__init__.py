@@ -1,6 +1,6 @@
-"""What other tools would count, as terms over the same records: see `convention.py`, then any tool's file."""
+"""What other tools would count, as terms over the same records; each file says where its tools stand."""
 
 from nachos_min.macs.conventions.catalogue import CONVENTIONS, find_convention
-from nachos_min.macs.conventions.convention import Convention, Entry, Sight, Tally, Term
+from nachos_min.macs.conventions.convention import Convention, Difference, Term, amounts, explain
 
-__all__ = ["CONVENTIONS", "Convention", "Entry", "Sight", "Tally", "Term", "find_convention"]
+__all__ = ["CONVENTIONS", "Convention", "Difference", "Term", "amounts", "explain", "find_convention"]

@@ -1,22 +1,40 @@
-"""All conventions by the name a user types, in the order of the tables.
-
-Read `convention.py` first.
-"""
+"""Our own conventions, and all conventions by the name a user types, in the order of the tables."""
 
 from nachos_min.errors import shorten
-from nachos_min.macs.conventions.calflops import CALFLOPS, CALFLOPS_FLOPS
-from nachos_min.macs.conventions.convention import Convention
-from nachos_min.macs.conventions.exact import EXACT, EXACT_VALID
-from nachos_min.macs.conventions.flop_counter import TORCH
-from nachos_min.macs.conventions.fvcore import FVCORE
+from nachos_min.macs import ops
+from nachos_min.macs.conventions.convention import Convention, Rule, Term, each, products
+from nachos_min.macs.conventions.dispatcher import PTFLOPS_ATEN, TORCH
+from nachos_min.macs.conventions.hooks import THOP, TORCHINFO
 from nachos_min.macs.conventions.nachos_official import NACHOS_OFFICIAL
 from nachos_min.macs.conventions.onnx_tool import ONNX_TOOL
-from nachos_min.macs.conventions.ptflops import PTFLOPS
-from nachos_min.macs.conventions.ptflops_aten import PTFLOPS_ATEN
-from nachos_min.macs.conventions.thop import THOP
-from nachos_min.macs.conventions.torchinfo import TORCHINFO
-from nachos_min.macs.conventions.torchprofile import TORCHPROFILE, TORCHPROFILE_0_0_2
-from nachos_min.macs.record import CountError
+from nachos_min.macs.conventions.patches import CALFLOPS, CALFLOPS_FLOPS, PTFLOPS
+from nachos_min.macs.conventions.traces import FVCORE, TORCHPROFILE, TORCHPROFILE_0_0_2
+from nachos_min.macs.ops import Node
+from nachos_min.macs.record import CountError, Operator
+
+_LAYERS = (ops.Conv2d, ops.ConvTranspose2d, ops.Linear, ops.MatMul, ops.Einsum)
+_PRODUCTS: dict[type[Operator], Rule] = dict.fromkeys(_LAYERS, each(products))
+
+
+def _valid(node: Node) -> tuple[Term, ...]:
+    return products(node), Term("products with padded zeros", 1, node.valid_macs - node.macs)
+
+
+EXACT = Convention(
+    name="exact",
+    tool="",
+    unit="MACs",
+    about="Multiplications whose product feeds an accumulator; taps on padded zeros are counted.",
+    prices=_PRODUCTS,
+)
+
+EXACT_VALID = Convention(
+    name="exact-valid",
+    tool="",
+    unit="MACs",
+    about="The same without products of which one factor is a padded zero.",
+    prices=_PRODUCTS | dict.fromkeys((ops.Conv2d, ops.ConvTranspose2d), _valid),
+)
 
 CONVENTIONS: dict[str, Convention] = {
     convention.name: convention
@@ -41,12 +59,6 @@ CONVENTIONS: dict[str, Convention] = {
 
 def find_convention(name: str) -> Convention:
     """Return the convention called `name`.
-
-    Args:
-        name: as typed.
-
-    Returns:
-        The convention.
 
     Raises:
         CountError: there is none of that name; the message lists all.

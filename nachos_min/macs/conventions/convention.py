@@ -1,280 +1,240 @@
-"""A convention: which terms a tool adds up for each operator, and which operators it sees at all.
+"""What a convention is: for each operator terms that are added up, and how often a node counts.
 
-Read `ops.py` and `written.py` first, then `thop.py` as an example. A convention is two things, both functions of
-one node: `sees` says how often the tool counts the node (0 if it misses it, with the reason), `rules` says what
-it adds up for an operator it counts. Where that depends on other nodes too (a batch norm that is merged into the
-convolution before it), `among` says it for the nodes concerned. A total is the sum of the terms, so that two totals
-can be compared term by term (`explain.py`). Terms are made by `products`, `biases`, `inputs` and `outputs` below.
-
-To add a convention, write one such file and add it to `catalogue.py`. Its name then goes into the help of
-`macs` (`cli.py`) and its file into the table of README.md, which tests ask for. `--verify` runs `peers.py`.
+A total is a sum of terms, so two totals can be compared term by term: `explain`. To add a convention, write a table
+of prices as in `hooks.py` and add it to `catalogue.py` and to the help of `macs` (`cli.py`).
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 
-from nachos_min.macs.count import ExitCosts, check_graph, exit_costs
-from nachos_min.macs.ops import (
-    Activation,
-    AdaptiveAvgPool,
-    AdaptiveMaxPool,
-    Add,
-    AvgPool,
-    BatchNorm,
-    Conv2d,
-    ConvTranspose2d,
-    Einsum,
-    Flatten,
-    GlobalAvgPool,
-    Graph,
-    GroupNorm,
-    InstanceNorm,
-    LayerNorm,
-    Linear,
-    MatMul,
-    MaxPool,
-    Move,
-    Multiply,
-    Node,
-    Pointwise,
-    Reduce,
-    Resize,
-    Slice,
-    Softmax,
-    Source,
-)
-from nachos_min.macs.record import Operator
+from nachos_min.macs import ops
+from nachos_min.macs.conventions.written import as_written
+from nachos_min.macs.count import ExitCosts, exit_costs
+from nachos_min.macs.ops import Graph, Node
+from nachos_min.macs.record import Operator, Shape, broadcast
 
-_PLURALS: dict[type[Operator], str] = {
-    Conv2d: "convolutions",
-    ConvTranspose2d: "transposed convolutions",
-    Linear: "linear layers",
-    MatMul: "matrix products",
-    Einsum: "Einstein sums",
-    BatchNorm: "batch norm",
-    LayerNorm: "layer norm",
-    GroupNorm: "group norm",
-    InstanceNorm: "instance norm",
-    Softmax: "softmax",
-    Add: "element-wise sums",
-    Multiply: "element-wise products",
-    MaxPool: "max pooling",
-    AvgPool: "average pooling",
-    AdaptiveAvgPool: "adaptive average pooling",
-    AdaptiveMaxPool: "adaptive max pooling",
-    GlobalAvgPool: "the mean over the map",
-    Reduce: "reductions",
-    Resize: "resizing",
-    Flatten: "flattening",
-    Slice: "slicing",
-    Move: "moving elements",
-    Source: "given arrays",
-}
+Multiplicity = tuple[int, str]  # how often a tool counts a node, and a clause why, if not once
+ONCE: Multiplicity = (1, "")
 
 
 @dataclass(frozen=True)
 class Term:
-    """One summand of a count: factor * quantity.
+    """One summand of a count: factor * quantity, as often as the tool counts the node.
 
     Args:
         subject: what the quantity is a number of, in the plural, the same text in every convention.
         factor: how much is added for each.
         quantity: how many, of the whole batch.
         note: why the quantity is not what its subject says, if it is not; a clause.
+        times, why: how often the node is counted, and why not once.
+        node: position in the graph; None for a term of no node, such as rounding.
     """
 
     subject: str
     factor: int
     quantity: int
     note: str = ""
-
-    @property
-    def amount(self) -> int:
-        """What the term adds."""
-        return self.factor * self.quantity
-
-
-@dataclass(frozen=True)
-class Sight:
-    """How often a tool counts a node: 0 if it misses it, with the reason as a clause."""
-
-    times: int
+    times: int = 1
     why: str = ""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A term of one node, as often as the tool counts the node; `node` is None for a term of the whole."""
-
-    node: int | None
-    term: Term
-    sight: Sight
+    node: int | None = None
 
     @property
     def amount(self) -> int:
-        """What the entry adds to the total."""
-        return self.term.amount * self.sight.times
-
-
-@dataclass(frozen=True)
-class Tally:
-    """A convention's count of a graph: its entries, whose amounts add up to the total."""
-
-    entries: tuple[Entry, ...]
+        """What the term adds to the total."""
+        return self.factor * self.quantity * self.times
 
     @property
-    def total(self) -> int:
-        """The number that the tool reports."""
-        return sum(entry.amount for entry in self.entries)
+    def reasons(self) -> tuple[str, str]:
+        """Reasons for the multiplicity and for the quantity; no reason for a quantity that is not counted."""
+        return self.why, self.note if self.times else ""
 
-    def amounts(self, nodes: int) -> list[int]:
-        """Return what each of a graph's `nodes` is billed; terms of the whole belong to none."""
-        billed = [0] * nodes
-        for entry in self.entries:
-            if entry.node is not None:
-                billed[entry.node] += entry.amount
-        return billed
+    def taken_for(self, quantity: int, note: str) -> "Term":
+        """Return the term with the quantity that a tool takes for this one, and a note if they differ."""
+        return replace(self, quantity=quantity, note="" if quantity == self.quantity else note)
 
 
 Rule = Callable[[Node], tuple[Term, ...]]
-Counted = tuple[Sight, tuple[Term, ...]]  # how often a node is counted, and what it adds up then
-
-SEEN = Sight(1)
-
-
-def seen(_node: Node) -> Sight:
-    """Return that a node is counted once, for a tool that misses nothing."""
-    return SEEN
+Counted = tuple[Multiplicity, tuple[Term, ...]]
 
 
 @dataclass(frozen=True)
 class Convention:
-    """What a tool counts.
+    """What a tool counts. Its methods take graphs that `check_graph` has accepted.
 
     Args:
         name: as it is typed.
-        tool: whose count this is, with the version it was held against; "" for our own.
+        tool: whose count this is, with the version it was compared with; "" for our own.
         unit: what the tool calls its total, "MACs" or "FLOPs".
         about: one sentence for a reader who sees it for the first time.
-        rules: operator -> its terms; an operator without a rule adds nothing.
-        sees: node -> how often it is counted.
-        among: graph -> position -> what `sees` and `rules` do not say of a node, because other nodes decide it.
-        whole: terms that belong to no node, such as rounding, from the graph and the entries so far.
-        leaving: graph -> what it says a sample costs that leaves at each exit; None: backbone and heads passed.
+        prices: operator -> its terms; an operator without a price adds nothing.
+        multiplicity: node -> how often it is counted.
     """
 
     name: str
     tool: str
     unit: str
     about: str
-    rules: Mapping[type[Operator], Rule]
-    sees: Callable[[Node], Sight] = seen
-    among: Callable[[Graph], Mapping[int, Counted]] | None = None
-    whole: Callable[[Graph, tuple[Entry, ...]], tuple[Term, ...]] | None = None
-    leaving: Callable[[Graph], ExitCosts] | None = None
+    prices: Mapping[type[Operator], Rule]
+    multiplicity: Callable[[Node], Multiplicity] = lambda _node: ONCE
+
+    def terms(self, graph: Graph) -> tuple[Term, ...]:
+        """Return what the tool adds up, in execution order."""
+        decided = self.decided(graph)
+        found: list[Term] = []
+        for position, node in enumerate(graph):
+            (times, why), terms = decided.get(position) or (self.multiplicity(node), self.priced(node))
+            found += [replace(term, node=position, times=times, why=why) for term in terms]
+        return tuple(found)
+
+    def decided(self, _graph: Graph) -> Mapping[int, Counted]:
+        """Return the nodes whose count depends on other nodes, by position."""
+        return {}
+
+    def priced(self, node: Node) -> tuple[Term, ...]:
+        """Return the terms of a node that is counted once."""
+        price = self.prices.get(type(node.op))
+        return () if price is None else price(node)
+
+    def total(self, graph: Graph) -> int:
+        """Return the number that the tool reports."""
+        return sum(term.amount for term in self.terms(graph))
 
     def exit_costs(self, graph: Graph) -> ExitCosts:
-        """Return what the tool would say a sample costs that leaves at each exit.
-
-        Args:
-            graph: nodes in execution order, with heads as `exit_costs` in `count.py` wants them.
-
-        Returns:
-            Backbone, heads and costs in the tool's own unit.
-
-        Raises:
-            CountError: the graph is broken, or has no exits.
-        """
-        if self.leaving is not None:
-            return self.leaving(graph)
-        return exit_costs(graph, self.tally(graph).amounts(len(graph)))
-
-    def tally(self, graph: Graph, *, checked: bool = False) -> Tally:
-        """Return what the tool would count.
-
-        Args:
-            graph: nodes in execution order.
-            checked: whether the caller has checked the graph, as one does who counts it by many conventions.
-
-        Returns:
-            Entries in execution order, then those of the whole.
-
-        Raises:
-            CountError: the graph is broken.
-        """
-        if not checked:
-            check_graph(graph)
-        decided = self.among(graph) if self.among is not None else {}
-        entries = []
-        for position, node in enumerate(graph):
-            sight, terms = decided.get(position) or (self.sees(node), self.terms(node))
-            entries += [Entry(position, term, sight) for term in terms]
-        if self.whole is not None:
-            entries += [Entry(None, term, SEEN) for term in self.whole(graph, tuple(entries))]
-        return Tally(tuple(entries))
-
-    def terms(self, node: Node) -> tuple[Term, ...]:
-        """Return the terms of a node that is counted once."""
-        return terms_by(self.rules, node)
+        """Return what the tool would say a sample costs that leaves at each exit, as `count.exit_costs` does."""
+        return exit_costs(graph, amounts(self.terms(graph), len(graph)))
 
 
-def terms_by(rules: Mapping[type[Operator], Rule], node: Node) -> tuple[Term, ...]:
-    """Return what `rules` add up for a node; nothing if there is none for its operator."""
-    rule = rules.get(type(node.op))
-    return () if rule is None else rule(node)
-
-
-def _plural(op: Operator) -> str:
-    """Return what to call operators such as this one in a sentence."""
-    if isinstance(op, Activation):
-        return f"{op.kind} activations"
-    if isinstance(op, Pointwise):
-        return f"element-wise {op.kind}"
-    return _PLURALS[type(op)]
+def amounts(terms: Iterable[Term], nodes: int) -> list[int]:
+    """Return what each of a graph's nodes adds; terms of no node are left out."""
+    found = [0] * nodes
+    for term in terms:
+        if term.node is not None:
+            found[term.node] += term.amount
+    return found
 
 
 def products(node: Node, factor: int = 1) -> Term:
     """Return `factor` for each multiply-accumulate of a node."""
-    return Term(f"products of {_plural(node.op)}", factor, node.batch * node.op.macs)
+    return Term(f"products of {node.op.plural.format(node.op)}", factor, node.macs)
 
 
 def biases(node: Node, factor: int = 1) -> Term:
     """Return `factor` for each output element that gets a bias."""
-    added = node.op.columns.get("bias_adds", 0)
-    return Term(f"bias additions of {_plural(node.op)}", factor, node.batch * added)
+    added = node.columns.get("bias_adds", 0)
+    return Term(f"bias additions of {node.op.plural.format(node.op)}", factor, added)
 
 
 def inputs(node: Node, factor: int = 1) -> Term:
     """Return `factor` for each element of the first array that a node reads."""
-    return Term(f"elements into {_plural(node.op)}", factor, elements_in(node))
+    elements = node.batch * prod(node.op.operands[0])
+    return Term(f"elements into {node.op.plural.format(node.op)}", factor, elements)
 
 
 def outputs(node: Node, factor: int = 1) -> Term:
     """Return `factor` for each element that a node writes."""
-    return Term(f"elements out of {_plural(node.op)}", factor, elements_out(node))
+    elements = node.batch * prod(node.op.output)
+    return Term(f"elements out of {node.op.plural.format(node.op)}", factor, elements)
 
 
-def each_product(node: Node) -> tuple[Term, ...]:
-    """Return the terms of the commonest rule: one for each multiply-accumulate, and nothing else."""
-    return (products(node),)
+def each(*quantities: Callable[[Node, int], Term], factor: int = 1) -> Rule:
+    """Return the rule that adds `factor` for each of these quantities."""
+    return lambda node: tuple(quantity(node, factor) for quantity in quantities)
 
 
-def each_input(node: Node) -> tuple[Term, ...]:
-    """Return the terms of a rule: one for each element of the first array that is read, and nothing else."""
-    return (inputs(node),)
+def products_of_left(node: Node, shapes: tuple[Shape, ...]) -> Term:
+    """Return one for each element of the left array times each column of the right one, nothing broadcast.
+
+    Args:
+        node: a matrix product.
+        shapes: (..., m, k) and (..., k, n), as the tool is given them.
+    """
+    left, right = shapes
+    exact = prod(broadcast(left[:-2], right[:-2]) or ()) * left[-2] * left[-1] * right[-1]
+    term = replace(products(node), quantity=exact)
+    if "vector" in as_written(node).facts:
+        note = "the length of a vector is taken for its columns"
+        return replace(term, quantity=prod(left) * right[-2], note=note)
+    return term.taken_for(prod(left) * right[-1], "the first array is not repeated")
 
 
-def each_output(node: Node) -> tuple[Term, ...]:
-    """Return the terms of a rule: one for each element that is written, and nothing else."""
-    return (outputs(node),)
+def numpy_estimate(op: ops.Einsum) -> float:
+    """Return the operations of an Einstein sum that NumPy's report prints, to four digits."""
+    return float(f"{prod(op.lengths.values()) * (1 + op.sums) + 1:.3e}")
 
 
-def elements_in(node: Node) -> int:
-    """Return the elements of the first array that a node reads, of the whole batch."""
-    return node.batch * prod(node.op.operands[0])
+@dataclass(frozen=True)
+class Difference:
+    """One reason why two totals differ.
+
+    Attributes:
+        amount: how much the left total is above the right one for this reason; negative if below.
+        subject: what is counted, such as "elements into batch norm".
+        left, right: what either side adds, in words, such as "4 x 4,399,808".
+        nodes: names of the nodes concerned, in order of execution; none for a term of no node.
+    """
+
+    amount: int
+    subject: str
+    left: str
+    right: str
+    nodes: tuple[str, ...]
 
 
-def elements_out(node: Node) -> int:
-    """Return the elements that a node writes, of the whole batch."""
-    return node.batch * prod(node.op.output)
+def explain(graph: Graph, left: Sequence[Term], right: Sequence[Term]) -> tuple[Difference, ...]:
+    """Return why two totals of a graph differ, largest difference first.
+
+    Terms of the same node and subject are matched. What is equal cancels; the rest is grouped by how either side
+    counts it. Every term is in one group, so the amounts add up to the left total minus the right one.
+
+    Args:
+        graph: nodes in execution order.
+        left, right: terms of two conventions.
+
+    Source: derived here. Both totals are sums over (node, subject); the difference is summed by cause.
+    """
+    matched: dict[tuple[int | None, str], tuple[list[Term], list[Term]]] = defaultdict(lambda: ([], []))
+    for side, terms in enumerate((left, right)):
+        for term in terms:
+            matched[term.node, term.subject][side].append(term)
+    groups: dict[object, list[tuple[list[Term], list[Term]]]] = defaultdict(list)
+    for (_, subject), (ours, theirs) in matched.items():
+        if _sum(ours) != _sum(theirs):
+            groups[subject, _manner(ours), _manner(theirs)].append((ours, theirs))
+    found = [_difference(graph, group) for group in groups.values()]
+    return tuple(sorted(found, key=lambda difference: (-abs(difference.amount), difference.subject)))
+
+
+def _difference(graph: Graph, group: list[tuple[list[Term], list[Term]]]) -> Difference:
+    firsts = [(ours or theirs)[0] for ours, theirs in group]
+    return Difference(
+        amount=sum(_sum(ours) - _sum(theirs) for ours, theirs in group),
+        subject=firsts[0].subject,
+        left=_words([ours for ours, _ in group]),
+        right=_words([theirs for _, theirs in group]),
+        nodes=tuple(graph[first.node].name for first in firsts if first.node is not None),
+    )
+
+
+def _sum(terms: list[Term]) -> int:
+    return sum(term.amount for term in terms)
+
+
+def _manner(terms: list[Term]) -> tuple[tuple[int, int, tuple[str, str]], ...]:
+    """What nodes have in common that one side treats alike; a reason that names a class or a number counts."""
+    return tuple((term.factor, term.times, term.reasons) for term in terms)
+
+
+def _words(members: list[list[Term]]) -> str:
+    """What one side adds for the nodes of a group: each has the same terms, in the same order."""
+    if not members[0]:
+        return "nothing"
+    first = members[0][0]
+    parts = []
+    for terms in zip(*members, strict=True):
+        factor, quantity = terms[0].factor * first.times, sum(term.quantity for term in terms)
+        parts.append(f"{quantity:,}" if factor == 1 else f"{factor} x {quantity:,}")
+    said = " + ".join(parts) if first.times else "nothing"
+    why = "; ".join(reason for reason in first.reasons if reason)
+    return f"{said} ({why})" if why else said

@@ -1,19 +1,73 @@
-"""What a tool sees that watches PyTorch's dispatcher: the operators which are executed, however they were written.
+"""ptflops-aten and torch: they watch what PyTorch's dispatcher executes, however it was written.
 
-Two tools stand there, `ptflops_aten.py` and `flop_counter.py`. Both know convolutions and products of two arrays
-of at least two axes each. Read `convention.py` first.
+Both know convolutions and products of two arrays of at least two axes each. ptflops' backend "aten" adds up
+products, and biases where these are part of the operator, of one sample of its own. PyTorch's own FlopCounterMode
+reports twice the products.
 """
 
-from nachos_min.macs.conventions.convention import SEEN, Sight
-from nachos_min.macs.conventions.usual import as_written
+from nachos_min.macs import ops
+from nachos_min.macs.conventions.convention import (
+    ONCE,
+    Convention,
+    Multiplicity,
+    Term,
+    biases,
+    each,
+    outputs,
+    products,
+)
+from nachos_min.macs.conventions.patches import of_one_sample
+from nachos_min.macs.conventions.written import as_written, method
 from nachos_min.macs.ops import Node
 
+_LAYERS = (ops.Conv2d, ops.ConvTranspose2d, ops.Linear, ops.MatMul, ops.Einsum)
 
-def dispatched(node: Node) -> Sight:
-    """Return whether a node is executed as an operator that such a tool knows."""
+
+def _dispatched(node: Node) -> Multiplicity:
+    facts = as_written(node).facts
+    if "vector" in facts and "strided" not in facts:
+        return 0, "a product with a vector is an operator of its own, which it does not know"
+    if "fused" in facts:
+        return 0, "attention is one fused operator on a processor, which it does not know"
+    return ONCE
+
+
+def _dispatched_for_ptflops(node: Node) -> Multiplicity:
+    if as_written(node).function == "torch.baddbmm":
+        return 0, "baddbmm is an operator that it does not know"
+    return _dispatched(node)
+
+
+def _layer(node: Node) -> tuple[Term, ...]:
+    """A linear layer whose input must be copied into one block adds its bias in an operator of its own.
+
+    An input with the axis of samples second need not be copied for one sample, which is what ptflops feeds.
+    """
     written = as_written(node)
-    if "vector" in written.facts and "strided" not in written.facts:
-        return Sight(0, "a product with a vector is an operator of its own, which it does not know")
-    if "fused" in written.facts:
-        return Sight(0, "attention is one fused operator on a processor, which it does not know")
-    return SEEN
+    samples_second = "swapped" in written.facts and node.op.operands[0][0] == written.samples
+    apart = "strided" in written.facts and not samples_second
+    return (products(node),) if apart else (products(node), biases(node))
+
+
+def _sum(node: Node) -> tuple[Term, ...]:
+    """Of all sums it counts the one that is part of a matrix product, as a bias is."""
+    return (outputs(node),) if method(node) == "addmm" else ()
+
+
+PTFLOPS_ATEN = Convention(
+    name="ptflops-aten",
+    tool="ptflops 0.7.5 (backend aten)",
+    unit="MACs",
+    about="Products of convolutions and matrix products, and the biases of both; nothing else.",
+    prices={**dict.fromkeys(_LAYERS, of_one_sample(_layer)), ops.Add: of_one_sample(_sum)},
+    multiplicity=_dispatched_for_ptflops,
+)
+
+TORCH = Convention(
+    name="torch",
+    tool="torch 2.13.0 (torch.utils.flop_counter)",
+    unit="FLOPs",
+    about="Two operations, a multiplication and an addition, for each product; nothing else.",
+    prices=dict.fromkeys(_LAYERS, each(products, factor=2)),
+    multiplicity=_dispatched,
+)

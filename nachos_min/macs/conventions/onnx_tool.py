@@ -1,68 +1,39 @@
 """onnx-tool: adds up what each operator of an exported file would cost, down to a comparison for a ReLU.
 
-A multiplication, an addition and a comparison cost 1, a division 4, a square root 24, an exponential or a power
-32, a logarithm 43, a sine 39. The tables below are what an operator comes to once PyTorch's exporter (the one that
-traces, operator set 16) has written it out. The exporter also improves the network, see `exporting.py`: batch norm
-disappears in the convolution before it, and the same work is done once. Read `tracing.py` first.
+A multiplication, an addition and a comparison cost 1, a division 4, a square root 24, an exponential or a power 32,
+a logarithm 43, a sine 39. The tables are what an operator comes to once PyTorch's exporter (the one that traces,
+operator set 16) has written it out. The exporter also improves the network: the second part. Operators that compute
+lengths cost a few each; they are not predicted.
 """
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 
+from nachos_min.macs import ops
 from nachos_min.macs.conventions.convention import (
+    ONCE,
     Convention,
     Counted,
-    Rule,
-    Sight,
     Term,
     biases,
-    elements_in,
-    elements_out,
+    each,
     inputs,
     outputs,
     products,
-    terms_by,
 )
-from nachos_min.macs.conventions.exporting import already_done, done_beforehand, merged_norms, merged_products
-from nachos_min.macs.conventions.tracing import kept, product_of_lengths
-from nachos_min.macs.conventions.usual import as_written
-from nachos_min.macs.ops import (
-    Activation,
-    AdaptiveAvgPool,
-    AdaptiveMaxPool,
-    Add,
-    AvgPool,
-    BatchNorm,
-    Conv2d,
-    ConvTranspose2d,
-    Einsum,
-    GlobalAvgPool,
-    Graph,
-    GroupNorm,
-    InstanceNorm,
-    LayerNorm,
-    Linear,
-    MatMul,
-    MaxPool,
-    Multiply,
-    Node,
-    Pointwise,
-    Reduce,
-    Resize,
-    Softmax,
-)
-from nachos_min.macs.record import Operator
+from nachos_min.macs.conventions.traces import in_trace, mean_over_width, product_of_lengths
+from nachos_min.macs.conventions.written import ATTENTION, as_written, method
+from nachos_min.macs.ops import Graph, Node
+from nachos_min.macs.windows import window_length
 
-_ATTENTION = "F.scaled_dot_product_attention"
 _DIVISION, _ROOT, _EXPONENTIAL = 4, 24, 32
 
 # Per element, by kind. A hyperbolic tangent costs twice what its parts do.
 _ACTIVATIONS = {
     "relu": 1,
-    "relu6": 2,
-    "hardtanh": 2,
-    "leaky_relu": 2,
-    "prelu": 2,
+    **dict.fromkeys(("relu6", "hardtanh", "leaky_relu", "prelu"), 2),
     "hsigmoid": 4,
     "hswish": 5,
     "softsign": 6,
@@ -71,8 +42,7 @@ _ACTIVATIONS = {
     "silu": 33,
     "elu": 35,
     "logsigmoid": 75,
-    "softplus": 76,
-    "tanh": 76,
+    **dict.fromkeys(("softplus", "tanh"), 76),
     "tanhshrink": 77,
     "mish": 153,
 }
@@ -81,58 +51,58 @@ _POINTWISE = {
     **dict.fromkeys(("sub", "neg", "abs", "sign", "floor", "ceil", "round", "square", "max", "min", "cumsum"), 1),
     **dict.fromkeys(("compare", "logic"), 1),
     **dict.fromkeys(("div", "reciprocal", "floor_divide"), _DIVISION),
-    "clamp": 2,
-    "addcmul": 2,
+    **dict.fromkeys(("clamp", "addcmul"), 2),
     "remainder": 7,
     "sqrt": _ROOT,
     "rsqrt": _ROOT + _DIVISION,
-    "exp": _EXPONENTIAL,
-    "pow": _EXPONENTIAL,
+    **dict.fromkeys(("exp", "pow"), _EXPONENTIAL),
     "log": 43,
-    "sin": 39,
-    "cos": 39,
+    **dict.fromkeys(("sin", "cos"), 39),
     "atan": 64,
 }
 # An equality and a negation.
 _NOT_EQUAL = ("x != y", "torch.ne", "Tensor.ne", "torch.not_equal", "Tensor.not_equal")
-_REDUCTIONS = {"mean": 1, "sum": 1, "max": 1, "min": 1, "prod": 1, "norm": _ROOT + 1}
+_REDUCTIONS = {**dict.fromkeys(("mean", "sum", "max", "min", "prod"), 1), "norm": _ROOT + 1}
 _INTERPOLATION = {"linear": 4, "bilinear": 4, "bicubic": 8}
-
-
-def _layer(node: Node) -> tuple[Term, ...]:
-    return (products(node), biases(node))
 
 
 def _convolution(node: Node) -> tuple[Term, ...]:
     """With padding='valid', the output is computed as if there were no dilation."""
-    assert isinstance(node.op, Conv2d)
-    op, terms = node.op, _layer(node)
+    op, terms = node.op, (products(node), biases(node))
+    assert isinstance(op, ops.Conv2d)
     if as_written(node).padding != "valid" or op.dilation == (1, 1):
         return terms
-    height, width = (-(-(op.input[axis] - op.kernel[axis] + 1) // op.stride[axis]) for axis in (0, 1))
+    height, width = (window_length(op.input[i], op.kernel[i], op.stride[i], 0, 1) for i in (0, 1))
     pixels = op.output[0] * op.output[1]
     note = "with padding='valid' its output is computed as if there were no dilation"
-    return tuple(Term(t.subject, t.factor, t.quantity // pixels * height * width, note) for t in terms)
+    return tuple(replace(term, quantity=term.quantity // pixels * height * width, note=note) for term in terms)
 
 
 def _transposed(node: Node) -> tuple[Term, ...]:
     """Weights are read as a convolution's, so the output channels of a group take the input channels' place."""
-    assert isinstance(node.op, ConvTranspose2d)
     op = node.op
-    quantity = elements_out(node) * (op.out_channels // op.groups) * op.kernel[0] * op.kernel[1]
+    assert isinstance(op, ops.ConvTranspose2d)
+    quantity = outputs(node).quantity * (op.out_channels // op.groups) * prod(op.kernel)
     note = "every output pixel is billed, and each for the output channels"
-    return (Term(products(node).subject, 1, quantity, note), biases(node))
+    return replace(products(node), quantity=quantity, note=note), biases(node)
 
 
-def _matrix_product(node: Node) -> tuple[Term, ...]:
+def _matmul(node: Node) -> tuple[Term, ...]:
     """Of the leading axes only those of the array that has more of them are kept."""
-    assert isinstance(node.op, MatMul)
+    assert isinstance(node.op, ops.MatMul)
     left, right = node.op.left, node.op.right
-    leading = max((prod(left[:-2]), prod(right[:-2])))
+    leading = max(prod(left[:-2]), prod(right[:-2]))
     counted = node.batch * leading * left[-2] * left[-1] * right[-1]
-    term = products(node)
-    note = "" if counted == term.quantity else "the leading axes do not broadcast"
-    return (Term(term.subject, 1, counted, note),)
+    return (products(node).taken_for(counted, "the leading axes do not broadcast"),)
+
+
+def _scaling(node: Node) -> tuple[Term, ...]:
+    """Attention's queries and keys are each multiplied by the root of the scale, which is computed on the way."""
+    scaled = node.batch * sum(map(prod, node.op.operands))
+    return (
+        Term("elements of queries and keys that are scaled", 1, scaled),
+        Term("computation of attention's scale", 3 * _ROOT + _DIVISION, 1),
+    )
 
 
 def _batch_norm(node: Node) -> tuple[Term, ...]:
@@ -143,134 +113,220 @@ def _batch_norm(node: Node) -> tuple[Term, ...]:
 
 def _layer_norm(node: Node) -> tuple[Term, ...]:
     """Two means, a difference, a square (as a power), a root for each row, a division, scale and shift."""
-    assert isinstance(node.op, LayerNorm)
-    op = node.op
-    rows = elements_in(node) // prod(op.input[len(op.input) - op.axes :])
+    op, term = node.op, inputs(node)
+    assert isinstance(op, ops.LayerNorm)
+    rows = term.quantity // prod(op.input[len(op.input) - op.axes :])
     per_element = 2 + 1 + _EXPONENTIAL + _DIVISION + op.affine + op.bias
-    return (inputs(node, per_element), Term("rows of layer norm", 1 + _ROOT, rows))
+    return replace(term, factor=per_element), Term("rows of layer norm", 1 + _ROOT, rows)
 
 
 def _activation(node: Node) -> tuple[Term, ...]:
-    assert isinstance(node.op, Activation)
+    assert isinstance(node.op, ops.Activation)
     return (inputs(node, _SPELT_OUT.get(as_written(node).function, _ACTIVATIONS.get(node.op.kind, 0))),)
 
 
 def _sum(node: Node) -> tuple[Term, ...]:
     """That of baddbmm is twice: the product is multiplied by a factor of 1 before."""
-    return (outputs(node, 1 + as_written(node).function.endswith("baddbmm")),)
+    return (outputs(node, 1 + (method(node) == "baddbmm")),)
 
 
 def _pointwise(node: Node) -> tuple[Term, ...]:
-    assert isinstance(node.op, Pointwise)
+    assert isinstance(node.op, ops.Pointwise)
     return (outputs(node, _POINTWISE.get(node.op.kind, 0) + (as_written(node).function in _NOT_EQUAL)),)
 
 
 def _reduce(node: Node) -> tuple[Term, ...]:
-    assert isinstance(node.op, Reduce)
+    assert isinstance(node.op, ops.Reduce)
     return (inputs(node, _REDUCTIONS.get(node.op.kind, 0)),)
 
 
 def _pool(node: Node) -> tuple[Term, ...]:
-    assert isinstance(node.op, MaxPool | AvgPool)
-    op, term = node.op, outputs(node, prod(node.op.size))
+    op = node.op
+    assert isinstance(op, ops.MaxPool | ops.AvgPool)
+    term = outputs(node, prod(op.size))
     if not op.ceil:
         return (term,)
     windows = 1
     for axis in (0, 1):
-        room = (
-            op.input[axis] + sum(op.padding[2 * axis : 2 * axis + 2]) - op.dilation[axis] * (op.size[axis] - 1) - 1
-        )
-        windows *= -(-room // op.stride[axis]) + 1
-    quantity = node.batch * windows * op.input[2]
-    note = "" if quantity == term.quantity else "a last window that would begin beyond the map is kept"
-    return (Term(term.subject, term.factor, quantity, note),)
+        pad = sum(op.padding[2 * axis : 2 * axis + 2]) + op.stride[axis] - 1
+        windows *= window_length(op.input[axis], op.size[axis], op.stride[axis], pad, op.dilation[axis])
+    note = "a last window that would begin beyond the map is kept"
+    return (term.taken_for(node.batch * windows * op.input[2], note),)
 
 
 def _adaptive(node: Node) -> tuple[Term, ...]:
     """To one pixel it is a mean over the map with a division; else windows that together cover the map once."""
-    assert isinstance(node.op, AdaptiveAvgPool | GlobalAvgPool)
-    if as_written(node).function == "mean(3).mean(2)":
-        columns = elements_in(node) // node.op.input[1]
-        return (inputs(node), Term("elements out of the mean over the width", 1, columns))
-    if isinstance(node.op, GlobalAvgPool) or node.op.size == (1, 1):
-        return (inputs(node), outputs(node, _DIVISION))
+    if width := mean_over_width(node):
+        return (inputs(node), *width)
+    if isinstance(node.op, ops.GlobalAvgPool) or node.op.output[:2] == (1, 1):
+        return inputs(node), outputs(node, _DIVISION)
     return (inputs(node),)
 
 
 def _resize(node: Node) -> tuple[Term, ...]:
-    assert isinstance(node.op, Resize)
+    assert isinstance(node.op, ops.Resize)
     return (outputs(node, _INTERPOLATION.get(node.op.mode, 0)),)
 
 
-def _scaling(node: Node) -> tuple[Term, ...]:
-    """Attention's queries and keys are each multiplied by the root of the scale, which is computed on the way."""
-    assert isinstance(node.op, MatMul)
-    scaled = node.batch * (prod(node.op.left) + prod(node.op.right))
-    return (
-        Term("elements of queries and keys that are scaled", 1, scaled),
-        Term("computation of attention's scale", 3 * _ROOT + _DIVISION, 1),
-    )
+class _OnnxTool(Convention):
+    """What the exporter changes is decided by other nodes."""
+
+    def decided(self, graph: Graph) -> Mapping[int, Counted]:
+        found: dict[int, Counted] = {}
+        for position, node in enumerate(graph):
+            if as_written(node).function == ATTENTION and isinstance(node.op, ops.MatMul):
+                weighted = node.inputs[0] >= 0 and isinstance(graph[node.inputs[0]].op, ops.Softmax)
+                scaling = () if weighted else _scaling(node)
+                found[position] = (in_trace(node), (*self.priced(node), *scaling))
+        for position, product in merged_products(graph).items():
+            note = "merged into the sum, but its result is needed elsewhere, too"
+            found[position] = (
+                ONCE,
+                (*self.priced(graph[position]), replace(products(graph[product]), note=note)),
+            )
+        for position, biased in merged_norms(graph).items():
+            added = Term("bias additions of convolutions", 1, outputs(graph[position]).quantity)
+            why = "merged into the convolution before it"
+            bias = (0, f"{why}, which has a bias already") if biased else (1, f"{why} as a bias")
+            found[position] = (bias, (added,))
+        for positions, why in (
+            (already_done(graph), "the same work was done before, and is done once"),
+            (done_beforehand(graph), "it depends on weights alone and is done beforehand"),
+        ):
+            found |= {position: ((0, why), self.priced(graph[position])) for position in positions}
+        return found
 
 
-def _among(graph: Graph) -> dict[int, Counted]:
-    """What the exporter changes; a batch norm that was merged leaves a bias behind, unless there was one."""
-    found: dict[int, Counted] = {}
-    for position, node in enumerate(graph):
-        if as_written(node).function == _ATTENTION and isinstance(node.op, MatMul):
-            weighted = node.inputs[0] >= 0 and isinstance(graph[node.inputs[0]].op, Softmax)
-            found[position] = (kept(node), (*_terms(node), *(() if weighted else _scaling(node))))
-    for position, product in merged_products(graph).items():
-        again = replace(
-            products(graph[product]), note="merged into the sum, but its result is needed elsewhere, too"
-        )
-        found[position] = (Sight(1), (*_terms(graph[position]), again))
-    for position, biased in merged_norms(graph).items():
-        added = Term("bias additions of convolutions", 1, elements_out(graph[position]))
-        if biased:
-            sight = Sight(0, "merged into the convolution before it, which has a bias already")
-        else:
-            sight = Sight(1, "merged into the convolution before it as a bias")
-        found[position] = (sight, (added,))
-    for position in already_done(graph):
-        found[position] = (Sight(0, "the same work was done before, and is done once"), _terms(graph[position]))
-    for position in done_beforehand(graph):
-        found[position] = (Sight(0, "it depends on weights alone and is done beforehand"), _terms(graph[position]))
-    return found
-
-
-_RULES: dict[type[Operator], Rule] = {
-    Conv2d: _convolution,
-    Linear: _layer,
-    ConvTranspose2d: _transposed,
-    MatMul: _matrix_product,
-    Einsum: lambda node: product_of_lengths(node, "dots are taken for a letter each, which cannot be predicted"),
-    BatchNorm: _batch_norm,
-    LayerNorm: _layer_norm,
-    GroupNorm: lambda node: (inputs(node, 3 + _DIVISION + 2),),
-    InstanceNorm: lambda node: (inputs(node, 3 + _DIVISION),),
-    Activation: _activation,
-    Softmax: lambda node: (inputs(node, _EXPONENTIAL + _DIVISION),),
-    Pointwise: _pointwise,
-    Add: _sum,
-    Multiply: lambda node: (outputs(node),),
-    **dict.fromkeys((MaxPool, AvgPool), _pool),
-    **dict.fromkeys((AdaptiveAvgPool, GlobalAvgPool), _adaptive),
-    AdaptiveMaxPool: lambda node: (inputs(node),),
-    Reduce: _reduce,
-    Resize: _resize,
-}
-
-
-def _terms(node: Node) -> tuple[Term, ...]:
-    return terms_by(_RULES, node)
-
-
-ONNX_TOOL = Convention(
+ONNX_TOOL = _OnnxTool(
     name="onnx-tool",
     tool="onnx-tool 1.0.1",
     unit="MACs",
     about="Every operator of the exported file at a price: products and biases 1, a sigmoid 32, a softmax 36.",
-    rules=_RULES,
-    sees=kept,
-    among=_among,
+    prices={
+        ops.Conv2d: _convolution,
+        ops.Linear: each(products, biases),
+        ops.ConvTranspose2d: _transposed,
+        ops.MatMul: _matmul,
+        ops.Einsum: product_of_lengths("dots are taken for a letter each, which cannot be predicted"),
+        ops.BatchNorm: _batch_norm,
+        ops.LayerNorm: _layer_norm,
+        ops.GroupNorm: each(inputs, factor=3 + _DIVISION + 2),
+        ops.InstanceNorm: each(inputs, factor=3 + _DIVISION),
+        ops.Activation: _activation,
+        ops.Softmax: each(inputs, factor=_EXPONENTIAL + _DIVISION),
+        ops.Pointwise: _pointwise,
+        ops.Add: _sum,
+        ops.Multiply: each(outputs),
+        **dict.fromkeys((ops.MaxPool, ops.AvgPool), _pool),
+        **dict.fromkeys((ops.AdaptiveAvgPool, ops.GlobalAvgPool), _adaptive),
+        ops.AdaptiveMaxPool: each(inputs),
+        ops.Reduce: _reduce,
+        ops.Resize: _resize,
+    },
+    multiplicity=in_trace,
 )
+
+# What PyTorch's exporter to ONNX improves before it writes the file.
+
+# Of what depends on weights alone, the exporter computes these; an exponential, say, stays in the file.
+_COMPUTED = ("div", "sub", "sqrt", "neg", "reciprocal")
+
+
+def merged_norms(graph: Graph) -> dict[int, bool]:
+    """Return the batch norms that disappear in the convolution before them: position -> whether it had a bias.
+
+    The convolution's output must go nowhere else, and the norm must not measure its input.
+    """
+    readers = _readers(graph)
+    found: dict[int, bool] = {}
+    for position, node in enumerate(graph):
+        written = as_written(node)
+        if not isinstance(node.op, ops.BatchNorm) or not written.used or "statistics" in written.facts:
+            continue
+        before = node.inputs[0]
+        if before < 0 or readers[before] != 1:
+            continue
+        if before in found:
+            found[position] = True
+        elif _is_convolution(graph[before]):
+            found[position] = bool(graph[before].columns.get("bias_adds", 0))
+    return found
+
+
+def merged_products(graph: Graph) -> dict[int, int]:
+    """Return the sums that a product of two matrices is merged into although others read the product as well.
+
+    Then it is executed twice. A product that only the sum reads disappears in it, which changes no count. The
+    result is the position of the sum -> that of the product.
+    """
+    readers = _readers(graph)
+    return {
+        position: source
+        for position, node in enumerate(graph)
+        if isinstance(node.op, ops.Add) and len(node.inputs) == 2 and as_written(node).used
+        for source in node.inputs
+        if source >= 0 and as_written(graph[source]).function in ("torch.mm", "Tensor.mm") and readers[source] > 1
+    }
+
+
+def already_done(graph: Graph) -> frozenset[int]:
+    """Return the nodes that do what an earlier node did, to the same arrays with the same weights.
+
+    Only operators that their record describes completely: of moved elements, say, it does not tell which.
+    """
+    first: dict[object, int] = {}
+    stands_for: dict[int, int] = {-1: -1}
+    for position, node in enumerate(graph):
+        stands_for[position] = position
+        if as_written(node).used and _is_complete(node):
+            sources = tuple(stands_for[source] for source in node.inputs)
+            work = (node.op, node.batch, as_written(node).function, sources, _weights(position, node))
+            stands_for[position] = first.setdefault(work, position)
+    return frozenset(position for position, earlier in stands_for.items() if position != earlier)
+
+
+def done_beforehand(graph: Graph) -> frozenset[int]:
+    """Return the nodes that the exporter computes itself, as they depend on trained arrays alone."""
+    known: set[int] = set()
+    for position, node in enumerate(graph):
+        op = node.op
+        if isinstance(op, ops.Source):
+            fixed = op.trained > 0
+        else:
+            computed = isinstance(op, ops.Add | ops.Multiply | ops.Move)
+            computed |= isinstance(op, ops.Pointwise) and op.kind in _COMPUTED
+            fixed = computed and bool(node.inputs) and known.issuperset(node.inputs)
+        if fixed:
+            known.add(position)
+    return frozenset(known)
+
+
+def _readers(graph: Graph) -> Counter[int]:
+    """Return how often the array of each node is read, by what is in the exported file."""
+    same = already_done(graph)
+    return Counter(
+        source
+        for position, node in enumerate(graph)
+        if as_written(node).used and position not in same
+        for source in node.inputs
+    )
+
+
+def _is_convolution(node: Node) -> bool:
+    return isinstance(node.op, ops.Conv2d) or (
+        isinstance(node.op, ops.Linear) and as_written(node).function == "F.conv2d"
+    )
+
+
+def _weights(position: int, node: Node) -> int | None:
+    """Return the node whose weights a node uses, maybe itself; batch norm always has statistics."""
+    if node.shares is not None:
+        return node.shares
+    return position if node.op.params or isinstance(node.op, ops.BatchNorm) else None
+
+
+def _is_complete(node: Node) -> bool:
+    """Whether two nodes with equal records do the same: a number added, or an axis, is not in a record."""
+    if isinstance(node.op, ops.Add | ops.Multiply | ops.Pointwise):
+        return len(node.op.shapes) > 1
+    return not isinstance(node.op, ops.Move | ops.Source | ops.Softmax | ops.Reduce)

@@ -8,9 +8,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nachos_min.macs.ops import Node, Source
+from nachos_min.macs.ops import Node, Source, Written
 from nachos_min.macs.record import CountError, Operator, Pair, Shape
-from nachos_min.macs.written import Written
 
 Weight = tuple[Hashable, int]  # what two nodes have in common that use it, and its trained values
 

@@ -16,13 +16,13 @@ from typing import Any, Final
 import numpy as np
 
 from nachos_min.macs import ops
-from nachos_min.macs.axis import transposed_length
 from nachos_min.macs.readers import products
 from nachos_min.macs.readers.builder import array_shape, channels_last, maps, pair, rows
 from nachos_min.macs.readers.names import ACTIVATIONS, POINTWISE, REDUCTIONS
 from nachos_min.macs.readers.onnx_call import Array, Call, Fold, checked_axes, rule
 from nachos_min.macs.readers.onnx_file import DTYPES, Values
 from nachos_min.macs.record import CountError, Padding, Pair, Shape
+from nachos_min.macs.windows import transposed_length
 
 _SAME = ("SAME_UPPER", "SAME_LOWER")
 _AUTO_PAD = ("NOTSET", "VALID", *_SAME)

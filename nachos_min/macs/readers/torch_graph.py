@@ -10,10 +10,9 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib import import_module
 from typing import Any
 
-from nachos_min.macs.ops import Graph, Move
+from nachos_min.macs.ops import Graph, Move, Written
 from nachos_min.macs.readers.builder import Builder, Step, Weight
 from nachos_min.macs.record import CountError, Shape, name
-from nachos_min.macs.written import Written
 
 Tensor = Any  # a torch.Tensor: PyTorch is untyped here, so that types can be checked where it is not installed
 

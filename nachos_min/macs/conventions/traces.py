@@ -1,0 +1,227 @@
+"""fvcore and torchprofile: a trace of one run, in which the tool looks up the operators it knows.
+
+Functions and modules are seen alike. Operators on which the output does not depend are not in the trace: a head
+that ran but whose answer was not taken is lost. What is computed from lengths, such as `x.shape[2] * x.shape[3]`,
+is in the trace; torchprofile adds a few for each such step, which is not predicted.
+
+fvcore calls a product one FLOP. torchprofile also adds one for each output of an element-wise product, a mean and
+an average pool. Up to 0.0.2 batch norm added nothing; that version is behind the figures published for NACHOS.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from math import floor, prod
+
+from nachos_min.macs import ops
+from nachos_min.macs.conventions.convention import (
+    ONCE,
+    Convention,
+    Multiplicity,
+    Rule,
+    Term,
+    each,
+    inputs,
+    numpy_estimate,
+    outputs,
+    products,
+    products_of_left,
+)
+from nachos_min.macs.conventions.written import ATTENTION, as_written, names
+from nachos_min.macs.ops import Node
+from nachos_min.macs.record import Operator
+
+_LAYERS = (ops.Conv2d, ops.Linear)
+_NORMS = (ops.BatchNorm, ops.GroupNorm, ops.InstanceNorm, ops.LayerNorm)
+_FUSED = {ATTENTION} | names("torch. Tensor.", "baddbmm")
+
+
+def in_trace(node: Node) -> Multiplicity:
+    """Return whether a node is in the trace of a network."""
+    if as_written(node).used:
+        return ONCE
+    return 0, "the output does not depend on it, so it is not in the trace"
+
+
+def _looked_up(unknown: Collection[str]) -> Callable[[Node], Multiplicity]:
+    """Return the multiplicity for a tool that leaves out `unknown` functions with a warning.
+
+    A convolution that was given its padding as a word is an operator of another name, which both tools leave out.
+    """
+
+    def multiplicity(node: Node) -> Multiplicity:
+        written = as_written(node)
+        if written.used and written.padding:
+            return 0, f"with padding='{written.padding}' it is traced as an operator that the tool does not know"
+        if written.used and written.function in unknown:
+            return 0, f"it has no rule for {written.function}"
+        return in_trace(node)
+
+    return multiplicity
+
+
+def product_of_lengths(dots: str) -> Rule:
+    """Return the rule that adds one for each combination of an Einstein sum's letters, summed over or not.
+
+    torchprofile and onnx-tool read a letter's length off the last array that has it.
+
+    Args:
+        dots: what the tool does with an equation that has dots, a clause; such a sum is not counted.
+    """
+
+    def rule(node: Node) -> tuple[Term, ...]:
+        assert isinstance(node.op, ops.Einsum)
+        if "dots" in as_written(node).facts:
+            return (replace(products(node), quantity=0, note=dots),)
+        lengths: dict[str, int] = {}
+        for letters, shape in zip(node.op.terms, node.op.shapes, strict=True):
+            lengths |= dict(zip(letters, shape, strict=True))
+        return (replace(products(node), quantity=node.batch * prod(lengths.values())),)
+
+    return rule
+
+
+# Two equations that fvcore knows by heart, whatever their letters; all others go through NumPy's estimate.
+_KNOWN = ("abc,abd->acd", "abc,adc->adb")
+
+
+def _fvcore_matmul(node: Node) -> tuple[Term, ...]:
+    """bmm and addmm do not broadcast and are counted exactly; matmul is counted as if it did not."""
+    if as_written(node).function.endswith(("bmm", "addmm")):
+        return (products(node),)
+    return (products_of_left(node, node.op.operands),)
+
+
+def _fvcore_einsum(node: Node) -> tuple[Term, ...]:
+    """Half of what NumPy prints for the cheapest way to contract the arrays."""
+    op = node.op
+    assert isinstance(op, ops.Einsum)
+    letters = dict.fromkeys(letter for letter in op.equation if letter.isalpha())
+    if op.equation.translate({ord(letter): 97 + place for place, letter in enumerate(letters)}) in _KNOWN:
+        return (replace(products(node), quantity=node.batch * prod(op.lengths.values())),)
+    note = "half of an estimate that NumPy prints with four digits"
+    return (replace(products(node), quantity=node.batch * floor(numpy_estimate(op) / 2), note=note),)
+
+
+def _fvcore_norm(node: Node) -> tuple[Term, ...]:
+    """Batch norm that does not measure its input is a scale and a shift."""
+    assert isinstance(node.op, _NORMS)
+    written = as_written(node)
+    measured = written.training or "statistics" in written.facts or not isinstance(node.op, ops.BatchNorm)
+    return (inputs(node, (4 if measured else 1) + node.op.affine),)
+
+
+def _fvcore_adaptive(node: Node) -> tuple[Term, ...]:
+    return (inputs(node),) if as_written(node).function == "F.adaptive_avg_pool2d" else ()
+
+
+def _fvcore_resize(node: Node) -> tuple[Term, ...]:
+    """Maps only: a sequence, here a map that is 1 high and stays so, is resized by another operator."""
+    assert isinstance(node.op, ops.Resize)
+    if node.op.input[0] == node.op.size[0] == 1:
+        return ()
+    return (outputs(node, {"nearest": 1, "bilinear": 4}.get(node.op.mode, 0)),)
+
+
+FVCORE = Convention(
+    name="fvcore",
+    tool="fvcore 0.1.5.post20221221",
+    unit="FLOPs",
+    about="Products of traced operators, called FLOPs; 2 per batch-norm element, 1 per adaptively pooled one.",
+    prices={
+        **dict.fromkeys((*_LAYERS, ops.ConvTranspose2d), each(products)),
+        ops.MatMul: _fvcore_matmul,
+        ops.Einsum: _fvcore_einsum,
+        **dict.fromkeys(_NORMS, _fvcore_norm),
+        **dict.fromkeys((ops.AdaptiveAvgPool, ops.GlobalAvgPool), _fvcore_adaptive),
+        ops.Resize: _fvcore_resize,
+    },
+    multiplicity=_looked_up(_FUSED | names("torch. Tensor.", "mv dot inner vdot")),
+)
+
+
+def _transposed(node: Node) -> tuple[Term, ...]:
+    """Every output pixel is billed, and the groups are told from the weights as if these were a convolution's.
+
+    A convolution's weights begin with the output channels, a transposed one's with the input channels; which it is,
+    torchprofile decides by whether the first length is the number of output channels.
+    """
+    op = node.op
+    assert isinstance(op, ops.ConvTranspose2d)
+    inward = op.out_channels // op.groups if op.out_channels == op.input[2] else op.input[2]
+    note = "every output pixel is billed, not every input pixel"
+    note += ", and groups are ignored" if op.groups > 1 and inward == op.input[2] else ""
+    return (replace(products(node), quantity=outputs(node).quantity * inward * prod(op.kernel), note=note),)
+
+
+def _norm(node: Node) -> tuple[Term, ...]:
+    assert isinstance(node.op, _NORMS)
+    return (inputs(node),) if node.op.affine else ()
+
+
+def _activation(node: Node) -> tuple[Term, ...]:
+    """Spelt-out h-swish has a product; of the others, only leaky ReLU has a rule."""
+    assert isinstance(node.op, ops.Activation)
+    function = as_written(node).function
+    if function.startswith("x * "):
+        return (replace(inputs(node), note=f"the product in {function}"),)
+    return (inputs(node),) if node.op.kind == "leaky_relu" else ()
+
+
+def _reduce(node: Node) -> tuple[Term, ...]:
+    assert isinstance(node.op, ops.Reduce)
+    return (outputs(node),) if node.op.kind == "mean" else ()
+
+
+def mean_over_width(node: Node) -> tuple[Term, ...]:
+    """Return what a mean over the map adds that is taken over one axis and then over the other: a column each."""
+    if as_written(node).function != "mean(3).mean(2)":
+        return ()
+    columns = inputs(node).quantity // node.op.operands[0][1]
+    return (Term("elements out of the mean over the width", 1, columns),)
+
+
+def _mean_over_map(node: Node) -> tuple[Term, ...]:
+    return (outputs(node), *mean_over_width(node))
+
+
+def _resize(node: Node) -> tuple[Term, ...]:
+    assert isinstance(node.op, ops.Resize)
+    return (outputs(node, 4),) if node.op.mode == "bilinear" else ()
+
+
+_PRICES: dict[type[Operator], Rule] = {
+    **dict.fromkeys((*_LAYERS, ops.MatMul), each(products)),
+    ops.ConvTranspose2d: _transposed,
+    ops.Einsum: product_of_lengths("an equation with dots is not counted"),
+    **dict.fromkeys(_NORMS, _norm),
+    ops.Activation: _activation,
+    **dict.fromkeys((ops.Multiply, ops.AvgPool, ops.AdaptiveAvgPool), each(outputs)),
+    ops.GlobalAvgPool: _mean_over_map,
+    ops.Reduce: _reduce,
+    ops.Resize: _resize,
+}
+_UNKNOWN = names("torch. Tensor.", "mm mv dot inner vdot multiply multiply_")
+
+TORCHPROFILE = Convention(
+    name="torchprofile",
+    tool="torchprofile 0.1.0",
+    unit="MACs",
+    about="Products of traced operators; 1 per batch-norm element, element-wise product and element of a mean.",
+    prices=_PRICES,
+    multiplicity=_looked_up(_UNKNOWN),
+)
+
+_LATER = (ops.BatchNorm, ops.GroupNorm, ops.Einsum, ops.Resize)  # operators without a rule in 0.0.2
+
+# On the PyTorch of its day: later ones trace a linear layer as an operator that it does not know.
+TORCHPROFILE_0_0_2 = Convention(
+    name="torchprofile-0.0.2",
+    tool="torchprofile 0.0.2",
+    unit="MACs",
+    about="The same before batch norm was counted: products, and 1 per element-wise product and element of a mean.",
+    prices={
+        **{operator: rule for operator, rule in _PRICES.items() if operator not in _LATER},
+        **dict.fromkeys((ops.InstanceNorm, ops.LayerNorm), each(inputs)),
+    },
+    multiplicity=_looked_up(_UNKNOWN | _FUSED),
+)
