@@ -190,7 +190,7 @@ def test_padding_given_as_a_word(tool: str, number: int) -> None:
 def test_functions_that_fvcore_does_not_know(function: str) -> None:
     graph = single(MatMul((2, 3, 4), (2, 4, 5)), function)
     assert total("fvcore", graph) == 0
-    assert function in CONVENTIONS["fvcore"].terms(graph)[0].sight.why
+    assert function in CONVENTIONS["fvcore"].terms(graph)[0].why
 
 
 @pytest.mark.parametrize(
