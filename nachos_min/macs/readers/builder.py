@@ -37,6 +37,12 @@ class Step:
     facts: frozenset[str] = frozenset()
 
 
+def require(holds: object, message: str) -> None:
+    """Check that `holds`; CountError with the message otherwise."""
+    if not holds:
+        raise CountError(message)
+
+
 def facts(**known: bool) -> frozenset[str]:
     """Return the names of the facts that hold."""
     return frozenset(fact for fact, holds in known.items() if holds)

@@ -9,18 +9,17 @@ shape: above `FEW` elements there are no values.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, Final, final
+from typing import Any, Final, TypeVar, final
 
 import numpy as np
 
 from nachos_min.macs.ops import Activation, Add, Move
-from nachos_min.macs.readers.builder import Builder, Step, array_shape, rows
+from nachos_min.macs.readers.builder import Builder, Step, array_shape, require, rows
 from nachos_min.macs.readers.onnx_file import (
     FLOATS,
     MAX_AXES,
     MAX_NUMBERS,
-    Attribute,
-    Graph,
+    Message,
     Tensor,
     Values,
     label,
@@ -31,26 +30,29 @@ from nachos_min.macs.record import CountError, Operator, Shape, broadcast
 FEW: Final = 4096
 MAX_NODES: Final = 100_000
 MAX_VALUES: Final = 4_000_000  # of all constants that are computed: 32 MB
+T = TypeVar("T")
+# Type of an attribute's default -> AttributeProto.AttributeType, its field, and its name in messages.
+_ATTRIBUTES: Final[dict[Any, tuple[int, str, str]]] = {
+    float: (1, "f", "a float"),
+    int: (2, "i", "an integer"),
+    str: (3, "s", "a text"),
+    Tensor: (4, "t", "a tensor"),
+    None: (5, "g", "a graph"),
+    list: (6, "floats", "floats"),
+    tuple: (7, "ints", "integers"),
+}
 Fold = Callable[..., Any]  # NumPy's form of an operator: arrays in, an array out
 
 
 @dataclass(frozen=True)
 class Array:
-    """An array of a network that is being read.
+    """An array of a network that is being read; one that no node makes is a constant."""
 
-    Args:
-        shape: all axes; () for a single number.
-        node: position of the node that makes it, -1 for the network's input, None for a constant.
-        values: of a constant with few elements, or of what was computed from such alone.
-        key: the same for two constants if they have the same elements, whatever their axes.
-        trained: whether it is a constant that training has found: an initialiser of floating point numbers.
-    """
-
-    shape: Shape
-    node: int | None = None
-    values: Values | None = None
-    key: str = ""
-    trained: bool = False
+    shape: Shape  # () for a single number
+    node: int | None = None  # position of the node that makes it, -1 for the network's input
+    values: Values | None = None  # of a constant with few elements, or of what was computed from such alone
+    key: str = ""  # the same for two constants if they have the same elements, whatever their axes
+    trained: bool = False  # whether it is an initialiser of floating point numbers
 
     @property
     def constant(self) -> bool:
@@ -80,11 +82,9 @@ class Array:
 
 def checked_shape(shape: Shape) -> Shape:
     """Return the shape, if an ONNX file can have it: at most 16 axes, lengths 0 to 2**63 - 1."""
-    if len(shape) > MAX_AXES:
-        raise CountError(f"an array must have at most {MAX_AXES} axes, got {len(shape)}")
+    require(len(shape) <= MAX_AXES, f"an array must have at most {MAX_AXES} axes, got {len(shape)}")
     for length in shape:
-        if not 0 <= length < 2**63:
-            raise CountError(f"an axis must have 0 to 2**63 - 1 elements, got {length}")
+        require(0 <= length < 2**63, f"an axis must have 0 to 2**63 - 1 elements, got {length}")
     return shape
 
 
@@ -106,20 +106,15 @@ def from_tensor(tensor: Tensor, key: str, trainable: bool) -> Array:
 class Budget:
     """How much work all graphs of a file need; CountError when it is more than any network does."""
 
-    def __init__(self) -> None:
-        self.nodes = 0
-        self.inputs = 0
-        self.values = 0
+    nodes = inputs = values = 0
 
     def spend_node(self, inputs: int) -> None:
         """Count a node of the file and what it reads."""
         self.nodes += 1
         self.inputs += inputs
         if self.nodes > MAX_NODES or self.inputs > 4 * MAX_NODES:
-            raise CountError(
-                f"a network must have at most {MAX_NODES} nodes, functions written out, and {4 * MAX_NODES} "
-                f"inputs of nodes, got more"
-            )
+            limits = f"{MAX_NODES} nodes, functions written out, and {4 * MAX_NODES} inputs of nodes"
+            raise CountError(f"a network must have at most {limits}, got more")
 
     def allows(self, shape: Shape) -> bool:
         """Return whether a constant of this shape may still be computed, and count it if so."""
@@ -132,27 +127,15 @@ class Budget:
 @final
 @dataclass(frozen=True)
 class Call:
-    """A node whose rule runs.
-
-    Args:
-        operator: its type.
-        opset: version of the operator set.
-        name: of the node, for the records.
-        key: text that no other node's arrays have as `Array.key`.
-        inputs: what it reads; None where an optional input is left out.
-        outputs: how many arrays it must make.
-        attributes: by name.
-        builder: the graph that records go to.
-        budget: shared by all graphs of a file.
-    """
+    """A node whose rule runs."""
 
     operator: str
-    opset: int
+    opset: int  # version of the operator set
     name: str
-    key: str
-    inputs: tuple[Array | None, ...]
-    outputs: int
-    attributes: Mapping[str, Attribute]
+    key: str  # text that no other node's arrays have as `Array.key`
+    inputs: tuple[Array | None, ...]  # None where an optional input is left out
+    outputs: int  # how many arrays it must make
+    attributes: Mapping[str, Message]
     builder: Builder
     budget: Budget
 
@@ -179,74 +162,57 @@ class Call:
         values = self.input(index).values
         if values is None:
             raise CountError(f"its {what} must be fixed before any sample comes, got input {index + 1} computed")
-        if values.dtype.kind not in "iu":
-            raise CountError(f"its {what} must be integers, got {values.dtype} as input {index + 1}")
+        require(values.dtype.kind in "iu", f"its {what} must be integers, got {values.dtype} as input {index + 1}")
         return tuple(int(value) for value in values.ravel())
 
     def setting(self, attribute: str, index: int, default: tuple[int, ...]) -> tuple[int, ...]:
         """Return integers that older operator sets give as an attribute and newer ones as an input."""
         if attribute in self.attributes or self.optional(index) is None:
-            return self.integers(attribute, default)
+            return self.get(attribute, default)
         return self.fixed(index, attribute)
 
-    # Its attributes, each as the type that the rule expects; CountError if it is another.
+    # Its attributes, each of the type of its default; CountError if it is of another.
 
-    def integer(self, name: str, default: int) -> int:
-        """Return an integer."""
-        return int(self._attribute(name, 2, "an integer", "i", default))
-
-    def flag(self, name: str, default: bool = False) -> bool:
-        """Return whether an integer is not 0."""
-        return self.integer(name, default) != 0
-
-    def float(self, name: str, default: float) -> float:
-        """Return a floating point number."""
-        return float(self._attribute(name, 1, "a float", "f", default))
-
-    def text(self, name: str, default: str) -> str:
-        """Return a text."""
-        return bytes(self._attribute(name, 3, "a text", "s", default.encode())[:4096]).decode("utf-8", "replace")
-
-    def integers(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
-        """Return at most 4,096 integers."""
-        return self._few(name, self._attribute(name, 7, "integers", "ints", default))
+    def get(self, name: str, default: T) -> T:
+        """Return an integer, a floating point number, a text or at most 4,096 integers."""
+        found: Any = self._attribute(name, type(default), default)
+        text: Any = found.decode("utf-8", "replace") if isinstance(found, bytes) else found
+        return text  # type: ignore[no-any-return]
 
     def floats(self, name: str) -> tuple[Any, ...]:
         """Return at most 4,096 floating point numbers."""
-        return self._few(name, self._attribute(name, 6, "floats", "floats", ()))
+        return tuple(self._attribute(name, list, ()))
 
     def tensor(self, name: str) -> Tensor | None:
         """Return a tensor, None if there is none."""
-        found = self._attribute(name, 4, "a tensor", "t", None)
+        found = self._attribute(name, Tensor, None)
         assert found is None or isinstance(found, Tensor)
         return found
 
-    def graph(self, name: str) -> Graph:
+    def graph(self, name: str) -> Message:
         """Return a graph."""
-        found = self._attribute(name, 5, "a graph", "g", None)
-        if not isinstance(found, Graph):
-            raise CountError(f"attribute {quoted(name)} must be given, got none")
+        found = self._attribute(name, None, None)
+        require(found is not None, f"attribute {quoted(name)} must be given, got none")
         return found
 
-    def _attribute(self, name: str, kind: int, what: str, field: str, default: Any) -> Any:
-        found = self.attributes.get(name)
-        if found is None:
+    def _attribute(self, name: str, kind: Any, default: Any) -> Any:
+        number, field, what = _ATTRIBUTES[kind]
+        given = self.attributes.get(name)
+        if given is None:
             return default
-        if found.type != kind:
-            raise CountError(f"attribute {quoted(name)} must be {what}, got type {found.type}")
-        return getattr(found, field)
-
-    def _few(self, name: str, numbers: tuple[Any, ...]) -> tuple[Any, ...]:
-        if len(numbers) > MAX_NUMBERS:
-            kind = "floats" if isinstance(numbers[0], float) else "integers"
-            raise CountError(f"attribute {quoted(name)} must have at most {MAX_NUMBERS} {kind}, got more")
-        return numbers
+        require(given.type == number, f"attribute {quoted(name)} must be {what}, got type {given.type}")
+        found = getattr(given, field)
+        if kind in (tuple, list):
+            require(
+                len(found) <= MAX_NUMBERS,
+                f"attribute {quoted(name)} must have at most {MAX_NUMBERS} {what}, got more",
+            )
+        return found
 
     def axis(self, default: int, axes: int) -> int:
         """Return the attribute "axis", counted from the front."""
-        axis = self.integer("axis", default)
-        if not -axes <= axis < axes:
-            raise CountError(f"attribute 'axis' must name one of {axes} axes, got {axis}")
+        axis = self.get("axis", default)
+        require(-axes <= axis < axes, f"attribute 'axis' must name one of {axes} axes, got {axis}")
         return axis % axes
 
     # What it does.
@@ -284,10 +250,7 @@ class Call:
     ) -> Array:
         """Return arrays combined element by element; constants without axes are numbers and no operands.
 
-        Args:
-            arrays: what is combined.
-            build: gives the record of the operands' shapes.
-            fold: the same in NumPy, for constants.
+        `build` gives the record of the operands' shapes; `fold` does the same in NumPy, for constants.
         """
         shape: Shape | None = ()
         for array in arrays:
@@ -308,11 +271,7 @@ class Call:
     def move(self, shape: Shape, fold: Fold | None, *arrays: Array, part: int = 0) -> Array:
         """Return the elements of arrays at other places; constants are folded.
 
-        Args:
-            shape: of the result.
-            fold: the same in NumPy, None if shape arithmetic does not need it.
-            arrays: whose elements are moved.
-            part: which of several results of one node this is.
+        `fold` does the same in NumPy, None if shape arithmetic does not need it; `part` numbers a node's results.
         """
         checked_shape(shape)
         values = self._folded(arrays, shape, fold)

@@ -11,14 +11,16 @@ import mmap
 import os
 import stat
 import struct
+from collections import namedtuple
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Annotated, Any, Final, Protocol, final, get_args, get_origin, get_type_hints, overload
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nachos_min.macs.readers.builder import require
 from nachos_min.macs.record import CountError
 
 Values = NDArray[Any]
@@ -43,17 +45,51 @@ _FLOAT_DATA, _TEXT_DATA, _RAW_DATA, _DOUBLE_DATA = 4, 6, 9, 10
 _TYPED_DATA = {1: _FLOAT_DATA, 7: 7, 11: _DOUBLE_DATA, 12: 11, 13: 11}  # others are in int32_data, 5
 _CONTINUED = bytes(range(128, 256))
 
-# The messages of onnx.proto; a number is that of the field. A count reads no other fields.
+# The messages of onnx.proto, as far as a count reads them: number, name and type of each field, "*" if it is
+# repeated. Fields of one name are a `oneof`. They become named tuples; `Tensor` stands below.
+_MESSAGES = {
+    "Model": "7 graph Graph, 8 opset_import OperatorSet*, 25 functions Function*",
+    "OperatorSet": "1 domain text, 2 version int",
+    "Graph": "1 node Node*, 2 name text, 5 initializer Tensor*, 11 input Value*, 12 output Value*",
+    "Function": "1 name text, 4 input text*, 5 output text*, 6 attribute text*, 7 node Node*, "
+    "9 opset_import OperatorSet*, 10 domain text, 11 attribute_proto Attribute*, 13 overload text",
+    "Node": "1 input text*, 2 output text*, 3 name text, 4 op_type text, 5 attribute Attribute*, 7 domain text, "
+    "8 overload text",
+    "Attribute": "1 name text, 2 f float, 3 i int, 4 s bytes, 5 t Tensor, 6 g Graph, 7 floats float*, 8 ints int*, "
+    "20 type int, 21 ref_attr_name text",
+    "Value": "1 name text, 2 type Type",
+    "Type": "1 tensor_type TensorType",
+    "TensorType": "2 shape Shape",
+    "Shape": "1 dim Dimension*",
+    "Dimension": "1 length int, 2 length text",
+}
+_SPARSE_INITIALIZER = 15  # of a graph
+_DEFAULTS = {"text": "", "int": 0, "float": 0.0, "bytes": b""}
+Message = Any  # a named tuple
+
+
+def _fields(text: str) -> dict[int, tuple[str, str, bool]]:
+    """Return number -> (name, type, whether it is repeated)."""
+    found = {}
+    for each in text.split(", "):
+        number, name, kind = each.split()
+        found[int(number)] = (name, kind.rstrip("*"), kind.endswith("*"))
+    return found
+
+
+def _form(name: str) -> Any:
+    """Return the class of a message: a repeated field is () without values, a message None."""
+    defaults = {field: () if many else _DEFAULTS.get(kind) for field, kind, many in _NUMBERED[name].values()}
+    return namedtuple(name, list(defaults), defaults=list(defaults.values()))
+
+
+_NUMBERED = {name: _fields(text) for name, text in _MESSAGES.items()}
+_FORMS = {name: _form(name) for name in _MESSAGES}
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A TensorProto.
-
-    Args:
-        values: if they are few and their type has a NumPy equivalent.
-        locations: files that its values are in.
-    """
+    """A TensorProto; its values are kept if they are few, and names of the files that hold them."""
 
     name: str
     dims: tuple[int, ...]
@@ -62,150 +98,29 @@ class Tensor:
     locations: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Attribute:
-    name: Annotated[str, 1] = ""
-    f: Annotated[float, 2] = 0.0
-    i: Annotated[int, 3] = 0
-    s: Annotated[bytes, 4] = b""
-    t: Annotated[Tensor | None, 5] = None
-    g: Annotated["Graph | None", 6] = None
-    floats: Annotated[tuple[float, ...], 7] = ()
-    ints: Annotated[tuple[int, ...], 8] = ()
-    type: Annotated[int, 20] = 0
-    ref_attr_name: Annotated[str, 21] = ""
-
-
-@dataclass(frozen=True)
-class Node:
-    input: Annotated[tuple[str, ...], 1] = ()
-    output: Annotated[tuple[str, ...], 2] = ()
-    name: Annotated[str, 3] = ""
-    op_type: Annotated[str, 4] = ""
-    attribute: Annotated[tuple[Attribute, ...], 5] = ()
-    domain: Annotated[str, 7] = ""
-    overload: Annotated[str, 8] = ""
-
-
-@dataclass(frozen=True)
-class Dimension:
-    length: Annotated[int, 1] | Annotated[str, 2] = "?"
-
-
-@dataclass(frozen=True)
-class Shape:
-    dim: Annotated[tuple[Dimension, ...], 1] = ()
-
-
-@dataclass(frozen=True)
-class TensorType:
-    shape: Annotated[Shape | None, 2] = None
-
-
-@dataclass(frozen=True)
-class Type:
-    tensor_type: Annotated[TensorType | None, 1] = None
-
-
-@dataclass(frozen=True)
-class Value:
-    name: Annotated[str, 1] = ""
-    type: Annotated[Type | None, 2] = None
-
-    @property
-    def tensor_type(self) -> TensorType | None:
-        """What is declared, None unless it is a tensor."""
-        return None if self.type is None else self.type.tensor_type
-
-    @property
-    def lengths(self) -> tuple[int | str, ...] | None:
-        """Declared lengths of the axes, None if there are none; "?" is an open length without a name."""
-        shape = None if self.tensor_type is None else self.tensor_type.shape
-        return None if shape is None else tuple("?" if axis.length == "" else axis.length for axis in shape.dim)
-
-
-@dataclass(frozen=True)
-class Graph:
-    node: Annotated[tuple[Node, ...], 1] = ()
-    name: Annotated[str, 2] = ""
-    initializer: Annotated[tuple[Tensor, ...], 5] = ()
-    input: Annotated[tuple[Value, ...], 11] = ()
-    output: Annotated[tuple[Value, ...], 12] = ()
-
-
-@dataclass(frozen=True)
-class OperatorSet:
-    domain: Annotated[str, 1] = ""
-    version: Annotated[int, 2] = 0
-
-
-@dataclass(frozen=True)
-class Function:
-    name: Annotated[str, 1] = ""
-    input: Annotated[tuple[str, ...], 4] = ()
-    output: Annotated[tuple[str, ...], 5] = ()
-    node: Annotated[tuple[Node, ...], 7] = ()
-    opset_import: Annotated[tuple[OperatorSet, ...], 9] = ()
-    domain: Annotated[str, 10] = ""
-    attribute_proto: Annotated[tuple[Attribute, ...], 11] = ()
-    overload: Annotated[str, 13] = ""
-
-
-@dataclass(frozen=True)
-class Model:
-    graph: Annotated[Graph | None, 7] = None
-    opset_import: Annotated[tuple[OperatorSet, ...], 8] = ()
-    functions: Annotated[tuple[Function, ...], 25] = ()
-
-
-def _numbered(form: type) -> dict[int, tuple[str, Any, bool]]:
-    """Return field number -> (name, type, whether it is repeated) of a message."""
-    found: dict[int, tuple[str, Any, bool]] = {}
-    for name, hint in get_type_hints(form, include_extras=True).items():
-        for each in (hint,) if get_origin(hint) is Annotated else get_args(hint):  # a union is a `oneof`
-            kind, number = get_args(each)
-            inner = get_args(kind)
-            found[number] = (name, inner[0] if inner else kind, get_origin(kind) is tuple)
-    return found
-
-
-_FORMS = (Attribute, Node, Dimension, Shape, TensorType, Type, Value, Graph, OperatorSet, Function, Model)
-_NUMBERED = {form: _numbered(form) for form in _FORMS}
-_UNKNOWN: tuple[str, Any, bool] = ("", None, False)
-_SPARSE_INITIALIZER = 15  # of a graph
-
-
-class _Data(Protocol):
-    """Bytes, or a file mapped as such."""
-
-    @overload
-    def __getitem__(self, index: int) -> int: ...
-    @overload
-    def __getitem__(self, index: slice) -> bytes: ...
-    def __len__(self) -> int: ...
+def declared_lengths(value: Message) -> tuple[int | str, ...] | None:
+    """Return what a Value says of a tensor's axes, None if nothing; "?" is an open length without a name."""
+    shape = value.type and value.type.tensor_type and value.type.tensor_type.shape
+    return shape and tuple("?" if axis.length == "" else axis.length for axis in shape.dim)
 
 
 Span = tuple[int, int]  # first byte, and the one behind the last
 
 
-def load(path: str | os.PathLike[str]) -> Model:
+def load(path: str | os.PathLike[str]) -> Message:
     """Return the model in a file, without its weights; CountError if it cannot be read or is damaged."""
     try:
         data = _mapped(path)
     except OSError as error:
         raise CountError(f"the file cannot be read: {error.strerror}, got {label(os.fspath(path))}") from None
-    model = _Parser(data).message(Model, [(0, len(data))], 0)
-    assert isinstance(model, Model)
-    return model
+    return _Parser(data).message("Model", [(0, len(data))], 0)
 
 
 def _mapped(path: str | os.PathLike[str]) -> mmap.mmap | bytes:
     """Return a file's bytes, which are read page by page as they are looked at."""
     status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):
-        raise CountError(f"the target must be an ordinary file, got {label(os.fspath(path))}")
-    if status.st_size > MAX_BYTES:
-        raise CountError(f"an .onnx file must have at most {MAX_BYTES} bytes, got {status.st_size}")
+    require(stat.S_ISREG(status.st_mode), f"the target must be an ordinary file, got {label(os.fspath(path))}")
+    require(status.st_size <= MAX_BYTES, f"an .onnx file must have at most {MAX_BYTES} bytes, got {status.st_size}")
     if status.st_size == 0:
         return b""  # nothing that could be mapped
     with open(path, "rb") as file:
@@ -214,37 +129,41 @@ def _mapped(path: str | os.PathLike[str]) -> mmap.mmap | bytes:
 
 @final
 class _Parser:
-    def __init__(self, data: _Data) -> None:
+    def __init__(self, data: bytes | mmap.mmap) -> None:
         self.data = data
         self.seen = 0
         self.kept = 0
 
-    def message(self, form: type[Any], spans: list[Span], depth: int) -> Any:
+    def message(self, form: str, spans: list[Span], depth: int) -> Message:
         """Return the message whose encoding stands in `spans`; a singular message may be written in parts."""
         if depth > _MAX_DEPTH:
             raise CountError(f"messages must be nested at most {_MAX_DEPTH} deep, got more at byte {spans[0][0]}")
-        if form is Tensor:
+        if form == "Tensor":
             return self.tensor(spans)
-        single: dict[str, Any] = {}
-        repeated: dict[str, list[Any]] = {}
+        known = _NUMBERED[form]
+        found: dict[str, Any] = {}
         parts: dict[int, list[Span]] = {}
         for number, wire, value, body, end in self.fields(spans):
-            if form is Graph and number == _SPARSE_INITIALIZER:
+            if form == "Graph" and number == _SPARSE_INITIALIZER:
                 raise CountError(f"initialisers must be dense, got a sparse one at byte {body}")
-            name, kind, many = _NUMBERED[form].get(number, _UNKNOWN)
-            if kind in _NUMBERED or kind is Tensor:
+            if number not in known:
+                continue
+            name, kind, many = known[number]
+            if kind not in _DEFAULTS:
                 if wire == 2 and many:
-                    repeated.setdefault(name, []).append(self.message(kind, [(body, end)], depth + 1))
+                    found.setdefault(name, []).append(self.message(kind, [(body, end)], depth + 1))
                 elif wire == 2:
                     parts.setdefault(number, []).append((body, end))
-            elif many:
-                repeated.setdefault(name, []).extend(self.values(kind, wire, value, body, end))
-            elif kind is not None and (wire == 2) == (kind in (str, bytes)):
-                single |= dict.fromkeys([name], *self.values(kind, wire, value, body, end))
+                continue
+            values = self.values(kind, wire, value, body, end)
+            if many:
+                found.setdefault(name, []).extend(values)
+            elif (wire == 2) == (kind in ("text", "bytes")):  # a singular number is not packed
+                found.update((name, each) for each in values)
         for number, of_one in parts.items():
-            name, kind, _ = _NUMBERED[form][number]
-            single[name] = self.message(kind, of_one, depth + 1)
-        return form(**single, **{name: tuple(values) for name, values in repeated.items()})
+            name, kind, _ = known[number]
+            found[name] = self.message(kind, of_one, depth + 1)
+        return _FORMS[form](**{name: tuple(v) if isinstance(v, list) else v for name, v in found.items()})
 
     def fields(self, spans: Iterable[Span]) -> Iterator[tuple[int, int, int, int, int]]:
         """Yield each field's number, wire type, whole number (0 if it is none), first byte and end."""
@@ -281,26 +200,26 @@ class _Parser:
                 return value, at
         raise CountError(f"no ONNX file or a damaged one: a number at byte {at} has no end")
 
-    def values(self, kind: type, wire: int, value: int, body: int, end: int) -> Iterator[Any]:
+    def values(self, kind: str, wire: int, value: int, body: int, end: int) -> Iterator[Any]:
         """Yield a field's values: one, unless they are numbers that are packed; none of another wire type."""
         self.kept += end - body
         if self.kept > MAX_KEPT:
             raise CountError(f"besides weights a file must hold at most {MAX_KEPT} bytes, got more")
-        if kind is int and wire == 0:
+        if kind == "int" and wire == 0:
             yield _signed(value)
-        elif kind is int and wire == 2:
+        elif kind == "int" and wire == 2:
             for _ in range(MAX_NUMBERS + 1):
                 if body < end:
                     value, body = self.varint(body, end)
                     yield _signed(value)
-        elif kind is float and wire in (2, 5):
+        elif kind == "float" and wire in (2, 5):
             count = min((end - body) // 4, MAX_NUMBERS + 1)
             if wire == 2 and (end - body) % 4:
                 raise CountError(f"no ONNX file or a damaged one: a number at byte {end} has no end")
             yield from struct.unpack(f"<{count}f", self.data[body : body + 4 * count])
-        elif kind is bytes and wire == 2:
+        elif kind == "bytes" and wire == 2:
             yield self.data[body:end]
-        elif kind is str and wire == 2:
+        elif kind == "text" and wire == 2:
             yield self.text(body, end)
 
     def text(self, body: int, end: int) -> str:
@@ -322,9 +241,8 @@ class _Parser:
         for number, wire, value, body, end in self.fields(spans):
             small = end - body <= _MAX_DATA
             if number == 1:
-                for length in self.values(int, wire, value, body, end):
-                    if len(dims) >= MAX_AXES:
-                        raise CountError(f"a tensor must have at most {MAX_AXES} axes, got more")
+                for length in self.values("int", wire, value, body, end):
+                    require(len(dims) < MAX_AXES, f"a tensor must have at most {MAX_AXES} axes, got more")
                     dims.append(length)
             elif number == 2 and wire == 0:
                 data_type = value
@@ -375,7 +293,7 @@ class _Parser:
         """Return the numbers of a short typed data field."""
         if number == _DOUBLE_DATA:
             return np.frombuffer(self.data[body : end - (end - body) % 8], "<f8").tolist() if wire in (1, 2) else ()
-        return self.values(float if number == _FLOAT_DATA else int, wire, value, body, end)
+        return self.values("float" if number == _FLOAT_DATA else "int", wire, value, body, end)
 
 
 def _array(data_type: int, dims: tuple[int, ...], raw: bytes, numbers: dict[int, list[Any]]) -> Values | None:

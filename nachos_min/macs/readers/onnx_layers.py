@@ -17,9 +17,9 @@ import numpy as np
 
 from nachos_min.macs import ops
 from nachos_min.macs.readers import products
-from nachos_min.macs.readers.builder import array_shape, channels_last, maps, pair, rows
+from nachos_min.macs.readers.builder import array_shape, channels_last, maps, pair, require, rows
 from nachos_min.macs.readers.names import ACTIVATIONS, POINTWISE, REDUCTIONS
-from nachos_min.macs.readers.onnx_call import Array, Call, Fold, checked_axes, rule
+from nachos_min.macs.readers.onnx_call import RULES, Array, Call, Fold, checked_axes, rule
 from nachos_min.macs.readers.onnx_file import DTYPES, Values
 from nachos_min.macs.record import CountError, Padding, Pair, Shape
 from nachos_min.macs.windows import transposed_length
@@ -47,12 +47,10 @@ def convolution(call: Call) -> Array:
     transposed = call.operator == "ConvTranspose"
     x, weight, bias = call.input(), call.input(weight_at), call.optional(bias_at)
     batch, image = _map(x)
-    if len(weight.shape) != len(x.shape):
-        raise CountError(f"weights must have {len(x.shape)} axes, got {weight.shape}")
-    stated = call.integers("kernel_shape", weight.shape[2:])
-    if stated != weight.shape[2:]:
-        raise CountError(f"kernel_shape must be that of weights {weight.shape}, got {stated}")
-    groups = call.integer("group", 1)
+    require(len(weight.shape) == len(x.shape), f"weights must have {len(x.shape)} axes, got {weight.shape}")
+    stated = call.get("kernel_shape", weight.shape[2:])
+    require(stated == weight.shape[2:], f"kernel_shape must be that of weights {weight.shape}, got {stated}")
+    groups = call.get("group", 1)
     if image[2] != (weight.shape[0] if transposed else weight.shape[1] * groups):
         raise CountError(f"weights {weight.shape} in {groups} groups must fit {image[2]} channels")
     stride, dilation = _pair(call, "strides", x), _pair(call, "dilations", x)
@@ -82,11 +80,12 @@ def pool(call: Call) -> Array:
     """Return what a pool makes; the places of the maxima are not followed."""
     x = call.input()
     batch, image = _map(x)
-    if "kernel_shape" not in call.attributes:
-        raise CountError(f"attribute 'kernel_shape' must be given, got none for {image}")
+    require("kernel_shape" in call.attributes, f"attribute 'kernel_shape' must be given, got none for {image}")
     size, stride, dilation = (_pair(call, name, x) for name in ("kernel_shape", "strides", "dilations"))
     kind = ops.MaxPool if call.operator == "MaxPool" else ops.AvgPool
-    op = kind(image, size, stride, _padding(call, x, size, stride, dilation), dilation, call.flag("ceil_mode"))
+    op = kind(
+        image, size, stride, _padding(call, x, size, stride, dilation), dilation, call.get("ceil_mode", 0) != 0
+    )
     return call.add(op, (x,), _channels_first(op.output, batch, x), batch)
 
 
@@ -102,16 +101,15 @@ def global_pool(call: Call) -> Array:
 def _pair(call: Call, name: str, x: Array, default: int = 1) -> Pair:
     """Return an attribute with one number per axis of the map, as (height, width)."""
     axes = len(x.shape) - 2
-    values = call.integers(name, (default,) * axes)
+    values = call.get(name, (default,) * axes)
     if len(values) != axes or min(values) < default:
         raise CountError(f"attribute {name!r} must be {axes} integers >= {default}, got {values}")
     return pair(values, default)
 
 
 def _auto_pad(call: Call) -> str:
-    word = call.text("auto_pad", "NOTSET")
-    if word not in _AUTO_PAD:
-        raise CountError(f"attribute 'auto_pad' must be one of {', '.join(_AUTO_PAD)}, got {word[:40]!r}")
+    word = call.get("auto_pad", "NOTSET")
+    require(word in _AUTO_PAD, f"attribute 'auto_pad' must be one of {', '.join(_AUTO_PAD)}, got {word[:40]!r}")
     return word
 
 
@@ -130,7 +128,7 @@ def _padding(call: Call, x: Array, kernel: Pair, stride: Pair, dilation: Pair) -
 
 def _stated_padding(call: Call, x: Array) -> Padding:
     axes = len(x.shape) - 2
-    pads = call.integers("pads", (0,) * (2 * axes))
+    pads = call.get("pads", (0,) * (2 * axes))
     if len(pads) != 2 * axes or min(pads) < 0:
         raise CountError(f"attribute 'pads' must be {2 * axes} integers >= 0, got {pads}")
     return (pads[0], pads[2], pads[1], pads[3]) if axes == 2 else (0, 0, pads[0], pads[1])
@@ -150,7 +148,7 @@ def _cropped(call: Call, op: ops.ConvTranspose2d, x: Array) -> ops.ConvTranspose
     """
     word = _auto_pad(call)
     axes = len(x.shape) - 2
-    stated = call.integers("output_shape", ())[-axes:]
+    stated = call.get("output_shape", ())[-axes:]
     if stated and (len(stated) != axes or min(stated) < 1):
         raise CountError(f"attribute 'output_shape' must be {axes} integers >= 1, got {stated}")
     if not stated and word not in _SAME:
@@ -180,29 +178,16 @@ def _product(call: Call, left: Array, right: Array) -> Array:
     return call.add(op, (left, right), shape)
 
 
-@rule("MatMul")
-def matmul(call: Call) -> Array:
-    """Return a product of two arrays."""
-    return _product(call, call.input(), call.input(1))
-
-
-@rule("MatMulInteger", "QLinearMatMul")
-def integer_matmul(call: Call) -> Array:
-    """Return a product whose right array was trained before it was rounded."""
-    return _product(call, call.input(), call.input(1 if call.operator == "MatMulInteger" else 3).weight)
-
-
 @rule("Gemm")
 def gemm(call: Call) -> Array:
     """Return alpha * A @ B + beta * C, a linear layer if B is constant, C its bias, and both factors are 1."""
     left, right, bias = call.input(), call.input(1), call.optional(2)
     if len(left.shape) != 2 or len(right.shape) != 2:
         raise CountError(f"A and B must have 2 axes, got {left.shape} and {right.shape}")
-    a = left.shape[::-1] if call.flag("transA") else left.shape
-    inner, features = right.shape[::-1] if call.flag("transB") else right.shape
-    if a[1] != inner:
-        raise CountError(f"inner lengths must be equal, got {a} times {(inner, features)}")
-    alpha, beta = call.float("alpha", 1.0), call.float("beta", 1.0)
+    a = left.shape[::-1] if call.get("transA", 0) else left.shape
+    inner, features = right.shape[::-1] if call.get("transB", 0) else right.shape
+    require(a[1] == inner, f"inner lengths must be equal, got {a} times {(inner, features)}")
+    alpha, beta = call.get("alpha", 1.0), call.get("beta", 1.0)
     if beta == 0:
         bias = None
     flat = bias is None or (bias.constant and bias.elements == features and bias.shape[-1:] == (features,))
@@ -216,8 +201,7 @@ def gemm(call: Call) -> Array:
     if bias is None:
         return made
     total = call.plus(made, bias if beta == 1 else call.elementwise((bias,), ops.Multiply))
-    if total.shape != shape:
-        raise CountError(f"C must broadcast to {shape}, got {bias.shape}")
+    require(total.shape == shape, f"C must broadcast to {shape}, got {bias.shape}")
     return total
 
 
@@ -225,7 +209,7 @@ def gemm(call: Call) -> Array:
 def einsum(call: Call) -> Array:
     """Return an Einstein sum."""
     arrays = call.given()
-    equation = call.text("equation", "").replace(" ", "")
+    equation = call.get("equation", "").replace(" ", "")
     steps = products.einsum(equation, arrays, tuple(array.shape for array in arrays), ones=True)
     return call.run(steps, steps[-1].op.output)
 
@@ -238,8 +222,8 @@ def attention(call: Call) -> Array:
         raise CountError(f"no rule for Attention with a cache, got {len(call.inputs)} inputs")
     shape = query.shape
     if len(shape) == 3:
-        query = _heads(call, query, call.integer("q_num_heads", 0))
-        key, value = (_heads(call, array, call.integer("kv_num_heads", 0)) for array in (key, value))
+        query = _heads(call, query, call.get("q_num_heads", 0))
+        key, value = (_heads(call, array, call.get("kv_num_heads", 0)) for array in (key, value))
     if not len(query.shape) == len(key.shape) == len(value.shape) == 4:
         raise CountError(f"queries, keys and values must have 3 or 4 axes, got {shape}, {key.shape}, {value.shape}")
     heads, shared = query.shape[1], key.shape[1]
@@ -285,13 +269,12 @@ def channel_norm(call: Call) -> Array:
     """Return a norm with scale and shift per channel; up to operator set 20, GroupNormalization's are per group."""
     x, parameters = call.input(), (call.input(1), call.input(2))
     batch, sample = channels_last(x.shape)
-    channels, groups = sample[-1], call.integer("num_groups", 0)
+    channels, groups = sample[-1], call.get("num_groups", 0)
     grouped = call.operator == "GroupNormalization" and any(each.shape != (channels,) for each in parameters)
     statistics = (call.input(3), call.input(4)) if call.operator == "BatchNormalization" else ()
     wanted = groups if grouped else channels
     for array in (*parameters, *statistics):
-        if array.shape != (wanted,):
-            raise CountError(f"scale and shift must have shape ({wanted},), got {array.shape}")
+        require(array.shape == (wanted,), f"scale and shift must have shape ({wanted},), got {array.shape}")
     affine = parameters[0].trained and not grouped
     op: ops.BatchNorm | ops.InstanceNorm | ops.GroupNorm
     if call.operator == "GroupNormalization":
@@ -317,15 +300,9 @@ def layer_norm(call: Call) -> Array:
 def reduction(call: Call) -> Array:
     """Return a mean, sum or other reduction; its axes are an attribute or, in newer operator sets, an input."""
     axes = call.setting("axes", 1, ())
-    if not axes and call.flag("noop_with_empty_axes"):
+    if not axes and call.get("noop_with_empty_axes", 0):
         return call.input()
     return _reduced(call, axes)
-
-
-@rule("ArgMax", "ArgMin")
-def arg_reduction(call: Call) -> Array:
-    """Return the places of the largest or smallest elements along one axis."""
-    return _reduced(call, (call.integer("axis", 0),))
 
 
 _REDUCTION_FOLDS = {"ReduceSum": np.sum, "ReduceMax": np.max, "ReduceMin": np.min, "ReduceProd": np.prod}
@@ -333,7 +310,7 @@ _REDUCTION_FOLDS = {"ReduceSum": np.sum, "ReduceMax": np.max, "ReduceMin": np.mi
 
 def _reduced(call: Call, axes: tuple[int, ...]) -> Array:
     """Return a reduction over axes, over all if there is none."""
-    x, keep = call.input(), call.flag("keepdims", True)
+    x, keep = call.input(), call.get("keepdims", 1) != 0
     gone = checked_axes(axes, len(x.shape)) or tuple(range(len(x.shape)))
     kept = tuple(1 if axis in gone else n for axis, n in enumerate(x.shape) if keep or axis not in gone)
     fold: Any = _REDUCTION_FOLDS.get(call.operator)
@@ -381,46 +358,6 @@ _FOLDS: Final[dict[str, Fold]] = {
 # fmt: on
 
 
-@rule(*(name for name in POINTWISE if name[0].isupper()))
-def pointwise(call: Call) -> Array:
-    """Return arrays combined element by element, or running sums along an axis."""
-    arrays = call.given()[:1] if call.operator.startswith("Cum") else call.given()
-    return call.elementwise(
-        arrays, partial(ops.Pointwise, kind=POINTWISE[call.operator]), _FOLDS.get(call.operator)
-    )
-
-
-@rule("Mod")
-def modulo(call: Call) -> Array:
-    """Return a remainder, with the divisor's sign or, if `fmod` is set, the dividend's."""
-    fold = np.fmod if call.flag("fmod") else np.mod
-    return call.elementwise(call.given(), partial(ops.Pointwise, kind="mod"), fold)
-
-
-@rule("Add", "Sum")
-def add(call: Call) -> Array:
-    """Return a sum of arrays."""
-    return call.elementwise(call.given(), ops.Add, _all(np.add))
-
-
-@rule("Mul")
-def multiply(call: Call) -> Array:
-    """Return an element-wise product."""
-    return call.elementwise(call.given(), ops.Multiply, _all(np.multiply))
-
-
-@rule(*(name for name in ACTIVATIONS if name[0].isupper()))
-def activation(call: Call) -> Array:
-    """Return an array through an activation without weights."""
-    return call.activation(call.input(), ACTIVATIONS[call.operator])
-
-
-@rule("PRelu")
-def prelu(call: Call) -> Array:
-    """Return an array through PReLU; its slopes are trained."""
-    return call.activation(call.input(), "prelu", (call.input(1).weight,))
-
-
 @rule("Clip")
 def clip(call: Call) -> Array:
     """Return a clip, which from 0 to 6 is relu6; older operator sets have the bounds as attributes."""
@@ -429,7 +366,7 @@ def clip(call: Call) -> Array:
     for index, name in ((1, "min"), (2, "max")):
         array = call.optional(index)
         if array is None:
-            bounds.append(call.float(name, 0.0) if name in call.attributes else None)
+            bounds.append(call.get(name, 0.0) if name in call.attributes else None)
         else:
             values = array.values
             bounds.append(float(values.ravel()[0]) if values is not None and values.size else None)
@@ -443,7 +380,7 @@ def clip(call: Call) -> Array:
 def cast(call: Call) -> Array:
     """Return an array in another type; a constant stays a constant."""
     x = call.input()
-    dtype = DTYPES.get(call.integer("to", 0))
+    dtype = DTYPES.get(call.get("to", 0))
     if call.operator == "CastLike" and (like := call.input(1).values) is not None:
         dtype = like.dtype.str
     if x.constant:
@@ -462,3 +399,25 @@ def quantize(call: Call) -> Array | tuple[Array, ...]:
     if call.operator != "DynamicQuantizeLinear":
         return made
     return made, call.sourced(()), call.sourced(())  # its scale and zero point, found as it runs
+
+
+# Rules that one expression says.
+
+
+def _pointwise(call: Call, kind: str, fold: Fold | None = None) -> Array:
+    arrays = call.given()[:1] if call.operator.startswith("Cum") else call.given()  # axes are no operand
+    return call.elementwise(arrays, partial(ops.Pointwise, kind=kind), fold)
+
+
+for _name in (name for name in ACTIVATIONS if name[0].isupper()):
+    RULES[_name] = lambda call: call.activation(call.input(), ACTIVATIONS[call.operator])
+for _name in (name for name in POINTWISE if name[0].isupper()):
+    RULES[_name] = lambda call: _pointwise(call, POINTWISE[call.operator], _FOLDS.get(call.operator))
+RULES["Mod"] = lambda call: _pointwise(call, "mod", np.fmod if call.get("fmod", 0) else np.mod)
+RULES["Add"] = RULES["Sum"] = lambda call: call.elementwise(call.given(), ops.Add, _all(np.add))
+RULES["Mul"] = lambda call: call.elementwise(call.given(), ops.Multiply, _all(np.multiply))
+RULES["PRelu"] = lambda call: call.activation(call.input(), "prelu", (call.input(1).weight,))
+RULES["MatMul"] = lambda call: _product(call, call.input(), call.input(1))
+RULES["MatMulInteger"] = lambda call: _product(call, call.input(), call.input(1).weight)  # rounded after training
+RULES["QLinearMatMul"] = lambda call: _product(call, call.input(), call.input(3).weight)
+RULES["ArgMax"] = RULES["ArgMin"] = lambda call: _reduced(call, (call.get("axis", 0),))

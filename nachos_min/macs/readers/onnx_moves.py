@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from nachos_min.macs.ops import Move, Resize
-from nachos_min.macs.readers.builder import array_shape, maps
+from nachos_min.macs.readers.builder import array_shape, maps, require
 from nachos_min.macs.readers.onnx_call import (
+    RULES,
     Array,
     Call,
     Fold,
@@ -29,12 +30,6 @@ from nachos_min.macs.record import CountError, Shape
 # Elements of these change places in an array of the same shape: operator -> arrays that it reads.
 _SAME_SHAPE = {"Dropout": 1, "Trilu": 1, "ReverseSequence": 1, "ScatterElements": 3, "ScatterND": 3}
 _MODES = {"linear": "bilinear", "cubic": "bicubic"}  # of two axes; of one they keep their name
-
-
-@rule("Identity")
-def identity(call: Call) -> Array:
-    """Return the array itself."""
-    return call.input()
 
 
 @rule(*_SAME_SHAPE)
@@ -52,8 +47,8 @@ def constant(call: Call) -> Array:
     """Return a tensor, or a number, text or list of them."""
     if (tensor := call.tensor("value")) is not None:
         return from_tensor(tensor, call.key, trainable=False)
-    integers = {"value_int": call.integer("value_int", 0), "value_ints": call.integers("value_ints", ())}
-    floats = {"value_float": call.float("value_float", 0.0), "value_floats": call.floats("value_floats")}
+    integers = {"value_int": call.get("value_int", 0), "value_ints": call.get("value_ints", ())}
+    floats = {"value_float": call.get("value_float", 0.0), "value_floats": call.floats("value_floats")}
     for name, value in {**integers, **floats}.items():
         if name in call.attributes:
             return call.constant(np.array(value, dtype=np.int64 if name in integers else np.float32))
@@ -66,14 +61,8 @@ def constant(call: Call) -> Array:
 def shape_of(call: Call) -> Array:
     """Return the lengths of the axes from `start` to `end`."""
     shape = call.input().shape
-    part = shape[call.integer("start", 0) : call.integer("end", len(shape))]
+    part = shape[call.get("start", 0) : call.get("end", len(shape))]
     return call.constant(np.array(part, dtype=np.int64))
-
-
-@rule("Size")
-def size_of(call: Call) -> Array:
-    """Return the number of elements."""
-    return call.constant(np.array(checked_shape((call.input().elements,))[0], dtype=np.int64))
 
 
 @rule("ConstantOfShape")
@@ -114,12 +103,6 @@ def places_of_ones(call: Call) -> Array:
     return call.filled(shape, lambda: np.array(np.nonzero(values), dtype=np.int64))
 
 
-@rule("EyeLike")
-def eye_like(call: Call) -> Array:
-    """Return a constant of the input's shape."""
-    return Array(call.input().shape, key=call.key)
-
-
 # Other axes.
 
 
@@ -127,7 +110,7 @@ def eye_like(call: Call) -> Array:
 def reshape(call: Call) -> Array:
     """Return the elements in a given shape; -1 is what remains, 0 is copied unless `allowzero` is set."""
     x, wanted = call.input(), call.setting("shape", 1, ())
-    copies = not call.flag("allowzero")
+    copies = not call.get("allowzero", 0)
     lengths = [x.shape[axis] if not n and copies and axis < len(x.shape) else n for axis, n in enumerate(wanted)]
     if -1 in lengths:
         known = -prod(lengths) if lengths.count(-1) == 1 else 0
@@ -140,7 +123,7 @@ def reshape(call: Call) -> Array:
 @rule("Flatten")
 def flatten(call: Call) -> Array:
     """Return the axes before `axis` as one, and the others as one."""
-    x, axis = call.input(), call.integer("axis", 1)
+    x, axis = call.input(), call.get("axis", 1)
     if not -len(x.shape) <= axis <= len(x.shape):
         raise CountError(f"attribute 'axis' must name one of {len(x.shape)} axes, got {axis}")
     axis += len(x.shape) if axis < 0 else 0
@@ -153,8 +136,7 @@ def squeeze(call: Call) -> Array:
     x = call.input()
     axes = checked_axes(call.setting("axes", 1, ()), len(x.shape))
     gone = axes or tuple(axis for axis, length in enumerate(x.shape) if length == 1)
-    if any(x.shape[axis] != 1 for axis in gone):
-        raise CountError(f"axes {axes} must have length 1, got {x.shape}")
+    require(all(x.shape[axis] == 1 for axis in gone), f"axes {axes} must have length 1, got {x.shape}")
     return _reshaped(call, x, tuple(length for axis, length in enumerate(x.shape) if axis not in gone))
 
 
@@ -175,9 +157,8 @@ def _reshaped(call: Call, x: Array, shape: Shape) -> Array:
 def transpose(call: Call) -> Array:
     """Return the axes in another order, the reverse one if none is given."""
     x = call.input()
-    order = checked_axes(call.integers("perm", tuple(range(len(x.shape)))[::-1]), len(x.shape))
-    if len(order) != len(x.shape):
-        raise CountError(f"attribute 'perm' must have {len(x.shape)} axes, got {order}")
+    order = checked_axes(call.get("perm", tuple(range(len(x.shape)))[::-1]), len(x.shape))
+    require(len(order) == len(x.shape), f"attribute 'perm' must have {len(x.shape)} axes, got {order}")
     return call.move(tuple(x.shape[axis] for axis in order), lambda values: values.transpose(order), x)
 
 
@@ -227,7 +208,7 @@ def split(call: Call) -> tuple[Array, ...]:
     x = call.input()
     axis = call.axis(0, len(x.shape))
     length = x.shape[axis]
-    parts = call.integer("num_outputs", call.outputs)
+    parts = call.get("num_outputs", call.outputs)
     if parts != call.outputs or parts < 1:
         raise CountError(f"num_outputs must be the number of outputs, {call.outputs}, got {parts}")
     each = -(-length // parts)
@@ -282,7 +263,7 @@ def gather(call: Call) -> Array:
 @rule("GatherElements")
 def gather_elements(call: Call) -> Array:
     """Return one element for each place given."""
-    x, places, axis = call.input(), call.input(1), call.integer("axis", 0)
+    x, places, axis = call.input(), call.input(1), call.get("axis", 0)
     return _looked_up(
         call, x, places, places.shape, lambda values, numbers: np.take_along_axis(values, numbers, axis)
     )
@@ -298,7 +279,7 @@ def _looked_up(call: Call, x: Array, places: Array, shape: Shape, fold: Fold) ->
 @rule("GatherND")
 def gather_nd(call: Call) -> Array:
     """Return elements or parts; the last axis of the places names one."""
-    x, places, skipped = call.input(), call.input(1), call.integer("batch_dims", 0)
+    x, places, skipped = call.input(), call.input(1), call.get("batch_dims", 0)
     if not places.shape or not 0 <= skipped < len(places.shape) or skipped + places.shape[-1] > len(x.shape):
         raise CountError(f"places {places.shape} must fit the axes of {x.shape}, got batch_dims {skipped}")
     return call.move((*places.shape[:-1], *x.shape[skipped + places.shape[-1] :]), None, x, places)
@@ -310,8 +291,7 @@ def pad(call: Call) -> Array:
     x = call.input()
     axes = checked_axes(call.fixed(3, "axes") if call.optional(3) else tuple(range(len(x.shape))), len(x.shape))
     pads = call.setting("pads", 1, ())
-    if len(pads) != 2 * len(axes):
-        raise CountError(f"pads must be {2 * len(axes)} integers, got {pads[:64]}")
+    require(len(pads) == 2 * len(axes), f"pads must be {2 * len(axes)} integers, got {pads[:64]}")
     shape = list(x.shape)
     for place, axis in enumerate(axes):
         shape[axis] += pads[place] + pads[place + len(axes)]
@@ -321,7 +301,7 @@ def pad(call: Call) -> Array:
 @rule("DepthToSpace", "SpaceToDepth")
 def depth_to_space(call: Call) -> Array:
     """Return channels for blocks of pixels, or back."""
-    x, block = call.input(), call.integer("blocksize", 0)
+    x, block = call.input(), call.get("blocksize", 0)
     into_depth = call.operator == "SpaceToDepth"
     divisors = (1, 1, block, block) if into_depth else (1, block * block, 1, 1)
     if block < 1 or len(x.shape) != 4 or any(n % d for n, d in zip(x.shape, divisors, strict=True)):
@@ -335,9 +315,8 @@ def top_k(call: Call) -> tuple[Array, ...]:
     """Return the largest elements along an axis, and their places."""
     x = call.input()
     axis = call.axis(-1, len(x.shape))
-    count = call.integer("k", 0) if call.opset < 10 else (*call.fixed(1, "k"), -1)[0]
-    if not 0 <= count <= x.shape[axis]:
-        raise CountError(f"k must be 0 to {x.shape[axis]}, got {count}")
+    count = call.get("k", 0) if call.opset < 10 else (*call.fixed(1, "k"), -1)[0]
+    require(0 <= count <= x.shape[axis], f"k must be 0 to {x.shape[axis]}, got {count}")
     return tuple(call.move(_with_length(x.shape, axis, count), None, x, part=part) for part in (0, 1))
 
 
@@ -358,13 +337,13 @@ def resize(call: Call) -> Array:
     """Return a map of another height and width."""
     x = call.input()
     batch, image = maps(x.shape, len(x.shape) - 2)
-    axes = checked_axes(call.integers("axes", tuple(range(len(x.shape)))), len(x.shape))
+    axes = checked_axes(call.get("axes", tuple(range(len(x.shape)))), len(x.shape))
     shape = list(x.shape)
     for axis, length in zip(axes, _lengths(call, tuple(x.shape[axis] for axis in axes)), strict=True):
         shape[axis] = length
     if tuple(shape[:2]) != x.shape[:2]:
         raise CountError(f"only height and width may be resized, got {x.shape} to {tuple(shape)}")
-    mode = call.text("mode", "nearest")
+    mode = call.get("mode", "nearest")
     plane = len(shape) == 4
     op = Resize(image, (shape[-2] if plane else 1, shape[-1]), _MODES.get(mode, mode) if plane else mode)
     return call.add(op, (x,), tuple(shape), batch)
@@ -376,19 +355,17 @@ def _lengths(call: Call, before: Shape) -> Shape:
     if sizes is None or sizes.shape == (0,):
         scales = zip(before, _scales(call, before), strict=True)
         return tuple(int(np.float32(length) * np.float32(scale)) for length, scale in scales)
-    policy = call.text("keep_aspect_ratio_policy", "stretch")
-    if policy != "stretch":
-        raise CountError(f"no rule for Resize with keep_aspect_ratio_policy {policy[:40]!r}")
+    policy = call.get("keep_aspect_ratio_policy", "stretch")
+    require(policy == "stretch", f"no rule for Resize with keep_aspect_ratio_policy {policy[:40]!r}")
     lengths = call.fixed(3, "sizes")
-    if len(lengths) != len(before):
-        raise CountError(f"sizes must be {len(before)} integers, got {lengths[:64]}")
+    require(len(lengths) == len(before), f"sizes must be {len(before)} integers, got {lengths[:64]}")
     return lengths
 
 
 def _scales(call: Call, before: Shape) -> tuple[float, ...]:
     """Return one scale per axis: an attribute, the second input, or, since operator set 11, the third."""
-    if call.text("coordinate_transformation_mode", "") == "tf_crop_and_resize":
-        raise CountError(f"no rule for Resize that crops, got {call.text('mode', 'nearest')[:40]!r}")
+    if call.get("coordinate_transformation_mode", "") == "tf_crop_and_resize":
+        raise CountError(f"no rule for Resize that crops, got {call.get('mode', 'nearest')[:40]!r}")
     scales = call.floats("scales")
     if "scales" not in call.attributes:
         values = call.input(1 if call.operator == "Upsample" or call.opset < 11 else 2).values
@@ -398,3 +375,8 @@ def _scales(call: Call, before: Shape) -> tuple[float, ...]:
     if len(scales) != len(before) or not all(0 < scale < 2**31 for scale in scales):
         raise CountError(f"scales must be {len(before)} numbers above 0, got {scales[:64]}")
     return scales
+
+
+RULES["Identity"] = lambda call: call.input()
+RULES["EyeLike"] = lambda call: Array(call.input().shape, key=call.key)
+RULES["Size"] = lambda call: call.constant(np.int64(checked_shape((call.input().elements,))[0]))

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final, final
 
 from nachos_min.macs.ops import Graph
-from nachos_min.macs.readers import onnx_file, onnx_layers, onnx_moves
-from nachos_min.macs.readers.builder import Builder
+from nachos_min.macs.readers import onnx_layers, onnx_moves
+from nachos_min.macs.readers.builder import Builder, require
 from nachos_min.macs.readers.onnx_call import RULES, Array, Budget, Call, checked_shape, from_tensor
-from nachos_min.macs.readers.onnx_file import Attribute, label, quoted, shortened
+from nachos_min.macs.readers.onnx_file import Message, declared_lengths, label, load, quoted, shortened
 from nachos_min.macs.record import CountError, Shape
 
 MAX_DEPTH: Final = 30  # branches and functions inside one another
@@ -72,12 +72,12 @@ def read_onnx(path: str | os.PathLike[str], input_shapes: Mapping[str, Shape] | 
             are named), shapes are open or contradict each other. One line, whatever the file.
     """
     try:
-        return _read(onnx_file.load(path), input_shapes)
+        return _read(load(path), input_shapes)
     except CountError as error:
         raise CountError(shortened(str(error))) from None
 
 
-def _read(model: onnx_file.Model, given: Mapping[str, Shape] | Shape | None) -> OnnxReading:
+def _read(model: Message, given: Mapping[str, Shape] | Shape | None) -> OnnxReading:
     if model.graph is None:
         raise CountError(f"no ONNX file: it has no graph, got {len(model.opset_import)} operator sets only")
     shapes = _input_shapes(model.graph, given)
@@ -89,14 +89,13 @@ def _read(model: onnx_file.Model, given: Mapping[str, Shape] | Shape | None) -> 
         scope.define(name, Array(shape, scope.builder.given(label(name), shape) if position else -1))
     walk.body(model.graph.node, scope)
     for value in model.graph.output:
-        if value.name not in scope.arrays:
-            raise CountError(f"an output must be made by some node, got {quoted(value.name)}")
+        require(value.name in scope.arrays, f"an output must be made by some node, got {quoted(value.name)}")
         made = scope.arrays[value.name]
-        if value.lengths is None or made is None:
+        declared = declared_lengths(value)
+        if declared is None or made is None:
             continue
-        stated = tuple(length if isinstance(length, int) else "?" for length in value.lengths)
-        if not _agree(made.shape, stated, {}):
-            listed = _listed(value.lengths)
+        if not _agree(made.shape, tuple(length if isinstance(length, int) else "?" for length in declared), {}):
+            listed = _listed(declared)
             raise CountError(
                 f"output {quoted(value.name)} is declared as {listed}, its operators make {made.shape}"
             )
@@ -107,7 +106,7 @@ def _read(model: onnx_file.Model, given: Mapping[str, Shape] | Shape | None) -> 
 # same wherever the name stands.
 
 
-def _input_shapes(graph: onnx_file.Graph, given: Mapping[str, Shape] | Shape | None) -> dict[str, Shape]:
+def _input_shapes(graph: Message, given: Mapping[str, Shape] | Shape | None) -> dict[str, Shape]:
     """Return the shape of each input that is no initialiser, in the file's order."""
     fixed = {tensor.name for tensor in graph.initializer}
     declared: dict[str, tuple[Length, ...] | None] = {}
@@ -118,8 +117,7 @@ def _input_shapes(graph: onnx_file.Graph, given: Mapping[str, Shape] | Shape | N
             declared[value.name] = _declared(value)
     names = list(declared)
     if isinstance(given, tuple):
-        if not names:
-            raise CountError(f"the network has no input, got shape {given}")
+        require(names, f"the network has no input, got shape {given}")
         given = {names[0]: given}
     given = given or {}
     for name in given:
@@ -140,14 +138,15 @@ def _input_shapes(graph: onnx_file.Graph, given: Mapping[str, Shape] | Shape | N
     }
 
 
-def _declared(value: onnx_file.Value) -> tuple[Length, ...] | None:
-    if value.tensor_type is None:
+def _declared(value: Message) -> tuple[Length, ...] | None:
+    if (value.type and value.type.tensor_type) is None:
         raise CountError(f"input {quoted(value.name)} must be a tensor, got another type or none")
-    if value.lengths is not None:
-        checked_shape((1,) * len(value.lengths))
-        if any(isinstance(length, int) and length < 1 for length in value.lengths):
-            raise CountError(f"input {quoted(value.name)} must have lengths >= 1, got {_listed(value.lengths)}")
-    return value.lengths
+    declared = declared_lengths(value)
+    if declared is not None:
+        checked_shape((1,) * len(declared))
+        if any(isinstance(length, int) and length < 1 for length in declared):
+            raise CountError(f"input {quoted(value.name)} must have lengths >= 1, got {_listed(declared)}")
+    return declared
 
 
 def _agree(shape: Shape, declared: tuple[Length, ...], lengths: dict[str, int]) -> bool:
@@ -209,12 +208,11 @@ class _Scope:
     path: str = ""
     prefix: str = ""
     branch: str = ""
-    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    attributes: Mapping[str, Message] = field(default_factory=dict)
     arrays: dict[str, Array | None] = field(default_factory=dict)
 
     def define(self, name: str, array: Array | None) -> None:
-        if name in self.arrays:
-            raise CountError(f"every array must be made once, got {quoted(name)} twice")
+        require(name not in self.arrays, f"every array must be made once, got {quoted(name)} twice")
         self.arrays[name] = array
 
     def array(self, name: str) -> Array:
@@ -240,7 +238,7 @@ class _Scope:
 class _Walk:
     """A walk through one model; CountError for an operator set that is not known."""
 
-    def __init__(self, model: onnx_file.Model) -> None:
+    def __init__(self, model: Message) -> None:
         self.functions = {(f.domain, f.name, f.overload): f for f in model.functions}
         self.opset = _standard_set(model.opset_import, 0)
         self.branches: list[Branch] = []
@@ -252,10 +250,9 @@ class _Walk:
         self.scopes += 1
         return f"{self.scopes}:"
 
-    def body(self, nodes: Sequence[onnx_file.Node], scope: _Scope, depth: int = 0) -> None:
+    def body(self, nodes: Sequence[Message], scope: _Scope, depth: int = 0) -> None:
         """Add nodes to a scope."""
-        if depth > MAX_DEPTH:
-            raise CountError(f"branches and functions must be nested at most {MAX_DEPTH} deep, got more")
+        require(depth <= MAX_DEPTH, f"branches and functions must be nested at most {MAX_DEPTH} deep, got more")
         for index, node in enumerate(nodes):
             try:
                 self.budget.spend_node(len(node.input))
@@ -267,12 +264,12 @@ class _Walk:
                 where = f"node {scope.branch}{'/' if scope.branch else ''}{index} {quoted(node.name)} ({operator})"
                 raise _LocatedError(shortened(f"{where}: {error}")) from None
 
-    def constants(self, graph: onnx_file.Graph, scope: _Scope) -> None:
+    def constants(self, graph: Message, scope: _Scope) -> None:
         """Add the initialisers of a graph to a scope."""
         for tensor in graph.initializer:
             scope.define(tensor.name, from_tensor(tensor, scope.path + tensor.name, trainable=True))
 
-    def node(self, node: onnx_file.Node, index: int, scope: _Scope, depth: int) -> None:
+    def node(self, node: Message, index: int, scope: _Scope, depth: int) -> None:
         """Add one node to a scope."""
         call = Call(
             operator=node.op_type,
@@ -324,7 +321,7 @@ class _Walk:
         self.body(graph.node, inner, depth + 1)
         return tuple(inner.array(output.name) for output in graph.output)
 
-    def written_out(self, function: onnx_file.Function, call: Call, scope: _Scope, depth: int) -> tuple[Array, ...]:
+    def written_out(self, function: Message, call: Call, scope: _Scope, depth: int) -> tuple[Array, ...]:
         """Return what a function makes, its body in the place of the call."""
         attributes = {each.name: each for each in function.attribute_proto} | dict(call.attributes)
         opset = _standard_set(function.opset_import, scope.opset)
@@ -335,20 +332,19 @@ class _Walk:
         return tuple(inner.array(output) for output in function.output)
 
 
-def _standard_set(imports: Sequence[onnx_file.OperatorSet], default: int) -> int:
+def _standard_set(imports: Sequence[Message], default: int) -> int:
     """Return the version of ONNX's own operators that is imported; CountError if it is not known."""
-    found = [each.version for each in imports if each.domain in _STANDARD] or [default]
+    found: list[int] = [each.version for each in imports if each.domain in _STANDARD] or [default]
     if not OLDEST <= found[-1] <= NEWEST:
         raise CountError(f"the operator set must be {OLDEST} to {NEWEST}, got {found[-1] or 'none'}")
     return found[-1]
 
 
-def _attributes(node: onnx_file.Node, outer: Mapping[str, Attribute]) -> dict[str, Attribute]:
+def _attributes(node: Message, outer: Mapping[str, Message]) -> dict[str, Message]:
     """Return a node's attributes; one that stands for an attribute of a function's call is put in its place."""
-    found: dict[str, Attribute] = {}
+    found: dict[str, Message] = {}
     for each in node.attribute:
-        if each.name in found:
-            raise CountError(f"attribute {quoted(each.name)} must be given once, got it twice")
+        require(each.name not in found, f"attribute {quoted(each.name)} must be given once, got it twice")
         if not each.ref_attr_name:
             found[each.name] = each
         elif each.ref_attr_name in outer:

@@ -5,7 +5,7 @@ from string import ascii_letters
 from typing import Any
 
 from nachos_min.macs.ops import Add, Einsum, MatMul, Multiply, Reduce, Softmax
-from nachos_min.macs.readers.builder import Step, array_shape, facts, rows
+from nachos_min.macs.readers.builder import Step, array_shape, facts, require, rows
 from nachos_min.macs.record import CountError, Operator, Shape
 
 
@@ -21,8 +21,7 @@ def einsum(equation: str, arrays: tuple[Any, ...], shapes: tuple[Shape, ...], on
         ones: whether axes of length 1 are axes, as in ONNX. PyTorch leaves them out, and reads a letter that one
             array has twice as its diagonal.
     """
-    if len(arrays) > 2:
-        raise CountError(f"an Einstein sum must have one or two arrays, got {len(arrays)}")
+    require(len(arrays) <= 2, f"an Einstein sum must have one or two arrays, got {len(arrays)}")
     known = facts(dots="..." in equation)
     terms, result = written_out(equation, tuple(map(len, shapes)))
     if len(arrays) == 1 and (terms[0] or not ones):
@@ -32,8 +31,7 @@ def einsum(equation: str, arrays: tuple[Any, ...], shapes: tuple[Shape, ...], on
     for letter, length in axes:
         lengths[letter] = max(length, lengths.get(letter, 1))
     for letter, length in axes:
-        if length not in (1, lengths[letter]):
-            raise CountError(f"axis {letter} must have length {lengths[letter]}, got {length}")
+        require(length in (1, lengths[letter]), f"axis {letter} must have length {lengths[letter]}, got {length}")
     own = [  # an axis of length 1 that the other array stretches is none of the array's own
         "".join(c for c, n in zip(term, shape, strict=True) if n == lengths[c] and (ones or n > 1))
         for term, shape in zip(terms, shapes, strict=True)
@@ -55,8 +53,7 @@ def einsum(equation: str, arrays: tuple[Any, ...], shapes: tuple[Shape, ...], on
         op: Operator = Einsum(f"{','.join(kept)}->{result}", sizes)
         if ones or op.output or op.macs:
             return [*steps, Step(op, tuple(reads), facts=known)]
-    if ones:
-        raise CountError(f"an Einstein sum must have axes to multiply along, got {equation[:80]!r}")
+    require(not ones, f"an Einstein sum must have axes to multiply along, got {equation[:80]!r}")
     return [*steps, Step(Multiply(tuple(map(array_shape, sizes))), tuple(reads))]
 
 
@@ -68,16 +65,14 @@ def written_out(equation: str, axes: tuple[int, ...]) -> tuple[list[str], str]:
     """
     left, arrow, result = equation.partition("->")
     terms = left.split(",")
-    if len(terms) != len(axes):
-        raise CountError(f"equation must have {len(axes)} terms, got {equation[:80]!r}")
+    require(len(terms) == len(axes), f"equation must have {len(axes)} terms, got {equation[:80]!r}")
     hidden = [
         max(count - len(term.replace("...", "")), 0) if "..." in term else 0
         for term, count in zip(terms, axes, strict=True)
     ]
     longest = max(hidden)
     dots = "".join([letter for letter in ascii_letters if letter not in equation][:longest])
-    if len(dots) < longest:
-        raise CountError(f"equation must leave {longest} letters for '...', got {equation[:80]!r}")
+    require(len(dots) >= longest, f"equation must leave {longest} letters for '...', got {equation[:80]!r}")
     full = [term.replace("...", dots[longest - count :], 1) for term, count in zip(terms, hidden, strict=True)]
     if any(len(term) != count for term, count in zip(full, axes, strict=True)):
         raise CountError(f"equation must fit arrays of {axes} axes, got {equation[:80]!r}")

@@ -6,7 +6,7 @@ after one of them was written to, the others are read through one more node that
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -48,21 +48,7 @@ def version(x: Tensor) -> int:
     return 0 if x.is_inference() else int(x._version)
 
 
-@dataclass(frozen=True)
-class Place:
-    """The innermost module that is running, as `Written` describes it.
-
-    Args:
-        path: its first name in the network, "" for the network itself or none.
-        module, layer, leaf, paths, training: as of `Written`.
-    """
-
-    path: str = ""
-    module: str = ""
-    layer: str = ""
-    leaf: bool = True
-    paths: int = 1
-    training: bool = False
+Place = tuple[str, Written]  # the innermost module that is running: its first name, and how it is written
 
 
 class RunningModules:
@@ -78,16 +64,13 @@ class RunningModules:
     def followed(self) -> Iterator[None]:
         """Hook every module's start and end; the hooks are gone afterwards, whatever happens."""
         hooks = load_torch().nn.modules.module
-        before = hooks.register_module_forward_pre_hook(self._enter)
+        before = hooks.register_module_forward_pre_hook(lambda module, _args: self._running.append(module))
         after = hooks.register_module_forward_hook(self._leave, always_call=True)
         try:
             yield
         finally:
             before.remove()
             after.remove()
-
-    def _enter(self, module: Any, _args: object) -> None:
-        self._running.append(module)
 
     def _leave(self, module: Any, _args: object, _output: object) -> None:
         while self._running and self._running.pop() is not module:
@@ -96,15 +79,16 @@ class RunningModules:
     def innermost(self) -> Place:
         """Return the innermost module that is running."""
         if not self._running:
-            return Place()
+            return "", Written("")
         module = self._running[-1]
-        kind = type(module)
-        own = kind.__module__.startswith("torch.nn.modules.")
         names = self._names.get(id(module), [])
-        return Place(
-            path=names[0] if names else "",
-            module=kind.__qualname__ if own else f"{kind.__module__}.{kind.__qualname__}",
-            layer=_layer(kind),
+        kinds = [kind for kind in type(module).__mro__ if kind.__module__.startswith("torch.nn.modules.")]
+        layers = [kind.__qualname__ for kind in kinds if kind.__qualname__ != "Module"]
+        own = type(module).__module__.startswith("torch.nn.modules.")
+        return names[0] if names else "", Written(
+            function="",
+            module=("" if own else f"{type(module).__module__}.") + type(module).__qualname__,
+            layer=layers[0] if layers else "",
             leaf=not any(True for _ in module.children()),
             paths=len(names),
             training=bool(module.training),
@@ -118,18 +102,13 @@ def _named(module: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield from _named(child, f"{path}.{name_of_child}" if path else name_of_child)
 
 
-def _layer(kind: type) -> str:
-    for base in kind.__mro__:
-        if base.__module__.startswith("torch.nn.modules.") and base.__qualname__ != "Module":
-            return base.__qualname__
-    return ""
-
-
 class Recording:
-    """Nodes in execution order, and where every tensor comes from."""
+    """Nodes in execution order, and where every tensor comes from.
+
+    The network's first array is -1; any other that no node makes becomes a source when it is read.
+    """
 
     def __init__(self, inputs: object) -> None:
-        """Begin with the network's first array, which is -1; any other becomes a source when it is read."""
         self._builder = Builder()
         self._weights_from: dict[int, tuple[int, ...]] = {}  # node -> nodes that computed its weights
         self._made: dict[int, tuple[int, int]] = {}  # tensor -> its node, and earlier in-place writes to its memory
@@ -144,20 +123,10 @@ class Recording:
         return id(x) in self._made
 
     def add(self, steps: Iterable[Step], changed: set[int], function: str, place: Place) -> None:
-        """Append one call's steps as nodes.
-
-        Args:
-            steps: what the call comes to.
-            changed: identities of the tensors that it wrote over.
-            function: how the call was spelt.
-            place: the module that made the call.
-        """
+        """Append the steps of a call, spelt `function`, that wrote over the tensors with identities `changed`."""
         made: dict[int, int] = {}
         for step in steps:
-            inputs = tuple(
-                made[id(source)] if isinstance(source, Step) else self.position(source, place)
-                for source in step.reads
-            )
+            inputs = tuple(made[id(x)] if isinstance(x, Step) else self.position(x, place) for x in step.reads)
             computed = tuple(self.position(x, place) for x in step.weights if self.knows(x))
             position = made[id(step)] = self._append(step, inputs, function, place)
             self._weights_from[position] = computed
@@ -173,8 +142,9 @@ class Recording:
     def position(self, x: Tensor, place: Place) -> int:
         """Return the node that a tensor is read from; one that no node made becomes a source."""
         if not self.knows(x):
-            written = self._as_written("", place)
-            self._put(x, self._builder.source(_label("Source", place), shape_of(x), self._weight(x), written))
+            written = replace(place[1], samples=self._samples)
+            name_of_source = f"{place[0]} Source".strip()
+            self._put(x, self._builder.source(name_of_source, shape_of(x), self._weight(x), written))
         seen = self._made[id(x)][1]
         for write in self._writes.get(_memory(x), [])[seen:]:
             node = self._builder.nodes[write]
@@ -187,30 +157,17 @@ class Recording:
         self._made[id(x)] = (position, len(self._writes.get(_memory(x), ())))
 
     def _append(self, step: Step, inputs: tuple[int, ...], function: str, place: Place) -> int:
-        written = self._as_written(function, place, step.padding, step.facts)
-        own_layer = place.path and place.module == place.layer and function
-        label = place.path if own_layer else _label(function or name(step.op), place)
+        path, module = place
+        known = step.facts - ({"statistics"} if module.training else set())
+        written = replace(module, function=function, padding=step.padding, samples=self._samples, facts=known)
+        own_layer = path and module.module == module.layer and function
+        label = path if own_layer else f"{path} {function or name(step.op)}".strip()
         weights = [self._weight(x) for x in step.weights]
         return self._builder.add(label, step.op, inputs, step.batch, weights, written)
 
     def _weight(self, x: Tensor) -> Weight:
         self._alive.append(x)
         return id(x), int(x.numel()) if isinstance(x, load_torch().nn.Parameter) else 0
-
-    def _as_written(
-        self, function: str, place: Place, padding: str = "", known: frozenset[str] = frozenset()
-    ) -> Written:
-        return Written(
-            function=function,
-            module=place.module,
-            layer=place.layer,
-            leaf=place.leaf,
-            paths=place.paths,
-            training=place.training,
-            padding=padding,
-            samples=self._samples,
-            facts=known - ({"statistics"} if place.training else set()),
-        )
 
     def graph(self, outputs: object) -> Graph:
         """Return all nodes; those that `outputs` do not depend on are marked as not used.
@@ -226,15 +183,9 @@ class Recording:
                 used.add(position)
                 waiting += [*nodes[position].inputs, *self._weights_from.get(position, ())]
         return tuple(
-            node
-            if position in used or node.written is None
-            else replace(node, written=replace(node.written, used=False))
+            replace(node, written=node.written and replace(node.written, used=position in used))
             for position, node in enumerate(nodes)
         )
-
-
-def _label(spelt: str, place: Place) -> str:
-    return f"{place.path} {spelt}".strip()
 
 
 def _memory(x: Tensor) -> int:

@@ -11,14 +11,13 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import cache
 from math import prod
 from types import FrameType, FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 from nachos_min.macs.ops import Graph
-from nachos_min.macs.readers.builder import Step
+from nachos_min.macs.readers.builder import Step, require
 from nachos_min.macs.readers.torch_graph import Recording, RunningModules, load_torch, tensors_in, version
 from nachos_min.macs.readers.torch_rules import RULES
 from nachos_min.macs.record import CountError
@@ -135,9 +134,8 @@ class Recorder:
         """
         questions = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
         names = {**function.__globals__, **dict.fromkeys(questions, lambda *_: False)}
-        copy = FunctionType(
-            function.__code__, names, function.__name__, function.__defaults__, function.__closure__
-        )
+        defaults, closure = function.__defaults__, function.__closure__
+        copy = FunctionType(function.__code__, names, function.__name__, defaults, closure)
         copy.__kwdefaults__ = function.__kwdefaults__
         self._entered.append(function)
         try:
@@ -147,7 +145,7 @@ class Recorder:
             self._entered.pop()
 
     def _where(self, function: str) -> str:
-        return " ".join(part for part in (self._modules.innermost().path, function) if part)
+        return " ".join(part for part in (self._modules.innermost()[0], function) if part)
 
     @contextmanager
     def _located(self, function: str) -> Iterator[None]:
@@ -163,8 +161,7 @@ class Recorder:
 def _check(steps: list[Step], executed: int) -> None:
     """Check that records say what happened: as many products, as many elements."""
     counted = sum(step.batch * step.op.macs for step in steps)
-    if counted != executed:
-        raise CountError(f"PyTorch executed {executed} MACs where {counted} were counted")
+    require(counted == executed, f"PyTorch executed {executed} MACs where {counted} were counted")
     for step in steps:
         for x in step.makes:
             if step.batch * prod(step.op.output) != x.numel():
@@ -200,14 +197,8 @@ _LONG = {"and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "invert
 _SIGN_INSTRUCTIONS = ("BINARY_OP", "COMPARE_OP", "UNARY_NEGATIVE", "UNARY_INVERT")
 
 
-@dataclass(frozen=True)
-class Spelling:
-    """How a call was spelt.
-
-    Args:
-        rule: PyTorch's name without namespace and without the underscore of in-place functions, such as "add".
-        text: as `Written.function` has it, such as "F.relu", "Tensor.add" or "x + y".
-    """
+class Spelling(NamedTuple):
+    """How a call was spelt: PyTorch's bare name, such as "add", and `Written.function`, such as "x += y"."""
 
     rule: str
     text: str
@@ -270,38 +261,21 @@ def _is_sign(name: str, caller: FrameType) -> bool:
 # Multiply-accumulates of what PyTorch's dispatcher really executes: a few hundred basic operators underneath the
 # functions that a network calls, of which these multiply and accumulate. This knows nothing of records.
 
-_Sizes = list[int]
 
-
-def _matrix(left: _Sizes, right: _Sizes) -> int:
-    return prod(left) * right[-1]
-
-
-def _vector(left: _Sizes, _right: _Sizes) -> int:
-    return prod(left)
-
-
-def _attention(query: _Sizes, key: _Sizes, value: _Sizes) -> int:
+def _attention(query: list[int], key: list[int], value: list[int]) -> int:
     return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
-# Operator -> rule, and the positions of the arguments whose shapes it takes.
+# Operator -> MACs of its arrays' shapes, and the positions of the arguments that these are.
 _PRODUCTS: dict[str, tuple[Callable[..., int], tuple[int, ...]]] = {
-    **dict.fromkeys(("mm", "bmm"), (_matrix, (0, 1))),
-    **dict.fromkeys(("addmm", "baddbmm", "addbmm"), (_matrix, (1, 2))),
-    **dict.fromkeys(("mv", "dot", "vdot"), (_vector, (0, 1))),
-    "addmv": (_vector, (1, 2)),
-    **{
-        f"_scaled_dot_product_{kind}": (_attention, (0, 1, 2))
-        for kind in (
-            "flash_attention",
-            "flash_attention_for_cpu",
-            "efficient_attention",
-            "cudnn_attention",
-            "fused_attention_overrideable",
-        )
-    },
+    **dict.fromkeys(("mm", "bmm"), (lambda left, right: prod(left) * right[-1], (0, 1))),
+    **dict.fromkeys(("addmm", "baddbmm", "addbmm"), (lambda left, right: prod(left) * right[-1], (1, 2))),
+    **dict.fromkeys(("mv", "dot", "vdot"), (prod, (0,))),
+    "addmv": (prod, (1,)),
 }
+_KINDS = ("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention")
+for _kind in (*_KINDS, "fused_attention_overrideable"):
+    _PRODUCTS[f"_scaled_dot_product_{_kind}"] = (_attention, (0, 1, 2))
 
 # What multiplies and accumulates under another name, by the words in the names of PyTorch's operators.
 _SUSPICIOUS = re.compile(
