@@ -41,7 +41,7 @@ def problem_of(data: str, space: str, max_macs: int) -> Any:
 
 def trained(data: str, space: str, max_macs: int, betas: list[float], genome: Any, seed: int) -> list[list[float]]:
     """Return (average MACs, accuracy) of one network for each beta; its backbone is trained once."""
-    from nachos_min.eenn.inference import exit_tables
+    from nachos_min.eenn.inference import exit_answers
     from nachos_min.eenn.lowering import static_costs
     from nachos_min.nas.backbones import Backbones
     from nachos_min.nas.evaluate import as_seen, train
@@ -54,7 +54,7 @@ def trained(data: str, space: str, max_macs: int, betas: list[float], genome: An
             asked = replace(settings, recipe=replace(settings.recipe, beta=beta))
             network, _ = train(problem.coder, problem.dataset, asked, genome, Backbones(Path(folder)))
             split = as_seen(problem.dataset.validation, network)
-            tables, costs = exit_tables(network, split.images), static_costs(network.architecture)
+            tables, costs = exit_answers(network, split.images).tables(), static_costs(network.architecture)
             policy = tables.policy_tables(split.labels, costs.exit_costs)
             found = policy.figures([HALF] * len(costs.exit_costs))
             figures.append([found.average_macs, found.accuracy])

@@ -71,7 +71,7 @@ def measured(name: str, batches: tuple[int, ...], rounds: int, peers: bool) -> l
     """Return the rows of one network."""
     import numpy as np
 
-    from nachos_min.eenn.inference import exit_tables, predict
+    from nachos_min.eenn.inference import exit_answers, predict
     from nachos_min.eenn.lowering import static_costs
     from nachos_min.eenn.network import EarlyExitNetwork
 
@@ -81,7 +81,7 @@ def measured(name: str, batches: tuple[int, ...], rounds: int, peers: bool) -> l
     images = rng.standard_normal((IMAGES, *architecture.input_shape), np.float32)
     costs = static_costs(architecture).exit_costs
     nobody = (2.0,) * (len(costs) - 1) + (0.0,)
-    confidence = exit_tables(network, images).confidence
+    confidence = exit_answers(network, images).tables().confidence
     rows = []
     for batch in batches:
         # Of few samples, few shares of MACs can be made: batch 1 runs 64 images one by one.

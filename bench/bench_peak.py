@@ -30,7 +30,7 @@ def gains(data: str, space: str, max_macs: int, genome: Any, seed: int) -> list[
     """Return how much more accurate one network is with the peak term at equal MACs, on validation and on test."""
     from intervals import gain_at_equal_macs
 
-    from nachos_min.eenn.inference import exit_tables
+    from nachos_min.eenn.inference import exit_answers
     from nachos_min.eenn.lowering import static_costs
     from nachos_min.eenn.threshold_search import threshold_curve
     from nachos_min.eenn.thresholds import SplitLimits
@@ -46,7 +46,10 @@ def gains(data: str, space: str, max_macs: int, genome: Any, seed: int) -> list[
             network, _ = train(problem.coder, problem.dataset, asked, genome, Backbones(Path(folder)))
             seen = [as_seen(getattr(problem.dataset, split), network) for split in SPLITS]
             costs = static_costs(network.architecture).exit_costs
-            validation, test = [exit_tables(network, one.images).policy_tables(one.labels, costs) for one in seen]
+            tables = [exit_answers(network, one.images).tables() for one in seen]
+            validation, test = [
+                each.policy_tables(one.labels, costs) for each, one in zip(tables, seen, strict=True)
+            ]
             points = threshold_curve(validation, SplitLimits(0, None))  # the whole curve; training had the budget
             figures = [point.figures for point in points], [test.figures(point.thresholds) for point in points]
             curves.append([[(m.average_macs, m.accuracy) for m in split] for split in figures])

@@ -12,7 +12,7 @@ import nachos_min
 from nachos_min.autograd import Tensor, conv2d, count_macs
 from nachos_min.data import load
 from nachos_min.eenn.architecture import Architecture, FinalHead, MBConvSpec, Stem
-from nachos_min.eenn.inference import exit_tables, predict
+from nachos_min.eenn.inference import exit_answers, predict
 from nachos_min.eenn.lowering import design_exits, static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.eenn.recipes import DeepRecipe
@@ -87,7 +87,7 @@ def test_4_it_learns_digits_and_stops_early_when_it_is_sure() -> None:
     train_deep(network, digits.train.images, digits.train.labels, Budget(costs, budget), recipe, rng)
 
     # Ask both exits about the validation images; choose how sure is sure enough on these two tables alone.
-    tables = exit_tables(network, digits.validation.images)
+    tables = exit_answers(network, digits.validation.images).tables()
     policy = tables.policy_tables(digits.validation.labels, costs)
     chosen = exact(policy, split_limits(budget, 0.8, policy.samples))
     assert chosen.figures.average_macs <= budget

@@ -1,8 +1,7 @@
-"""Run an early-exit network: either at every exit (to tune thresholds) or stopping early (to use it).
+"""Run an early-exit network: either at every exit (to choose thresholds) or stopping early (to use it).
 
-`exit_answers` asks every exit about every sample; its `tables` (N x E) are what thresholds are chosen on. `predict`
-really stops: a sample that left is not computed further. Both compute the cumulative confidence in float64 from the
-same float32 outputs.
+The tables of `exit_answers` (N x E) are what thresholds are chosen on. `predict` really stops: a sample that left
+is not computed further. Both compute the cumulative confidence in float64 from the same float32 outputs.
 """
 
 from dataclasses import dataclass
@@ -13,23 +12,14 @@ import numpy as np
 from nachos_min.autograd import Tensor, no_grad
 from nachos_min.eenn.confidence import LEARNED, Confidence
 from nachos_min.eenn.lowering import head_costs, segment_costs
-from nachos_min.eenn.network import (
-    EarlyExitNetwork,
-    ExitClassifier,
-    FinalClassifier,
-    Segment,
-)
+from nachos_min.eenn.network import EarlyExitNetwork, ExitClassifier, FinalClassifier, Segment
 from nachos_min.eenn.thresholds import PolicyTables
 
 FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
-# Fewer spend their time in Python calls: on 4,600 digits (one network of space tiny), 16 at a time took 3.6 times
-# as long as 256, and 64 took 1.5 times. 1,024 and 4,096 took a tenth less, for maps 4 and 16 times as large.
-BATCH = 256
-# More than fits into the caches waits for memory, which is asked from the system anew for every map: 512 images of
-# 3x32x32 through a network with a peak of 459 kB took 1.7 s all together, and 0.55 s in groups of 16 (7 MB).
-GROUP_BYTES = 1 << 23
+BATCH = 256  # samples that enter together: with fewer, Python calls take most of the time
+GROUP_BYTES = 1 << 23  # maps of a group; more than fits into the caches waits for memory
 LEAST = 8  # samples in a group, however large their maps are
 
 
@@ -71,8 +61,8 @@ class ExitAnswers:
         """Return the class with the largest logit at each exit, int64 (N, E)."""
         return np.asarray(self.logits.argmax(axis=2), np.int64)
 
-    def tables(self, confidence: Confidence) -> ExitTables:
-        """Return the tables that thresholds are chosen on."""
+    def tables(self, confidence: Confidence = LEARNED) -> ExitTables:
+        """Return the tables that thresholds of this confidence are chosen on."""
         return ExitTables(confidence.cumulative(self.scores(confidence)), self.predicted())
 
 
@@ -107,20 +97,6 @@ def group_size(network: EarlyExitNetwork) -> int:
     return min(BATCH, *group_sizes(network))
 
 
-def exit_tables(network: EarlyExitNetwork, images: FloatArray, confidence: Confidence = LEARNED) -> ExitTables:
-    """Return the tables of confidence and predicted class of all exits, without early stopping.
-
-    Args:
-        network: the network; it is left in inference mode.
-        images: dtype of the network, (N, H, W, C); N may be 0.
-        confidence: which confidence is meant.
-
-    Returns:
-        Tables with N rows and E columns.
-    """
-    return exit_answers(network, images).tables(confidence)
-
-
 def exit_answers(network: EarlyExitNetwork, images: FloatArray) -> ExitAnswers:
     """Return what all exits say about all samples, without early stopping.
 
@@ -132,8 +108,8 @@ def exit_answers(network: EarlyExitNetwork, images: FloatArray) -> ExitAnswers:
     exits = len(network.heads)
     h = np.empty((len(images), exits - 1), images.dtype)
     logits = np.empty((len(images), exits, network.architecture.classes), images.dtype)
+    size = group_size(network)
     with no_grad():
-        size = group_size(network)
         for begin in range(0, len(images), size):
             part = slice(begin, begin + size)
             for index, output in enumerate(network(Tensor(np.ascontiguousarray(images[part])))):
@@ -160,79 +136,59 @@ def predict(
         confidence: which confidence they are thresholds of.
         batch: samples that enter together, >= 1; the fewer stay, the fewer go from exit to exit.
 
-    Returns:
-        Answers in the order of `images`.
-
     Raises:
         ValueError: if the number of thresholds is not the number of exits, or `batch` < 1.
 
     Source: Pomponi, Scardapane and Uncini, Entropy 24(1), 2022 (cumulative confidence and exit policy).
     """
-    exits = len(network.heads)
+    exits, samples = len(network.heads), len(images)
     if len(thresholds) != exits:
         raise ValueError(f"thresholds must be one per exit: {exits}, got {len(thresholds)}")
     if batch < 1:
         raise ValueError(f"batch must be >= 1, got {batch}")
     network.train(False)
-    answer = Prediction(
-        np.empty(len(images), np.int64), np.empty(len(images), np.int64), np.empty(len(images), np.float64)
-    )
-    with no_grad():
-        sizes = group_sizes(network) if batch > LEAST else [batch] * exits
-        for begin in range(0, len(images), batch):
-            entering = np.arange(begin, min(begin + batch, len(images)))
-            _predict_together(network, images, entering, thresholds, confidence, sizes, answer)
-    return answer
+    labels, left_at, reached = np.empty(samples, np.int64), np.empty(samples, np.int64), np.empty(samples)
+    sizes = group_sizes(network) if batch > LEAST else [batch] * exits
+    for begin in range(0, samples, batch):
+        staying = np.arange(begin, min(begin + batch, samples))
+        x = np.ascontiguousarray(images[staying])
+        early: list[FloatArray] = []  # scores of the samples still here, one column per exit passed
+        for index, (segment, head) in enumerate(zip(network.segments, network.heads, strict=True)):
+            x, logits, h = _carry(segment, head, x, sizes[index])
+            if h is None:
+                sure, leaving = np.ones(len(staying)), np.ones(len(staying), np.bool_)
+            else:
+                early.append(confidence.score(index, logits, h))
+                sure = confidence.cumulative(np.stack(early, axis=1))[:, index]
+                leaving = sure >= thresholds[index]
+            left = staying[leaving]
+            labels[left], left_at[left] = logits.argmax(axis=1)[leaving], index
+            reached[left] = sure[leaving]
+            staying = staying[~leaving]
+            if len(staying) == 0:
+                break
+            if leaving.any():
+                x = x[~leaving]
+                early = [column[~leaving] for column in early]
+    return Prediction(labels, left_at, reached)
 
 
-def _predict_together(
-    network: EarlyExitNetwork,
-    images: FloatArray,
-    staying: IntArray,
-    thresholds: tuple[float, ...],
-    confidence: Confidence,
-    sizes: list[int],
-    answer: Prediction,
-) -> None:
-    """Carry the samples `staying` (their indices) from exit to exit and write down where each leaves.
-
-    From exit to exit in groups: after each exit, those of all groups who stay make new ones, larger where maps
-    are smaller, so that few do not travel alone.
-    """
-    x = np.ascontiguousarray(images[staying])
-    early: list[FloatArray] = []  # scores of the samples still here, one column per exit asked
-    for index, (segment, head) in enumerate(zip(network.segments, network.heads, strict=True)):
-        x, logits, h = _ask(segment, head, x, sizes[index])
-        if h is None:
-            sure = np.ones(len(staying))
-        else:
-            early.append(confidence.score(index, logits, h))
-            sure = confidence.cumulative(np.stack(early, axis=1))[:, index]
-        leaving = sure >= (thresholds[index] if h is not None else 0.0)
-        left = staying[leaving]
-        answer.labels[left] = logits.argmax(axis=1)[leaving]
-        answer.exits[left] = index
-        answer.confidence[left] = sure[leaving]
-        staying = staying[~leaving]
-        if len(staying) == 0:
-            return
-        if leaving.any():
-            x = x[~leaving]
-            early = [column[~leaving] for column in early]
-
-
-def _ask(
+def _carry(
     segment: Segment, head: ExitClassifier | FinalClassifier, x: FloatArray, size: int
 ) -> tuple[FloatArray, FloatArray, FloatArray | None]:
-    """Return the map that feeds an exit, its logits and its confidences h, for all of `x` in groups of `size`."""
+    """Return the map that feeds an exit, its logits and its confidences h, for all of `x` in groups of `size`.
+
+    The samples of all groups that stay make new groups for the next exit, larger where maps are smaller.
+    """
     maps, logits, h = [], [], []
-    for begin in range(0, len(x), size):
-        feature_map = segment(Tensor(x[begin : begin + size]))
-        output = head(feature_map)
-        maps.append(feature_map.data)
-        logits.append(output.logits.data)
-        if output.confidence is not None:
-            h.append(output.confidence.data)
+    with no_grad():
+        for begin in range(0, len(x), size):
+            feature_map = segment(Tensor(x[begin : begin + size]))
+            output = head(feature_map)
+            maps.append(feature_map.data)
+            logits.append(output.logits.data)
+            if output.confidence is not None:
+                h.append(output.confidence.data)
     if len(maps) == 1:  # spares the copy
         return maps[0], logits[0], h[0] if h else None
     return np.concatenate(maps), np.concatenate(logits), np.concatenate(h) if h else None

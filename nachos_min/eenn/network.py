@@ -1,7 +1,6 @@
-"""Build the modules of an Architecture: a network that can be asked at every exit.
+"""The modules of an Architecture: E segments of backbone, each followed by a head.
 
-Read `architecture.py` and `nn/blocks.py` first. The network is cut into E segments of backbone, each followed
-by a head; `inference.py` walks them and stops early, `training.py` trains them.
+`inference.py` walks them and stops early, `training.py` trains them.
 """
 
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nachos_min.autograd import Tensor, global_avg_pool, hswish, max_pool, relu, sigmoid
-from nachos_min.eenn.architecture import Architecture, ExitHead, FinalHead, Map, MBConvSpec
+from nachos_min.eenn.architecture import Architecture, ExitHead, FinalHead, Map
 from nachos_min.nn.blocks import ConvBatchNorm, MBConv
 from nachos_min.nn.layers import Conv2d, Linear
 from nachos_min.nn.module import Module
@@ -31,7 +30,6 @@ class Segment(Module):
     """Blocks of the backbone between two exits, one after the other."""
 
     def __init__(self, blocks: list[Module]) -> None:
-        """Take the blocks in order of execution."""
         self.blocks = blocks
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -46,14 +44,7 @@ class ExitClassifier(Module):
     """Max-pool, ReLU, 3x3 convolutions with bias and ReLU, flatten, linear to C logits and one confidence."""
 
     def __init__(self, feature_map: Map, head: ExitHead, classes: int, rng: np.random.Generator) -> None:
-        """Draw the weights.
-
-        Args:
-            feature_map: shape (H, W, C) of the map it reads.
-            head: pooling and widths.
-            classes: C; there are C + 1 outputs.
-            rng: draws the weights.
-        """
+        """Draw the weights of a head that reads a `feature_map` of shape (H, W, C); there are C + 1 outputs."""
         height, width, channels = feature_map
         self.convolutions: list[Module] = []
         for out in head.widths:
@@ -79,14 +70,7 @@ class FinalClassifier(Module):
     """1x1 expand with batch norm, mean over the map, 1x1 mix, linear to C logits."""
 
     def __init__(self, channels: int, head: FinalHead, classes: int, rng: np.random.Generator) -> None:
-        """Draw the weights.
-
-        Args:
-            channels: of the map it reads.
-            head: widths and activation.
-            classes: C, the number of outputs.
-            rng: draws the weights.
-        """
+        """Draw the weights of a head that reads a map of `channels`."""
         self.expand = (
             ConvBatchNorm(channels, head.expand, 1, rng, activation=head.activation) if head.expand else None
         )
@@ -105,20 +89,6 @@ class FinalClassifier(Module):
         return ExitOutput(self.linear(x), None)
 
 
-def _mbconv(block: MBConvSpec, rng: np.random.Generator) -> MBConv:
-    return MBConv(
-        block.in_channels,
-        block.middle,
-        block.out_channels,
-        block.kernel,
-        rng,
-        stride=block.stride,
-        activation=block.activation,
-        expand=block.expand,
-        squeezed=block.squeezed,
-    )
-
-
 @final
 class EarlyExitNetwork(Module):
     """A backbone in E segments and the E exits that follow them."""
@@ -135,25 +105,20 @@ class EarlyExitNetwork(Module):
             exits_rng: draws the weights of the early exits, first to last.
         """
         self.architecture = architecture
-        channels, stem = architecture.input_shape[2], architecture.stem
+        stem, channels = architecture.stem, architecture.input_shape[2]
         first: list[Module] = [
             ConvBatchNorm(
-                channels,
-                stem.channels,
-                stem.kernel,
-                backbone_rng,
-                stride=stem.stride,
-                activation=stem.activation,
+                channels, stem.channels, stem.kernel, backbone_rng, stride=stem.stride, activation=stem.activation
             )
         ]
         self.segments: list[Segment] = []
-        for index, blocks in enumerate(architecture.segments()):
-            built: list[Module] = [_mbconv(block, backbone_rng) for block in blocks]
-            self.segments.append(Segment(first + built if index == 0 else built))
-        width = architecture.stages[-1][-1].out_channels
-        final_classifier = FinalClassifier(width, architecture.final, architecture.classes, backbone_rng)
+        for blocks in architecture.segments():
+            self.segments.append(Segment([*first, *(MBConv(rng=backbone_rng, **vars(block)) for block in blocks)]))
+            first = []
+        width, classes = architecture.stages[-1][-1].out_channels, architecture.classes
+        final_classifier = FinalClassifier(width, architecture.final, classes, backbone_rng)
         self.heads: list[ExitClassifier | FinalClassifier] = [
-            ExitClassifier(feature_map, early.head, architecture.classes, exits_rng)
+            ExitClassifier(feature_map, early.head, classes, exits_rng)
             for early, feature_map in zip(architecture.exits, architecture.exit_maps(), strict=False)
         ]
         self.heads.append(final_classifier)
@@ -166,34 +131,32 @@ class EarlyExitNetwork(Module):
             found.append(x)
         return found
 
-    def ask(self, maps: list[Tensor]) -> list[ExitOutput]:
+    def outputs(self, maps: list[Tensor]) -> list[ExitOutput]:
         """Return what the E exits say about their `maps`."""
         return [head(x) for head, x in zip(self.heads, maps, strict=True)]
 
     def __call__(self, x: Tensor) -> list[ExitOutput]:
         """Return what all E exits say about images `x` (N, H, W, C)."""
-        return self.ask(self.maps(x))
+        return self.outputs(self.maps(x))
+
+    def head_parameters(self) -> dict[str, Tensor]:
+        """Return the parameters of all E heads."""
+        return {name: tensor for name, tensor in self.named_parameters().items() if name.startswith("heads.")}
 
     def backbone_parameters(self) -> dict[str, Tensor]:
-        """Return the parameters of stem, stages and final classifier: what the first training phase moves."""
-        last = f"heads.{len(self.heads) - 1}."
-        return {
-            name: tensor for name, tensor in self.named_parameters().items() if name.startswith(("segments.", last))
-        }
+        """Return the parameters of stem, stages and final classifier."""
+        parts = ("segments.", f"heads.{len(self.heads) - 1}.")
+        return {name: tensor for name, tensor in self.named_parameters().items() if name.startswith(parts)}
 
     def backbone_state(self) -> NDArray[np.floating[Any]]:
-        """Return a copy of all that the first training phase moves, parameters and buffers, as one long vector.
+        """Return a copy of parameters and buffers of stem, stages and final classifier, as one long vector.
 
         In order of execution, whatever the exits are: networks that differ in their exits alone can exchange it.
         """
         return np.concatenate([array.ravel() for array in self._backbone_arrays()])
 
     def load_backbone_state(self, state: NDArray[np.floating[Any]]) -> None:
-        """Copy what `backbone_state` returned into this network, in place.
-
-        Raises:
-            ValueError: if it is that of another backbone, by its length; nothing was copied then.
-        """
+        """Copy what `backbone_state` returned into this network; ValueError if its length is another."""
         arrays = self._backbone_arrays()
         ends = list(accumulate(array.size for array in arrays))
         if state.shape != (ends[-1],):
@@ -202,19 +165,11 @@ class EarlyExitNetwork(Module):
             array[...] = part.reshape(array.shape)
 
     def _backbone_arrays(self) -> list[NDArray[np.floating[Any]]]:
-        modules = [*(block for segment in self.segments for block in segment.blocks), self.heads[-1]]
-        return [
-            array
-            for module in modules
-            for array in (
-                *(tensor.data for tensor in module.named_parameters().values()),
-                *module.named_buffers().values(),
-            )
-        ]
-
-    def head_parameters(self) -> dict[str, Tensor]:
-        """Return the parameters of all E heads: what the later training phases move."""
-        return {name: tensor for name, tensor in self.named_parameters().items() if name.startswith("heads.")}
+        arrays: list[NDArray[np.floating[Any]]] = []
+        for module in (*(block for segment in self.segments for block in segment.blocks), self.heads[-1]):
+            arrays += [tensor.data for tensor in module.named_parameters().values()]
+            arrays += module.named_buffers().values()
+        return arrays
 
 
 def predictions(output: ExitOutput) -> np.ndarray[Any, np.dtype[np.int64]]:

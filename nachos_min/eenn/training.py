@@ -15,19 +15,15 @@ paper    NACHOS, arXiv 2401.13330, in three phases:
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from nachos_min.autograd import Tensor, cross_entropy, no_grad
-from nachos_min.eenn.inference import group_size
+from nachos_min.eenn.inference import FloatArray, IntArray, group_size
 from nachos_min.eenn.losses import Budget, exits_loss
 from nachos_min.eenn.network import EarlyExitNetwork, predictions
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.nn.optim import SGD, cosine_rate
-
-FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
-IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 # The samples that an epoch trains on, and T (C, E-1) for its peak term, if it has one.
 Epoch = tuple[IntArray, FloatArray | None]
@@ -134,7 +130,7 @@ def train_exits(
     def loss_of(chosen: IntArray, support: FloatArray | None) -> Tensor:
         maps = network.maps(Tensor(images[chosen])) if frozen is None else [Tensor(each[chosen]) for each in frozen]
         return exits_loss(
-            network.ask(maps),
+            network.outputs(maps),
             labels[chosen],
             budget,
             support,

@@ -66,6 +66,18 @@ def test_confidence_by_softmax_never_falls_and_ends_at_one() -> None:
     np.testing.assert_array_equal(answers.tables(sure).predicted, LOGITS.argmax(axis=2))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("exits", [1, 2, 5])
+def test_cumulative_confidence_never_falls_and_ends_at_one(exits: int, dtype: type) -> None:
+    h = np.random.default_rng(0).random((200, exits - 1)).astype(dtype)
+    h[:3] = [[0.0], [1.0], [1e-30]]  # sigmoid's ends, after rounding
+    c = cumulative_confidence(h)
+    assert (c.dtype, c.shape) == (np.float64, (200, exits))
+    assert (np.diff(c, axis=1) >= 0).all()
+    assert (c[:, -1] == 1.0).all()
+    assert 0.0 <= c.min() <= c.max() <= 1.0
+
+
 @pytest.mark.parametrize("confidence", [LEARNED, Confidence((0.7, 1.3))], ids=["learned", "softmax"])
 def test_early_stopping_leaves_where_the_tables_say(confidence: Confidence) -> None:
     coder = GenomeCoder(load_space("micro"), (8, 8, 1), 5)

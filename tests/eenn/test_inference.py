@@ -7,9 +7,10 @@ import pytest
 
 from nachos_min.autograd import count_macs
 from nachos_min.eenn import inference
-from nachos_min.eenn.inference import ExitTables, exit_tables, predict
+from nachos_min.eenn.inference import ExitTables, exit_answers, predict
 from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
+from nachos_min.eenn.thresholds import spent
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.space import load_space
 
@@ -33,7 +34,7 @@ def build(placement: tuple[int, int, int] = (1, 1, 1)) -> EarlyExitNetwork:
 
 IMAGES = np.random.default_rng(3).standard_normal((N, 8, 8, 1)).astype(np.float32)
 NETWORK = build()
-TABLES = exit_tables(NETWORK, IMAGES)
+TABLES = exit_answers(NETWORK, IMAGES).tables()
 COSTS = static_costs(NETWORK.architecture).exit_costs
 
 
@@ -69,12 +70,16 @@ def policy(thresholds: tuple[float, ...]) -> list[tuple[int, int, float]]:
 @pytest.mark.parametrize("batch", [1, 7, N, 1000])
 @pytest.mark.parametrize("name", THRESHOLDS)
 def test_predict_is_the_policy_whatever_the_batch(name: str, batch: int) -> None:
-    answer = predict(NETWORK, IMAGES, THRESHOLDS[name], batch=batch)
+    with count_macs() as counter:
+        answer = predict(NETWORK, IMAGES, THRESHOLDS[name], batch=batch)
     labels, exits, confidence = zip(*policy(THRESHOLDS[name]), strict=True)
     assert tuple(answer.exits) == exits
     assert tuple(answer.labels) == labels
     np.testing.assert_allclose(answer.confidence, confidence, rtol=1e-5)
-    assert answer.exit_counts(4) == tuple(exits.count(place) for place in range(4))
+    counts = answer.exit_counts(4)
+    assert counts == tuple(exits.count(place) for place in range(4))
+    assert counter.total == spent(counts, COSTS), "a sample that left is not computed further"
+    assert name != "some at every exit" or min(counts) > 0
 
 
 @pytest.mark.parametrize("name", THRESHOLDS)
@@ -87,38 +92,15 @@ def test_groups_between_two_exits_change_nothing(name: str, monkeypatch: pytest.
     assert (answer.labels == whole.labels).all()
     assert (answer.exits == whole.exits).all()
     np.testing.assert_allclose(answer.confidence, whole.confidence, atol=1e-6)
-    np.testing.assert_allclose(exit_tables(NETWORK, IMAGES).confidence, TABLES.confidence, atol=1e-6)
+    np.testing.assert_allclose(exit_answers(NETWORK, IMAGES).tables().confidence, TABLES.confidence, atol=1e-6)
 
 
-def test_the_thresholds_above_use_every_exit() -> None:
-    assert min(predict(NETWORK, IMAGES, THRESHOLDS["some at every exit"]).exit_counts(4)) > 0
-
-
-@pytest.mark.parametrize("batch", [1, 7, N, 1000])
-@pytest.mark.parametrize("name", THRESHOLDS)
-def test_a_sample_that_left_is_not_computed_further(name: str, batch: int) -> None:
+def test_tables_hold_what_every_exit_says_of_every_sample() -> None:
+    """In order, also if 300 images are more than one batch."""
     with count_macs() as counter:
-        answer = predict(NETWORK, IMAGES, THRESHOLDS[name], batch=batch)
-    counts = answer.exit_counts(4)
-    assert counter.total == sum(n * cost for n, cost in zip(counts, COSTS, strict=True))
-
-
-def test_tables_ask_everybody_everything() -> None:
-    with count_macs() as counter:
-        tables = exit_tables(NETWORK, IMAGES)
-    assert counter.total == N * COSTS[-1]
-    assert tables.confidence.shape == tables.predicted.shape == (N, 4)
-    assert tables.confidence.dtype == np.float64
-    assert tables.predicted.dtype == np.int64
-    assert (np.diff(tables.confidence, axis=1) >= 0).all()
-    assert (tables.confidence[:, -1] == 1).all()
-    assert tables.confidence.min() >= 0
-
-
-def test_tables_of_many_batches_are_put_together_in_order() -> None:
-    """300 images are more than one batch."""
-    images = np.concatenate([IMAGES] * 5)
-    tables = exit_tables(NETWORK, images)
+        tables = exit_answers(NETWORK, np.concatenate([IMAGES] * 5)).tables()
+    assert counter.total == 5 * N * COSTS[-1]
+    assert (tables.confidence.dtype, tables.predicted.dtype) == (np.float64, np.int64)
     np.testing.assert_allclose(tables.confidence, np.tile(TABLES.confidence, (5, 1)), rtol=1e-5)
     np.testing.assert_array_equal(tables.predicted, np.tile(TABLES.predicted, (5, 1)))
 
@@ -129,7 +111,7 @@ def test_cumulative_confidence_by_hand() -> None:
         head.linear.weight.data[:, -1] = 0
         head.linear.bias.data[-1] = logit  # h = 1/2, 3/4, 1/2
     expected = [0.5, 1 - 0.5 * 0.25, 1 - 0.5 * 0.25 * 0.5, 1.0]
-    np.testing.assert_allclose(exit_tables(network, IMAGES).confidence, [expected] * N, rtol=1e-6)
+    np.testing.assert_allclose(exit_answers(network, IMAGES).tables().confidence, [expected] * N, rtol=1e-6)
     answer = predict(network, IMAGES, (0.6, 0.9, 0.93, 0.0))
     assert answer.exit_counts(4) == (0, 0, N, 0)
     np.testing.assert_allclose(answer.confidence, expected[2], rtol=1e-6)
@@ -147,22 +129,22 @@ def test_no_image_at_all() -> None:
     answer = predict(NETWORK, none, THRESHOLDS["some at every exit"])
     assert answer.labels.shape == answer.exits.shape == answer.confidence.shape == (0,)
     assert answer.exit_counts(4) == (0, 0, 0, 0)
-    tables = exit_tables(NETWORK, none)
+    tables = exit_answers(NETWORK, none).tables()
     assert tables.confidence.shape == tables.predicted.shape == (0, 4)
 
 
 def test_images_need_not_be_contiguous() -> None:
     mirrored = IMAGES[:, :, ::-1]
-    expected = exit_tables(NETWORK, np.ascontiguousarray(mirrored))
-    np.testing.assert_array_equal(exit_tables(NETWORK, mirrored).confidence, expected.confidence)
+    expected = exit_answers(NETWORK, np.ascontiguousarray(mirrored)).tables()
+    np.testing.assert_array_equal(exit_answers(NETWORK, mirrored).tables().confidence, expected.confidence)
     np.testing.assert_array_equal(
         predict(NETWORK, mirrored, (2.0, 2.0, 2.0, 0.0)).labels, expected.predicted[:, -1]
     )
 
 
-def test_a_network_without_early_exits_is_asked_once() -> None:
+def test_a_network_without_early_exits_answers_at_its_only_exit() -> None:
     network = build((0, 0, 0))
-    tables = exit_tables(network, IMAGES)
+    tables = exit_answers(network, IMAGES).tables()
     np.testing.assert_array_equal(tables.confidence, np.ones((N, 1)))
     answer = predict(network, IMAGES, (0.0,))
     np.testing.assert_array_equal(answer.labels, tables.predicted[:, 0])
@@ -176,21 +158,22 @@ def test_the_network_is_left_in_inference_and_unchanged() -> None:
     predict(network, IMAGES, (2.0, 2.0, 2.0, 0.0))
     assert not network.training
     network.train()
-    exit_tables(network, IMAGES)
+    exit_answers(network, IMAGES)
     assert not network.heads[-1].expand.norm.training
     assert all(np.array_equal(before[name], value) for name, value in network.state().items())
 
 
-@pytest.mark.parametrize("thresholds", [(), (0.5, 0.5, 0.0), (0.5, 0.5, 0.5, 0.5, 0.0)])
-def test_there_must_be_one_threshold_per_exit(thresholds: tuple[float, ...]) -> None:
-    with pytest.raises(ValueError, match=f"thresholds must be one per exit: 4, got {len(thresholds)}"):
-        predict(NETWORK, IMAGES, thresholds)
-
-
-@pytest.mark.parametrize("batch", [0, -1])
-def test_a_batch_must_hold_a_sample(batch: int) -> None:
-    with pytest.raises(ValueError, match=f"batch must be >= 1, got {batch}"):
-        predict(NETWORK, IMAGES, (0.5, 0.5, 0.5, 0.0), batch=batch)
+@pytest.mark.parametrize(
+    ("thresholds", "batch", "message"),
+    [
+        ((), 256, "thresholds must be one per exit: 4, got 0"),
+        ((0.5, 0.5, 0.5, 0.5, 0.0), 256, "thresholds must be one per exit: 4, got 5"),
+        ((0.5, 0.5, 0.5, 0.0), 0, "batch must be >= 1, got 0"),
+    ],
+)
+def test_what_does_not_fit_is_refused(thresholds: tuple[float, ...], batch: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        predict(NETWORK, IMAGES, thresholds, batch=batch)
 
 
 def test_correct_compares_every_exit_with_the_label() -> None:
