@@ -2,69 +2,35 @@
 
 Learn then Test with fixed sequences. "The row breaks this limit" is a hypothesis, and its p-value comes from
 calibration samples that chose neither the networks, nor the thresholds, nor the order of the rows. Rows are tested
-in that order until one cannot be rejected, so a whole sequence errs with no more probability than one test.
+in that order until one cannot be rejected, so a sequence errs with no more probability than one test.
 
-Read `thresholds.py` before. Left out: choosing the rows, their order and the level.
+Left out: choosing the rows, their order and the level.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import takewhile
 from math import exp, log, log1p, sqrt
 
 from scipy.special import bdtrc
 
-
-@dataclass(frozen=True)
-class Row:
-    """What a network did to the calibration samples under one choice of thresholds: whole numbers.
-
-    Attributes:
-        correct: right answers, 0 to `samples`.
-        exit_counts: samples that left at each of the E >= 1 exits, at least one in all.
-        costs: E integers, MACs of a sample that leaves at exit i, growing from exit to exit.
-    """
-
-    correct: int
-    exit_counts: tuple[int, ...]
-    costs: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        """Check that the figures fit together.
-
-        Raises:
-            ValueError: naming the figure, its rule and the value.
-        """
-        if min(self.exit_counts, default=0) < 0 or self.samples < 1:
-            raise ValueError(f"exit_counts must be >= 0 and at least one of them > 0, got {self.exit_counts}")
-        if len(self.costs) != len(self.exit_counts):
-            raise ValueError(f"costs must be one per exit: {len(self.exit_counts)}, got {len(self.costs)}")
-        if any(cost >= following for cost, following in zip((0, *self.costs), self.costs, strict=False)):
-            raise ValueError(f"costs must be positive and grow from exit to exit, got {self.costs}")
-        if not 0 <= self.correct <= self.samples:
-            raise ValueError(f"correct must be between 0 and samples = {self.samples}, got {self.correct}")
-
-    @property
-    def samples(self) -> int:
-        """Return the number of calibration samples."""
-        return sum(self.exit_counts)
+from nachos_min.eenn.thresholds import Figures
 
 
-def certified(rows: Sequence[Row], max_macs: float | None, min_accuracy: float, level: float) -> tuple[bool, ...]:
-    """Return for each row whether it is certified to keep both limits.
+def certified(
+    rows: Sequence[tuple[Figures, Sequence[int]]], max_macs: float | None, min_accuracy: float, level: float
+) -> tuple[bool, ...]:
+    """Return for each row whether it is certified to keep both limits; the certified rows are neighbours.
 
     The accuracy limit is tested from the first row on, the MACs limit from the last row back. Each of the two
     sequences certifies a row that breaks its limit with probability at most `level`. Over k sequences all is
     well with probability at least `guarantee` if the level is (1 - guarantee) / k: k is 2 for one call.
 
     Args:
-        rows: in an order that the calibration samples did not influence, the most average MACs first.
+        rows: figures on the calibration samples, and costs of the E exits, in an order that these samples did not
+            influence, the most average MACs first.
         max_macs: limit on average MACs; None: no limit.
         min_accuracy: limit on accuracy, in [0, 1].
         level: probability of a mistake allowed to each limit, in (0, 1).
-
-    Returns:
-        One value per row; the certified rows are neighbours.
 
     Raises:
         ValueError: if `min_accuracy` or `level` is outside its range.
@@ -72,13 +38,15 @@ def certified(rows: Sequence[Row], max_macs: float | None, min_accuracy: float, 
     Source: Angelopoulos, Bates, Candes, Jordan and Lei, "Learn then Test", arXiv 2110.01052, fixed sequence
         testing; for early exits Jazbec et al., "Fast yet Safe: Early-Exiting with Risk Control", arXiv 2405.20915.
 
-    >>> dear, middle, cheap = Row(98, (20, 80), (10, 30)), Row(97, (60, 40), (10, 30)), Row(90, (90, 10), (10, 30))
-    >>> certified([dear, middle, cheap], max_macs=22, min_accuracy=0.9, level=0.05)
+    >>> right_and_counts = [(98, (20, 80)), (97, (60, 40)), (90, (90, 10))]
+    >>> rows = [(Figures(right, 100, (a, b), 10 * a + 30 * b), (10, 30)) for right, (a, b) in right_and_counts]
+    >>> certified(rows, max_macs=22, min_accuracy=0.9, level=0.05)
     (False, True, False)
     """
     _check(min_accuracy, level)
-    accurate = _leading(accuracy_p_value(row.correct, row.samples, min_accuracy) <= level for row in rows)
-    frugal = _leading(macs_p_value(row, max_macs, level) <= level for row in reversed(rows))
+    accurate = _leading(accuracy_p_value(row.correct, row.samples, min_accuracy) <= level for row, _ in rows)
+    backward = reversed(rows)
+    frugal = _leading(macs_p_value(row.exit_counts, costs, max_macs, level) <= level for row, costs in backward)
     return tuple(len(rows) - frugal <= index < accurate for index in range(len(rows)))
 
 
@@ -103,42 +71,31 @@ def fewest_samples(min_accuracy: float, level: float) -> int | None:
 
 
 def accuracy_p_value(correct: int, samples: int, min_accuracy: float) -> float:
-    """Return the p-value of "the true accuracy is below `min_accuracy`": P(X >= correct), X binomial.
-
-    Args:
-        correct: right answers, 0 to `samples`.
-        samples: independent samples, at least 1.
-        min_accuracy: in [0, 1]; 0 cannot be missed.
-    """
+    """Return the p-value of "the true accuracy is below `min_accuracy`": P(X >= correct), X binomial."""
     return float(bdtrc(correct - 1, samples, min_accuracy)) if min_accuracy > 0 else 0.0
 
 
-def macs_p_value(row: Row, max_macs: float | None, level: float) -> float:
-    """Return a p-value of "the true average MACs exceed `max_macs`".
+def macs_p_value(exit_counts: Sequence[int], costs: Sequence[int], max_macs: float | None, level: float) -> float:
+    """Return a p-value of "the true average MACs exceed `max_macs`", valid at any level.
 
     With two exits the number of samples that leave early is binomial, and its tail is exact. With more, a stake is
     multiplied by 1 + bet (max_macs - cost) / (cost_E - max_macs) for each sample. Under the hypothesis its
-    expectation is at most 1, so its reciprocal is a p-value (Markov's inequality).
-
-    Args:
-        row: counts and costs.
-        max_macs: limit on average MACs; None: no limit.
-        level: probability that the bet is chosen for, in (0, 1); the p-value is valid at any.
+    expectation is at most 1, so its reciprocal is a p-value (Markov's inequality). `level` chooses the bet.
 
     Source: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", JRSS B 86, 2024,
         with a constant bet, the best one for the largest variance that the hypothesis allows.
     """
-    least, most = row.costs[0], row.costs[-1]
+    least, most, samples = costs[0], costs[-1], sum(exit_counts)
     if max_macs is None or most <= max_macs:
         return 0.0
     if max_macs <= least:
         return 1.0
     below, above = max_macs - least, most - max_macs
-    if len(row.costs) == 2:
-        return accuracy_p_value(row.exit_counts[0], row.samples, above / (most - least))
-    bet = min(0.99, sqrt(2 * log(1 / level) / row.samples * above / below))
-    factors = (log1p(bet * (max_macs - cost) / above) for cost in row.costs)
-    return exp(-max(0.0, sum(n * factor for n, factor in zip(row.exit_counts, factors, strict=True))))
+    if len(costs) == 2:
+        return accuracy_p_value(exit_counts[0], samples, above / (most - least))
+    bet = min(0.99, sqrt(2 * log(1 / level) / samples * above / below))
+    factors = (log1p(bet * (max_macs - cost) / above) for cost in costs)
+    return exp(-max(0.0, sum(n * factor for n, factor in zip(exit_counts, factors, strict=True))))
 
 
 def _check(min_accuracy: float, level: float) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from nachos_kernels.dominance import non_dominated_ranks
-from nachos_min.eenn.guarantee import Row, certified
+from nachos_min.eenn.guarantee import certified
 from nachos_min.eenn.lowering import StaticCosts, static_costs
 from nachos_min.eenn.thresholds import Figures, wilson_interval
 from nachos_min.nas.configuration import Problem
@@ -400,7 +400,7 @@ def shown_rows(archive: Archive, guarantee: float | None = None) -> list[Network
     if guarantee is None:
         rows = [row for row in rows if archive.limits.admissible(row.point.shown)]
     else:
-        counted = [Row(row.correct, row.exit_counts, row.exit_costs) for row in rows]
+        counted = [(row.point.shown, row.exit_costs) for row in rows]
         limits = archive.limits.max_macs, archive.limits.min_accuracy
         certain = certified(counted, *limits, level_of(guarantee))
         rows = [row for row, sure in zip(rows, certain, strict=True) if sure]

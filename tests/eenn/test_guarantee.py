@@ -7,10 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nachos_min.eenn.guarantee import Row, accuracy_p_value, certified, fewest_samples, macs_p_value
+from nachos_min.eenn.guarantee import accuracy_p_value, certified, fewest_samples, macs_p_value
+from nachos_min.eenn.thresholds import Figures, spent
+
+Row = tuple[Figures, tuple[int, ...]]
 
 COSTS = (10, 25, 60)
 unit = st.floats(0.02, 0.98)
+
+
+def row(correct: int, exit_counts: tuple[int, ...], costs: tuple[int, ...]) -> Row:
+    return Figures(correct, sum(exit_counts), exit_counts, spent(exit_counts, costs)), costs
 
 
 @pytest.mark.parametrize("samples", [1, 7, 300])
@@ -21,8 +28,7 @@ def test_p_values_are_binomial_tails(samples: int, limit: float) -> None:
     for right in range(0, samples + 1, max(1, samples // 20)):
         tail = binom.sf(right - 1, samples, limit)
         assert accuracy_p_value(right, samples, limit) == pytest.approx(tail, rel=1e-9)
-        late = Row(0, (samples - right, right), (10, 30))
-        macs = macs_p_value(late, 10 + 20 * limit, 0.05)
+        macs = macs_p_value((samples - right, right), (10, 30), 10 + 20 * limit, 0.05)
         assert macs == pytest.approx(binom.cdf(right, samples, limit) if limit < 1 else 0.0, rel=1e-9)
 
 
@@ -36,7 +42,7 @@ def test_a_p_value_of_the_macs_is_seldom_small_at_the_limit(samples: int, a: flo
             counts = (first, second, samples - first - second)
             ways = comb(samples, first) * comb(samples - first, second)
             chance = ways * float(np.prod(shares ** np.array(counts)))
-            found.append((macs_p_value(Row(0, counts, COSTS), float(shares @ COSTS), level), chance))
+            found.append((macs_p_value(counts, COSTS, float(shares @ COSTS), level), chance))
     below = 0.0
     for p_value, chance in sorted(found):
         below += chance
@@ -46,7 +52,7 @@ def test_a_p_value_of_the_macs_is_seldom_small_at_the_limit(samples: int, a: flo
 def rows_of(leaves: np.ndarray, right: np.ndarray, costs: tuple[int, ...]) -> list[Row]:
     """Rows of one network from the exit (R, N) at which each sample leaves, and whether it is right (R, N)."""
     counts = [tuple(np.bincount(at, minlength=len(costs)).tolist()) for at in leaves]
-    return [Row(int(ok.sum()), count, costs) for ok, count in zip(right, counts, strict=True)]
+    return [row(int(ok.sum()), count, costs) for ok, count in zip(right, counts, strict=True)]
 
 
 @pytest.mark.parametrize("samples", [60, 400])
@@ -71,8 +77,8 @@ def test_no_certified_row_breaks_a_limit_but_with_the_probability_allowed(sample
 def test_each_limit_alone_is_tested_at_nearly_the_whole_level() -> None:
     rng, trials, level = np.random.default_rng(5), 4000, 0.1
     right, late = rng.binomial(200, 0.9, trials).tolist(), rng.binomial(200, 0.5, trials).tolist()
-    accuracy = np.mean([certified([Row(k, (200,), (10,))], None, 0.9, level)[0] for k in right])
-    macs = np.mean([certified([Row(0, (200 - k, k), (10, 30))], 20, 0.0, level)[0] for k in late])
+    accuracy = np.mean([certified([row(k, (200,), (10,))], None, 0.9, level)[0] for k in right])
+    macs = np.mean([certified([row(0, (200 - k, k), (10, 30))], 20, 0.0, level)[0] for k in late])
     allowed = 3 * sqrt(level * (1 - level) / trials)
     assert level / 2 < accuracy <= level + allowed
     assert level / 2 < macs <= level + allowed
@@ -81,24 +87,24 @@ def test_each_limit_alone_is_tested_at_nearly_the_whole_level() -> None:
 @pytest.mark.parametrize("exits", [1, 2, 3])
 def test_rows_far_inside_the_limits_are_certified(exits: int) -> None:
     counts = {1: (300,), 2: (150, 150), 3: (150, 100, 50)}[exits]
-    rows = [Row(290, counts, COSTS[:exits]), Row(285, counts, COSTS[:exits])]
+    rows = [row(290, counts, COSTS[:exits]), row(285, counts, COSTS[:exits])]
     mean = sum(count * cost for count, cost in zip(counts, COSTS, strict=False)) / 300
     assert certified(rows, 1.25 * mean, 0.9, 0.01) == (True, True)
 
 
 def test_a_sequence_ends_at_the_first_row_that_cannot_be_certified() -> None:
     costs = (10, 30)
-    good, wrong, dear = Row(99, (60, 40), costs), Row(90, (60, 40), costs), Row(99, (45, 55), costs)
+    good, wrong, dear = row(99, (60, 40), costs), row(90, (60, 40), costs), row(99, (45, 55), costs)
     assert certified([good, wrong, good], 22, 0.9, 0.05) == (True, False, False)
     assert certified([good, dear, good], 22, 0.9, 0.05) == (False, False, True)
     assert certified([], 22, 0.9, 0.05) == ()
 
 
 def test_limits_that_cannot_be_broken_or_kept() -> None:
-    row = Row(0, (3, 0, 0), COSTS)
-    assert certified([row], None, 0.0, 0.05) == certified([row], 60, 0.0, 0.05) == (True,)
-    assert certified([row], 10, 0.0, 0.05) == (False,)  # a sample that leaves later would break it
-    assert certified([Row(9, (9,), (60,))], None, 1.0, 0.05) == (False,)
+    wrong = row(0, (3, 0, 0), COSTS)
+    assert certified([wrong], None, 0.0, 0.05) == certified([wrong], 60, 0.0, 0.05) == (True,)
+    assert certified([wrong], 10, 0.0, 0.05) == (False,)  # a sample that leaves later would break it
+    assert certified([row(9, (9,), (60,))], None, 1.0, 0.05) == (False,)
 
 
 @given(st.floats(0.01, 0.995), st.sampled_from([0.5, 0.1, 0.025, 0.001]))
@@ -115,32 +121,12 @@ def test_fewest_samples_of_the_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    ("correct", "exit_counts", "costs", "message"),
-    [
-        (0, (), (), r"exit_counts must be >= 0 and at least one of them > 0, got \(\)"),
-        (0, (0, 0), (1, 2), r"at least one of them > 0, got \(0, 0\)"),
-        (0, (3, -1), (1, 2), r"exit_counts must be >= 0 .* got \(3, -1\)"),
-        (0, (3, 1), (1,), "costs must be one per exit: 2, got 1"),
-        (0, (3, 1), (2, 2), r"costs must be positive and grow from exit to exit, got \(2, 2\)"),
-        (5, (3, 1), (1, 2), "correct must be between 0 and samples = 4, got 5"),
-    ],
+    ("accuracy", "level", "message"),
+    [(value, 0.05, "min_accuracy must be in") for value in (1.1, -0.1, float("nan"))]
+    + [(0.9, value, "level must be in") for value in (0.0, 1.0, float("nan"))],
 )
-def test_rows_that_do_not_fit_together_are_refused(
-    correct: int, exit_counts: tuple[int, ...], costs: tuple[int, ...], message: str
-) -> None:
+def test_numbers_outside_their_ranges_are_refused(accuracy: float, level: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Row(correct, exit_counts, costs)
-
-
-@pytest.mark.parametrize(("accuracy", "level"), [(1.1, 0.05), (-0.1, 0.05), (float("nan"), 0.05)])
-def test_an_accuracy_outside_its_range_is_refused(accuracy: float, level: float) -> None:
-    with pytest.raises(ValueError, match="min_accuracy must be in"):
         certified([], None, accuracy, level)
-    with pytest.raises(ValueError, match="min_accuracy must be in"):
+    with pytest.raises(ValueError, match=message):
         fewest_samples(accuracy, level)
-
-
-@pytest.mark.parametrize("level", [0.0, 1.0, float("nan")])
-def test_a_level_outside_its_range_is_refused(level: float) -> None:
-    with pytest.raises(ValueError, match="level must be in"):
-        certified([], None, 0.9, level)

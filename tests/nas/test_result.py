@@ -12,7 +12,7 @@ import pytest
 from candidates import evaluation
 
 from nachos_min.eenn.confidence import Confidence
-from nachos_min.eenn.guarantee import Row, certified
+from nachos_min.eenn.guarantee import certified
 from nachos_min.eenn.lowering import StaticCosts, static_costs
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.eenn.thresholds import Figures, wilson_interval
@@ -242,7 +242,7 @@ def test_guaranteed_rows_are_those_certified_in_the_order_of_the_half_that_chose
         rows = [halved(n, chosen[n], (right[n], early[n])) for n in range(8)]
         archive = Archive(PROBLEM, rows)
         order = sorted(archive.front(archive.networks, ranks=2), key=lambda row: -row.point.validation.average_macs)
-        counted = [Row(row.correct, row.exit_counts, row.exit_costs) for row in order]
+        counted = [(row.point.shown, row.exit_costs) for row in order]
         sure = [row for row, yes in zip(order, certified(counted, 30_000, 0.5, 0.05), strict=True) if yes]
         assert sorted(shown_rows(archive, 0.9), key=order.index) == sure
         assert all(archive.limits.admissible(row.point.shown) for row in sure)
