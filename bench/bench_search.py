@@ -122,15 +122,14 @@ def parts_of_a_candidate() -> dict[str, float]:
 
 def parts_of_a_search(evaluations: int, workers: int, out: Path) -> dict[str, float]:
     """Return the seconds of each part of the main process, which waits for the workers in `training`."""
-    from nachos_min.nas import nachos
-    from nachos_min.nas.aims import Predictor
+    from nachos_min.nas import aims, nachos
 
     spent: dict[str, float] = {}
     with (
         timed(nachos, {"load_problem": "loading", "search": "whole search"}, spent),
         timed(nachos._Loop, {"evaluate": "training", "search_surrogates": "NSGA-II", "tell": "progress"}, spent),
         timed(nachos.Run, {"write": "store"}, spent),
-        timed(Predictor, {"fit": "surrogates"}, spent),
+        timed(aims, {"fit_models": "surrogates"}, spent),
     ):
         nachos.search(evaluations=evaluations, workers=workers, out=out)
     spent["training"] -= spent.get("store", 0.0)  # the store is written while workers go on

@@ -62,45 +62,26 @@ class Features:
         genes = genomes / np.maximum(self.upper, 1)
         if not self.costs:
             return np.asarray(genes)
-        leaving = costs.exit_costs.astype(np.float64)
-        for stage in range(leaving.shape[1] - 2, -1, -1):
-            leaving[:, stage] = np.where(costs.exits[:, stage], leaving[:, stage], leaving[:, stage + 1])
+        leaving = costs.leaving.astype(np.float64)
         macs, params = self.scale
         logarithms = np.log10(np.maximum(leaving, 1) / macs), np.log10(np.maximum(costs.params, 1) / params)
         return np.column_stack([GENES_BESIDE_COSTS * genes, *logarithms])
 
 
-@dataclass(frozen=True)
-class Predictor:
-    """Surrogates of several targets: one model for each, over the same features."""
+def fit_models(
+    X: Floats,
+    targets: Sequence[Floats],
+    rng: np.random.Generator,
+    surrogates: Sequence[Surrogate],
+    starmap: StarMap = itertools.starmap,
+) -> tuple[Switched, ...]:
+    """Return a model of each target, float64 (n,), over features X (n, f), chosen by adaptive switching.
 
-    features: Features
-    models: tuple[Switched, ...]
-
-    @classmethod
-    def fit(
-        cls,
-        features: Features,
-        genomes: IntArray,
-        costs: PopulationCosts,
-        targets: Sequence[Floats],
-        rng: np.random.Generator,
-        surrogates: Sequence[Surrogate],
-        starmap: StarMap = itertools.starmap,
-    ) -> "Predictor":
-        """Return models chosen by adaptive switching and fitted on n evaluated candidates.
-
-        Args:
-            features: what they see of a genome.
-            genomes, costs: int64 (n, length), n >= 2, and their costs.
-            targets: float64 (n,) each.
-            rng: gives each model a stream of its own.
-            surrogates: those to choose from.
-            starmap: calls a function with each of some arguments; `Workers.starmap` fits side by side.
-        """
-        X = features(genomes, costs)
-        streams = zip(targets, rng.spawn(len(targets)), strict=True)
-        return cls(features, tuple(starmap(adaptive_switching, [(X, y, own, surrogates) for y, own in streams])))
+    Each has a stream of `rng` of its own. `starmap` calls a function with each of some arguments; `Workers.starmap`
+    fits side by side.
+    """
+    streams = zip(targets, rng.spawn(len(targets)), strict=True)
+    return tuple(starmap(adaptive_switching, [(X, y, own, surrogates) for y, own in streams]))
 
 
 @dataclass(frozen=True)
@@ -111,28 +92,28 @@ class Ends:
     where samples leave.
 
     Attributes:
-        predictor: of `ends_of`.
+        features, models: predict `ends_of`.
         limits: of the search.
         front: float64 (f,), the fewest MACs of the candidates that the search goes on from.
     """
 
     objectives: ClassVar[int] = 2
     constraints: ClassVar[int] = 3
-    predictor: Predictor
+    features: Features
+    models: Sequence[Switched]
     limits: Limits
     front: Floats
 
     def error(self, genomes: IntArray, costs: PopulationCosts) -> Floats:
         """Return the predicted error of each genome, in 0..1."""
-        model = self.predictor.models[0].model
-        return np.clip(model.predict(self.predictor.features(genomes, costs)), 0.0, 1.0)
+        return np.clip(self.models[0].model.predict(self.features(genomes, costs)), 0.0, 1.0)
 
     def macs(self, genomes: IntArray, costs: PopulationCosts) -> Floats:
         """Return the predicted average MACs of each genome, between its cheapest and its worst exact cost."""
         if len(genomes) == 0:
             return np.zeros(0)
         worst, cheapest = costs.worst_macs.astype(np.float64), costs.cheapest.astype(np.float64)
-        share = self.predictor.models[1].model.predict(self.predictor.features(genomes, costs))
+        share = self.models[1].model.predict(self.features(genomes, costs))
         return np.clip(share * worst, cheapest, worst)
 
     def predict(self, genomes: IntArray, costs: PopulationCosts, admissible: Bools) -> tuple[Floats, Floats]:
@@ -175,7 +156,7 @@ class Budgets:
         at the share (b - cheapest) / (worst - cheapest) of the candidate itself
 
     Attributes:
-        predictor: of `log_odds_at_shares`.
+        features, models: predict `log_odds_at_shares`.
         budgets: float64 (3,), average MACs.
         best: float64 (3,), the best admissible accuracy known within each, 0 where there is none.
         min_accuracy: limit, in 0..1.
@@ -183,7 +164,8 @@ class Budgets:
 
     objectives: ClassVar[int] = 3
     constraints: ClassVar[int] = 2
-    predictor: Predictor
+    features: Features
+    models: Sequence[Switched]
     budgets: Floats
     best: Floats
     min_accuracy: float
@@ -197,9 +179,9 @@ class Budgets:
         cheapest, worst = costs.cheapest[:, None].astype(np.float64), costs.worst_macs[:, None].astype(np.float64)
         share = np.clip((self.budgets - cheapest) / np.maximum(worst - cheapest, 1.0), 0.0, 1.0)
         near = [np.interp(share, SHARES, unit) for unit in np.eye(len(SHARES))]  # weights that add up to 1
-        X, models = self.predictor.features(genomes, costs), self.predictor.models
-        predicted = sum(w * each.model.predict(X)[:, None] for w, each in zip(near, models, strict=True))
-        missed = sum(w * each.missed for w, each in zip(near, models, strict=True))
+        X = self.features(genomes, costs)
+        predicted = sum(w * each.model.predict(X)[:, None] for w, each in zip(near, self.models, strict=True))
+        missed = sum(w * each.missed for w, each in zip(near, self.models, strict=True))
         return np.where(self.budgets >= cheapest, predicted, np.inf), np.asarray(missed)
 
     def predict(self, genomes: IntArray, costs: PopulationCosts, admissible: Bools) -> tuple[Floats, Floats]:
@@ -243,14 +225,12 @@ def choose_by_gain(log_odds: Floats, deviation: Floats, best: Floats, min_accura
 
     Candidates are chosen one after another: `best` rises to the prediction of each before the next is chosen.
 
-    >>> best = np.array([0.8, 0.9])
     >>> log_odds = np.array([[-2.0, -2.0], [-4.0, -1.0], [-1.0, -1.0]])  # an error of .5 has log-odds 0
-    >>> choose_by_gain(log_odds, np.full((3, 2), 0.1), best, 0.5, 2)
+    >>> choose_by_gain(log_odds, np.full((3, 2), 0.1), np.array([0.8, 0.9]), 0.5, 2)
     [1, 0]
 
     Args:
-        log_odds: float64 (c, budgets), predicted log-odds of each candidate's error; inf beyond a budget.
-        deviation: float64 (c, budgets), standard deviations of these predictions, finite.
+        log_odds, deviation: float64 (c, budgets), normal distributions of the log-odds of each candidate's error.
         best: float64 (budgets,), accuracy reached so far, 0 where none is admissible.
         min_accuracy: limit, in 0..1.
         k: how many to choose, 0 <= k <= c.
@@ -288,12 +268,9 @@ def choose_evenly(front: Floats, candidates: Floats, k: int) -> list[int]:
     [1, 3]
 
     Args:
-        front: float64 (f,), f >= 0, finite, the second objective of the archive's front.
-        candidates: float64 (c,), finite, the predicted second objective of distinct candidates.
+        front: float64 (f,), f >= 0, values of the archive's front.
+        candidates: float64 (c,), predicted values.
         k: how many to choose, 0 <= k <= c.
-
-    Returns:
-        Ascending indices of a choice with the smallest possible standard deviation of gaps.
 
     Source:
         The aim: `SubsetProblem` in the released code of NSGANetV2 and CNAS, there a genetic algorithm. The

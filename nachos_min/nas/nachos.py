@@ -266,17 +266,17 @@ class _Loop:
         costs, _ = self.static.population(genomes)
         surrogates = aiming.SURROGATES if named == "switching" else (aiming.BY_NAME[named],)
 
-        def fitted(targets: Iterable[Floats | tuple[float, float]]) -> aiming.Predictor:
-            columns = [*np.array([*targets]).T]
-            return aiming.Predictor.fit(self.features, genomes, costs, columns, rng, surrogates, self.pool.starmap)
+        def fitted(targets: Iterable[Floats | tuple[float, float]]) -> tuple[aiming.Switched, ...]:
+            X, columns = self.features(genomes, costs), [*np.array([*targets]).T]
+            return aiming.fit_models(X, columns, rng, surrogates, self.pool.starmap)
 
         if self.configuration.aims == "ends":
             fewest = np.array([found.ends[1] for found in self.archive.leading(limited=self.rules.limited)])
-            return aiming.Ends(fitted(map(aiming.ends_of, evaluated)), self.limits, fewest)
+            return aiming.Ends(self.features, fitted(map(aiming.ends_of, evaluated)), self.limits, fewest)
         labels = self.problem.dataset.validation.labels
         self.log_odds += [aiming.log_odds_at_shares(found, labels) for found in evaluated[len(self.log_odds) :]]
         budgets, best = np.array(self.archive.budgets), np.array(self.archive.best_accuracies())
-        return aiming.Budgets(fitted(self.log_odds), budgets, best, self.limits.min_accuracy)
+        return aiming.Budgets(self.features, fitted(self.log_odds), budgets, best, self.limits.min_accuracy)
 
     def search_surrogates(self, aim: aiming.Aim, rng: np.random.Generator) -> IntArray:
         """Return the final population of NSGA-II on the surrogates, canonical genomes (n, length)."""

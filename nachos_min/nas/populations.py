@@ -68,12 +68,17 @@ class PopulationCosts:
         return np.asarray(~self.static & (self.unordered == 0))
 
     @property
+    def leaving(self) -> IntArray:
+        """MACs of leaving after each stage, or at the next exit where there is none, int64 (n, S)."""
+        found = self.exit_costs.copy()
+        for stage in range(found.shape[1] - 2, -1, -1):
+            found[:, stage] = np.where(self.exits[:, stage], found[:, stage], found[:, stage + 1])
+        return found
+
+    @property
     def cheapest(self) -> IntArray:
         """MACs paid at the first exit, int64 (n,)."""
-        found = self.exit_costs[:, -1]
-        for stage in range(self.exits.shape[1] - 2, -1, -1):
-            found = np.where(self.exits[:, stage], self.exit_costs[:, stage], found)
-        return found
+        return self.leaving[:, 0]
 
     @property
     def worst_macs(self) -> IntArray:

@@ -44,9 +44,11 @@ class Answered:
         self.costs, _ = StaticCheck(coder, Limits(None, 0.0)).population(self.genomes)
         self.log_odds = np.array([aims.log_odds_at_shares(found, self.labels) for found in self.evaluations])
 
-    def predictor(self, targets: Array) -> aims.Predictor:
-        features, rng = aims.Features(self.problem.coder.upper), np.random.default_rng(0)
-        return aims.Predictor.fit(features, self.genomes, self.costs, list(targets.T), rng, [GaussianProcess()])
+    def models(self, targets: Array) -> tuple[Any, ...]:
+        """Return features, and models of the columns of `targets`."""
+        features = aims.Features(self.problem.coder.upper)
+        X, gp = features(self.genomes, self.costs), GaussianProcess()
+        return features, aims.fit_models(X, list(targets.T), np.random.default_rng(0), [gp])
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +75,11 @@ def test_log_odds_are_of_the_best_thresholds_within_each_share(answered: Answere
 def test_budgets_predict_what_they_learnt(answered: Answered) -> None:
     genomes, costs = answered.genomes, answered.costs
     flat = np.repeat(answered.log_odds.mean(axis=0)[None], len(genomes), axis=0)
-    predictor = answered.predictor(flat)
+    fitted = answered.models(flat)
     for place in range(len(genomes)):
         cheapest, worst = int(costs.cheapest[place]), int(costs.worst_macs[place])
         within = np.array([cheapest - 1, *(cheapest + np.array(aims.SHARES) * (worst - cheapest)), 2 * worst])
-        aim = aims.Budgets(predictor, within, np.zeros(len(within)), 0.9)
+        aim = aims.Budgets(*fitted, within, np.zeros(len(within)), 0.9)
         predicted, missed = aim.log_odds(genomes[[place]], costs[[place]])
         np.testing.assert_allclose(predicted[0], [np.inf, *flat[0], flat[0, -1]])
         np.testing.assert_allclose(missed, 0, atol=1e-12)
@@ -87,7 +89,7 @@ def test_objectives_and_constraints(answered: Answered) -> None:
     genomes, costs = answered.genomes, answered.costs
     admissible = np.arange(len(genomes)) % 2 == 0
     within = np.array([costs.cheapest.max(), 30_000, 40_000]).astype(float)
-    budgets = aims.Budgets(answered.predictor(answered.log_odds), within, np.zeros(3), 0.96)
+    budgets = aims.Budgets(*answered.models(answered.log_odds), within, np.zeros(3), 0.96)
     F, G = budgets.predict(genomes, costs, admissible)
     assert (F.shape, G.shape) == ((len(genomes), budgets.objectives), (len(genomes), budgets.constraints))
     assert np.isnan(F[~admissible]).all()
@@ -95,7 +97,7 @@ def test_objectives_and_constraints(answered: Answered) -> None:
     np.testing.assert_array_equal(G[:, 1], np.where(admissible, -1, 1))
 
     reached = np.array([aims.ends_of(found) for found in answered.evaluations])
-    ends = aims.Ends(answered.predictor(reached), Limits(20_000, 0.96), np.zeros(1))
+    ends = aims.Ends(*answered.models(reached), Limits(20_000, 0.96), np.zeros(1))
     F, G = ends.predict(genomes, costs, admissible)
     assert (F.shape, G.shape) == ((len(genomes), ends.objectives), (len(genomes), ends.constraints))
     assert np.isnan(F[~admissible]).all()
