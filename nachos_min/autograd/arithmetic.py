@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nachos_kernels import activation as kernels
 from nachos_min.autograd import operators
-from nachos_min.autograd.operators import check_shape, check_tensors, counted_operator, for_kernel, operator
+from nachos_min.autograd.operators import check_axes, check_shape, check_tensors, for_kernel, operator
 from nachos_min.autograd.tape import Array, Axis, Operand, Tensor, Vjp, record
 
 # Element-wise arithmetic. The shapes of two operands broadcast; one of them may be a constant number or array.
@@ -219,7 +219,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 # Matrix products. For Y = A B: d<g, A B> = <g, dA B> + <g, A dB> = <g B^T, dA> + <A^T g, dB>.
 
 
-@counted_operator
+@operators.counted_operator
 def matmul(a: Operand, b: Operand) -> Tensor:
     """Return the products (..., m, k) @ (..., k, n); the axes before broadcast. Counts batch * m * k * n MACs."""
     x, y = operators.operands("matmul", a, b)
@@ -234,11 +234,11 @@ def matmul(a: Operand, b: Operand) -> Tensor:
     )
 
 
-@counted_operator
+@operators.counted_operator
 def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     """Return x (..., in) @ w (in, out) + b (out,), shape (..., out). Counts rows * in * out MACs."""
     check_tensors("linear", x, w, *(() if b is None else (b,)))
-    check_shape("linear", "weight", w, "in", "out")
+    check_axes("linear", "weight", w, "in out")
     features, out = w.shape
     check_shape("linear", "input", x, *x.shape[:-1], features)
     rows = x.data.reshape(-1, features)
@@ -335,7 +335,7 @@ def cross_entropy(logits: Tensor, labels: NDArray[np.integer[Any]]) -> Tensor:
     Source: d loss / d z = softmax(z) - onehot(label).
     """
     check_tensors("cross_entropy", logits)
-    check_shape("cross_entropy", "logits", logits, "N", "C")
+    check_axes("cross_entropy", "logits", logits, "N C")
     labels = np.asarray(labels)
     samples, classes = logits.shape
     if labels.shape != (samples,) or labels.dtype.kind not in "iu":

@@ -15,7 +15,8 @@ from nachos_kernels import pool
 from nachos_kernels.batch_norm import bias_forward, bias_grad
 from nachos_kernels.conv2d import conv2d_forward, conv2d_grad_input, conv2d_grad_weight
 from nachos_kernels.depthwise import depthwise_forward, depthwise_grad_input, depthwise_grad_weight
-from nachos_min.autograd.operators import check_shape, check_tensors, count, counted_operator, for_kernel, operator
+from nachos_min.autograd import operators
+from nachos_min.autograd.operators import check_axes, check_shape, check_tensors, for_kernel, operator
 from nachos_min.autograd.tape import Tensor, Vjp, once, record
 
 Integers: TypeAlias = int | Sequence[int]
@@ -54,7 +55,7 @@ def _geometry(
     return steps, zeros, apart
 
 
-@counted_operator
+@operators.counted_operator
 def conv2d(
     x: Tensor,
     w: Tensor,
@@ -82,8 +83,8 @@ def conv2d(
         Counts N * OH * OW * K * (C / groups) * KH * KW MACs.
     """
     check_tensors("conv2d", x, w, *(() if b is None else (b,)))
-    check_shape("conv2d", "input", x, "N", "H", "W", "C")
-    check_shape("conv2d", "weight", w, "KH", "KW", "C/groups", "K")
+    check_axes("conv2d", "input", x, "N H W C")
+    check_axes("conv2d", "weight", w, "KH KW C/groups K")
     (N, H, W, C), (KH, KW, CG, K) = x.shape, w.shape
     if groups < 1 or C % groups or K % groups or CG * groups != C:
         raise ValueError(
@@ -96,7 +97,7 @@ def conv2d(
     maps, weights = for_kernel(x.data), for_kernel(w.data)
     settings = *_geometry("conv2d", x, (KH, KW), stride, padding, dilation), groups
     value = conv2d_forward(maps, weights, *settings)
-    count("conv2d", value.size * KH * KW * CG)
+    operators.count("conv2d", value.size * KH * KW * CG)
     relu, biased = activation == "relu", b is not None or activation == "relu"
     if biased:
         bias_forward(value, np.zeros(K, x.dtype) if b is None else for_kernel(b.data), relu)
@@ -111,7 +112,7 @@ def conv2d(
     return record(value, *inputs)
 
 
-@counted_operator
+@operators.counted_operator
 def depthwise_conv2d(
     x: Tensor, w: Tensor, *, stride: Integers = 1, padding: Integers = 0, dilation: Integers = 1
 ) -> Tensor:
@@ -121,13 +122,14 @@ def depthwise_conv2d(
     """
     name = "depthwise_conv2d"
     check_tensors(name, x, w)
-    check_shape(name, "input", x, "N", "H", "W", "C")
-    check_shape(name, "weight", w, "KH", "KW", x.shape[3])
+    check_axes(name, "input", x, "N H W C")
+    check_axes(name, "weight", w, "KH KW C")
     (N, H, W, C), (KH, KW, _) = x.shape, w.shape
+    check_shape(name, "weight", w, KH, KW, C)
     maps, weights = for_kernel(x.data), for_kernel(w.data)
     settings = _geometry(name, x, (KH, KW), stride, padding, dilation)
     value = depthwise_forward(maps, weights, *settings)
-    count(name, value.size * KH * KW)
+    operators.count(name, value.size * KH * KW)
     return record(
         value,
         (x, lambda g: depthwise_grad_input(for_kernel(g), weights, (N, H, W, C), *settings)),
@@ -166,7 +168,7 @@ def avg_pool(x: Tensor, size: Integers, *, stride: Integers | None = None, paddi
 def global_avg_pool(x: Tensor) -> Tensor:
     """Return the average (N, C) over each map of x (N, H, W, C)."""
     check_tensors("global_avg_pool", x)
-    check_shape("global_avg_pool", "input", x, "N", "H", "W", "C")
+    check_axes("global_avg_pool", "input", x, "N H W C")
     _geometry("global_avg_pool", x, (1, 1), stride=1, padding=0)
     N, H, W, C = x.shape
     value = pool.global_avg_pool_forward(for_kernel(x.data))
@@ -178,9 +180,9 @@ def _windows(
 ) -> tuple[Pair, Pair, Sides]:
     """Return (size, stride, padding) as the kernels want them, checked."""
     check_tensors(name, x)
-    check_shape(name, "input", x, "N", "H", "W", "C")
+    check_axes(name, "input", x, "N H W C")
     window = _integers(name, "size", size, 1)
-    steps, zeros, _ = _geometry(name, x, window, window if stride is None else stride, padding)
+    steps, zeros, _ = _geometry(name, x, window, size if stride is None else stride, padding)
     # A window of nothing but padding would have no largest cell.
     if max(zeros[:2]) >= window[0] or max(zeros[2:]) >= window[1]:
         raise ValueError(f"{name}: padding must be < size {size!r}, got {padding!r}")

@@ -14,7 +14,7 @@ from nachos_kernels import activation as codes
 from nachos_kernels import batch_norm as kernels
 from nachos_kernels.inverted_residual import inverted_residual_forward, inverted_residual_grad
 from nachos_min.autograd import operators
-from nachos_min.autograd.operators import check_shape, check_tensors, counted_operator, for_kernel, operator
+from nachos_min.autograd.operators import check_axes, check_shape, check_tensors, for_kernel, operator
 from nachos_min.autograd.tape import Array, Tensor, Vjp, once, record
 
 NAMES = ("identity", "relu", "hswish", "hsigmoid", "sigmoid")
@@ -103,7 +103,7 @@ class Normed(NamedTuple):
     beta: Tensor
 
 
-@counted_operator
+@operators.counted_operator
 def inverted_residual(
     x: Tensor,
     expand: Normed | None,
@@ -138,9 +138,10 @@ def inverted_residual(
     parts = (depthwise, project) if expand is None else (expand, depthwise, project)
     leaves = [tensor for part in parts for tensor in part]
     check_tensors(name, x, *leaves)
-    check_shape(name, "input", x, "N", "H", "W", "C")
-    check_shape(name, "depthwise weight", depthwise.weight, "KH", "KW", "M" if expand else x.shape[3])
+    check_axes(name, "input", x, "N H W C")
+    check_axes(name, "depthwise weight", depthwise.weight, "KH KW M")
     (N, H, W, C), (KH, KW, M), K = x.shape, depthwise.weight.shape, project.weight.shape[-1]
+    M = M if expand else C
     shapes = [(1, 1, C, M), (M,), (M,), (KH, KW, M), (M,), (M,), (1, 1, M, K), (K,), (K,)][9 - len(leaves) :]
     if [leaf.shape for leaf in leaves] != shapes or KH % 2 == 0 or KW % 2 == 0 or x.size == 0:
         given = [leaf.shape for leaf in leaves]

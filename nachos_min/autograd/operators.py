@@ -100,14 +100,16 @@ def operands(operator: str, a: Operand, b: Operand) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def check_shape(operator: str, name: str, array: Tensor | Array, *axes: str | int) -> None:
-    """Raise ValueError unless `array` has these axes: a number is a length, a name stands for any length."""
-    shape = array.shape
-    fits = len(shape) == len(axes)
-    for axis, length in zip(axes, shape, strict=False):
-        fits = fits and (axis == length or type(axis) is str)
-    if not fits:
-        raise ValueError(f"{operator}: {name} must be ({', '.join(map(str, axes))}), got shape {shape}")
+def check_axes(operator: str, name: str, tensor: Tensor, axes: str) -> None:
+    """Raise ValueError unless `tensor` has as many axes as `axes` has names, as in "N H W C"."""
+    if tensor.data.ndim != axes.count(" ") + 1:
+        raise ValueError(f"{operator}: {name} must be ({', '.join(axes.split())}), got shape {tensor.shape}")
+
+
+def check_shape(operator: str, name: str, array: Tensor | Array, *shape: int) -> None:
+    """Raise ValueError unless `array` has this shape."""
+    if array.shape != shape:
+        raise ValueError(f"{operator}: {name} must have shape {shape}, got {array.shape}")
 
 
 def for_kernel(array: NDArray[Any]) -> NDArray[Any]:

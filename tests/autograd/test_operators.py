@@ -201,7 +201,7 @@ def test_types_that_break_a_rule_are_refused(name: str, wrong: Arguments) -> Non
         (lambda: ag.conv2d(X, t(3, 3, 4, 8)), "conv2d: groups must be >= 1 and divide all channels, got 1, "
          "input (2, 5, 5, 3), weight (3, 3, 4, 8)"),
         (lambda: ag.depthwise_conv2d(X, t(3, 3, 4)),
-         "depthwise_conv2d: weight must be (KH, KW, 3), got shape (3, 3, 4)"),
+         "depthwise_conv2d: weight must have shape (3, 3, 3), got (3, 3, 4)"),
         (lambda: ag.cross_entropy(t(2, 3), np.array([-1, 0])), "cross_entropy: labels must be in 0..2, got -1"),
         (lambda: ag.stack([]), "stack: needs at least one tensor, got none"),
         (lambda: D + G, "add: dtypes must be equal, got float64 and float32"),
