@@ -4,14 +4,13 @@
         with xp the map x surrounded by zeros; with G groups, output channels of group q
         read the input channels of group q only
 
-`_unfold` writes the windows, patches[q, (n oh ow), (kh kw c)], and `_fold`, its transpose, adds them back onto a
-map:
+`_unfold` writes the windows, patches[q, (n oh ow), (kh kw c)]. `fold`, its transpose, adds them to a map:
 
     y[q] = patches[q] @ w[q]        gw[q] = patches[q]^T @ g[q]        gx = fold(g[q] @ w[q]^T)
 
 The windows of a 3x3 convolution are nine times the map. They are made for a few images at a time, in a buffer that
-stays in the second-level cache. A 1x1 convolution needs no windows: its patches are x itself. Depthwise
-convolutions, which have no sum over channels, are in `depthwise.py`; a bias is in `batch_norm.py`.
+stays in the second-level cache. The patches of a 1x1 convolution are x itself. Depthwise convolutions, which have
+no sum over channels, are in `depthwise.py`; a bias is in `batch_norm.py`.
 
 Source: Chellapilla, Puri, Simard, High performance convolutional neural networks for document processing, 2006. The
 gradients are derived here: y = unfold(x) @ w is linear in x and in w.
@@ -25,9 +24,7 @@ import numpy as np
 from nachos_kernels._jit import Floats, Pair, Sides, each, kernel, parts_of
 
 BUFFER = 1 << 17  # numbers of windows made at a time: half a megabyte in float32
-SMALL = (
-    1_000_000  # multiplications of a product that OpenBLAS computes in place, without copying the matrices first
-)
+SMALL = 1_000_000  # multiplications of a product that OpenBLAS computes without copying the matrices first
 LEAST = 32  # rows of a part of a product; with fewer, the transposed product is faster in one
 
 Shape = tuple[int, int, int, int]
@@ -36,11 +33,7 @@ Block = tuple[slice, slice, Floats, Floats]
 
 @kernel
 def rows_at_once(rows: int, C: int, K: int) -> int:
-    """Return how many rows of a product [rows, C] @ [C, K] are computed at a time.
-
-    One matrix is long and narrow, the other small: a small product of each part of the rows is faster than the
-    large one, whose copies do not pay.
-    """
+    """Return how many rows of a product [rows, C] @ [C, K] are computed at a time: a small product is faster."""
     part = SMALL // max(1, C * K) // 16 * 16
     return part if LEAST <= part < rows else max(1, rows)
 
@@ -66,10 +59,10 @@ def transposed_product(a: Floats, b: Floats) -> Floats:
 
 
 @kernel
-def _unfold(x: Floats, patches: Floats, channels: int, stride: Pair, dilation: Pair) -> None:
+def _unfold(x: Floats, patches: Floats, channels: int, stride: Pair, dilation: Pair, back: bool) -> None:
     """Fill patches[q, n, oh, ow, kh, kw, c] = x[n, oh*sh + kh*dh, ow*sw + kw*dw, q*CG + c].
 
-    x is [N, H, W*C] with C = `channels`, each row as one array of numbers.
+    If `back`, fold: add the patches to those places of x. x is [N, H, W*C] with C = `channels`.
     """
     G, N, OH, OW, KH, KW, CG = patches.shape
     (sh, sw), (dh, dw) = stride, dilation
@@ -81,29 +74,16 @@ def _unfold(x: Floats, patches: Floats, channels: int, stride: Pair, dilation: P
                         for kw in range(KW):
                             run = patches[q, n, oh, ow, kh, kw]
                             cells = x[n, oh * sh + kh * dh, (ow * sw + kw * dw) * channels + q * CG :]
-                            for c in range(CG):
-                                run[c] = cells[c]
-
-
-@kernel
-def _fold(patches: Floats, x: Floats, channels: int, stride: Pair, dilation: Pair) -> None:
-    """Add x[n, oh*sh + kh*dh, ow*sw + kw*dw, q*CG + c] += patches[q, n, oh, ow, kh, kw, c], x as in `_unfold`."""
-    G, N, OH, OW, KH, KW, CG = patches.shape
-    (sh, sw), (dh, dw) = stride, dilation
-    for q in range(G):
-        for n in range(N):
-            for oh in range(OH):
-                for ow in range(OW):
-                    for kh in range(KH):
-                        for kw in range(KW):
-                            run = patches[q, n, oh, ow, kh, kw]
-                            cells = x[n, oh * sh + kh * dh, (ow * sw + kw * dw) * channels + q * CG :]
-                            for c in range(CG):
-                                cells[c] += run[c]
+                            if back:
+                                for c in range(CG):
+                                    cells[c] += run[c]
+                            else:
+                                for c in range(CG):
+                                    run[c] = cells[c]
 
 
 def _is_matrix_product(w_shape: Shape, stride: Pair, padding: Sides, groups: int) -> bool:
-    """Return True if the convolution is x @ w as it stands: 1x1, stride 1, no padding, one group."""
+    """Return whether the convolution is x @ w: 1x1, stride 1, no padding, one group."""
     return w_shape[:2] == (1, 1) and stride == (1, 1) and not any(padding) and groups == 1
 
 
@@ -118,9 +98,9 @@ def _blocks(
 ) -> Iterator[Block]:
     """Yield (images, rows, framed, patches) for as many images at a time as fit the buffer.
 
-    `rows` are theirs among (n oh ow), `framed` has the size of xp and is zero at first, `patches` is what `_unfold`
-    fills. Both arrays are used again. In one group without dilation, the KW cells of a window's row lie side by
-    side in the map as in the patches: they are one run of KW*C numbers, like one cell with so many channels.
+    `rows` are places of (n oh ow); `framed` has the size of xp and is zero at first. Both arrays are used again.
+    In one group without dilation, the KW cells of a window's row are neighbours in the map as in the patches: they
+    are one run of KW*C numbers, like one cell with so many channels.
     """
     (N, H, W, C), (KH, KW, CG, _), (top, bottom, left, right) = x_shape, w_shape, padding
     cells = out_size[0] * out_size[1]
@@ -145,7 +125,7 @@ def _windows(
         return
     for images, rows, framed, patches in _blocks(x.shape, w_shape, out_size, padding, dilation, groups, x.dtype):
         framed[: images.stop - images.start, top : top + H, left : left + W] = x[images]
-        _unfold(framed.reshape(*framed.shape[:2], -1), patches, C, stride, dilation)
+        _unfold(framed.reshape(*framed.shape[:2], -1), patches, C, stride, dilation, False)
         yield rows, patches.reshape(groups, rows.stop - rows.start, -1)
 
 
@@ -222,7 +202,7 @@ def conv2d_grad_input(
             for q in range(groups):
                 _multiply(g_by_group[q, rows], w_by_group[q], windows[q], groups)
             framed[:] = 0
-            _fold(patches, framed.reshape(*framed.shape[:2], -1), C, stride, dilation)
+            _unfold(framed.reshape(*framed.shape[:2], -1), patches, C, stride, dilation, True)
             gx_part[images] = framed[: images.stop - images.start, top : top + H, left : left + W]
 
     each(backward, parts_of(N, max(g.size, gx.size)))

@@ -37,9 +37,8 @@ def exits_loss_and_gradients(
         logits: float32 or float64 [E, N, C], E >= 2.
         h: dtype of logits, [E-1, N], in 0..1.
         labels: int64 [N], 0 <= label < C.
-        shares: dtype of logits, [E]: each exit's cost, from 0 (the budget) to 1 (the last exit), may be negative;
-        of
-            size 0 without a budget.
+        shares: dtype of logits, [E]: each exit's cost on a scale with 0 the budget and 1 the last exit's; may be
+            negative; of size 0 without a budget.
         support: dtype of logits, [C, E-1], the wanted confidence; of size 0 without that term.
         weights: alpha, beta, gamma, kappa.
         bounds: dtype of logits, [2]: the logarithms clip h to these, with no gradient outside.

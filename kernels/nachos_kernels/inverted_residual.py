@@ -108,7 +108,7 @@ def _weighted_sums(x: Floats, w: Floats, y: Floats, meetings: Ints, source: np.i
 
 
 @kernel
-def cells_forward(x: Floats, w: Floats, stride: int) -> Floats:
+def _cells_forward(x: Floats, w: Floats, stride: int) -> Floats:
     """Return y [OH, OW, (N C)] of x [H, W, (N C)], each channel filtered by w [KH, KW, C] with odd sides.
 
     y[oh, ow, (n c)] = sum over kh, kw of x[oh*s + kh - KH//2, ow*s + kw - KW//2, (n c)] * w[kh, kw, c]
@@ -121,7 +121,7 @@ def cells_forward(x: Floats, w: Floats, stride: int) -> Floats:
 
 
 @kernel
-def cells_grad_input(g: Floats, w: Floats, size: Pair, stride: int) -> Floats:
+def _cells_grad_input(g: Floats, w: Floats, size: Pair, stride: int) -> Floats:
     """Return gx [H, W, (N C)] of g [OH, OW, (N C)], size being (H, W)."""
     run, (KH, KW, C), (H, W) = g.shape[2], w.shape, size
     gx = np.zeros((H, W, run), g.dtype)
@@ -131,7 +131,7 @@ def cells_grad_input(g: Floats, w: Floats, size: Pair, stride: int) -> Floats:
 
 
 @kernel
-def cells_grad_weight(g: Floats, x: Floats, w_shape: tuple[int, int, int], stride: int) -> Floats:
+def _cells_grad_weight(g: Floats, x: Floats, w_shape: tuple[int, int, int], stride: int) -> Floats:
     """Return gw [KH, KW, C]; each place in a tile has a sum of its own until the end."""
     (H, W, run), (KH, KW, C) = x.shape, w_shape
     times = max(1, min(run // C, TILE // C))
@@ -206,7 +206,7 @@ def inverted_residual_forward(
     if w1.size:
         z1 = _pointwise(rows, w1)
         y1, affine1 = normalised(z1, gamma1, beta1, eps, gate)
-    filtered = cells_forward(y1.reshape((H, W, N * M)), w2, stride)
+    filtered = _cells_forward(y1.reshape((H, W, N * M)), w2, stride)
     z2 = filtered.reshape((-1, M))
     y2, affine2 = normalised(z2, gamma2, beta2, eps, gate)
     z3 = _pointwise(y2, w3)
@@ -248,8 +248,8 @@ def inverted_residual_grad(
     gy2 = _pointwise(gz3, np.ascontiguousarray(w3.T))
     gz2, ggamma2, gbeta2 = through_norm(gy2, z2, gamma2, affine2, gate, 1.0 / len(z2))
     g_cells = gz2.reshape((OH, OW, N * M))
-    gw2 = cells_grad_weight(g_cells, y1.reshape((H, W, N * M)), w2.shape, stride)
-    gx = cells_grad_input(g_cells, w2, (H, W), stride).reshape((-1, M))
+    gw2 = _cells_grad_weight(g_cells, y1.reshape((H, W, N * M)), w2.shape, stride)
+    gx = _cells_grad_input(g_cells, w2, (H, W), stride).reshape((-1, M))
     gw1, ggamma1, gbeta1 = np.empty_like(w1), np.empty_like(gamma1), np.empty_like(gamma1)
     if w1.size:
         gz1, ggamma1, gbeta1 = through_norm(gx, z1, gamma1, affine1, gate, 1.0 / len(z1))

@@ -1,4 +1,4 @@
-"""Pooling: the largest cell of each window, its average, or the average of the whole map.
+"""Pooling: the largest cell of each window, its average, or the average of the map.
 
 Window (oh, ow) covers the rows oh*sh - top <= h < oh*sh - top + kh that lie on the map, and columns alike.
 Padded cells never win a maximum; in an average they count as zeros. The caller keeps every padding smaller
@@ -159,21 +159,12 @@ def avg_pool_grad_input(
 
 
 def global_avg_pool_forward(x: Floats) -> Floats:
-    """Return y[n, c] = sum over h, w of x[n, h, w, c] / (H*W): an average with one window.
-
-    Args:
-        x: float32 or float64 [N, H, W, C], C-contiguous.
-    """
+    """Return y[n, c] = sum over h, w of x[n, h, w, c] / (H*W): an average with one window."""
     N, H, W, C = x.shape
     return avg_pool_forward(x, (H, W), (1, 1), NO_PADDING).reshape(N, C)
 
 
 def global_avg_pool_grad_input(g: Floats, x_shape: tuple[int, int, int, int]) -> Floats:
-    """Return gx[n, h, w, c] = g[n, c] / (H*W).
-
-    Args:
-        g: gradient of the loss in y, float32 or float64 [N, C].
-        x_shape: (N, H, W, C).
-    """
+    """Return gx[n, h, w, c] = g[n, c] / (H*W) of shape x_shape, (N, H, W, C)."""
     N, H, W, C = x_shape
     return avg_pool_grad_input(g.reshape(N, 1, 1, C), x_shape, (H, W), (1, 1), NO_PADDING)
