@@ -47,7 +47,7 @@ def trained(data: str, space: str, max_macs: int, betas: list[float], genome: An
     from nachos_min.nas.evaluate import as_seen, train
 
     problem = problem_of(data, space, max_macs)
-    settings = replace(problem.configuration, seed=seed).settings()
+    settings = replace(problem.configuration, seed=seed).acting
     figures = []
     with TemporaryDirectory(prefix="nachos_min-bench-") as folder:
         for beta in betas:

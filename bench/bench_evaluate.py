@@ -35,7 +35,7 @@ def task_of(problem: Any, genome: Any, answers: dict[str, Any]) -> Any:
     from nachos_min.nas.evaluate import evaluate
 
     def task() -> None:
-        found = evaluate(problem.coder, problem.dataset, problem.configuration.settings(), genome)
+        found = evaluate(problem.coder, problem.dataset, problem.configuration.acting, genome)
         answers["ours"] = found.chosen.test.accuracy, found.chosen.test.average_macs
 
     return task

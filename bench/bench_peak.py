@@ -38,7 +38,7 @@ def gains(data: str, space: str, max_macs: int, genome: Any, seed: int) -> list[
     from nachos_min.nas.evaluate import as_seen, train
 
     problem = problem_of(data, space, max_macs)
-    settings = replace(problem.configuration, seed=seed, points="curve").settings()
+    settings = replace(problem.configuration, seed=seed, points="curve").acting
     curves: list[list[list[tuple[float, float]]]] = []
     with TemporaryDirectory(prefix="nachos_min-bench-") as folder:
         for gamma in GAMMAS:

@@ -115,7 +115,7 @@ def parts_of_a_candidate() -> dict[str, float]:
         for place, genome in enumerate(genomes):
             if place == 1:
                 spent.clear()  # the first one compiled
-            room.evaluate(problem.coder, problem.dataset, problem.configuration.settings(), room.Trial(genome))
+            room.evaluate(problem.coder, problem.dataset, problem.configuration.acting, room.Trial(genome))
     room.THRESHOLDS["exact"] = exact
     return {name: 1e3 * value / CANDIDATES for name, value in spent.items()}
 

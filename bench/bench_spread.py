@@ -52,7 +52,7 @@ def main(
         genomes = random_genomes(StaticCheck(problem.coder, limits), members, np.random.default_rng(0))
         trials = [Trial(genome, 1, repeat) for genome in genomes for repeat in (0, 1)]
         images = partial(load, data, problem.configuration.standardise, problem.configuration.validation)
-        settings = problem.configuration.settings()
+        settings = problem.configuration.acting
         with (
             TemporaryDirectory() as folder,
             Workers(workers, problem.coder, images, settings, Path(folder)) as pool,

@@ -27,7 +27,7 @@ from nachos_min.nas.limits import Limits
 from nachos_min.nas.nsga2 import minimize
 problem = load_problem(Configuration("digits", "flex8", Limits(40_000, 0.9), 0))
 genome = tuple(problem.coder.canonical(np.array([problem.coder.upper]))[0].tolist())
-evaluate(problem.coder, problem.dataset, problem.configuration.settings(), Trial(genome))
+evaluate(problem.coder, problem.dataset, problem.configuration.acting, Trial(genome))
 minimize(lambda X: (np.hstack([X, -X]), X - 5), lower=[0], upper=[9], n_objectives=2, n_constraints=1)
 """
 

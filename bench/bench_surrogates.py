@@ -51,7 +51,7 @@ class Members:
             table = read_table(path)
             problem = load_problem(of_table(table, max_macs, 0.9, seed, points=points))
             archive = table.archive(problem)
-        check = StaticCheck(problem.coder, problem.configuration.settings().limits)
+        check = StaticCheck(problem.coder, problem.configuration.acting.limits)
         genomes = np.array([found.genome for found in archive.evaluations])
         kept = check.population(genomes)[1]
         self.genomes = genomes[kept]

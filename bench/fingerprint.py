@@ -160,7 +160,7 @@ def training() -> Things:
     import numpy as np
 
     from nachos_min.data import Split
-    from nachos_min.nas.evaluate import Settings, train
+    from nachos_min.nas import evaluate
     from nachos_min.nas.limits import Limits
 
     def trained(space: str, member: int, name: str) -> Any:
@@ -170,14 +170,23 @@ def training() -> Things:
         classes, noise = (rng.standard_normal((n, *coder.image_shape), np.float32) for n in (10, 256))
         images: Any = SimpleNamespace(train=Split(classes[labels] + noise, labels))
         limits = Limits(max_macs=PAPER["max_macs"], min_accuracy=0.0)
-        settings = Settings(seed=0, limits=limits, thresholds="exact", recipe=recipe(name))
-        network, losses = train(coder, images, settings, genomes[member])
+        asked = configured(evaluate, seed=0, limits=limits, thresholds="exact", recipe=recipe(name))
+        network, losses = evaluate.train(coder, images, asked, genomes[member])
         return losses, sorted(digest(weights) for weights in network.state().values())  # whatever their names
 
     for space in SPACES:
         for member in range(3):
             for name in ("joint", "frozen", "deep"):
                 yield f"{space} {member} {name}", partial(trained, space, member, name)
+
+
+def configured(room: Any, **options: Any) -> Any:
+    """Return what `room.train` takes: a Configuration, or the Settings of older versions."""
+    if "Settings" in vars(room):
+        return room.Settings(**options)
+    from nachos_min.nas.configuration import Configuration
+
+    return Configuration("digits", "any", **options)
 
 
 def recipe(name: str) -> Any:

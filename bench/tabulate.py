@@ -72,7 +72,7 @@ def train_members(configuration: Configuration, members: Sequence[Genome]) -> Re
         if training failed.
     """
     problem = _problem(replace(configuration, seed=0))
-    dataset, coder, settings = problem.dataset, replace(problem.coder, static=True), configuration.settings()
+    dataset, coder, settings = problem.dataset, replace(problem.coder, static=True), configuration.acting
     record: Record = {"seed": settings.seed, "members": {}}
     with TemporaryDirectory(prefix="nachos_min-") as folder:
         backbones = Backbones(Path(folder))
@@ -135,7 +135,7 @@ def tabulate(
         missing = [unit for name, unit in wanted.items() if name not in found][:units]
         asked = [(replace(configuration, seed=seed), genomes) for genomes, seed in missing]
         loader = partial(load, configuration.data, configuration.standardise, configuration.validation)
-        with Workers(workers, problem.coder, loader, configuration.settings(), parts / "backbones") as pool:
+        with Workers(workers, problem.coder, loader, configuration.acting, parts / "backbones") as pool:
             for done, record in enumerate(pool.as_done(train_members, asked), start=1):
                 genomes = [entry["genome"] for entry in record["members"].values()]
                 run.write(_unit(problem.coder.backbone_genes(genomes[0]), record["seed"]), record)

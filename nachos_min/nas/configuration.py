@@ -18,7 +18,6 @@ from nachos_min.options import Option, choice
 
 if TYPE_CHECKING:
     from nachos_min.data import Dataset
-    from nachos_min.nas.evaluate import Settings
     from nachos_min.nas.genome import GenomeCoder
     from nachos_min.nas.limits import Limits
     from nachos_min.nas.space import Space
@@ -291,14 +290,12 @@ class Configuration:
         """Which parts of the loop the method keeps."""
         return METHODS[self.method]
 
-    def settings(self) -> "Settings":
-        """Return the part that every evaluation depends on, with the limits that act during the search."""
-        from nachos_min.nas.evaluate import Settings
-        from nachos_min.nas.limits import Limits
-
-        limits = self.limits.tightened(self.margin) if self.rules.limited else Limits(None, 0.0)
+    @property
+    def acting(self) -> "Configuration":
+        """What candidates are trained and thresholds are chosen by: margin and method are applied."""
+        limits = self.limits.tightened(self.margin) if self.rules.limited else type(self.limits)(None, 0.0)
         recipe = self.recipe if self.rules.regularised else replace(self.recipe, beta=0.0, gamma=0.0)
-        return Settings(self.seed, limits, self.thresholds, recipe, self.points, self.confidence)
+        return replace(self, limits=limits, margin=0.0, recipe=recipe)
 
 
 def configure(asked: Mapping[str, Any]) -> Configuration:

@@ -1,7 +1,7 @@
 """Evaluate one genome: decode, train, choose thresholds, measure on every split.
 
-An Evaluation depends on the canonical genome and the settings of the run alone, never on when, where or beside what
-it was computed: the backbone is seeded by (run seed, backbone genes), the exits by (run seed, canonical genome).
+An Evaluation depends on the canonical genome and the run's configuration alone, never on when, where or beside
+what it was computed: (run seed, backbone genes) seed the backbone, (run seed, canonical genome) the exits.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +18,14 @@ from nachos_min.eenn.inference import ExitTables, exit_answers, predict
 from nachos_min.eenn.losses import Budget
 from nachos_min.eenn.lowering import StaticCosts, static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
-from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe, Recipe, lengthened
+from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe, lengthened
 from nachos_min.eenn.threshold_search import exact, grid_repair, threshold_curve
 from nachos_min.eenn.thresholds import Figures, OperatingPoint, PolicyTables, spent
 from nachos_min.eenn.training import train_backbone, train_deep, train_exits
 from nachos_min.nas.backbones import Backbone, Backbones
+from nachos_min.nas.configuration import Configuration
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.hypervolume import hypervolume
-from nachos_min.nas.limits import Limits
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -39,27 +39,6 @@ class DivergenceError(ArithmeticError):
 
 class ExecutionError(RuntimeError):
     """Counted and executed multiplications, or stored and repeated figures, disagree: a defect, never ignored."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What every evaluation of a run depends on, besides its genome and the data.
-
-    Attributes:
-        seed: run seed.
-        limits: that act while candidates are trained and thresholds are chosen.
-        thresholds: `exact` or `grid-repair`.
-        recipe: how candidates are trained.
-        points: `best`: one choice of thresholds; `curve`: also all others that are admissible and non-dominated.
-        confidence: `learned`, `softmax`, or `best`: the one of larger hypervolume on validation, for each network.
-    """
-
-    seed: int
-    limits: Limits
-    thresholds: str
-    recipe: Recipe
-    points: str = "best"
-    confidence: str = "learned"
 
 
 @dataclass(frozen=True, order=True)
@@ -107,8 +86,8 @@ class Evaluation:
         trial: the training that gave it.
         exits: stage numbers (1-based) of the E exits, the final one last.
         costs: static counts.
-        points: first the chosen thresholds, measured by early-stopping inference; then, if the settings want the
-            curve, its points, looked up in the tables of all exits.
+        points: first the chosen thresholds, measured by early-stopping inference; then, if the configuration wants
+            the curve, its points, looked up in the tables of all exits.
         confidence: what the thresholds are thresholds of.
         tables: what all exits say on the validation split.
         losses: mean training loss of each epoch, all phases in order.
@@ -161,14 +140,14 @@ def build(coder: GenomeCoder, genome: Genome, seed: int) -> EarlyExitNetwork:
 
 
 def evaluate(
-    coder: GenomeCoder, dataset: Dataset, settings: Settings, trial: Trial, backbones: Backbones | None = None
+    coder: GenomeCoder, dataset: Dataset, asked: Configuration, trial: Trial, backbones: Backbones | None = None
 ) -> Evaluation:
     """Return the evaluation of a `trial`, equal to the last bit for equal arguments on the same machine.
 
     Args:
         coder: translates the genome.
         dataset: train, validation, test, and perhaps calibration.
-        settings: of the run.
+        asked: the run's `Configuration.acting`.
         trial: its genome canonical and statically admissible.
         backbones: those that this run has trained before; they do not change the result.
 
@@ -177,8 +156,8 @@ def evaluate(
         ExecutionError: if the multiplications executed are not those counted, or early-stopping inference on
             validation does not reproduce the figures that the thresholds were chosen by.
     """
-    own = settings_of(settings, trial, len(dataset.train))
-    network, losses = train(coder, dataset, own, trial.genome, backbones if own is settings else None)
+    own = for_trial(asked, trial, len(dataset.train))
+    network, losses = train(coder, dataset, own, trial.genome, backbones if own is asked else None)
     costs = static_costs(network.architecture)
     there = {name: getattr(dataset, name) for name in SPLITS}
     splits = {name: as_seen(split, network) for name, split in there.items() if split is not None}
@@ -186,7 +165,7 @@ def evaluate(
     labels = {name: split.labels for name, split in splits.items()}
     softmax = partial(fit_softmax, answers["validation"].logits, labels["validation"])
     confidence, tables, points = choose(
-        lambda name, confidence: answers[name].tables(confidence), labels, softmax, costs, settings
+        lambda name, confidence: answers[name].tables(confidence), labels, softmax, costs, asked
     )
     thresholds, promised = points[0].thresholds, points[0].validation
     executed = {name: measure(network, split, thresholds, confidence, costs) for name, split in splits.items()}
@@ -204,33 +183,33 @@ def evaluate(
     )
 
 
-def settings_of(settings: Settings, trial: Trial, samples: int) -> Settings:
-    """Return `settings` with the epochs and the seed of `trial`, for a training set of `samples`."""
+def for_trial(asked: Configuration, trial: Trial, samples: int) -> Configuration:
+    """Return `asked` with the epochs and the seed of `trial`, for a training set of `samples`."""
     if trial.effort == 1 and trial.repeat == 0:
-        return settings
-    seed = settings.seed
+        return asked
+    seed = asked.seed
     if trial.repeat:
         seed = int(np.random.SeedSequence([seed, trial.repeat]).generate_state(1)[0])
-    return replace(settings, seed=seed, recipe=lengthened(settings.recipe, trial.effort, samples))
+    return replace(asked, seed=seed, recipe=lengthened(asked.recipe, trial.effort, samples))
 
 
 def train(
-    coder: GenomeCoder, dataset: Dataset, settings: Settings, genome: Genome, backbones: Backbones | None = None
+    coder: GenomeCoder, dataset: Dataset, asked: Configuration, genome: Genome, backbones: Backbones | None = None
 ) -> tuple[EarlyExitNetwork, tuple[float, ...]]:
     """Return the trained network of a canonical `genome`, and the mean loss of each epoch, all phases in order.
 
     Raises:
         DivergenceError: if a training phase leaves a weight that is not finite.
     """
-    network = build(coder, genome, settings.seed)
-    split, recipe = as_seen(dataset.train, network), settings.recipe
-    budget = Budget(static_costs(network.architecture).exit_costs, settings.limits.max_macs)
-    order = seeded(settings.seed, "exits order", genome)
+    network = build(coder, genome, asked.seed)
+    split, recipe = as_seen(dataset.train, network), asked.recipe
+    budget = Budget(static_costs(network.architecture).exit_costs, asked.limits.max_macs)
+    order = seeded(asked.seed, "exits order", genome)
     if isinstance(recipe, DeepRecipe):
         losses = train_deep(network, split.images, split.labels, budget, recipe, order)
         _check_finite(network, "the network")
         return network, tuple(losses)
-    backbone = _backbone(network, split, settings.seed, recipe, coder.backbone_genes(genome), backbones)
+    backbone = _backbone(network, split, asked.seed, recipe, coder.backbone_genes(genome), backbones)
     losses = train_exits(network, split.images, split.labels, budget, recipe, order)
     _check_finite(network, "the exits")
     return network, (*backbone.losses, *losses)
@@ -262,16 +241,16 @@ def choose(
     labels: Mapping[str, Array],
     softmax: Callable[[], Confidence],
     costs: StaticCosts,
-    settings: Settings,
+    asked: Configuration,
 ) -> tuple[Confidence, ExitTables, tuple[Point, ...]]:
-    """Return the confidence and the thresholds that `settings` ask for, chosen on the split `validation`.
+    """Return the confidence and the thresholds that `asked` asks for, chosen on the split `validation`.
 
     Args:
         said: what all exits say on a split, by its name, under a confidence.
         labels: of each split, (N,).
         softmax: returns the softmax confidence, its temperatures fitted on validation.
         costs: static counts.
-        settings: of the run.
+        asked: the run's `Configuration.acting`.
 
     Returns:
         The confidence, what the exits say on validation under it, and the points of `Evaluation`.
@@ -292,15 +271,15 @@ def choose(
         found = [(1 - point.figures.accuracy, point.figures.average_macs) for point in curve(confidence)]
         return hypervolume(np.array(found), (1.0, costs.worst_macs)) if found else 0.0
 
-    limits, early = settings.limits.on(len(labels["validation"])), len(costs.exit_costs) > 1
-    if settings.confidence == "learned" or not early:
+    limits, early = asked.limits.on(len(labels["validation"])), len(costs.exit_costs) > 1
+    if asked.confidence == "learned" or not early:
         confidence = LEARNED
-    elif settings.confidence == "softmax":
+    elif asked.confidence == "softmax":
         confidence = softmax()
     else:
         confidence = max((softmax(), LEARNED), key=area)
-    chosen = [THRESHOLDS[settings.thresholds](policy("validation", confidence), limits)]
-    if settings.points == "curve" and early:
+    chosen = [THRESHOLDS[asked.thresholds](policy("validation", confidence), limits)]
+    if asked.points == "curve" and early:
         chosen += [point for point in curve(confidence) if limits.admit(point.figures)]
     points = [
         Point(

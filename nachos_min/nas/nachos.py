@@ -109,8 +109,8 @@ def search(*, on_progress: Callable[[Progress], None] | None = None, **options: 
         pool = partial(TableAnswers, table, problem)
     else:
         load_dataset = partial(load, configuration.data, configuration.standardise, configuration.validation)
-        processes, settings = min(asked["workers"], asked["evaluations"]), configuration.settings()
-        pool = partial(Workers, processes, problem.coder, load_dataset, settings, folder / "backbones")
+        processes = min(asked["workers"], asked["evaluations"])
+        pool = partial(Workers, processes, problem.coder, load_dataset, configuration.acting, folder / "backbones")
     with create_or_open(folder, problem.identity()) as run, pool() as trained:
         loop = _Loop(problem, run, trained, asked["evaluations"], finalists, on_progress)
         loop.run_to_end()
@@ -134,7 +134,7 @@ class _Loop:
         self.configuration, self.rules = problem.configuration, problem.configuration.rules
         self.evaluations, self.finalists = evaluations, 0 if self.rules.ruled else finalists
         self.on_progress = on_progress
-        self.limits = self.configuration.settings().limits
+        self.limits = self.configuration.acting.limits
         self.archive = Archive(problem)
         # Two-stage search: a backbone may exceed max_macs, because exits added later reduce the average.
         searched = replace(self.limits, max_macs=None) if self.rules.placed else self.limits

@@ -121,7 +121,7 @@ class Table:
             return Confidence(tuple(np.asarray(self.temperatures)[member, training, early].tolist()))
 
         labels = {name: split.labels for name, split in self.splits.items()}
-        confidence, tables, points = choose(said, labels, softmax, costs, problem.configuration.settings())
+        confidence, tables, points = choose(said, labels, softmax, costs, problem.configuration.acting)
         losses = tuple(self.losses[member, training].tolist())
         return Evaluation(Trial(genome), exits, costs, points, confidence, tables, losses, weights={})
 
@@ -143,7 +143,7 @@ class Table:
         shared = ("standardise", "validation")
         unnamed = {"name": "paper"}  # as older tables have it
         there = unnamed | self.about["recipe"] | {name: self.about.get(name, AS_BEFORE[name]) for name in shared}
-        wanted = unnamed | as_record(configuration.settings().recipe)
+        wanted = unnamed | as_record(configuration.acting.recipe)
         wanted |= {name: getattr(configuration, name) for name in shared}
         for field in (*wanted, *there):
             if wanted.get(field) != there.get(field):

@@ -23,7 +23,8 @@ from typing import Any, TypeVar
 from nachos_min.data import Dataset
 from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.nas.backbones import Backbones
-from nachos_min.nas.evaluate import Evaluation, Failure, Settings, Trial, evaluate
+from nachos_min.nas.configuration import Configuration
+from nachos_min.nas.evaluate import Evaluation, Failure, Trial, evaluate
 from nachos_min.nas.genome import GenomeCoder
 
 Answer = TypeVar("Answer")
@@ -42,7 +43,7 @@ class _Worker:
 
 
 def _start(
-    coder: GenomeCoder, load_dataset: Callable[[], Dataset], settings: Settings, backbones: Backbones
+    coder: GenomeCoder, load_dataset: Callable[[], Dataset], configuration: Configuration, backbones: Backbones
 ) -> None:
     """Prepare a worker. Runs in the worker."""
     # Control-C goes to the whole process group: the parent decides what to do about it, not the workers.
@@ -51,7 +52,7 @@ def _start(
     keep_freed_memory()  # of this process, which does nothing but train
     # A training that diverges is a Failure with its reason; NumPy's warnings on the way would fill the screen.
     warnings.simplefilter("ignore", RuntimeWarning)
-    _Worker.evaluate = staticmethod(partial(evaluate, coder, load_dataset(), settings, backbones=backbones))
+    _Worker.evaluate = staticmethod(partial(evaluate, coder, load_dataset(), configuration, backbones=backbones))
 
 
 def keep_freed_memory() -> bool:
@@ -131,7 +132,7 @@ class Workers:
         count: int,
         coder: GenomeCoder,
         load_dataset: Callable[[], Dataset],
-        settings: Settings,
+        configuration: Configuration,
         backbones: Path,
     ) -> None:
         """Prepare `count` workers, which start with the first trial and share trained backbones in a folder.
@@ -139,8 +140,8 @@ class Workers:
         Every worker loads the data set itself. What is handed to a new process must fit into a pipe (64 KiB):
         writing more waits until the worker has started up, and for ever if it dies before that.
         """
-        self._coder, self._share = coder, isinstance(settings.recipe, PaperRecipe)
-        prepared = (coder, load_dataset, settings, Backbones(backbones))
+        self._coder, self._share = coder, isinstance(configuration.recipe, PaperRecipe)
+        prepared = (coder, load_dataset, configuration, Backbones(backbones))
         self._pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_start, initargs=prepared)
 
     def __enter__(self) -> "Workers":

@@ -19,7 +19,7 @@ from nachos_min.nas import backbones as cache
 from nachos_min.nas import evaluate as room
 from nachos_min.nas.backbones import Backbone, Backbones
 from nachos_min.nas.configuration import Configuration, load_problem
-from nachos_min.nas.evaluate import Evaluation, Failure, Settings, Trial, build, evaluate, measure
+from nachos_min.nas.evaluate import Evaluation, Failure, Trial, build, evaluate, measure
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.limits import Limits
@@ -29,7 +29,8 @@ from nachos_min.nas.space import load_space
 from nachos_min.store.values import decode, encode
 
 SHORT, DEEP = PaperRecipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1), DeepRecipe(epochs=1)
-SETTINGS = Settings(seed=0, limits=Limits(60_000, 0.5), thresholds="exact", recipe=SHORT)
+LIMITED = {"limits": Limits(60_000, 0.5), "points": "best", "aims": "ends", "confidence": "learned"}
+ASKED = Configuration("digits", "micro", seed=0, recipe=SHORT, **LIMITED)
 CODER = GenomeCoder(load_space("micro"), (8, 8, 1), 10)
 GENOME = CODER.sample(np.random.default_rng(3))
 
@@ -48,7 +49,7 @@ def few(digits: Dataset) -> Dataset:
 
 @pytest.fixture(scope="module")
 def evaluation(digits: Dataset) -> Evaluation:
-    return evaluate(CODER, digits, SETTINGS, Trial(GENOME))
+    return evaluate(CODER, digits, ASKED, Trial(GENOME))
 
 
 def equal(a: object, b: object) -> bool:
@@ -82,9 +83,9 @@ def check_by_execution(evaluation: Evaluation, data: Dataset) -> None:
 
 
 def test_an_evaluation_does_not_depend_on_what_was_computed_before(digits: Dataset, evaluation: Evaluation) -> None:
-    evaluate(CODER, digits, SETTINGS, Trial(CODER.sample(np.random.default_rng(8))))
-    assert equal(evaluate(CODER, digits, SETTINGS, evaluation.trial), evaluation)
-    other = evaluate(CODER, digits, replace(SETTINGS, seed=1), evaluation.trial)
+    evaluate(CODER, digits, ASKED, Trial(CODER.sample(np.random.default_rng(8))))
+    assert equal(evaluate(CODER, digits, ASKED, evaluation.trial), evaluation)
+    other = evaluate(CODER, digits, replace(ASKED, seed=1), evaluation.trial)
     assert not equal(other.weights, evaluation.weights)
 
 
@@ -97,7 +98,7 @@ def test_a_backbone_trained_before_changes_the_time_and_nothing_else(
     sibling = tuple(CODER.canonical(genome[None])[0].tolist())
     assert CODER.backbone_genes(sibling) == CODER.backbone_genes(evaluation.genome)
     backbones = Backbones(tmp_path)
-    evaluate(CODER, digits, SETTINGS, Trial(sibling), backbones)
+    evaluate(CODER, digits, ASKED, Trial(sibling), backbones)
     assert len(list(tmp_path.iterdir())) == 1
 
     def refuse(*_: object) -> list[float]:
@@ -105,10 +106,10 @@ def test_a_backbone_trained_before_changes_the_time_and_nothing_else(
 
     with monkeypatch.context() as patch:
         patch.setattr(room, "train_backbone", refuse)
-        assert equal(evaluate(CODER, digits, SETTINGS, evaluation.trial, backbones), evaluation)
+        assert equal(evaluate(CODER, digits, ASKED, evaluation.trial, backbones), evaluation)
     for file in tmp_path.iterdir():
         file.write_bytes(file.read_bytes()[:100])  # damaged: it is trained again, and written again
-    assert equal(evaluate(CODER, digits, SETTINGS, evaluation.trial, backbones), evaluation)
+    assert equal(evaluate(CODER, digits, ASKED, evaluation.trial, backbones), evaluation)
     assert backbones.find(CODER.backbone_genes(sibling)) is not None
 
 
@@ -168,13 +169,13 @@ def test_figures_that_do_not_repeat_are_never_ignored(
 
     monkeypatch.setitem(room.THRESHOLDS, "exact", boastful)
     with pytest.raises(room.ExecutionError, match=r"thresholds promised .* inference gave"):
-        evaluate(CODER, digits, SETTINGS, evaluation.trial)
+        evaluate(CODER, digits, ASKED, evaluation.trial)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # overflow on the way to infinity is the point here
 @pytest.mark.parametrize("phase", ["backbone", "exits"])
 def test_a_diverged_training_is_a_failure_and_no_figure(few: Dataset, phase: str) -> None:
-    wild = replace(SETTINGS, recipe=replace(SHORT, **{f"{phase}_rate": 1e38}))
+    wild = replace(ASKED, recipe=replace(SHORT, **{f"{phase}_rate": 1e38}))
     with pytest.raises(room.DivergenceError, match=rf"training the {phase} diverged: \S+ must be finite"):
         evaluate(CODER, few, wild, Trial(GENOME))
 
@@ -204,14 +205,14 @@ def test_trials_have_names_of_their_own() -> None:
 
 @pytest.mark.parametrize("recipe", [SHORT, DEEP], ids=["paper", "deep"])
 def test_more_effort_is_more_epochs_and_a_repeat_another_seed(few: Dataset, recipe: Recipe) -> None:
-    settings = replace(SETTINGS, recipe=recipe)
+    asked = replace(ASKED, recipe=recipe)
     trials = [Trial(GENOME, *how) for how in ((1, 0), (3, 0), (1, 1), (1, 2))]
-    found = [evaluate(CODER, few, settings, trial) for trial in trials]
+    found = [evaluate(CODER, few, asked, trial) for trial in trials]
     assert [each.trial for each in found] == trials
     epochs = 3 if recipe is SHORT else 1
     assert [len(each.losses) for each in found] == [epochs, 3 * epochs, epochs, epochs]
     assert len({b"".join(weight.tobytes() for weight in each.weights.values()) for each in found}) == 4
-    assert equal(evaluate(CODER, few, settings, trials[3]), found[3])
+    assert equal(evaluate(CODER, few, asked, trials[3]), found[3])
     assert lengthened(DeepRecipe(), 4, 2_000).passes(2_000) == 4 * DeepRecipe().passes(2_000)
 
 
@@ -219,11 +220,11 @@ def test_a_longer_training_neither_takes_nor_keeps_a_backbone_of_the_usual_lengt
     few: Dataset, tmp_path: Path
 ) -> None:
     backbones = Backbones(tmp_path)
-    evaluate(CODER, few, SETTINGS, Trial(GENOME), backbones)
+    evaluate(CODER, few, ASKED, Trial(GENOME), backbones)
     (kept,) = tmp_path.iterdir()
     before = kept.read_bytes()
     for trial in (Trial(GENOME, effort=2), Trial(GENOME, repeat=1)):
-        alone, beside = (evaluate(CODER, few, SETTINGS, trial, there) for there in (None, backbones))
+        alone, beside = (evaluate(CODER, few, ASKED, trial, there) for there in (None, backbones))
         assert equal(alone, beside)
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [before]
 
@@ -233,7 +234,7 @@ def test_a_space_with_a_fixed_resolution_resizes_the_images(few: Dataset) -> Non
     split = Split(few.train.images, few.train.labels, np.linspace(0, 1, 60, dtype=np.float32))
     small = replace(few, train=split, validation=split, test=split)
     genome = coder.sample(np.random.default_rng(3))
-    found = evaluate(coder, small, replace(SETTINGS, limits=Limits(None, 0.0)), Trial(genome))
+    found = evaluate(coder, small, replace(ASKED, limits=Limits(None, 0.0)), Trial(genome))
     assert found.chosen.test.samples == 60
     assert coder.decode(genome).input_shape == (12, 12, 1)
     seen = room.as_seen(split, build(coder, genome, 0))
@@ -258,7 +259,7 @@ def test_the_best_confidence_is_the_one_of_the_larger_hypervolume() -> None:
     genome = [0] * CODER.length
     genome[CODER.exit_genes] = [1, 1]
     costs, rng, chosen = static_costs(CODER.decode(genome)), np.random.default_rng(0), set()
-    asked = replace(SETTINGS, limits=Limits(None, 0.0), confidence="best")
+    asked = replace(ASKED, limits=Limits(None, 0.0), confidence="best")
     for _ in range(12):
         labels = rng.integers(0, 10, 25)
         logits = rng.standard_normal((25, 3, 10)) + 2 * np.eye(10)[labels][:, None]
@@ -294,7 +295,7 @@ def curves(request: pytest.FixtureRequest) -> tuple[Any, list[Evaluation]]:
     asked = Configuration("digits", "micro", Limits(45_000, 0.2), 0, points="curve", **WAYS[request.param])
     problem, rng = load_problem(asked), np.random.default_rng(1)
     trials = [Trial(CODER.sample(rng)) for _ in range(3)]
-    return problem, [evaluate(CODER, problem.dataset, asked.settings(), trial) for trial in trials]
+    return problem, [evaluate(CODER, problem.dataset, asked.acting, trial) for trial in trials]
 
 
 def test_every_point_of_a_curve_is_what_the_network_does(curves: Any) -> None:
@@ -302,8 +303,8 @@ def test_every_point_of_a_curve_is_what_the_network_does(curves: Any) -> None:
     longest = max(found, key=lambda each: len(each.points))
     assert len(longest.points) > 3
     check_by_execution(longest, problem.dataset)
-    settings = replace(problem.configuration.settings(), points="best")
-    assert evaluate(CODER, problem.dataset, settings, longest.trial).points == (longest.chosen,)
+    asked = replace(problem.configuration.acting, points="best", aims="ends")
+    assert evaluate(CODER, problem.dataset, asked, longest.trial).points == (longest.chosen,)
 
 
 def test_a_curve_is_stored_with_its_temperatures_and_read_back(curves: Any, tmp_path: Path) -> None:

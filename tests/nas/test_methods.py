@@ -15,7 +15,7 @@ from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
 from nachos_min.nas.configuration import METHODS, Configuration, Problem, configure, load_problem
-from nachos_min.nas.evaluate import Evaluation, Settings, evaluate
+from nachos_min.nas.evaluate import Evaluation, evaluate
 from nachos_min.nas.limits import Limits, StaticCheck
 from nachos_min.nas.result import SearchResult
 from nachos_min.nas.runs import stored_evaluations
@@ -36,8 +36,8 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[
     class Here:
         """Stands in for `Workers`."""
 
-        def __init__(self, _count: int, coder: Any, load_dataset: Any, settings: Settings, _keep: Path) -> None:
-            self.evaluate_one = partial(evaluate, coder, load_dataset(), settings)
+        def __init__(self, _count: int, coder: Any, load_dataset: Any, asked: Configuration, _keep: Path) -> None:
+            self.evaluate_one = partial(evaluate, coder, load_dataset(), asked)
 
         def __enter__(self) -> "Here":
             return self
@@ -138,10 +138,10 @@ def test_hands_give_exits_the_last_linear_head_that_keeps_the_order(run: Any) ->
 
 def test_edanas_meets_the_limits_at_the_end_only() -> None:
     asked = problem(method="edanas").configuration
-    assert asked.settings().limits == Limits(None, 0.0)
+    assert asked.acting.limits == Limits(None, 0.0)
     assert asked.limits == LIMITS
-    assert (asked.settings().recipe.beta, asked.settings().recipe.gamma) == (0.0, 0.0)
-    assert replace(asked, method="nachos").settings().recipe == QUICK
+    assert (asked.acting.recipe.beta, asked.acting.recipe.gamma) == (0.0, 0.0)
+    assert replace(asked, method="nachos").acting.recipe == QUICK
 
 
 def test_edanas_trains_what_is_too_dear_and_returns_what_is_not(run: Any) -> None:
@@ -160,9 +160,9 @@ def test_a_run_of_another_method_is_refused(run: Any, method: str) -> None:
 
 def test_margins_tighten_both_limits_as_decimals() -> None:
     asked = replace(problem().configuration, limits=Limits(40_001, 0.9, 7), margin=0.01)
-    assert asked.settings().limits == Limits(39_600, 0.91, 7)  # 39,600.99, and no more than that
+    assert asked.acting.limits == Limits(39_600, 0.91, 7)  # 39,600.99, and no more than that
     assert Limits(None, 0.99).tightened(0.01) == Limits(None, 1.0)
-    assert replace(asked, margin=0.0).settings().limits == asked.limits
+    assert replace(asked, margin=0.0).acting.limits == asked.limits
 
 
 def test_a_margin_is_kept_on_validation_and_told(run: Any) -> None:

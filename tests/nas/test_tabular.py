@@ -124,7 +124,7 @@ def test_an_answer_is_what_training_gives(
         for points, confidence in product(("best", "curve"), CONFIDENCES):
             given = {"points": points, "confidence": confidence}
             asked = replace(problem, configuration=configuration(folder, seed, **given))
-            settings = configuration(folder, trained_with, **given).settings()
+            settings = configuration(folder, trained_with, **given).acting
             coder = replace(problem.coder, static=True)  # decodes members without early exits, too
             trained = evaluate(coder, problem.dataset, settings, Trial(genome))
             assert trained.chosen.calibration is not None
@@ -150,7 +150,7 @@ def test_a_table_by_deep_supervision_of_a_whole_split_answers_as_training_does(t
     table.identity(problem)
     for genome in table.members:
         coder = replace(problem.coder, static=True)
-        trained = evaluate(coder, problem.dataset, asked.settings(), Trial(genome))
+        trained = evaluate(coder, problem.dataset, asked.acting, Trial(genome))
         assert bits(table.answer(replace(problem, coder=coder), genome)) == bits(trained)
 
 

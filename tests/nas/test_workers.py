@@ -16,16 +16,16 @@ import pytest
 from nachos_min.data import Dataset, load
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe, Recipe
 from nachos_min.nas.backbones import Backbones
-from nachos_min.nas.evaluate import Evaluation, Failure, Settings, Trial, evaluate
+from nachos_min.nas.configuration import Configuration
+from nachos_min.nas.evaluate import Evaluation, Failure, Trial, evaluate
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.space import load_space
 from nachos_min.nas.workers import WorkerDiedError, Workers, keep_freed_memory
 
 CODER = GenomeCoder(load_space("micro"), (8, 8, 1), 10)
-SETTINGS = Settings(
-    0, Limits(None, 0.0), "exact", PaperRecipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1)
-)
+QUICK = PaperRecipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1)
+ASKED = Configuration("digits", "micro", Limits(None, 0.0), 0, recipe=QUICK)
 
 
 class Lethal(tuple[int, ...]):
@@ -52,7 +52,7 @@ def loader(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Dataset]:
 
 @pytest.fixture(scope="module")
 def two(loader: Callable[[], Dataset], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
-    with Workers(2, CODER, loader, SETTINGS, tmp_path_factory.mktemp("backbones")) as pool:
+    with Workers(2, CODER, loader, ASKED, tmp_path_factory.mktemp("backbones")) as pool:
         yield pool
 
 
@@ -64,7 +64,7 @@ def test_answers_are_those_of_this_process_in_whatever_order(two: Workers, loade
         answers = {found.trial.genome: found for found in two.evaluate([*map(Trial, order)])}
         assert answers.keys() == set(genomes)
         for genome in genomes:
-            here, there = evaluate(CODER, data, SETTINGS, Trial(genome)), answers[genome]
+            here, there = evaluate(CODER, data, ASKED, Trial(genome)), answers[genome]
             assert isinstance(there, Evaluation)
             assert there == here
 
@@ -87,7 +87,7 @@ def test_workers_run_on_one_thread_and_this_process_keeps_its_own_setting(
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     before = dict(os.environ)
     names = [("OPENBLAS_NUM_THREADS",), ("MKL_NUM_THREADS",)]
-    with Workers(1, CODER, loader, SETTINGS, tmp_path) as pool:
+    with Workers(1, CODER, loader, ASKED, tmp_path) as pool:
         assert pool.starmap(os.getenv, names) == ["1", "1"]
         assert dict(os.environ) == before
     with pytest.raises(RuntimeError, match="after shutdown"):
@@ -104,7 +104,7 @@ def test_a_dead_worker_is_an_error_and_leaves_no_process(loader: Callable[[], Da
     before = set(active_children())  # those of the other tests
 
     def lose_a_worker() -> None:
-        with Workers(1, CODER, loader, SETTINGS, tmp_path) as pool:
+        with Workers(1, CODER, loader, ASKED, tmp_path) as pool:
             with pytest.raises(WorkerDiedError):
                 list(pool.evaluate([Trial(Lethal())]))
             list(pool.evaluate([Trial((1,))]))  # a pool that lost a worker refuses new genomes the same way
@@ -116,11 +116,11 @@ def test_a_dead_worker_is_an_error_and_leaves_no_process(loader: Callable[[], Da
 
 def test_a_worker_that_dies_while_it_starts_is_an_error(tmp_path: Path) -> None:
     """The data set is loaded by the worker: handed over, it would fill the pipe and wait for ever."""
-    with pytest.raises(WorkerDiedError), Workers(1, CODER, partial(os._exit, 1), SETTINGS, tmp_path) as pool:
+    with pytest.raises(WorkerDiedError), Workers(1, CODER, partial(os._exit, 1), ASKED, tmp_path) as pool:
         list(pool.evaluate([Trial(CODER.sample(np.random.default_rng(0)))]))
 
 
-@pytest.mark.parametrize("recipe", [SETTINGS.recipe, DeepRecipe()], ids=["paper", "deep"])
+@pytest.mark.parametrize("recipe", [ASKED.recipe, DeepRecipe()], ids=["paper", "deep"])
 def test_of_trials_that_share_a_backbone_one_goes_first(
     recipe: Recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -133,7 +133,7 @@ def test_of_trials_that_share_a_backbone_one_goes_first(
         asked.extend((each, Future()) for (each,) in arguments)
         return [future for _, future in asked[-len(arguments) :]] if arguments else []
 
-    with Workers(1, CODER, lambda: load("digits"), replace(SETTINGS, recipe=recipe), tmp_path) as pool:
+    with Workers(1, CODER, lambda: load("digits"), replace(ASKED, recipe=recipe), tmp_path) as pool:
         monkeypatch.setattr(pool, "_submit", submit)
         answers = pool.evaluate(trials)
         threading.Timer(0.05, lambda: asked[0][1].set_result("first")).start()
@@ -147,7 +147,7 @@ def test_of_trials_that_share_a_backbone_one_goes_first(
 
 def test_backbones_are_kept_for_those_who_come_later(loader: Callable[[], Dataset], tmp_path: Path) -> None:
     genome = CODER.sample(np.random.default_rng(0))
-    with Workers(1, CODER, loader, SETTINGS, tmp_path / "backbones") as pool:
+    with Workers(1, CODER, loader, ASKED, tmp_path / "backbones") as pool:
         (found,) = pool.evaluate([Trial(genome)])
     assert isinstance(found, Evaluation)
     kept = Backbones(tmp_path / "backbones").find(CODER.backbone_genes(genome))
