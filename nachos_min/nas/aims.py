@@ -29,6 +29,7 @@ from nachos_min.nas.surrogates.rbf import RBF
 from nachos_min.nas.surrogates.regression_trees import RegressionTrees
 from nachos_min.nas.surrogates.surrogate import Floats, Surrogate, Switched, adaptive_switching
 
+Models = tuple[Switched, ...]
 StarMap = Callable[[Callable[..., Switched], Iterable[tuple[Any, ...]]], Iterable[Switched]]
 
 # Switching chooses among the first three. From few points, cross-validation picks a worse process too often.
@@ -74,7 +75,7 @@ def fit_models(
     rng: np.random.Generator,
     surrogates: Sequence[Surrogate],
     starmap: StarMap = itertools.starmap,
-) -> tuple[Switched, ...]:
+) -> Models:
     """Return a model of each target, float64 (n,), over features X (n, f), chosen by adaptive switching.
 
     Each has a stream of `rng` of its own. `starmap` calls a function with each of some arguments; `Workers.starmap`
@@ -100,7 +101,7 @@ class Ends:
     objectives: ClassVar[int] = 2
     constraints: ClassVar[int] = 3
     features: Features
-    models: Sequence[Switched]
+    models: Models
     limits: Limits
     front: Floats
 
@@ -165,7 +166,7 @@ class Budgets:
     objectives: ClassVar[int] = 3
     constraints: ClassVar[int] = 2
     features: Features
-    models: Sequence[Switched]
+    models: Models
     budgets: Floats
     best: Floats
     min_accuracy: float

@@ -266,7 +266,7 @@ class _Loop:
         costs, _ = self.static.population(genomes)
         surrogates = aiming.SURROGATES if named == "switching" else (aiming.BY_NAME[named],)
 
-        def fitted(targets: Iterable[Floats | tuple[float, float]]) -> tuple[aiming.Switched, ...]:
+        def fitted(targets: Iterable[Floats | tuple[float, float]]) -> aiming.Models:
             X, columns = self.features(genomes, costs), [*np.array([*targets]).T]
             return aiming.fit_models(X, columns, rng, surrogates, self.pool.starmap)
 

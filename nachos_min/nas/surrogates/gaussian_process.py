@@ -25,14 +25,17 @@ BOUNDS = ((-2.5, 4.5), (-9.0, 5.0))  # beyond them k is the identity or constant
 
 @dataclass(frozen=True)
 class GaussianProcessModel:
-    """A fitted process; `signal` and `noise` are variances, in squares of the unit of y."""
+    """A fitted process; `signal` and `noise` are variances, in squares of the unit of y.
 
-    points: Floats  # (n, genes)
+    The points are (n, genes); weights = A^-1 (y - mean), (n,), with A = k + noise / signal.
+    """
+
+    points: Floats
     length: float
     mean: float
     signal: float
     noise: float
-    weights: Floats  # (n,) A^-1 (y - mean), A = k + noise / signal
+    weights: Floats
 
     def predict(self, X: Floats) -> Floats:
         """Return the mean of y for every row of X (m, genes): float64 (m,)."""
@@ -77,13 +80,7 @@ def most_probable(X: Floats, y: Floats) -> GaussianProcessModel:
 
 
 def conditioned(X: Floats, y: Floats, length: float, noise: float) -> GaussianProcessModel:
-    """Return the process of known length and noise, given the points; its signal is the most likely one.
-
-    Args:
-        X: float64 (n, genes), n >= 1.
-        y: float64 (n,).
-        length: distance over which f changes, > 0, in the unit of X.
-        noise: variance of the noise as a share of the signal, > 0.
+    """Return the process of known length (in the unit of X) and noise (in signals), with the most likely signal.
 
     Source:
         Rasmussen and Williams, chapter 2, algorithm 2.1.
@@ -101,12 +98,8 @@ def log_likelihood(distances: Floats, z: Floats, hyper: Floats) -> tuple[float, 
         log p(z) = -1/2 (n log(2 pi signal) + log |A| + n),    A = k + noise,    signal = z^T A^-1 z / n
         d log p  =  1/2 trace((a a^T / signal - A^-1) dA),     a = A^-1 z
 
-    The signal adds nothing to the gradient, since it is at its maximum.
-
-    Args:
-        distances: float64 (n, n), squared distances between the points.
-        z: float64 (n,), not all 0, as values of a process with mean 0.
-        hyper: float64 (2,), logarithms of the length and of the noise as a share of the signal.
+    The signal adds nothing to the gradient, since it is at its maximum. Given are squared distances of the points
+    (n, n), z (n,) not all 0, of mean 0, and `hyper`, the logarithms of the length and of the noise in signals.
     """
     length, noise = np.exp(hyper)
     scaled = distances / length**2

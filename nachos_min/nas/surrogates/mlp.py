@@ -29,9 +29,9 @@ Floats32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class MLPModel:
-    """A fitted network; it predicts standardised values, which `mean` and `deviation` undo."""
+    """A fitted network, with a leading axis of 1; `mean` and `deviation` undo the standardisation of its values."""
 
-    weights: dict[str, Floats32]  # as `_network` names them, with a leading axis of 1
+    weights: dict[str, Floats32]
     mean: float
     deviation: float
 
@@ -77,15 +77,12 @@ class MLP(Surrogate):
     def _first_weights(self, genes: int, fits: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """Return the first weights of one network, `fits` times."""
         one = {
-            "W1": rng.normal(0, FIRST_WEIGHTS / np.sqrt(genes), (1, genes, self.hidden)),
-            "b1": np.zeros((1, 1, self.hidden)),
-            "W2": rng.normal(0, FIRST_WEIGHTS / np.sqrt(self.hidden), (1, self.hidden, 1)),
-            "b2": np.zeros((1, 1, 1)),
+            "W1": rng.normal(0, FIRST_WEIGHTS / np.sqrt(genes), (genes, self.hidden)),
+            "b1": np.zeros((1, self.hidden)),
+            "W2": rng.normal(0, FIRST_WEIGHTS / np.sqrt(self.hidden), (self.hidden, 1)),
+            "b2": np.zeros((1, 1)),
         }
-        return {
-            name: Tensor(np.repeat(array.astype(np.float32), fits, axis=0), requires_grad=True)
-            for name, array in one.items()
-        }
+        return {name: Tensor(np.array([w] * fits, np.float32), requires_grad=True) for name, w in one.items()}
 
 
 def _network(inputs: Floats32, weights: dict[str, Tensor]) -> Tensor:

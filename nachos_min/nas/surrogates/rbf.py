@@ -27,9 +27,9 @@ RIDGE = 1e-12  # relative to the trace: far above rounding (1e-16 n), so that Ch
 class RBFModel:
     """A fitted surface; everything but `origin` is in rotated coordinates of dimension r <= genes."""
 
-    origin: Floats  # (genes,) mean of the fitted points
-    basis: Floats  # (genes, r) orthonormal columns: the directions in which the fitted points differ
-    centres: Floats  # (n, r) the fitted points
+    origin: Floats  # (genes,) mean of the points
+    basis: Floats  # (genes, r) orthonormal directions in which the points differ
+    centres: Floats  # (n, r) the points
     weights: Floats  # (n,) lambda
     tail: Floats  # (1 + r,) c_0 and c
 
@@ -63,31 +63,25 @@ def interpolate(X: Floats, y: Floats) -> RBFModel:
     definite of order 2, so Cholesky solves it; then R c = Q1^T (y - Phi lambda).
 
     Source:
-        H. Wendland, "Scattered Data Approximation", 2005, chapter 8 (conditionally positive definite
-        functions). Solution in the null space, rotation and merging: derived here.
+        H. Wendland, "Scattered Data Approximation", 2005, chapter 8. Rotation, null space, merging: derived here.
     """
     X, group = np.unique(X, axis=0, return_inverse=True)
     y = np.bincount(group, weights=y) / np.bincount(group)
     origin = X.mean(axis=0)
-    basis = _directions(X - origin)
+    _, size, directions = linalg.svd(X - origin, full_matrices=False)
+    basis = np.asarray(directions[size > 1e-9 * max(size[0], 1.0)].T)  # genes are of order 1: less is rounding
     Z = (X - origin) @ basis
     cubes, P = _cubes(Z, Z), _with_one(Z)
-    Q, R = linalg.qr(P)
     columns = P.shape[1]
-    Q1, Q2, R = Q[:, :columns], Q[:, columns:], R[:columns]
+    Q, R = linalg.qr(P)
+    Q1, Q2 = Q[:, :columns], Q[:, columns:]
     weights = np.zeros(len(y))
     if Q2.shape[1]:
         A = Q2.T @ cubes @ Q2
         A[np.diag_indices_from(A)] += RIDGE * np.trace(A)
         weights = Q2 @ linalg.cho_solve(linalg.cho_factor(A), Q2.T @ y)
-    tail = linalg.solve_triangular(R, Q1.T @ (y - cubes @ weights))
+    tail = linalg.solve_triangular(R[:columns], Q1.T @ (y - cubes @ weights))
     return RBFModel(origin, basis, Z, weights, tail)
-
-
-def _directions(centred: Floats) -> Floats:
-    """Return (genes, r): orthonormal directions in which the points differ, by singular values."""
-    _, size, directions = linalg.svd(centred, full_matrices=False)
-    return np.asarray(directions[size > 1e-9 * max(size[0], 1.0)].T)  # genes are of order 1: less is rounding
 
 
 def _cubes(A: Floats, B: Floats) -> Floats:

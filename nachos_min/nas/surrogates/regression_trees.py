@@ -27,12 +27,12 @@ BEYOND = np.iinfo(np.int64).max  # beyond every code
 
 
 class Level(NamedTuple):
-    """The nodes of one depth of all trees, in the order of their numbers."""
+    """The nodes of one depth of all trees, in the order of their numbers; arrays (nodes,)."""
 
-    gene: Ints  # (nodes,) split gene; 0 in a leaf
-    cut: Ints  # (nodes,) go right when code > cut; BEYOND in a leaf
-    left: Ints  # (nodes,) number of the left child, the right one is next; a leaf's own number
-    mean: Floats  # (nodes,) mean training value
+    gene: Ints  # 0 in a leaf
+    cut: Ints  # go right when code > cut; BEYOND in a leaf
+    left: Ints  # number of the left child, the right one is next; a leaf's own number
+    mean: Floats  # of the training values
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def grow(codes: Ints, y: Floats, copies: Ints, subsets: Ints, leaf: int) -> list
         leaf: fewest samples (with copies) on either side of a split.
 
     Returns:
-        Levels from the roots (node t is the root of tree t) down to one of leaves only.
+        Levels from the roots (of tree t node t) down to one of leaves only.
 
     Source:
         L. Breiman et al., "Classification and Regression Trees", 1984, chapter 8 (the criterion). Growing
@@ -144,18 +144,15 @@ def grow(codes: Ints, y: Floats, copies: Ints, subsets: Ints, leaf: int) -> list
 
 
 def _left_sums(cell: Ints, weight: Floats, shape: tuple[int, int, int]) -> Floats:
-    """Return (nodes, seen, values): the weight of a node's pairs whose code is at most the last index."""
-    _, seen, _ = shape
-    histogram = np.bincount(cell, np.repeat(weight, seen), minlength=math.prod(shape))
+    """Return sums of weight over the pairs of a node whose code is at most the last index (nodes, seen, values)."""
+    histogram = np.bincount(cell, np.repeat(weight, shape[1]), minlength=math.prod(shape))
     return np.asarray(histogram.reshape(shape).cumsum(axis=2))
 
 
 def _gain(n_left: Floats, s_left: Floats, leaf: int) -> Floats:
-    """Return (nodes, seen, values): how much each split lowers the sum of squared errors, -inf if forbidden.
+    """Return how much each split lowers the sum of squared errors (nodes, seen, values), -inf if forbidden.
 
-    Splitting n values with sum S into a left part (n_L, S_L) and a right part (n_R, S_R) lowers it by
-
-        S_L^2 / n_L + S_R^2 / n_R - S^2 / n.
+    S_L^2 / n_L + S_R^2 / n_R - S^2 / n    of n values with sum S, split into left and right
     """
     n, s = n_left[:, :1, -1:], s_left[:, :1, -1:]
     n_right, s_right = n - n_left, s - s_left
