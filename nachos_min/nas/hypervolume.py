@@ -51,7 +51,7 @@ def hypervolume(F: npt.ArrayLike, reference: npt.ArrayLike) -> float:
     points = points[np.argsort(points[:, 2])]
     tops = np.append(points[1:, 2], corner[2])  # of slabs: the next point's f3
     volume = 0.0
-    for met, (height, top) in enumerate(zip(points[:, 2], tops, strict=True), start=1):
+    for met, (height, top) in enumerate(zip(points[:, 2], tops, strict=False), start=1):
         if top > height:
             volume += _area(points[:met, :2], corner[:2]) * float(top - height)
     return volume
