@@ -1,9 +1,8 @@
 """An Architecture as operator records, its exact costs, and early exits that keep their order.
 
-The order of the records is the order of execution: backbone up to exit 1, head 1, backbone on to exit 2, head 2,
-and so on; the cost of leaving at an exit is therefore a prefix sum over them. Each record also says how
-the released PyTorch code (Once-for-All's blocks, EarlyExits' heads) writes the layer: other tools' counts depend on
-that.
+Records are in the order of execution: backbone up to exit 1, head 1, backbone on to exit 2, head 2, and so on. The
+cost of leaving at an exit is therefore a prefix sum over them. Each record also says how the released PyTorch code
+(Once-for-All's blocks, EarlyExits' heads) writes the layer, since other tools' counts depend on that.
 
 A search counts thousands of architectures made of a few hundred different parts (a block, or a head, on a map of
 some size). Each part is lowered and counted once; the cost of an architecture is a sum.
@@ -13,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
+from typing import Any
 
 from nachos_min.eenn.architecture import Architecture, Exit, ExitHead, FinalHead, Map, MBConvSpec, Stem
 from nachos_min.macs import ops
@@ -31,19 +31,19 @@ def _module(function: str, name: str) -> Written:
 
 
 _CONVOLUTION = _module("F.conv2d", "Conv2d")
-_LINEAR = _module("F.linear", "Linear")
-_NORM = _module("F.batch_norm", "BatchNorm2d")
-_MAX_POOL = _module("F.max_pool2d", "MaxPool2d")
-_MEAN = Written("mean(3).mean(2)")
-_SUM = Written("x + y")
-_PRODUCT = Written("x * y")
-_FLATTEN = Written("Tensor.flatten")
-_SLICE = Written("Tensor.__getitem__")
-
-# Once-for-All has h-swish and h-sigmoid as modules of its own, spelt out in terms of relu6.
-_ACTIVATIONS = {
+_WRITTEN: dict[type[Operator] | str, Written] = {
+    ops.Conv2d: _CONVOLUTION,
+    ops.Linear: _module("F.linear", "Linear"),
+    ops.BatchNorm: _module("F.batch_norm", "BatchNorm2d"),
+    ops.MaxPool: _module("F.max_pool2d", "MaxPool2d"),
+    ops.GlobalAvgPool: Written("mean(3).mean(2)"),
+    ops.Add: Written("x + y"),
+    ops.Multiply: Written("x * y"),
+    ops.Flatten: Written("Tensor.flatten"),
+    ops.Slice: Written("Tensor.__getitem__"),
     "relu": _module("F.relu", "ReLU"),
     "sigmoid": _module("torch.sigmoid", "Sigmoid"),
+    # Once-for-All has h-swish and h-sigmoid as modules of its own, spelt out in terms of relu6.
     "hswish": Written("x * relu6(x + 3) / 6", module="ofa.Hswish"),
     "hsigmoid": Written("relu6(x + 3) / 6", module="ofa.Hsigmoid"),
 }
@@ -57,14 +57,11 @@ class _Builder:
         self.nodes: list[Node] = []
         self.exit = 0
 
-    def shape(self, index: int) -> tuple[int, ...]:
+    def shape(self, index: int) -> Any:
         return self.input_shape if index < 0 else self.nodes[index].op.output
 
-    def map_shape(self, index: int) -> Map:
-        height, width, channels = self.shape(index)
-        return height, width, channels
-
-    def add(self, name: str, op: Operator, written: Written, *inputs: int) -> int:
+    def add(self, name: str, op: Operator, *inputs: int, written: Written | None = None) -> int:
+        written = written or _WRITTEN[op.kind if isinstance(op, ops.Activation) else type(op)]
         self.nodes.append(Node(name, op, inputs, self.exit, written=written))
         return len(self.nodes) - 1
 
@@ -72,24 +69,20 @@ class _Builder:
         self, name: str, x: int, channels: int, kernel: int, stride: int = 1, groups: int = 1, bias: bool = False
     ) -> int:
         size, strides, padding = (kernel, kernel), (stride, stride), (kernel // 2,) * 4
-        op = ops.Conv2d(self.map_shape(x), channels, size, strides, padding, groups=groups, bias=bias)
-        return self.add(name, op, _CONVOLUTION, x)
+        return self.add(name, ops.Conv2d(self.shape(x), channels, size, strides, padding, (1, 1), groups, bias), x)
 
     def activation(self, name: str, x: int, kind: str) -> int:
-        return self.add(name, ops.Activation(self.shape(x), kind), _ACTIVATIONS[kind], x)
+        return self.add(name, ops.Activation(self.shape(x), kind), x)
 
     def norm(self, name: str, x: int, kind: str | None = None) -> int:
-        y = self.add(f"{name}.norm", ops.BatchNorm(self.shape(x)), _NORM, x)
+        y = self.add(f"{name}.norm", ops.BatchNorm(self.shape(x)), x)
         return y if kind is None else self.activation(f"{name}.{kind}", y, kind)
 
-    def linear(self, name: str, x: int, outputs: int, written: Written, *, bias: bool = True) -> int:
-        return self.add(name, ops.Linear(self.shape(x), outputs, bias=bias), written, x)
-
     def mean(self, name: str, x: int) -> int:
-        return self.add(name, ops.GlobalAvgPool(self.map_shape(x)), _MEAN, x)
+        return self.add(name, ops.GlobalAvgPool(self.shape(x)), x)
 
-    def flatten(self, name: str, x: int) -> int:
-        return self.add(name, ops.Flatten(self.shape(x)), _FLATTEN, x)
+    def linear(self, name: str, x: int, outputs: int, written: Written | None = None, *, bias: bool = True) -> int:
+        return self.add(name, ops.Linear(self.shape(x), outputs, bias=bias), x, written=written)
 
 
 def _stem(b: _Builder, x: int, stem: Stem) -> int:
@@ -110,24 +103,24 @@ def _mbconv(b: _Builder, name: str, x: int, block: MBConvSpec) -> int:
         gate = b.activation(f"{name}.excite.relu", gate, "relu")
         gate = b.linear(f"{name}.excite.expand", gate, block.middle, _CONVOLUTION)
         gate = b.activation(f"{name}.excite.hsigmoid", gate, "hsigmoid")
-        y = b.add(f"{name}.excite.scale", ops.Multiply((b.shape(y), b.shape(gate))), _PRODUCT, y, gate)
+        y = b.add(f"{name}.excite.scale", ops.Multiply((b.shape(y), b.shape(gate))), y, gate)
     y = b.convolution(f"{name}.project", y, block.out_channels, 1)
     y = b.norm(f"{name}.project", y)
-    return b.add(f"{name}.residual", ops.Add((b.shape(x), b.shape(y))), _SUM, x, y) if block.residual else y
+    return b.add(f"{name}.residual", ops.Add((b.shape(x), b.shape(y))), x, y) if block.residual else y
 
 
 def _exit_head(b: _Builder, name: str, x: int, head: ExitHead, classes: int) -> None:
-    y = x
+    y, size = x, (head.pool, head.pool)
     if head.pool > 1:
-        size = (head.pool, head.pool)
-        y = b.add(f"{name}.pool", ops.MaxPool(b.map_shape(y), size, size), _MAX_POOL, y)
+        y = b.add(f"{name}.pool", ops.MaxPool(b.shape(y), size, size), y)
     y = b.activation(f"{name}.relu", y, "relu")
     for layer, width in enumerate(head.widths):
         y = b.convolution(f"{name}.convolution{layer + 1}", y, width, 3, bias=True)
         y = b.activation(f"{name}.convolution{layer + 1}.relu", y, "relu")
-    y = b.linear(f"{name}.linear", b.flatten(f"{name}.flatten", y), classes + 1, _LINEAR)
+    y = b.add(f"{name}.flatten", ops.Flatten(b.shape(y)), y)
+    y = b.linear(f"{name}.linear", y, classes + 1)
     # The last output alone becomes a confidence; the logits need no softmax to be compared.
-    y = b.add(f"{name}.last", ops.Slice(b.shape(y), classes, classes + 1), _SLICE, y)
+    y = b.add(f"{name}.last", ops.Slice(b.shape(y), classes, classes + 1), y)
     b.activation(f"{name}.confidence", y, "sigmoid")
 
 
@@ -140,7 +133,7 @@ def _final_head(b: _Builder, x: int, head: FinalHead, classes: int) -> None:
     if head.mix:
         y = b.linear("final.mix", y, head.mix, _CONVOLUTION, bias=False)
         y = b.activation("final.mix.activation", y, head.activation)
-    b.linear("final.linear", y, classes, _LINEAR)
+    b.linear("final.linear", y, classes)
 
 
 def lower(architecture: Architecture) -> Graph:
@@ -168,8 +161,7 @@ def lower(architecture: Architecture) -> Graph:
 def lower_part(part: Part, feature_map: Map, classes: int) -> Graph:
     """Return the operator records of one part alone, reading a map of shape (H, W, C).
 
-    The map that an early exit reads stays alive behind the head, since the backbone goes on from it: a last
-    record that computes nothing holds it.
+    The backbone goes on from the map that an early exit reads: a last record that computes nothing keeps it alive.
     """
     b = _Builder(feature_map)
     match part:
@@ -179,7 +171,7 @@ def lower_part(part: Part, feature_map: Map, classes: int) -> Graph:
             _mbconv(b, "block", -1, part)
         case ExitHead():
             _exit_head(b, "exit", -1, part, classes)
-            b.flatten("backbone", -1)
+            b.add("backbone", ops.Flatten(feature_map), -1)
         case FinalHead():
             _final_head(b, -1, part, classes)
     return tuple(b.nodes)
@@ -224,13 +216,7 @@ class StaticCosts:
 
 @lru_cache(maxsize=1 << 16)
 def part_cost(part: Part, feature_map: Map, classes: int = 0) -> PartCost:
-    """Return the counts of one part of a network for one sample.
-
-    Args:
-        part: what runs.
-        feature_map: shape (H, W, C) of what it reads.
-        classes: C, for heads; not read for other parts.
-    """
+    """Return the counts of one part that reads a map of shape (H, W, C); `classes` are read for heads alone."""
     graph = lower_part(part, feature_map, classes)
     counted = count(graph)
     return PartCost(counted.macs, counted.params, peak_activation_bytes(graph))
