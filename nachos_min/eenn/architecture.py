@@ -153,16 +153,11 @@ class Architecture:
 def architecture_from_json(
     fields: Mapping[str, Any], input_shape: Map | None = None, classes: int | None = None
 ) -> Architecture:
-    """Return the architecture that a parsed JSON object describes.
+    """Return the architecture that a JSON object describes; `input_shape` (C, H, W), `classes` replace its own.
 
     A block is {"middle": 48, "channels": 24, "kernel": 3, "stride": 2, "activation": "relu", "expand": true,
     "squeezed": 0}. "trunk" and "exits" may be left out, as may "expand" (true) and "squeezed" (0) of a block,
     "pool" (1) and "widths" ([]) of an exit, "expand" and "mix" (0) of "final".
-
-    Args:
-        fields: the object.
-        input_shape: (C, H, W), instead of the one in the object.
-        classes: number of classes, instead of the one in the object.
 
     Raises:
         ArchitectureError: if a field is missing, unknown or breaks its rule, or the exits' stages are not

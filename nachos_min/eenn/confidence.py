@@ -1,10 +1,10 @@
-"""How sure the exits are: what each says of itself, and what that makes of the chance to be right by exit i.
+"""How sure the exits are: what each says of itself, and the chance to be right by exit i that follows.
 
     learned    h_i, the sigmoid of the head's last output;       c_i = 1 - prod_{j<=i} (1 - h_j)
     softmax    m_i, the largest softmax(z_i / T_i), T_i fitted;   c_i = max_{j<=i} m_j
 
-Both c_i never fall from exit to exit, and c_E = 1. A sample leaves at the first exit whose c_i reaches its
-threshold (`thresholds.py`). A temperature changes no answer. It makes m_i the chance to be right at every exit.
+Both c_i never fall from exit to exit, and c_E = 1. A temperature changes no answer; it makes m_i the chance to be
+right at every exit.
 """
 
 from dataclasses import dataclass
@@ -18,17 +18,13 @@ from scipy.optimize import minimize_scalar
 Floats = NDArray[np.floating[Any]]
 
 CONFIDENCES = ("learned", "softmax", "best")
-# Beyond these an exit is right always or never on the images it is fitted on, and only float64 would be the limit.
+# Beyond these an exit is always or never right on the images it is fitted on, and no temperature is the best.
 COLDEST, HOTTEST = 0.05, 20.0
 
 
 @dataclass(frozen=True)
 class Confidence:
-    """Which confidence a network's policy goes by.
-
-    Attributes:
-        temperatures: T_1 .. T_{E-1} of the early exits for `softmax`, each > 0; None for `learned`.
-    """
+    """Which confidence a network's policy uses: softmax with `temperatures` T_1 .. T_{E-1} > 0; None: learned."""
 
     temperatures: tuple[float, ...] | None = None
 
@@ -38,38 +34,28 @@ class Confidence:
         return "learned" if self.temperatures is None else "softmax"
 
     def score(self, exit_: int, logits: Floats, h: Floats) -> Floats:
-        """Return what early exit `exit_` (from 0) says of itself, (N,): h (N,), or the largest softmax of `logits`.
-
-        Args:
-            exit_: its index.
-            logits: float (N, C).
-            h: float (N,) in [0, 1].
-        """
+        """Return what early exit `exit_` (from 0) says of itself: `h` (N,), or the largest softmax of `logits`."""
         return h if self.temperatures is None else largest_softmax(logits, self.temperatures[exit_])
 
     def cumulative(self, scores: Floats) -> NDArray[np.float64]:
         """Return c of `scores` (N, E-1), float64 (N, E); rows never fall, and the last column is 1."""
         if self.temperatures is None:
             return cumulative_confidence(scores)
-        found = np.ones((len(scores), scores.shape[1] + 1))
-        found[:, :-1] = np.maximum.accumulate(scores, axis=1)
-        return found
+        cumulative = np.ones((len(scores), scores.shape[1] + 1))
+        cumulative[:, :-1] = np.maximum.accumulate(scores, axis=1)
+        return cumulative
 
 
 LEARNED = Confidence()
 
 
 def cumulative_confidence(h: Floats) -> NDArray[np.float64]:
-    """Return c_i = 1 - prod_{j<=i} (1 - h_j), float64 [N, E]: the probability of having left by exit i.
+    """Return c_i = 1 - prod_{j<=i} (1 - h_j), float64 [N, E], of `h` [N, E-1] in [0, 1]; h_E = 1.
 
-    Rows do not fall from exit to exit, and the last column is exactly 1 (h_E = 1). Always computed in
-    float64: where early exits are sure, 1 - c is tiny, and thresholds must still tell samples apart.
+    In float64: where early exits are sure, 1 - c is tiny, and thresholds must still tell samples apart.
 
-    Args:
-        h: float [N, E-1] in [0, 1], confidences of the early exits; E = 1 (no column) gives all ones.
-
-    Source: Pomponi, Scardapane and Uncini, "A probabilistic re-interpretation of confidence scores in
-    multi-exit models", Entropy 24(1), 2022.
+    Source: Pomponi, Scardapane and Uncini, "A probabilistic re-interpretation of confidence scores in multi-exit
+        models", Entropy 24(1), 2022.
 
     >>> cumulative_confidence(np.array([[0.5, 0.5], [0.0, 0.25]]))
     array([[0.5 , 0.75, 1.  ],
@@ -92,14 +78,7 @@ def largest_softmax(logits: Floats, temperature: float) -> Floats:
 
 
 def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
-    """Return the temperature T at which softmax(`logits` / T) gives `labels` the largest likelihood.
-
-    Args:
-        logits: float (N, C), N >= 1, finite.
-        labels: int64 (N,), of samples that did not train the network.
-
-    Returns:
-        T, between COLDEST and HOTTEST.
+    """Return the temperature T at which softmax(`logits` / T), (N, C), gives `labels` the largest likelihood.
 
     Source: Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks", ICML 2017.
     """
@@ -116,10 +95,8 @@ def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
 
 
 def fit_softmax(logits: Floats, labels: NDArray[np.int64]) -> Confidence:
-    """Return the softmax confidence with a temperature fitted to each early exit.
+    """Return the softmax confidence with temperatures fitted to the `logits` (N, E, C) of the early exits.
 
-    Args:
-        logits: float (N, E, C) of all exits.
-        labels: int64 (N,), of samples that did not train the network.
+    The samples, of which `labels` (N,) are the classes, must not have trained the network.
     """
     return Confidence(tuple(fit_temperature(logits[:, i], labels) for i in range(logits.shape[1] - 1)))

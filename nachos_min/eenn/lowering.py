@@ -137,10 +137,7 @@ def _final_head(b: _Builder, x: int, head: FinalHead, classes: int) -> None:
 
 
 def lower(architecture: Architecture) -> Graph:
-    """Return the operator records of `architecture`, in order of execution, for one sample.
-
-    Nodes of the backbone carry exit 0, those of the i-th exit's head carry i (the final head is the E-th).
-    """
+    """Return the operator records of `architecture` for one sample; nodes of the i-th exit's head carry exit i."""
     b = _Builder(architecture.input_shape)
     x = _stem(b, -1, architecture.stem)
     for layer, block in enumerate(architecture.trunk, start=1):
@@ -182,7 +179,7 @@ def lower_part(part: Part, feature_map: Map, classes: int) -> Graph:
 
 @dataclass(frozen=True)
 class PartCost:
-    """Counts of one part for one sample: MACs, trainable parameters, float32 bytes alive at once."""
+    """Counts of one part for one sample; `peak_bytes` are those of the float32 arrays alive at once."""
 
     macs: int
     params: int
@@ -191,13 +188,7 @@ class PartCost:
 
 @dataclass(frozen=True)
 class StaticCosts:
-    """Exact counts of an architecture for one sample.
-
-    Attributes:
-        exit_costs: MACs paid when leaving at each of the E exits, heads passed on the way included.
-        params: trainable parameters.
-        peak_bytes: largest sum of float32 arrays alive at once.
-    """
+    """Exact counts of an architecture for one sample; `exit_costs` are the MACs paid when leaving at each exit."""
 
     exit_costs: tuple[int, ...]
     params: int
@@ -232,7 +223,7 @@ def together(parts: Sequence[PartCost]) -> PartCost:
 
 
 def segment_costs(architecture: Architecture) -> tuple[PartCost, ...]:
-    """Return the counts of the backbone between consecutive exits: E of them, heads left out."""
+    """Return the E counts of the backbone between consecutive exits, heads left out."""
     found, shape = [], architecture.input_shape
     parts, shape = [part_cost(architecture.stem, shape)], architecture.stem.output(shape)
     for blocks in architecture.segments():
@@ -255,8 +246,8 @@ def head_costs(architecture: Architecture) -> tuple[PartCost, ...]:
 def static_costs(architecture: Architecture) -> StaticCosts:
     """Return the exact counts of `architecture` for one sample.
 
-    Source: derived here. With B_i the backbone's MACs up to exit i and H_i those of its head, the cost of
-    leaving at exit i is B_i + H_1 + ... + H_i: every head passed on the way has run.
+    With B_i the backbone's MACs up to exit i and H_i those of its head, leaving at exit i costs
+    B_i + H_1 + ... + H_i: every head passed on the way has run.
     """
     segments, heads = segment_costs(architecture), head_costs(architecture)
     steps = [segment.macs + head.macs for segment, head in zip(segments, heads, strict=True)]
@@ -268,11 +259,7 @@ def static_costs(architecture: Architecture) -> StaticCosts:
 
 
 class CostOrderError(ValueError):
-    """No head that an exit may have keeps the cost order: the placement of exits is inadmissible.
-
-    Attributes:
-        stage: the stage (1-based) after which the exit stands.
-    """
+    """No head that the exit after `stage` (1-based) may have keeps the cost order."""
 
     def __init__(self, message: str, stage: int = 0) -> None:
         super().__init__(message)
@@ -298,8 +285,8 @@ class GridHead:
 def head_ladder(size: int, widths: Sequence[int]) -> Iterator[ExitHead]:
     """Yield heads from the richest to the poorest, for a map whose shorter side is `size` pixels.
 
-    Pooling 1, 2, 4, ... up to the map's size with all convolutions `widths`; then the same with the last
-    convolution left out, and so on; at the end pooling by `size` (a square map becomes 1x1) and the linear layer.
+    Pooling 1, 2, 4, ... up to `size` with all convolutions `widths`; then with the last convolution left out, and
+    so on; at the end pooling by `size` and the linear layer alone.
 
     >>> [(head.pool, head.widths) for head in head_ladder(2, (8, 16))]
     [(1, (8, 16)), (2, (8, 16)), (1, (8,)), (2, (8,)), (2, ())]
@@ -317,13 +304,9 @@ def design_exits(
 ) -> Architecture:
     """Return `backbone` with an early exit after each of `stages` and the cost order kept.
 
-    Leaving at an exit must be cheaper than going on. With B_i the backbone's MACs up to the map that feeds exit i
-    and H_i the MACs of its head:
-
-        B_i + H_i < B_{i+1} + H_{i+1}        for i = 1..E-1
-
-    Exits are designed from the last early one backwards, since the bound of exit i is exit i+1. Each takes the
-    first head of the ladder that keeps the order; where `heads` are given, the order is only checked.
+    Leaving at an exit must be cheaper than going on: B_i + H_i < B_{i+1} + H_{i+1} for i = 1..E-1. Exits are
+    designed from the last early one backwards, since the bound of exit i is exit i+1. Each takes the first head of
+    the ladder that keeps the order; where `heads` are given, the order is only checked.
 
     Args:
         backbone: an architecture without early exits.
@@ -335,8 +318,7 @@ def design_exits(
         CostOrderError: if every head of an exit breaks the order; names the exit and both costs.
         ValueError: if `stages` are not as above.
 
-    Source: derived here from the NACHOS paper's cost rule (arXiv 2401.13330); unlike the released code's
-        pooling rule the walk cannot end with the order violated.
+    Source: the cost rule of NACHOS, arXiv 2401.13330; unlike the released code's, the walk keeps the order.
     """
     if list(stages) != sorted(set(stages) & set(range(1, len(backbone.stages)))):
         rule = f"ascending numbers from 1 to {len(backbone.stages) - 1}"

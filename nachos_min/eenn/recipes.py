@@ -1,7 +1,7 @@
-"""How a candidate is trained, as frozen data: two recipes, chosen by name.
+"""How a candidate is trained, as frozen data: two recipes, chosen by name. `training.py` runs them.
 
-deep     every exit learns from every sample from the first step on; the default (`training.py`)
-paper    the three phases of NACHOS (`paper_training.py`)
+deep     every exit learns from every sample from the first step on; the default
+paper    the three phases of NACHOS
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ STEPS, FEWEST, MOST = 1_500, 4, 40  # gradient steps of a candidate, and the epo
 
 
 class RecipeError(InputError):
-    """A recipe is asked for what it does not have."""
+    """A recipe does not have the value that is given for it."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,15 @@ class DeepRecipe:
 
     Attributes:
         epochs: passes over the training set; None: as many as make about 1,500 steps, from 4 to 40.
-        batch: samples per gradient step; the last, incomplete batch of an epoch is used when it has at least
-            two samples (batch norm needs two).
+        batch: samples per gradient step; a last batch of one sample is left out (batch norm needs two).
         rate: learning rate after the warm-up, from where it falls to 0 as a cosine.
         warmup: share of the steps in which the rate rises to it.
         momentum, weight_decay: of SGD with Nesterov's momentum.
-        augment: `none`, `shift` by a pixel or two, `shift-flip`, which mirrors half of the images, too, or `auto`:
-            `shift` for images of at least 12x12.
+        augment: one of AUGMENTATIONS; `auto`: `shift` for images of at least 12x12.
         last: weight of the final exit's cross-entropy, where every early exit has 1: the blocks before it serve
-            the early exits, too, and would serve them first.
-        confidence: weight of the confidence term.
+            the early exits, too.
+        confidence, beta, gamma: weights of the confidence, the cost and the peak term.
         distillation, temperature: of the distillation from the mean of all exits' logits to each exit.
-        beta, gamma: weights of the cost and the peak term.
         support_share: share of the training set that measures the peak term's target in an epoch.
     """
 
@@ -75,15 +72,11 @@ class DeepRecipe:
 
 @dataclass(frozen=True)
 class PaperRecipe:
-    """The paper's phases, loss and optimiser; rates tuned for `digits`.
+    """The paper's phases, loss and optimiser; rates chosen for `digits`. Other fields are as of `DeepRecipe`.
 
     Attributes:
         backbone_epochs, warmup_epochs, support_epochs: passes over the training set in each phase.
-        batch: as of `DeepRecipe`.
-        backbone_rate, exits_rate: learning rates at the start of the cosine schedule of phase 1, and of
-            phases 2 and 3 together.
-        momentum, weight_decay: of SGD.
-        support_share: share of the training set that is the support set of an epoch.
+        backbone_rate, exits_rate: rates at the start of the cosine of phase 1, and of phases 2 and 3 together.
         alpha, beta, gamma: weights of the classification, cost and peak term.
         joint: whether the backbone goes on training with the exits, in phases 2 and 3, or is frozen (the paper's).
     """
@@ -114,26 +107,13 @@ def lengthened(recipe: Recipe, times: int, samples: int) -> Recipe:
     return replace(recipe, **{phase: times * getattr(recipe, phase) for phase in PHASES})
 
 
-def name_of(recipe: Recipe) -> str:
-    """Return the name of `recipe`, `deep` or `paper`."""
-    return next(name for name, kind in RECIPES.items() if type(recipe) is kind)
-
-
 def as_record(recipe: Recipe) -> dict[str, Any]:
-    """Return `recipe` as plain values, for a run or a table to be known by.
-
-    Its name stands in it unless it is `paper`, which older runs do not name.
-    """
-    named = {} if name_of(recipe) == "paper" else {"name": name_of(recipe)}
-    return named | asdict(recipe)
+    """Return `recipe` as plain values, with its name unless it is `paper`, which older runs do not name."""
+    return ({} if isinstance(recipe, PaperRecipe) else {"name": "deep"}) | asdict(recipe)
 
 
 def from_record(record: Mapping[str, Any]) -> Recipe:
-    """Return the recipe that `as_record` made `record` from.
-
-    Raises:
-        KeyError: if a field is missing; names it.
-    """
+    """Return the recipe that `as_record` made `record` from; KeyError if a field is missing."""
     kind = RECIPES[record.get("name", "paper")]
     return kind(**{entry.name: record[entry.name] for entry in fields(kind)})
 
@@ -148,30 +128,27 @@ def recipe_of(
     gamma: float | None = None,
     backbone: str = "joint",
 ) -> Recipe:
-    """Return the recipe `name` with some of its values replaced.
+    """Return the recipe `name` with the `usual` values of a data set, and those given, in place of its own.
 
     Args:
         name: one of RECIPES.
         usual: values that a data set brings along.
-        epochs: passes over the training set in all, >= 1; the paper's phases share them 2:1:1. None: as usual.
+        epochs: passes over the training set in all, >= 1; the paper's phases share them 2:1:1.
         augment: one of AUGMENTATIONS.
-        beta, gamma: weights of the cost and the peak term, None: the recipe's own.
+        beta, gamma: weights of the cost and the peak term.
         backbone: `joint` or `frozen`.
 
     Raises:
         RecipeError: if the recipe has no such value; names the option.
     """
-    given = {key: value for key, value in (("beta", beta), ("gamma", gamma)) if value is not None}
+    given: dict[str, Any] = {key: value for key, value in (("beta", beta), ("gamma", gamma)) if value is not None}
     if name == "deep":
         if backbone != "joint":
             raise RecipeError(f"backbone must be joint with the recipe deep, which has one phase, got {backbone!r}")
-        length = {} if epochs is None else {"epochs": epochs}
-        return DeepRecipe(**{**usual, **given, **length, "augment": augment})
+        given |= {"augment": augment} | ({} if epochs is None else {"epochs": epochs})
+        return DeepRecipe(**{**usual, **given})
     if augment not in ("auto", "none"):
         raise RecipeError(f"augment must be none with the recipe paper, got {augment!r}")
-    length = (
-        {}
-        if epochs is None
-        else dict(zip(PHASES, (epochs - epochs // 4 * 2, epochs // 4, epochs // 4), strict=True))
-    )
-    return PaperRecipe(**{**usual, **given, **length, "joint": backbone == "joint"})
+    if epochs is not None:
+        given |= zip(PHASES, (epochs - epochs // 4 * 2, epochs // 4, epochs // 4), strict=True)
+    return PaperRecipe(**{**usual, **given, "joint": backbone == "joint"})

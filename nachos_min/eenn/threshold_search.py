@@ -36,12 +36,11 @@ def grid_repair(tables: PolicyTables, limits: SplitLimits) -> OperatingPoint:
 
     Grid: the same threshold at every exit but the first, which has at least 0.7; the most accurate of seven
     trials is kept (the first of equals, which spends least). Repair, if that is accurate enough but spends too
-    much: lower one threshold by 0.1 at a time, beginning with the last early exit and moving to the one before
-    when a step would break the accuracy limit (the step is undone) or the threshold has reached 0, until the MACs
-    limit is met or no exit is left. Thresholds are whole tenths, so rounding of confidences can move samples.
+    much: lower one threshold by 0.1 at a time, beginning with the last early exit. Move to the one before when a
+    step would break the accuracy limit (the step is undone) or the threshold is 0.
 
-    Source: NACHOS, arXiv 2401.13330, threshold selection, with the released code's two slips put right: a
-        step that breaks the accuracy is undone, and the figures returned are those of the thresholds returned.
+    Source: NACHOS, arXiv 2401.13330, threshold selection; unlike in the released code, a step that breaks the
+        accuracy is undone, and the figures returned are those of the thresholds returned.
     """
     early_exits = len(tables.costs) - 1
 
@@ -67,20 +66,11 @@ def exact(tables: PolicyTables, limits: SplitLimits, *, resolution: float = RESO
     """Return the best operating point: most correct answers within the MACs limit, then fewest MACs.
 
     If no thresholds meet the limit: fewest MACs, then most correct answers. Optimal over all levels for one and
-    two early exits (two: up to about 5,800 samples; beyond, the first exit's levels are thinned to quantiles and
-    the result refined), a good local optimum for more. Never worse than grid-repair on the same tables.
+    two early exits (two: up to about 5,800 samples), a good local optimum for more. Never worse than grid-repair.
 
-    A threshold stands in the middle of a gap wider than `resolution`: confidences may each move by up to half of
-    it and every sample still leaves where it left. Only where grid-repair's answer is strictly better, by a cut
-    through a narrower gap, it is returned with its round tenths.
-
-    Args:
-        tables: of the split to choose on.
-        limits: of that split; the accuracy limit is read by grid-repair alone.
-        resolution: at least 0; with 0 every gap between different confidences is a level.
-
-    Raises:
-        ValueError: if `resolution` is negative or NaN.
+    A threshold stands in the middle of a gap wider than `resolution` >= 0: confidences may each move by half of it
+    and every sample still leaves where it left. Only where grid-repair's answer is strictly better, by a cut
+    through a narrower gap, it is returned with its round tenths. Grid-repair alone reads the accuracy limit.
 
     Source: derived here; the objective is that of NACHOS, arXiv 2401.13330.
     """
@@ -104,17 +94,9 @@ def threshold_curve(
 ) -> tuple[OperatingPoint, ...]:
     """Return the admissible non-dominated operating points of all thresholds, the most accurate first.
 
-    Each has strictly fewer right answers and strictly fewer MACs than the one before. Complete over all levels
-    for one and two early exits, as `exact` is optimal; for more, over the levels of the last early exit and a
-    coarse grid of the others.
-
-    Args:
-        tables: of the split to choose on.
-        limits: of that split.
-        resolution: as of `exact`.
-
-    Source: derived here. With one number of right answers, only the cheapest choice can be non-dominated, so one
-        pass over all totals keeps the cheapest for each of the N + 1 numbers.
+    Complete over all levels for one and two early exits, as `exact` is optimal; for more, over the levels of the
+    last early exit and a coarse grid of the others. With one number of right answers, only the cheapest choice can
+    be non-dominated: one pass over all totals keeps the cheapest for each of the N + 1 numbers.
 
     >>> sure = np.array([[0.9, 1.0], [0.5, 1.0], [0.1, 1.0]])
     >>> right = np.array([[True, True], [True, True], [False, True]])
@@ -154,14 +136,7 @@ def levels(confidences: NDArray[np.floating[Any]], resolution: float) -> Floats:
 
 
 class Sweep:
-    """Judges all levels of one early exit at once, for many rows of thresholds of the others.
-
-    Rows are float64 [R, E-1], thresholds of the early exits.
-
-    Attributes:
-        levels: per early exit: thresholds to try, falling.
-        allowance: MACs that the split may spend.
-    """
+    """Judges all levels of one early exit at once, for many rows [R, E-1] of thresholds of the early exits."""
 
     def __init__(self, tables: PolicyTables, limits: SplitLimits, resolution: float) -> None:
         """Compute all that does not depend on the other exits' thresholds."""
@@ -171,6 +146,7 @@ class Sweep:
         self.confidence, self.correct = tables.confidence, tables.correct.astype(np.int64)
         self.costs = np.array(tables.costs, dtype=np.int64)
         self.most = self.samples * int(tables.costs[-1])
+        # MACs that the split may spend
         self.allowance = self.most if limits.most_macs is None else min(limits.most_macs, self.most)
         early = [self.confidence[:, i] for i in range(self.early_exits)]
         self.levels = [levels(column, resolution) for column in early]

@@ -25,19 +25,12 @@ ALWAYS = 0.0
 
 @dataclass(frozen=True)
 class Figures:
-    """What a network does on one split under its thresholds.
-
-    Attributes:
-        correct: right answers.
-        samples: samples in all.
-        exit_counts: samples that leave at each of the E exits.
-        total_macs: MACs of the whole split: the sum of exit_counts[i] * costs[i].
-    """
+    """What a network does on one split under its thresholds."""
 
     correct: int
     samples: int
-    exit_counts: tuple[int, ...]
-    total_macs: int
+    exit_counts: tuple[int, ...]  # samples that leave at each of the E exits
+    total_macs: int  # of the split: the sum of exit_counts[i] * costs[i]
 
     @property
     def accuracy(self) -> float:
@@ -79,14 +72,7 @@ def split_limits(max_macs: float | None, min_accuracy: float, samples: int) -> S
     """Return limits as integers of a split: accuracy >= `min_accuracy` and average MACs <= `max_macs`.
 
     Numbers are taken as the decimals they are written as: 0.7 of 10 samples are 7, not 7.000000000000001.
-
-    Args:
-        max_macs: limit on the average MACs; None: no limit.
-        min_accuracy: in [0, 1].
-        samples: of the split.
-
-    Raises:
-        ValueError: if a limit is infinite or NaN.
+    ValueError if a limit is infinite or NaN.
 
     >>> split_limits(59.99, 0.9, samples=10)
     SplitLimits(least_correct=9, most_macs=599)
@@ -102,19 +88,14 @@ def split_limits(max_macs: float | None, min_accuracy: float, samples: int) -> S
 class PolicyTables:
     """All that the exit policy needs to know of a network and a split of N samples.
 
-    Attributes:
-        confidence: float64 [N, E], cumulative confidences in [0, 1].
-        correct: bool [N, E], whether exit i is right about sample n.
-        costs: E integers, MACs of a sample that leaves at exit i, growing from exit to exit.
-
     Raises:
         ValueError: if N or E is 0, if the shapes differ, if a confidence is outside [0, 1] (or NaN, as a diverged
             training gives), if the costs do not grow, or if int64 arithmetic could overflow.
     """
 
-    confidence: NDArray[np.floating[Any]]
-    correct: NDArray[np.bool_]
-    costs: tuple[int, ...]
+    confidence: NDArray[np.floating[Any]]  # float64 [N, E], cumulative, in [0, 1]
+    correct: NDArray[np.bool_]  # [N, E], whether exit i is right about sample n
+    costs: tuple[int, ...]  # MACs of a sample that leaves at exit i, growing from exit to exit
 
     def __post_init__(self) -> None:
         """Check that the tables fit together."""
@@ -156,14 +137,7 @@ def apply_thresholds(confidence: NDArray[np.floating[Any]], thresholds: Sequence
     """Return the exit at which each sample leaves, intp [N], counted from 0.
 
     A sample leaves at the first exit i with c[n, i] >= thresholds[i]. The last exit takes the rest, whatever its
-    threshold.
-
-    Args:
-        confidence: float64 [N, E], cumulative confidences.
-        thresholds: E values, one per exit.
-
-    Raises:
-        ValueError: if there is not one threshold per exit.
+    threshold. ValueError if there is not one threshold per exit.
 
     >>> apply_thresholds(np.array([[0.9, 0.95, 1.0], [0.2, 0.6, 1.0], [0.2, 0.3, 1.0]]), (0.7, 0.5, 0.0))
     array([0, 1, 2])
@@ -196,15 +170,8 @@ def preference(figures: Figures, limits: SplitLimits) -> tuple[bool, int, int]:
 def wilson_interval(correct: int, samples: int) -> tuple[float, float]:
     """Return the 95 % Wilson score interval (low, high) of an accuracy, both in [0, 1].
 
-    It solves |p - p_hat| = z sqrt(p (1 - p) / n) for p, with p_hat = correct / samples, and so stays inside
-    [0, 1] and keeps a width even when every answer is right; p_hat +- z sqrt(p_hat (1 - p_hat) / n) does not.
-
-    Args:
-        correct: number of right answers, 0 to `samples`.
-        samples: number of answers, at least 1.
-
-    Raises:
-        ValueError: if an argument is outside its range.
+    It solves |p - p_hat| = z sqrt(p (1 - p) / n) for p, with p_hat = correct / samples, and so stays inside [0, 1]
+    and keeps a width even when every answer is right. ValueError unless 0 <= correct <= samples and samples >= 1.
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
 

@@ -1,16 +1,13 @@
 """Train an early-exit network, by one of two recipes that share one loop.
 
-deep     every exit learns from every sample, from the first step on. w_E = `last`, the other w_i = 1. SGD with
-         Nesterov's momentum; the rate rises for some steps and falls to 0 as a cosine.
-         (Lee et al., "Deeply-supervised nets", 2015; Huang et al., "Multi-scale dense networks", ICLR 2018)
-
-paper    NACHOS, arXiv 2401.13330, in three phases:
+deep     every exit learns from every sample, from the first step on. SGD with Nesterov's momentum; the rate rises
+         for some steps and falls to 0 as a cosine. (Lee et al., "Deeply-supervised nets", 2015; Huang et al.,
+         "Multi-scale dense networks", ICLR 2018)
+paper    three phases, of which the second and third train the backbone, too, or freeze it (arXiv 2401.13330):
          1. backbone: cross-entropy at the final exit, stages and final classifier train;
          2. warm-up: the loss without the peak term;
-         3. support: the same with the peak term, whose target T is measured at each epoch's start on a
-            class-balanced support set that takes no part in that epoch's gradient steps.
-         In phases 2 and 3 the backbone goes on training, or is frozen. A frozen stage gives the same map for the
-         same image in every epoch, so the maps are computed once.
+         3. support: the same with the peak term. Its target T is measured at each epoch's start on a class-balanced
+            support set, which takes no part in that epoch's gradient steps.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -81,15 +78,7 @@ def train_deep(
 def train_backbone(
     network: EarlyExitNetwork, images: FloatArray, labels: IntArray, recipe: PaperRecipe, rng: np.random.Generator
 ) -> list[float]:
-    """Return the mean loss of each epoch of phase 1, having trained stages and final classifier in place.
-
-    Args:
-        network: the network; left in inference mode.
-        images: training images, float32 (N, H, W, C).
-        labels: int64 (N,).
-        recipe: epochs, batch and rates.
-        rng: order of the samples.
-    """
+    """Return the mean loss of each epoch of phase 1, which trains stages and final classifier; see `train_deep`."""
 
     def loss_of(chosen: IntArray, _: FloatArray | None) -> Tensor:
         final = network.heads[-1](network.maps(Tensor(images[chosen]))[-1])
@@ -109,35 +98,18 @@ def train_exits(
     recipe: PaperRecipe,
     rng: np.random.Generator,
 ) -> list[float]:
-    """Return the mean loss of each epoch of phases 2 and 3, having trained all E heads in place.
+    """Return the mean loss of each epoch of phases 2 and 3, which train the E heads; see `train_deep`.
 
     Without an early exit both phases are more epochs of cross-entropy at the final exit.
-
-    Args:
-        network: the network, its backbone trained; left in inference mode.
-        images: training images, float32 (N, H, W, C).
-        labels: int64 (N,).
-        budget: costs and limit of the cost term.
-        recipe: epochs, batch, rates, weights of the loss; `joint`: whether the backbone trains, too.
-        rng: order of the samples and support sets.
-
-    Raises:
-        ValueError: if a label is not a class, or the budget is of another number of exits.
     """
     _check(network, labels, budget)
+    # A frozen stage gives the same map for the same image in every epoch.
     frozen = None if recipe.joint else exit_maps(network, images)
 
     def loss_of(chosen: IntArray, support: FloatArray | None) -> Tensor:
         maps = network.maps(Tensor(images[chosen])) if frozen is None else [Tensor(each[chosen]) for each in frozen]
-        return exits_loss(
-            network.outputs(maps),
-            labels[chosen],
-            budget,
-            support,
-            alpha=recipe.alpha,
-            beta=recipe.beta,
-            gamma=recipe.gamma,
-        )
+        outputs, (alpha, beta, gamma) = network.outputs(maps), (recipe.alpha, recipe.beta, recipe.gamma)
+        return exits_loss(outputs, labels[chosen], budget, support, alpha=alpha, beta=beta, gamma=gamma)
 
     def measured(chosen: IntArray) -> list[FloatArray]:
         return exit_maps(network, images[chosen]) if frozen is None else [each[chosen] for each in frozen]
@@ -213,10 +185,9 @@ def rate_of(recipe: DeepRecipe, step: int, steps: int) -> float:
 
 
 def augmented(images: FloatArray, how: str, rng: np.random.Generator) -> FloatArray:
-    """Return `images` (N, H, W, C), each shifted by a pixel, or more from 25 pixels a side on; and mirrored.
+    """Return `images` (N, H, W, C), each shifted by a pixel, or more from 25 pixels a side; the edge is repeated.
 
-    `how` is `none`, `shift`, or `shift-flip`, which mirrors each with probability 1/2 from left to right. Pixels
-    that come in repeat the edge.
+    `how` is `none`, `shift`, or `shift-flip`, which mirrors each with probability 1/2 from left to right.
     """
     if how == "none":
         return images
@@ -257,10 +228,9 @@ def _supported(
 
 
 def draw_support(labels: IntArray, share: float, rng: np.random.Generator) -> IntArray:
-    """Return sorted indices of a class-balanced support set of about `share` of the samples.
+    """Return sorted indices of a support set of about `share` of the samples, the same number from each class.
 
-    From each class the same number, at least one, but never all samples of a class: a class with fewer gives all
-    but one, so a class with a single sample gives none.
+    At least one, but never all samples of a class: a class with fewer gives all but one.
     """
     classes = np.unique(labels)
     per_class = max(1, round(share * len(labels) / len(classes)))
@@ -272,12 +242,10 @@ def draw_support(labels: IntArray, share: float, rng: np.random.Generator) -> In
 
 
 def support_matrix(network: EarlyExitNetwork, maps: Sequence[FloatArray], labels: IntArray) -> FloatArray:
-    """Return T (C, E-1), float64: accuracy of each early exit on each class over the support set.
+    """Return T (C, E-1), float64: accuracy of each early exit on each class over a support set.
 
-    Args:
-        network: of which the early exits answer; they are left in inference mode.
-        maps: what feeds each exit for the n >= 1 samples of the support set.
-        labels: of these samples, int64 (n,). A class without a sample gets the exit's accuracy over all of them.
+    `maps` feed the exits for its n >= 1 samples, of which `labels` (n,) are the classes. A class without a sample
+    gets the exit's accuracy over all of them.
     """
     classes = network.architecture.classes
     table = np.zeros((classes, len(network.heads) - 1))
