@@ -27,8 +27,6 @@ def normed(*shape: int) -> Normed:
 MACS: list[tuple[str, Callable[[], Tensor], int]] = [
     # batch 2, map 8x8 -> 8x8, 16 outputs, 3 inputs, 3x3 taps
     ("conv2d", lambda: ag.conv2d(t(2, 8, 8, 3), t(3, 3, 3, 16), padding=1), 2*8*8*16*3*9),
-    # 1x1, as a matrix product
-    ("conv2d", lambda: ag.conv2d(t(3, 5, 5, 4), t(1, 1, 4, 7)), 3*5*5*7*4),
     # groups 2: each of 8 outputs reads 6/2 inputs; 6x6 without padding -> 4x4
     ("conv2d", lambda: ag.conv2d(t(1, 6, 6, 6), t(3, 3, 3, 8), groups=2), 4*4*8*3*9),
     # 17x15 padded to 20x18; the 3x2 window, dilated by (2, 3), spans 5x4; strides (3, 2):
@@ -50,8 +48,7 @@ MACS: list[tuple[str, Callable[[], Tensor], int]] = [
     # without expansion
     ("inverted_residual", lambda: block(t(3, 4, 4, 4), None, normed(5, 5, 4), normed(1, 1, 4, 4), residual=True),
      3*(16*4*25 + 16*4*4)),
-    ("linear", lambda: ag.linear(t(4, 10), t(10, 3), t(3)), 120),
-    ("linear", lambda: ag.linear(t(2, 5, 6), t(6, 7)), 2*5*6*7),
+    ("linear", lambda: ag.linear(t(2, 5, 6), t(6, 7), t(7)), 2*5*6*7),
     ("matmul", lambda: t(3, 4) @ t(4, 5), 60),
     # batch (7, 1) with (2,) broadcasts to 7*2 products of 3x4 by 4x5
     ("matmul", lambda: t(7, 1, 3, 4) @ t(2, 4, 5), 7*2*60),
@@ -70,11 +67,8 @@ def test_macs_counted_by_hand(operator: str, run: Callable[[], Tensor], macs: in
     assert counter.total == 0, "the backward pass is not counted"
 
 
-def test_every_multiplying_operator_has_a_case() -> None:
-    assert {operator for operator, _, _ in MACS} == COUNTED_OPERATORS
-
-
 def test_a_layer_called_twice_counts_twice_and_operators_add_up() -> None:
+    assert {operator for operator, _, _ in MACS} == COUNTED_OPERATORS, "every multiplying operator has a case"
     x, w = t(2, 3), t(3, 3)
     with count_macs() as counter, ag.no_grad():
         ag.linear(ag.linear(x, w), w) @ w
@@ -97,7 +91,7 @@ def test_an_outer_counter_counts_on_inside_an_inner_one_and_in_its_own_thread() 
     assert (outer.total, inner.total) == (8, 4)
 
 
-def test_counting_stops_after_an_exception() -> None:
+def test_counting_stops_after_an_exception_and_is_exact() -> None:
     counters: list[ag.MacCounter] = []
 
     def fail() -> None:
@@ -109,13 +103,10 @@ def test_counting_stops_after_an_exception() -> None:
         fail()
     ag.linear(t(1, 2), t(2, 2))
     assert counters[0].total == 0
-
-
-def test_totals_beyond_32_bits_are_exact() -> None:
     with count_macs() as counter:
-        for _ in range(3):
-            ag.operators.count("conv2d", 2**62 + 1)
-    assert counter.total == 3 * 2**62 + 3
+        ag.operators.count("conv2d", 2**62 + 1)
+        ag.operators.count("conv2d", 2**62 + 1)
+    assert counter.total == 2**63 + 2  # exact beyond 64 bits
 
 
 # Arguments. X, W and DW fit; G is one number per channel, D is float64.
@@ -198,11 +189,6 @@ def test_types_that_break_a_rule_are_refused(name: str, wrong: Arguments) -> Non
         (lambda: ag.conv2d(X, W, stride=(1, -1)), "conv2d: stride must be 1 or 2 integers >= 1, got (1, -1)"),
         (lambda: ag.conv2d(X, W, dilation=4, padding=1),
          "conv2d: a window of 9x9 does not fit a map of 5x5 padded to 7x7"),
-        (lambda: ag.conv2d(X, t(3, 3, 4, 8)), "conv2d: groups must be >= 1 and divide all channels, got 1, "
-         "input (2, 5, 5, 3), weight (3, 3, 4, 8)"),
-        (lambda: ag.depthwise_conv2d(X, t(3, 3, 4)),
-         "depthwise_conv2d: weight must have shape (3, 3, 3), got (3, 3, 4)"),
-        (lambda: ag.cross_entropy(t(2, 3), np.array([-1, 0])), "cross_entropy: labels must be in 0..2, got -1"),
         (lambda: ag.stack([]), "stack: needs at least one tensor, got none"),
         (lambda: D + G, "add: dtypes must be equal, got float64 and float32"),
         (lambda: ag.add(1.0, 2.0), "add: one operand must be a Tensor, got float and float"),
