@@ -6,8 +6,7 @@
     net.onnx            an ONNX file
     torch:package.module:function    a function that returns a PyTorch module
 
-Read `macs/ops.py` first. Whatever the source, what comes out is the same list of records, so that every
-convention applies to it. Nothing here counts.
+Whatever the source, the graph consists of the same records, so every convention applies to it.
 """
 
 import json
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from nachos_min.eenn.architecture import Architecture, architecture_from_json
 from nachos_min.eenn.lowering import CostOrderError, lower
 from nachos_min.errors import InputError, shorten
+from nachos_min.fields import Fields
 from nachos_min.macs.count import check_graph
 from nachos_min.macs.ops import Graph
 
@@ -29,8 +29,7 @@ if TYPE_CHECKING:  # a JSON target need not wait for the reader of another kind
 # The largest text that is read, seven times that of 6,000 blocks; what it parses to may take 50 times as much.
 _MOST_BYTES = 8 * 2**20
 
-# As in `architecture.py`: counts stay short enough to print.
-_MOST = 1 << 40
+_BITS = 40  # counts stay short enough to print
 
 _FORMS = "an architecture .json, RUN#solution, an .onnx file or torch:package.module:function"
 
@@ -159,14 +158,16 @@ def _configuration(
     from nachos_min.nas.genome import GenomeCoder, from_cnas
     from nachos_min.nas.space import load_space
 
-    side = fields.get("r") if image is None else image[1]
-    if type(side) is not int or not 1 <= side <= 1 << 20:
-        raise TargetError(f"configuration: r must be an integer from 1 to {1 << 20}, got {shorten(repr(side))}")
+    table = dict(fields) | {"classes": classes, "r": fields.get("r") if image is None else image[1]}
+    checked = Fields(table, lambda message: TargetError(f"configuration: {message}"), _BITS)
+    side, classes = checked.integer("r"), checked.integer("classes")
+    if side > 1 << 20:
+        raise checked.fail("r", "an integer from 1 to 2^20", side)
     if image is not None and image[1] != image[2]:
         raise TargetError(f"--input must be square for a configuration, got {image}")
     channels = 3 if image is None else image[0]
     space = replace(load_space("ofa-mbv3"), resolutions=(side,))
-    coder = GenomeCoder(space, (side, side, channels), _whole("--classes", classes))
+    coder = GenomeCoder(space, (side, side, channels), classes)
     genome = from_cnas(coder, json.dumps(dict(fields) | {"r": side}), unpadded=unpadded)
     return coder.decode(genome) if any(genome[coder.exit_genes]) else coder.backbone(genome)
 
@@ -178,31 +179,20 @@ def _genome(fields: Mapping[str, Any], image: tuple[int, int, int] | None, class
     from nachos_min.nas.genome import GenomeCoder, as_genome
     from nachos_min.nas.space import load_space
 
-    known = ("space", "genome", "input", "classes")
-    if unknown := sorted(fields.keys() - set(known)):
-        raise TargetError(f"genome: a field must be one of {', '.join(known)}, got {shorten(unknown[0])}")
-    space, number = fields.get("space"), classes or fields.get("classes")
-    if not isinstance(space, str):
-        raise TargetError(f"genome: space must be the name of a space or a .toml file, got {shorten(repr(space))}")
-    genome = _integers("genome", fields.get("genome"))
-    channels, height, width = image or _image(_integers("input", fields.get("input")))
-    image = (_whole("genome: input", height), _whole("genome: input", width), _whole("genome: input", channels))
-    coder = GenomeCoder(load_space(space), image, _whole("genome: classes", number))
+    table = dict(fields) | {"classes": classes or fields.get("classes")}
+    if image is not None:
+        table["input"] = list(image)
+    checked = Fields(table, lambda message: TargetError(f"genome: {message}"), _BITS)
+    checked.only("space", "genome", "input", "classes")
+    space = checked.typed("space", str, "the name of a space or a .toml file")
+    genome = tuple(checked.listed("genome"))
+    if not all(type(gene) is int for gene in genome):
+        raise checked.fail("genome", "a list of integers", genome)
+    channels, height, width = _image(checked.integers("input"))
+    coder = GenomeCoder(load_space(space), (height, width, channels), checked.integer("classes"))
     coder.genes(genome)  # their ranges are checked before they are put into an array
     canonical = as_genome(coder.canonical(np.array([genome]))[0])
     return coder.decode(canonical) if any(canonical[coder.exit_genes]) else coder.backbone(canonical)
-
-
-def _whole(what: str, value: object) -> int:
-    if type(value) is not int or not 1 <= value <= _MOST:
-        raise TargetError(f"{what} must be an integer from 1 to 2^40, got {shorten(repr(value))}")
-    return value
-
-
-def _integers(field: str, values: object) -> tuple[int, ...]:
-    if not isinstance(values, list) or not all(type(value) is int for value in values):
-        raise TargetError(f"genome: {field} must be a list of integers, got {shorten(repr(values))}")
-    return tuple(values)
 
 
 def _solution(name: str) -> Target:

@@ -7,7 +7,6 @@ integers of one sample; a batch multiplies them.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from math import prod
 
 from nachos_min.macs.ops import Flatten, Graph, Node
@@ -51,36 +50,6 @@ class ExitCosts:
     def worst(self) -> int:
         """MACs of a sample that leaves at the last exit."""
         return self.costs[-1]
-
-    def total(self, exit_counts: Sequence[int]) -> int:
-        """Return the exact MACs of all samples together: the sum of n_i * cost_i.
-
-        Args:
-            exit_counts: n_1 .. n_E, samples that leave at each exit.
-
-        Raises:
-            CountError: not one count per exit, or a count that is no integer >= 0.
-        """
-        if len(exit_counts) != len(self.costs):
-            raise CountError(f"exit counts must be one per exit ({len(self.costs)}), got {len(exit_counts)}")
-        for samples in exit_counts:
-            if type(samples) is not int or samples < 0:
-                raise CountError(f"exit counts must be Python integers >= 0, got {samples!r}")
-        return sum(samples * cost for samples, cost in zip(exit_counts, self.costs, strict=True))
-
-    def average(self, exit_counts: Sequence[int]) -> Fraction:
-        """Return the MACs per sample, total / (n_1 + ... + n_E), as a fraction: limits compare without rounding.
-
-        Args:
-            exit_counts: as for `total`.
-
-        Raises:
-            CountError: as for `total`, or there is no sample.
-        """
-        total, samples = self.total(exit_counts), sum(exit_counts)
-        if samples == 0:
-            raise CountError(f"an average needs at least one sample, got exit counts {tuple(exit_counts)}")
-        return Fraction(total, samples)
 
 
 def count(graph: Graph) -> Count:

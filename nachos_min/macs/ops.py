@@ -63,11 +63,8 @@ class MatMul(Operator, plural="matrix products"):
             self.require(len(shape) >= 2, f"{field} must have at least 2 axes", shape)
         both = f"{self.left} times {self.right}"
         self.require(self.left[-1] == self.right[-2], "inner lengths must be equal", both)
-        self.require(broadcast(*self._leading) is not None, "leading axes must broadcast", both)
-
-    @property
-    def _leading(self) -> tuple[Shape, Shape]:
-        return self.left[:-2], self.right[:-2]
+        common = broadcast(self.left[:-2], self.right[:-2])
+        self.require(common is not None, "leading axes must broadcast", both)
 
     @property
     def operands(self) -> tuple[Shape, ...]:
@@ -75,7 +72,7 @@ class MatMul(Operator, plural="matrix products"):
 
     @property
     def output(self) -> Shape:
-        return (*(broadcast(*self._leading) or ()), self.left[-2], self.right[-1])
+        return (*(broadcast(self.left[:-2], self.right[:-2]) or ()), self.left[-2], self.right[-1])
 
     @property
     def macs(self) -> int:

@@ -12,12 +12,9 @@ from nachos_min.macs.record import MapOperator, Padding, Pair, Shape
 
 
 def window_length(length: int, kernel: int, stride: int, pad: int, dilation: int) -> int:
-    """Return the number of positions of a sliding window; below 1 if the window does not fit.
+    """Return floor((length + pad - dilation * (kernel - 1) - 1) / stride) + 1, the positions of a sliding window.
 
-    `pad` are zeros on both sides together, `dilation` is the distance of two taps.
-
-    Returns:
-        floor((length + pad - dilation * (kernel - 1) - 1) / stride) + 1
+    `pad` are zeros on both sides together. It is below 1 if the window does not fit.
 
     Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", relationship 15.
 
@@ -29,9 +26,6 @@ def window_length(length: int, kernel: int, stride: int, pad: int, dilation: int
 
 def transposed_length(length: int, kernel: int, stride: int, pad: int, dilation: int, output_padding: int) -> int:
     """Return the output length of a transposed convolution: each pixel paints `kernel` taps, `pad` are cropped.
-
-    Returns:
-        (length - 1) * stride + dilation * (kernel - 1) + 1 - pad + output_padding
 
     Source: Dumoulin and Visin, relationship 14, with dilation and output padding as in PyTorch.
 

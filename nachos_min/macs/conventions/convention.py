@@ -143,6 +143,18 @@ def each(*quantities: Callable[[Node, int], Term], factor: int = 1) -> Rule:
     return lambda node: tuple(quantity(node, factor) for quantity in quantities)
 
 
+def by_kind(quantity: Callable[[Node, int], Term], prices: Mapping[str, int], *, others: bool = True) -> Rule:
+    """Return the rule that adds the price of an operator's kind or mode: 0, or no term, for `others`."""
+
+    def rule(node: Node) -> tuple[Term, ...]:
+        op = node.op
+        assert isinstance(op, ops.Activation | ops.Pointwise | ops.Reduce | ops.Resize)
+        kind = op.mode if isinstance(op, ops.Resize) else op.kind
+        return (quantity(node, prices.get(kind, 0)),) if others or kind in prices else ()
+
+    return rule
+
+
 def products_of_left(node: Node, shapes: tuple[Shape, ...]) -> Term:
     """Return one for each element of the left array times each column of the right one, nothing broadcast.
 

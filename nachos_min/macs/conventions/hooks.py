@@ -19,6 +19,7 @@ from nachos_min.macs.conventions.convention import (
     Multiplicity,
     Term,
     biases,
+    by_kind,
     each,
     inputs,
     outputs,
@@ -80,16 +81,6 @@ def _softmax(node: Node) -> tuple[Term, ...]:
     return inputs(node, 3), Term("rows of softmax", -1, inputs(node).quantity // node.op.features)
 
 
-def _resize(node: Node) -> tuple[Term, ...]:
-    assert isinstance(node.op, ops.Resize)
-    return (outputs(node, _INTERPOLATION.get(node.op.mode, 0)),)
-
-
-def _activation(node: Node) -> tuple[Term, ...]:
-    assert isinstance(node.op, ops.Activation)
-    return (inputs(node),) if node.op.kind == "prelu" else ()
-
-
 THOP = Convention(
     name="thop",
     tool="thop 0.1.1.post2209072238",
@@ -103,8 +94,8 @@ THOP = Convention(
         ops.AvgPool: each(outputs),
         **dict.fromkeys((ops.AdaptiveAvgPool, ops.GlobalAvgPool), _adaptive),
         ops.Softmax: _softmax,
-        ops.Resize: _resize,
-        ops.Activation: _activation,
+        ops.Resize: by_kind(outputs, _INTERPOLATION),
+        ops.Activation: by_kind(inputs, {"prelu": 1}, others=False),
     },
     multiplicity=_hooked,
 )

@@ -18,6 +18,7 @@ from nachos_min.macs.conventions.convention import (
     Counted,
     Term,
     biases,
+    by_kind,
     each,
     inputs,
     outputs,
@@ -135,11 +136,6 @@ def _pointwise(node: Node) -> tuple[Term, ...]:
     return (outputs(node, _POINTWISE.get(node.op.kind, 0) + (as_written(node).function in _NOT_EQUAL)),)
 
 
-def _reduce(node: Node) -> tuple[Term, ...]:
-    assert isinstance(node.op, ops.Reduce)
-    return (inputs(node, _REDUCTIONS.get(node.op.kind, 0)),)
-
-
 def _pool(node: Node) -> tuple[Term, ...]:
     op = node.op
     assert isinstance(op, ops.MaxPool | ops.AvgPool)
@@ -161,11 +157,6 @@ def _adaptive(node: Node) -> tuple[Term, ...]:
     if isinstance(node.op, ops.GlobalAvgPool) or node.op.output[:2] == (1, 1):
         return inputs(node), outputs(node, _DIVISION)
     return (inputs(node),)
-
-
-def _resize(node: Node) -> tuple[Term, ...]:
-    assert isinstance(node.op, ops.Resize)
-    return (outputs(node, _INTERPOLATION.get(node.op.mode, 0)),)
 
 
 class _OnnxTool(Convention):
@@ -220,8 +211,8 @@ ONNX_TOOL = _OnnxTool(
         **dict.fromkeys((ops.MaxPool, ops.AvgPool), _pool),
         **dict.fromkeys((ops.AdaptiveAvgPool, ops.GlobalAvgPool), _adaptive),
         ops.AdaptiveMaxPool: each(inputs),
-        ops.Reduce: _reduce,
-        ops.Resize: _resize,
+        ops.Reduce: by_kind(inputs, _REDUCTIONS),
+        ops.Resize: by_kind(outputs, _INTERPOLATION),
     },
     multiplicity=in_trace,
 )

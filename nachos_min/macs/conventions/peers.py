@@ -1,9 +1,7 @@
-"""The tools themselves, run on a PyTorch module, so that what a convention predicts can be held against them.
+"""The tools themselves, run on a PyTorch module to compare what they report with what a convention predicts.
 
-Each runs in silence, and whatever it leaves behind is undone: hooks, attributes and buffers in the module, and the
-functions of torch that ptflops and calflops replace while they count; calflops forgets them after an exception.
-PyTorch and the tools are imported only when one of them is run; none is needed otherwise. Read the conventions for
-what the numbers mean.
+Each runs in silence, and what it leaves behind is undone: hooks, attributes and buffers of the module, and replaced
+functions of torch. PyTorch and the tools are imported only when one of them is run.
 """
 
 import contextlib
@@ -23,23 +21,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Peer:
-    """Another tool.
-
-    Args:
-        package: what is imported.
-        run: counts a module called with these arrays; may raise anything.
-    """
+    """Another tool: the package that is imported, and what counts a module called with arrays; it may raise."""
 
     package: str
     run: Callable[[Any, tuple[Any, ...]], int]
 
 
 def installed(name: str) -> bool:
-    """Return whether the tool behind a convention can be imported.
-
-    Args:
-        name: of a convention in `PEERS`.
-    """
+    """Return whether the tool behind the convention `name` can be imported."""
     return all(importlib.util.find_spec(package) is not None for package in ("torch", PEERS[name].package))
 
 
@@ -144,16 +133,10 @@ def _module_restored(module: Any) -> Iterator[None]:
             buffer.data.copy_(before)
 
 
-def _thop(module: Any, inputs: tuple[Any, ...]) -> int:
-    import thop
-
-    return int(thop.profile(module, inputs=inputs, verbose=False)[0])
-
-
-def _fvcore(module: Any, inputs: tuple[Any, ...]) -> int:
-    from fvcore.nn import FlopCountAnalysis
-
-    return int(FlopCountAnalysis(module, inputs).total())
+def _counted(package: str, count: Callable[[Any, Any, tuple[Any, ...]], Any]) -> Peer:
+    """Return the tool that `count` runs, given its package, the module and the arrays."""
+    name = package.partition(".")[0]
+    return Peer(name, lambda module, inputs: int(count(importlib.import_module(package), module, inputs)))
 
 
 def _ptflops(backend: str) -> Callable[[Any, tuple[Any, ...]], int]:
@@ -172,13 +155,6 @@ def _ptflops(backend: str) -> Callable[[Any, tuple[Any, ...]], int]:
         return int(macs)
 
     return run
-
-
-def _torchprofile(module: Any, inputs: tuple[Any, ...]) -> int:
-    from torchprofile import profile_macs
-
-    total: Any = profile_macs(module, inputs)
-    return int(total)
 
 
 def _calflops_parts() -> tuple[Any, Any]:
@@ -210,12 +186,6 @@ def _calflops(which: int) -> Callable[[Any, tuple[Any, ...]], int]:
     return run
 
 
-def _torchinfo(module: Any, inputs: tuple[Any, ...]) -> int:
-    import torchinfo
-
-    return int(torchinfo.summary(module, input_data=list(inputs), verbose=0).total_mult_adds)
-
-
 def _torch(module: Any, inputs: tuple[Any, ...]) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -239,14 +209,16 @@ def _onnx_tool(module: Any, inputs: tuple[Any, ...]) -> int:
 
 
 PEERS: dict[str, Peer] = {
-    "thop": Peer("thop", _thop),
-    "fvcore": Peer("fvcore", _fvcore),
+    "thop": _counted("thop", lambda thop, *call: thop.profile(*call, verbose=False)[0]),
+    "fvcore": _counted("fvcore.nn", lambda fvcore, *call: fvcore.FlopCountAnalysis(*call).total()),
     "ptflops": Peer("ptflops", _ptflops("pytorch")),
     "ptflops-aten": Peer("ptflops", _ptflops("aten")),
-    "torchprofile": Peer("torchprofile", _torchprofile),
+    "torchprofile": _counted("torchprofile", lambda torchprofile, *call: torchprofile.profile_macs(*call)),
     "calflops": Peer("calflops", _calflops(1)),
     "calflops-flops": Peer("calflops", _calflops(0)),
-    "torchinfo": Peer("torchinfo", _torchinfo),
+    "torchinfo": _counted(
+        "torchinfo", lambda tool, net, given: tool.summary(net, input_data=list(given), verbose=0).total_mult_adds
+    ),
     "torch": Peer("torch", _torch),
     "onnx-tool": Peer("onnx_tool", _onnx_tool),
 }

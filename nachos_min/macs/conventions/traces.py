@@ -19,6 +19,7 @@ from nachos_min.macs.conventions.convention import (
     Multiplicity,
     Rule,
     Term,
+    by_kind,
     each,
     inputs,
     numpy_estimate,
@@ -119,7 +120,7 @@ def _fvcore_resize(node: Node) -> tuple[Term, ...]:
     assert isinstance(node.op, ops.Resize)
     if node.op.input[0] == node.op.size[0] == 1:
         return ()
-    return (outputs(node, {"nearest": 1, "bilinear": 4}.get(node.op.mode, 0)),)
+    return by_kind(outputs, {"nearest": 1, "bilinear": 4})(node)
 
 
 FVCORE = Convention(
@@ -167,11 +168,6 @@ def _activation(node: Node) -> tuple[Term, ...]:
     return (inputs(node),) if node.op.kind == "leaky_relu" else ()
 
 
-def _reduce(node: Node) -> tuple[Term, ...]:
-    assert isinstance(node.op, ops.Reduce)
-    return (outputs(node),) if node.op.kind == "mean" else ()
-
-
 def mean_over_width(node: Node) -> tuple[Term, ...]:
     """Return what a mean over the map adds that is taken over one axis and then over the other: a column each."""
     if as_written(node).function != "mean(3).mean(2)":
@@ -184,11 +180,6 @@ def _mean_over_map(node: Node) -> tuple[Term, ...]:
     return (outputs(node), *mean_over_width(node))
 
 
-def _resize(node: Node) -> tuple[Term, ...]:
-    assert isinstance(node.op, ops.Resize)
-    return (outputs(node, 4),) if node.op.mode == "bilinear" else ()
-
-
 _PRICES: dict[type[Operator], Rule] = {
     **dict.fromkeys((*_LAYERS, ops.MatMul), each(products)),
     ops.ConvTranspose2d: _transposed,
@@ -197,8 +188,8 @@ _PRICES: dict[type[Operator], Rule] = {
     ops.Activation: _activation,
     **dict.fromkeys((ops.Multiply, ops.AvgPool, ops.AdaptiveAvgPool), each(outputs)),
     ops.GlobalAvgPool: _mean_over_map,
-    ops.Reduce: _reduce,
-    ops.Resize: _resize,
+    ops.Reduce: by_kind(outputs, {"mean": 1}, others=False),
+    ops.Resize: by_kind(outputs, {"bilinear": 4}, others=False),
 }
 _UNKNOWN = names("torch. Tensor.", "mm mv dot inner vdot multiply multiply_")
 
