@@ -133,7 +133,7 @@ def exit_costs(graph: Graph, amounts: Sequence[int] | None = None) -> ExitCosts:
             backbone.append(before)
             heads.append(amount)
         else:
-            expected = f"heads must be whole and in order, expected exit {len(heads) + 1}"
+            expected = f"heads must be in order and together, expected exit {len(heads) + 1}"
             raise CountError(f"node {node.name!r}: {expected}, got {node.exit}")
         previous = node.exit
     if previous == 0:

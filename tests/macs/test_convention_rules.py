@@ -1,0 +1,276 @@
+"""What conventions count by rules that few networks show, by hand; and why two totals differ, in words."""
+
+from dataclasses import replace
+
+import pytest
+
+from nachos_min.macs import CountError, ops
+from nachos_min.macs.conventions import CONVENTIONS, Convention, explain, find_convention
+from nachos_min.macs.conventions.convention import products
+from nachos_min.macs.conventions.onnx_tool import already_done, done_beforehand, merged_norms, merged_products
+from nachos_min.macs.ops import Conv2d, Einsum, Graph, Linear, MatMul, Node, Source, Written
+from nachos_min.macs.record import Operator
+
+WATCHING = ("thop", "ptflops", "ptflops-aten", "calflops", "calflops-flops", "torchinfo", "torch")
+CONV = Conv2d((8, 8, 4), 6, (3, 3), padding=(1, 1, 1, 1), bias=True)
+MACS, OUT = 8 * 8 * 6 * 4 * 9, 8 * 8 * 6
+MODULE = {"module": "Conv2d", "layer": "Conv2d"}
+
+
+def total(tool: str, graph: Graph) -> int:
+    return CONVENTIONS[tool].total(graph)
+
+
+def single(op: Operator, function: str = "", batch: int = 1, **written) -> Graph:
+    """A graph of one node, whose further arrays are given; facts are words."""
+    written |= {"facts": frozenset(written.get("facts", "").split())}
+    given = tuple(Node("given", Source(shape), ()) for shape in op.operands[1:])
+    how = Written(function, **written) if function else None
+    return (*given, Node("layer", op, (-1, *range(len(given))), batch=batch, relaid=True, written=how))
+
+
+def test_what_was_never_written_counts_as_the_usual_module() -> None:
+    expected = {
+        "thop": MACS,
+        "ptflops": MACS + OUT,
+        "ptflops-aten": MACS + OUT,
+        "calflops": MACS,
+        "calflops-flops": 2 * MACS + OUT,
+        "torchinfo": MACS + OUT,
+        "torch": 2 * MACS,
+    }
+    for graph in (single(CONV), single(CONV, "F.conv2d", **MODULE)):
+        assert {tool: total(tool, graph) for tool in WATCHING} == expected
+    assert not any(total(tool, single(ops.Activation((7,), "swiglu"))) for tool in WATCHING)
+
+
+def test_a_module_under_two_names_counts_once_twice_or_four_times() -> None:
+    once, twice = single(CONV), single(CONV, "F.conv2d", paths=2, **MODULE)
+    assert [total(tool, twice) / total(tool, once) for tool in WATCHING] == [4, 2, 1, 2, 2, 1, 1]
+    relu = single(ops.Activation((5,), "relu"), "F.relu", module="ReLU", layer="ReLU", paths=2)
+    assert total("ptflops", relu) == 15
+
+
+def test_a_module_in_a_plain_list_is_missed_by_hooks() -> None:
+    hidden = single(CONV, "F.conv2d", paths=0, **MODULE)
+    assert [tool for tool in WATCHING if total(tool, hidden) == 0] == ["thop", "ptflops", "torchinfo"]
+    assert "plain list" in CONVENTIONS["thop"].terms(hidden)[0].why
+
+
+@pytest.mark.parametrize("tool", ["ptflops", "ptflops-aten"])
+def test_ptflops_counts_one_sample_of_its_own(tool: str) -> None:
+    assert total(tool, single(CONV, "F.conv2d", batch=5, samples=5, **MODULE)) == total(tool, single(CONV))
+    rows = single(Linear((3, 4), 2), "F.linear", batch=7, module="Linear", layer="Linear", samples=5)
+    assert total(tool, rows) == 7 * (24 + 6), "7 is no multiple of 5"
+
+
+PRODUCT, BROADCAST = MatMul((2, 3, 4), (2, 4, 5)), MatMul((2, 1, 4, 4), (3, 4, 5))  # 6 products of 80
+MATRIX, VECTOR = MatMul((3, 4), (4, 5)), MatMul((2, 3, 4), (4, 1))
+DOTS = Einsum("Zk,kn->Zn", ((2, 3), (3, 2)))
+SQUARE = ops.BatchNorm((3, 3, 4))
+MEASURES = {"facts": "statistics"}
+ATTENTION = "F.scaled_dot_product_attention"
+
+
+@pytest.mark.parametrize(
+    ("tool", "graph", "number"),
+    [
+        # What the output does not depend on is not traced; padding given as a word is another operator.
+        *(
+            (tool, single(CONV, "F.conv2d", used=False), number)
+            for tool, number in (("fvcore", 0), ("torchprofile", 0), ("torch", 2 * MACS), ("onnx-tool", 0))
+        ),
+        *(
+            (tool, single(CONV, "F.conv2d", padding="same"), number)
+            for tool, number in (("fvcore", 0), ("torchprofile", 0), ("onnx-tool", MACS + OUT))
+        ),
+        # Functions without a rule.
+        *(("fvcore", single(PRODUCT, name), 0) for name in ("torch.mv", "torch.dot", "torch.baddbmm", ATTENTION)),
+        *(
+            ("torchprofile", single(MATRIX, name), n)
+            for name, n in (("torch.mm", 0), ("x @ y", 60), (ATTENTION, 60))
+        ),
+        *(
+            ("torchprofile-0.0.2", single(MATRIX, name), number)
+            for name, number in (("torch.mm", 0), ("x @ y", 60), ("torch.baddbmm", 0), (ATTENTION, 0))
+        ),
+        ("torch", single(VECTOR, "x @ y", facts="vector"), 0),
+        ("torch", single(VECTOR, "x @ y", facts="vector strided"), 48),
+        # Norms.
+        *(("fvcore", single(SQUARE, "F.batch_norm", **how), 180) for how in ({"training": True}, MEASURES)),
+        ("fvcore", single(SQUARE, "F.batch_norm"), 72),
+        ("torchprofile", single(SQUARE), 36),
+        ("torchprofile-0.0.2", single(SQUARE), 0),
+        ("torchprofile", single(ops.GroupNorm((2, 3, 4), 2)), 24),
+        ("torchprofile-0.0.2", single(ops.GroupNorm((2, 3, 4), 2)), 0),
+        ("torchprofile", single(ops.InstanceNorm((2, 3, 4))), 0),
+        ("torchprofile-0.0.2", single(ops.InstanceNorm((2, 3, 4))), 24),
+        ("torchprofile", single(ops.InstanceNorm((2, 3, 4), affine=True)), 24),
+        # Products of arrays that broadcast, and Einstein sums, of which NumPy prints 6.554e+04 for 65,537.
+        *(
+            (tool, single(BROADCAST, "x @ y"), number)
+            for tool, number in (("torch", 960), ("fvcore", 160), ("torchprofile", 480), ("onnx-tool", 240))
+        ),
+        ("fvcore", single(Einsum("nchw,oc->nohw", ((1, 8, 16, 16), (16, 8)))), 32770),
+        ("fvcore", single(Einsum("nhwc,nhwd->ncd", ((2, 3, 3, 4), (2, 3, 3, 5)))), 360),
+        ("fvcore", single(Einsum("xyz,xyw->xzw", ((100, 100, 9), (100, 100, 9)))), 810_000),  # known by heart
+        ("fvcore", single(Einsum("ij,ij->ij", ((30, 40), (30, 40)))), 600),
+        *(
+            (tool, single(DOTS, "torch.einsum", facts="dots"), number)
+            for tool, number in (("fvcore", 12), ("torchprofile", 0), ("torch", 24), ("onnx-tool", 0))
+        ),
+        # What onnx-tool makes of shapes.
+        ("onnx-tool", single(ops.MaxPool((8, 5, 2), (1, 1), (2, 2), ceil=True), "F.max_pool2d"), 5 * 3 * 2),
+        (
+            "onnx-tool",
+            single(Conv2d((8, 8, 1), 1, (3, 3), dilation=(2, 2)), "F.conv2d", padding="valid"),
+            6 * 6 * 9,
+        ),
+        ("onnx-tool", single(Linear((3, 4), 5, bias=False), "F.linear"), 60),
+        ("onnx-tool", single(ops.Pointwise(((3, 4),), "compare"), "x != y"), 24),
+    ],
+)
+def test_one_layer(tool: str, graph: Graph, number: int) -> None:
+    assert total(tool, graph) == number
+    if not number and tool == "fvcore":
+        assert CONVENTIONS[tool].terms(graph)[-1].why
+
+
+@pytest.mark.parametrize(
+    ("channels", "out", "groups", "inward"),
+    [(8, 16, 4, 8), (8, 8, 4, 2), (8, 8, 1, 8), (8, 16, 1, 8), (8, 4, 1, 8)],
+)
+def test_torchprofile_tells_groups_by_the_first_length_of_the_weights(channels, out, groups, inward) -> None:
+    op = ops.ConvTranspose2d((5, 6, channels), out, (3, 2), (2, 2), groups=groups)
+    height, width, _ = op.output
+    assert total("torchprofile", single(op)) == height * width * out * inward * 3 * 2
+
+
+def chain(*records: Operator, **inputs: tuple[int, ...]) -> Graph:
+    """Nodes one after the other; `nK` gives node K other inputs."""
+    return tuple(Node(f"n{i}", op, inputs.get(f"n{i}", (i - 1,))) for i, op in enumerate(records))
+
+
+PLAIN = Conv2d((4, 4, 2), 3, (1, 1))
+NORM, RELU, SUM = ops.BatchNorm((4, 4, 3)), ops.Activation((4, 4, 3), "relu"), ops.Add(((4, 4, 3), (4, 4, 3)))
+
+
+def test_batch_norm_is_merged_into_the_convolution_before_it() -> None:
+    assert merged_norms(chain(PLAIN, NORM, NORM, RELU)) == {1: False, 2: True}
+    assert total("onnx-tool", chain(PLAIN, NORM, NORM, RELU)) == PLAIN.macs + 48 + 48
+    biased = Conv2d((4, 4, 2), 3, (1, 1), bias=True)
+    assert total("onnx-tool", chain(biased, NORM)) == total("onnx-tool", chain(biased))
+    assert total("onnx-tool", chain(RELU, NORM)) == 48 + 31 * 48
+    # Its output is read twice, so it cannot change.
+    shared = chain(PLAIN, NORM, SUM, n2=(0, 1))
+    assert merged_norms(shared) == {}
+    assert total("onnx-tool", shared) == PLAIN.macs + 31 * 48 + 48
+    conv, norm = chain(PLAIN, NORM)
+    measures = (conv, replace(norm, written=Written("F.batch_norm", facts=frozenset({"statistics"}))))
+    assert merged_norms(measures) == {}
+    assert total("onnx-tool", measures) == PLAIN.macs + 36 * 48
+
+
+def test_the_same_work_is_done_once() -> None:
+    both = chain(RELU, RELU, SUM, n1=(-1,), n2=(0, 1))
+    assert already_done(both) == {1}
+    assert total("onnx-tool", both) == 48 + 48
+    # Two layers have different weights, even two norms without any; what a number was added to may differ.
+    for op in (PLAIN, ops.BatchNorm((4, 4, 3), affine=False), ops.Multiply(((4, 4, 3),)), ops.Softmax((3,), 3)):
+        assert already_done(chain(op, op, n1=(-1,))) == frozenset()
+    twice = chain(PLAIN, PLAIN, n1=(-1,))
+    assert already_done((twice[0], replace(twice[1], shares=0))) == {1}
+
+
+def test_a_product_that_is_merged_into_a_sum_and_needed_elsewhere_is_done_twice() -> None:
+    graph = chain(Source((3, 4)), MatMul((2, 3), (3, 4)), ops.Add(((2, 4), (2, 4))), n0=(), n1=(-1, 0), n2=(1, 1))
+    graph = (graph[0], replace(graph[1], relaid=True, written=Written("torch.mm")), graph[2])
+    assert merged_products(graph) == {2: 1}
+    assert total("onnx-tool", graph) == 24 + 8 + 24
+    assert merged_products(graph[:2]) == {}
+
+
+def test_what_depends_on_weights_alone_is_done_beforehand() -> None:
+    graph = chain(
+        Source((8,), trained=8),
+        ops.Multiply(((8,),)),
+        ops.Move(((8,),), (1, 8)),
+        ops.Pointwise(((1, 8),), "exp"),
+        ops.Multiply(((5, 8), (1, 8))),
+        n0=(),
+        n4=(-1, 3),
+    )
+    assert done_beforehand(graph) == {0, 1, 2}
+    assert total("onnx-tool", graph) == 32 * 8 + 40
+
+
+def test_attention_is_scaled_in_an_exported_file() -> None:
+    scores, out = MatMul((1, 2, 5, 4), (1, 2, 4, 5)), MatMul((1, 2, 5, 5), (1, 2, 5, 4))
+    nodes = chain(scores, ops.Softmax((1, 2, 5, 5), 5), out, n0=(-1, -1), n2=(1, -1))
+    graph = tuple(replace(node, written=Written(ATTENTION), relaid=True) for node in nodes)
+    assert total("onnx-tool", graph) == 200 + 40 + 40 + (3 * 24 + 4) + 36 * 50 + 200
+
+
+STEM = Conv2d((8, 8, 3), 4, (3, 3), padding=(1, 1, 1, 1))
+NET = (
+    Node("stem", STEM, (-1,)),
+    Node("stem.norm", ops.BatchNorm((8, 8, 4)), (0,)),
+    Node("conv", Conv2d((8, 8, 4), 4, (1, 1)), (1,), written=Written("F.conv2d", module="mine.Net")),
+    Node("norm", ops.BatchNorm((8, 8, 4)), (2,)),
+    Node("mean", ops.GlobalAvgPool((8, 8, 4)), (3,)),
+    Node("linear", Linear((4,), 10), (4,)),
+)
+
+
+def difference(left: Convention, right: Convention, graph: Graph = NET):
+    return explain(graph, left.terms(graph), right.terms(graph))
+
+
+def test_thop_against_exact() -> None:
+    found = difference(CONVENTIONS["thop"], CONVENTIONS["exact"])
+    assert [(each.amount, each.subject) for each in found] == [
+        (4 * 512, "elements into batch norm"),
+        (-1024, "products of convolutions"),
+        (256, "elements into the mean over the map"),
+        (4, "elements out of the mean over the map"),
+    ]
+    norm, missed = found[:2]
+    assert (norm.left, norm.right, norm.nodes) == ("4 x 512", "nothing", ("stem.norm", "norm"))
+    assert missed.left == "nothing (called as a function, and thop sees modules only)"
+    assert (missed.right, missed.nodes) == ("1,024", ("conv",))
+
+
+@pytest.mark.parametrize("left", CONVENTIONS)
+def test_terms_add_up_to_the_difference(left: str) -> None:
+    for right in CONVENTIONS:
+        found = difference(CONVENTIONS[left], CONVENTIONS[right])
+        assert sum(each.amount for each in found) == total(left, NET) - total(right, NET)
+        sizes = [abs(each.amount) for each in found]
+        assert sizes == sorted(sizes, reverse=True)
+        assert left != right or not found
+
+
+def test_a_convention_is_a_table_of_prices() -> None:
+    """Adding one takes no more than this; causes with different reasons stay apart."""
+    mine = Convention(
+        name="mine",
+        tool="",
+        unit="MACs",
+        about="Products of convolutions three times.",
+        prices={Conv2d: lambda node: (products(node, 3),)},
+        multiplicity=lambda node: (2, "seen twice") if node.name == "stem" else (1, ""),
+    )
+    found = difference(mine, CONVENTIONS["exact"])
+    assert [each.amount for each in found] == [(6 - 1) * STEM.macs, (3 - 1) * 1024, -40]
+    assert found[0].left == "6 x 6,912 (seen twice)"
+
+
+def test_a_reason_for_a_quantity_is_not_given_where_nothing_is_counted() -> None:
+    graph = single(ops.Multiply(((2, 3, 3), (2, 1, 1))), "x * y")
+    (term,) = difference(CONVENTIONS["calflops-flops"], CONVENTIONS["torchprofile"], graph)
+    assert (term.left, term.right) == ("nothing (not a function it replaces (x * y))", "18")
+
+
+def test_an_unknown_convention_is_refused() -> None:
+    with pytest.raises(CountError, match=r"convention must be one of exact, .* got 'flops'"):
+        find_convention("flops")
