@@ -18,7 +18,7 @@ from nachos_min.macs.ops import Conv2d, ConvTranspose2d, Linear, MatMul, Node
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.space import load_space
 from nachos_min.report.macs_report import executions
-from nachos_min.targets import Target, read_target
+from nachos_min.targets import Target
 
 ROOT = Path(__file__).parents[2]
 
@@ -187,6 +187,7 @@ def test_a_json_target_loads_no_compiler_and_no_framework():
 
 
 NESTED = "[" * 100_000
+GENOME = {"genome": [3], "space": "tiny", "input": [1, 8, 8], "classes": 2}
 
 
 @pytest.mark.parametrize(
@@ -197,38 +198,22 @@ NESTED = "[" * 100_000
         ("[]", "target 'bad.json' must be a JSON object, got list"),
         (NESTED, "target 'bad.json' is not JSON: it is nested too deeply"),
         ('{"a": ' + "1" * 5000 + "}", "target 'bad.json' is not JSON: Exceeds the limit"),
-        ("{}", "'bad.json': architecture: input must be a list, got 'None'"),
-        (
-            json.dumps(CNAS | {"r": -1}),
-            "'bad.json': configuration: r must be an integer from 1 to 1048576, got '-1'",
-        ),
-        (
-            json.dumps(CNAS | {"r": None}),
-            "'bad.json': configuration: r must be an integer from 1 to 1048576, got 'None'",
-        ),
-        (json.dumps(CNAS | {"d": [9] * 5}), "'bad.json': configuration: d must be of (2, 3, 4), got 9"),
-        (json.dumps(CNAS | {"ks": [3]}), "'bad.json': configuration: ks must be a list of 10 or 20 entries, got 1"),
-        ('{"genome": [1]}', "'bad.json': genome: space must be the name of a space or a .toml file, got 'None'"),
-        (
-            '{"genome": 3, "space": "tiny"}',
-            "'bad.json': genome: genome must be a list of integers, got '3'",
-        ),
-        (
-            '{"genome": [3], "space": "tiny", "input": [1, 8, 8], "classes": 2}',
-            "'bad.json': genome of space tiny must have",
-        ),
-        (
-            '{"genome": [3], "space": "tiny", "input": [1, 8, 8]}',
-            "'bad.json': genome: classes must be an integer from 1 to 2^40, got 'None'",
-        ),
-        (
-            '{"genome": [3], "sapce": "tiny"}',
-            "'bad.json': genome: a field must be one of space, genome, input, classes, got 'sapce'",
-        ),
+        ({}, "'bad.json': architecture: input must be a list"),
+        (CNAS | {"r": -1}, "'bad.json': configuration: r must be an integer from 1 to 2^"),
+        (CNAS | {"r": None}, "'bad.json': configuration: r must be an integer from 1 to 2^"),
+        (CNAS | {"r": 2**20 + 1}, "'bad.json': configuration: r must be an integer from 1 to 2^20"),
+        (CNAS | {"d": [9] * 5}, "'bad.json': configuration: d must be of (2, 3, 4), got 9"),
+        (CNAS | {"ks": [3]}, "'bad.json': configuration: ks must be a list of 10 or 20 entries, got 1"),
+        (GENOME | {"space": None}, "'bad.json': genome: space must be the name of a space or a .toml file"),
+        (GENOME | {"genome": 3}, "'bad.json': genome: genome must be a list"),
+        (GENOME | {"genome": ["a"]}, "'bad.json': genome: genome must be a list of integers"),
+        (GENOME, "'bad.json': genome of space tiny must have"),
+        (GENOME | {"classes": None}, "'bad.json': genome: classes must be an integer from 1 to 2^40"),
+        (GENOME | {"sapce": "tiny"}, "'bad.json': genome: a field must be one of space, genome, input, classes"),
     ],
 )
 def test_a_bad_file_is_one_line(text, message, macs):
-    Path("bad.json").write_text(text)
+    Path("bad.json").write_text(text if isinstance(text, str) else json.dumps(text))
     status, out, err = macs("bad.json")
     assert (status, out) == (2, "")
     assert err.startswith(f"error: {message}")
@@ -248,10 +233,7 @@ def test_a_bad_file_is_one_line(text, message, macs):
         (["net.json", "--explain", "flops"], "convention must be one of exact, exact-valid"),
         (["net.json", "--input", "3,x"], "--input must be one to eight whole numbers from 1 to 2^40 with commas"),
         (["net.json", "--input", "0,8,8"], "--input must be one to eight whole numbers from 1 to 2^40 with commas"),
-        (
-            ["net.json", "--input", "8,8"],
-            "'net.json': --input must be C,H,W of one image for this kind of target, got (8, 8)",
-        ),
+        (["net.json", "--input", "8,8"], "--input must be C,H,W of one image for this kind of target, got (8, 8)"),
         (["cnas.json", "--input", "3,32,31"], "'cnas.json': --input must be square for a configuration, got"),
         (["net.json", "--unpadded"], "'net.json': --unpadded does not apply to this kind of target, got 'True'"),
         (["net.onnx", "--classes", "3"], "--classes does not apply to this kind of target, got '3'"),
@@ -277,8 +259,3 @@ def test_the_help_names_every_convention():
     help_text = " ".join((cli.macs.__doc__ or "").split())
     for name in CONVENTIONS:
         assert f" {name}," in help_text or f" {name}." in help_text
-
-
-def test_a_target_read_twice_is_the_same(macs):
-    assert read_target("net.json") == read_target("net.json")
-    assert macs("net.json")[0] == 0

@@ -148,8 +148,8 @@ def test_an_ending_in_capitals_is_an_onnx_file(refused):
     ("fields", "message"),
     [
         ({"classes": 10**4000}, "genome: classes must be an integer from 1 to 2^40, got '1000"),
-        ({"input": [1, 10**4000, 8]}, "genome: input must be an integer from 1 to 2^40, got '1000"),
-        ({"input": [0, 8, 8]}, "genome: input must be an integer from 1 to 2^40, got '0'"),
+        ({"input": [1, 10**4000, 8]}, "genome: input must be a list of integers from 1 to 2^40, got '[1, 1000"),
+        ({"input": [0, 8, 8]}, "genome: input must be a list of integers from 1 to 2^40, got '[0, 8, 8]'"),
     ],
 )
 def test_numbers_too_long_to_print(fields, message, refused):
