@@ -64,23 +64,26 @@ class SearchProgress:
             self._live.update(Group(self._spinner, progress_row(progress)))
 
 
-def progress_row(progress: Progress) -> Table:
-    """Return the line with the bar: how much is done, how long it will take, the best so far."""
-    row = Table.grid(padding=(0, 2), expand=True)
-    row.add_column(ratio=1)
-    for _ in range(3):
-        row.add_column(no_wrap=True)
-    bar = ProgressBar(total=progress.evaluations, completed=progress.evaluated)
-    done = f"{progress.evaluated}/{progress.evaluations} networks"
-    row.add_row(bar, done, time_left(progress.seconds_left), best_text(progress))
-    return row
-
-
 def activity_text(progress: Progress) -> str:
     """Return what is being done, with what was reused or failed when there is any."""
     counts = ((progress.reused, "reused"), (progress.failed, "failed"))
     notes = ", ".join(f"{count} {what}" for count, what in counts if count)
     return f"{progress.activity} ({notes})" if notes else progress.activity
+
+
+def progress_row(progress: Progress) -> Table:
+    """Return the line with the bar: how much is done, how long it will take, the best so far."""
+    best, row = progress.best, Table.grid(padding=(0, 2), expand=True)
+    row.add_column(ratio=1)
+    for _ in range(3):
+        row.add_column(no_wrap=True)
+    row.add_row(
+        ProgressBar(total=progress.evaluations, completed=progress.evaluated),
+        f"{progress.evaluated}/{progress.evaluations} networks",
+        time_left(progress.seconds_left),
+        f"best {best.accuracy:.1%}, {best.average_macs:,.0f} MACs" if best else "none admissible yet",
+    )
+    return row
 
 
 def time_left(seconds: float | None) -> str:
@@ -94,12 +97,6 @@ def time_left(seconds: float | None) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d} left" if hours else f"{minute}:{second:02d} left"
-
-
-def best_text(progress: Progress) -> str:
-    """Return the accuracy and average MACs of the best admissible network so far."""
-    best = progress.best
-    return "none admissible yet" if best is None else f"best {best.accuracy:.1%}, {best.average_macs:,.0f} MACs"
 
 
 def show_result(result: SearchResult, stream: TextIO | None = None) -> None:
