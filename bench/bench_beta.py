@@ -70,8 +70,8 @@ def genomes(data: str, space: str, max_macs: int, count: int) -> list[Any]:
     problem = problem_of(data, space, max_macs)
     check, found = StaticCheck(problem.coder, problem.configuration.limits), []
     for genome, admissible in check.drawn(np.random.default_rng(0)):
-        costs = check.costs(genome)
-        if admissible and not isinstance(costs, str) and costs.worst_macs > max_macs and genome not in found:
+        costs, _ = check.population(np.array([genome]))
+        if admissible and costs.worst_macs[0] > max_macs and genome not in found:
             found.append(genome)
         if len(found) == count:
             break

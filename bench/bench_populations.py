@@ -74,8 +74,8 @@ def measured(name: str, n: int) -> dict[str, Any]:
     limits = Limits(int(np.median(counted.cheapest)), 0.9, max_params=int(np.median(counted.params)))
     by_table, by_count = [], []
     for _ in range(ROUNDS):
-        by_table.append(seconds(lambda: limits.statically_admissible(tables.costs(genomes))))
-        by_count.append(seconds(lambda: limits.statically_admissible(count_each(coder, few))))
+        by_table.append(seconds(lambda: limits.exceeded(tables.costs(genomes))))
+        by_count.append(seconds(lambda: limits.exceeded(count_each(coder, few))))
     fast, slow = n / min(by_table), len(few) / min(by_count)
     return {
         "space": name,

@@ -40,7 +40,7 @@ class Members:
         from nachos_min.nas.aims import Features
         from nachos_min.nas.configuration import load_problem
         from nachos_min.nas.limits import StaticCheck
-        from nachos_min.nas.result import Archive, largest_costs
+        from nachos_min.nas.result import Archive
         from nachos_min.nas.runs import stored_evaluations, stored_problem
         from nachos_min.nas.tabular import read_table
 
@@ -58,8 +58,7 @@ class Members:
         self.costs = check.population(self.genomes)[0]
         reached = np.array([found.ends for found in archive.evaluations])[kept]
         self.error, self.macs = reached.T
-        largest = largest_costs(problem.coder)
-        scale = largest.worst_macs, largest.params
+        scale = archive.largest.worst_macs, archive.largest.params
         self.features = {
             name: Features(problem.coder.upper, name == "costs", scale)(self.genomes, self.costs)
             for name in ("genes", "costs")

@@ -1,11 +1,11 @@
-"""Limits of a search, and what a candidate costs before any weight exists.
+"""Limits of a search, and which genomes they admit before any weight exists.
 
 Average MACs and accuracy need a trained network; the other limits are on exact static counts. A candidate that
 breaks a static limit, whose cheapest path alone exceeds the MACs limit, or whose exits cannot be ordered by cost,
-is inadmissible for a stated reason and never trained.
+is inadmissible and never trained.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from nachos_min.eenn.lowering import CostOrderError, StaticCosts, static_costs
+from nachos_min.eenn.lowering import StaticCosts
 from nachos_min.eenn.thresholds import Figures, SplitLimits, split_limits
-from nachos_min.nas.genome import Genome, GenomeCoder, IntArray, NotAnEENNError, as_genome
+from nachos_min.nas.genome import Genome, GenomeCoder, IntArray, as_genome
 from nachos_min.nas.populations import Bools, CostTables, NoTablesError, PopulationCosts, count_each
 
 # Random genomes drawn and counted together: this takes hardly longer than counting one.
@@ -28,7 +28,7 @@ BUDGETS = (0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class Limits:
-    """What a solution must keep; None means no limit.
+    """What a network must keep; None means no limit.
 
     Attributes:
         max_macs: average MACs of one inference under the exit policy.
@@ -44,14 +44,6 @@ class Limits:
     max_params: int | None = None
     max_peak_bytes: int | None = None
 
-    def budgets(self, most: int) -> tuple[float, ...]:
-        """Return the budgets of average MACs that a search improves on.
-
-        Args:
-            most: MACs of the space's largest network, in place of no limit or a larger one.
-        """
-        return tuple(share * min(self.max_macs or most, most) for share in BUDGETS)
-
     def tightened(self, margin: float) -> "Limits":
         """Return limits further inside: accuracy by `margin`, average MACs by this share.
 
@@ -63,32 +55,9 @@ class Limits:
         fewer = None if most is None else max(1, floor(most * (1 - share)))
         return replace(self, max_macs=fewer, min_accuracy=float(Fraction(str(self.min_accuracy)) + share))
 
-    def static_reason(self, costs: StaticCosts) -> str | None:
-        """Return why `costs` alone make a candidate inadmissible, or None if they do not."""
-        for text, value, limit in self._static(costs):
-            if limit is not None and value > limit:
-                return f"{text.format(value)}, the limit is {limit}"
-        return None
-
-    def statically_admissible(self, costs: PopulationCosts, *, static: bool = False) -> Bools:
-        """Return which genomes are legal and without a `static_reason`, bool (n,).
-
-        With `static` networks without early exits are legal, and no others.
-        """
-        kept = costs.static if static else costs.legal
-        for _, values, limit in self._static(costs):
-            if limit is not None:
-                kept &= values <= limit
-        return kept
-
-    def _static(self, costs: StaticCosts | PopulationCosts) -> tuple[tuple[str, Any, int | None], ...]:
-        """Return what is limited, of one candidate or of many: in words, the count or counts, the limit."""
-        return (
-            ("the cheapest exit costs {} MACs", costs.cheapest, self.max_macs),
-            ("the worst case costs {} MACs", costs.worst_macs, self.max_worst_macs),
-            ("it has {} parameters", costs.params, self.max_params),
-            ("its activations need {} bytes", costs.peak_bytes, self.max_peak_bytes),
-        )
+    def budgets(self, most: int) -> tuple[float, ...]:
+        """Return the budgets of average MACs that a search improves on; `most`: of the space's largest network."""
+        return tuple(share * min(self.max_macs or most, most) for share in BUDGETS)
 
     def on(self, samples: int) -> SplitLimits:
         """Return the limits on accuracy and average MACs as integers of a split of `samples`."""
@@ -97,6 +66,20 @@ class Limits:
     def admissible(self, figures: Figures) -> bool:
         """Return whether the accuracy and the average MACs of a split keep the limits."""
         return self.on(figures.samples).admit(figures)
+
+    def exceeded(self, costs: StaticCosts | PopulationCosts) -> Any:
+        """Return whether static counts alone exceed a limit: a bool, or bool (n,) of a population."""
+        limited = (
+            (costs.cheapest, self.max_macs),
+            (costs.worst_macs, self.max_worst_macs),
+            (costs.params, self.max_params),
+            (costs.peak_bytes, self.max_peak_bytes),
+        )
+        found: Any = np.zeros(len(costs), bool) if isinstance(costs, PopulationCosts) else False
+        for counted, limit in limited:
+            if limit is not None:
+                found = found | (counted > limit)
+        return found
 
 
 class StaticCheck:
@@ -109,17 +92,6 @@ class StaticCheck:
             self._count = CostTables(coder).costs
         except NoTablesError:
             self._count = partial(count_each, coder)
-
-    def costs(self, genome: Sequence[int]) -> StaticCosts | str:
-        """Return the costs of a canonical `genome`, or the reason (one clause) why it is inadmissible."""
-        try:
-            found = static_costs(self.coder.decode(genome))
-            answer = self.limits.static_reason(found) or found
-        except (CostOrderError, NotAnEENNError) as error:
-            answer = str(error)
-        if isinstance(answer, str):
-            self._inadmissible.add(tuple(genome))
-        return answer
 
     def population(self, genomes: IntArray) -> tuple[PopulationCosts, Bools]:
         """Return the costs of canonical `genomes` (n, length), and which of them are admissible, bool (n,)."""
@@ -142,7 +114,8 @@ class StaticCheck:
 
     def _judged(self, genomes: IntArray) -> tuple[PopulationCosts, Bools]:
         costs = self._count(genomes)
-        return costs, self.limits.statically_admissible(costs, static=self.coder.static)
+        legal = costs.static if self.coder.static else costs.legal
+        return costs, legal & ~self.limits.exceeded(costs)
 
     @property
     def inadmissible(self) -> int:

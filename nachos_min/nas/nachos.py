@@ -1,7 +1,5 @@
 """NACHOS: search backbone, exits and thresholds jointly under limits on accuracy and MACs.
 
-This file is the loop, and reads like the method:
-
     archive <- first candidates: what an engineer would try, and neighbours, evaluated    (sampling.py)
     repeat:  fit surrogates on the archive: the least error within each of three budgets  (aims.py)
              NSGA-II on the surrogates, started from the archive's front
@@ -9,10 +7,8 @@ This file is the loop, and reads like the method:
              evaluate them (train, tune thresholds, count), add them to the archive
     train the best networks again, four times as long
 
-The paper optimises the least error and the fewest MACs, and chooses evenly spread in MACs.
-`configuration.py` says what can be chosen, and which parts other methods leave out.
-The loop is deterministic and cheap, and every evaluation is on disk as soon as it is done: a run is continued by
-running it again and finding evaluations already there.
+`configuration.py` says what can be chosen, and which parts other methods leave out. The loop is deterministic and
+cheap, and every evaluation is on disk as soon as it is done: a run is continued by running it again.
 
 Source: Gambella, Pomponi, Scardapane and Roveri, "NACHOS: Neural Architecture Search for Hardware Constrained
 Early Exit Neural Networks", arXiv 2401.13330.
@@ -36,7 +32,7 @@ from nachos_min.nas.evaluate import Evaluation, Failure, Trial, seeded
 from nachos_min.nas.genome import Genome, as_genome
 from nachos_min.nas.limits import StaticCheck
 from nachos_min.nas.nsga2 import minimize
-from nachos_min.nas.result import Archive, Network, SearchResult, largest_costs, result_of
+from nachos_min.nas.result import Archive, Network, SearchResult, result_of
 from nachos_min.nas.runs import from_record, to_record, trial_key
 from nachos_min.nas.sampling import (
     LONG,
@@ -59,7 +55,7 @@ IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 @dataclass(frozen=True)
 class Progress:
-    """What a search is doing, for whoever shows it.
+    """What a search is doing.
 
     Attributes:
         activity: what is being done, a clause in words.
@@ -67,7 +63,7 @@ class Progress:
         evaluated, evaluations: candidates done, and asked for.
         reused, failed: how many of the done were found on disk, or raised an error.
         seconds_left: estimate; None while nothing was trained yet.
-        best: the most accurate admissible network so far.
+        best: the most accurate admissible network so far, under its chosen thresholds.
     """
 
     activity: str
@@ -139,8 +135,7 @@ class _Loop:
         # Two-stage search: a backbone may exceed max_macs, because exits added later reduce the average.
         searched = replace(self.limits, max_macs=None) if self.rules.placed else self.limits
         self.static = StaticCheck(problem.coder, searched)
-        largest = largest_costs(problem.coder)
-        scale = largest.worst_macs, largest.params
+        scale = self.archive.largest.worst_macs, self.archive.largest.params
         self.features = aiming.Features(problem.coder.upper, self.configuration.features == "costs", scale)
         self.log_odds: list[Floats] = []  # of the evaluations in the archive, in their order
         self.iteration = self.reused = self.trained = 0
@@ -173,7 +168,11 @@ class _Loop:
 
     def first_candidates(self, most: int) -> list[Trial]:
         """Return at most `most` trials to begin with; all that there will be, for a method that is not guided."""
-        rng, start, initial = self.rng("start"), self.configuration.start, self.configuration.initial
+        rng, start, initial = (
+            seeded(self.configuration.seed, "start", ()),
+            self.configuration.start,
+            self.configuration.initial,
+        )
         if self.rules.ruled:
             return ruled_trials(rule_genomes(self.static)[-self.rules.ruled :], most)
         if start == "random" or not self.rules.guided:
@@ -194,10 +193,6 @@ class _Loop:
         placed = place_by_hand(check.coder, check, list(self.archive.evaluations))
         chosen = list(islice(placed, self.evaluations - len(self.archive)))
         self.evaluate([*map(Trial, chosen)], "training exits placed by hand on the best backbones")
-
-    def rng(self, purpose: str, *numbers: int) -> np.random.Generator:
-        """Return the generator of the run for `purpose`."""
-        return seeded(self.configuration.seed, purpose, numbers)
 
     def evaluate(self, trials: Sequence[Trial], activity: str) -> None:
         """Evaluate `trials` and append them to the archive in their own order, whichever is done first."""
@@ -246,7 +241,7 @@ class _Loop:
     def next_candidates(self, wanted: int) -> list[Genome]:
         """Return up to `wanted` new genomes: surrogates, NSGA-II on them, a choice from its population."""
         self.tell(f"fitting surrogates and running NSGA-II, iteration {self.iteration}")
-        rng, known = self.rng("iteration", self.iteration), self.archive.genomes()
+        rng, known = seeded(self.configuration.seed, "iteration", (self.iteration,)), self.archive.genomes()
         if len(self.archive.evaluations) < 2:
             return random_genomes(self.static, wanted, rng, known)
         aim = self.aim(rng)

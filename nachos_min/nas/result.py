@@ -5,7 +5,6 @@ Everything here follows from the stored evaluations: `load_run` (`runs.py`) give
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,11 +12,11 @@ import numpy as np
 
 from nachos_kernels.dominance import non_dominated_ranks
 from nachos_min.eenn.guarantee import certified
-from nachos_min.eenn.lowering import StaticCosts, static_costs
+from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.thresholds import Figures, wilson_interval
 from nachos_min.nas.configuration import Problem
 from nachos_min.nas.evaluate import Evaluation, Failure, Point, Trial
-from nachos_min.nas.genome import Genome, GenomeCoder
+from nachos_min.nas.genome import Genome
 from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.limits import Limits
 
@@ -40,14 +39,19 @@ class FiguresOnTest(Figures):
 class Network:
     """A trained network under one choice of thresholds: a row of the front, or a point of the archive.
 
-    `accuracy`, `correct`, `samples`, `total_macs`, `average_macs` and `exit_counts` are of the half of the
-    validation split that did not choose; of all of it if the whole of it chose.
+    Its figures are of the half of the validation split that did not choose; of all of it if the whole of it chose.
 
     Attributes:
         evaluation: of the training.
         point: the thresholds, with the figures on each split.
         limits: those asked for, which the test figures are held against.
         solution: its number in the front, 0 is the most accurate.
+        exits: stage numbers (1-based) of the E exits, the final one last.
+        thresholds: E thresholds on the cumulative confidence; the last is 0.
+        exit_costs: MACs of a sample that leaves at each exit; `worst_macs` is the last.
+        confidence: what the thresholds are thresholds of, `learned` or `softmax`.
+        temperatures: of each early exit's softmax; empty for `learned`.
+        test: figures on the test split.
     """
 
     evaluation: Evaluation
@@ -57,17 +61,14 @@ class Network:
 
     @property
     def genome(self) -> Genome:
-        """Canonical genome."""
         return self.evaluation.genome
 
     @property
     def exits(self) -> tuple[int, ...]:
-        """Stage numbers (1-based) of the E exits, the final one last."""
         return self.evaluation.exits
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """E thresholds on the cumulative confidence; the last is 0."""
         return self.point.thresholds
 
     @property
@@ -96,38 +97,50 @@ class Network:
 
     @property
     def exit_costs(self) -> tuple[int, ...]:
-        """MACs of a sample that leaves at each exit."""
         return self.evaluation.costs.exit_costs
 
     @property
     def worst_macs(self) -> int:
-        """MACs of a sample that leaves at the final exit."""
         return self.evaluation.costs.worst_macs
 
     @property
     def params(self) -> int:
-        """Trainable parameters."""
         return self.evaluation.costs.params
 
     @property
     def peak_bytes(self) -> int:
-        """Activations alive at once, float32, one sample."""
         return self.evaluation.costs.peak_bytes
 
     @property
     def confidence(self) -> str:
-        """What the thresholds are thresholds of, `learned` or `softmax`."""
         return self.evaluation.confidence.name
 
     @property
     def temperatures(self) -> tuple[float, ...]:
-        """Of each early exit's softmax; empty for `learned`."""
         return self.evaluation.confidence.temperatures or ()
 
     @property
     def test(self) -> FiguresOnTest:
-        figures = self.point.test
-        return FiguresOnTest(**vars(figures), kept=self.limits.admissible(figures))
+        return FiguresOnTest(**vars(self.point.test), kept=self.limits.admissible(self.point.test))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what stands in the JSON of a result; temperatures if there are any."""
+        names = [name for name in ROW if name != "temperatures" or self.temperatures]
+        return _listed(self, names) | {"test": _listed(self.test, ROW_ON_TEST)}
+
+
+# What stands in the JSON of a row, and of its test figures, in this order.
+ROW = (
+    *("solution", "genome", "exits", "thresholds", "accuracy", "correct", "samples", "total_macs", "average_macs"),
+    *("exit_counts", "exit_costs", "worst_macs", "params", "peak_bytes", "confidence", "temperatures"),
+)
+ROW_ON_TEST = ("accuracy", "correct", "samples", "interval95", "kept", "total_macs", "average_macs", "exit_counts")
+
+
+def _listed(row: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Return attributes of `row` by their names, tuples as lists."""
+    values = {name: getattr(row, name) for name in names}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 class Archive:
@@ -135,19 +148,22 @@ class Archive:
 
     Attributes:
         limits: those asked for, tightened by the margin; networks keep them on the validation split.
-        reference: error 1, and the MACs of the space's largest network, whatever has been evaluated.
-        candidates: evaluations and failures; a failure touches no figure.
+        largest: costs of the space's largest network.
+        reference: error 1, and the MACs of the largest network, whatever has been evaluated.
+        candidates, evaluations: with and without failures; a failure touches no figure.
         networks: each candidate under all its thresholds.
         admissible: the networks that keep every limit.
+        budgets: average MACs that a search improves on, `Limits.budgets`.
     """
 
     def __init__(self, problem: Problem, evaluated: Iterable[Evaluation | Failure] = ()) -> None:
         configuration = problem.configuration
         self.problem, self.limits = problem, configuration.limits.tightened(configuration.margin)
-        self.reference = (1.0, largest_costs(problem.coder).worst_macs)
+        self.largest = static_costs(problem.coder.largest())
+        self.reference = (1.0, self.largest.worst_macs)
+        self.budgets = self.limits.budgets(self.largest.worst_macs)
         self.candidates: list[Evaluation | Failure] = []
         self.evaluations: list[Evaluation] = []
-        self.failures: list[Failure] = []
         self.networks: list[Network] = []
         self.admissible: list[Network] = []
         for found in evaluated:
@@ -156,13 +172,11 @@ class Archive:
     def add(self, evaluated: Evaluation | Failure) -> None:
         """Append one candidate."""
         self.candidates.append(evaluated)
-        if isinstance(evaluated, Failure):
-            self.failures.append(evaluated)
-            return
-        self.evaluations.append(evaluated)
-        networks = [self.network(evaluated, point) for point in evaluated.points]
-        self.networks += networks
-        self.admissible += filter(self.admits, networks)
+        if isinstance(evaluated, Evaluation):
+            self.evaluations.append(evaluated)
+            networks = [self.network(evaluated, point) for point in evaluated.points]
+            self.networks += networks
+            self.admissible += filter(self.admits, networks)
 
     def network(self, evaluation: Evaluation, point: Point) -> Network:
         """Return a candidate under certain thresholds."""
@@ -170,8 +184,8 @@ class Archive:
 
     def admits(self, network: Network) -> bool:
         """Return whether a network keeps every limit on the split that chose its thresholds."""
-        static = self.limits.static_reason(network.evaluation.costs)
-        return static is None and self.limits.admissible(network.point.validation)
+        exceeded = self.limits.exceeded(network.evaluation.costs)
+        return not exceeded and self.limits.admissible(network.point.validation)
 
     def __len__(self) -> int:
         """Return the number of candidates, failures included."""
@@ -182,39 +196,26 @@ class Archive:
         return {found.trial.genome for found in self.candidates}
 
     def front(self, networks: Sequence[Network], ranks: int = 1) -> list[Network]:
-        """Return the non-dominated ones of `networks`, the most accurate first.
+        """Return the first `ranks` non-dominated fronts of `networks`, the most accurate first.
 
         Of those with equal figures the one with the smallest genome stands for all, and of its trials the shortest.
-
-        Args:
-            networks: of the archive.
-            ranks: how many fronts: with 2 also those that only the first front dominates.
         """
-        figures = [_figures(network.point.validation) for network in networks]
-        return _non_dominated(networks, figures, [network.evaluation.trial for network in networks], ranks)
+        figures = [_figures(row.point.validation) for row in networks]
+        return _non_dominated(networks, figures, [row.evaluation.trial for row in networks], ranks)
 
     def leading(self, *, limited: bool) -> list[Evaluation]:
         """Return the candidates that a search goes on from: non-dominated by `Evaluation.ends`, least error first.
 
-        Args:
-            limited: of the admissible candidates only, if there are any.
+        With `limited` only admissible candidates, if there are any.
         """
         kept = {network.genome for network in self.admissible} if limited else set()
-        candidates = [found for found in self.evaluations if found.genome in kept] or self.evaluations
-        return _non_dominated(
-            candidates, [found.ends for found in candidates], [found.trial for found in candidates]
-        )
-
-    @property
-    def budgets(self) -> tuple[float, ...]:
-        """The budgets of average MACs that a search improves on, `Limits.budgets`."""
-        return self.limits.budgets(self.reference[1])
+        found = [each for each in self.evaluations if each.genome in kept] or self.evaluations
+        return _non_dominated(found, [each.ends for each in found], [each.trial for each in found])
 
     def best_accuracies(self, networks: Iterable[Network] | None = None) -> list[float]:
-        """Return the best accuracy of networks within each of `budgets`, 0 where there is none.
+        """Return the best accuracy within each of `budgets`, 0 where there is none.
 
-        Args:
-            networks: of the archive; None: the admissible ones, or all if none is admissible.
+        Without `networks`: of the admissible ones, or of all if none is admissible.
         """
         given = self.admissible or self.networks if networks is None else networks
         figures = [network.point.validation for network in given]
@@ -248,12 +249,6 @@ class Archive:
         return hypervolume(np.array(points), self.reference) if points else 0.0
 
 
-@lru_cache(maxsize=16)
-def largest_costs(coder: GenomeCoder) -> StaticCosts:
-    """Return the costs of the space's largest network."""
-    return static_costs(coder.largest())
-
-
 def _figures(found: Figures) -> tuple[float, float]:
     return 1 - found.accuracy, found.average_macs
 
@@ -266,11 +261,11 @@ def _non_dominated(
 ) -> list[Found]:
     """Return the first `ranks` fronts by `figures`, ascending; of equals the one with the smallest trial."""
     points = np.array(figures, np.float64).reshape(-1, 2)
-    best: dict[tuple[float, float], int] = {}
-    for row in np.flatnonzero(non_dominated_ranks(points, np.zeros(len(points))) < ranks).tolist():
-        if row == min(best.setdefault(figures[row], row), row, key=trials.__getitem__):
-            best[figures[row]] = row
-    return [found[best[point]] for point in sorted(best)]
+    rows = np.flatnonzero(non_dominated_ranks(points, np.zeros(len(points))) < ranks).tolist()
+    chosen = dict[tuple[float, float], Found]()
+    for row in sorted(rows, key=lambda row: (figures[row], trials[row])):
+        chosen.setdefault(figures[row], found[row])
+    return list(chosen.values())
 
 
 @dataclass(frozen=True)
@@ -327,30 +322,9 @@ class SearchResult:
                 "admissible": self.hypervolume_admissible,
                 "reference": list(self.reference),
             },
-            "front": [_plain(network) for network in self.front],
+            "front": [row.as_dict() for row in self.front],
         }
         return found if self.table is None else found | {"table": dict(self.table)}
-
-
-# What stands in the JSON of a row, and of its test figures, in this order.
-ROW = (
-    *("solution", "genome", "exits", "thresholds", "accuracy", "correct", "samples", "total_macs", "average_macs"),
-    *("exit_counts", "exit_costs", "worst_macs", "params", "peak_bytes", "confidence", "temperatures"),
-)
-TEST = ("accuracy", "correct", "samples", "interval95", "kept", "total_macs", "average_macs", "exit_counts")
-
-
-def _plain(network: Network) -> dict[str, Any]:
-    """Return a row as plain values; temperatures stand in it if there are any."""
-
-    def listed(row: Any, names: Sequence[str]) -> dict[str, Any]:
-        values = {name: getattr(row, name) for name in names}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-
-    found = listed(network, ROW)
-    if not network.temperatures:
-        del found["temperatures"]
-    return found | {"test": listed(network.test, TEST)}
 
 
 def result_of(
@@ -359,6 +333,7 @@ def result_of(
     """Return the result that `archive` holds; `guarantee` as of `nachos_min.search`."""
     configuration, limits = archive.problem.configuration, archive.limits
     rows, closest = shown_rows(archive, guarantee), None
+    failures = [found for found in archive.candidates if isinstance(found, Failure)]
     if not rows and archive.evaluations:
         nearest = min(
             archive.evaluations, key=lambda found: (_distance(found.chosen.validation, limits), found.trial)
@@ -371,7 +346,7 @@ def result_of(
         margin=configuration.margin,
         evaluated=len(archive.evaluations),
         reused=reused,
-        failed=len(archive.failures),
+        failed=len(failures),
         inadmissible=inadmissible,
         admissible=len({row.genome for row in archive.admissible if limits.admissible(row.point.shown)}),
         hypervolume_all=archive.area(network.point.shown for network in archive.networks),
@@ -379,7 +354,7 @@ def result_of(
         reference=archive.reference,
         front=tuple(replace(row, solution=number) for number, row in enumerate(rows)),
         closest=closest,
-        failure=archive.failures[0].reason if archive.failures else None,
+        failure=failures[0].reason if failures else None,
         table=archive.problem.table,
         guarantee=guarantee,
     )

@@ -33,7 +33,7 @@ def load_run(path: str | Path, guarantee: float | None = None) -> SearchResult:
 
     Args:
         path: of the run.
-        guarantee: as of `nachos_min.search`.
+        guarantee: as of `search`.
 
     Raises:
         InputError: if there is no run, it is damaged, its data set or space has other content than before, or

@@ -199,9 +199,9 @@ def placed(check: StaticCheck, backbone: IntArray, bits: tuple[int, ...]) -> Gen
     for head in linear_heads(coder)[::-1]:
         genome = backbone.copy()
         genome[coder.exit_genes], genome[coder.head_genes] = bits, head
-        found = as_genome(coder.canonical(genome[None])[0])
-        if not isinstance(check.costs(found), str):
-            return found
+        rows = coder.canonical(genome[None])
+        if check.population(rows)[1][0]:
+            return as_genome(rows[0])
     return None
 
 

@@ -5,9 +5,8 @@ early exit's confidence and each exit's class. Thresholds, exits, costs and admi
 same functions as after a training: an answer is the evaluation that training would give, to the last bit, without
 weights. A search then takes seconds, and since all members can be evaluated, the true front is known.
 
-Two things are fixed in the table. Members were trained with the table's `max_macs` in the cost term of the loss: a
-search with another limit chooses thresholds for its own limit on those networks. And each member has as many
-trainings as the table has `seeds`: run seed s is answered from the (s mod n)-th.
+Members were trained with the table's `max_macs` in the cost term of the loss: a search with another limit chooses
+thresholds for its own limit on those networks. Of the table's n `seeds` run seed s is answered from the (s mod n)-th.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -173,10 +172,9 @@ class Table:
 
 @final
 class TableAnswers:
-    """Stands in for `Workers`: every evaluation is answered from a table, at once and in this process."""
+    """Stands in for `Workers`: a table answers for the limits and the seed of a problem that it has accepted."""
 
     def __init__(self, table: Table, problem: Problem) -> None:
-        """Answer for the limits and the seed of `problem`, which `Table.identity` has accepted."""
         self._table, self._problem = table, problem
 
     def __enter__(self) -> "TableAnswers":
@@ -185,7 +183,7 @@ class TableAnswers:
     def __exit__(self, *_: object) -> None: ...
 
     def evaluate(self, trials: Sequence[Trial]) -> Iterator[Evaluation | Failure]:
-        """Yield the evaluation of each of `trials`, in their order; none is longer than the table's trainings."""
+        """Yield the evaluation of each of `trials`, in their order."""
         return (self._table.answer(self._problem, trial.genome) for trial in trials)
 
     def starmap(self, function: Callable[..., Answer], arguments: Iterable[tuple[Any, ...]]) -> list[Answer]:

@@ -1,8 +1,7 @@
 """Evaluate genomes in worker processes, each on one thread, with results that do not depend on their number.
 
-A worker is a fresh interpreter (spawned, never forked: NumPy's BLAS and Numba hold threads and locks that a fork
-would break). It loads the data once and then evaluates trials. Between generations the same workers fit the
-surrogates.
+A worker is a fresh interpreter (spawned: NumPy's BLAS and Numba hold threads and locks that a fork would break). It
+loads the data once and then evaluates trials. Between iterations the same workers fit the surrogates.
 """
 
 import ctypes
@@ -121,10 +120,10 @@ def _deaths_reported() -> Iterator[None]:
 
 
 class Workers:
-    """A pool of worker processes for one run; use it as a context manager.
+    """A pool of worker processes for one run, a context manager.
 
-    Each of its methods raises WorkerDiedError if a worker process died, or had too little memory. What they are
-    given is copied to the workers: functions by their names in a module, so arguments should be small.
+    Its methods raise WorkerDiedError if a worker process died, or had too little memory. Arguments are copied to the
+    workers, functions by their names in a module.
     """
 
     def __init__(
@@ -135,17 +134,14 @@ class Workers:
         configuration: Configuration,
         backbones: Path,
     ) -> None:
-        """Prepare `count` workers, which start with the first trial and share trained backbones in a folder.
-
-        Every worker loads the data set itself. What is handed to a new process must fit into a pipe (64 KiB):
-        writing more waits until the worker has started up, and for ever if it dies before that.
-        """
+        """Prepare `count` workers, which start with the first trial and share trained backbones in a folder."""
+        # Every worker loads the data set itself. More than fits into a pipe (64 KiB) would wait for the worker to
+        # start up, and for ever if it dies before that.
         self._coder, self._share = coder, isinstance(configuration.recipe, PaperRecipe)
         prepared = (coder, load_dataset, configuration, Backbones(backbones))
         self._pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_start, initargs=prepared)
 
     def __enter__(self) -> "Workers":
-        """Return the pool."""
         return self
 
     def __exit__(

@@ -168,7 +168,7 @@ def test_an_empty_population() -> None:
         assert len(found) == 0
         assert found.exits.shape == found.exit_costs.shape == (0, 5)
         assert found.cheapest.shape == found.legal.shape == (0,)
-        assert Limits(1, 0.5).statically_admissible(found).shape == (0,)
+        assert Limits(1, 0.5).exceeded(found).shape == (0,)
 
 
 @pytest.mark.parametrize("count", [CostTables(MICRO).costs, lambda genomes: count_each(MICRO, genomes)])
@@ -251,33 +251,23 @@ def test_limits_on_populations_are_the_limits_on_each(
     coder: GenomeCoder, macs: int | None, worst: int | None, params: int | None, peak: int | None, seed: int
 ) -> None:
     limits, genomes = Limits(macs, 0.5, worst, params, peak), random_genomes(coder, 30, seed)
-    kept = limits.statically_admissible(CostTables(coder).costs(genomes))
+    check = StaticCheck(coder, limits)
+    _, admissible = check.population(genomes)
     each = [counted(coder, as_genome(row)) for row in genomes]
-    assert kept.tolist() == [
-        isinstance(costs, StaticCosts) and limits.static_reason(costs) is None for costs in each
-    ]
-
-
-def test_the_check_of_a_population_is_the_check_of_each() -> None:
-    limits = Limits(20_000, 0.5, max_params=9_500)
-    together, apart = StaticCheck(MICRO, limits), StaticCheck(MICRO, limits)
-    genomes = MICRO.canonical(random_genomes(MICRO, 200))
-    for part in (genomes[:150], genomes[100:]):
-        admissible = together.population(part)[1]
-        each = [apart.costs(as_genome(row)) for row in part]
-        assert admissible.tolist() == [isinstance(costs, StaticCosts) for costs in each]
-        assert together.inadmissible == apart.inadmissible > 0
+    assert admissible.tolist() == [isinstance(costs, StaticCosts) and not limits.exceeded(costs) for costs in each]
+    assert check.inadmissible == len({as_genome(row) for row in genomes[~admissible]})
 
 
 def test_genomes_drawn_together_are_those_drawn_one_by_one() -> None:
     limits, rng = Limits(3_500_000, 0.5), np.random.default_rng(5)
-    check, each = StaticCheck(OFA, limits), StaticCheck(OFA, limits)
+    check = StaticCheck(OFA, limits)
     drawn = check.drawn(np.random.default_rng(5))
     ruled_out = set()
     for _ in range(300):
         genome, admissible = next(drawn)
         assert genome == OFA.sample(rng)
-        assert admissible == isinstance(each.costs(genome), StaticCosts)
+        costs = counted(OFA, genome)
+        assert admissible == (isinstance(costs, StaticCosts) and not limits.exceeded(costs))
         ruled_out |= set() if admissible else {genome}
-        assert check.inadmissible == each.inadmissible == len(ruled_out)
+        assert check.inadmissible == len(ruled_out)
     assert 0 < len(ruled_out) < 300
