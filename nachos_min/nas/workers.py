@@ -122,8 +122,8 @@ def _deaths_reported() -> Iterator[None]:
 class Workers:
     """A pool of worker processes for one run, a context manager.
 
-    Its methods raise WorkerDiedError if a worker process died, or had too little memory. Arguments are copied to the
-    workers, functions by their names in a module.
+    Its methods raise WorkerDiedError if a worker process died, or had too little memory. Arguments are copied to
+    the workers, functions by their names in a module.
     """
 
     def __init__(
