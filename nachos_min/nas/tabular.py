@@ -6,7 +6,7 @@ same functions as after a training: an answer is the evaluation that training wo
 weights. A search then takes seconds, and since all members can be evaluated, the true front is known.
 
 Members were trained with the table's `max_macs` in the cost term of the loss: a search with another limit chooses
-thresholds for its own limit on those networks. Run seed s is answered from the (s mod n)-th of the table's n `seeds`.
+thresholds for its own limit on those networks. Run seed s is answered from the (s mod n)-th of the table's n seeds.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
