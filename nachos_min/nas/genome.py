@@ -144,11 +144,9 @@ class GenomeCoder:
         height, width, channels = self.image_shape
         return (height, width, channels) if resolution is None else (resolution, resolution, channels)
 
-    def backbone(self, genome: Sequence[int]) -> Architecture:
-        """Return the backbone of `genome`, without early exits."""
-        return self._backbone(self.genes(genome))
-
-    def _backbone(self, genes: Genes) -> Architecture:
+    def backbone(self, genome: Sequence[int] | Genes) -> Architecture:
+        """Return the backbone of a genome, or of its genes, without early exits."""
+        genes = genome if isinstance(genome, Genes) else self.genes(genome)
         return self.space.backbone(genes, self.input_shape(genes.resolution), self.classes)
 
     def decode(self, genome: Sequence[int]) -> Architecture:
@@ -160,12 +158,12 @@ class GenomeCoder:
             CostOrderError: if its heads, or all of the ladder, break the cost order.
         """
         genes = self.genes(genome)
-        if not genes.exits and self.static:
-            return self._backbone(genes)
         if not genes.exits:
+            if self.static:
+                return self.backbone(genes)
             raise NotAnEENNError("an early-exit network needs at least one early exit, got none")
         heads = [genes.heads[stage - 1] for stage in genes.exits] if genes.heads else ()
-        return design_exits(self._backbone(genes), genes.exits, self.space.exit_widths, heads)
+        return design_exits(self.backbone(genes), genes.exits, self.space.exit_widths, heads)
 
     def heads(self, feature_map: Map) -> list[tuple[ExitHead, PartCost]]:
         """Return the heads, with their counts, that an exit may have on a map (H, W, C).
@@ -236,7 +234,7 @@ class GenomeCoder:
                 genes = Genes((slots,) * stages, kernels, expansions, (), side, widths, stem, ())
                 found.append((macs + self.before(side, stem).macs, genes, exits))
         _, genes, exits = max(found, key=itemgetter(0))
-        return self._backbone(genes).with_exits(exits)
+        return self.backbone(genes).with_exits(exits)
 
     def backbone_genes(self, genome: Sequence[int]) -> list[int]:
         """Return the genes of `genome` without the exit bits and the genes of heads."""
@@ -250,9 +248,8 @@ class GenomeCoder:
         Every gene is uniform; genomes without an early exit are left out, unless the coder is `static`.
         """
         genomes = rng.integers(0, self.upper, (draws, self.length), endpoint=True)
-        if self.static:
-            return self.canonical(genomes)
-        return self.canonical(genomes[genomes[:, self.exit_genes].any(axis=1)])
+        kept = self.static | genomes[:, self.exit_genes].any(axis=1)
+        return self.canonical(genomes[kept])
 
     def sample(self, rng: np.random.Generator) -> Genome:
         """Return a random canonical member, the next that `draw` gives."""

@@ -17,13 +17,9 @@ LARGEST_EXACT_INTEGER = 2**53  # beyond it float64 skips whole numbers
 
 
 class Domain:
-    """The box that genomes live in.
+    """The box that genomes live in: lower, upper float64[V], inclusive; integer bool[V].
 
-    Attributes:
-        lower, upper: float64[V], inclusive.
-        integer: bool[V].
-        cell: float64[V], half the width that a value owns, 1/2 for an integer and 0 for a real.
-        variables: V.
+    `cell` is half the width that a value owns, 1/2 for an integer and 0 for a real.
 
     Raises:
         InputError: bounds of different or no length, not finite, lower > upper, or, for an integer variable,
@@ -94,13 +90,7 @@ def tournament(rank: Indices, crowding: Genomes, pairs: int, rng: np.random.Gene
 
 
 def sbx(
-    A: Genomes,
-    B: Genomes,
-    domain: Domain,
-    rng: np.random.Generator,
-    *,
-    probability: float = 0.9,
-    eta: float = 15.0,
+    A: Genomes, B: Genomes, domain: Domain, rng: np.random.Generator, *, probability: float = 0.9, eta: float = 15.0
 ) -> tuple[Genomes, Genomes]:
     """Return two children of every pair by simulated binary crossover.
 
@@ -175,12 +165,7 @@ CROSSOVERS: dict[str, Callable[[Genomes, Genomes, Domain, np.random.Generator], 
 
 
 def polynomial_mutation(
-    X: Genomes,
-    domain: Domain,
-    rng: np.random.Generator,
-    *,
-    probability: float | None = None,
-    eta: float = 20.0,
+    X: Genomes, domain: Domain, rng: np.random.Generator, *, probability: float | None = None, eta: float = 20.0
 ) -> Genomes:
     """Return the genomes with every gene mutated with `probability`, small steps being likelier than large.
 
@@ -196,7 +181,7 @@ def polynomial_mutation(
 
     Args:
         X: float64[P, V].
-        domain: bounds and integer mask; variables with lower == upper stay.
+        domain: variables with lower == upper stay.
         rng: source of randomness.
         probability: of mutating a gene, in [0, 1]; None: 1 / V.
         eta: distribution index, >= 0; the larger, the smaller the steps.
@@ -209,10 +194,9 @@ def polynomial_mutation(
     at = np.flatnonzero((rng.random(X.shape) < probability) & (domain.lower < domain.upper))
     side_draw, u = np.take(rng.random(X.shape), at), np.take(rng.random(X.shape), at)
     x, gene = np.take(X, at), at % X.shape[1]
-    lower, upper, integer, cell = (
-        np.take(each, gene) for each in (domain.lower, domain.upper, domain.integer, domain.cell)
-    )
-    low, high = lower - cell, upper + cell
+    lower, upper, integer, cell = (each[gene] for each in (domain.lower, domain.upper, domain.integer, domain.cell))
+    low = lower - cell
+    high = upper + cell
     width = high - low
     h: Genomes = cell / width
 

@@ -132,8 +132,7 @@ class CostTables:
     """Looks up what the genomes of `coder` cost.
 
     Raises:
-        NoTablesError: if a sum over parts, MACs or parameters, can exceed int64, or a peak does, or there are more
-            than 16,384 choices of layers and heads.
+        NoTablesError: if a sum over parts can exceed int64, or more than 16,384 layers and heads must be counted.
     """
 
     def __init__(self, coder: GenomeCoder) -> None:
@@ -163,11 +162,7 @@ class CostTables:
             self._heads.append(_table(coder, counts, genes))
 
     def costs(self, genomes: IntArray) -> PopulationCosts:
-        """Return the counts of `genomes`, integers (n, length), canonical or not: those of `count_each`.
-
-        Raises:
-            SpaceError: if the array is not of that form, or a gene is not in its range.
-        """
+        """Return the counts of `genomes`, integers (n, length), canonical or not: those of `count_each`."""
         check_population(self.coder, genomes)
         columns, stages, rows = genomes.astype(np.intp).T, len(self._layers), np.arange(len(genomes))
         exits = np.ones((stages, len(genomes)), bool)
@@ -248,19 +243,18 @@ def _layer_counts(coder: GenomeCoder, stage: int) -> tuple[IntArray, IntArray]:
     further: list[PartCost] = []
     for side, stride in product(space.optional["resolution"], space.stem.stride):
         maps = space.maps(coder.input_shape(side), stride)
-        for place, reads in enumerate(entering):
-            stem = space.stem.one(space.stem.channels[place], stride) if stage == 0 else None
+        for channels, reads in zip(space.stem.channels if stage == 0 else entering, entering, strict=True):
+            stem = [coder.before(side, space.stem.one(channels, stride))] if stage == 0 else []
             for width in spec.channels:
-                others = [] if stem is None else [coder.before(side, stem)]
-                others += [part_cost(space.final, (*maps[-1], width), coder.classes)] if last else []
+                final = [part_cost(space.final, (*maps[-1], width), coder.classes)] if last else []
                 for form in forms:
                     block = space.block(spec, reads, width, *form, spec.stride)
-                    first.append(together([part_cost(block, (*maps[stage], reads)), *others]))
+                    first.append(together([part_cost(block, (*maps[stage], reads)), *stem, *final]))
         for width in spec.channels:
             blocks = [space.block(spec, width, width, *form, 1) for form in forms]
             further += [part_cost(block, (*maps[stage + 1], width)) for block in blocks]
-    forms_axes = len(spec.channels), len(space.kernels), len(space.expansions)
-    return _counts(coder, first, len(entering), *forms_axes), _counts(coder, further, 1, *forms_axes)
+    axes = len(spec.channels), len(space.kernels), len(space.expansions)
+    return _counts(coder, first, len(entering), *axes), _counts(coder, further, 1, *axes)
 
 
 def _head_counts(coder: GenomeCoder, stage: int) -> IntArray:

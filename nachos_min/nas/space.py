@@ -36,7 +36,7 @@ class SpaceError(InputError):
 
 @dataclass(frozen=True)
 class StemSpec:
-    """The first convolution; `channels` and `stride` are the values of a gene if there are several."""
+    """The first convolution; several `channels` or `stride` are the values of a gene."""
 
     channels: tuple[int, ...]
     kernel: int
@@ -72,16 +72,10 @@ class TrunkBlock:
 
 @dataclass(frozen=True)
 class Genes:
-    """The choices that make one member of a space, as values.
+    """The values that make one member of a space of S stages; `kernels` and `expansions` reach at least the depth.
 
-    Attributes:
-        depths: layers of each of the S stages.
-        kernels, expansions: of each layer of each stage; values beyond the depth are not read.
-        exits: stages (1-based) with an early exit, ascending.
-        resolution: side of the images in pixels; None: the data's own.
-        widths: channels of each stage.
-        stem: the first convolution.
-        heads: the head after each of the first S - 1 stages; empty if a ladder decides.
+    `exits` are stages (from 1) with an early exit; `resolution` None is the data's own. `heads` are those after the
+    first S - 1 stages, empty if a ladder decides.
     """
 
     depths: tuple[int, ...]
@@ -160,11 +154,9 @@ class Space:
 
     def trunk_behind(self, stem: Stem) -> tuple[MBConvSpec, ...]:
         """Return the fixed blocks that follow `stem`."""
-        channels = (stem.channels, *(fixed.channels for fixed in self.trunk))
-        return tuple(
-            self.block(fixed, reads, fixed.channels, fixed.kernel, fixed.expansion, fixed.stride)
-            for fixed, reads in zip(self.trunk, channels, strict=False)
-        )
+        channels = [stem.channels, *(fixed.channels for fixed in self.trunk)]
+        pairs = zip(self.trunk, channels, strict=False)
+        return tuple(self.block(b, reads, b.channels, b.kernel, b.expansion, b.stride) for b, reads in pairs)
 
     def backbone(self, genes: Genes, input_shape: Map, classes: int) -> Architecture:
         """Return the architecture of `genes` without early exits, for images (H, W, C) as the network sees them."""
