@@ -149,10 +149,12 @@ needs_tools = pytest.mark.skipif(not any(map(installed, RECORDED)), reason="none
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_programs_drawn_by_hypothesis(data) -> None:
-    import torch_programs
+    from torch_random import network
 
     with warnings.catch_warnings(action="ignore"):
-        check_peers(*data.draw(torch_programs.programs()), (*TRACING, "torch"))
+        check_peers(
+            *network(lambda options: data.draw(st.sampled_from(list(options))), traced=True), (*TRACING, "torch")
+        )
 
 
 @needs_tools
@@ -200,7 +202,7 @@ def test_networks_drawn_at_random(seed: int) -> None:
 )
 def test_networks_of_the_odd_kind(name: str) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is a peer, not a dependency")
-    from torch_odd import NETWORKS as ODD
+    from macs.torch_cases import ODD
 
     make, shape = ODD[name]
     torch.manual_seed(0)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 onnx = pytest.importorskip("onnx", reason="onnx is an extra, not a dependency")
 
 import numpy as np  # noqa: E402 -- after the skip
-from macs.onnx_models import graph, model, node, write  # noqa: E402 -- after the skip
+from macs.onnx_cases import graph, model, node, write  # noqa: E402 -- after the skip
 
 from nachos_min.macs import CountError, count  # noqa: E402 -- after the skip
 from nachos_min.macs.readers.onnx_reader import read_onnx  # noqa: E402 -- after the skip
@@ -51,6 +51,7 @@ def dims(*lengths: int) -> bytes:
 
 FLOATS = varint(2 << 3) + varint(1)
 
+# fmt: off
 BYTES = {
     "nothing": (b"", "no ONNX file: it has no graph, got 0 operator sets only"),
     "text": (b"hello, world\n", "no ONNX file or a damaged one: a field at byte 2 goes beyond its end"),
@@ -59,41 +60,26 @@ BYTES = {
     "a group": (b"\x0b\x0c", "no ONNX file or a damaged one: a field at byte 0 goes beyond its end"),
     "If in If": (whole(nested(3000)), "messages must be nested at most 90 deep, got more at byte"),
     "If in If, just too deep": (whole(nested(31)), "messages must be nested at most 90 deep, got more at byte"),
-    "millions of empty nodes": (
-        whole(field(1, b"") * 3_000_000),
-        "a file must have at most 1000000 fields besides weights",
-    ),
-    "one long attribute": (
-        whole(named(b"Relu", field(5, field(8, bytes(20_000_000))))),
-        "besides weights a file must hold at most 16777216 bytes, got more",
-    ),
-    "a name of a megabyte": (
-        whole(named(b"A" * 1_000_000)),
-        "a name must have at most 1024 bytes, got 1000000 at byte",
-    ),
+    "millions of empty nodes": (whole(field(1, b"") * 3_000_000),
+        "a file must have at most 1000000 fields besides weights"),
+    "one long attribute": (whole(named(b"Relu", field(5, field(8, bytes(20_000_000))))),
+        "besides weights a file must hold at most 16777216 bytes, got more"),
+    "a name of a megabyte": (whole(named(b"A" * 1_000_000)),
+        "a name must have at most 1024 bytes, got 1000000 at byte"),
     "a name in Latin-1": (whole(named("Größe".encode("latin-1"))), "names must be UTF-8, got other bytes at byte"),
-    "a tensor of a million axes": (
-        whole(field(5, field(1, bytes(1_000_000)))),
-        "a tensor must have at most 16 axes",
-    ),
-    "too few data": (
-        whole(field(5, dims(3, 3) + FLOATS + field(9, bytes(12)))),
-        "must hold 9 elements, got 12 bytes",
-    ),
-    "too many numbers": (
-        whole(field(5, dims(3) + FLOATS + field(4, bytes(16)))),
-        "must hold 3 elements, got 4 values",
-    ),
+    "a tensor of a million axes": (whole(field(5, field(1, bytes(1_000_000)))),
+        "a tensor must have at most 16 axes"),
+    "too few data": (whole(field(5, dims(3, 3) + FLOATS + field(9, bytes(12)))),
+        "must hold 9 elements, got 12 bytes"),
+    "too many numbers": (whole(field(5, dims(3) + FLOATS + field(4, bytes(16)))),
+        "must hold 3 elements, got 4 values"),
     "no data": (whole(field(5, dims(3) + FLOATS)), "must hold 3 elements, got 0 values"),
-    "a negative length": (
-        whole(field(5, dims(2**64 - 2) + FLOATS + field(8, b"w"))),
-        "an axis must have 0 to 2**63 - 1 elements, got -2",
-    ),
-    "dims that are no numbers": (
-        whole(named(b"Relu", field(5, field(8, b"\xff")))),
-        "a number at byte 19 has no end",
-    ),
+    "a negative length": (whole(field(5, dims(2**64 - 2) + FLOATS + field(8, b"w"))),
+        "an axis must have 0 to 2**63 - 1 elements, got -2"),
+    "dims that are no numbers": (whole(named(b"Relu", field(5, field(8, b"\xff")))),
+        "a number at byte 19 has no end"),
 }
+# fmt: on
 
 
 @pytest.mark.parametrize("name", BYTES)

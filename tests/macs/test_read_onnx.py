@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 onnx = pytest.importorskip("onnx", reason="onnx is an extra, not a dependency")
 
-from macs.onnx_layers import LAYERS  # noqa: E402 -- after the skip
-from macs.onnx_models import BOOL, graph, helper, model, node, write  # noqa: E402 -- after the skip
-from macs.onnx_shapes import SHAPES  # noqa: E402 -- after the skip
+
+from macs.onnx_cases import BOOL, LAYERS, SHAPES, graph, helper, model, node, write  # noqa: E402 -- after the skip
 
 from nachos_min.macs import CountError, count  # noqa: E402 -- after the skip
 from nachos_min.macs.readers.onnx_reader import read_onnx  # noqa: E402 -- after the skip
@@ -36,6 +35,7 @@ def test_an_operator_counts_what_was_worked_out(name, tmp_path):
     assert {key: figures.get(key) for key in expected} == expected
 
 
+# fmt: off
 KINDS = {
     "Relu": "relu",
     "LeakyRelu": "leaky_relu",
@@ -52,6 +52,7 @@ KINDS = {
     "Softsign": "softsign",
     "ThresholdedRelu": "thresholded_relu",
 }
+# fmt: on
 
 
 @pytest.mark.parametrize("operator", KINDS)
@@ -74,6 +75,7 @@ def test_functions_of_two_arrays_are_counted_by_kind(operator, tmp_path):
     assert found.columns[f"pointwise:{operator.lower()}"] == 12
 
 
+# fmt: off
 OLDER = {
     "softmax over all axes from 1": ([node("Softmax", "x")], ((2, 3, 4), (2, 3, 4)), {}, 12),
     "reduction": ([node("ReduceSum", "x", axes=[0])], ((2, 3), (1, 3)), {}, 12),
@@ -84,25 +86,14 @@ OLDER = {
     "pad": ([node("Pad", "x", pads=[1, 0, 2, 0])], ((3, 5), (6, 5)), {}, 10),
     "clip": ([node("Clip", "x", min=0.0, max=6.0)], ((3, 5), (3, 5)), {}, 10),
     "top k": ([node("TopK", "x", "y i", k=2)], ((3, 5), (3, 2)), {}, 9),
-    "upsample, attribute": (
-        [node("Upsample", "x", scales=[1.0, 1.0, 2.0, 2.0])],
-        ((1, 1, 2, 2), (1, 1, 4, 4)),
-        {},
-        7,
-    ),
-    "upsample, input": (
-        [node("Upsample", "x s")],
-        ((1, 1, 2, 2), (1, 1, 4, 4)),
-        {"s": np.array([1, 1, 2, 2], np.float32)},
-        9,
-    ),
-    "resize": (
-        [node("Resize", "x s")],
-        ((1, 1, 2, 2), (1, 1, 4, 4)),
-        {"s": np.array([1, 1, 2, 2], np.float32)},
-        10,
-    ),
+    "upsample, attribute": ([node("Upsample", "x", scales=[1.0, 1.0, 2.0, 2.0])], ((1, 1, 2, 2), (1, 1, 4, 4)), {},
+        7),
+    "upsample, input": ([node("Upsample", "x s")], ((1, 1, 2, 2), (1, 1, 4, 4)),
+        {"s": np.array([1, 1, 2, 2], np.float32)}, 9),
+    "resize": ([node("Resize", "x s")], ((1, 1, 2, 2), (1, 1, 4, 4)), {"s": np.array([1, 1, 2, 2], np.float32)},
+        10),
 }
+# fmt: on
 
 
 @pytest.mark.parametrize("name", OLDER)

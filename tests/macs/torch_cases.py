@@ -195,3 +195,71 @@ CASES = {
     "Upsample x2 bilinear": Case(lambda: nn.Upsample(scale_factor=2, mode="bilinear"), MAP),
     "unbatched conv3x3 8->16 p1 (C,H,W)": Case(_conv(3, padding=1), MAP[1:]),
 }
+
+
+# Networks of the odd kind: each has something that one of the other tools counts in a way of its own.
+
+
+class Attention(nn.Module):
+    """Attention of a sequence to itself, for a caller who wants the weights or does not."""
+
+    def __init__(self, weights: bool):
+        super().__init__()
+        self.attention, self.weights = nn.MultiheadAttention(8, 2, batch_first=True), weights
+
+    def forward(self, x):
+        return self.attention(x, x, x, need_weights=self.weights)[0]
+
+
+class Looking(nn.Module):
+    """Looks up each sign in a table."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(3, 5)
+
+    def forward(self, x):
+        return self.table((x > 0).long())
+
+
+class Listed(nn.Module):
+    """Keeps a layer where PyTorch does not find it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = [nn.Conv2d(8, 4, 3, bias=False)]
+
+    def forward(self, x):
+        return F.relu(self.layers[0](x))
+
+
+class ConvHead(nn.Linear):
+    """A linear layer whose name sounds like a convolution."""
+
+
+def _shared_three_times() -> nn.Module:
+    conv = nn.Conv2d(8, 8, 3, padding=1)
+    return nn.Sequential(conv, nn.Sequential(conv), nn.Sequential(nn.Sequential(conv, nn.ReLU())))
+
+
+_BLOCK = nn.TransformerEncoderLayer
+_SEQUENCE, _BATCH = (1, 5, 8), (2, 8, 9, 9)
+# fmt: off
+ODD = {
+    "attention with weights": (lambda: Attention(True), _SEQUENCE),
+    "attention without weights": (lambda: Attention(False), _SEQUENCE),
+    "encoder layer": (lambda: _BLOCK(8, 2, 16, batch_first=True), _SEQUENCE),
+    "encoder layer, gelu": (lambda: _BLOCK(8, 2, 16, activation="gelu", norm_first=True), _SEQUENCE),
+    "embedding": (Looking, (3, 7)),
+    "layer in a plain list": (Listed, _BATCH),
+    "shared three times": (_shared_three_times, _BATCH),
+    "name of a convolution": (lambda: ConvHead(8, 3), (2, 5, 8)),
+    "parametrized": (lambda: nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 4, 3)), _BATCH),
+    "channels per slope": (lambda: nn.Sequential(nn.PReLU(8), nn.PReLU()), _BATCH),
+    "no axis of samples": (lambda: nn.Sequential(nn.Conv2d(8, 4, 3), nn.ReLU(), nn.Conv2d(4, 8, 1)), _BATCH[1:]),
+    "no axis of samples, linear": (lambda: nn.Sequential(nn.Linear(8, 4), nn.ReLU()), (8,)),
+    "upsampling of old": (lambda: nn.Sequential(nn.UpsamplingNearest2d(scale_factor=2)), _BATCH),
+    "synchronised norm": (lambda: nn.SyncBatchNorm(8), _BATCH),
+    "larger than 2**31": (lambda: nn.Conv2d(64, 256, 3, padding=1), (1, 64, 128, 128)),
+}
+# fmt: on
