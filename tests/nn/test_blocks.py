@@ -59,21 +59,15 @@ def test_mbconv_as_one_operator_is_its_layers_in_turn(name: str, monkeypatch: py
         np.testing.assert_allclose(one, turn, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("activation", ["identity", "hswish"])
-def test_convolution_with_batch_norm_is_pytorchs(activation: str) -> None:
+def test_parts_of_blocks_are_pytorchs() -> None:
     import oracles_torch
 
-    module = ConvBatchNorm(3, 5, 3, np.random.default_rng(0), stride=2, activation=activation)
-    x = np.random.default_rng(1).standard_normal((3, 7, 6, 3))
-    oracles_torch.assert_same(randomised(module), x, lambda peer, x: peer.conv_norm("", x, 2, activation))
-
-
-def test_squeeze_and_excitation_is_pytorchs() -> None:
-    import oracles_torch
-
-    module = randomised(SqueezeExcite(6, 4, np.random.default_rng(0)))
-    x = np.random.default_rng(1).standard_normal((3, 5, 4, 6))
-    oracles_torch.assert_same(module, x, lambda peer, x: peer.excite("", x))
+    rng, x = np.random.default_rng(0), np.random.default_rng(1).standard_normal((3, 7, 6, 3))
+    for f in ("identity", "hswish"):
+        module = ConvBatchNorm(3, 5, 3, rng, stride=2, activation=f)
+        oracles_torch.assert_same(randomised(module), x, lambda peer, x, f=f: peer.conv_norm("", x, 2, f))
+    excite = randomised(SqueezeExcite(3, 4, rng))
+    oracles_torch.assert_same(excite, x, lambda peer, x: peer.excite("", x))
 
 
 @pytest.mark.parametrize("training", [True, False])

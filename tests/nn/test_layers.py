@@ -1,6 +1,6 @@
 """Layers against PyTorch's (values, gradients, running statistics), and how their weights start."""
 
-from collections.abc import Callable
+import copy
 from math import sqrt
 from typing import Any
 
@@ -17,36 +17,31 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-CONVOLUTIONS: dict[str, tuple[Callable[[], Module], dict[str, int]]] = {
-    "1x1": (lambda: Conv2d(4, 6, 1, rng()), {}),
-    "1x1, stride 2": (lambda: Conv2d(4, 6, 1, rng(), stride=2), {"stride": 2}),
-    "3x3, bias": (lambda: Conv2d(4, 6, 3, rng(), bias=True), {}),
-    "5x5, stride 2": (lambda: Conv2d(4, 6, 5, rng(), stride=2), {"stride": 2}),
-    "3x3, 2 groups": (lambda: Conv2d(4, 6, 3, rng(), groups=2), {"groups": 2}),
-    "7x7, stride 3, 4 groups, bias": (
-        lambda: Conv2d(4, 8, 7, rng(), stride=3, groups=4, bias=True),
-        {"stride": 3, "groups": 4},
-    ),
-    "depthwise 3x3": (lambda: DepthwiseConv2d(4, 3, rng()), {}),
-    "depthwise 5x5, stride 2": (lambda: DepthwiseConv2d(4, 5, rng(), stride=2), {"stride": 2}),
-}
+# Layers of 4 channels, and what PyTorch is told.
+CONVOLUTIONS: list[tuple[Module, dict[str, int]]] = [
+    (Conv2d(4, 6, 1, rng()), {}),
+    (Conv2d(4, 6, 1, rng(), stride=2), {"stride": 2}),
+    (Conv2d(4, 6, 3, rng(), bias=True), {}),
+    (Conv2d(4, 6, 5, rng(), stride=2), {"stride": 2}),
+    (Conv2d(4, 6, 3, rng(), groups=2), {"groups": 2}),
+    (Conv2d(4, 8, 7, rng(), stride=3, groups=4, bias=True), {"stride": 3, "groups": 4}),
+    (DepthwiseConv2d(4, 3, rng()), {}),
+    (DepthwiseConv2d(4, 5, rng(), stride=2), {"stride": 2}),
+]
 
 
-@pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_convolutions_are_pytorchs(name: str) -> None:
+@pytest.mark.parametrize(("layer", "settings"), CONVOLUTIONS)
+def test_convolutions_are_pytorchs_and_gradients_numeric_derivatives(
+    layer: Module, settings: dict[str, int]
+) -> None:
+    module, x = randomised(copy.deepcopy(layer)), rng(1).standard_normal((2, 9, 6, 4))
+    double, image = copy.deepcopy(module), Tensor(x)
+    double.astype(np.float64)
+    weights = rng(2).standard_normal(double(image).shape)
+    assert gradient_error(double, lambda: (double(image) * weights).sum(), rng(3)) < 1e-6
     import oracles_torch
 
-    build, settings = CONVOLUTIONS[name]
-    x = rng(1).standard_normal((2, 9, 6, 4))
-    oracles_torch.assert_same(randomised(build()), x, lambda peer, x: peer.conv("", x, **settings))
-
-
-@pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_gradients_of_convolutions_are_the_numeric_derivatives(name: str) -> None:
-    module, x = randomised(CONVOLUTIONS[name][0]()), Tensor(rng(1).standard_normal((2, 9, 6, 4)))
-    module.astype(np.float64)
-    weights = rng(2).standard_normal(module(x).shape)
-    assert gradient_error(module, lambda: (module(x) * weights).sum(), rng(3)) < 1e-6
+    oracles_torch.assert_same(module, x, lambda peer, x: peer.conv("", x, **settings))
 
 
 @pytest.mark.parametrize("bias", [True, False])

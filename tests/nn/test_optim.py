@@ -1,5 +1,6 @@
 """Optimisers take PyTorch's steps; the schedule is the function it claims to be."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -87,18 +88,14 @@ def test_a_step_uses_the_gradients_up_and_keeps_the_arrays(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "settings", "message"),
-    [
-        ("SGD", {"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
-        ("SGD", {"momentum": -0.1}, r"momentum must be in \[0, 1\), got -0.1"),
-        ("SGD", {"weight_decay": -1e-4}, "weight_decay must be >= 0, got -0.0001"),
-        ("Adam", {"betas": (0.9, 1.0)}, r"betas must be in \[0, 1\), got \(0.9, 1.0\)"),
-        ("Adam", {"eps": 0.0}, "eps must be > 0, got 0.0"),
-    ],
-)
-def test_settings_out_of_range_are_refused(kind: str, settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        KINDS[kind](parameters(), **settings)
+    ("kind", "wrong"),
+    [("SGD", {"momentum": 1.0}), ("SGD", {"momentum": -0.1}), ("SGD", {"weight_decay": -1e-4}),
+     ("Adam", {"betas": (0.9, 1.0)}), ("Adam", {"eps": 0.0})],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(kind: str, wrong: dict[str, Any]) -> None:
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError, match=rf"^{name} must be .*, got {re.escape(str(value))}$"):
+        KINDS[kind](parameters(), **wrong)
 
 
 def test_cosine_rate_is_pytorchs() -> None:
