@@ -190,7 +190,7 @@ class _Loop:
     def place_exits(self) -> None:
         """Spend the evaluations that are left on exits placed by hand on the backbones evaluated so far."""
         check = StaticCheck(replace(self.problem.coder, static=False), self.limits)
-        placed = place_by_hand(check.coder, check, list(self.archive.evaluations))
+        placed = place_by_hand(check, list(self.archive.evaluations))
         chosen = list(islice(placed, self.evaluations - len(self.archive)))
         self.evaluate([*map(Trial, chosen)], "training exits placed by hand on the best backbones")
 

@@ -190,10 +190,10 @@ def placements(coder: GenomeCoder) -> list[tuple[int, ...]]:
 
 
 def placed(check: StaticCheck, backbone: IntArray, bits: tuple[int, ...]) -> Genome | None:
-    """Return the canonical genome of a `backbone`, int64 (length,), with exits by `bits`; None if inadmissible.
+    """Return a canonical genome: a `backbone`, int64 (length,), with exits placed by `bits`; None if inadmissible.
 
-    Where heads have genes all exits have the last head of the space's list without convolution that is admissible.
-    In a small network a convolution costs more than it brings.
+    All exits have the last head without convolution that is admissible. In a small network a convolution costs more
+    than it brings.
     """
     coder = check.coder
     for head in linear_heads(coder)[::-1]:
@@ -210,17 +210,17 @@ def linear_heads(coder: GenomeCoder) -> list[int]:
     return [gene for gene, head in enumerate(coder.space.exit_heads) if not head.widths] or [0]
 
 
-def place_by_hand(coder: GenomeCoder, check: StaticCheck, backbones: Sequence[Evaluation]) -> Iterator[Genome]:
-    """Yield genomes with exits placed by a fixed rule, statically admissible ones only, in this order.
+def place_by_hand(check: StaticCheck, backbones: Sequence[Evaluation]) -> Iterator[Genome]:
+    """Yield admissible genomes with exits placed on `backbones`, which were evaluated without exits.
 
-    First an exit after every stage, on each backbone in turn, from the best non-dominated front (error, MACs)
-    to the worst; then the placements with fewer exits.
+    First an exit after every stage, on each backbone in turn, from the best non-dominated front (error, MACs) to
+    the worst; then the placements with fewer exits.
     """
     figures = [(1 - found.chosen.validation.accuracy, found.chosen.validation.average_macs) for found in backbones]
     points = np.array(figures, np.float64).reshape(-1, 2)
     ranks = non_dominated_ranks(points, np.zeros(len(points))).tolist()
     order = sorted(range(len(backbones)), key=lambda place: (ranks[place], figures[place], backbones[place].genome))
-    for bits in placements(coder):
+    for bits in placements(check.coder):
         for place in order:
             if (genome := placed(check, np.array(backbones[place].genome), bits)) is not None:
                 yield genome
