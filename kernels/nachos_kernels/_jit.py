@@ -28,6 +28,8 @@ Sides = tuple[int, int, int, int]  # padding: (top, bottom, left, right)
 
 # reassoc: sums may be reordered, so that they vectorise; contract: a*b + c may become one instruction;
 # nsz: -0.0 may become 0.0. Not nnan and not ninf: a diverged training must stay visible as NaN.
+# A loop that stores into short arrays is vectorised only if, at run time, these are far apart in memory. If it also
+# sums over the loop, the order of the terms and the last bit depend on addresses: such a sum has a loop of its own.
 FASTMATH = {"reassoc", "contract", "nsz"}
 
 # Names, times and sizes of all files of this package. Numba's cache checks the file of a function only, and would

@@ -130,6 +130,7 @@ def distillation_and_gradients(logits: Floats, temperature: float) -> tuple[floa
             for c in range(C):
                 log_ratio = (mean[c] - logits[i, n, c]) / temperature - log_teacher + log_student
                 loss += temperature * temperature / N * teacher[c] * log_ratio
+            for c in range(C):
                 gradient[i, n, c] = temperature / N * (student[c] - teacher[c])
     return loss, gradient
 
@@ -142,6 +143,7 @@ def _softmax(scores: Floats, temperature: float, out: Doubles) -> float:
         best = max(best, scores[c])
     for c in range(len(scores)):
         out[c] = np.exp((scores[c] - best) / temperature)
+    for c in range(len(scores)):  # a sum in a loop of its own: see FASTMATH in `_jit.py`
         total += out[c]
     for c in range(len(scores)):
         out[c] /= total
