@@ -17,8 +17,8 @@ from nachos_min.autograd import operators
 from nachos_min.autograd.operators import check_axes, check_shape, check_tensors, for_kernel, operator
 from nachos_min.autograd.tape import Array, Tensor, Vjp, once, record
 
-NAMES = ("identity", "relu", "hswish", "hsigmoid", "sigmoid")
-ACTIVATIONS: dict[str, int] = {name: getattr(codes, name.upper()) for name in NAMES}
+_NAMES = ("identity", "relu", "hswish", "hsigmoid", "sigmoid")
+ACTIVATIONS: dict[str, int] = {name: getattr(codes, name.upper()) for name in _NAMES}
 GATED = tuple(name for name, code in ACTIVATIONS.items() if code in codes.GATES)  # the inverted residual's
 
 

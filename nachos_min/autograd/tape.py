@@ -17,13 +17,15 @@ from typing import Any, NamedTuple, TypeAlias, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# The operators, which a Tensor's methods call. They are not there yet when this line runs: only the package is.
+# The operators, which a Tensor's methods call. The package is still being imported here: names are looked up later.
 from nachos_min import autograd
 
 Array: TypeAlias = NDArray[np.floating[Any]]
 Axis: TypeAlias = int | tuple[int, ...] | None
 Operand: TypeAlias = "Tensor | float | np.number[Any] | NDArray[Any]"
 Vjp: TypeAlias = Callable[[Array], Array]
+
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 @final
@@ -51,7 +53,7 @@ class Tensor:
     def __init__(self, data: ArrayLike, requires_grad: bool = False) -> None:
         """Wrap `data` without a copy; TypeError if NumPy makes neither a float32 nor a float64 array of it."""
         array: Array = np.asarray(data)
-        if array.dtype not in (np.float32, np.float64):
+        if array.dtype not in _FLOATS:
             raise TypeError(f"Tensor must be float32 or float64, got {array.dtype}")
         self.data = array
         self.requires_grad = requires_grad
@@ -262,5 +264,4 @@ def _oldest_first(result: Tensor) -> list[tuple[Tensor, Node]]:
                 if source.node is not None and source not in seen:  # leaves hand nothing on
                     seen.add(source)
                     todo.append(source)
-    found.sort(key=lambda computed: computed[1].time)
-    return found
+    return sorted(found, key=lambda computed: computed[1].time)
