@@ -41,7 +41,7 @@ def _integers(operator: str, name: str, value: Any, minimum: int, lengths: tuple
 def _geometry(
     operator: str, x: Tensor, window: Pair, stride: Integers, padding: Integers, dilation: Integers = 1
 ) -> tuple[Pair, Sides, Pair]:
-    """Return stride, padding and dilation as the kernels want them; the window must fit the padded maps of x."""
+    """Return stride, padding and dilation for the kernels; the window must fit the padded maps of x."""
     steps, apart = _integers(operator, "stride", stride, 1), _integers(operator, "dilation", dilation, 1)
     zeros = _integers(operator, "padding", padding, 0, (1, 2, 4))
     zeros = zeros if len(zeros) == 4 else (zeros[0], zeros[0], zeros[1], zeros[1])
@@ -178,7 +178,7 @@ def global_avg_pool(x: Tensor) -> Tensor:
 def _windows(
     name: str, x: Tensor, size: Integers, stride: Integers | None, padding: Integers
 ) -> tuple[Pair, Pair, Sides]:
-    """Return (size, stride, padding) as the kernels want them, checked."""
+    """Return size, stride and padding for the kernels, checked."""
     check_tensors(name, x)
     check_axes(name, "input", x, "N H W C")
     window = _integers(name, "size", size, 1)

@@ -1,6 +1,6 @@
 """Check an operator's vjps against numeric derivatives.
 
-The whole Jacobian J is tested at once. For a random direction d in an input and random weights v on the value,
+All of the Jacobian J is tested at once. For a random direction d in an input and random weights v on the value,
 <v, J d> is a numeric derivative of one number, and <J^T v, d> is what the vjp claims.
 """
 

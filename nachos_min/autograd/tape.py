@@ -237,10 +237,10 @@ def backward(result: Tensor, gradient: ArrayLike | None = None) -> None:
                     f"{node.operator}: vjp returned {term.dtype} {term.shape} "
                     f"for an input of {source.dtype} {source.shape}"
                 )
-            # Not +=, which would change an array that another input may have been handed as well.
+            # Not +=, which would change an array that another input may hold as well.
             gradients[source] = gradients[source] + term if source in gradients else term
     for leaf, total in gradients.items():
-        # A copy, because several inputs may have been handed the same array.
+        # A copy, because several inputs may hold the same array.
         leaf.grad = np.array(total, order="C") if leaf.grad is None else np.asarray(leaf.grad + total)
 
 
@@ -261,7 +261,7 @@ def _oldest_first(result: Tensor) -> list[tuple[Tensor, Node]]:
         if node is not None:
             found.append((tensor, node))
             for source, _ in node.inputs:
-                if source.node is not None and source not in seen:  # leaves hand nothing on
+                if source.node is not None and source not in seen:  # leaves have no inputs
                     seen.add(source)
                     todo.append(source)
     return sorted(found, key=lambda computed: computed[1].time)

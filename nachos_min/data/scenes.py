@@ -123,7 +123,7 @@ def paint(
     for begin in range(0, len(chosen), _GROUP):
         part = slice(begin, begin + _GROUP)
         dice = Dice(np.random.PCG64([*seed, begin]))
-        # The last group is thrown whole, too: scene n does not depend on how many follow.
+        # Every group is of one size, the last one too: scene n does not depend on how many follow.
         hard, shown, count = dice.between(0, 1, _GROUP), np.resize(chosen[part], _GROUP), len(chosen[part])
         images[part] = _paint_group(ink, shown, hard, dice)[:count]
         difficulty[part] = hard[:count]

@@ -113,7 +113,7 @@ class BatchNorm(Module):
     r <- r + momentum (batch - r), with the unbiased batch variance, as PyTorch keeps them.
     """
 
-    momentum = 0.1  # share of a batch in the running statistics
+    momentum = 0.1  # weight of a batch in the running statistics
     eps = 1e-5  # added to the variance
 
     def __init__(self, channels: int, *, activation: str = "identity") -> None:
