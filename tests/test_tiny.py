@@ -83,7 +83,7 @@ def test_4_it_learns_digits_and_stops_early_when_it_is_sure() -> None:
     # Train: both exits learn from every image, from the first step on.
     rng = np.random.default_rng(1)
     network = EarlyExitNetwork(architecture, rng, rng)
-    recipe = DeepRecipe(epochs=12)
+    recipe = DeepRecipe(epochs=8)
     train_deep(network, digits.train.images, digits.train.labels, Budget(costs, budget), recipe, rng)
 
     # Ask both exits about the validation images; choose how sure is sure enough on these two tables alone.

@@ -102,24 +102,14 @@ class FinalHead:
 
 @dataclass(frozen=True)
 class Architecture:
-    """An early-exit network.
-
-    Attributes:
-        input_shape: (H, W, C) of one image.
-        classes: number of classes C; an early exit has C + 1 outputs, the final one C.
-        stem: first convolution.
-        trunk: blocks between the stem and the first stage, as Once-for-All's first block.
-        stages: S stages, each a tuple of blocks.
-        exits: early exits in order of their stage; empty for a static network.
-        final: the final classifier.
-    """
+    """An early-exit network of S stages and E exits."""
 
     input_shape: Map
-    classes: int
+    classes: int  # C; an early exit has C + 1 outputs, the final one C
     stem: Stem
-    trunk: tuple[MBConvSpec, ...]
+    trunk: tuple[MBConvSpec, ...]  # blocks between the stem and the first stage, as Once-for-All's first block
     stages: tuple[tuple[MBConvSpec, ...], ...]
-    exits: tuple[Exit, ...]
+    exits: tuple[Exit, ...]  # early exits in order of their stage; empty for a static network
     final: FinalHead
 
     @property
@@ -171,42 +161,51 @@ def architecture_from_json(
     image = top.integers("input")
     if len(image) != 3:
         raise top.fail("input", "a list of 3 integers", list(image))
-    _check_size(top)
-    stem = _read_stem(top.nested("stem"))
-    channels, trunk = _read_blocks(top.tables(top.listed("trunk", absent=[]), "trunk block"), stem.channels)
+    lists = {field: top.listed(field, absent=[]) for field in ("trunk", "exits")}
+    # Before any of them is read: more parts than a network has
+    widths = [early.get("widths") for early in lists["exits"] if isinstance(early, dict)]
+    parts = [*lists.values(), *top.listed("stages", least=1), *widths]
+    if (count := sum(len(each) for each in parts if isinstance(each, list))) > _MOST_PARTS:
+        raise top.fail("blocks, exits and widths", f"at most {_MOST_PARTS} together", count)
+
+    stem, final = top.nested("stem"), top.nested("final")
+    stem.only("channels", "kernel", "stride", "activation")
+    final.only("expand", "mix", "activation")
+    first = Stem(
+        stem.integer("channels"),
+        stem.odd("kernel"),
+        stem.integer("stride"),
+        stem.choice("activation", *ACTIVATIONS),
+    )
+    channels, trunk = _read_blocks(top.tables(lists["trunk"], "trunk block"), first.channels)
     stages = []
-    for number, blocks in enumerate(top.listed("stages", least=1), start=1):
+    for number, blocks in enumerate(top.listed("stages"), start=1):
         if not isinstance(blocks, list) or not blocks:
             raise top.fail(f"stage {number}", "a list of at least one block", blocks)
         channels, stage = _read_blocks(top.tables(blocks, f"stage {number} block"), channels)
         stages.append(stage)
-    exits = tuple(_read_exit(each) for each in top.tables(top.listed("exits", absent=[]), "exit"))
+    exits = tuple(_read_exit(each) for each in top.tables(lists["exits"], "exit"))
     places = [early.stage for early in exits]
     if places != sorted(set(places)) or (places and places[-1] >= len(stages)):
         raise top.fail("stages of exits", f"ascending numbers from 1 to {len(stages) - 1}", places)
-    input_map = (image[1], image[2], image[0])
-    final = _read_final(top.nested("final"))
-    found = Architecture(input_map, top.integer("classes"), stem, trunk, tuple(stages), exits, final)
+    found = Architecture(
+        (image[1], image[2], image[0]),
+        top.integer("classes"),
+        first,
+        trunk,
+        tuple(stages),
+        exits,
+        FinalHead(
+            final.integer("expand", 0, absent=0),
+            final.integer("mix", 0, absent=0),
+            final.choice("activation", *ACTIVATIONS),
+        ),
+    )
     for early, (rows, columns, _) in zip(exits, found.exit_maps(), strict=False):
         if early.head.pool > min(rows, columns):
             rule = f"at most the {min(rows, columns)} pixels of its map"
             raise top.fail(f"exit after stage {early.stage}: pool", rule, early.head.pool)
     return found
-
-
-def _check_size(top: Fields) -> None:
-    """Refuse more parts than a network has, before any of them is read."""
-    exits = top.listed("exits", absent=[])
-    widths = [early.get("widths") for early in exits if isinstance(early, dict)]
-    lists = [top.listed("trunk", absent=[]), *top.listed("stages"), exits, *widths]
-    if (parts := sum(len(each) for each in lists if isinstance(each, list))) > _MOST_PARTS:
-        raise top.fail("blocks, exits and widths", f"at most {_MOST_PARTS} together", parts)
-
-
-def _read_stem(fields: Fields) -> Stem:
-    fields.only("channels", "kernel", "stride", "activation")
-    activation = fields.choice("activation", *ACTIVATIONS)
-    return Stem(fields.integer("channels"), fields.odd("kernel"), fields.integer("stride"), activation)
 
 
 def _read_blocks(each: list[Fields], channels: int) -> tuple[int, tuple[MBConvSpec, ...]]:
@@ -225,8 +224,8 @@ def _read_blocks(each: list[Fields], channels: int) -> tuple[int, tuple[MBConvSp
             fields.odd("kernel"),
             fields.integer("stride"),
             fields.choice("activation", *ACTIVATIONS),
-            expand=expand,
-            squeezed=fields.integer("squeezed", 0, absent=0),
+            expand,
+            fields.integer("squeezed", 0, absent=0),
         )
         blocks.append(block)
         channels = block.out_channels
@@ -239,19 +238,12 @@ def _read_exit(fields: Fields) -> Exit:
     return Exit(fields.integer("stage"), head)
 
 
-def _read_final(fields: Fields) -> FinalHead:
-    fields.only("expand", "mix", "activation")
-    widths = fields.integer("expand", 0, absent=0), fields.integer("mix", 0, absent=0)
-    return FinalHead(*widths, fields.choice("activation", *ACTIVATIONS))
-
-
 def architecture_to_json(architecture: Architecture) -> str:
     """Return the JSON text of `architecture`; reading it gives an equal one."""
 
     def fields_of(block: MBConvSpec) -> dict[str, Any]:
-        channels = {"middle": block.middle, "channels": block.out_channels}
-        names = ("kernel", "stride", "activation", "expand", "squeezed")
-        return channels | {name: getattr(block, name) for name in names}
+        fields = {"middle": block.middle, "channels": block.out_channels} | vars(block)
+        return {name: value for name, value in fields.items() if name not in ("in_channels", "out_channels")}
 
     height, width, channels = architecture.input_shape
     return json.dumps(

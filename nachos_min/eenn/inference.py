@@ -25,15 +25,10 @@ LEAST = 8  # samples in a group, however large their maps are
 
 @dataclass(frozen=True)
 class ExitTables:
-    """What every exit says about every sample.
+    """What every exit says about every sample."""
 
-    Attributes:
-        confidence: cumulative confidence c, float64 (N, E), non-decreasing along a row, last column 1.
-        predicted: class with the largest logit, int64 (N, E).
-    """
-
-    confidence: FloatArray
-    predicted: IntArray
+    confidence: FloatArray  # cumulative c, float64 (N, E), non-decreasing along a row, last column 1
+    predicted: IntArray  # class with the largest logit, int64 (N, E)
 
     def policy_tables(self, labels: IntArray, costs: tuple[int, ...]) -> PolicyTables:
         """Return what thresholds are chosen on, for the right `labels` (N,) and the `costs` of the E exits."""
@@ -42,15 +37,10 @@ class ExitTables:
 
 @dataclass(frozen=True)
 class ExitAnswers:
-    """What the network gives at every exit for every sample.
+    """What the network gives at every exit for every sample, in the network's dtype."""
 
-    Attributes:
-        h: each early exit's learned confidence, the network's dtype (N, E-1).
-        logits: the network's dtype (N, E, C).
-    """
-
-    h: FloatArray
-    logits: FloatArray
+    h: FloatArray  # each early exit's learned confidence (N, E-1)
+    logits: FloatArray  # (N, E, C)
 
     def scores(self, confidence: Confidence) -> FloatArray:
         """Return what each early exit says of itself, float (N, E-1)."""
@@ -68,17 +58,11 @@ class ExitAnswers:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network answers under its exit policy.
+    """What the network answers under its exit policy."""
 
-    Attributes:
-        labels: predicted class, int64 (N,).
-        exits: index (0-based) of the exit that answered, int64 (N,).
-        confidence: cumulative confidence at that exit, float64 (N,).
-    """
-
-    labels: IntArray
-    exits: IntArray
-    confidence: FloatArray
+    labels: IntArray  # predicted class, int64 (N,)
+    exits: IntArray  # index (0-based) of the exit that answered, int64 (N,)
+    confidence: FloatArray  # cumulative confidence at that exit, float64 (N,)
 
     def exit_counts(self, exits: int) -> tuple[int, ...]:
         """Return how many samples left at each of the `exits` exits."""

@@ -98,23 +98,19 @@ class EarlyExitNetwork(Module):
     ) -> None:
         """Draw the weights of `architecture`.
 
-        Args:
-            architecture: what to build.
-            backbone_rng: draws the weights of stem, stages and final classifier, in this order, so that they
-                do not depend on where the exits are.
-            exits_rng: draws the weights of the early exits, first to last.
+        `backbone_rng` draws those of stem, stages and final classifier, in this order, so that they do not depend
+        on where the exits are; `exits_rng` those of the early exits, first to last.
         """
         self.architecture = architecture
         stem, channels = architecture.stem, architecture.input_shape[2]
-        first: list[Module] = [
-            ConvBatchNorm(
-                channels, stem.channels, stem.kernel, backbone_rng, stride=stem.stride, activation=stem.activation
-            )
+        convolution = ConvBatchNorm(
+            channels, stem.channels, stem.kernel, backbone_rng, stride=stem.stride, activation=stem.activation
+        )
+        self.segments = [
+            Segment([MBConv(rng=backbone_rng, **vars(block)) for block in blocks])
+            for blocks in architecture.segments()
         ]
-        self.segments: list[Segment] = []
-        for blocks in architecture.segments():
-            self.segments.append(Segment([*first, *(MBConv(rng=backbone_rng, **vars(block)) for block in blocks)]))
-            first = []
+        self.segments[0].blocks.insert(0, convolution)
         width, classes = architecture.stages[-1][-1].out_channels, architecture.classes
         final_classifier = FinalClassifier(width, architecture.final, classes, backbone_rng)
         self.heads: list[ExitClassifier | FinalClassifier] = [

@@ -51,18 +51,10 @@ def train_deep(
     how, early_exits = recipe.augmentation(*images.shape[1:3]), len(network.heads) - 1
 
     def loss_of(chosen: IntArray, support: FloatArray | None) -> Tensor:
-        return exits_loss(
-            network(Tensor(augmented(images[chosen], how, rng))),
-            labels[chosen],
-            budget,
-            support,
-            beta=recipe.beta,
-            gamma=recipe.gamma,
-            kappa=recipe.confidence,
-            fixed=(*[1.0] * early_exits, recipe.last),
-            distillation=recipe.distillation,
-            temperature=recipe.temperature,
-        )
+        weights = {"beta": recipe.beta, "gamma": recipe.gamma, "kappa": recipe.confidence}
+        weights |= {"distillation": recipe.distillation, "temperature": recipe.temperature}
+        outputs, fixed = network(Tensor(augmented(images[chosen], how, rng))), (*[1.0] * early_exits, recipe.last)
+        return exits_loss(outputs, labels[chosen], budget, support, fixed=fixed, **weights)
 
     def epoch() -> Epoch:
         if recipe.gamma and early_exits:
