@@ -92,10 +92,7 @@ class Ends:
     The second model predicts average MACs as a share of cost_E, which is known exactly: what is left to learn is
     where samples leave.
 
-    Attributes:
-        features, models: predict `ends_of`.
-        limits: of the search.
-        front: float64 (f,), the fewest MACs of the candidates that the search goes on from.
+    `models` predict `ends_of`. `front` has the fewest MACs of the f candidates that the search goes on from.
     """
 
     objectives: ClassVar[int] = 2
@@ -118,15 +115,10 @@ class Ends:
         return np.clip(share * worst, cheapest, worst)
 
     def predict(self, genomes: IntArray, costs: PopulationCosts, admissible: Bools) -> tuple[Floats, Floats]:
-        """Return objectives and constraints as `nsga2.minimize` takes them.
+        """Return objectives and constraints, as `nsga2.minimize` takes them, of canonical genomes (n, length).
 
-        NaN ranks a genome that is never trained behind all others, and stays out of the largest violation, by which
-        those of the others are divided.
-
-        Args:
-            genomes: int64 (n, length), canonical.
-            costs: of the genomes.
-            admissible: bool (n,), whether static counts allow them.
+        `admissible` (n,) tells whether static counts allow them. NaN ranks a genome that is never trained behind
+        all others, and stays out of the largest violation, by which those of the others are divided.
         """
         macs = np.full(len(genomes), np.nan)
         macs[admissible] = self.macs(genomes[admissible], costs[admissible])
@@ -156,11 +148,8 @@ class Budgets:
         log-odds of the error within budget b = linear between the predictions at SHARES,
         at the share (b - cheapest) / (worst - cheapest) of the candidate itself
 
-    Attributes:
-        features, models: predict `log_odds_at_shares`.
-        budgets: float64 (3,), average MACs.
-        best: float64 (3,), the best admissible accuracy known within each, 0 where there is none.
-        min_accuracy: limit, in 0..1.
+    `models` predict `log_odds_at_shares`; budgets are average MACs, float64 (3,). `best` has the best admissible
+    accuracy known within each, 0 where there is none.
     """
 
     objectives: ClassVar[int] = 3
@@ -203,12 +192,8 @@ Aim = Ends | Budgets
 def log_odds_at_shares(evaluation: Evaluation, labels: IntArray) -> Floats:
     """Return the log-odds of the least error within each of SHARES of the range of costs, float64 (shares,).
 
-    log((wrong + 1/2) / (right + 1/2)) is finite even if all or none are right. The limits do not matter here: a
-    candidate without an admissible point teaches as much as others.
-
-    Args:
-        evaluation: with its tables of all exits.
-        labels: int64 (N,), right classes of the split that the tables are of.
+    log((wrong + 1/2) / (right + 1/2)) is finite even if all or none are right. `labels` (N,) are of the split that
+    the tables are of. The limits do not matter here: every candidate teaches.
     """
     costs = evaluation.costs
     policy = evaluation.tables.policy_tables(labels, costs.exit_costs)
@@ -230,11 +215,8 @@ def choose_by_gain(log_odds: Floats, deviation: Floats, best: Floats, min_accura
     >>> choose_by_gain(log_odds, np.full((3, 2), 0.1), np.array([0.8, 0.9]), 0.5, 2)
     [1, 0]
 
-    Args:
-        log_odds, deviation: float64 (c, budgets), normal distributions of the log-odds of each candidate's error.
-        best: float64 (budgets,), accuracy reached so far, 0 where none is admissible.
-        min_accuracy: limit, in 0..1.
-        k: how many to choose, 0 <= k <= c.
+    `log_odds` and `deviation` (c, budgets) are of normal distributions of the log-odds of each candidate's error;
+    `best` (budgets,) is 0 where no candidate is admissible.
 
     Source:
         Expected improvement: J. Mockus, V. Tiesis, A. Zilinskas, 1978; believing the prediction for a batch:
@@ -267,11 +249,6 @@ def choose_evenly(front: Floats, candidates: Floats, k: int) -> list[int]:
     >>> front = np.array([0.0, 4.0, 8.0])
     >>> choose_evenly(front, np.array([0.5, 1.9, 7.8, 6.2]), 2)  # 1.9 and 6.2 halve both holes
     [1, 3]
-
-    Args:
-        front: float64 (f,), f >= 0, values of the archive's front.
-        candidates: float64 (c,), predicted values.
-        k: how many to choose, 0 <= k <= c.
 
     Source:
         The aim: `SubsetProblem` in the released code of NSGANetV2 and CNAS, there a genetic algorithm. The

@@ -20,9 +20,6 @@ def hypervolume(F: npt.ArrayLike, reference: npt.ArrayLike) -> float:
         F: float[n, M], M = 2 or 3 objectives, minimised.
         reference: float[M], finite.
 
-    Returns:
-        float, >= 0, in the product of the objectives' units.
-
     Raises:
         InputError: the reference is not 2 or 3 finite numbers, or F does not have that many columns.
 

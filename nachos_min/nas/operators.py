@@ -57,13 +57,10 @@ class Domain:
 
 
 def sample(count: int, domain: Domain, rng: np.random.Generator) -> Genomes:
-    """Return random genomes float64[count, V] spread evenly: a Latin hypercube.
+    """Return random genomes float64[count, V] spread evenly: a Latin hypercube (McKay, Beckman, Conover 1979).
 
     Each variable's range is cut into `count` equal slices, and every slice holds one genome. Which slices go
     together is random.
-
-    Source:
-        McKay, Beckman, Conover 1979, "A comparison of three methods for selecting values of input variables".
     """
     slices = np.tile(np.arange(count)[:, None], (1, domain.variables))
     share = (rng.permuted(slices, axis=0) + rng.random(slices.shape)) / max(count, 1)
@@ -75,11 +72,8 @@ def sample(count: int, domain: Domain, rng: np.random.Generator) -> Genomes:
 def tournament(rank: Indices, crowding: Genomes, pairs: int, rng: np.random.Generator) -> tuple[Indices, Indices]:
     """Return the indices of both parents of every pair, each the better of two random members.
 
-    Better: lower rank, then larger crowding distance, then by lot. Opponents are neighbours in shuffles of the
-    population, so that all members compete equally often.
-
-    Source:
-        Deb, Pratap, Agarwal, Meyarivan 2002, III-B (crowded-comparison operator).
+    Better: lower rank, then larger crowding distance, then by lot (Deb et al. 2002, III-B). Opponents are
+    neighbours in shuffles of the population, so that all members compete equally often.
     """
     shuffles = [rng.permutation(len(rank)) for _ in range(-(-4 * pairs // len(rank)))]
     a, b = np.concatenate(shuffles)[: 4 * pairs].reshape(2 * pairs, 2).T
@@ -92,15 +86,14 @@ def tournament(rank: Indices, crowding: Genomes, pairs: int, rng: np.random.Gene
 def sbx(
     A: Genomes, B: Genomes, domain: Domain, rng: np.random.Generator, *, probability: float = 0.9, eta: float = 15.0
 ) -> tuple[Genomes, Genomes]:
-    """Return two children of every pair by simulated binary crossover.
+    """Return two children of every pair by simulated binary crossover, never beyond the bounds.
 
     In a crossed pair every variable takes part with probability 1/2. Its two new values, in random order, are
     mean -+ spread * |a - b| / 2. A spread of 1 is most likely: the children are then as far apart as the parents.
-    The bounds are never crossed.
 
     Args:
         A, B: float64[P, V], parents.
-        domain: bounds and integer mask; children of integers are rounded.
+        domain: its integers are rounded.
         rng: source of randomness.
         probability: of crossing a pair, in [0, 1].
         eta: distribution index, >= 0; the larger, the closer children stay to their parents.
@@ -139,13 +132,10 @@ def _spread(u: Genomes, beta: Genomes, eta: float) -> Genomes:
 def two_point_crossover(
     A: Genomes, B: Genomes, domain: Domain, rng: np.random.Generator, *, probability: float = 0.9
 ) -> tuple[Genomes, Genomes]:
-    """Return two children of every pair, which exchanged the genes between two random cuts.
+    """Return two children of every pair, which exchanged the genes between two random cuts; arguments as of `sbx`.
 
-    The genome is a ring with V places to cut, so that every gene is exchanged as often as any other. A single
-    variable has no two cuts and stays. Arguments as of `sbx`.
-
-    Source:
-        De Jong 1975 (two-point crossover and the ring view).
+    The genome is a ring with V places to cut (De Jong 1975), so that every gene is exchanged as often as any other.
+    A single variable has no two cuts and stays.
     """
     pairs, variables = len(A), domain.variables
     crossed = rng.random((pairs, 1)) < (probability if variables > 1 else 0.0)

@@ -34,13 +34,12 @@ class PopulationCosts:
     Attributes:
         exits: bool (n, S): whether there is an exit after each stage; the last column is True.
         exit_costs: MACs paid when leaving after each stage, int64 (n, S); 0 where there is no exit.
-        params: trainable parameters, int64 (n,).
-        peak_bytes: largest sum of float32 arrays alive at once, int64 (n,).
+        params, peak_bytes: trainable parameters, largest sum of float32 arrays alive at once, int64 (n,).
         unordered: int64 (n,): the stage whose exit has no head that keeps the cost order, 0 if all have one.
             Where it is not 0 there is no such network, and its counts are 0.
 
     A genome without an early exit has the counts of its backbone. Beyond 2^63 the integers are Python's, in arrays
-    of objects; `CostTables` never makes such arrays.
+    of objects.
     """
 
     exits: Bools

@@ -114,12 +114,8 @@ def rule_genomes(check: StaticCheck) -> list[Genome]:
 def filling_genomes(check: StaticCheck, budgets: Sequence[float], rng: np.random.Generator) -> list[Genome]:
     """Return networks whose first exit takes most of a budget, up to two distinct genomes for each.
 
-    All exits are placed: most samples may leave at the first one.
-
-    Args:
-        check: of genomes with exits; knows the space and the limits.
-        budgets: of average MACs.
-        rng: draws each gene of resolution, stem and first stage, and one size for all that follows.
+    All exits are placed: most samples may leave at the first one. `rng` draws each gene of resolution, stem and
+    first stage, and one size for all that follows. `budgets` are of average MACs.
     """
     coder, upper = check.coder, check.coder.upper
     first = rng.integers(0, upper + 1, (_DRAWN, coder.length))

@@ -88,6 +88,8 @@ class RegressionTrees(Surrogate):
 def grow(codes: Ints, y: Floats, copies: Ints, subsets: Ints, leaf: int) -> list[Level]:
     """Return the levels of all trees, each split being the one that lowers the squared error most.
 
+    Levels go from the roots (of tree t node t) down to one of leaves only.
+
     Args:
         codes: int64 (n, genes), small integers >= 0 in the order of the gene's values.
         y: float64 (n,).
@@ -95,12 +97,8 @@ def grow(codes: Ints, y: Floats, copies: Ints, subsets: Ints, leaf: int) -> list
         subsets: int64 (trees, seen), the genes a tree may split.
         leaf: fewest samples (with copies) on either side of a split.
 
-    Returns:
-        Levels from the roots (of tree t node t) down to one of leaves only.
-
     Source:
-        L. Breiman et al., "Classification and Regression Trees", 1984, chapter 8 (the criterion). Growing
-        all trees by one histogram a level: derived here.
+        L. Breiman et al., "Classification and Regression Trees", 1984, chapter 8. The histogram: derived here.
     """
     values = int(codes.max()) + 1
     trees, seen = subsets.shape

@@ -37,15 +37,10 @@ class Surrogate(ABC):
 
     @abstractmethod
     def fit_each(self, X: Floats, y: Floats, subsets: Bools, rng: np.random.Generator) -> Sequence[Model]:
-        """Return one model per row of `subsets`, each fitted only to the points marked in its row.
+        """Return one model per row of `subsets`, bool (fits, n), each fitted only to the points marked in its row.
 
+        Points are X float64 (n, genes), numbers of order 1, constant and collinear columns allowed, and y (n,).
         Cross-validation fits almost the same points ten times; an algorithm may share the work.
-
-        Args:
-            X: float64 (n, genes), numbers of order 1; constant and collinear columns are allowed.
-            y: float64 (n,), finite.
-            subsets: bool (fits, n), at least one True in each row.
-            rng: the only source of randomness.
         """
 
     def fit(self, X: Floats, y: Floats, rng: np.random.Generator) -> Model:
@@ -70,8 +65,8 @@ def kendall_tau(a: Floats, b: Floats) -> float:
 
         tau_b = (concordant - discordant) / sqrt((pairs - ties in a) * (pairs - ties in b))
 
-    It is 0 where it is undefined: when a sample is constant or has fewer than two values.
-    `scipy.stats` has the same number, but importing it takes longer than fitting the surrogates.
+    It is 0 where it is undefined: when a sample is constant or has fewer than two values. `scipy.stats` has the
+    same number, but importing it takes longer than fitting the surrogates.
 
     >>> kendall_tau(np.array([1.0, 2.0, 3.0]), np.array([10.0, 30.0, 20.0]))  # 2 pairs right, 1 wrong
     0.3333333333333333
@@ -121,8 +116,7 @@ def adaptive_switching(X: Floats, y: Floats, rng: np.random.Generator, surrogate
         surrogates: those to choose from, with different names. Of equal scores the earlier wins.
 
     Raises:
-        ValueError: fewer than two points, no surrogate, two of the same name, X is not a table, y does not
-            have one value per row, or a value is not finite.
+        ValueError: fewer than two points, no surrogate or two of one name, other shapes, a value not finite.
 
     Source:
         Z. Lu et al., "NSGANetV2: evolutionary multi-objective surrogate-assisted neural architecture search",
