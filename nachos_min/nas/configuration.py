@@ -169,12 +169,7 @@ BY_AIMS: Mapping[str, Mapping[str, Any]] = {
 }
 # Fields younger than some stored runs and tables, and the value that means what was done before there was a choice.
 # With that value they stand in no identity, so that those runs and tables open.
-AS_BEFORE: Mapping[str, Any] = {
-    "aims": "ends",
-    "confidence": "learned",
-    "standardise": "pixel",
-    "validation": "whole",
-}
+AS_BEFORE = {"aims": "ends", "confidence": "learned", "standardise": "pixel", "validation": "whole"}
 
 
 def check(given: Mapping[str, Any]) -> None:
@@ -186,6 +181,13 @@ def check(given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if value is not None and name in OPTIONS and not OPTIONS[name].kind.holds(value):
             raise ConfigurationError(f"{name} must be {OPTIONS[name].kind.rule}, got {value!r}")
+
+
+def check_guarantee(guarantee: float | None, validation: str) -> None:
+    """Check that rows can be tested for `guarantee`: on a half of the validation split that chose nothing."""
+    check({"guarantee": guarantee})
+    if guarantee is not None and validation != "halves":
+        raise ConfigurationError(f"guarantee needs validation halves, got {validation!r}")
 
 
 def resolved(options: Options) -> dict[str, Any]:
@@ -201,31 +203,21 @@ def resolved(options: Options) -> dict[str, Any]:
     check(options)
     given = {name: value for name, value in options.items() if value is not None}
     recipe, data = (str(given.get(name, OPTIONS[name].default)) for name in ("recipe", "data"))
-    usual = {name: option.default_of(recipe, data) for name, option in OPTIONS.items()}
+    found = {name: option.default_of(recipe, data) for name, option in OPTIONS.items()} | given
     if "max_macs" in options:
-        usual["max_macs"] = None
-    if recipe == "deep" and (most := (usual | given)["max_macs"]) is not None:
-        usual["max_worst_macs"] = FAR * most
-    usual["points"] = "curve" if (usual | given)["thresholds"] == "exact" else "best"
-    found = usual | given
+        found["max_macs"] = options["max_macs"]
+    # Defaults that follow from other options.
+    if found["max_worst_macs"] is None and recipe == "deep" and found["max_macs"] is not None:
+        found["max_worst_macs"] = FAR * found["max_macs"]
+    found["points"] = found["points"] or ("curve" if found["thresholds"] == "exact" else "best")
     budgets = recipe == "deep" and (found["points"], found["constraints"]) == ("curve", "domination")
-    usual |= {"aims": "budgets" if budgets else "ends", "workers": os.cpu_count() or 1}
-    usual |= {name: BY_AIMS[(usual | given)["aims"]][name] for name in ("surrogate", "features")}
-    usual["out"] = Path("runs") / Path(data).stem
-    found = usual | given
+    found["aims"] = found["aims"] or ("budgets" if budgets else "ends")
+    for name in ("surrogate", "features"):
+        found[name] = found[name] or BY_AIMS[found["aims"]][name]
+    found["workers"] = found["workers"] or os.cpu_count() or 1
+    found["out"] = found["out"] or Path("runs") / Path(data).stem
     check_guarantee(found["guarantee"], found["validation"])
     return found
-
-
-def check_guarantee(guarantee: float | None, validation: str) -> None:
-    """Check that results can be held to `guarantee`.
-
-    Raises:
-        ConfigurationError: if it is no probability, or no samples are left to test the rows on.
-    """
-    check({"guarantee": guarantee})
-    if guarantee is not None and validation != "halves":
-        raise ConfigurationError(f"guarantee needs validation halves, got {validation!r}")
 
 
 @dataclass(frozen=True)
@@ -304,19 +296,36 @@ def configure(asked: Mapping[str, Any]) -> Configuration:
     Raises:
         InputError: if options exclude each other.
     """
+    sizes = {entry.name: entry.default for entry in fields(Configuration)}
+    known = {**sizes, **BY_AIMS[asked["aims"]], **asked}
+    own = PAPER_DIGITS32 if (known["recipe"], known["data"]) == ("paper", "digits32") else {}
+    trained = {name: known[name] for name in ("epochs", "augment", "beta", "gamma", "backbone")}
+    known["recipe"] = recipe_of(known["recipe"], own, **trained)
+    known["backbones"] = -(-known["evaluations"] // 2) if known["method"] == "two-stage" else 0
+    return _configuration(known)
+
+
+def _configuration(known: Mapping[str, Any]) -> Configuration:
+    """Return the configuration whose fields, and whose limits' fields, stand among `known`."""
     from nachos_min.nas.limits import Limits
 
-    known = {**BY_AIMS[asked["aims"]], **asked}
-    own = {"paper digits32": PAPER_DIGITS32}.get(f"{known['recipe']} {known['data']}", {})
-    trained = {name: known[name] for name in ("epochs", "augment", "beta", "gamma", "backbone")}
-    known |= {
-        "limits": Limits(**{limit.name: known[limit.name] for limit in fields(Limits)}),
-        "recipe": recipe_of(known["recipe"], own, **trained),
-        "backbones": -(-known["evaluations"] // 2) if known["method"] == "two-stage" else 0,
-    }
-    return Configuration(
-        **{entry.name: known[entry.name] for entry in fields(Configuration) if entry.name in known}
-    )
+    known = {**known, "limits": Limits(**{entry.name: known[entry.name] for entry in fields(Limits)})}
+    return Configuration(**{entry.name: known[entry.name] for entry in fields(Configuration)})
+
+
+def configuration_of(identity: Mapping[str, Any]) -> Configuration:
+    """Return the configuration that `Problem.identity` was made from.
+
+    Raises:
+        ConfigurationError: if a field is missing or breaks a rule: the run was made by another version.
+    """
+    known = {**AS_BEFORE, **identity}
+    try:
+        trained = {name: known["recipe"].get(name) for name in ("epochs", "augment", "beta", "gamma")}
+        check(known | trained | {"recipe": None, "table": None})
+        return _configuration(known | {"recipe": from_record(known["recipe"])})
+    except KeyError as missing:
+        raise ConfigurationError(f"the run's configuration must have {missing}, got none") from None
 
 
 @dataclass(frozen=True)
@@ -345,26 +354,6 @@ class Problem:
         options = {name: value for name, value in options.items() if AS_BEFORE.get(name, self) != value}
         content = {"data_content": self.dataset.digest, "space_content": self.space.content}
         return options | content | ({} if self.table is None else {"table": dict(self.table)})
-
-
-def configuration_of(identity: Mapping[str, Any]) -> Configuration:
-    """Return the configuration that `Problem.identity` was made from.
-
-    Raises:
-        ConfigurationError: if a field is missing or breaks a rule: the run was made by another version.
-    """
-    from nachos_min.nas.limits import Limits
-
-    identity = {**AS_BEFORE, **identity}
-    try:
-        limits = Limits(**{limit.name: identity[limit.name] for limit in fields(Limits)})
-        known = {**identity, "recipe": from_record(identity["recipe"]), "limits": limits}
-        found = {entry.name: known[entry.name] for entry in fields(Configuration)}
-    except KeyError as missing:
-        raise ConfigurationError(f"the run's configuration must have {missing}, got none") from None
-    trained = {name: identity["recipe"].get(name) for name in ("epochs", "augment", "beta", "gamma")}
-    check(identity | trained | {"recipe": None, "table": None})
-    return Configuration(**found)
 
 
 def load_problem(configuration: Configuration) -> Problem:
