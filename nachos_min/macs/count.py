@@ -46,21 +46,12 @@ class ExitCosts:
     heads: tuple[int, ...]
     costs: tuple[int, ...]
 
-    @property
-    def worst(self) -> int:
-        """MACs of a sample that leaves at the last exit."""
-        return self.costs[-1]
-
 
 def count(graph: Graph) -> Count:
     """Return the totals of a graph for one sample, heads included.
 
-    Args:
-        graph: nodes in execution order.
-
     Raises:
-        CountError: an operator without a rule, a node that reads what does not exist yet, shapes that do not
-            agree.
+        CountError: as for `check_graph`.
     """
     check_graph(graph)
     columns = Counter(dict.fromkeys(_COLUMNS, 0))
@@ -78,16 +69,15 @@ def peak_activation_bytes(graph: Graph, bytes_per_element: int = 4) -> int:
     """Return the largest number of bytes that the arrays of one sample need at the same time.
 
     While a node runs, these arrays are held: what it reads, what it writes, and whatever a later node still reads
-    (the map that a residual connection or the rest of the backbone waits for). An array is freed after its last
-    reader. A flattened array is its operand seen as a vector and takes no bytes of its own. Weights are not
-    activations.
+    (a residual connection, or the rest of the backbone). An array is freed after its last reader. A flattened array
+    is its operand seen as a vector and takes no bytes of its own. Weights are not activations.
 
     Args:
         graph: nodes in execution order.
         bytes_per_element: >= 1; 4 for float32.
 
     Raises:
-        CountError: as for `count`, or bytes_per_element < 1.
+        CountError: as for `check_graph`, or bytes_per_element < 1.
 
     Source: liveness analysis of straight-line code, derived here.
     """
@@ -118,7 +108,7 @@ def exit_costs(graph: Graph, amounts: Sequence[int] | None = None) -> ExitCosts:
         amounts: what each node costs; None: its MACs.
 
     Raises:
-        CountError: as for `count`, there is no exit, or the heads are not in that order.
+        CountError: as for `check_graph`, there is no exit, or the heads are not in that order.
     """
     check_graph(graph)
     backbone: list[int] = []
@@ -144,9 +134,6 @@ def exit_costs(graph: Graph, amounts: Sequence[int] | None = None) -> ExitCosts:
 
 def check_graph(graph: Graph) -> dict[int, int]:
     """Return the elements of each node's array by position, the network's input at -1; the graph is checked.
-
-    Args:
-        graph: nodes in execution order.
 
     Raises:
         CountError: an operator without a rule, a node that reads what does not exist yet, shapes that do not

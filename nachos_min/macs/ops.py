@@ -59,8 +59,8 @@ class MatMul(Operator, plural="matrix products"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field, shape in (("left", self.left), ("right", self.right)):
-            self.require(len(shape) >= 2, f"{field} must have at least 2 axes", shape)
+        self.require(len(self.left) >= 2, "left must have at least 2 axes", self.left)
+        self.require(len(self.right) >= 2, "right must have at least 2 axes", self.right)
         both = f"{self.left} times {self.right}"
         self.require(self.left[-1] == self.right[-2], "inner lengths must be equal", both)
         common = broadcast(self.left[:-2], self.right[:-2])
@@ -106,19 +106,15 @@ class Einsum(Operator, plural="Einstein sums"):
         _, arrow, result = self.equation.partition("->")
         letters = "".join(self.terms)
         sound = bool(arrow) and (not letters or letters.isalpha()) and set(result) <= set(letters)
-        self.require(
-            sound and len(set(result)) == len(result),
-            "equation must be such as 'ij,jk->ik'",
-            repr(self.equation),
-        )
+        sound &= len(set(result)) == len(result)
+        self.require(sound, "equation must be such as 'ij,jk->ik'", repr(self.equation))
         self.require(len(self.shapes) <= 2, "must have one or two arrays", len(self.shapes))
         fits = list(map(len, self.terms)) == list(map(len, self.shapes))
         self.require(fits, f"equation {self.equation!r} must fit the shapes", self.shapes)
         lengths = self.lengths
-        for term, shape in zip(self.terms, self.shapes, strict=True):
-            for letter, length in zip(term, shape, strict=True):
-                longest = lengths[letter]
-                self.require(length in (1, longest), f"axis {letter} must have length {longest}", length)
+        for letter, length in zip(letters, (length for shape in self.shapes for length in shape), strict=True):
+            longest = lengths[letter]
+            self.require(length in (1, longest), f"axis {letter} must have length {longest}", length)
 
     @property
     def terms(self) -> list[str]:
@@ -380,9 +376,8 @@ class Slice(UnaryOperator, plural="slicing"):
     def __post_init__(self) -> None:
         super().__post_init__()
         least, most = self.begin + 1, self.input[-1]
-        integer = type(self.end) is int and self.end >= least
-        self.require(integer, f"end must be a Python integer >= {least}", repr(self.end))
-        self.require(self.end <= most, f"end must be <= {most}", self.end)
+        inside = type(self.end) is int and least <= self.end <= most
+        self.require(inside, f"end must be a Python integer from {least} to {most}", repr(self.end))
 
     @property
     def output(self) -> Shape:
@@ -427,11 +422,11 @@ class Written:
     """How a node was written in PyTorch. The exact count depends on shapes alone; other tools' counts do not.
 
     Args:
-        function: what Python called, such as "F.conv2d" (also for torch.conv2d, the same function), "F.relu",
-            "torch.add", "Tensor.add", or, for an operator sign, "x + y". For one of our own operators that PyTorch
-            code spells out, the expression: "x * relu6(x + 3) / 6", "relu6(x + 3) / 6", "mean(3).mean(2)".
-        module: class of the innermost module that was running: its bare name for a class of torch.nn
-            ("Conv2d"), with its package for any other ("timm.layers.SqueezeExcite"); "" outside any module.
+        function: what Python called: "F.conv2d" (also for torch.conv2d, the same function), "Tensor.add", "x + y",
+        or
+            an expression that is one operator here: "x * relu6(x + 3) / 6", "relu6(x + 3) / 6", "mean(3).mean(2)".
+        module: class of the innermost module that was running: a bare name for one of torch.nn ("Conv2d"), with its
+            package for any other ("timm.layers.SqueezeExcite"); "" outside any module.
         layer: the class of torch.nn that `module` is or derives from ("Conv2d"), "" if none but Module.
         leaf: whether that module has no modules inside.
         paths: under how many parents' names that module stands in the network, 0 if it is kept in a plain list.
@@ -471,11 +466,10 @@ class Node:
         exit: 0 for the backbone, i >= 1 for the head of exit i (the final classifier is the last head).
         shares: position of the earlier node whose weights it uses again, so that they are counted once.
         batch: samples that the operator treats in this one execution, >= 1; work is multiplied by it.
-        relaid: whether the arrays arrive with other axes (channels first, a batch axis, flattened), as in a
-            network read from elsewhere; then the numbers of elements must agree, not the shapes.
+        relaid: whether the arrays arrive with other axes (channels first, a batch axis, flattened), as from a file;
+            then the numbers of elements must agree, not the shapes.
         written: how it was written in PyTorch; None for a network that never was.
-        trained: trained values that it brings, if not all of its operator's `params` (its weights are computed,
-            constant, or partly another node's); None for all.
+        trained: trained values that it brings, if not its operator's `params` (some are computed or constant).
     """
 
     name: str

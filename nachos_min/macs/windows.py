@@ -28,9 +28,6 @@ def transposed_length(length: int, kernel: int, stride: int, pad: int, dilation:
     """Return the output length of a transposed convolution: each pixel paints `kernel` taps, `pad` are cropped.
 
     Source: Dumoulin and Visin, relationship 14, with dilation and output padding as in PyTorch.
-
-    >>> transposed_length(8, kernel=3, stride=2, pad=2, dilation=1, output_padding=1)
-    16
     """
     return (length - 1) * stride + dilation * (kernel - 1) + 1 - pad + output_padding
 
@@ -88,7 +85,6 @@ class _Convolution(MapOperator):
     """A window of weights that slides over one map and touches another.
 
     Args:
-        input: (H, W, C).
         out_channels: K >= 1.
         kernel, stride, dilation: (height, width), each >= 1.
         padding: (top, bottom, left, right), each >= 0.
@@ -128,11 +124,10 @@ class _Convolution(MapOperator):
     @property
     def valid_macs(self) -> int:
         """The axes are independent, so the taps that hit are a product of one count per axis."""
-        hits = 1
-        for axis, (positions, length) in enumerate(zip(*self._maps, strict=True)):
-            if axis < 2:
-                kernel, stride, dilation = self.kernel[axis], self.stride[axis], self.dilation[axis]
-                hits *= valid_taps(positions, length, kernel, stride, self.padding[2 * axis], dilation)
+        hits, (slides, touches) = 1, self._maps
+        for i in (0, 1):
+            kernel, stride, dilation = self.kernel[i], self.stride[i], self.dilation[i]
+            hits *= valid_taps(slides[i], touches[i], kernel, stride, self.padding[2 * i], dilation)
         return hits * self._channel_pairs
 
     @property
@@ -207,7 +202,6 @@ class _Pool(MapOperator):
     """A sliding window without weights.
 
     Args:
-        input: (H, W, C).
         size: (height, width) of the window, each >= 1.
         stride, dilation: (height, width), each >= 1.
         padding: (top, bottom, left, right), each >= 0.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -81,7 +81,7 @@ class MacsReport:
         billed: what each node adds in the convention.
         totals: every convention's total.
         branches: what runs on a condition.
-        against: the convention that `differences` compare with; "" if none was asked for.
+        against: the convention that `differences` compare with; "" for none.
         differences: why the two totals differ.
         verified: predicted beside reported, one per tool.
         executed: executed beside counted.
@@ -106,7 +106,7 @@ class MacsReport:
         return self.totals[self.convention.name]
 
     def as_dict(self, *, layers: bool = False) -> dict[str, Any]:
-        """Return the report as plain values for JSON, integers exact; what was not asked for is left out.
+        """Return the report as plain values for JSON, integers exact; what was not requested is left out.
 
         Args:
             layers: whether to list every node.
@@ -174,7 +174,7 @@ def report_macs(
     verify: bool = False,
     execute: bool = False,
 ) -> MacsReport:
-    """Return the count of `target` by a convention, and what else was asked for.
+    """Return the count of `target` by a convention, and what else was requested.
 
     Args:
         target: the network.
@@ -184,7 +184,7 @@ def report_macs(
         execute: whether to run one sample and count what is executed.
 
     Raises:
-        InputError: if the graph is broken, or something asked for does not apply to the target.
+        InputError: if the graph is broken, or something requested does not apply to the target.
     """
     graph, architecture = target.graph, target.architecture
     check_graph(graph)
@@ -296,18 +296,14 @@ def show_macs(report: MacsReport, *, layers: bool = False, stream: TextIO | None
         layers: whether to list every layer.
         stream: where to; standard output unless given.
     """
+    unit = report.convention.unit
     parts: list[str | Table] = [_layers(report)] if layers else []
     parts.append(_headline(report))
     if report.exits:
-        table = _table(("leave after stage", "backbone", "head", "cost in all"), text=0)
-        for stage, *costs in report.exits:
-            table.add_row(str(stage), *(f"{cost:,}" for cost in costs))
-        parts.append(table)
+        parts.append(_table(("leave after stage", "backbone", "head", "cost in all"), "rrrr", report.exits))
     if report.branches:
-        table = _table(("only on a condition", report.convention.unit, "parameters"), text=1)
-        for branch in report.branches:
-            table.add_row(branch.name, f"{branch.macs:,}", f"{branch.params:,}")
-        parts.append(table)
+        rows = [(branch.name, branch.macs, branch.params) for branch in report.branches]
+        parts.append(_table(("only on a condition", unit, "parameters"), "lrr", rows))
     if report.verified:
         parts.append(_verified(report))
     if report.against:
@@ -324,10 +320,10 @@ def show_macs(report: MacsReport, *, layers: bool = False, stream: TextIO | None
 
 def _headline(report: MacsReport) -> str:
     """The lines that say what was counted, and how much it is."""
-    shape = "x".join(map(str, report.target.input))
-    exact, unit = report.exact, report.convention.unit
+    exact, shape = report.exact, "x".join(map(str, report.target.input))
     lines = [f"{printable(report.target.name)}, input {shape}"]
-    lines.append(f"{report.macs:,} {unit} ({report.convention.name}); {exact.params:,} parameters")
+    total = f"{report.macs:,} {report.convention.unit} ({report.convention.name})"
+    lines.append(f"{total}; {exact.params:,} parameters")
     if report.convention.name == "exact" and exact.valid_macs != exact.macs:
         lines.append(f"{exact.valid_macs:,} of them without products with padded zeros")
     work = [f"{column} {amount:,}" for column, amount in exact.columns.items() if amount]
@@ -338,49 +334,41 @@ def _headline(report: MacsReport) -> str:
 
 def _totals(report: MacsReport) -> Table:
     """The total of every convention and its distance from the chosen one."""
-    columns = ("convention", "total", f"minus {report.convention.name}", "what it adds up")
-    table = _table(columns, text=1, words=True)
-    for convention in CONVENTIONS.values():
-        total = report.totals[convention.name]
-        unit = "" if convention.unit == "MACs" else f" {convention.unit}"
-        table.add_row(convention.name, f"{total:,}{unit}", f"{total - report.macs:+,}", convention.about)
-    return table
+    rows = []
+    for each in CONVENTIONS.values():
+        total, unit = report.totals[each.name], "" if each.unit == "MACs" else f" {each.unit}"
+        rows.append((each.name, f"{total:,}{unit}", f"{total - report.macs:+,}", each.about))
+    return _table(("convention", "total", f"minus {report.convention.name}", "what it adds up"), "lrrl", rows)
 
 
 def _differences(report: MacsReport) -> Table:
     """Why two totals differ, term by term, the largest first, with their sum."""
     chosen, against = report.convention.name, report.against
-    table = _table((f"{against} - {chosen}", "of what", against, chosen, "where"), text=0, words=True)
-    table.columns[0].justify = "right"
+    rows = []
     for each in report.differences:
-        first, others = each.nodes[:1], len(each.nodes) - 1
-        where = ", ".join(each.nodes) if others < 2 else f"{first[0]} and {others} more"
-        table.add_row(f"{each.amount:+,}", each.subject, each.left, each.right, printable(where))
-    if not report.differences:
-        table.add_row("", "no term differs", "", "", "")
-    total = report.totals[against] - report.macs
+        others = len(each.nodes) - 1
+        where = ", ".join(each.nodes) if others < 2 else f"{each.nodes[0]} and {others} more"
+        rows.append((f"{each.amount:+,}", each.subject, each.left, each.right, printable(where)))
+    headings = (f"{against} - {chosen}", "of what", against, chosen, "where")
+    table = _table(headings, "rllll", rows or [("", "no term differs", "", "", "")])
+    totals = f"{against} {report.totals[against]:,}, {chosen} {report.macs:,}"
     table.add_section()
-    table.add_row(f"{total:+,}", f"{against} {report.totals[against]:,}, {chosen} {report.macs:,}", "", "", "")
+    table.add_row(f"{report.totals[against] - report.macs:+,}", totals, "", "", "")
     return table
 
 
 def _layers(report: MacsReport) -> Table:
     """One row per layer that does or adds anything."""
-    table = _table(("layer", "operator", "reads", "writes", report.convention.unit, "params"), text=4)
-    idle = 0
+    rows = []
     for node, billed in zip(report.target.graph, report.billed, strict=True):
-        if not (billed or node.macs or node.params or node.columns):
-            idle += 1
-            continue
-        times = "" if node.batch == 1 else f"{node.batch} * "
-        reads, writes = (
-            " ".join(times + "x".join(map(str, shape)) for shape in shapes)
-            for shapes in (node.op.operands, (node.op.output,))
-        )
-        params = f"{node.params:,}" if node.params else ""
-        table.add_row(printable(node.name), name(node.op), reads, writes, f"{billed:,}", params)
+        if billed or node.macs or node.params or node.columns:
+            times = "" if node.batch == 1 else f"{node.batch} * "
+            *reads, writes = (times + "x".join(map(str, each)) for each in (*node.op.operands, node.op.output))
+            rows.append((printable(node.name), name(node.op), " ".join(reads), writes, billed, node.params or ""))
+    headings = ("layer", "operator", "reads", "writes", report.convention.unit, "params")
+    table = _table(headings, "llllrr", rows)
     notes = []
-    if idle:
+    if idle := len(report.target.graph) - len(rows):
         notes.append(f"{idle} nodes that only hold, move or pick elements are not shown (add --json for all)")
     if any(node.relaid for node in report.target.graph):
         notes.append("what works on maps is shown as height x width x channels, the rest in the source's own axes")
@@ -390,35 +378,34 @@ def _layers(report: MacsReport) -> Table:
 
 def _verified(report: MacsReport) -> Table:
     """Predicted beside reported for every tool."""
-    table = _table(("tool", "predicted", "reported", ""), text=1, words=True)
-    table.columns[2].justify = "right"
+    rows = []
     for each in report.verified:
-        reported = "" if each.reported is None else f"{each.reported:,}"
         verdict = each.reason or ("equal" if each.reported == each.predicted else "DIFFERENT")
-        table.add_row(each.convention, f"{each.predicted:,}", reported, verdict)
-    return table
+        rows.append((each.convention, each.predicted, "" if each.reported is None else each.reported, verdict))
+    return _table(("tool", "predicted", "reported", ""), "lrrl", rows)
 
 
 def _executed(report: MacsReport) -> Table:
     """What was executed beside what was counted, and whether they are equal."""
-    table = _table(("run through our engine", "counted", "executed", ""), text=1)
+    rows: list[tuple[object, ...]] = []
     for each in report.executed:
-        executed = "not run" if each.executed is None else f"{each.executed:,}"
-        verdict = "" if each.executed is None else "equal" if each.agrees else "DIFFERENT"
-        table.add_row(each.what, f"{each.counted:,}", executed, verdict)
-    run = [each for each in report.executed if each.executed is not None]
-    same = sum(each.agrees for each in run)
-    table.caption = f"{same} of {len(run)} equal; {len(report.executed) - len(run)} not run"
+        if each.executed is None:
+            rows.append((each.what, each.counted, "not run", ""))
+        else:
+            rows.append((each.what, each.counted, each.executed, "equal" if each.agrees else "DIFFERENT"))
+    table = _table(("run through our engine", "counted", "executed", ""), "lrrr", rows)
+    same = sum(each.agrees for each in report.executed)
+    missing = sum(each.executed is None for each in report.executed)
+    table.caption = f"{same} of {len(rows) - missing} equal; {missing} not run"
     return table
 
 
-def _table(headings: Iterable[str], *, text: int, words: bool = False) -> Table:
-    """Return an empty table: the first `text` columns to the left, the others to the right.
-
-    With `words` the columns after the first number are text. Text may take several lines, numbers not.
-    """
+def _table(headings: Iterable[str], sides: str, rows: Iterable[Iterable[object]]) -> Table:
+    """Return a table with columns to the left ("l") or right ("r"). Text on the left may take several lines."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False, caption_justify="left")
-    for place, heading in enumerate(headings):
-        left = place < text or (words and place > text + (1 if text else 0))
-        table.add_column(heading, justify="left" if left else "right", no_wrap=not left, overflow="fold")
+    for heading, side in zip(headings, sides, strict=True):
+        justify: Literal["left", "right"] = "left" if side == "l" else "right"
+        table.add_column(heading, justify=justify, no_wrap=side == "r", overflow="fold")
+    for row in rows:
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
     return table

@@ -6,7 +6,7 @@ import pytest
 
 from nachos_min.macs import CountError, ops
 from nachos_min.macs.conventions import CONVENTIONS, Convention, explain, find_convention
-from nachos_min.macs.conventions.convention import products
+from nachos_min.macs.conventions.bill import products
 from nachos_min.macs.conventions.onnx_tool import already_done, done_beforehand, merged_norms, merged_products
 from nachos_min.macs.ops import Conv2d, Einsum, Graph, Linear, MatMul, Node, Source, Written
 from nachos_min.macs.record import Operator

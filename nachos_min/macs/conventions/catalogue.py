@@ -2,7 +2,8 @@
 
 from nachos_min.errors import shorten
 from nachos_min.macs import ops
-from nachos_min.macs.conventions.convention import Convention, Rule, Term, each, products
+from nachos_min.macs.conventions import bill
+from nachos_min.macs.conventions.convention import Convention
 from nachos_min.macs.conventions.dispatcher import PTFLOPS_ATEN, TORCH
 from nachos_min.macs.conventions.hooks import THOP, TORCHINFO
 from nachos_min.macs.conventions.nachos_official import NACHOS_OFFICIAL
@@ -13,11 +14,11 @@ from nachos_min.macs.ops import Node
 from nachos_min.macs.record import CountError, Operator
 
 _LAYERS = (ops.Conv2d, ops.ConvTranspose2d, ops.Linear, ops.MatMul, ops.Einsum)
-_PRODUCTS: dict[type[Operator], Rule] = dict.fromkeys(_LAYERS, each(products))
+_PRODUCTS: dict[type[Operator], bill.Rule] = dict.fromkeys(_LAYERS, bill.each(bill.products))
 
 
-def _valid(node: Node) -> tuple[Term, ...]:
-    return products(node), Term("products with padded zeros", 1, node.valid_macs - node.macs)
+def _valid(node: Node) -> tuple[bill.Term, ...]:
+    return bill.products(node), bill.Term("products with padded zeros", 1, node.valid_macs - node.macs)
 
 
 EXACT = Convention(
@@ -36,25 +37,9 @@ EXACT_VALID = Convention(
     prices=_PRODUCTS | dict.fromkeys((ops.Conv2d, ops.ConvTranspose2d), _valid),
 )
 
-CONVENTIONS: dict[str, Convention] = {
-    convention.name: convention
-    for convention in (
-        EXACT,
-        EXACT_VALID,
-        THOP,
-        FVCORE,
-        PTFLOPS,
-        PTFLOPS_ATEN,
-        TORCHPROFILE,
-        TORCHPROFILE_0_0_2,
-        CALFLOPS,
-        CALFLOPS_FLOPS,
-        TORCHINFO,
-        TORCH,
-        ONNX_TOOL,
-        NACHOS_OFFICIAL,
-    )
-}
+_FIRST = (EXACT, EXACT_VALID, THOP, FVCORE, PTFLOPS, PTFLOPS_ATEN, TORCHPROFILE, TORCHPROFILE_0_0_2)
+_SECOND = (CALFLOPS, CALFLOPS_FLOPS, TORCHINFO, TORCH, ONNX_TOOL, NACHOS_OFFICIAL)
+CONVENTIONS: dict[str, Convention] = {convention.name: convention for convention in (*_FIRST, *_SECOND)}
 
 
 def find_convention(name: str) -> Convention:

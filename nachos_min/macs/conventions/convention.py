@@ -7,55 +7,14 @@ of prices as in `hooks.py` and add it to `catalogue.py` and to the help of `macs
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 
-from nachos_min.macs import ops
-from nachos_min.macs.conventions.written import as_written
+from nachos_min.macs.conventions.bill import Rule, Term
 from nachos_min.macs.count import ExitCosts, exit_costs
 from nachos_min.macs.ops import Graph, Node
-from nachos_min.macs.record import Operator, Shape, broadcast
+from nachos_min.macs.record import Operator
 
 Multiplicity = tuple[int, str]  # how often a tool counts a node, and a clause why, if not once
 ONCE: Multiplicity = (1, "")
-
-
-@dataclass(frozen=True)
-class Term:
-    """One summand of a count: factor * quantity, as often as the tool counts the node.
-
-    Args:
-        subject: what the quantity is a number of, in the plural, the same text in every convention.
-        factor: how much is added for each.
-        quantity: how many, of the whole batch.
-        note: why the quantity is not what its subject says, if it is not; a clause.
-        times, why: how often the node is counted, and why not once.
-        node: position in the graph; None for a term of no node, such as rounding.
-    """
-
-    subject: str
-    factor: int
-    quantity: int
-    note: str = ""
-    times: int = 1
-    why: str = ""
-    node: int | None = None
-
-    @property
-    def amount(self) -> int:
-        """What the term adds to the total."""
-        return self.factor * self.quantity * self.times
-
-    @property
-    def reasons(self) -> tuple[str, str]:
-        """Reasons for the multiplicity and for the quantity; no reason for a quantity that is not counted."""
-        return self.why, self.note if self.times else ""
-
-    def taken_for(self, quantity: int, note: str) -> "Term":
-        """Return the term with the quantity that a tool takes for this one, and a note if they differ."""
-        return replace(self, quantity=quantity, note="" if quantity == self.quantity else note)
-
-
-Rule = Callable[[Node], tuple[Term, ...]]
 Counted = tuple[Multiplicity, tuple[Term, ...]]
 
 
@@ -113,67 +72,6 @@ def amounts(terms: Iterable[Term], nodes: int) -> list[int]:
         if term.node is not None:
             found[term.node] += term.amount
     return found
-
-
-def products(node: Node, factor: int = 1) -> Term:
-    """Return `factor` for each multiply-accumulate of a node."""
-    return Term(f"products of {node.op.plural.format(node.op)}", factor, node.macs)
-
-
-def biases(node: Node, factor: int = 1) -> Term:
-    """Return `factor` for each output element that gets a bias."""
-    added = node.columns.get("bias_adds", 0)
-    return Term(f"bias additions of {node.op.plural.format(node.op)}", factor, added)
-
-
-def inputs(node: Node, factor: int = 1) -> Term:
-    """Return `factor` for each element of the first array that a node reads."""
-    elements = node.batch * prod(node.op.operands[0])
-    return Term(f"elements into {node.op.plural.format(node.op)}", factor, elements)
-
-
-def outputs(node: Node, factor: int = 1) -> Term:
-    """Return `factor` for each element that a node writes."""
-    elements = node.batch * prod(node.op.output)
-    return Term(f"elements out of {node.op.plural.format(node.op)}", factor, elements)
-
-
-def each(*quantities: Callable[[Node, int], Term], factor: int = 1) -> Rule:
-    """Return the rule that adds `factor` for each of these quantities."""
-    return lambda node: tuple(quantity(node, factor) for quantity in quantities)
-
-
-def by_kind(quantity: Callable[[Node, int], Term], prices: Mapping[str, int], *, others: bool = True) -> Rule:
-    """Return the rule that adds the price of an operator's kind or mode: 0, or no term, for `others`."""
-
-    def rule(node: Node) -> tuple[Term, ...]:
-        op = node.op
-        assert isinstance(op, ops.Activation | ops.Pointwise | ops.Reduce | ops.Resize)
-        kind = op.mode if isinstance(op, ops.Resize) else op.kind
-        return (quantity(node, prices.get(kind, 0)),) if others or kind in prices else ()
-
-    return rule
-
-
-def products_of_left(node: Node, shapes: tuple[Shape, ...]) -> Term:
-    """Return one for each element of the left array times each column of the right one, nothing broadcast.
-
-    Args:
-        node: a matrix product.
-        shapes: (..., m, k) and (..., k, n), as the tool is given them.
-    """
-    left, right = shapes
-    exact = prod(broadcast(left[:-2], right[:-2]) or ()) * left[-2] * left[-1] * right[-1]
-    term = replace(products(node), quantity=exact)
-    if "vector" in as_written(node).facts:
-        note = "the length of a vector is taken for its columns"
-        return replace(term, quantity=prod(left) * right[-2], note=note)
-    return term.taken_for(prod(left) * right[-1], "the first array is not repeated")
-
-
-def numpy_estimate(op: ops.Einsum) -> float:
-    """Return the operations of an Einstein sum that NumPy's report prints, to four digits."""
-    return float(f"{prod(op.lengths.values()) * (1 + op.sums) + 1:.3e}")
 
 
 @dataclass(frozen=True)

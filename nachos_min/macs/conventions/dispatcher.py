@@ -6,25 +6,16 @@ reports twice the products.
 """
 
 from nachos_min.macs import ops
-from nachos_min.macs.conventions.convention import (
-    ONCE,
-    Convention,
-    Multiplicity,
-    Term,
-    biases,
-    each,
-    outputs,
-    products,
-)
+from nachos_min.macs.conventions import bill
+from nachos_min.macs.conventions.convention import ONCE, Convention, Multiplicity
 from nachos_min.macs.conventions.patches import of_one_sample
-from nachos_min.macs.conventions.written import as_written, method
 from nachos_min.macs.ops import Node
 
 _LAYERS = (ops.Conv2d, ops.ConvTranspose2d, ops.Linear, ops.MatMul, ops.Einsum)
 
 
 def _dispatched(node: Node) -> Multiplicity:
-    facts = as_written(node).facts
+    facts = bill.as_written(node).facts
     if "vector" in facts and "strided" not in facts:
         return 0, "a product with a vector is an operator of its own, which it does not know"
     if "fused" in facts:
@@ -33,25 +24,25 @@ def _dispatched(node: Node) -> Multiplicity:
 
 
 def _dispatched_for_ptflops(node: Node) -> Multiplicity:
-    if as_written(node).function == "torch.baddbmm":
+    if bill.as_written(node).function == "torch.baddbmm":
         return 0, "baddbmm is an operator that it does not know"
     return _dispatched(node)
 
 
-def _layer(node: Node) -> tuple[Term, ...]:
+def _layer(node: Node) -> tuple[bill.Term, ...]:
     """A linear layer whose input must be copied into one block adds its bias in an operator of its own.
 
     An input with the axis of samples second need not be copied for one sample, which is what ptflops feeds.
     """
-    written = as_written(node)
+    written = bill.as_written(node)
     samples_second = "swapped" in written.facts and node.op.operands[0][0] == written.samples
     apart = "strided" in written.facts and not samples_second
-    return (products(node),) if apart else (products(node), biases(node))
+    return (bill.products(node),) if apart else (bill.products(node), bill.biases(node))
 
 
-def _sum(node: Node) -> tuple[Term, ...]:
+def _sum(node: Node) -> tuple[bill.Term, ...]:
     """Of all sums it counts the one that is part of a matrix product, as a bias is."""
-    return (outputs(node),) if method(node) == "addmm" else ()
+    return (bill.outputs(node),) if bill.method(node) == "addmm" else ()
 
 
 PTFLOPS_ATEN = Convention(
@@ -68,6 +59,6 @@ TORCH = Convention(
     tool="torch 2.13.0 (torch.utils.flop_counter)",
     unit="FLOPs",
     about="Two operations, a multiplication and an addition, for each product; nothing else.",
-    prices=dict.fromkeys(_LAYERS, each(products, factor=2)),
+    prices=dict.fromkeys(_LAYERS, bill.each(bill.products, factor=2)),
     multiplicity=_dispatched,
 )

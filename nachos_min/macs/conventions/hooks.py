@@ -13,22 +13,11 @@ from dataclasses import replace
 from math import prod
 
 from nachos_min.macs import ops
-from nachos_min.macs.conventions.convention import (
-    ONCE,
-    Convention,
-    Multiplicity,
-    Term,
-    biases,
-    by_kind,
-    each,
-    inputs,
-    outputs,
-    products,
-)
-from nachos_min.macs.conventions.written import as_written, names, only_derived, under_names
+from nachos_min.macs.conventions import bill
+from nachos_min.macs.conventions.convention import ONCE, Convention, Multiplicity
 from nachos_min.macs.ops import Node
 
-_HOOKED = names("Conv ConvTranspose BatchNorm InstanceNorm AvgPool AdaptiveAvgPool", "1d 2d 3d")
+_HOOKED = bill.names("Conv ConvTranspose BatchNorm InstanceNorm AvgPool AdaptiveAvgPool", "1d 2d 3d")
 _HOOKED |= {"SyncBatchNorm", "LayerNorm", "PReLU", "Softmax", "Linear"}
 _HOOKED |= {"Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d"}
 
@@ -37,48 +26,48 @@ _INTERPOLATION = {"nearest": 1, "linear": 5, "bilinear": 11, "bicubic": 259}
 
 
 def _hooked(node: Node) -> Multiplicity:
-    written = as_written(node)
+    written = bill.as_written(node)
     if written.module in _HOOKED:
-        return written.paths * written.paths, under_names(node)
+        return written.paths * written.paths, bill.under_names(node)
     if written.layer in _HOOKED:
-        return 0, only_derived(node, "thop")
+        return 0, bill.only_derived(node, "thop")
     return 0, "called as a function, and thop sees modules only"
 
 
-def _convolution(node: Node) -> tuple[Term, ...]:
+def _convolution(node: Node) -> tuple[bill.Term, ...]:
     """A map without an axis of samples is taken to have as many channels as it has rows, or pixels in a row."""
     assert isinstance(node.op, ops.Conv2d)
-    if "unbatched" not in as_written(node).facts:
-        return (products(node),)
-    second = node.op.input[1 if as_written(node).module == "Conv1d" else 0]
-    quantity = outputs(node).quantity * (second // node.op.groups) * prod(node.op.kernel)
-    return (replace(products(node), quantity=quantity, note="the second axis is taken for the channels"),)
+    if "unbatched" not in bill.as_written(node).facts:
+        return (bill.products(node),)
+    second = node.op.input[1 if bill.as_written(node).module == "Conv1d" else 0]
+    quantity = bill.outputs(node).quantity * (second // node.op.groups) * prod(node.op.kernel)
+    return (replace(bill.products(node), quantity=quantity, note="the second axis is taken for the channels"),)
 
 
-def _transposed(node: Node) -> tuple[Term, ...]:
+def _transposed(node: Node) -> tuple[bill.Term, ...]:
     """Of output pixels a transposed convolution of stride s has s * s as many as of input pixels."""
     assert isinstance(node.op, ops.ConvTranspose2d)
-    quantity = outputs(node).quantity * (node.op.input[2] // node.op.groups) * prod(node.op.kernel)
-    return (products(node).taken_for(quantity, "every output pixel is billed, not every input pixel"),)
+    quantity = bill.outputs(node).quantity * (node.op.input[2] // node.op.groups) * prod(node.op.kernel)
+    return (bill.products(node).taken_for(quantity, "every output pixel is billed, not every input pixel"),)
 
 
-def _norm(node: Node) -> tuple[Term, ...]:
+def _norm(node: Node) -> tuple[bill.Term, ...]:
     assert isinstance(node.op, ops.BatchNorm | ops.LayerNorm | ops.InstanceNorm)
-    return (inputs(node, 4 if node.op.affine else 2),)
+    return (bill.inputs(node, 4 if node.op.affine else 2),)
 
 
-def _adaptive(node: Node) -> tuple[Term, ...]:
+def _adaptive(node: Node) -> tuple[bill.Term, ...]:
     """One addition per element of each window and one division: int((H / OH * W / OW + 1) * outputs)."""
     (height, width, _), (rows, columns, _) = node.op.operands[0], (*node.op.output[:-1], 1, 1, 1)[:3]
-    divisions = outputs(node).quantity
+    divisions = bill.outputs(node).quantity
     additions = int((height / rows * (width / columns) + 1) * divisions) - divisions
     note = "windows are taken to be of equal size, and rounded down"
-    return inputs(node).taken_for(additions, note), outputs(node)
+    return bill.inputs(node).taken_for(additions, note), bill.outputs(node)
 
 
-def _softmax(node: Node) -> tuple[Term, ...]:
+def _softmax(node: Node) -> tuple[bill.Term, ...]:
     assert isinstance(node.op, ops.Softmax)
-    return inputs(node, 3), Term("rows of softmax", -1, inputs(node).quantity // node.op.features)
+    return bill.inputs(node, 3), bill.Term("rows of softmax", -1, bill.inputs(node).quantity // node.op.features)
 
 
 THOP = Convention(
@@ -88,14 +77,14 @@ THOP = Convention(
     about="Products of known modules, 4 per batch-norm element, and additions and divisions of average pooling.",
     prices={
         ops.Conv2d: _convolution,
-        ops.Linear: each(products),
+        ops.Linear: bill.each(bill.products),
         ops.ConvTranspose2d: _transposed,
         **dict.fromkeys((ops.BatchNorm, ops.LayerNorm, ops.InstanceNorm), _norm),
-        ops.AvgPool: each(outputs),
+        ops.AvgPool: bill.each(bill.outputs),
         **dict.fromkeys((ops.AdaptiveAvgPool, ops.GlobalAvgPool), _adaptive),
         ops.Softmax: _softmax,
-        ops.Resize: by_kind(outputs, _INTERPOLATION),
-        ops.Activation: by_kind(inputs, {"prelu": 1}, others=False),
+        ops.Resize: bill.by_kind(bill.outputs, _INTERPOLATION),
+        ops.Activation: bill.by_kind(bill.inputs, {"prelu": 1}, others=False),
     },
     multiplicity=_hooked,
 )
@@ -105,17 +94,17 @@ _MAPS = (ops.Conv2d, ops.ConvTranspose2d, ops.BatchNorm, ops.GroupNorm, ops.Inst
 
 
 def _leaf(node: Node) -> Multiplicity:
-    written = as_written(node)
+    written = bill.as_written(node)
     if not written.layer:
         return 0, "called as a function, and torchinfo sees parameters of modules only"
     if written.leaf and written.paths:
         return ONCE
-    return 0, under_names(node) if written.leaf else f"its module {written.module} has modules inside"
+    return 0, bill.under_names(node) if written.leaf else f"its module {written.module} has modules inside"
 
 
 def _positions(node: Node) -> int:
     """How often each parameter is billed: the first axis of the output, and for a convolution the others."""
-    written = as_written(node)
+    written = bill.as_written(node)
     output = node.op.output
     axes = (output[-1], *output[:-1]) if isinstance(node.op, _MAPS) else output
     if "unbatched" not in written.facts:
@@ -124,36 +113,36 @@ def _positions(node: Node) -> int:
     return axes[0] * prod(axes[2:]) if by_pixel else axes[0]
 
 
-def _layer(node: Node) -> tuple[Term, ...]:
+def _layer(node: Node) -> tuple[bill.Term, ...]:
     assert isinstance(node.op, ops.Conv2d | ops.ConvTranspose2d | ops.Linear)
     shifts = node.op.out_features if isinstance(node.op, ops.Linear) else node.op.out_channels
     shifts *= node.op.bias
     positions, note = _positions(node), "parameters times positions of the output"
     weights = positions * (node.op.params - shifts)
-    return products(node).taken_for(weights, note), biases(node).taken_for(positions * shifts, note)
+    return bill.products(node).taken_for(weights, note), bill.biases(node).taken_for(positions * shifts, note)
 
 
-def _parameters(node: Node) -> tuple[Term, ...]:
+def _parameters(node: Node) -> tuple[bill.Term, ...]:
     note = "parameters, not elements, once per sample"
-    return (replace(inputs(node), quantity=_positions(node) * node.op.params, note=note),)
+    return (replace(bill.inputs(node), quantity=_positions(node) * node.op.params, note=note),)
 
 
-def _slopes(node: Node) -> tuple[Term, ...]:
+def _slopes(node: Node) -> tuple[bill.Term, ...]:
     """Of activations PReLU alone has parameters, one slope or one for each channel, the axis after the samples."""
     assert isinstance(node.op, ops.Activation)
     if node.op.kind != "prelu":
         return ()
-    slopes = _positions(node) * (node.op.input[0] if "slopes" in as_written(node).facts else 1)
-    return (replace(inputs(node), quantity=slopes, note="its slopes, not elements, once per sample"),)
+    slopes = _positions(node) * (node.op.input[0] if "slopes" in bill.as_written(node).facts else 1)
+    return (replace(bill.inputs(node), quantity=slopes, note="its slopes, not elements, once per sample"),)
 
 
-def _embedding(node: Node) -> tuple[Term, ...]:
+def _embedding(node: Node) -> tuple[bill.Term, ...]:
     """An embedding's table is a module's weight, too."""
-    written = as_written(node)
+    written = bill.as_written(node)
     if written.layer != "Embedding" or written.function != "F.embedding":
         return ()
     rows = node.op.output[0] * prod(node.op.operands[1])
-    return (Term("elements of embeddings", 1, rows, "the whole table, once per sample"),)
+    return (bill.Term("elements of embeddings", 1, rows, "the whole table, once per sample"),)
 
 
 TORCHINFO = Convention(

@@ -11,17 +11,8 @@ from fractions import Fraction
 from math import prod
 
 from nachos_min.macs import ops
-from nachos_min.macs.conventions.convention import (
-    ONCE,
-    Convention,
-    Counted,
-    Rule,
-    Term,
-    amounts,
-    each,
-    inputs,
-    products,
-)
+from nachos_min.macs.conventions import bill
+from nachos_min.macs.conventions.convention import ONCE, Convention, Counted, amounts
 from nachos_min.macs.conventions.traces import TORCHPROFILE_0_0_2
 from nachos_min.macs.count import ExitCosts, exit_costs
 from nachos_min.macs.ops import Graph, Node
@@ -39,7 +30,7 @@ def rounded(macs: int) -> int:
     return round(macs / 1e6 * 100) * 10_000
 
 
-def _convolution(node: Node) -> tuple[Term, ...]:
+def _convolution(node: Node) -> tuple[bill.Term, ...]:
     """The height and width of the output are taken as the input's over the stride, a fraction if need be.
 
     Neither padding nor dilation nor groups are looked at. We drop a fraction of a product, which the released code
@@ -49,13 +40,14 @@ def _convolution(node: Node) -> tuple[Term, ...]:
     assert isinstance(op, ops.Conv2d)
     pixels = Fraction(op.input[0] * op.input[1], prod(op.stride))
     quantity = int(pixels * prod(op.kernel) * op.input[2] * op.out_channels) * node.batch
-    return (products(node).taken_for(quantity, "height and width are divided by the stride, groups are ignored"),)
+    note = "height and width are divided by the stride, groups are ignored"
+    return (bill.products(node).taken_for(quantity, note),)
 
 
-_HEAD: dict[type[Operator], Rule] = {
+_HEAD: dict[type[Operator], bill.Rule] = {
     ops.Conv2d: _convolution,
-    ops.Linear: each(products),
-    **dict.fromkeys((ops.MaxPool, ops.AvgPool), each(inputs)),
+    ops.Linear: bill.each(bill.products),
+    **dict.fromkeys((ops.MaxPool, ops.AvgPool), bill.each(bill.inputs)),
 }
 
 
@@ -66,17 +58,17 @@ class _Official(Convention):
         last = _exits(graph)
         passed = (0, "the head of an exit that is passed is not billed")
         return {
-            position: (passed if node.exit < last else ONCE, _HEAD.get(type(node.op), each())(node))
+            position: (passed if node.exit < last else ONCE, _HEAD.get(type(node.op), bill.each())(node))
             for position, node in enumerate(graph)
             if last and node.exit
         }
 
-    def terms(self, graph: Graph) -> tuple[Term, ...]:
+    def terms(self, graph: Graph) -> tuple[bill.Term, ...]:
         terms = super().terms(graph)
         early = _exits(graph) > 0
         added = zip(amounts(terms, len(graph)), graph, strict=True)
         backbone = sum(amount for amount, node in added if not (early and node.exit))
-        return (*terms, Term("rounding of the backbone to 0.01 M", 1, rounded(backbone) - backbone))
+        return (*terms, bill.Term("rounding of the backbone to 0.01 M", 1, rounded(backbone) - backbone))
 
     def exit_costs(self, graph: Graph) -> ExitCosts:
         """Return B_i, the backbone up to each exit, rounded to 0.01 M; H_i; and B_i + H_i.

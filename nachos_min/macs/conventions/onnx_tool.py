@@ -12,20 +12,9 @@ from dataclasses import replace
 from math import prod
 
 from nachos_min.macs import ops
-from nachos_min.macs.conventions.convention import (
-    ONCE,
-    Convention,
-    Counted,
-    Term,
-    biases,
-    by_kind,
-    each,
-    inputs,
-    outputs,
-    products,
-)
+from nachos_min.macs.conventions import bill
+from nachos_min.macs.conventions.convention import ONCE, Convention, Counted
 from nachos_min.macs.conventions.traces import in_trace, mean_over_width, product_of_lengths
-from nachos_min.macs.conventions.written import ATTENTION, as_written, method
 from nachos_min.macs.ops import Graph, Node
 from nachos_min.macs.windows import window_length
 
@@ -67,11 +56,11 @@ _REDUCTIONS = {**dict.fromkeys(("mean", "sum", "max", "min", "prod"), 1), "norm"
 _INTERPOLATION = {"linear": 4, "bilinear": 4, "bicubic": 8}
 
 
-def _convolution(node: Node) -> tuple[Term, ...]:
+def _convolution(node: Node) -> tuple[bill.Term, ...]:
     """With padding='valid', the output is computed as if there were no dilation."""
-    op, terms = node.op, (products(node), biases(node))
+    op, terms = node.op, (bill.products(node), bill.biases(node))
     assert isinstance(op, ops.Conv2d)
-    if as_written(node).padding != "valid" or op.dilation == (1, 1):
+    if bill.as_written(node).padding != "valid" or op.dilation == (1, 1):
         return terms
     height, width = (window_length(op.input[i], op.kernel[i], op.stride[i], 0, 1) for i in (0, 1))
     pixels = op.output[0] * op.output[1]
@@ -79,67 +68,67 @@ def _convolution(node: Node) -> tuple[Term, ...]:
     return tuple(replace(term, quantity=term.quantity // pixels * height * width, note=note) for term in terms)
 
 
-def _transposed(node: Node) -> tuple[Term, ...]:
+def _transposed(node: Node) -> tuple[bill.Term, ...]:
     """Weights are read as a convolution's, so the output channels of a group take the input channels' place."""
     op = node.op
     assert isinstance(op, ops.ConvTranspose2d)
-    quantity = outputs(node).quantity * (op.out_channels // op.groups) * prod(op.kernel)
+    quantity = bill.outputs(node).quantity * (op.out_channels // op.groups) * prod(op.kernel)
     note = "every output pixel is billed, and each for the output channels"
-    return replace(products(node), quantity=quantity, note=note), biases(node)
+    return replace(bill.products(node), quantity=quantity, note=note), bill.biases(node)
 
 
-def _matmul(node: Node) -> tuple[Term, ...]:
+def _matmul(node: Node) -> tuple[bill.Term, ...]:
     """Of the leading axes only those of the array that has more of them are kept."""
     assert isinstance(node.op, ops.MatMul)
     left, right = node.op.left, node.op.right
     leading = max(prod(left[:-2]), prod(right[:-2]))
     counted = node.batch * leading * left[-2] * left[-1] * right[-1]
-    return (products(node).taken_for(counted, "the leading axes do not broadcast"),)
+    return (bill.products(node).taken_for(counted, "the leading axes do not broadcast"),)
 
 
-def _scaling(node: Node) -> tuple[Term, ...]:
+def _scaling(node: Node) -> tuple[bill.Term, ...]:
     """Attention's queries and keys are each multiplied by the root of the scale, which is computed on the way."""
     scaled = node.batch * sum(map(prod, node.op.operands))
     return (
-        Term("elements of queries and keys that are scaled", 1, scaled),
-        Term("computation of attention's scale", 3 * _ROOT + _DIVISION, 1),
+        bill.Term("elements of queries and keys that are scaled", 1, scaled),
+        bill.Term("computation of attention's scale", 3 * _ROOT + _DIVISION, 1),
     )
 
 
-def _batch_norm(node: Node) -> tuple[Term, ...]:
+def _batch_norm(node: Node) -> tuple[bill.Term, ...]:
     """Two additions, a root, a division and a product; five more to measure the mean and the variance."""
-    measured = "statistics" in as_written(node).facts
-    return (inputs(node, 31 + 5 * measured),)
+    measured = "statistics" in bill.as_written(node).facts
+    return (bill.inputs(node, 31 + 5 * measured),)
 
 
-def _layer_norm(node: Node) -> tuple[Term, ...]:
+def _layer_norm(node: Node) -> tuple[bill.Term, ...]:
     """Two means, a difference, a square (as a power), a root for each row, a division, scale and shift."""
-    op, term = node.op, inputs(node)
+    op, term = node.op, bill.inputs(node)
     assert isinstance(op, ops.LayerNorm)
     rows = term.quantity // prod(op.input[len(op.input) - op.axes :])
     per_element = 2 + 1 + _EXPONENTIAL + _DIVISION + op.affine + op.bias
-    return replace(term, factor=per_element), Term("rows of layer norm", 1 + _ROOT, rows)
+    return replace(term, factor=per_element), bill.Term("rows of layer norm", 1 + _ROOT, rows)
 
 
-def _activation(node: Node) -> tuple[Term, ...]:
+def _activation(node: Node) -> tuple[bill.Term, ...]:
     assert isinstance(node.op, ops.Activation)
-    return (inputs(node, _SPELT_OUT.get(as_written(node).function, _ACTIVATIONS.get(node.op.kind, 0))),)
+    return (bill.inputs(node, _SPELT_OUT.get(bill.as_written(node).function, _ACTIVATIONS.get(node.op.kind, 0))),)
 
 
-def _sum(node: Node) -> tuple[Term, ...]:
+def _sum(node: Node) -> tuple[bill.Term, ...]:
     """That of baddbmm is twice: the product is multiplied by a factor of 1 before."""
-    return (outputs(node, 1 + (method(node) == "baddbmm")),)
+    return (bill.outputs(node, 1 + (bill.method(node) == "baddbmm")),)
 
 
-def _pointwise(node: Node) -> tuple[Term, ...]:
+def _pointwise(node: Node) -> tuple[bill.Term, ...]:
     assert isinstance(node.op, ops.Pointwise)
-    return (outputs(node, _POINTWISE.get(node.op.kind, 0) + (as_written(node).function in _NOT_EQUAL)),)
+    return (bill.outputs(node, _POINTWISE.get(node.op.kind, 0) + (bill.as_written(node).function in _NOT_EQUAL)),)
 
 
-def _pool(node: Node) -> tuple[Term, ...]:
+def _pool(node: Node) -> tuple[bill.Term, ...]:
     op = node.op
     assert isinstance(op, ops.MaxPool | ops.AvgPool)
-    term = outputs(node, prod(op.size))
+    term = bill.outputs(node, prod(op.size))
     if not op.ceil:
         return (term,)
     windows = 1
@@ -150,13 +139,13 @@ def _pool(node: Node) -> tuple[Term, ...]:
     return (term.taken_for(node.batch * windows * op.input[2], note),)
 
 
-def _adaptive(node: Node) -> tuple[Term, ...]:
+def _adaptive(node: Node) -> tuple[bill.Term, ...]:
     """To one pixel it is a mean over the map with a division; else windows that together cover the map once."""
     if width := mean_over_width(node):
-        return (inputs(node), *width)
+        return (bill.inputs(node), *width)
     if isinstance(node.op, ops.GlobalAvgPool) or node.op.output[:2] == (1, 1):
-        return inputs(node), outputs(node, _DIVISION)
-    return (inputs(node),)
+        return bill.inputs(node), bill.outputs(node, _DIVISION)
+    return (bill.inputs(node),)
 
 
 class _OnnxTool(Convention):
@@ -165,7 +154,7 @@ class _OnnxTool(Convention):
     def decided(self, graph: Graph) -> Mapping[int, Counted]:
         found: dict[int, Counted] = {}
         for position, node in enumerate(graph):
-            if as_written(node).function == ATTENTION and isinstance(node.op, ops.MatMul):
+            if bill.as_written(node).function == bill.ATTENTION and isinstance(node.op, ops.MatMul):
                 weighted = node.inputs[0] >= 0 and isinstance(graph[node.inputs[0]].op, ops.Softmax)
                 scaling = () if weighted else _scaling(node)
                 found[position] = (in_trace(node), (*self.priced(node), *scaling))
@@ -173,10 +162,10 @@ class _OnnxTool(Convention):
             note = "merged into the sum, but its result is needed elsewhere, too"
             found[position] = (
                 ONCE,
-                (*self.priced(graph[position]), replace(products(graph[product]), note=note)),
+                (*self.priced(graph[position]), replace(bill.products(graph[product]), note=note)),
             )
         for position, biased in merged_norms(graph).items():
-            added = Term("bias additions of convolutions", 1, outputs(graph[position]).quantity)
+            added = bill.Term("bias additions of convolutions", 1, bill.outputs(graph[position]).quantity)
             why = "merged into the convolution before it"
             bias = (0, f"{why}, which has a bias already") if biased else (1, f"{why} as a bias")
             found[position] = (bias, (added,))
@@ -195,24 +184,24 @@ ONNX_TOOL = _OnnxTool(
     about="Every operator of the exported file at a price: products and biases 1, a sigmoid 32, a softmax 36.",
     prices={
         ops.Conv2d: _convolution,
-        ops.Linear: each(products, biases),
+        ops.Linear: bill.each(bill.products, bill.biases),
         ops.ConvTranspose2d: _transposed,
         ops.MatMul: _matmul,
         ops.Einsum: product_of_lengths("dots are taken for a letter each, which cannot be predicted"),
         ops.BatchNorm: _batch_norm,
         ops.LayerNorm: _layer_norm,
-        ops.GroupNorm: each(inputs, factor=3 + _DIVISION + 2),
-        ops.InstanceNorm: each(inputs, factor=3 + _DIVISION),
+        ops.GroupNorm: bill.each(bill.inputs, factor=3 + _DIVISION + 2),
+        ops.InstanceNorm: bill.each(bill.inputs, factor=3 + _DIVISION),
         ops.Activation: _activation,
-        ops.Softmax: each(inputs, factor=_EXPONENTIAL + _DIVISION),
+        ops.Softmax: bill.each(bill.inputs, factor=_EXPONENTIAL + _DIVISION),
         ops.Pointwise: _pointwise,
         ops.Add: _sum,
-        ops.Multiply: each(outputs),
+        ops.Multiply: bill.each(bill.outputs),
         **dict.fromkeys((ops.MaxPool, ops.AvgPool), _pool),
         **dict.fromkeys((ops.AdaptiveAvgPool, ops.GlobalAvgPool), _adaptive),
-        ops.AdaptiveMaxPool: each(inputs),
-        ops.Reduce: by_kind(inputs, _REDUCTIONS),
-        ops.Resize: by_kind(outputs, _INTERPOLATION),
+        ops.AdaptiveMaxPool: bill.each(bill.inputs),
+        ops.Reduce: bill.by_kind(bill.inputs, _REDUCTIONS),
+        ops.Resize: bill.by_kind(bill.outputs, _INTERPOLATION),
     },
     multiplicity=in_trace,
 )
@@ -231,7 +220,7 @@ def merged_norms(graph: Graph) -> dict[int, bool]:
     readers = _readers(graph)
     found: dict[int, bool] = {}
     for position, node in enumerate(graph):
-        written = as_written(node)
+        written = bill.as_written(node)
         if not isinstance(node.op, ops.BatchNorm) or not written.used or "statistics" in written.facts:
             continue
         before = node.inputs[0]
@@ -254,9 +243,9 @@ def merged_products(graph: Graph) -> dict[int, int]:
     return {
         position: source
         for position, node in enumerate(graph)
-        if isinstance(node.op, ops.Add) and len(node.inputs) == 2 and as_written(node).used
+        if isinstance(node.op, ops.Add) and len(node.inputs) == 2 and bill.as_written(node).used
         for source in node.inputs
-        if source >= 0 and as_written(graph[source]).function in ("torch.mm", "Tensor.mm") and readers[source] > 1
+        if source >= 0 and bill.method(graph[source]) == "mm" and readers[source] > 1
     }
 
 
@@ -269,9 +258,9 @@ def already_done(graph: Graph) -> frozenset[int]:
     stands_for: dict[int, int] = {-1: -1}
     for position, node in enumerate(graph):
         stands_for[position] = position
-        if as_written(node).used and _is_complete(node):
+        if bill.as_written(node).used and _is_complete(node):
             sources = tuple(stands_for[source] for source in node.inputs)
-            work = (node.op, node.batch, as_written(node).function, sources, _weights(position, node))
+            work = (node.op, node.batch, bill.as_written(node).function, sources, _weights(position, node))
             stands_for[position] = first.setdefault(work, position)
     return frozenset(position for position, earlier in stands_for.items() if position != earlier)
 
@@ -298,14 +287,14 @@ def _readers(graph: Graph) -> Counter[int]:
     return Counter(
         source
         for position, node in enumerate(graph)
-        if as_written(node).used and position not in same
+        if bill.as_written(node).used and position not in same
         for source in node.inputs
     )
 
 
 def _is_convolution(node: Node) -> bool:
     return isinstance(node.op, ops.Conv2d) or (
-        isinstance(node.op, ops.Linear) and as_written(node).function == "F.conv2d"
+        isinstance(node.op, ops.Linear) and bill.as_written(node).function == "F.conv2d"
     )
 
 

@@ -16,21 +16,8 @@ from dataclasses import replace
 from math import prod
 
 from nachos_min.macs import ops
-from nachos_min.macs.conventions.convention import (
-    ONCE,
-    Convention,
-    Multiplicity,
-    Rule,
-    Term,
-    biases,
-    each,
-    inputs,
-    numpy_estimate,
-    outputs,
-    products,
-    products_of_left,
-)
-from nachos_min.macs.conventions.written import as_written, method, names, only_derived, under_names
+from nachos_min.macs.conventions import bill
+from nachos_min.macs.conventions.convention import ONCE, Convention, Multiplicity
 from nachos_min.macs.ops import Node
 from nachos_min.macs.record import Operator, Shape, broadcast
 from nachos_min.macs.windows import window_length
@@ -41,12 +28,14 @@ _SPELT_OUT = {"x * relu6(x + 3) / 6", "relu6(x + 3) / 6"}
 # These take their activation when they are made; what is replaced later is not what they call.
 _TAKEN_BEFORE = ("TransformerEncoderLayer", "TransformerDecoderLayer")
 
+_LAYERS = (ops.Conv2d, ops.ConvTranspose2d, ops.Linear, ops.Einsum)
+_NORMS = (ops.BatchNorm, ops.GroupNorm, ops.InstanceNorm, ops.LayerNorm)
 _POOLED = (ops.MaxPool, ops.AvgPool, ops.AdaptiveAvgPool, ops.AdaptiveMaxPool, ops.GlobalAvgPool)
 
 
 def _called(node: Node, replaced: Collection[str]) -> Multiplicity:
     """Return whether a node is a call of a function that the tool replaces."""
-    written = as_written(node)
+    written = bill.as_written(node)
     if written.function not in replaced:
         return 0, f"not a function it replaces ({written.function})"
     if written.module in _TAKEN_BEFORE and isinstance(node.op, ops.Activation):
@@ -54,23 +43,23 @@ def _called(node: Node, replaced: Collection[str]) -> Multiplicity:
     return ONCE
 
 
-def _aligned_left(node: Node, shapes: tuple[Shape, ...]) -> Term:
+def _aligned_left(node: Node, shapes: tuple[Shape, ...]) -> bill.Term:
     """Return one for each element of arrays combined, their shapes aligned at the first axes."""
-    if method(node) in ("addmm", "baddbmm"):
-        return replace(outputs(node), quantity=prod(shapes[0]), note="elements of the array that is added")
+    if bill.method(node) in ("addmm", "baddbmm"):
+        return replace(bill.outputs(node), quantity=prod(shapes[0]), note="elements of the array that is added")
     axes = max(map(len, shapes))
     padded = [shape + (1,) * (axes - len(shape)) for shape in shapes]
-    exact = replace(outputs(node), quantity=prod(broadcast(*shapes) or ()))
+    exact = replace(bill.outputs(node), quantity=prod(broadcast(*shapes) or ()))
     counted = prod(max(lengths) for lengths in zip(*padded, strict=True))
     return exact.taken_for(counted, "shapes are aligned at their first axes, not at their last")
 
 
 _POOLS = "MaxPool AvgPool AdaptiveMaxPool AdaptiveAvgPool"
-_HOOKED = names(f"Conv ConvTranspose BatchNorm InstanceNorm {_POOLS}", "1d 2d")
+_HOOKED = bill.names(f"Conv ConvTranspose BatchNorm InstanceNorm {_POOLS}", "1d 2d")
 _HOOKED |= {"GroupNorm", "LayerNorm", "Linear", "Upsample", "ReLU", "PReLU", "ELU", "LeakyReLU", "ReLU6", "GELU"}
-_PTFLOPS_REPLACES = names("F.max_pool F.avg_pool F.adaptive_max_pool F.adaptive_avg_pool", "1d 2d")
-_PTFLOPS_REPLACES |= names("F.", "relu prelu elu relu6 gelu silu softmax interpolate upsample")
-_PTFLOPS_REPLACES |= names("torch. Tensor.", "matmul mm bmm addmm mul add")
+_PTFLOPS_REPLACES = bill.names("F.max_pool F.avg_pool F.adaptive_max_pool F.adaptive_avg_pool", "1d 2d")
+_PTFLOPS_REPLACES |= bill.names("F.", "relu prelu elu relu6 gelu silu softmax interpolate upsample")
+_PTFLOPS_REPLACES |= bill.names("torch. Tensor.", "matmul mm bmm addmm mul add")
 _PTFLOPS_REPLACES |= {"torch.baddbmm"} | _SPELT_OUT
 
 # Its hook bills as one what is recorded here piece by piece: the projections, scaling, products and softmax.
@@ -79,7 +68,7 @@ _BILLED_IN_ATTENTION = (ops.Linear, ops.MatMul, ops.Softmax, ops.Multiply)
 
 
 def _hooked_and_called(node: Node) -> Multiplicity:
-    written = as_written(node)
+    written = bill.as_written(node)
     if written.module == _ATTENTION:
         hooked = isinstance(node.op, _BILLED_IN_ATTENTION)
     else:  # a layer may compute its weights from others, which its hook does not see
@@ -91,29 +80,29 @@ def _hooked_and_called(node: Node) -> Multiplicity:
     if calls:
         return ONCE
     if hooked:
-        return hooks, under_names(node)
-    return 0, only_derived(node, "ptflops") if written.layer in _HOOKED else missed
+        return hooks, bill.under_names(node)
+    return 0, bill.only_derived(node, "ptflops") if written.layer in _HOOKED else missed
 
 
-def _alone(node: Node, term: Term) -> Term:
+def _alone(node: Node, term: bill.Term) -> bill.Term:
     """A term for one sample; what does not grow with the batch, such as a product of weights, stays."""
-    samples = as_written(node).samples
+    samples = bill.as_written(node).samples
     return term if term.quantity % samples else replace(term, quantity=term.quantity // samples)
 
 
-def of_one_sample(rule: Rule) -> Rule:
+def of_one_sample(rule: bill.Rule) -> bill.Rule:
     """Return a rule for the one sample that ptflops feeds to the network, whatever the batch."""
     return lambda node: tuple(_alone(node, term) for term in rule(node))
 
 
-def _of_arrays(rule: Callable[[Node, tuple[Shape, ...]], Term], arrays: int) -> Rule:
+def _of_arrays(rule: Callable[[Node, tuple[Shape, ...]], bill.Term], arrays: int) -> bill.Rule:
     """A rule on shapes, given those of one sample: dividing afterwards would not do, as alignment compares lengths.
 
     The first axis is that of samples, if it is as long, in the first `arrays` arrays that have as many axes as any.
     """
 
-    def ruled(node: Node) -> tuple[Term, ...]:
-        samples, given = as_written(node).samples, node.op.operands
+    def ruled(node: Node) -> tuple[bill.Term, ...]:
+        samples, given = bill.as_written(node).samples, node.op.operands
         axes = max(map(len, given))
         of_one = tuple(
             (1, *shape[1:]) if place < arrays and (shape[0], len(shape)) == (samples, axes) else shape
@@ -124,27 +113,28 @@ def _of_arrays(rule: Callable[[Node, tuple[Shape, ...]], Term], arrays: int) -> 
     return ruled
 
 
-def _ptflops_norm(node: Node) -> tuple[Term, ...]:
+def _ptflops_norm(node: Node) -> tuple[bill.Term, ...]:
     """Layer norm has no attribute `affine`, by which ptflops tells whether it scales, so it counts once."""
-    assert isinstance(node.op, ops.BatchNorm | ops.GroupNorm | ops.InstanceNorm | ops.LayerNorm)
+    assert isinstance(node.op, _NORMS)
     twice = node.op.affine and not isinstance(node.op, ops.LayerNorm)
-    return (inputs(node, 2 if twice else 1),)
+    return (bill.inputs(node, 2 if twice else 1),)
 
 
-def _ptflops_matmul(node: Node) -> tuple[Term, ...]:
-    made = _of_arrays(products_of_left, 1)(node)
-    written = as_written(node)
+def _ptflops_matmul(node: Node) -> tuple[bill.Term, ...]:
+    made = _of_arrays(bill.products_of_left, 1)(node)
+    written = bill.as_written(node)
     if written.module != _ATTENTION or "scaled" not in written.facts:
         return made
-    scaled = Term("elements out of element-wise products", 1, inputs(node).quantity, "attention scales the query")
+    queries = bill.inputs(node).quantity
+    scaled = bill.Term("elements out of element-wise products", 1, queries, "attention scales the query")
     return (*made, _alone(node, scaled))
 
 
-_PER_SAMPLE: dict[type[Operator], Rule] = {
-    **dict.fromkeys((ops.Conv2d, ops.ConvTranspose2d, ops.Linear, ops.Einsum), each(products, biases)),
-    **dict.fromkeys((ops.BatchNorm, ops.GroupNorm, ops.InstanceNorm, ops.LayerNorm), _ptflops_norm),
-    **dict.fromkeys((ops.Activation, ops.Softmax, *_POOLED), each(inputs)),
-    ops.Resize: each(outputs),
+_PER_SAMPLE: dict[type[Operator], bill.Rule] = {
+    **dict.fromkeys(_LAYERS, bill.each(bill.products, bill.biases)),
+    **dict.fromkeys(_NORMS, _ptflops_norm),
+    **dict.fromkeys((ops.Activation, ops.Softmax, *_POOLED), bill.each(bill.inputs)),
+    ops.Resize: bill.each(bill.outputs),
 }
 
 PTFLOPS = Convention(
@@ -160,19 +150,19 @@ PTFLOPS = Convention(
     multiplicity=_hooked_and_called,
 )
 
-_LAYERS = "F.conv F.conv_transpose F.max_pool F.avg_pool F.adaptive_max_pool F.adaptive_avg_pool"
-_CALFLOPS_REPLACES = names(_LAYERS, "1d 2d") | names("F.", "linear softmax interpolate upsample")
-_CALFLOPS_REPLACES |= names("F.batch F.layer F.group F.instance", "_norm")
-_CALFLOPS_REPLACES |= names("F.", "relu relu6 prelu elu leaky_relu silu gelu")
-_CALFLOPS_REPLACES |= names("torch. Tensor.", "matmul addmm mul add")
+_CALLED = "F.conv F.conv_transpose F.max_pool F.avg_pool F.adaptive_max_pool F.adaptive_avg_pool"
+_CALFLOPS_REPLACES = bill.names(_CALLED, "1d 2d") | bill.names("F.", "linear softmax interpolate upsample")
+_CALFLOPS_REPLACES |= bill.names("F.batch F.layer F.group F.instance", "_norm")
+_CALFLOPS_REPLACES |= bill.names("F.", "relu relu6 prelu elu leaky_relu silu gelu")
+_CALFLOPS_REPLACES |= bill.names("torch. Tensor.", "matmul addmm mul add")
 _CALFLOPS_REPLACES |= {"torch.einsum", "torch.baddbmm"} | _SPELT_OUT
 
 
 def _added_to_modules(node: Node) -> Multiplicity:
     """What a module does that stands under no name is counted for the module that calls it."""
     times, why = _called(node, _CALFLOPS_REPLACES)
-    paths = as_written(node).paths
-    return (paths, under_names(node)) if times and paths else (times, why)
+    paths = bill.as_written(node).paths
+    return (paths, bill.under_names(node)) if times and paths else (times, why)
 
 
 def _positions(op: ops.Conv2d | ops.ConvTranspose2d, pads: tuple[int, int]) -> int:
@@ -183,12 +173,12 @@ def _positions(op: ops.Conv2d | ops.ConvTranspose2d, pads: tuple[int, int]) -> i
     )
 
 
-def _convolution(node: Node) -> tuple[Term, ...]:
+def _convolution(node: Node) -> tuple[bill.Term, ...]:
     """Products and biases. 'same' with an even kernel needs an odd number of zeros; calflops halves it, rounded."""
     op = node.op
     assert isinstance(op, ops.Conv2d)
-    made, added = products(node), biases(node)
-    if as_written(node).padding != "same" or not any(op.padding):
+    made, added = bill.products(node), bill.biases(node)
+    if bill.as_written(node).padding != "same" or not any(op.padding):
         return made, added
     top, bottom, left, right = op.padding
     pixels = node.batch * _positions(op, ((top + bottom) // 2 * 2, (left + right) // 2 * 2))
@@ -197,7 +187,7 @@ def _convolution(node: Node) -> tuple[Term, ...]:
     return made, replace(added, quantity=pixels * op.out_channels * op.bias, note=made.note)
 
 
-def _transposed(node: Node) -> tuple[Term, ...]:
+def _transposed(node: Node) -> tuple[bill.Term, ...]:
     """The weight has out/groups filters per channel; calflops divides by the groups again, and rounds down.
 
     For the bias it takes the output to be that of a convolution, which makes it smaller, not larger.
@@ -207,69 +197,61 @@ def _transposed(node: Node) -> tuple[Term, ...]:
     filters = op.out_channels // op.groups
     counted = node.batch * prod(op.input) * prod(op.kernel) * (filters // op.groups)
     added = node.batch * _positions(op, (2 * op.padding[0], 2 * op.padding[2])) * filters * op.bias
-    return (
-        replace(products(node), quantity=counted, note="it divides by the groups twice" if op.groups > 1 else ""),
-        replace(biases(node), quantity=added, note="it takes the output for a convolution's" if op.bias else ""),
-    )
+    twice = "it divides by the groups twice" if op.groups > 1 else ""
+    smaller = "it takes the output for a convolution's" if op.bias else ""
+    made = replace(bill.products(node), quantity=counted, note=twice)
+    return made, replace(bill.biases(node), quantity=added, note=smaller)
 
 
-def _linear(node: Node) -> tuple[Term, ...]:
+def _linear(node: Node) -> tuple[bill.Term, ...]:
     """Only a convolution's bias is counted; a linear layer may be written as a 1x1 convolution."""
-    is_convolution = as_written(node).function.startswith("F.conv")
-    return (products(node), biases(node)) if is_convolution else (products(node),)
+    is_convolution = bill.as_written(node).function.startswith("F.conv")
+    return (bill.products(node), bill.biases(node)) if is_convolution else (bill.products(node),)
 
 
-def _matmul(node: Node) -> tuple[Term, ...]:
-    return (products_of_left(node, node.op.operands),)
-
-
-def _einsum(node: Node) -> tuple[Term, ...]:
+def _einsum(node: Node) -> tuple[bill.Term, ...]:
     """NumPy's estimate of the operations, as its report prints it."""
     assert isinstance(node.op, ops.Einsum)
     note = "operations, as NumPy estimates them, to four digits"
-    return (replace(products(node), quantity=int(numpy_estimate(node.op)), note=note),)
+    return (replace(bill.products(node), quantity=int(bill.numpy_estimate(node.op)), note=note),)
 
 
-def _norm(node: Node) -> tuple[Term, ...]:
+def _norm(node: Node) -> tuple[bill.Term, ...]:
     """What is in training mode is put into evaluation mode for counting."""
-    assert isinstance(node.op, ops.BatchNorm | ops.LayerNorm | ops.GroupNorm | ops.InstanceNorm)
-    written = as_written(node)
+    assert isinstance(node.op, _NORMS)
+    written = bill.as_written(node)
     measured = "statistics" in written.facts and not written.training
     least = 4 if measured or not isinstance(node.op, ops.BatchNorm) else 1
-    return (inputs(node, least + node.op.affine),)
+    return (bill.inputs(node, least + node.op.affine),)
 
 
-def _combined(node: Node) -> tuple[Term, ...]:
-    return (_aligned_left(node, node.op.operands),)
-
-
-def _resize(node: Node) -> tuple[Term, ...]:
+def _resize(node: Node) -> tuple[bill.Term, ...]:
     """Told a factor it counts the input and forgets the factor; told a size, no more than the numbers told."""
     assert isinstance(node.op, ops.Resize)
-    facts, term = as_written(node).facts, outputs(node)
+    facts, term = bill.as_written(node).facts, bill.outputs(node)
     if "side" in facts:
         return (replace(term, quantity=node.op.size[1], note="one side's pixels of one channel of one sample"),)
     if "size" in facts:
         return (replace(term, quantity=prod(node.op.size), note="pixels of one channel of one sample"),)
-    return (replace(term, quantity=inputs(node).quantity, note="elements before resizing"),)
+    return (replace(term, quantity=bill.inputs(node).quantity, note="elements before resizing"),)
 
 
-_PRODUCTS: dict[type[Operator], Rule] = {
+_PRODUCTS: dict[type[Operator], bill.Rule] = {
     ops.Conv2d: _convolution,
     ops.ConvTranspose2d: _transposed,
     ops.Linear: _linear,
-    ops.MatMul: _matmul,
+    ops.MatMul: lambda node: (bill.products_of_left(node, node.op.operands),),
 }
 
 
-def _only_products(rule: Rule) -> Rule:
+def _only_products(rule: bill.Rule) -> bill.Rule:
     return lambda node: rule(node)[:1]
 
 
-def _twice(rule: Rule) -> Rule:
+def _twice(rule: bill.Rule) -> bill.Rule:
     """Each product is two operations; what follows it, a bias, is one."""
 
-    def ruled(node: Node) -> tuple[Term, ...]:
+    def ruled(node: Node) -> tuple[bill.Term, ...]:
         made, *rest = rule(node)
         return (replace(made, factor=2), *rest)
 
@@ -292,9 +274,9 @@ CALFLOPS_FLOPS = Convention(
     about="Twice the products, biases of convolutions, 2 per batch-norm element, and activations and pools.",
     prices={
         **{operator: _twice(rule) for operator, rule in _PRODUCTS.items()},
-        **dict.fromkeys((ops.Add, ops.Multiply), _combined),
-        **dict.fromkeys((ops.Activation, ops.Softmax, *_POOLED), each(inputs)),
-        **dict.fromkeys((ops.BatchNorm, ops.LayerNorm, ops.GroupNorm, ops.InstanceNorm), _norm),
+        **dict.fromkeys((ops.Add, ops.Multiply), lambda node: (_aligned_left(node, node.op.operands),)),
+        **dict.fromkeys((ops.Activation, ops.Softmax, *_POOLED), bill.each(bill.inputs)),
+        **dict.fromkeys(_NORMS, _norm),
         ops.Einsum: _einsum,
         ops.Resize: _resize,
     },

@@ -33,15 +33,15 @@ def installed(name: str) -> bool:
 
 
 def reported(name: str, module: Any, inputs: Sequence[Any]) -> tuple[int | None, str]:
-    """Return what the tool behind a convention reports for a module.
+    """Return what the tool behind the convention `name` reports for a module, which is not changed.
 
     Args:
         name: of a convention in `PEERS`.
-        module: a torch.nn.Module; it is not changed.
-        inputs: the arrays it is called with, torch.Tensors; they are not changed.
+        module: a torch.nn.Module.
+        inputs: the torch.Tensors it is called with; they are not changed.
 
     Returns:
-        The number and "", or None and the reason: the tool is not installed, or what it raised, in one line.
+        The number and "", or None and the reason in one line: the tool is not installed, or what it raised.
     """
     if not installed(name):
         return None, f"{PEERS[name].package} is not installed"

@@ -13,32 +13,19 @@ from dataclasses import replace
 from math import floor, prod
 
 from nachos_min.macs import ops
-from nachos_min.macs.conventions.convention import (
-    ONCE,
-    Convention,
-    Multiplicity,
-    Rule,
-    Term,
-    by_kind,
-    each,
-    inputs,
-    numpy_estimate,
-    outputs,
-    products,
-    products_of_left,
-)
-from nachos_min.macs.conventions.written import ATTENTION, as_written, names
+from nachos_min.macs.conventions import bill
+from nachos_min.macs.conventions.convention import ONCE, Convention, Multiplicity
 from nachos_min.macs.ops import Node
 from nachos_min.macs.record import Operator
 
 _LAYERS = (ops.Conv2d, ops.Linear)
 _NORMS = (ops.BatchNorm, ops.GroupNorm, ops.InstanceNorm, ops.LayerNorm)
-_FUSED = {ATTENTION} | names("torch. Tensor.", "baddbmm")
+_FUSED = {bill.ATTENTION} | bill.names("torch. Tensor.", "baddbmm")
 
 
 def in_trace(node: Node) -> Multiplicity:
     """Return whether a node is in the trace of a network."""
-    if as_written(node).used:
+    if bill.as_written(node).used:
         return ONCE
     return 0, "the output does not depend on it, so it is not in the trace"
 
@@ -50,7 +37,7 @@ def _looked_up(unknown: Collection[str]) -> Callable[[Node], Multiplicity]:
     """
 
     def multiplicity(node: Node) -> Multiplicity:
-        written = as_written(node)
+        written = bill.as_written(node)
         if written.used and written.padding:
             return 0, f"with padding='{written.padding}' it is traced as an operator that the tool does not know"
         if written.used and written.function in unknown:
@@ -60,7 +47,7 @@ def _looked_up(unknown: Collection[str]) -> Callable[[Node], Multiplicity]:
     return multiplicity
 
 
-def product_of_lengths(dots: str) -> Rule:
+def product_of_lengths(dots: str) -> bill.Rule:
     """Return the rule that adds one for each combination of an Einstein sum's letters, summed over or not.
 
     torchprofile and onnx-tool read a letter's length off the last array that has it.
@@ -69,14 +56,14 @@ def product_of_lengths(dots: str) -> Rule:
         dots: what the tool does with an equation that has dots, a clause; such a sum is not counted.
     """
 
-    def rule(node: Node) -> tuple[Term, ...]:
+    def rule(node: Node) -> tuple[bill.Term, ...]:
         assert isinstance(node.op, ops.Einsum)
-        if "dots" in as_written(node).facts:
-            return (replace(products(node), quantity=0, note=dots),)
+        if "dots" in bill.as_written(node).facts:
+            return (replace(bill.products(node), quantity=0, note=dots),)
         lengths: dict[str, int] = {}
         for letters, shape in zip(node.op.terms, node.op.shapes, strict=True):
             lengths |= dict(zip(letters, shape, strict=True))
-        return (replace(products(node), quantity=node.batch * prod(lengths.values())),)
+        return (replace(bill.products(node), quantity=node.batch * prod(lengths.values())),)
 
     return rule
 
@@ -85,42 +72,42 @@ def product_of_lengths(dots: str) -> Rule:
 _KNOWN = ("abc,abd->acd", "abc,adc->adb")
 
 
-def _fvcore_matmul(node: Node) -> tuple[Term, ...]:
+def _fvcore_matmul(node: Node) -> tuple[bill.Term, ...]:
     """bmm and addmm do not broadcast and are counted exactly; matmul is counted as if it did not."""
-    if as_written(node).function.endswith(("bmm", "addmm")):
-        return (products(node),)
-    return (products_of_left(node, node.op.operands),)
+    if bill.as_written(node).function.endswith(("bmm", "addmm")):
+        return (bill.products(node),)
+    return (bill.products_of_left(node, node.op.operands),)
 
 
-def _fvcore_einsum(node: Node) -> tuple[Term, ...]:
+def _fvcore_einsum(node: Node) -> tuple[bill.Term, ...]:
     """Half of what NumPy prints for the cheapest way to contract the arrays."""
     op = node.op
     assert isinstance(op, ops.Einsum)
     letters = dict.fromkeys(letter for letter in op.equation if letter.isalpha())
     if op.equation.translate({ord(letter): 97 + place for place, letter in enumerate(letters)}) in _KNOWN:
-        return (replace(products(node), quantity=node.batch * prod(op.lengths.values())),)
+        return (replace(bill.products(node), quantity=node.batch * prod(op.lengths.values())),)
     note = "half of an estimate that NumPy prints with four digits"
-    return (replace(products(node), quantity=node.batch * floor(numpy_estimate(op) / 2), note=note),)
+    return (replace(bill.products(node), quantity=node.batch * floor(bill.numpy_estimate(op) / 2), note=note),)
 
 
-def _fvcore_norm(node: Node) -> tuple[Term, ...]:
+def _fvcore_norm(node: Node) -> tuple[bill.Term, ...]:
     """Batch norm that does not measure its input is a scale and a shift."""
     assert isinstance(node.op, _NORMS)
-    written = as_written(node)
+    written = bill.as_written(node)
     measured = written.training or "statistics" in written.facts or not isinstance(node.op, ops.BatchNorm)
-    return (inputs(node, (4 if measured else 1) + node.op.affine),)
+    return (bill.inputs(node, (4 if measured else 1) + node.op.affine),)
 
 
-def _fvcore_adaptive(node: Node) -> tuple[Term, ...]:
-    return (inputs(node),) if as_written(node).function == "F.adaptive_avg_pool2d" else ()
+def _fvcore_adaptive(node: Node) -> tuple[bill.Term, ...]:
+    return (bill.inputs(node),) if bill.as_written(node).function == "F.adaptive_avg_pool2d" else ()
 
 
-def _fvcore_resize(node: Node) -> tuple[Term, ...]:
+def _fvcore_resize(node: Node) -> tuple[bill.Term, ...]:
     """Maps only: a sequence, here a map that is 1 high and stays so, is resized by another operator."""
     assert isinstance(node.op, ops.Resize)
     if node.op.input[0] == node.op.size[0] == 1:
         return ()
-    return by_kind(outputs, {"nearest": 1, "bilinear": 4})(node)
+    return bill.by_kind(bill.outputs, {"nearest": 1, "bilinear": 4})(node)
 
 
 FVCORE = Convention(
@@ -129,18 +116,18 @@ FVCORE = Convention(
     unit="FLOPs",
     about="Products of traced operators, called FLOPs; 2 per batch-norm element, 1 per adaptively pooled one.",
     prices={
-        **dict.fromkeys((*_LAYERS, ops.ConvTranspose2d), each(products)),
+        **dict.fromkeys((*_LAYERS, ops.ConvTranspose2d), bill.each(bill.products)),
         ops.MatMul: _fvcore_matmul,
         ops.Einsum: _fvcore_einsum,
         **dict.fromkeys(_NORMS, _fvcore_norm),
         **dict.fromkeys((ops.AdaptiveAvgPool, ops.GlobalAvgPool), _fvcore_adaptive),
         ops.Resize: _fvcore_resize,
     },
-    multiplicity=_looked_up(_FUSED | names("torch. Tensor.", "mv dot inner vdot")),
+    multiplicity=_looked_up(_FUSED | bill.names("torch. Tensor.", "mv dot inner vdot")),
 )
 
 
-def _transposed(node: Node) -> tuple[Term, ...]:
+def _transposed(node: Node) -> tuple[bill.Term, ...]:
     """Every output pixel is billed, and the groups are told from the weights as if these were a convolution's.
 
     A convolution's weights begin with the output channels, a transposed one's with the input channels; which it is,
@@ -151,47 +138,48 @@ def _transposed(node: Node) -> tuple[Term, ...]:
     inward = op.out_channels // op.groups if op.out_channels == op.input[2] else op.input[2]
     note = "every output pixel is billed, not every input pixel"
     note += ", and groups are ignored" if op.groups > 1 and inward == op.input[2] else ""
-    return (replace(products(node), quantity=outputs(node).quantity * inward * prod(op.kernel), note=note),)
+    quantity = bill.outputs(node).quantity * inward * prod(op.kernel)
+    return (replace(bill.products(node), quantity=quantity, note=note),)
 
 
-def _norm(node: Node) -> tuple[Term, ...]:
+def _norm(node: Node) -> tuple[bill.Term, ...]:
     assert isinstance(node.op, _NORMS)
-    return (inputs(node),) if node.op.affine else ()
+    return (bill.inputs(node),) if node.op.affine else ()
 
 
-def _activation(node: Node) -> tuple[Term, ...]:
+def _activation(node: Node) -> tuple[bill.Term, ...]:
     """Spelt-out h-swish has a product; of the others, only leaky ReLU has a rule."""
     assert isinstance(node.op, ops.Activation)
-    function = as_written(node).function
+    function = bill.as_written(node).function
     if function.startswith("x * "):
-        return (replace(inputs(node), note=f"the product in {function}"),)
-    return (inputs(node),) if node.op.kind == "leaky_relu" else ()
+        return (replace(bill.inputs(node), note=f"the product in {function}"),)
+    return (bill.inputs(node),) if node.op.kind == "leaky_relu" else ()
 
 
-def mean_over_width(node: Node) -> tuple[Term, ...]:
+def mean_over_width(node: Node) -> tuple[bill.Term, ...]:
     """Return what a mean over the map adds that is taken over one axis and then over the other: a column each."""
-    if as_written(node).function != "mean(3).mean(2)":
+    if bill.as_written(node).function != "mean(3).mean(2)":
         return ()
-    columns = inputs(node).quantity // node.op.operands[0][1]
-    return (Term("elements out of the mean over the width", 1, columns),)
+    columns = bill.inputs(node).quantity // node.op.operands[0][1]
+    return (bill.Term("elements out of the mean over the width", 1, columns),)
 
 
-def _mean_over_map(node: Node) -> tuple[Term, ...]:
-    return (outputs(node), *mean_over_width(node))
+def _mean_over_map(node: Node) -> tuple[bill.Term, ...]:
+    return (bill.outputs(node), *mean_over_width(node))
 
 
-_PRICES: dict[type[Operator], Rule] = {
-    **dict.fromkeys((*_LAYERS, ops.MatMul), each(products)),
+_PRICES: dict[type[Operator], bill.Rule] = {
+    **dict.fromkeys((*_LAYERS, ops.MatMul), bill.each(bill.products)),
     ops.ConvTranspose2d: _transposed,
     ops.Einsum: product_of_lengths("an equation with dots is not counted"),
     **dict.fromkeys(_NORMS, _norm),
     ops.Activation: _activation,
-    **dict.fromkeys((ops.Multiply, ops.AvgPool, ops.AdaptiveAvgPool), each(outputs)),
+    **dict.fromkeys((ops.Multiply, ops.AvgPool, ops.AdaptiveAvgPool), bill.each(bill.outputs)),
     ops.GlobalAvgPool: _mean_over_map,
-    ops.Reduce: by_kind(outputs, {"mean": 1}, others=False),
-    ops.Resize: by_kind(outputs, {"bilinear": 4}, others=False),
+    ops.Reduce: bill.by_kind(bill.outputs, {"mean": 1}, others=False),
+    ops.Resize: bill.by_kind(bill.outputs, {"bilinear": 4}, others=False),
 }
-_UNKNOWN = names("torch. Tensor.", "mm mv dot inner vdot multiply multiply_")
+_UNKNOWN = bill.names("torch. Tensor.", "mm mv dot inner vdot multiply multiply_")
 
 TORCHPROFILE = Convention(
     name="torchprofile",
@@ -212,7 +200,7 @@ TORCHPROFILE_0_0_2 = Convention(
     about="The same before batch norm was counted: products, and 1 per element-wise product and element of a mean.",
     prices={
         **{operator: rule for operator, rule in _PRICES.items() if operator not in _LATER},
-        **dict.fromkeys((ops.InstanceNorm, ops.LayerNorm), each(inputs)),
+        **dict.fromkeys((ops.InstanceNorm, ops.LayerNorm), bill.each(bill.inputs)),
     },
     multiplicity=_looked_up(_UNKNOWN | _FUSED),
 )
