@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 onnx = pytest.importorskip("onnx", reason="onnx is an extra, not a dependency")
 
-
 from macs.onnx_cases import BOOL, LAYERS, SHAPES, graph, helper, model, node, write  # noqa: E402 -- after the skip
 
 from nachos_min.macs import CountError, count  # noqa: E402 -- after the skip
@@ -37,42 +36,27 @@ def test_an_operator_counts_what_was_worked_out(name, tmp_path):
 
 # fmt: off
 KINDS = {
-    "Relu": "relu",
-    "LeakyRelu": "leaky_relu",
-    "Elu": "elu",
-    "Selu": "selu",
-    "Celu": "celu",
-    "Gelu": "gelu",
-    "Mish": "mish",
-    "Sigmoid": "sigmoid",
-    "HardSigmoid": "hsigmoid",
-    "HardSwish": "hswish",
-    "Tanh": "tanh",
-    "Softplus": "softplus",
-    "Softsign": "softsign",
-    "ThresholdedRelu": "thresholded_relu",
+    "Relu": "relu", "LeakyRelu": "leaky_relu", "Elu": "elu", "Selu": "selu", "Celu": "celu", "Gelu": "gelu",
+    "Mish": "mish", "Sigmoid": "sigmoid", "HardSigmoid": "hsigmoid", "HardSwish": "hswish", "Tanh": "tanh",
+    "Softplus": "softplus", "Softsign": "softsign", "ThresholdedRelu": "thresholded_relu",
 }
 # fmt: on
+UNARY = ("Exp", "Log", "Erf", "Sqrt", "Neg", "Abs", "Sign", "Reciprocal", "Floor", "Ceil", "Round")
 
 
-@pytest.mark.parametrize("operator", KINDS)
-def test_activations_are_counted_by_kind(operator, tmp_path):
-    found = count_of(tmp_path, [node(operator, "x")], (3, 4), (3, 4), {}, opset=20)
-    assert found.columns[f"act_elems:{KINDS[operator]}"] == 12
-
-
-@pytest.mark.parametrize(
-    "operator", ["Exp", "Log", "Erf", "Sqrt", "Neg", "Abs", "Sign", "Reciprocal", "Floor", "Ceil", "Round"]
-)
-def test_functions_of_one_element_are_counted_by_kind(operator, tmp_path):
-    found = count_of(tmp_path, [node(operator, "x")], (3, 4), (3, 4), {})
-    assert found.columns[f"pointwise:{operator.lower()}"] == 12
-
-
-@pytest.mark.parametrize("operator", ["Sub", "Div", "Pow", "Min", "Max", "Mean"])
-def test_functions_of_two_arrays_are_counted_by_kind(operator, tmp_path):
-    found = count_of(tmp_path, [node(operator, "x a")], (3, 1), (3, 4), {"a": (4,)})
-    assert found.columns[f"pointwise:{operator.lower()}"] == 12
+@pytest.mark.parametrize("operator", [*KINDS, *UNARY, "Sub", "Div", "Pow", "Min", "Max", "Mean"])
+def test_elements_are_counted_by_kind(operator, tmp_path):
+    unary = operator in KINDS or operator in UNARY
+    found = count_of(
+        tmp_path,
+        [node(operator, "x" if unary else "x a")],
+        (3, 4 if unary else 1),
+        (3, 4),
+        {} if unary else {"a": (4,)},
+        20,
+    )
+    column = f"act_elems:{KINDS[operator]}" if operator in KINDS else f"pointwise:{operator.lower()}"
+    assert found.columns[column] == 12
 
 
 # fmt: off

@@ -37,45 +37,27 @@ def functions(graph):
     return [node.written.function for node in graph]
 
 
-@pytest.mark.parametrize(
-    ("function", "written"),
-    [
-        (lambda x: x + 1, "x + y"),
-        (lambda x: 1 + x, "x + y"),
-        (lambda x: x - x, "x - y"),
-        (lambda x: 1 - x, "x - y"),
-        (lambda x: 2 * x, "x * y"),
-        (lambda x: x / 6, "x / y"),
-        (lambda x: 6 / (x + 1), "x / y"),
-        (lambda x: x @ x, "x @ y"),
-        (lambda x: x**2, "x ** y"),
-        (lambda x: 2**x, "x ** y"),
-        (lambda x: x > 0, "x > y"),
-        (lambda x: x == 0, "x == y"),
-        (lambda x: -x, "-x"),
-        (lambda x: sum([x, x]), "x + y"),
-        (lambda x: x.add(x), "Tensor.add"),
-        (lambda x: x.mul(2), "Tensor.mul"),
-        (lambda x: x.matmul(x), "Tensor.matmul"),
-        (lambda x: x.pow(2), "Tensor.pow"),
-        (lambda x: torch.add(x, x), "torch.add"),
-        (lambda x: torch.mul(x, x), "torch.mul"),
-        (lambda x: torch.mm(input=x, mat2=x), "torch.mm"),
-        (lambda x: x.relu(), "Tensor.relu"),
-        (lambda x: torch.relu(x), "torch.relu"),
-        (lambda x: F.relu(x), "F.relu"),
-        (lambda x: F.relu6(x), "F.relu6"),
-        (lambda x: F.hardtanh(x), "F.hardtanh"),
-        (lambda x: F.sigmoid(x), "Tensor.sigmoid"),
-        (lambda x: torch.sigmoid(x), "torch.sigmoid"),
-        (lambda x: x.softmax(0), "Tensor.softmax"),
-        (lambda x: x.mean(1), "Tensor.mean"),
-        (lambda x: torch.mean(x, 1), "torch.mean"),
-        (lambda x: x.sum(), "Tensor.sum"),
-        (lambda x: torch.layer_norm(x, (4,)), "torch.layer_norm"),
-        (lambda x: torch.batch_norm(x, None, None, None, None, True, 0.1, 1e-5, False), "torch.batch_norm"),
-    ],
-)
+# fmt: off
+SPELLINGS = [
+    (lambda x: x + 1, "x + y"), (lambda x: 1 + x, "x + y"), (lambda x: x - x, "x - y"), (lambda x: 1 - x, "x - y"),
+    (lambda x: 2 * x, "x * y"), (lambda x: x / 6, "x / y"), (lambda x: 6 / (x + 1), "x / y"),
+    (lambda x: x @ x, "x @ y"), (lambda x: x**2, "x ** y"), (lambda x: 2**x, "x ** y"), (lambda x: x > 0, "x > y"),
+    (lambda x: x == 0, "x == y"), (lambda x: -x, "-x"), (lambda x: sum([x, x]), "x + y"),
+    (lambda x: x.add(x), "Tensor.add"), (lambda x: x.mul(2), "Tensor.mul"),
+    (lambda x: x.matmul(x), "Tensor.matmul"), (lambda x: x.pow(2), "Tensor.pow"),
+    (lambda x: torch.add(x, x), "torch.add"), (lambda x: torch.mul(x, x), "torch.mul"),
+    (lambda x: torch.mm(input=x, mat2=x), "torch.mm"), (lambda x: x.relu(), "Tensor.relu"),
+    (lambda x: torch.relu(x), "torch.relu"), (lambda x: F.relu(x), "F.relu"), (lambda x: F.relu6(x), "F.relu6"),
+    (lambda x: F.hardtanh(x), "F.hardtanh"), (lambda x: F.sigmoid(x), "Tensor.sigmoid"),
+    (lambda x: torch.sigmoid(x), "torch.sigmoid"), (lambda x: x.softmax(0), "Tensor.softmax"),
+    (lambda x: x.mean(1), "Tensor.mean"), (lambda x: torch.mean(x, 1), "torch.mean"),
+    (lambda x: x.sum(), "Tensor.sum"), (lambda x: torch.layer_norm(x, (4,)), "torch.layer_norm"),
+    (lambda x: torch.batch_norm(x, None, None, None, None, True, 0.1, 1e-5, False), "torch.batch_norm"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("function", "written"), SPELLINGS)
 def test_how_a_call_was_written(function, written):
     assert functions(read(function, (4, 4)))[-1] == written
 
@@ -92,18 +74,17 @@ def test_in_place_signs():
     assert [node.inputs for node in graph] == [(-1,), (0, -1), (1,)]
 
 
-@pytest.mark.parametrize(
-    ("function", "kind"),
-    [
-        (lambda x: F.hardtanh(x, 0, 6), "relu6"),
-        (lambda x: x.clamp(0, 6), "relu6"),
-        (lambda x: nn.ReLU6()(x), "relu6"),
-        (lambda x: F.hardswish(x), "hswish"),
-        (lambda x: F.hardsigmoid(x), "hsigmoid"),
-        (lambda x: F.gelu(x), "gelu"),
-        (lambda x: F.prelu(x, torch.ones(1)), "prelu"),
-    ],
-)
+# fmt: off
+ACTIVATIONS = [
+    (lambda x: F.hardtanh(x, 0, 6), "relu6"), (lambda x: x.clamp(0, 6), "relu6"),
+    (lambda x: nn.ReLU6()(x), "relu6"), (lambda x: F.hardswish(x), "hswish"),
+    (lambda x: F.hardsigmoid(x), "hsigmoid"), (lambda x: F.gelu(x), "gelu"),
+    (lambda x: F.prelu(x, torch.ones(1)), "prelu"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("function", "kind"), ACTIVATIONS)
 def test_activations(function, kind):
     (node,) = read(function, (2, 3, 4))
     assert node.op == Activation((3, 4), kind)
@@ -139,21 +120,21 @@ def test_padding_given_by_a_word(word):
     assert node.op.padding == ((1, 2, 1, 2) if word == "same" else (0, 0, 0, 0))
 
 
-@pytest.mark.parametrize(
-    ("module", "inputs", "facts"),
-    [
-        (nn.Linear(4, 2), (4,), {"unbatched"}),
-        (nn.Linear(4, 2), (1, 4), set()),
-        (nn.Conv2d(3, 2, 1), (3, 5, 5), {"unbatched"}),
-        (Calling(lambda x: x @ torch.ones(4)), (2, 4), {"vector"}),
-        (Calling(lambda x: F.interpolate(x, size=(4, 4))), (1, 1, 2, 2), {"size"}),
-        (Calling(lambda x: F.interpolate(x, size=4)), (1, 1, 2, 2), {"side"}),
-        (Calling(lambda x: F.interpolate(x, scale_factor=2)), (1, 1, 2, 2), set()),
-        (nn.BatchNorm2d(3, track_running_stats=False), (2, 3, 4, 4), {"statistics"}),
-        (nn.BatchNorm2d(3), (2, 3, 4, 4), set()),
-        (With(lambda m, x: m.f(x.transpose(1, 2)), f=nn.Linear(3, 2)), (2, 3, 4), {"strided"}),
-    ],
-)  # fmt: skip
+# fmt: off
+FACTS = [
+    (nn.Linear(4, 2), (4,), {"unbatched"}), (nn.Linear(4, 2), (1, 4), set()),
+    (nn.Conv2d(3, 2, 1), (3, 5, 5), {"unbatched"}), (Calling(lambda x: x @ torch.ones(4)), (2, 4), {"vector"}),
+    (Calling(lambda x: F.interpolate(x, size=(4, 4))), (1, 1, 2, 2), {"size"}),
+    (Calling(lambda x: F.interpolate(x, size=4)), (1, 1, 2, 2), {"side"}),
+    (Calling(lambda x: F.interpolate(x, scale_factor=2)), (1, 1, 2, 2), set()),
+    (nn.BatchNorm2d(3, track_running_stats=False), (2, 3, 4, 4), {"statistics"}),
+    (nn.BatchNorm2d(3), (2, 3, 4, 4), set()),
+    (With(lambda m, x: m.f(x.transpose(1, 2)), f=nn.Linear(3, 2)), (2, 3, 4), {"strided"}),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("module", "inputs", "facts"), FACTS)
 def test_facts_that_shapes_do_not_show(module, inputs, facts):
     assert read_torch(module, inputs)[-1].written.facts == facts
 
@@ -209,21 +190,17 @@ def test_products_of_arrays():
     assert read(torch.matmul, (4,), (4,))[-1].op == MatMul((1, 4), (4, 1))
 
 
-@pytest.mark.parametrize(
-    ("equation", "left", "right", "macs"),
-    [
-        ("ij,jk->ik", (3, 4), (4, 5), 60),
-        ("...ij,...jk", (2, 3, 4), (4, 5), 120),
-        ("ij,jk->k", (3, 4), (4, 5), 20),  # summed over i before anything is multiplied
-        ("bij,bjk->bik", (1, 3, 4), (2, 4, 5), 120),
-        ("ij,jk->ik", (3, 1), (1, 5), 0),  # an outer product
-        ("ij,jk->ik", (3, 1), (4, 5), 0),
-        ("ii,ij->j", (3, 3), (3, 4), 12),
-        ("i,i->", (3,), (3,), 3),
-        ("a,b->", (3,), (4,), 0),
-        ("i,j->ij", (3,), (4,), 0),
-    ],
-)
+# fmt: off
+EQUATIONS = [
+    ("ij,jk->ik", (3, 4), (4, 5), 60), ("...ij,...jk", (2, 3, 4), (4, 5), 120), ("ij,jk->k", (3, 4), (4, 5), 20),
+    ("bij,bjk->bik", (1, 3, 4), (2, 4, 5), 120), ("ij,jk->ik", (3, 1), (1, 5), 0), ("ij,jk->ik", (3, 1), (4, 5), 0),
+    ("ii,ij->j", (3, 3), (3, 4), 12), ("i,i->", (3,), (3,), 3), ("a,b->", (3,), (4,), 0),
+    ("i,j->ij", (3,), (4,), 0),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("equation", "left", "right", "macs"), EQUATIONS)
 def test_einstein_sums(equation, left, right, macs):
     graph = read(lambda x, y: torch.einsum(equation, x, y), left, right)
     assert count(graph).macs == macs
@@ -246,15 +223,17 @@ def test_other_spellings_of_products():
     assert count(graph).macs == 27 + 9 + 27 + 27 + 27 + 27 + 0 + 3
 
 
-@pytest.mark.parametrize(
-    ("function", "shapes", "macs"),
-    [
-        (lambda q: _attend(q, q, q, is_causal=True), [(2, 4, 5, 8)], 2 * 4 * 5 * 5 * 16),
-        (lambda q: _attend(q, q, q), [(4, 5, 8)], 4 * 5 * 5 * 16),
-        (lambda q, mask: _attend(q, q, q, attn_mask=mask), [(1, 4, 5, 8), (5, 5)], 4 * 5 * 5 * 16),
-        (lambda q, k: _attend(q, k, k, enable_gqa=True), [(1, 4, 5, 8), (1, 2, 7, 8)], 4 * 5 * 7 * 16),
-    ],
-)
+# fmt: off
+ATTENTIONS = [
+    (lambda q: _attend(q, q, q, is_causal=True), [(2, 4, 5, 8)], 2 * 4 * 5 * 5 * 16),
+    (lambda q: _attend(q, q, q), [(4, 5, 8)], 4 * 5 * 5 * 16),
+    (lambda q, mask: _attend(q, q, q, attn_mask=mask), [(1, 4, 5, 8), (5, 5)], 4 * 5 * 5 * 16),
+    (lambda q, k: _attend(q, k, k, enable_gqa=True), [(1, 4, 5, 8), (1, 2, 7, 8)], 4 * 5 * 7 * 16),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("function", "shapes", "macs"), ATTENTIONS)
 def test_attention(function, shapes, macs):
     assert count(read(function, *shapes)).macs == macs
 
