@@ -55,8 +55,7 @@ def search(
 ) -> int:
     """The front of admissible early-exit networks that a search finds for a data set.
 
-    COUNT is a whole number such as 60000, 60k or 2.7M (k, M, G stand for thousand, million, thousand
-    million).
+    COUNT is a whole number such as 60000, 60k or 2.7M (k, M, G stand for thousand, million, thousand million).
 
     The same command continues an interrupted search. Exit status is 0 when done, 2 for bad usage or input, 3
     when no network within the limits was found, 130 when interrupted.
@@ -142,14 +141,7 @@ COMMANDS: dict[str, Callable[..., int]] = {"search": search, "macs": macs}
 
 
 def main(line: Sequence[str]) -> int:
-    """Return the exit status of the command that `line` asks for.
-
-    Args:
-        line: what was typed after `python -m nachos_min`.
-
-    Returns:
-        0 done, 2 bad usage or input, 3 finished without an admissible solution, 130 interrupted.
-    """
+    """Return the exit status, 0, 2, 3 or 130, of what was typed after `python -m nachos_min`."""
     try:
         status = _run(list(line))
         sys.stdout.flush()
@@ -206,7 +198,6 @@ def _job(name: str, rest: list[str]) -> _Job:
     """Return the job of command `name` once Fire has consumed `rest` to the last argument."""
     if "--" in rest:
         raise InputError("'--' must not be used: it would separate options for the Fire library")
-
     options = options_of(COMMANDS[name])
 
     @taking(options)

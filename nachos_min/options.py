@@ -77,11 +77,7 @@ class Kind:
     example: str = ""
 
     def typed(self, option: str, text: str) -> Any:
-        """Return the value that `text` states for `option`, such as "--seed".
-
-        Raises:
-            InputError: if `text` breaks the rule; one line with the option, the rule and the text.
-        """
+        """Return the value that `text` states for `option`, such as "--seed"; InputError if it breaks the rule."""
         try:
             value = self.read(text)
         except ValueError:

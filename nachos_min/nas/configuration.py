@@ -173,11 +173,7 @@ AS_BEFORE = {"aims": "ends", "confidence": "learned", "standardise": "pixel", "v
 
 
 def check(given: Mapping[str, Any]) -> None:
-    """Check each value by its option's kind; None, and names of other things, are passed over.
-
-    Raises:
-        ConfigurationError: naming the option, its rule and the value.
-    """
+    """Check each value by its option's kind; None, and names of other things, are passed over."""
     for name, value in given.items():
         if value is not None and name in OPTIONS and not OPTIONS[name].kind.holds(value):
             raise ConfigurationError(f"{name} must be {OPTIONS[name].kind.rule}, got {value!r}")
@@ -262,11 +258,7 @@ class Configuration:
     validation: str = "halves"
 
     def __post_init__(self) -> None:
-        """Check the rules between options.
-
-        Raises:
-            ConfigurationError: naming the option, its rule and the value.
-        """
+        """Check the rules between options."""
         if self.points == "curve" and self.thresholds != "exact":
             raise ConfigurationError(f"points must be best with {self.thresholds} thresholds, got 'curve'")
         if self.aims == "budgets" and (self.points, self.constraints) != ("curve", "domination"):
@@ -291,11 +283,7 @@ class Configuration:
 
 
 def configure(asked: Mapping[str, Any]) -> Configuration:
-    """Return the configuration of a search with the `resolved` options.
-
-    Raises:
-        InputError: if options exclude each other.
-    """
+    """Return the configuration of a search with the `resolved` options; InputError if they exclude each other."""
     sizes = {entry.name: entry.default for entry in fields(Configuration)}
     known = {**sizes, **BY_AIMS[asked["aims"]], **asked}
     own = PAPER_DIGITS32 if (known["recipe"], known["data"]) == ("paper", "digits32") else {}
@@ -357,11 +345,7 @@ class Problem:
 
 
 def load_problem(configuration: Configuration) -> Problem:
-    """Return `configuration` with its data set and space.
-
-    Raises:
-        InputError: if the data set or the space is unknown, unreadable, or breaks a rule.
-    """
+    """Return `configuration` with its data set and space; InputError if one of them cannot be read."""
     from nachos_min.data import load
     from nachos_min.nas.genome import GenomeCoder
     from nachos_min.nas.space import load_space

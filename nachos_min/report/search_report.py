@@ -30,11 +30,8 @@ NARROWEST = 72  # columns that the table needs
 class SearchProgress:
     """A display to call with every `Progress` of a search, used as a context manager.
 
-    Nothing appears before the first call: a search that refuses its options prints its one line alone.
-
-    Args:
-        quiet: show nothing.
-        stream: where to; standard error unless given. Shown only when it is a terminal.
+    It is shown on `stream`, or standard error, if that is a terminal and unless `quiet`. Nothing appears before the
+    first call: a search that refuses its options prints its one line alone.
     """
 
     def __init__(self, *, quiet: bool, stream: TextIO | None = None) -> None:
@@ -100,12 +97,7 @@ def time_left(seconds: float | None) -> str:
 
 
 def show_result(result: SearchResult, stream: TextIO | None = None) -> None:
-    """Print the front of `result` as a table, or what came closest when no solution is admissible.
-
-    Args:
-        result: of a finished search.
-        stream: where to; standard output unless given.
-    """
+    """Print the front of `result` as a table, or what came closest, to `stream` or standard output."""
     console = output(stream or sys.stdout, NARROWEST)
     if result.front:
         console.print(front_table(rows_shown(result.front)), "", sep="\n")
