@@ -37,6 +37,7 @@ PAPER = {"recipe": "paper", "standardise": "pixel"}
 
 LABELS = load("digits", validation="halves").validation.labels
 Answer = Callable[[GenomeCoder, Trial], Evaluation | Failure]
+Run = Callable[..., SearchResult]
 
 
 def figures(coder: GenomeCoder, trial: Trial, correct: int | None = None) -> Evaluation:
@@ -80,7 +81,7 @@ class Instant:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., SearchResult]:
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     small = {"initial": 8, "batch": 4, "generations": 5, "patience": 2}
     monkeypatch.setattr(nachos, "configure", lambda asked: replace(configure(asked), **small))
 
@@ -101,18 +102,14 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., SearchResult]:
 
 
 def same_part(result: SearchResult) -> str:
-    found = result.as_dict()
-    del found["run"], found["reused"]
-    return json.dumps(found, sort_keys=True)
+    return json.dumps(result.as_dict() | {"run": None, "reused": None}, sort_keys=True)
 
 
 def stored(folder: Path) -> set[str]:
     return {file.name for file in (folder / "evaluations").iterdir()}
 
 
-def test_a_longer_run_begins_with_a_shorter_one_wherever_it_was_cut(
-    run: Callable[..., SearchResult], tmp_path: Path
-) -> None:
+def test_a_longer_run_begins_with_a_shorter_one_wherever_it_was_cut(run: Run, tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", seed=1)
     assert whole.evaluated == 18
     for cut in (3, 10, 15):
@@ -124,11 +121,11 @@ def test_a_longer_run_begins_with_a_shorter_one_wherever_it_was_cut(
         assert stored(folder) == stored(tmp_path / "whole")
 
 
-def test_who_is_done_first_changes_nothing(run: Callable[..., SearchResult], tmp_path: Path) -> None:
+def test_who_is_done_first_changes_nothing(run: Run, tmp_path: Path) -> None:
     assert same_part(run(tmp_path / "a")) == same_part(run(tmp_path / "b", backwards=True))
 
 
-def test_failures_count_are_kept_and_not_tried_again(run: Callable[..., SearchResult], tmp_path: Path) -> None:
+def test_failures_count_are_kept_and_not_tried_again(run: Run, tmp_path: Path) -> None:
     def sometimes(coder: GenomeCoder, trial: Trial) -> Evaluation | Failure:
         return Failure(trial, "DivergenceError: no") if trial.genome[0] else figures(coder, trial)
 
@@ -138,23 +135,26 @@ def test_failures_count_are_kept_and_not_tried_again(run: Callable[..., SearchRe
     again = run(tmp_path / "run")
     assert again.reused == 18
     assert same_part(again) == same_part(first)
+    none = run(tmp_path / "none", lambda _, trial: Failure(trial, "no"), evaluations=10)
+    assert (none.evaluated, none.failed, none.front, none.hypervolume_all) == (0, 10, (), 0.0)
 
 
-def test_all_failing_is_no_error(run: Callable[..., SearchResult], tmp_path: Path) -> None:
-    result = run(tmp_path / "run", lambda _, trial: Failure(trial, "no"), evaluations=10)
-    assert (result.evaluated, result.failed, result.front, result.hypervolume_all) == (0, 10, (), 0.0)
+def test_a_damaged_evaluation_is_trained_again(run: Run, tmp_path: Path) -> None:
+    first = run(tmp_path / "run", evaluations=3)
+    damaged = sorted((tmp_path / "run" / "evaluations").glob("*.h5"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    again = run(tmp_path / "run", evaluations=3)
+    assert again.reused == 2
+    assert same_part(again) == same_part(first)
 
 
-def test_the_search_stops_when_the_hypervolume_has_not_grown(
-    run: Callable[..., SearchResult], tmp_path: Path
-) -> None:
+def test_the_search_stops_when_the_hypervolume_has_not_grown(run: Run, tmp_path: Path) -> None:
     # An accuracy of 0 dominates nothing, so nothing ever grows: the start and `patience` iterations.
-    result = run(tmp_path / "run", partial(figures, correct=0), evaluations=100)
-    assert result.evaluated == 8 + 2 * 4
+    assert run(tmp_path / "run", partial(figures, correct=0), evaluations=100).evaluated == 8 + 2 * 4
 
 
 def test_genomes_that_are_never_trained_do_not_scale_the_violations_of_others(
-    run: Callable[..., SearchResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[Any, Any, Any]] = []
 
@@ -181,9 +181,7 @@ def test_genomes_that_are_never_trained_do_not_scale_the_violations_of_others(
 # Trials other than one training of each candidate
 
 
-def test_the_best_together_are_trained_longer_and_found_again(
-    run: Callable[..., SearchResult], tmp_path: Path
-) -> None:
+def test_the_best_together_are_trained_longer_and_found_again(run: Run, tmp_path: Path) -> None:
     told: list[Progress] = []
     plain = run(tmp_path / "plain", seed=1)
     first = run(tmp_path / "run", seed=1, finalists=3, on_progress=told.append)
@@ -199,7 +197,7 @@ def test_the_best_together_are_trained_longer_and_found_again(
     assert same_part(again) == same_part(first) == same_part(nachos_min.load_run(tmp_path / "run"))
 
 
-def test_finalists_are_chosen_anew_when_a_run_goes_on(run: Callable[..., SearchResult], tmp_path: Path) -> None:
+def test_finalists_are_chosen_anew_when_a_run_goes_on(run: Run, tmp_path: Path) -> None:
     run(tmp_path / "cut", seed=1, evaluations=10, finalists=3)
     longer = run(tmp_path / "cut", seed=1, finalists=3)
     whole = run(tmp_path / "whole", seed=1, finalists=3)
@@ -233,9 +231,7 @@ def test_recipes_say_how_many_are_trained(
     assert (found.recipe, found.start, found.confidence, found.validation) == asked
 
 
-def test_a_finalist_that_fails_is_kept_and_not_tried_again(
-    run: Callable[..., SearchResult], tmp_path: Path
-) -> None:
+def test_a_finalist_that_fails_is_kept_and_not_tried_again(run: Run, tmp_path: Path) -> None:
     first = run(tmp_path / "run", evaluations=8)
 
     def fail(_: GenomeCoder, trial: Trial) -> Failure:
@@ -247,9 +243,7 @@ def test_a_finalist_that_fails_is_kept_and_not_tried_again(
     assert run(tmp_path / "run", fail, evaluations=8, finalists=2).reused == 10
 
 
-def test_a_start_by_rule_begins_with_what_an_engineer_would_try(
-    run: Callable[..., SearchResult], tmp_path: Path
-) -> None:
+def test_a_start_by_rule_begins_with_what_an_engineer_would_try(run: Run, tmp_path: Path) -> None:
     asked: list[Genome] = []
 
     def note(coder: GenomeCoder, trial: Trial) -> Evaluation:
@@ -275,7 +269,7 @@ def test_a_start_by_rule_begins_with_what_an_engineer_would_try(
     ],
 )
 def test_networks_by_a_rule_are_trained_longer_and_with_more_seeds(
-    method: str, evaluations: int, names: list[str], run: Callable[..., SearchResult], tmp_path: Path
+    method: str, evaluations: int, names: list[str], run: Run, tmp_path: Path
 ) -> None:
     given = {"method": method, "evaluations": evaluations, "finalists": 3}
     result = run(tmp_path / "run", **given)
@@ -372,7 +366,7 @@ def former_record(genome: Genome) -> dict[str, Any]:
     }
 
 
-def test_a_search_by_the_papers_recipe_is_known_as_it_was(run: Callable[..., SearchResult], tmp_path: Path) -> None:
+def test_a_search_by_the_papers_recipe_is_known_as_it_was(run: Run, tmp_path: Path) -> None:
     run(tmp_path / "run", evaluations=1, **PAPER)
     identity = open_run(tmp_path / "run").configuration
     create_or_open(tmp_path / "former", FORMER).close()
@@ -384,7 +378,7 @@ def test_a_search_by_the_papers_recipe_is_known_as_it_was(run: Callable[..., Sea
         run(tmp_path / "former")
 
 
-def test_a_former_run_is_read_and_continued(run: Callable[..., SearchResult], tmp_path: Path) -> None:
+def test_a_former_run_is_read_and_continued(run: Run, tmp_path: Path) -> None:
     run(tmp_path / "run", evaluations=2, **PAPER)
     trained = [found.genome for found in stored_evaluations(tmp_path / "run")]
     with create_or_open(tmp_path / "former", FORMER) as former:

@@ -110,22 +110,6 @@ def test_the_number_of_workers_changes_nothing(finished: SearchResult, workers: 
     assert same_part(run(tmp_path / "run", workers=workers)) == same_part(finished)
 
 
-def test_more_evaluations_continue_a_shorter_run(finished: SearchResult, tmp_path: Path) -> None:
-    assert run(tmp_path / "run", evaluations=5, finalists=0).evaluated == 5
-    longer = run(tmp_path / "run")
-    assert longer.reused == 5
-    assert same_part(longer) == same_part(finished)
-
-
-def test_a_damaged_evaluation_is_trained_again(tmp_path: Path) -> None:
-    first = run(tmp_path / "run", evaluations=3, finalists=0)
-    damaged = sorted((tmp_path / "run" / "evaluations").glob("*.h5"))[0]
-    damaged.write_bytes(damaged.read_bytes()[:1000])
-    again = run(tmp_path / "run", evaluations=3, finalists=0)
-    assert again.reused == 2
-    assert same_part(again) == same_part(first)
-
-
 def test_killed_at_any_moment_nothing_is_lost(finished: SearchResult, tmp_path: Path) -> None:
     out = tmp_path / "run"
     program = f"""
@@ -160,15 +144,6 @@ def test_a_run_of_another_version_is_refused(tmp_path: Path) -> None:
         nachos_min.load_run(tmp_path / "run")
 
 
-def test_progress_tells_what_is_done(tmp_path: Path) -> None:
-    told: list[Progress] = []
-    run(tmp_path / "run", evaluations=3, finalists=0, on_progress=told.append)
-    assert told[0].evaluated == 0
-    assert told[0].seconds_left is None
-    assert told[-1].evaluated == 3
-    assert told[-1].best is None or told[-1].best.samples > 0
-
-
 @pytest.mark.parametrize(
     "option",
     [
@@ -192,9 +167,12 @@ def test_limits_that_no_network_keeps_end_without_an_error(tmp_path: Path) -> No
     result = run(tmp_path / "static", max_macs=1)
     assert (result.evaluated, result.front, result.closest) == (0, (), None)
     assert result.inadmissible > 0
-    result = run(tmp_path / "accuracy", min_accuracy=1.0, evaluations=2, finalists=0)
+    told: list[Progress] = []
+    result = run(tmp_path / "accuracy", min_accuracy=1.0, evaluations=2, finalists=0, on_progress=told.append)
     assert result.front == ()
     assert result.closest is not None
+    assert [told[at].evaluated for at in (0, -1)] == [0, 2]
+    assert (told[0].seconds_left, told[-1].best) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -131,20 +131,12 @@ def test_an_answer_is_what_training_gives(
             assert bits(table.answer(replace(asked, coder=coder), genome)) == bits(trained)
 
 
-def test_both_confidences_are_the_best_of_some_member(problem: Problem, table: Table) -> None:
-    found = {each.confidence.name for each in table.archive(problem).evaluations}
-    assert found == {"learned", "softmax"}
-
-
 def test_a_table_by_deep_supervision_of_a_whole_split_answers_as_training_does(tmp_path: Path) -> None:
     (tmp_path / "single.toml").write_text(SINGLE)
     limits, given = Limits(6_000, 0.1), {"recipe": DeepRecipe(epochs=1), "validation": "whole"}
     asked = Configuration("digits", str(tmp_path / "single.toml"), limits, 3, **given)
-    told: list[tuple[int, int, int]] = []
     out = tmp_path / "single.h5"
-    made = partial(tabulate, asked, (3,), out, workers=1, versions={})
-    assert made(on_progress=lambda *counts: told.append(counts))
-    assert told == [(0, 1, 1)]
+    assert tabulate(asked, (3,), out, workers=1, versions={}, on_progress=lambda *_: None)
     problem, table = load_problem(asked), read_table(out)
     assert "calibration" not in table.splits
     table.identity(problem)
@@ -194,6 +186,7 @@ def test_the_true_front_is_the_best_of_all_members(problem: Problem, table: Tabl
     assert archive.genomes() == {genome for genome in members if any(genome[problem.coder.exit_genes])}
     front = archive.front(archive.admissible)
     assert front
+    assert {each.confidence.name for each in archive.evaluations} == {"learned", "softmax"}
     for found in archive.admissible:
         assert any(
             best.point.validation.correct >= found.point.validation.correct
@@ -310,9 +303,3 @@ def test_a_space_too_large_to_list_is_refused() -> None:
     large = load_problem(Configuration("digits", "tiny", Limits(None, 0.0), 0))
     with pytest.raises(TableError, match=r"a space to tabulate must have at most 1,048,576 genomes, got \d"):
         all_members(large.coder)
-
-
-def test_micro_is_small_enough_to_tabulate() -> None:
-    members = all_members(load_problem(Configuration("digits", "micro", Limits(None, 0.0), 0)).coder)
-    assert len(members) == 216
-    assert {len(group) for group in members.values()} == {4}  # three placements of exits, and none

@@ -59,6 +59,9 @@ def test_a_run_is_read_while_it_is_written(path):
         writer.write("k", {"a": 1})
         assert reader.read("k") == {"a": 1}
         assert _message(reader.write, "k", {"a": 2}) == f"run {path} is not open for writing"
+        for key in ("", "../x", "a/b", ".hidden", "x" * 201, "ü", "a b"):  # keys are file names
+            told = f"a key must be 1 to 200 letters, digits, '.', '_' or '-', got {key!r}"
+            assert _message(writer.write, key, {}) == _message(reader.read, key) == told
     assert _message(writer.write, "k", {"a": 2}) == f"run {path} is not open for writing"
     writer.close()
 
@@ -158,17 +161,11 @@ def test_leftovers_of_a_killed_process_are_removed_once_the_lock_is_held(path):
     (path / "evaluations" / "x.h5.1.2.tmp").write_bytes(b"half")
     assert open_run(path).keys() == ("k",)
     assert len(list(path.rglob("*.tmp"))) == 2  # a reader changes nothing
-    create_or_open(path, CONFIGURATION).close()
-    assert list(path.rglob("*.tmp")) == []
-
-
-def test_a_run_killed_while_it_was_created_is_created_again(tmp_path):
-    path = tmp_path / "run"
-    (path / "evaluations").mkdir(parents=True)
-    (path / "lock").touch()
-    (path / "run.h5.1.2.tmp").write_bytes(b"half")
+    (path / "evaluations" / "k.h5").unlink()
+    (path / "run.h5").unlink()  # as if it was killed before the run was made
     assert _message(open_run, path) == f"{path} is no run: it holds no run.h5"
     create_or_open(path, CONFIGURATION).close()
+    assert list(path.rglob("*.tmp")) == []
     assert open_run(path).configuration == CONFIGURATION
 
 
@@ -195,13 +192,6 @@ def test_a_configuration_that_cannot_be_read_is_named_and_kept(path, content, to
     for function in (open_run, lambda path: create_or_open(path, CONFIGURATION)):
         assert _message(function, path) == told.format(run=path)
     assert (path / "run.h5").read_bytes() == content
-
-
-@pytest.mark.parametrize("key", ["", "../x", "a/b", ".hidden", "x" * 201, "ü", "a b"])
-def test_keys_are_file_names(path, key):
-    with create_or_open(path, CONFIGURATION) as run:
-        expected = f"a key must be 1 to 200 letters, digits, '.', '_' or '-', got {key!r}"
-        assert _message(run.write, key, {}) == _message(run.read, key) == expected
 
 
 def test_places_that_cannot_hold_a_run(path, monkeypatch):

@@ -67,11 +67,6 @@ def test_any_record_comes_back(record, tmp_path_factory):
         _assert_same(decode(path), record)
 
 
-def test_compression_saves_bytes():
-    record = {"repeats": np.arange(4000) // 100, "number": np.array(1.0), "none": np.empty((0, 3))}
-    assert len(encode(record, compress=True)) < len(encode(record)) / 5
-
-
 @pytest.fixture
 def path(tmp_path):
     """A file with a record such as a search stores."""
@@ -89,13 +84,12 @@ def path(tmp_path):
     return path
 
 
-def test_arrays_that_come_back_can_be_changed(path):
+def test_arrays_can_be_changed_compressed_and_read_by_any_other_reader_of_hdf5(path):
     record = decode(path)
     record["table"]["confidence"][0] = 1
     record["text"][0] = "y"
-
-
-def test_numbers_are_open_to_any_other_reader_of_hdf5(path):
+    repeats = {"repeats": np.arange(4000) // 100}
+    assert len(encode(repeats, compress=True)) < len(encode(repeats)) / 5
     with h5py.File(path, "r") as file:
         assert file["macs"][()] == b"60000"
         np.testing.assert_array_equal(file["table/confidence"][()], [0.25, 1.0])
@@ -136,9 +130,5 @@ def test_every_cut_and_every_flipped_bit_is_found(path):
         with pytest.raises(StoreError) as caught:
             decode(path)
         assert str(caught.value) == f"{path} is damaged: its content is not what its checksum says"
-
-
-def test_a_file_that_cannot_be_read(tmp_path):
-    with pytest.raises(StoreError) as caught:
-        decode(tmp_path)
-    assert str(caught.value) == f"{tmp_path} cannot be read: Is a directory"
+    with pytest.raises(StoreError, match=r"cannot be read: Is a directory$"):
+        decode(path.parent)
