@@ -48,6 +48,8 @@ if __name__ == "__main__":
         writer = os.fork()
         if writer == 0:
             write_forever(folder, last + 1)
+        while last < 0 and not any(name.endswith(".h5") for name in os.listdir(f"{folder}/evaluations")):
+            time.sleep(0.001)  # the first writer is killed after it has written something
         time.sleep(rng.uniform(0.002, 0.06))
         os.kill(writer, signal.SIGKILL)
         os.waitpid(writer, 0)
