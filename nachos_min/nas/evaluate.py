@@ -255,7 +255,7 @@ def choose(
     Returns:
         The confidence, what the exits say on validation under it, and the points of `Evaluation`.
     """
-
+    limits, early = asked.limits.on(len(labels["validation"])), len(costs.exit_costs) > 1
     tables = cache(said)
 
     @cache
@@ -271,7 +271,6 @@ def choose(
         found = [(1 - point.figures.accuracy, point.figures.average_macs) for point in curve(confidence)]
         return hypervolume(np.array(found), (1.0, costs.worst_macs)) if found else 0.0
 
-    limits, early = asked.limits.on(len(labels["validation"])), len(costs.exit_costs) > 1
     if asked.confidence == "learned" or not early:
         confidence = LEARNED
     elif asked.confidence == "softmax":

@@ -85,10 +85,11 @@ def trial_key(trial: Trial) -> str:
 
 def to_record(evaluated: Evaluation | Failure) -> dict[str, Any]:
     """Return `evaluated` as nested dictionaries of plain values and arrays, usual values left out."""
-    trial = evaluated.trial
-    unusual = ({"effort": trial.effort} if trial.effort > 1 else {}) | (
-        {"repeat": trial.repeat} if trial.repeat else {}
-    )
+    trial, unusual = evaluated.trial, dict[str, int]()
+    if trial.effort > 1:
+        unusual["effort"] = trial.effort
+    if trial.repeat:
+        unusual["repeat"] = trial.repeat
     if isinstance(evaluated, Failure):
         return {"genome": trial.genome, "reason": evaluated.reason, **unusual}
     chosen, *curve = evaluated.points

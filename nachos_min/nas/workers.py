@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 from nachos_min.data import Dataset
@@ -144,9 +143,7 @@ class Workers:
     def __enter__(self) -> "Workers":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """End all workers; after an error or an interruption without waiting for what they are doing."""
         if kind is not None:
             # Through its Process object: the process id may be gone, or another process's, by now.
