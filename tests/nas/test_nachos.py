@@ -94,7 +94,7 @@ def test_guaranteed_rows_are_some_of_those_that_the_run_holds(finished: SearchRe
     again = run(Path(finished.run), guarantee=0.9)
     assert (again.reused, again.front) == (WHOLE, sure.front)
     assert nachos_min.load_run(finished.run, guarantee=1 - 1e-15).front == (), "too few samples for any row"
-    with pytest.raises(InputError, match=r"guarantee must be above 0 and below 1, got 0"):
+    with pytest.raises(InputError, match=r"guarantee must be a number above 0 and below 1, got 0"):
         nachos_min.load_run(finished.run, guarantee=0)
 
 
