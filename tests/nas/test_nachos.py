@@ -176,20 +176,21 @@ def test_limits_that_no_network_keeps_end_without_an_error(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    "options",
     [
-        ({"max_macs": 0}, "max_macs must be an integer >= 1, got 0"),
-        ({"max_params": True}, "max_params must be an integer >= 1, got True"),
-        ({"min_accuracy": float("nan")}, r"min_accuracy must be in 0\.\.1, got nan"),
-        ({"seed": -1}, "seed must be an integer >= 0, got -1"),
-        ({"finalists": 1.5}, r"finalists must be an integer >= 0, got 1\.5"),
-        ({"thresholds": "best"}, "thresholds must be one of exact, grid-repair, got 'best'"),
-        ({"space": "huge"}, "space must be one of"),
-        ({"data": "mnist"}, "mnist"),
+        {"max_macs": 0},
+        {"max_params": True},
+        {"min_accuracy": float("nan")},
+        {"seed": -1},
+        {"finalists": 1.5},
+        {"thresholds": "best"},
+        {"space": "huge"},
+        {"data": "mnist"},
     ],
+    ids=lambda options: next(iter(options)),
 )
-def test_bad_options_write_nothing(options: dict[str, Any], message: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=message):
+def test_bad_options_write_nothing(options: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=next(iter(options))):
         run(tmp_path / "run", **options)
     assert list(tmp_path.iterdir()) == []
 
