@@ -53,12 +53,7 @@ def certified(
 def fewest_samples(min_accuracy: float, level: float) -> int | None:
     """Return how many calibration samples, all answered right, certify an accuracy; None: no number does.
 
-    Args:
-        min_accuracy: limit on accuracy, in [0, 1].
-        level: as for `certified`, in (0, 1).
-
-    Raises:
-        ValueError: if an argument is outside its range.
+    Arguments and errors are as of `certified`.
 
     >>> fewest_samples(0.9, 0.05)
     29

@@ -66,18 +66,8 @@ def exits_loss(
 ) -> Tensor:
     """Return the loss of one batch, a scalar tensor; of a network without early exits the mean cross-entropy.
 
-    Args:
-        outputs: of the E exits: logits (N, C), and confidences (N,) in [0, 1] of the early ones.
-        labels: integers (N,), the right classes, 0 <= label < C.
-        budget: costs of the E exits, and the limit; without one L_cost = 0.
-        support: T (C, E-1) in [0, 1], accuracy of each early exit on each class; None: L_peak = 0.
-        alpha: weight of the classification term.
-        beta: weight of the cost term.
-        gamma: weight of the peak term.
-        kappa: weight of the confidence term.
-        fixed: E weights w_i of the answers; empty: q_i.
-        distillation: weight of the distillation.
-        temperature: t of the distillation, > 0.
+    `labels` (N,) are the right classes, 0 <= label < C. `support` is T (C, E-1) in [0, 1], the accuracy of each
+    early exit on each class; None: L_peak = 0. `fixed` are the E weights w_i of the answers; empty: q_i.
 
     Source: NACHOS, arXiv 2401.13330, the loss of the exits; unlike the released code's, L_cost has a gradient and
         L_peak compares each exit with its own accuracy.

@@ -85,9 +85,8 @@ class _Builder:
         return self.add(name, ops.Linear(self.shape(x), outputs, bias=bias), x, written=written)
 
 
-def _stem(b: _Builder, x: int, stem: Stem) -> int:
-    y = b.convolution("stem", x, stem.channels, stem.kernel, stem.stride)
-    return b.norm("stem", y, stem.activation)
+def _stem(b: _Builder, stem: Stem) -> int:
+    return b.norm("stem", b.convolution("stem", -1, stem.channels, stem.kernel, stem.stride), stem.activation)
 
 
 def _mbconv(b: _Builder, name: str, x: int, block: MBConvSpec) -> int:
@@ -139,7 +138,7 @@ def _final_head(b: _Builder, x: int, head: FinalHead, classes: int) -> None:
 def lower(architecture: Architecture) -> Graph:
     """Return the operator records of `architecture` for one sample; nodes of the i-th exit's head carry exit i."""
     b = _Builder(architecture.input_shape)
-    x = _stem(b, -1, architecture.stem)
+    x = _stem(b, architecture.stem)
     for layer, block in enumerate(architecture.trunk, start=1):
         x = _mbconv(b, f"trunk.{layer}", x, block)
     heads = {early.stage: (index, early.head) for index, early in enumerate(architecture.exits, start=1)}
@@ -163,7 +162,7 @@ def lower_part(part: Part, feature_map: Map, classes: int) -> Graph:
     b = _Builder(feature_map)
     match part:
         case Stem():
-            _stem(b, -1, part)
+            _stem(b, part)
         case MBConvSpec():
             _mbconv(b, "block", -1, part)
         case ExitHead():
@@ -215,11 +214,8 @@ def part_cost(part: Part, feature_map: Map, classes: int = 0) -> PartCost:
 
 def together(parts: Sequence[PartCost]) -> PartCost:
     """Return the counts of parts run one after the other. Between two of them only one map is alive."""
-    return PartCost(
-        sum(part.macs for part in parts),
-        sum(part.params for part in parts),
-        max((part.peak_bytes for part in parts), default=0),
-    )
+    macs, params = sum(part.macs for part in parts), sum(part.params for part in parts)
+    return PartCost(macs, params, max((part.peak_bytes for part in parts), default=0))
 
 
 def segment_costs(architecture: Architecture) -> tuple[PartCost, ...]:
@@ -274,11 +270,7 @@ class GridHead:
     widths: tuple[int, ...]
 
     def on(self, size: int) -> ExitHead:
-        """Return the head on a map whose shorter side is `size` pixels.
-
-        >>> GridHead(4, (8,)).on(16).pool, GridHead(4, (8,)).on(2).pool
-        (4, 1)
-        """
+        """Return the head on a map whose shorter side is `size` pixels."""
         return ExitHead(max(1, size // self.cells), self.widths)
 
 
@@ -330,16 +322,14 @@ def design_exits(
     bound = reached[-1] + part_cost(backbone.final, maps[-1], backbone.classes).macs
     exits: list[Exit] = []
     for index, stage in reversed(list(enumerate(stages))):
-        costs = []
-        size = min(maps[index][:2])
+        costs, size = [], min(maps[index][:2])
         for head in [heads[index].on(size)] if heads else head_ladder(size, widths):
             costs.append(reached[index] + part_cost(head, maps[index], backbone.classes).macs)
             if costs[-1] < bound:
                 exits.append(Exit(stage, head))
                 break
         else:
-            # The ladder's last head is not always the cheapest: with many classes a narrow convolution in
-            # front of the linear layer saves more than it costs.
+            # With many classes the last head need not be the cheapest: a convolution narrows what the others read.
             raise CostOrderError(
                 f"exit after stage {stage}: its cheapest head costs {min(costs)} MACs in all, "
                 f"which must be below the {bound} of the next exit",

@@ -157,10 +157,9 @@ def spent(exit_counts: Sequence[int], costs: Sequence[int]) -> int:
 
 
 def preference(figures: Figures, limits: SplitLimits) -> tuple[bool, int, int]:
-    """Return a key that is larger for better figures of one split; `least_correct` is not read.
+    """Return a key that is larger for better figures of one split: first those within the MACs limit.
 
-    Within the MACs limit: more correct answers, then fewer MACs. Outside it: fewer MACs, then more correct
-    answers. Figures within the limit come before any outside.
+    Within it: more correct answers, then fewer MACs. Outside it: fewer MACs, then more correct answers.
     """
     if limits.affordable(figures):
         return True, figures.correct, -figures.total_macs
@@ -189,6 +188,5 @@ def wilson_interval(correct: int, samples: int) -> tuple[float, float]:
     half_width = z * sqrt(share * (1 - share) / samples + z * z / (4 * samples * samples))
     scale = 1 + z * z / samples
     # At correct = 0 and = samples one end is exactly 0 or 1; the square root reaches it only up to rounding.
-    low = 0.0 if correct == 0 else (centre - half_width) / scale
-    high = 1.0 if correct == samples else (centre + half_width) / scale
-    return low, high
+    low, high = (centre - half_width) / scale, (centre + half_width) / scale
+    return 0.0 if correct == 0 else low, 1.0 if correct == samples else high

@@ -178,12 +178,9 @@ def asked(architecture: Architecture) -> list[int]:
 # The ladder
 
 
-def test_the_ladder_of_a_4x4_map() -> None:
+def test_ladders_of_even_odd_small_and_bare_maps() -> None:
     pools = [(1, (8, 16)), (2, (8, 16)), (4, (8, 16)), (1, (8,)), (2, (8,)), (4, (8,)), (4, ())]
     assert [(head.pool, head.widths) for head in head_ladder(4, (8, 16))] == pools
-
-
-def test_ladders_of_odd_small_and_bare_maps() -> None:
     assert [head.pool for head in head_ladder(7, (8,))] == [1, 2, 4, 7]
     assert [(head.pool, head.widths) for head in head_ladder(1, (8,))] == [(1, (8,)), (1, ())]
     assert list(head_ladder(5, ())) == [ExitHead(5, ())]
@@ -265,26 +262,23 @@ def narrowing(kernel: int, channels: int = 1, classes: int = 100) -> Architectur
     return Architecture((1, 1, 1), classes, Stem(4, 3, 1, "relu"), (), ((wide,), (narrow,)), (), final)
 
 
-def test_an_exit_dearer_than_going_on_is_refused() -> None:
-    """Up to stage 1: 1*9*4 + 4*9 + 4*64 = 328. Leaving there: 64*101 more. Going on: 64*9 + 64*1 + 1*100."""
-    message = (
-        "exit after stage 1: its cheapest head costs 6792 MACs in all, "
-        "which must be below the 1068 of the next exit"
-    )
-    with pytest.raises(CostOrderError, match=f"^{message}$"):
-        design_exits(narrowing(kernel=3), (1,), ())
-
-
-def test_an_exit_that_costs_as_much_as_going_on_is_refused() -> None:
-    """Leaving: 64*65 more. Going on: 64*1 + 64*32 + 32*64. Both come to 4160 beyond the 328 of stage 1."""
-    with pytest.raises(CostOrderError, match=r"costs 4488 MACs in all, .* below the 4488 of the next exit"):
-        design_exits(narrowing(kernel=1, channels=32, classes=64), (1,), ())
-
-
-def test_the_message_names_the_cheapest_head_which_need_not_be_the_last() -> None:
-    """A 3x3 convolution to one channel and 1 -> 101 costs 64*9 + 101; the linear layer alone 64*101."""
-    with pytest.raises(CostOrderError, match=r"its cheapest head costs 1005 MACs in all, .* below the 556 "):
-        design_exits(narrowing(kernel=1), (1,), (1,))
+@pytest.mark.parametrize(
+    ("backbone", "widths", "costs", "bound"),
+    [
+        # Up to stage 1: 1*9*4 + 4*9 + 4*64 = 328. Leaving there: 64*101 more. Going on: 64*9 + 64*1 + 1*100.
+        (narrowing(kernel=3), (), 6792, 1068),
+        # Equal: leaving costs 64*65 more, going on 64*1 + 64*32 + 32*64. Both come to 4160.
+        (narrowing(kernel=1, channels=32, classes=64), (), 4488, 4488),
+        # The cheapest head need not be the last: 64*9 + 101 with a convolution to one channel, 64*101 without.
+        (narrowing(kernel=1), (1,), 1005, 556),
+    ],
+)
+def test_an_exit_that_is_not_cheaper_than_going_on_is_refused(
+    backbone: Architecture, widths: tuple[int, ...], costs: int, bound: int
+) -> None:
+    message = f"1: its cheapest head costs {costs} MACs in all, which must be below the {bound} of the next exit$"
+    with pytest.raises(CostOrderError, match=message):
+        design_exits(backbone, (1,), widths)
 
 
 @pytest.mark.parametrize("stages", [(0,), (2,), (1, 1), (3, 1)])

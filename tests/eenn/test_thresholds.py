@@ -107,13 +107,9 @@ def test_policy_and_figures_agree_with_a_loop(case: Case, data: st.DataObject) -
     assert tables.figures(stored) == point.figures
 
 
-def test_last_exit_takes_the_rest_whatever_its_threshold() -> None:
-    assert apply_thresholds(np.array([[0.4, 1.0]]), (0.5, NEVER)).tolist() == [1]
-
-
 def test_never_and_always_hold_for_confidences_rounded_to_one_or_zero() -> None:
     confidence = np.array([[1.0, 1.0], [0.0, 1.0]])
-    assert apply_thresholds(confidence, (NEVER, 0.0)).tolist() == [1, 1]
+    assert apply_thresholds(confidence, (NEVER, NEVER)).tolist() == [1, 1]  # the last exit takes the rest
     assert apply_thresholds(confidence, (ALWAYS, 0.0)).tolist() == [0, 0]
 
 
@@ -224,28 +220,6 @@ def test_thresholds_stand_in_the_middle_of_wide_gaps() -> None:
 def test_neighbouring_doubles_are_still_told_apart() -> None:
     tables = one_exit([0.5, float(np.nextafter(0.5, 1.0))], [False, True], [True, False])
     assert exact(tables, SplitLimits(0, None), resolution=0.0).figures.correct == 2
-
-
-def test_equal_confidences_leave_together_or_not_at_all() -> None:
-    tables = PolicyTables(np.tile([0.6, 0.8, 1.0], (10, 1)), np.tile([False, True, True], (10, 1)), (1, 2, 3))
-    assert exact(tables, SplitLimits(0, None)).figures.exit_counts == (0, 10, 0)
-
-
-def test_exits_that_are_always_wrong_are_used_only_as_far_as_the_limit_needs() -> None:
-    found = random_tables(40, 3, seed=3)
-    tables = PolicyTables(found.confidence, np.tile([False, False, True], (40, 1)), found.costs)
-    assert exact(tables, SplitLimits(0, None)).figures.exit_counts[:2] == (0, 0)
-    limits = limits_of(tables, 2_500)
-    point = exact(tables, limits)
-    assert limits.affordable(point.figures)
-    assert key(point, limits) == best_key(tables, limits)
-
-
-def test_a_limit_out_of_reach_minimises_macs() -> None:
-    tables = random_tables(50, 4, seed=4)
-    figures = exact(tables, limits_of(tables, tables.costs[0] - 1)).figures
-    assert figures.exit_counts == (50, 0, 0, 0)
-    assert figures.total_macs == 50 * tables.costs[0]
 
 
 @pytest.mark.parametrize("exits", [3, 4])
