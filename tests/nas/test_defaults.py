@@ -31,7 +31,6 @@ DEFAULTS = [
     ({}, "mine.npz", "flex8", Limits(40_000, 0.9, 120_000), DEEP, (16, 2)),
     ({}, "digits32", "flex32", Limits(450_000, 0.8, 1_350_000), DEEP, (16, 2)),
     ({"recipe": "paper"}, "digits", "tiny", Limits(40_000, 0.9), PAPER, (100, 0)),
-    ({"recipe": "paper"}, "mine.npz", "tiny", Limits(40_000, 0.9), PAPER, (100, 0)),
     ({"recipe": "paper"}, "digits32", "small32", Limits(450_000, 0.8), PAPER | LONGER, (100, 0)),
 ]
 
@@ -51,16 +50,13 @@ def test_a_data_set_and_a_recipe_bring_their_own(
     assert resolved({"data": data, "recipe": None, "seed": None, **given}) == found
 
 
-@pytest.mark.parametrize(("given", "data", "_space", "_limits", "others", "_trained"), DEFAULTS)
-def test_what_is_given_counts_first(
-    given: Any, data: str, _space: str, _limits: Limits, others: Any, _trained: Any
-) -> None:
-    options = {"start": "random", "confidence": "softmax", "validation": "whole", "surrogate": "trees"}
-    limits = {"space": "micro", "max_macs": 7, "min_accuracy": 0.0}
-    expected = Configuration(data, "micro", Limits(7, 0.0, None if given else 21), 0, **others | options)
-    assert asked(data=data, beta=2.0, **given, **limits, **options) == replace(
-        expected, recipe=replace(expected.recipe, beta=2.0)
-    )
+@pytest.mark.parametrize(("recipe", "worst"), [("deep", 21), ("paper", None)])
+def test_what_is_given_counts_first(recipe: str, worst: int | None) -> None:
+    options = {"start": "random", "confidence": "softmax", "validation": "whole", "surrogate": "trees", "seed": 3}
+    found = asked(recipe=recipe, space="micro", max_macs=7, min_accuracy=0.0, beta=2.0, gamma=0.0, **options)
+    assert {name: getattr(found, name) for name in options} == options
+    assert (found.space, found.limits) == ("micro", Limits(7, 0.0, worst))
+    assert (found.recipe.beta, found.recipe.gamma) == (2.0, 0.0)
 
 
 def test_the_papers_method_takes_one_option_for_each_of_its_parts() -> None:
@@ -87,19 +83,14 @@ def test_limits_and_curves_follow_from_what_is_given() -> None:
         ({"min_accuracy": 1.5}, "min_accuracy must be a number from 0 to 1, got 1.5"),
         ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
         ({"recipe": "best"}, "recipe must be one of deep, paper, got 'best'"),
-        ({"backbone": "thawed"}, "backbone must be one of frozen, joint, got 'thawed'"),
         ({"backbone": "frozen"}, "backbone must be joint with the recipe deep, which has one phase, got 'frozen'"),
         ({"recipe": "paper", "augment": "shift"}, "augment must be none with the recipe paper, got 'shift'"),
-        ({"augment": "rotate"}, "augment must be one of auto, none, shift, shift-flip, got 'rotate'"),
-        ({"confidence": "sure"}, "confidence must be one of learned, softmax, best, got 'sure'"),
         ({"epochs": 1.5}, "epochs must be a whole number >= 1, got 1.5"),
-        ({"workers": 0}, "workers must be a whole number >= 1, got 0"),
         ({"beta": -1}, "beta must be a number >= 0, got -1"),
         ({"gamma": float("nan")}, "gamma must be a number >= 0, got nan"),
         ({"margin": 1.0}, "margin must be a number >= 0 and below 1, got 1.0"),
         ({"margin": 0.11}, "margin must be <= 0.1 with min_accuracy 0.9, got 0.11"),
         ({"guarantee": 1.0}, "guarantee must be a number above 0 and below 1, got 1.0"),
-        ({"guarantee": float("nan")}, "guarantee must be a number above 0 and below 1, got nan"),
         ({"guarantee": 0.9, "validation": "whole"}, "guarantee needs validation halves, got 'whole'"),
         ({"guarantee": 0.9, "recipe": "paper"}, "guarantee needs validation halves, got 'whole'"),
         (
