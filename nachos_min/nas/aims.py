@@ -2,7 +2,7 @@
 
 A candidate stands for a curve of accuracy against MACs, and a front takes the best of all curves.
 
-    ends       NSGA-II minimises the least error and the fewest MACs of a candidate, which no thresholds reach
+    ends       NSGA-II minimises the least error and the fewest MACs of a candidate, which no thresholds give
                together; new candidates are chosen evenly spread in MACs (the paper's way)
     budgets    NSGA-II minimises the least errors within three budgets; new candidates are chosen by expected gain
 
@@ -36,8 +36,8 @@ StarMap = Callable[[Callable[..., Switched], Iterable[tuple[Any, ...]]], Iterabl
 SURROGATES: tuple[Surrogate, ...] = (RBF(), RegressionTrees(), MLP())
 BY_NAME = {surrogate.name: surrogate for surrogate in (*SURROGATES, GaussianProcess())}
 
-# Costs differ a hundredfold and say more than genes: what counts is their ratio, and a gene's whole range weighs as
-# much as costs that differ by half.
+# Costs differ a hundredfold and say more than genes: what counts is their ratio, and a gene's range weighs as much
+# as costs that differ by half.
 GENES_BESIDE_COSTS = 0.2
 
 SHARES = (0.0, 0.1, 0.3, 1.0)  # of the range of a network's costs; a curve is steep where it begins
@@ -244,7 +244,7 @@ def choose_evenly(front: Floats, candidates: Floats, k: int) -> list[int]:
     Sorted values form a line, and the best choice is a shortest path along it. With m gaps d_1..d_m that add up to
     R,  variance = sum d^2 / m - (R / m)^2,  and m = |front| + k - 1 is known. A walk stops at all values of the
     front and at k of the candidates; a step costs its gap squared. R depends on start and end, so there is one
-    table for each start, and ends are compared by the whole formula.
+    table for each start, and ends are compared by the full formula.
 
     >>> front = np.array([0.0, 4.0, 8.0])
     >>> choose_evenly(front, np.array([0.5, 1.9, 7.8, 6.2]), 2)  # 1.9 and 6.2 halve both holes

@@ -1,4 +1,4 @@
-"""Exact costs of a whole population of genomes at once, as arrays: by tables, or by counting one after another.
+"""Exact costs of many genomes at once, as arrays: by tables, or by counting one after another.
 
 A layer's cost depends on its kernel, its expansion, its stage's width and the map it reads. The first layer of a
 stage also depends on the width before it, a head on the width of its map, and every map on resolution and stem

@@ -72,7 +72,7 @@ class TrunkBlock:
 
 @dataclass(frozen=True)
 class Genes:
-    """The values that make one member of a space of S stages; `kernels` and `expansions` reach at least the depth.
+    """The values that make one member of a space of S stages; kernels and expansions beyond a depth are not read.
 
     `exits` are stages (from 1) with an early exit; `resolution` None is the data's own. `heads` are those after the
     first S - 1 stages, empty if a ladder decides.
