@@ -353,13 +353,12 @@ def _product(draw: Draw, net: Steps, x: Tensor) -> Step:
         calls += [lambda x: torch.mm(x, w), lambda x: x.mm(w), lambda x: torch.addmm(torch.ones(n), x, w)]
         calls += [lambda x: torch.einsum("ij,jk->ik", x, w)] if long else []
     if x.dim() == 3:
-        heads = lambda x: x.unsqueeze(1)  # noqa: E731
         calls += [
             lambda x: torch.bmm(x, x.transpose(1, 2)),
             lambda x: x.bmm(x.transpose(1, 2)),
             lambda x: torch.baddbmm(torch.zeros(1), x, x.transpose(1, 2)),
             lambda x: F.scaled_dot_product_attention(x, x, x),
-            lambda x: F.scaled_dot_product_attention(heads(x), heads(x), heads(x)).squeeze(1),
+            lambda x: F.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None]).squeeze(1),
             lambda x: torch.softmax(x @ x.transpose(-2, -1) / k**0.5, -1) @ x,
         ]
         calls += [lambda x: torch.einsum("bik,bjk->bij", x, x)] if long else []

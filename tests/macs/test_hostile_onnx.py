@@ -29,7 +29,7 @@ def field(number: int, body: bytes) -> bytes:
     return varint(number << 3 | 2) + varint(len(body)) + body
 
 
-def whole(inner: bytes) -> bytes:
+def encoded_model(inner: bytes) -> bytes:
     """An encoded model with that graph."""
     return field(8, varint(2 << 3) + varint(17)) + field(7, inner)
 
@@ -56,27 +56,29 @@ BYTES = {
     "nothing": (b"", "no ONNX file: it has no graph, got 0 operator sets only"),
     "text": (b"hello, world\n", "no ONNX file or a damaged one: a field at byte 2 goes beyond its end"),
     "a number without an end": (b"\xff" * 30, "no ONNX file or a damaged one: a number at byte 10 has no end"),
-    "cut off": (whole(b"\x0a"), "no ONNX file or a damaged one: a number at byte"),
+    "cut off": (encoded_model(b"\x0a"), "no ONNX file or a damaged one: a number at byte"),
     "a group": (b"\x0b\x0c", "no ONNX file or a damaged one: a field at byte 0 goes beyond its end"),
-    "If in If": (whole(nested(3000)), "messages must be nested at most 90 deep, got more at byte"),
-    "If in If, just too deep": (whole(nested(31)), "messages must be nested at most 90 deep, got more at byte"),
-    "millions of empty nodes": (whole(field(1, b"") * 3_000_000),
+    "If in If": (encoded_model(nested(3000)), "messages must be nested at most 90 deep, got more at byte"),
+    "If in If, just too deep": (encoded_model(nested(31)),
+        "messages must be nested at most 90 deep, got more at byte"),
+    "millions of empty nodes": (encoded_model(field(1, b"") * 3_000_000),
         "a file must have at most 1000000 fields besides weights"),
-    "one long attribute": (whole(named(b"Relu", field(5, field(8, bytes(20_000_000))))),
+    "one long attribute": (encoded_model(named(b"Relu", field(5, field(8, bytes(20_000_000))))),
         "besides weights a file must hold at most 16777216 bytes, got more"),
-    "a name of a megabyte": (whole(named(b"A" * 1_000_000)),
+    "a name of a megabyte": (encoded_model(named(b"A" * 1_000_000)),
         "a name must have at most 1024 bytes, got 1000000 at byte"),
-    "a name in Latin-1": (whole(named("Größe".encode("latin-1"))), "names must be UTF-8, got other bytes at byte"),
-    "a tensor of a million axes": (whole(field(5, field(1, bytes(1_000_000)))),
+    "a name in Latin-1": (encoded_model(named("Größe".encode("latin-1"))),
+        "names must be UTF-8, got other bytes at byte"),
+    "a tensor of a million axes": (encoded_model(field(5, field(1, bytes(1_000_000)))),
         "a tensor must have at most 16 axes"),
-    "too few data": (whole(field(5, dims(3, 3) + FLOATS + field(9, bytes(12)))),
+    "too few data": (encoded_model(field(5, dims(3, 3) + FLOATS + field(9, bytes(12)))),
         "must hold 9 elements, got 12 bytes"),
-    "too many numbers": (whole(field(5, dims(3) + FLOATS + field(4, bytes(16)))),
+    "too many numbers": (encoded_model(field(5, dims(3) + FLOATS + field(4, bytes(16)))),
         "must hold 3 elements, got 4 values"),
-    "no data": (whole(field(5, dims(3) + FLOATS)), "must hold 3 elements, got 0 values"),
-    "a negative length": (whole(field(5, dims(2**64 - 2) + FLOATS + field(8, b"w"))),
+    "no data": (encoded_model(field(5, dims(3) + FLOATS)), "must hold 3 elements, got 0 values"),
+    "a negative length": (encoded_model(field(5, dims(2**64 - 2) + FLOATS + field(8, b"w"))),
         "an axis must have 0 to 2**63 - 1 elements, got -2"),
-    "dims that are no numbers": (whole(named(b"Relu", field(5, field(8, b"\xff")))),
+    "dims that are no numbers": (encoded_model(named(b"Relu", field(5, field(8, b"\xff")))),
         "a number at byte 19 has no end"),
 }
 # fmt: on
@@ -145,7 +147,7 @@ def test_shapes_are_only_numbers(tmp_path):
 
 
 def test_values_are_computed_up_to_a_limit_only(tmp_path):
-    """Thousands of constants of thousands of elements would fill the memory; what nobody needs is left out."""
+    """Thousands of constants of thousands of elements would fill the memory."""
     nodes = [node("Tile", "s t", f"y{i}") for i in range(1500)]
     made = model(nodes, {"x": (1,)}, {"y0": (4096,)}, {"s": [1] * 64, "t": [64]})
     assert read_onnx(write(tmp_path, made)).graph == ()
@@ -217,7 +219,7 @@ def test_cut_and_joined_bytes_are_counted_or_refused(tmp_path, begin, end, betwe
 @given(st.binary(max_size=300))
 def test_random_bytes_are_counted_or_refused(tmp_path, made):
     counted(write(tmp_path, made))
-    counted(write(tmp_path, whole(made)))
+    counted(write(tmp_path, encoded_model(made)))
 
 
 integers = st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 20)

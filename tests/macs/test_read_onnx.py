@@ -234,7 +234,7 @@ def layers(draw):
 
 
 def products(inferred, shapes, weights):
-    """MACs by the formulas, from shapes that somebody else worked out."""
+    """MACs by the formulas, from shapes that onnx infers."""
     total = 0
     for each in inferred.graph.node:
         if each.op_type.startswith("Conv"):

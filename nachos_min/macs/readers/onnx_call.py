@@ -9,7 +9,7 @@ shape: above `FEW` elements there are no values.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, Final, TypeVar, final
+from typing import Any, Final, TypeVar, cast, final
 
 import numpy as np
 
@@ -175,9 +175,8 @@ class Call:
 
     def get(self, name: str, default: T) -> T:
         """Return an integer, a floating point number, a text or at most 4,096 integers."""
-        found: Any = self._attribute(name, type(default), default)
-        text: Any = found.decode("utf-8", "replace") if isinstance(found, bytes) else found
-        return text  # type: ignore[no-any-return]
+        found = self._attribute(name, type(default), default)
+        return cast(T, found.decode("utf-8", "replace") if isinstance(found, bytes) else found)
 
     def floats(self, name: str) -> tuple[Any, ...]:
         """Return at most 4,096 floating point numbers."""

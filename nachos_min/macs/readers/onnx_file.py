@@ -166,7 +166,7 @@ class _Parser:
         return _FORMS[form](**{name: tuple(v) if isinstance(v, list) else v for name, v in found.items()})
 
     def fields(self, spans: Iterable[Span]) -> Iterator[tuple[int, int, int, int, int]]:
-        """Yield each field's number, wire type, whole number (0 if it is none), first byte and end."""
+        """Yield each field's number, wire type, integer (0 if it has none), first byte and end."""
         for at, end in spans:
             while at < end:
                 begin = at

@@ -182,10 +182,6 @@ def _listed(declared: tuple[Length, ...]) -> str:
 # any other `If` both branches are graphs of their own. A function's body is put in the place of its call.
 
 
-class _LocatedError(CountError):
-    """A CountError that says at which node."""
-
-
 @final
 @dataclass(frozen=True)
 class _Scope:
@@ -257,12 +253,12 @@ class _Walk:
             try:
                 self.budget.spend_node(len(node.input))
                 self.node(node, index, scope, depth)
-            except _LocatedError:
-                raise
             except CountError as error:
+                if str(error).startswith("node "):  # a node inside says already where it is
+                    raise
                 operator = label(f"{node.domain}.{node.op_type}" if node.domain else node.op_type)
                 where = f"node {scope.branch}{'/' if scope.branch else ''}{index} {quoted(node.name)} ({operator})"
-                raise _LocatedError(shortened(f"{where}: {error}")) from None
+                raise CountError(shortened(f"{where}: {error}")) from None
 
     def constants(self, graph: Message, scope: _Scope) -> None:
         """Add the initialisers of a graph to a scope."""

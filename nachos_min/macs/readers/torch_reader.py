@@ -74,9 +74,6 @@ def example_inputs(module: Any, inputs: object, seed: int = 0) -> tuple[Any, ...
             distributed numbers are drawn, of the type and on the device of the module's first parameter.
         seed: of the numbers drawn.
 
-    Returns:
-        The arguments; the first is a tensor.
-
     Raises:
         CountError: no such module, no such inputs, or more than 2**28 elements.
     """
@@ -109,9 +106,6 @@ def load_torch_target(target: str) -> tuple[Any, Any]:
     Args:
         target: "package.module:function", searched for in the current folder first; the function takes no
             arguments and returns a module, or a module and the tuple that it is to be called with.
-
-    Returns:
-        The module, and the tuple or None.
 
     Raises:
         CountError: there is no such function, or it fails, or returns no module.
