@@ -30,8 +30,9 @@ OUT, CELL, TAP = np.int64(0), np.int64(1), np.int64(2)
 
 
 # Depthwise convolution of maps [H, W, (N C)]. `_meetings` lists which output cell meets which input cell at which
-# tap. All three functions walk that list, sorted by what they add to:  y[out] += x[cell] * w[tap]        gx[cell]
-# += g[out] * w[tap]        gw[tap] += g[out] * x[cell]
+# tap. All three functions walk that list, sorted by what they add to:
+#
+#     y[out] += x[cell] * w[tap]        gx[cell] += g[out] * w[tap]        gw[tap] += g[out] * x[cell]
 
 
 @kernel
