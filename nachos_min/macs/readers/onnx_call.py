@@ -14,17 +14,9 @@ from typing import Any, Final, TypeVar, cast, final
 import numpy as np
 
 from nachos_min.macs.ops import Activation, Add, Move
+from nachos_min.macs.readers import onnx_file
 from nachos_min.macs.readers.builder import Builder, Step, array_shape, require, rows
-from nachos_min.macs.readers.onnx_file import (
-    FLOATS,
-    MAX_AXES,
-    MAX_NUMBERS,
-    Message,
-    Tensor,
-    Values,
-    label,
-    quoted,
-)
+from nachos_min.macs.readers.onnx_file import Message, Tensor, Values, label, quoted
 from nachos_min.macs.record import CountError, Operator, Shape, broadcast
 
 FEW: Final = 4096
@@ -82,7 +74,9 @@ class Array:
 
 def checked_shape(shape: Shape) -> Shape:
     """Return the shape, if an ONNX file can have it: at most 16 axes, lengths 0 to 2**63 - 1."""
-    require(len(shape) <= MAX_AXES, f"an array must have at most {MAX_AXES} axes, got {len(shape)}")
+    require(
+        len(shape) <= onnx_file.MAX_AXES, f"an array must have at most {onnx_file.MAX_AXES} axes, got {len(shape)}"
+    )
     for length in shape:
         require(0 <= length < 2**63, f"an axis must have 0 to 2**63 - 1 elements, got {length}")
     return shape
@@ -98,7 +92,7 @@ def from_tensor(tensor: Tensor, key: str, trainable: bool) -> Array:
                 f"the data of {name} must be in a file beside the model or below, got {quoted(location)}"
             )
     shape = checked_shape(tensor.dims)
-    trained = trainable and tensor.data_type in FLOATS and prod(shape) > 1
+    trained = trainable and tensor.data_type in onnx_file.FLOATS and prod(shape) > 1
     return Array(shape, None, tensor.values, key, trained)
 
 
@@ -203,8 +197,8 @@ class Call:
         found = getattr(given, field)
         if kind in (tuple, list):
             require(
-                len(found) <= MAX_NUMBERS,
-                f"attribute {quoted(name)} must have at most {MAX_NUMBERS} {what}, got more",
+                len(found) <= onnx_file.MAX_NUMBERS,
+                f"attribute {quoted(name)} must have at most {onnx_file.MAX_NUMBERS} {what}, got more",
             )
         return found
 

@@ -13,18 +13,9 @@ from typing import Any
 import numpy as np
 
 from nachos_min.macs.ops import Move, Resize
+from nachos_min.macs.readers import onnx_call
 from nachos_min.macs.readers.builder import array_shape, maps, require
-from nachos_min.macs.readers.onnx_call import (
-    RULES,
-    Array,
-    Call,
-    Fold,
-    broadcast_any,
-    checked_axes,
-    checked_shape,
-    from_tensor,
-    rule,
-)
+from nachos_min.macs.readers.onnx_call import RULES, Array, Call, Fold, rule
 from nachos_min.macs.record import CountError, Shape
 
 # Elements of these change places in an array of the same shape: operator -> arrays that it reads.
@@ -46,7 +37,7 @@ def same_shape(call: Call) -> Array:
 def constant(call: Call) -> Array:
     """Return a tensor, or a number, text or list of them."""
     if (tensor := call.tensor("value")) is not None:
-        return from_tensor(tensor, call.key, trainable=False)
+        return onnx_call.from_tensor(tensor, call.key, trainable=False)
     integers = {"value_int": call.get("value_int", 0), "value_ints": call.get("value_ints", ())}
     floats = {"value_float": call.get("value_float", 0.0), "value_floats": call.floats("value_floats")}
     for name, value in {**integers, **floats}.items():
@@ -68,9 +59,13 @@ def shape_of(call: Call) -> Array:
 @rule("ConstantOfShape")
 def constant_of_shape(call: Call) -> Array:
     """Return an array of one value everywhere."""
-    shape = checked_shape(call.fixed(0, "shape"))
+    shape = onnx_call.checked_shape(call.fixed(0, "shape"))
     tensor = call.tensor("value")
-    single = np.zeros(1, np.float32) if tensor is None else from_tensor(tensor, call.key, trainable=False).values
+    single = (
+        np.zeros(1, np.float32)
+        if tensor is None
+        else onnx_call.from_tensor(tensor, call.key, trainable=False).values
+    )
     if single is None or single.size != 1:
         return Array(shape, key=call.key)
     return call.filled(shape, lambda: np.full(shape, single))
@@ -134,7 +129,7 @@ def flatten(call: Call) -> Array:
 def squeeze(call: Call) -> Array:
     """Return the array without the axes named, or without all of length 1."""
     x = call.input()
-    axes = checked_axes(call.setting("axes", 1, ()), len(x.shape))
+    axes = onnx_call.checked_axes(call.setting("axes", 1, ()), len(x.shape))
     gone = axes or tuple(axis for axis, length in enumerate(x.shape) if length == 1)
     require(all(x.shape[axis] == 1 for axis in gone), f"axes {axes} must have length 1, got {x.shape}")
     return _reshaped(call, x, tuple(length for axis, length in enumerate(x.shape) if axis not in gone))
@@ -145,7 +140,7 @@ def unsqueeze(call: Call) -> Array:
     """Return the array with axes of length 1 put in."""
     x, wanted = call.input(), call.setting("axes", 1, ())
     count = len(x.shape) + len(wanted)
-    axes, lengths = checked_axes(wanted, count), iter(x.shape)
+    axes, lengths = onnx_call.checked_axes(wanted, count), iter(x.shape)
     return _reshaped(call, x, tuple(1 if axis in axes else next(lengths) for axis in range(count)))
 
 
@@ -157,7 +152,7 @@ def _reshaped(call: Call, x: Array, shape: Shape) -> Array:
 def transpose(call: Call) -> Array:
     """Return the axes in another order, the reverse one if none is given."""
     x = call.input()
-    order = checked_axes(call.get("perm", tuple(range(len(x.shape)))[::-1]), len(x.shape))
+    order = onnx_call.checked_axes(call.get("perm", tuple(range(len(x.shape)))[::-1]), len(x.shape))
     require(len(order) == len(x.shape), f"attribute 'perm' must have {len(x.shape)} axes, got {order}")
     return call.move(tuple(x.shape[axis] for axis in order), lambda values: values.transpose(order), x)
 
@@ -165,8 +160,8 @@ def transpose(call: Call) -> Array:
 @rule("Expand")
 def expand(call: Call) -> Array:
     """Return the array repeated until it has the shape given."""
-    x, wanted = call.input(), checked_shape(call.fixed(1, "shape"))
-    shape = broadcast_any(x.shape, wanted)
+    x, wanted = call.input(), onnx_call.checked_shape(call.fixed(1, "shape"))
+    shape = onnx_call.broadcast_any(x.shape, wanted)
     if shape is None:
         raise CountError(f"{x.shape} must broadcast to the shape given, got {wanted}")
     return call.move(shape, lambda values: np.broadcast_to(values, shape), x)
@@ -230,7 +225,7 @@ def cut(call: Call) -> Array:
     """Return every so many elements from starts to ends."""
     x = call.input()
     starts, ends = call.setting("starts", 1, ()), call.setting("ends", 2, ())
-    axes = checked_axes(call.setting("axes", 3, tuple(range(len(starts)))), len(x.shape))
+    axes = onnx_call.checked_axes(call.setting("axes", 3, tuple(range(len(starts)))), len(x.shape))
     steps = call.setting("steps", 4, (1,) * len(starts))
     if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
         raise CountError(f"starts, ends, axes and steps must be as many, and no step 0, got steps {steps[:64]}")
@@ -289,7 +284,9 @@ def gather_nd(call: Call) -> Array:
 def pad(call: Call) -> Array:
     """Return the array with elements before and after; negative numbers cut."""
     x = call.input()
-    axes = checked_axes(call.fixed(3, "axes") if call.optional(3) else tuple(range(len(x.shape))), len(x.shape))
+    axes = onnx_call.checked_axes(
+        call.fixed(3, "axes") if call.optional(3) else tuple(range(len(x.shape))), len(x.shape)
+    )
     pads = call.setting("pads", 1, ())
     require(len(pads) == 2 * len(axes), f"pads must be {2 * len(axes)} integers, got {pads[:64]}")
     shape = list(x.shape)
@@ -337,7 +334,7 @@ def resize(call: Call) -> Array:
     """Return a map of another height and width."""
     x = call.input()
     batch, image = maps(x.shape, len(x.shape) - 2)
-    axes = checked_axes(call.get("axes", tuple(range(len(x.shape)))), len(x.shape))
+    axes = onnx_call.checked_axes(call.get("axes", tuple(range(len(x.shape)))), len(x.shape))
     shape = list(x.shape)
     for axis, length in zip(axes, _lengths(call, tuple(x.shape[axis] for axis in axes)), strict=True):
         shape[axis] = length
@@ -379,4 +376,4 @@ def _scales(call: Call, before: Shape) -> tuple[float, ...]:
 
 RULES["Identity"] = lambda call: call.input()
 RULES["EyeLike"] = lambda call: Array(call.input().shape, key=call.key)
-RULES["Size"] = lambda call: call.constant(np.int64(checked_shape((call.input().elements,))[0]))
+RULES["Size"] = lambda call: call.constant(np.int64(onnx_call.checked_shape((call.input().elements,))[0]))
