@@ -166,9 +166,3 @@ class EarlyExitNetwork(Module):
             arrays += [tensor.data for tensor in module.named_parameters().values()]
             arrays += module.named_buffers().values()
         return arrays
-
-
-def predictions(output: ExitOutput) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the class with the largest logit for each sample, int64 (N,)."""
-    best: np.ndarray[Any, np.dtype[np.int64]] = np.argmax(output.logits.data, axis=1).astype(np.int64)
-    return best

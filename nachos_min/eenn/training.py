@@ -18,7 +18,7 @@ import numpy as np
 from nachos_min.autograd import Tensor, cross_entropy, no_grad
 from nachos_min.eenn.inference import FloatArray, IntArray, group_size
 from nachos_min.eenn.losses import Budget, exits_loss
-from nachos_min.eenn.network import EarlyExitNetwork, predictions
+from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.nn.optim import SGD, cosine_rate
 
@@ -56,11 +56,11 @@ def train_deep(
         outputs, fixed = network(Tensor(augmented(images[chosen], how, rng))), (*[1.0] * early_exits, recipe.last)
         return exits_loss(outputs, labels[chosen], budget, support, fixed=fixed, **weights)
 
-    def epoch() -> Epoch:
-        if recipe.gamma and early_exits:
-            return _supported(network, lambda chosen: exit_maps(network, images[chosen]), labels, recipe, rng)
-        return _all(labels)
+    def measured(chosen: IntArray) -> list[FloatArray]:
+        return exit_maps(network, images[chosen])
 
+    peak = recipe.gamma and early_exits
+    epoch = partial(_supported, network, measured, labels, recipe, rng) if peak else partial(_all, labels)
     parameters = network.named_parameters()
     optimiser = SGD(parameters, momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay)
     epochs = [epoch] * recipe.passes(len(labels))
@@ -78,7 +78,7 @@ def train_backbone(
 
     optimiser = SGD(network.backbone_parameters(), momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     schedule = partial(cosine_rate, recipe.backbone_rate)
-    epochs = [lambda: _all(labels)] * recipe.backbone_epochs
+    epochs = [partial(_all, labels)] * recipe.backbone_epochs
     return _run(network, optimiser, schedule, epochs, loss_of, len(labels), recipe.batch, rng)
 
 
@@ -106,12 +106,8 @@ def train_exits(
     def measured(chosen: IntArray) -> list[FloatArray]:
         return exit_maps(network, images[chosen]) if frozen is None else [each[chosen] for each in frozen]
 
-    def warmup() -> Epoch:
-        return _all(labels)
-
-    def support() -> Epoch:
-        return _all(labels) if len(network.heads) == 1 else _supported(network, measured, labels, recipe, rng)
-
+    warmup = partial(_all, labels)
+    support = warmup if len(network.heads) == 1 else partial(_supported, network, measured, labels, recipe, rng)
     parameters = network.named_parameters() if recipe.joint else network.head_parameters()
     optimiser = SGD(parameters, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     schedule = partial(cosine_rate, recipe.exits_rate)
@@ -245,7 +241,7 @@ def support_matrix(network: EarlyExitNetwork, maps: Sequence[FloatArray], labels
     with no_grad():
         for index, head in enumerate(network.heads[:-1]):
             head.train(False)
-            correct = predictions(head(Tensor(maps[index]))) == labels
+            correct = head(Tensor(maps[index])).logits.data.argmax(axis=1) == labels
             hits = np.bincount(labels, weights=correct, minlength=classes)
             table[:, index] = np.where(counts > 0, hits / np.maximum(counts, 1), correct.mean())
     return table
