@@ -178,28 +178,17 @@ def test_networks_drawn_at_random(seed: int) -> None:
         check_peers(*network(lambda options: options[source.randrange(len(options))]), WATCHING)
 
 
+ODD = (
+    "attention with weights; attention without weights; encoder layer; encoder layer, gelu; embedding; "
+    "layer in a plain list; shared three times; name of a convolution; parametrized; channels per slope; "
+    "no axis of samples; no axis of samples, linear; upsampling of old; synchronised norm; "
+    "larger than 2**31"
+)
+
+
 @needs_tools
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    "name",
-    [
-        "attention with weights",
-        "attention without weights",
-        "encoder layer",
-        "encoder layer, gelu",
-        "embedding",
-        "layer in a plain list",
-        "shared three times",
-        "name of a convolution",
-        "parametrized",
-        "channels per slope",
-        "no axis of samples",
-        "no axis of samples, linear",
-        "upsampling of old",
-        "synchronised norm",
-        "larger than 2**31",
-    ],
-)
+@pytest.mark.parametrize("name", ODD.split("; "))
 def test_networks_of_the_odd_kind(name: str) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is a peer, not a dependency")
     from macs.torch_cases import ODD

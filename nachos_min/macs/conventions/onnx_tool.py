@@ -21,35 +21,16 @@ from nachos_min.macs.windows import window_length
 _DIVISION, _ROOT, _EXPONENTIAL = 4, 24, 32
 
 # Per element, by kind. A hyperbolic tangent costs twice what its parts do.
-_ACTIVATIONS = {
-    "relu": 1,
-    **dict.fromkeys(("relu6", "hardtanh", "leaky_relu", "prelu"), 2),
-    "hsigmoid": 4,
-    "hswish": 5,
-    "softsign": 6,
-    "gelu": 7,
-    "sigmoid": 32,
-    "silu": 33,
-    "elu": 35,
-    "logsigmoid": 75,
-    **dict.fromkeys(("softplus", "tanh"), 76),
-    "tanhshrink": 77,
-    "mish": 153,
-}
+_ACTIVATIONS = {"relu": 1, "hsigmoid": 4, "hswish": 5, "softsign": 6, "gelu": 7, "sigmoid": 32, "silu": 33}
+_ACTIVATIONS |= {"elu": 35, "logsigmoid": 75, "softplus": 76, "tanh": 76, "tanhshrink": 77, "mish": 153}
+_ACTIVATIONS |= dict.fromkeys(("relu6", "hardtanh", "leaky_relu", "prelu"), 2)
 _SPELT_OUT = {"x * relu6(x + 3) / 6": 8, "relu6(x + 3) / 6": 7}
-_POINTWISE = {
-    **dict.fromkeys(("sub", "neg", "abs", "sign", "floor", "ceil", "round", "square", "max", "min", "cumsum"), 1),
-    **dict.fromkeys(("compare", "logic"), 1),
-    **dict.fromkeys(("div", "reciprocal", "floor_divide"), _DIVISION),
-    **dict.fromkeys(("clamp", "addcmul"), 2),
-    "remainder": 7,
-    "sqrt": _ROOT,
-    "rsqrt": _ROOT + _DIVISION,
-    **dict.fromkeys(("exp", "pow"), _EXPONENTIAL),
-    "log": 43,
-    **dict.fromkeys(("sin", "cos"), 39),
-    "atan": 64,
-}
+_POINTWISE = dict.fromkeys(
+    ["sub", "neg", "abs", "sign", "floor", "ceil", "round", "square", "max", "min", "cumsum", "compare", "logic"], 1
+)
+_POINTWISE |= {"clamp": 2, "addcmul": 2, "remainder": 7, "log": 43, "sin": 39, "cos": 39, "atan": 64}
+_POINTWISE |= dict.fromkeys(("div", "reciprocal", "floor_divide"), _DIVISION)
+_POINTWISE |= {"sqrt": _ROOT, "rsqrt": _ROOT + _DIVISION, "exp": _EXPONENTIAL, "pow": _EXPONENTIAL}
 # An equality and a negation.
 _NOT_EQUAL = ("x != y", "torch.ne", "Tensor.ne", "torch.not_equal", "Tensor.not_equal")
 _REDUCTIONS = {**dict.fromkeys(("mean", "sum", "max", "min", "prod"), 1), "norm": _ROOT + 1}
