@@ -64,16 +64,13 @@ class Target:
 def read_target(
     name: str, input_shape: tuple[int, ...] | None = None, classes: int | None = None, *, unpadded: bool = False
 ) -> Target:
-    """Return the network that `name` stands for.
+    """Return the network that `name` stands for, its graph not yet checked.
 
     Args:
         name: in one of the forms above.
         input_shape: (C, H, W) of one image, or any shape with its batch axis in front; None: as the target says.
         classes: number of classes; None: as the target says, 10 for a configuration of CNAS.
         unpadded: for a configuration of CNAS with compact lists, the network that its sampler really builds.
-
-    Returns:
-        The target, its graph not yet checked.
 
     Raises:
         InputError: if there is no such target, it is broken, or an argument does not apply to it.
@@ -247,10 +244,8 @@ def count_macs(
     """Return the multiply-accumulates of a network, as Python integer of any size.
 
     Args:
-        target: a name as in `read_target`, a path, an Architecture, a graph of operator records, or a PyTorch
-            module.
-        input_shape: (C, H, W) of one image, or any shape with its batch axis in front; needed for a PyTorch
-            module, and where the target leaves it open.
+        target: a name as in `read_target`, a path, an Architecture, a graph of records, or a PyTorch module.
+        input_shape: (C, H, W) of one image, or any shape with its batch axis in front; None: the target has it.
         convention: whose rules to count by, such as "exact" or "thop".
         classes: number of classes, for a target that leaves it open.
 

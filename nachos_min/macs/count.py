@@ -136,8 +136,7 @@ def check_graph(graph: Graph) -> dict[int, int]:
     """Return the elements of each node's array by position, the network's input at -1; the graph is checked.
 
     Raises:
-        CountError: an operator without a rule, a node that reads what does not exist yet, shapes that do not
-            agree, weights shared with a node that has others.
+        CountError: an operator without a rule, an input that does not exist yet, other shapes or shared weights.
     """
     arrays: dict[int, Shape] = {}
     elements: dict[int, int] = {}

@@ -170,9 +170,8 @@ class Conv2d(_Convolution, plural="convolutions"):
 class ConvTranspose2d(_Convolution, plural="transposed convolutions"):
     """Transposed convolution, every input pixel paints a window: H * W * C * (K / G) * KH * KW MACs.
 
-    It is a convolution's gradient with respect to its input. Padding crops the output; `valid_macs` leaves out the
-    products painted outside it. `output_padding` adds (height, width) pixels at the bottom and right, each below
-    the larger of stride and dilation.
+    It is a convolution's gradient with respect to its input. Padding crops the output; `valid_macs` leaves out what
+    is painted outside. `output_padding` adds pixels at the bottom and right, below max(stride, dilation).
 
     Raises:
         CountError: a value breaks its rule, or the padding crops everything.
