@@ -191,9 +191,9 @@ ODD = (
 @pytest.mark.parametrize("name", ODD.split("; "))
 def test_networks_of_the_odd_kind(name: str) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is a peer, not a dependency")
-    from macs.torch_cases import ODD
+    from macs import torch_cases
 
-    make, shape = ODD[name]
+    make, shape = torch_cases.ODD[name]
     torch.manual_seed(0)
     check_peers(make().eval(), torch.randn(shape), WATCHING)
 
