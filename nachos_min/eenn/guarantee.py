@@ -29,11 +29,8 @@ def certified(
         rows: figures on the calibration samples, and costs of the E exits, in an order that these samples did not
             influence, the most average MACs first.
         max_macs: limit on average MACs; None: no limit.
-        min_accuracy: limit on accuracy, in [0, 1].
-        level: probability of a mistake allowed to each limit, in (0, 1).
-
-    Raises:
-        ValueError: if `min_accuracy` or `level` is outside its range.
+        min_accuracy: limit on accuracy; ValueError outside [0, 1].
+        level: probability of a mistake allowed to each limit; ValueError outside (0, 1).
 
     Source: Angelopoulos, Bates, Candes, Jordan and Lei, "Learn then Test", arXiv 2110.01052, fixed sequence
         testing; for early exits Jazbec et al., "Fast yet Safe: Early-Exiting with Risk Control", arXiv 2405.20915.

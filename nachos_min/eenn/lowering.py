@@ -1,11 +1,8 @@
 """An Architecture as operator records, its exact costs, and early exits that keep their order.
 
-Records are in the order of execution: backbone up to exit 1, head 1, backbone on to exit 2, head 2, and so on. The
-cost of leaving at an exit is therefore a prefix sum over them. Each record also says how the released PyTorch code
-(Once-for-All's blocks, EarlyExits' heads) writes the layer, since other tools' counts depend on that.
-
-A search counts thousands of architectures made of a few hundred different parts (a block, or a head, on a map of
-some size). Each part is lowered and counted once; the cost of an architecture is a sum.
+Records are in the order of execution: backbone up to exit 1, head 1, backbone on to exit 2, and so on. Each also
+says how the released PyTorch code (Once-for-All, EarlyExits) writes the layer: other tools' counts depend on that.
+Architectures are made of few different parts. Each part is lowered and counted once; costs are sums.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,10 +1,7 @@
 """Choose thresholds for one trained network: as the paper does, the best ones, or all that are worth having.
 
 For one exit there are only as many different thresholds as there are gaps between its sorted confidences: its
-*levels*. With every other threshold fixed, a sweep judges all levels by one sort and one running sum: going down
-the levels, each sample in turn no longer goes on, but leaves here.
-
-Left out: the policy itself (`thresholds.py`), and which search a run uses (`nas/evaluate.py`).
+*levels*. With every other threshold fixed, a sweep judges all levels by one sort and one running sum.
 """
 
 from collections.abc import Iterator, Sequence
