@@ -62,6 +62,8 @@ METHODS = {
 }
 FAR = 3  # budgets that the last exit may cost with the recipe deep; larger networks are slow and rarely better
 NO_LIMIT = "no limit"
+PREDICTORS = choice("switching", "rbf", "trees", "mlp", "gp")
+OTHER_SPACES = {"digits32": "flex32", "paper": "tiny", "paper digits32": "small32"}
 
 
 class Options(TypedDict, total=False):
@@ -114,14 +116,7 @@ class Options(TypedDict, total=False):
     """
 
     data: Annotated[str, Option(of.text("name or file"), "digits")]
-    space: Annotated[
-        str | None,
-        Option(
-            of.text("name or file"),
-            "flex8",
-            {"digits32": "flex32", "paper": "tiny", "paper digits32": "small32"},
-        ),
-    ]
+    space: Annotated[str | None, Option(of.text("name or file"), "flex8", OTHER_SPACES)]
     max_macs: Annotated[int | None, Option(of.COUNT, 40_000, {"digits32": 450_000})]
     min_accuracy: Annotated[float | None, Option(of.SHARE, 0.9, {"digits32": 0.8})]
     max_worst_macs: Annotated[int | None, Option(of.COUNT, absent=f"{FAR} times max-macs; paper: no limit")]
@@ -148,10 +143,7 @@ class Options(TypedDict, total=False):
     aims: Annotated[
         str | None, Option(choice("ends", "budgets"), absent="budgets; ends with paper and --points best")
     ]
-    surrogate: Annotated[
-        str | None,
-        Option(choice("switching", "rbf", "trees", "mlp", "gp"), absent="gp; switching for ends"),
-    ]
+    surrogate: Annotated[str | None, Option(PREDICTORS, absent="gp; switching for ends")]
     features: Annotated[str | None, Option(choice("genes", "costs"), absent="costs; genes for ends")]
     points: Annotated[str | None, Option(choice("best", "curve"), absent="curve; best with grid-repair")]
     workers: Annotated[int | None, Option(of.whole(1), absent="number of processors")]

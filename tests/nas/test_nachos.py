@@ -140,7 +140,7 @@ def test_a_run_whose_data_changed_is_not_what_it_was(tmp_path: Path) -> None:
 
 def test_a_run_of_another_version_is_refused(tmp_path: Path) -> None:
     create_or_open(tmp_path / "run", {"data": "digits"}).close()
-    with pytest.raises(InputError, match="the run's configuration must have 'max_macs', got none"):
+    with pytest.raises(InputError, match="the run's configuration must have 'recipe', got none"):
         nachos_min.load_run(tmp_path / "run")
 
 
