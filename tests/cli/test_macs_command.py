@@ -18,7 +18,7 @@ from nachos_min.macs.ops import Conv2d, ConvTranspose2d, Linear, MatMul, Node
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.space import load_space
 from nachos_min.report.macs_report import executions
-from nachos_min.targets import Target
+from nachos_min.targets import Target, TargetError
 
 ROOT = Path(__file__).parents[2]
 
@@ -160,6 +160,8 @@ def test_counting_from_python(macs, eenn):
     assert nachos_min.count_macs(Path("cnas.json"), (3, 32, 32), "thop") == 4322704
     assert nachos_min.count_macs(eenn) == static_costs(eenn).worst_macs
     assert macs("cnas.json")[0] == 0
+    with pytest.raises(TargetError, match=r"^target must be an architecture \.json, .*, got 'nothing'$"):
+        nachos_min.count_macs("nothing")
 
 
 def test_counts_beyond_machine_integers_are_printed_exactly(macs, eenn):

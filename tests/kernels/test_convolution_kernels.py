@@ -11,6 +11,10 @@ import oracles
 from nachos_kernels import conv2d, depthwise
 
 KERNELS = {"conv2d": conv2d, "depthwise": depthwise}
+PASSES = {
+    "conv2d": ("conv2d_forward", "conv2d_grad_input", "conv2d_grad_weight"),
+    "depthwise": ("depthwise_forward", "depthwise_grad_input", "depthwise_grad_weight"),
+}
 NONE, ONES = (0, 0, 0, 0), (1, 1)
 
 
@@ -25,8 +29,7 @@ class Convolution(NamedTuple):
 
     def results(self, module) -> tuple[np.ndarray, ...]:
         """Return y, gx and gw as `module` computes them."""
-        passes = ("forward", "grad_input", "grad_weight")
-        forward, grad_input, grad_weight = (getattr(module, f"{self.name}_{each}") for each in passes)
+        forward, grad_input, grad_weight = (getattr(module, each) for each in PASSES[self.name])
         y = forward(self.x, self.w, *self.settings)
         gx = grad_input(self.g, self.w, self.x.shape, *self.settings)
         return y, gx, grad_weight(self.g, self.x, self.w.shape, *self.settings)
