@@ -45,7 +45,7 @@ def main(
     """
     on_threads(1)
     from asked import configuration
-    from tabulate import tabulate
+    from tabulation import tabulate
 
     import nachos_min
     from nachos_min.eenn.recipes import DeepRecipe

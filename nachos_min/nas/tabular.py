@@ -1,6 +1,6 @@
 """A tabular benchmark: every member of a space trained beforehand, and evaluations answered from it.
 
-`bench/tabulate.py` trains all members of a small space and keeps what the networks say about every image: each
+`bench/tabulation.py` trains all members of a small space and keeps what the networks say about every image: each
 early exit's confidence and each exit's class. Thresholds, exits, costs and admissibility are computed here by the
 same functions as after a training: an answer is the evaluation that training would give, to the last bit, without
 weights. A search then takes seconds, and since all members can be evaluated, the true front is known.

@@ -24,9 +24,9 @@ from nachos_min.nas.tabular import Table, TableError, read_table
 from nachos_min.report.search_report import summary
 from nachos_min.store.values import decode, encode
 
-pytest.importorskip("bench.tabulate", reason="an installed copy has no bench")
+pytest.importorskip("bench.tabulation", reason="an installed copy has no bench")
 
-from bench.tabulate import all_members, tabulate, train_members
+from bench.tabulation import all_members, tabulate, train_members
 
 SHORT = PaperRecipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1)
 USUAL = {"recipe": SHORT, "standardise": "pixel", "validation": "halves", "confidence": "best", "aims": "ends"}
