@@ -11,14 +11,13 @@ from typing import final
 
 def start() -> int:
     """Return the exit status of the command line."""
-    # A threaded BLAS splits a sum by the number of cores: the surrogates' numbers, and with them the networks that
-    # are visited, would depend on the machine. Candidates train side by side, one process each. The variables count
-    # only before NumPy is imported; what the user has set stays.
+    # A threaded BLAS splits a sum by the number of cores, so the surrogates' numbers would depend on the machine.
+    # The variables count only before NumPy is imported; what the user has set stays.
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
         os.environ.setdefault(variable, "1")
 
-    # `kill` and batch systems send SIGTERM: stop the workers and keep what is done, as with Ctrl-C. A signal that a
-    # shell has turned off, for a command in the background, stays off.
+    # `kill` and batch systems send SIGTERM: it acts as Ctrl-C. A signal that a shell has turned off, for a command
+    # in the background, stays off.
     interruption = Interruption()
     handled = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) != signal.SIG_IGN]
     for number in handled:
@@ -46,10 +45,9 @@ def start() -> int:
 
 @final
 class Interruption:
-    """A signal handler that raises KeyboardInterrupt, but not again while the last one is being handled.
+    """A signal handler that raises KeyboardInterrupt, but not while the last one is being handled.
 
-    A second Ctrl-C must not interrupt the stopping. Later ones count again: Python loses an exception that a signal
-    raises inside a destructor.
+    Later signals count again: Python loses an exception that a signal raises inside a destructor.
     """
 
     PAUSE = 3.0  # seconds; workers are stopped within one
@@ -58,7 +56,7 @@ class Interruption:
         self._ignored_until = 0.0
 
     def __call__(self, _signal: int, _frame: FrameType | None) -> None:
-        """Raise KeyboardInterrupt, unless one was raised less than `PAUSE` seconds ago."""
+        """Raise KeyboardInterrupt, unless the last one was raised less than `PAUSE` seconds ago."""
         now = time.monotonic()
         if now >= self._ignored_until:
             self._ignored_until = now + self.PAUSE

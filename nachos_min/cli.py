@@ -2,11 +2,9 @@
 
 A command is a function: its parameters are its options, its docstring is its help. Fire calls a function before it
 notices a misspelt option. So Fire only reads the line into a job, each text checked by its option's kind. The job
-runs once Fire has consumed the whole line.
+runs once Fire has consumed every argument.
 
 Results go to standard output, progress and messages to standard error; a user's mistake is one line there.
-Exit status: 0 done, 2 bad usage or input, 3 finished without an admissible solution, 130 interrupted (the same
-command continues).
 """
 
 import difflib
@@ -40,10 +38,6 @@ DONE, BAD_INPUT, NOT_ADMISSIBLE, INTERRUPTED = 0, 2, 3, 130
 WIDTH, INDENT = 80, 6
 
 
-class Interrupted(Exception):
-    """A job was stopped from outside; the message says how far it came and how to go on."""
-
-
 # Commands. What they need is imported when they run: the help must not wait for Numba.
 
 
@@ -74,9 +68,9 @@ def search(
             result = nachos.search(**options, on_progress=progress)
         except KeyboardInterrupt:
             done = f"interrupted after {progress.evaluated} evaluations"
-            raise Interrupted(f"{done}; the same command continues") from None
+            raise KeyboardInterrupt(f"{done}; the same command continues") from None
         except WorkerDiedError as died:
-            raise Interrupted(str(died)) from None
+            raise KeyboardInterrupt(str(died)) from None
     if json:
         print(json_format.dumps(result.as_dict(), allow_nan=False))
     else:
@@ -148,23 +142,18 @@ def main(line: Sequence[str]) -> int:
     except InputError as error:
         print("error: " + printable(" ".join(str(error).split())), file=sys.stderr)
         return BAD_INPUT
-    except (Interrupted, KeyboardInterrupt) as stopped:
+    except KeyboardInterrupt as stopped:  # the message says how far a search came
         print(str(stopped) or "interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has left, as in `... | head -1`
-        _discard_output()
-        return DONE
     except (OSError, MemoryError) as error:  # a full disk behind `> results.json`, no memory for another process
-        _discard_output()
+        # Send what is still buffered for standard output nowhere: Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # the reader of our output has left, as in `... | head -1`
+            return DONE
         reason = "no more memory" if isinstance(error, MemoryError) else error.strerror or error
         print(f"error: the system refused: {reason}", file=sys.stderr)
         return BAD_INPUT
     return status
-
-
-def _discard_output() -> None:
-    """Send what is still buffered for standard output nowhere: Python would complain once more at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(line: list[str]) -> int:
@@ -185,7 +174,7 @@ def _run(line: list[str]) -> int:
 
 @dataclass(frozen=True)
 class _Job:
-    """What a line asks for, before anything of it is done."""
+    """A command with its options, not yet run."""
 
     run: Callable[[], int]
 
@@ -195,7 +184,7 @@ class _Job:
 
 
 def _job(name: str, rest: list[str]) -> _Job:
-    """Return the job of command `name` once Fire has consumed `rest` to the last argument."""
+    """Return the job of command `name` with the arguments `rest`; InputError if Fire cannot consume them all."""
     if "--" in rest:
         raise InputError("'--' must not be used: it would separate options for the Fire library")
     options = options_of(COMMANDS[name])

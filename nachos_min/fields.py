@@ -39,10 +39,6 @@ class Fields:
             raise self.fail(field, rule, value)
         return value
 
-    def flag(self, field: str, absent: bool | None = None) -> bool:
-        """Return a truth value."""
-        return self.typed(field, bool, "true or false", absent)
-
     def choice(self, field: str, *known: str) -> str:
         """Return one of the texts `known`."""
         value = self.table.get(field)
@@ -90,10 +86,6 @@ class Fields:
 
     def tables(self, values: list[Any], place: str) -> list["Fields"]:
         """Return `values`, each of which must be a table; in complaints they are `place` 1, `place` 2, ..."""
-        for number, value in enumerate(values, start=1):
-            if type(value) is not dict:
-                raise self.fail(f"{place} {number}", "a table of named fields", value)
-        return [
-            Fields(value, self.error, self.bits, f"{self.inside}{place} {number}: ")
-            for number, value in enumerate(values, start=1)
-        ]
+        named = {f"{place} {number}": value for number, value in enumerate(values, start=1)}
+        around = Fields(named, self.error, self.bits, self.inside)
+        return [around.nested(name) for name in named]

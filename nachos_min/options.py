@@ -58,23 +58,14 @@ def _reader(pattern: str, convert: Callable[[str], Any]) -> Callable[[str], Any]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of option value.
+    """A kind of option value."""
 
-    Attributes:
-        form: how the help writes a value.
-        rule: what a value must be, to follow "must be".
-        read: text -> value; ValueError for a text of another form.
-        holds: whether a value keeps the rule.
-        show: value -> the text that a user would type.
-        example: texts that state a value, to follow the rule.
-    """
-
-    form: str
-    rule: str
-    read: Callable[[str], Any]
-    holds: Callable[[Any], bool]
-    show: Callable[[Any], str] = str
-    example: str = ""
+    form: str  # how the help writes a value
+    rule: str  # what a value must be, to follow "must be"
+    read: Callable[[str], Any]  # text -> value; ValueError for a text of another form
+    holds: Callable[[Any], bool]  # whether a value keeps the rule
+    show: Callable[[Any], str] = str  # value -> the text that a user would type
+    example: str = ""  # texts that state a value, to follow the rule
 
     def typed(self, option: str, text: str) -> Any:
         """Return the value that `text` states for `option`, such as "--seed"; InputError if it breaks the rule."""
@@ -90,21 +81,19 @@ class Kind:
 
 def whole(least: int) -> Kind:
     """Return the kind of whole numbers >= `least` in plain digits."""
-
-    def holds(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
+    holds = _is(int, lambda value: value >= least)
     return Kind("N", f"a whole number >= {least}", _reader("[0-9]+", int), holds)
 
 
 def number(form: str, rule: str, within: Callable[[float], bool]) -> Kind:
     """Return the kind of numbers that are `within` a range."""
-
-    def holds(value: Any) -> bool:
-        return isinstance(value, int | float) and not isinstance(value, bool) and within(value)
-
     read = _reader(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", float)
-    return Kind(form, rule, read, holds, "{:g}".format)
+    return Kind(form, rule, read, _is(int | float, within), "{:g}".format)
+
+
+def _is(kind: Any, within: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Return whether a value is of `kind`, and no truth value, and `within` a range."""
+    return lambda value: isinstance(value, kind) and not isinstance(value, bool) and within(value)
 
 
 def choice(*names: str) -> Kind:
@@ -150,24 +139,16 @@ SIDES = Kind(
 
 @dataclass(frozen=True)
 class Option:
-    """One option.
-
-    Attributes:
-        kind: of its values.
-        default: value unless given; None: `absent` says in words what then holds.
-        by: defaults of a recipe, a data set, or "RECIPE DATA"; the most special one counts.
-        absent: the default in words where it is None.
-        meaning: for the help, from the docstring where the option is declared.
-    """
+    """One option."""
 
     kind: Kind
     default: Any = None
-    by: Mapping[str, Any] = field(default_factory=dict)
-    absent: str = "none"
-    meaning: str = ""
+    by: Mapping[str, Any] = field(default_factory=dict)  # of a recipe, a data set, or both as "RECIPE DATA"
+    absent: str = "none"  # the default in words where it is None
+    meaning: str = ""  # for the help, from the docstring where the option is declared
 
     def default_of(self, recipe: str, data: str) -> Any:
-        """Return the default for a recipe and a data set."""
+        """Return the default for a recipe and a data set: the most special one."""
         keys = (key for key in (f"{recipe} {data}", recipe, data) if key in self.by)
         return self.by.get(next(keys, ""), self.default)
 

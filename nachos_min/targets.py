@@ -1,12 +1,10 @@
 """What a user may name as the target of a count, read into one graph of operator records.
 
-    net.json            an architecture (`eenn/architecture.py`), a configuration of CNAS ({"ks": [...], ...}),
-                        or a genome of a space ({"space": "tiny", "genome": [...]})
-    runs/digits#0       solution 0 of a run
-    net.onnx            an ONNX file
-    torch:package.module:function    a function that returns a PyTorch module
-
-Whatever the source, the graph consists of the same records, so every convention applies to it.
+net.json        an architecture (`eenn/architecture.py`), a configuration of CNAS ({"ks": [...], ...}),
+                or a genome of a space ({"space": "tiny", "genome": [...], "input": [C, H, W], "classes": C})
+runs/digits#0   solution 0 of a run
+net.onnx        an ONNX file
+torch:package.module:function    a function that returns a PyTorch module
 """
 
 import json
@@ -25,12 +23,12 @@ from nachos_min.macs.ops import Graph
 
 if TYPE_CHECKING:  # a JSON target need not wait for the reader of another kind
     from nachos_min.macs.readers.onnx_reader import Branch
+    from nachos_min.nas.genome import Genome, GenomeCoder
 
-# The largest text that is read, seven times that of 6,000 blocks; what it parses to may take 50 times as much.
-_MOST_BYTES = 8 * 2**20
+Image = tuple[int, int, int]  # C, H, W
 
+_MOST_BYTES = 8 * 2**20  # text of 42,000 blocks; what it parses to may take 50 times as much
 _BITS = 40  # counts stay short enough to print
-
 _FORMS = "an architecture .json, RUN#solution, an .onnx file or torch:package.module:function"
 
 
@@ -40,25 +38,15 @@ class TargetError(InputError):
 
 @dataclass(frozen=True)
 class Target:
-    """A network to be counted.
+    """A network to be counted."""
 
-    Attributes:
-        name: as the user typed it.
-        input: shape of the input as its source has it: (C, H, W), or with a batch axis in front.
-        graph: what runs.
-        architecture: for our own networks; None for one read from elsewhere.
-        branches: what runs on a condition.
-        module: a PyTorch module, to run other tools on; None for any other source.
-        arguments: the arrays that `module` was run on.
-    """
-
-    name: str
-    input: tuple[int, ...]
+    name: str  # as the user typed it
+    input: tuple[int, ...]  # shape as its source has it: (C, H, W), or with a batch axis in front
     graph: Graph
-    architecture: Architecture | None = None
-    branches: "tuple[Branch, ...]" = ()
-    module: Any = None
-    arguments: tuple[Any, ...] = ()
+    architecture: Architecture | None = None  # None for a network read from elsewhere
+    branches: "tuple[Branch, ...]" = ()  # what runs on a condition
+    module: Any = None  # a PyTorch module, to run other tools on
+    arguments: tuple[Any, ...] = ()  # what `module` was run on
 
 
 def read_target(
@@ -66,26 +54,28 @@ def read_target(
 ) -> Target:
     """Return the network that `name` stands for, its graph not yet checked.
 
-    Args:
-        name: in one of the forms above.
-        input_shape: (C, H, W) of one image, or any shape with its batch axis in front; None: as the target says.
-        classes: number of classes; None: as the target says, 10 for a configuration of CNAS.
-        unpadded: for a configuration of CNAS with compact lists, the network that its sampler really builds.
+    The arguments are options of the command line; None stands for what the target says, or 10 classes of CNAS.
 
     Raises:
         InputError: if there is no such target, it is broken, or an argument does not apply to it.
     """
     if name.startswith("torch:"):
+        from nachos_min.macs.readers.torch_reader import load_torch_target
+
         _refuse(classes=classes, unpadded=unpadded)
-        return _torch(name, input_shape)
+        module, inputs = load_torch_target(name.removeprefix("torch:"))
+        return _module(name, module, inputs if input_shape is None else input_shape)
     if Path(name).suffix.lower() == ".onnx":
+        from nachos_min.macs.readers.onnx_reader import read_onnx
+
         _refuse(classes=classes, unpadded=unpadded)
-        return _onnx(name, input_shape)
+        reading = read_onnx(name, input_shape)
+        return Target(name, next(iter(reading.inputs.values()), ()), reading.graph, branches=reading.branches)
     if Path(name).suffix.lower() == ".json":
         return _json(name, input_shape, classes, unpadded)
     if "#" in Path(name).name:
         _refuse(input=input_shape, classes=classes, unpadded=unpadded)
-        return _solution(name)
+        return target_of(_solution(name), name)
     raise TargetError(f"target must be {_FORMS}, got {shorten(name)}")
 
 
@@ -96,25 +86,21 @@ def target_of(architecture: Architecture, name: str = "architecture") -> Target:
 
 
 def _refuse(**options: object) -> None:
-    """Complain of an option that this kind of target does not have."""
+    """Refuse options that this kind of target does not have."""
     for option, value in options.items():
         if value not in (None, False):
             raise TargetError(f"--{option} does not apply to this kind of target, got {shorten(str(value))}")
 
 
 def _json(name: str, input_shape: tuple[int, ...] | None, classes: int | None, unpadded: bool) -> Target:
-    fields = _object(name)
     try:
-        image = None if input_shape is None else _image(input_shape)
-        if "ks" in fields:
-            return target_of(_configuration(fields, image, classes or 10, unpadded), name)
-        _refuse(unpadded=unpadded)
-        if "genome" in fields:
-            return target_of(_genome(fields, image, classes), name)
-        return target_of(architecture_from_json(fields, image, classes), name)
-    except (InputError, CostOrderError) as error:
-        raise TargetError(f"{shorten(name)}: {error}") from None
-    except RecursionError:  # lists that could just be read, but not written into a message
+        fields = _object(name)
+        try:
+            image = None if input_shape is None else _image(input_shape)
+            return target_of(_architecture(fields, image, classes, unpadded), name)
+        except (InputError, CostOrderError) as error:
+            raise TargetError(f"{shorten(name)}: {error}") from None
+    except RecursionError:  # while lists are parsed, or written into a message
         raise TargetError(f"target {shorten(name)} is not JSON: it is nested too deeply") from None
 
 
@@ -126,8 +112,6 @@ def _object(name: str) -> Mapping[str, Any]:
         fields = json.loads(path.read_text(encoding="utf-8")) if readable else None
     except OSError as error:
         raise TargetError(f"target {shorten(name)}: {error.strerror or error}") from None
-    except RecursionError:
-        raise TargetError(f"target {shorten(name)} is not JSON: it is nested too deeply") from None
     except ValueError as error:  # not UTF-8, not JSON, or a number of 5,000 digits
         raise TargetError(f"target {shorten(name)} is not JSON: {error}") from None
     if not S_ISREG(status.st_mode):  # a pipe or a device may never end
@@ -139,7 +123,7 @@ def _object(name: str) -> Mapping[str, Any]:
     return fields
 
 
-def _image(shape: tuple[int, ...]) -> tuple[int, int, int]:
+def _image(shape: tuple[int, ...]) -> Image:
     """Return (C, H, W) of a shape with or without a batch axis of 1."""
     image = shape[1:] if len(shape) == 4 and shape[0] == 1 else shape
     if len(image) != 3:
@@ -148,10 +132,23 @@ def _image(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _configuration(
-    fields: Mapping[str, Any], image: tuple[int, int, int] | None, classes: int, unpadded: bool
+def _architecture(
+    fields: Mapping[str, Any], image: Image | None, classes: int | None, unpadded: bool
 ) -> Architecture:
-    """Return the network of a CNAS configuration; it may have any resolution, not only the space's own."""
+    if "ks" in fields:
+        coder, genome = _configuration(fields, image, classes or 10, unpadded)
+    else:
+        _refuse(unpadded=unpadded)
+        if "genome" not in fields:
+            return architecture_from_json(fields, image, classes)
+        coder, genome = _genome(fields, image, classes)
+    return coder.decode(genome) if any(genome[coder.exit_genes]) else coder.backbone(genome)
+
+
+def _configuration(
+    fields: Mapping[str, Any], image: Image | None, classes: int, unpadded: bool
+) -> "tuple[GenomeCoder, Genome]":
+    """Return the genome of a CNAS configuration; it may have any resolution, not only the space's own."""
     from nachos_min.nas.genome import GenomeCoder, from_cnas
     from nachos_min.nas.space import load_space
 
@@ -165,12 +162,11 @@ def _configuration(
     channels = 3 if image is None else image[0]
     space = replace(load_space("ofa-mbv3"), resolutions=(side,))
     coder = GenomeCoder(space, (side, side, channels), classes)
-    genome = from_cnas(coder, json.dumps(dict(fields) | {"r": side}), unpadded=unpadded)
-    return coder.decode(genome) if any(genome[coder.exit_genes]) else coder.backbone(genome)
+    return coder, from_cnas(coder, json.dumps(dict(fields) | {"r": side}), unpadded=unpadded)
 
 
-def _genome(fields: Mapping[str, Any], image: tuple[int, int, int] | None, classes: int | None) -> Architecture:
-    """Return the network of {"space": name, "genome": [...], "input": [C, H, W], "classes": C}."""
+def _genome(fields: Mapping[str, Any], image: Image | None, classes: int | None) -> "tuple[GenomeCoder, Genome]":
+    """Return the canonical genome of a table with fields space, genome, input and classes."""
     import numpy as np
 
     from nachos_min.nas.genome import GenomeCoder, as_genome
@@ -188,11 +184,10 @@ def _genome(fields: Mapping[str, Any], image: tuple[int, int, int] | None, class
     channels, height, width = _image(checked.integers("input"))
     coder = GenomeCoder(load_space(space), (height, width, channels), checked.integer("classes"))
     coder.genes(genome)  # their ranges are checked before they are put into an array
-    canonical = as_genome(coder.canonical(np.array([genome]))[0])
-    return coder.decode(canonical) if any(canonical[coder.exit_genes]) else coder.backbone(canonical)
+    return coder, as_genome(coder.canonical(np.array([genome]))[0])
 
 
-def _solution(name: str) -> Target:
+def _solution(name: str) -> Architecture:
     """Return solution k of the front of a run, `RUN#k`."""
     run, _, text = name.rpartition("#")
     if not text.isascii() or not text.isdigit() or len(text) > 9:
@@ -202,28 +197,11 @@ def _solution(name: str) -> Target:
     front = load_run(run).front
     if int(text) >= len(front):
         raise TargetError(f"run {shorten(run)} has {len(front)} solutions, numbered from 0, got {text}")
-    return target_of(stored_problem(run).coder.decode(front[int(text)].genome), name)
-
-
-def _onnx(name: str, input_shape: tuple[int, ...] | None) -> Target:
-    from nachos_min.macs.readers.onnx_reader import read_onnx
-
-    reading = read_onnx(name, input_shape)
-    return Target(name, next(iter(reading.inputs.values()), ()), reading.graph, branches=reading.branches)
-
-
-def _torch(name: str, input_shape: tuple[int, ...] | None) -> Target:
-    from nachos_min.macs.readers.torch_reader import load_torch_target
-
-    module, inputs = load_torch_target(name.removeprefix("torch:"))
-    return _module(name, module, inputs if input_shape is None else input_shape)
+    return stored_problem(run).coder.decode(front[int(text)].genome)
 
 
 def _module(name: str, module: Any, inputs: Any) -> Target:
-    """Return a PyTorch module as a target, in evaluation mode, since that is how every tool's count is meant.
-
-    `inputs` are tensors or a shape, of which C,H,W stands for one image.
-    """
+    """Return a PyTorch module as a target; `inputs` are tensors or a shape, of which C,H,W stands for one image."""
     from nachos_min.macs.readers.torch_reader import example_inputs, read_torch
 
     if inputs is None:

@@ -213,7 +213,7 @@ def _read_blocks(each: list[Fields], channels: int) -> tuple[int, tuple[MBConvSp
     blocks = []
     for fields in each:
         fields.only("middle", "channels", "kernel", "stride", "activation", "expand", "squeezed")
-        expand, middle = fields.flag("expand", absent=True), fields.integer("middle")
+        expand, middle = fields.typed("expand", bool, "true or false", absent=True), fields.integer("middle")
         if not expand and middle != channels:
             rule = f"the {channels} channels that arrive, where nothing expands them"
             raise fields.fail("middle", rule, middle)

@@ -273,7 +273,7 @@ _FIELDS: dict[str, Callable[[Fields, str], Any]] = {
     "kernel": Fields.odd,
     "expansion": Fields.integer,
     "activation": lambda table, field: table.choice(field, *ACTIVATIONS),
-    "squeeze_excite": Fields.flag,
+    "squeeze_excite": lambda table, field: table.typed(field, bool, "true or false"),
     "cells": Fields.integer,
     "widths": Fields.integers,
     "expand": lambda table, field: table.integer(field, 0),

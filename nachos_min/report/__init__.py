@@ -1,1 +1,1 @@
-"""What people look at: `table.py` for the result of a search, `progress.py` while it runs."""
+"""What people look at: the result and the progress of a search, the count of a network."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -23,82 +23,29 @@ from nachos_min.macs.record import name
 from nachos_min.report.console import output
 from nachos_min.targets import Target
 
-# 1 GiB of float32 in one array is more than any layer that one would wait for.
-_MOST_ELEMENTS = 1 << 28
-
+_MOST_ELEMENTS = 1 << 28  # of an array that is executed: 1 GiB of float32
 NARROWEST = 79  # columns; a narrower terminal wraps
 
 
-@dataclass(frozen=True)
-class Verified:
-    """One convention's count beside what the real tool reported for the same module, or why it reported nothing."""
-
-    convention: str
-    predicted: int
-    reported: int | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class Executed:
-    """What this project's engine multiplied beside what was counted from shapes.
-
-    Attributes:
-        what: an exit, or a layer's name.
-        counted: MACs counted from shapes.
-        executed: MACs that the engine's calls added up; None if it has no such operator.
-    """
-
-    what: str
-    counted: int
-    executed: int | None
-
-    @property
-    def agrees(self) -> bool:
-        """Whether what was executed is what was counted."""
-        return self.executed == self.counted
-
-
-@dataclass(frozen=True)
-class BranchCount:
-    """What runs only on a condition: MACs in the convention, and parameters."""
-
-    name: str
-    macs: int
-    params: int
+Rows = tuple[dict[str, Any], ...]  # each a JSON object
 
 
 @dataclass(frozen=True)
 class MacsReport:
-    """One network, counted.
-
-    Attributes:
-        target: what was counted.
-        convention: by whose rules.
-        exact: totals in our own convention.
-        peak_bytes: largest number of bytes of float32 activations alive at once.
-        exits: (stage, backbone, head, cost) of every exit, the last one last; none for a network without.
-        billed: what each node adds in the convention.
-        totals: every convention's total.
-        branches: what runs on a condition.
-        against: the convention that `differences` compare with; "" for none.
-        differences: why the two totals differ.
-        verified: predicted beside reported, one per tool.
-        executed: executed beside counted.
-    """
+    """One network, counted."""
 
     target: Target
     convention: Convention
     exact: Count
-    peak_bytes: int
-    exits: tuple[tuple[int, int, int, int], ...]
-    billed: tuple[int, ...]
-    totals: dict[str, int]
-    branches: tuple[BranchCount, ...] = ()
-    against: str = ""
-    differences: tuple[Difference, ...] = ()
-    verified: tuple[Verified, ...] = ()
-    executed: tuple[Executed, ...] = ()
+    peak_bytes: int  # of float32 activations alive at once
+    exits: Rows  # stage, backbone, head, cost
+    billed: tuple[int, ...]  # what each node adds in the convention
+    totals: dict[str, int]  # by every convention
+    branches: Rows  # what runs on a condition: name, macs in the convention, params
+    against: str  # the convention that `differences` compare with; "" for none
+    differences: tuple[Difference, ...]
+    verified: Rows  # convention, predicted, reported (None: for a reason), reason
+    executed: Rows  # as `executions` returns them
 
     @property
     def macs(self) -> int:
@@ -106,11 +53,7 @@ class MacsReport:
         return self.totals[self.convention.name]
 
     def as_dict(self, *, layers: bool = False) -> dict[str, Any]:
-        """Return the report as plain values for JSON, integers exact; what was not requested is left out.
-
-        Args:
-            layers: whether to list every node.
-        """
+        """Return the report for JSON, integers exact, with every node if `layers`; what is empty is left out."""
         found: dict[str, Any] = {
             "target": self.target.name,
             "convention": self.convention.name,
@@ -122,11 +65,11 @@ class MacsReport:
             "valid_macs": self.exact.valid_macs,
             "peak_activation_bytes": self.peak_bytes,
             "columns": self.exact.columns,
-            "exits": [dict(zip(("stage", "backbone", "head", "cost"), row, strict=True)) for row in self.exits],
+            "exits": list(self.exits),
             "totals": self.totals,
         }
         if self.branches:
-            found["branches"] = [vars(branch) for branch in self.branches]
+            found["branches"] = list(self.branches)
         if self.against:
             found["explain"] = {
                 "convention": self.against,
@@ -143,9 +86,9 @@ class MacsReport:
                 ],
             }
         if self.verified:
-            found["verify"] = [vars(each) for each in self.verified]
+            found["verify"] = list(self.verified)
         if self.executed:
-            found["execute"] = [vars(each) for each in self.executed]
+            found["execute"] = list(self.executed)
         if layers:
             found["layers"] = [
                 {
@@ -167,21 +110,9 @@ class MacsReport:
 
 
 def report_macs(
-    target: Target,
-    convention: Convention,
-    against: Convention | None = None,
-    *,
-    verify: bool = False,
-    execute: bool = False,
+    target: Target, convention: Convention, against: Convention | None, *, verify: bool, execute: bool
 ) -> MacsReport:
-    """Return the count of `target` by a convention, and what else was requested.
-
-    Args:
-        target: the network.
-        convention: by whose rules it is counted.
-        against: a convention whose difference is to be explained.
-        verify: whether to run the real tools that are installed; `target` must be a PyTorch module.
-        execute: whether to run one sample and count what is executed.
+    """Return the count of `target` by a convention, and what else was requested, as the options of `macs`.
 
     Raises:
         InputError: if the graph is broken, or something requested does not apply to the target.
@@ -195,12 +126,12 @@ def report_macs(
         convention=convention,
         exact=count(graph),
         peak_bytes=peak_activation_bytes(graph),
-        exits=() if architecture is None else _exits(convention.exit_costs(graph), architecture.exit_stages),
+        exits=() if architecture is None else _exits(architecture.exit_stages, convention.exit_costs(graph)),
         billed=tuple(amounts(terms[convention.name], len(graph))),
         totals=totals,
         branches=tuple(
-            BranchCount(name=branch.name, params=count(branch.graph).params, macs=convention.total(branch.graph))
-            for branch in target.branches
+            {"name": each.name, "macs": convention.total(each.graph), "params": count(each.graph).params}
+            for each in target.branches
         ),
         against="" if against is None else against.name,
         differences=() if against is None else explain(graph, terms[against.name], terms[convention.name]),
@@ -209,26 +140,33 @@ def report_macs(
     )
 
 
-def _exits(costs: ExitCosts, stages: tuple[int, ...]) -> tuple[tuple[int, int, int, int], ...]:
-    return tuple(zip(stages, costs.backbone, costs.heads, costs.costs, strict=True))
+def _exits(stages: tuple[int, ...], costs: ExitCosts) -> Rows:
+    rows = zip(stages, costs.backbone, costs.heads, costs.costs, strict=True)
+    return tuple(dict(zip(("stage", "backbone", "head", "cost"), row, strict=True)) for row in rows)
 
 
-def _verify(target: Target, totals: dict[str, int]) -> tuple[Verified, ...]:
+def _verify(target: Target, totals: dict[str, int]) -> Rows:
+    """Return each convention's count beside what the real tool reports for the same module."""
     from nachos_min.macs.conventions.peers import PEERS, reported
 
     if target.module is None:
         raise InputError(f"--verify needs a PyTorch module (torch:...), got {target.name!r}")
-    return tuple(Verified(tool, totals[tool], *reported(tool, target.module, target.arguments)) for tool in PEERS)
+    rows = []
+    for tool in PEERS:
+        found, reason = reported(tool, target.module, target.arguments)
+        rows.append({"convention": tool, "predicted": totals[tool], "reported": found, "reason": reason})
+    return tuple(rows)
 
 
 Run = tuple[str, int, Callable[[], object] | None]  # what is run, the MACs counted for it, a call that does it
 
 
-def executions(target: Target) -> tuple[Executed, ...]:
-    """Return what running one sample of `target` multiplies, beside what was counted.
+def executions(target: Target) -> Rows:
+    """Return what running one sample of `target` multiplies: what is run, MACs counted, MACs executed.
 
     One of our own networks runs once for each exit, leaving there. A network read from elsewhere has no weights
-    here: each of its layers that multiply runs by itself, on random numbers of its shapes.
+    here: each of its layers that multiply runs by itself, on random numbers of its shapes. None is executed of an
+    operator that this engine lacks.
 
     Raises:
         InputError: if an array would have more than 2**28 elements.
@@ -245,7 +183,7 @@ def executions(target: Target) -> tuple[Executed, ...]:
         with no_grad(), count_macs() as counter:
             if run is not None:
                 run()
-        found.append(Executed(what, counted, None if run is None else counter.total))
+        found.append({"what": what, "counted": counted, "executed": None if run is None else counter.total})
     return tuple(found)
 
 
@@ -288,38 +226,40 @@ def _layer_runs(graph: ops.Graph) -> Iterator[Run]:
         yield what, counted, run
 
 
-def show_macs(report: MacsReport, *, layers: bool = False, stream: TextIO | None = None) -> None:
-    """Print a report of a count as tables.
-
-    Args:
-        report: what was counted.
-        layers: whether to list every layer.
-        stream: where to; standard output unless given.
-    """
-    unit = report.convention.unit
+def show_macs(report: MacsReport, *, layers: bool) -> None:
+    """Print a report as tables, with every layer if `layers`."""
     parts: list[str | Table] = [_layers(report)] if layers else []
     parts.append(_headline(report))
     if report.exits:
-        parts.append(_table(("leave after stage", "backbone", "head", "cost in all"), "rrrr", report.exits))
+        costs = (row.values() for row in report.exits)
+        parts.append(_table(("leave after stage", "backbone", "head", "cost in all"), "rrrr", costs))
     if report.branches:
-        rows = [(branch.name, branch.macs, branch.params) for branch in report.branches]
-        parts.append(_table(("only on a condition", unit, "parameters"), "lrr", rows))
+        counts = (row.values() for row in report.branches)
+        parts.append(_table(("only on a condition", report.convention.unit, "parameters"), "lrr", counts))
     if report.verified:
-        parts.append(_verified(report))
+        rows = [
+            (tool, predicted, "" if found is None else found, reason or _verdict(predicted, found))
+            for tool, predicted, found, reason in map(dict.values, report.verified)
+        ]
+        parts.append(_table(("tool", "predicted", "reported", ""), "lrrl", rows))
     if report.against:
         parts.append(_differences(report))
     if not (report.verified or report.against or report.executed):
         parts.append(_totals(report))
     if report.executed:
         parts.append(_executed(report))
-    console = output(stream or sys.stdout, NARROWEST)
+    console = output(sys.stdout, NARROWEST)
     console.print(parts[0])
     for part in parts[1:]:
         console.print("", part, sep="\n")
 
 
+def _verdict(expected: int, found: int) -> str:
+    return "equal" if found == expected else "DIFFERENT"
+
+
 def _headline(report: MacsReport) -> str:
-    """The lines that say what was counted, and how much it is."""
+    """Return the lines that say what was counted, and how much it is."""
     exact, shape = report.exact, "x".join(map(str, report.target.input))
     lines = [f"{printable(report.target.name)}, input {shape}"]
     total = f"{report.macs:,} {report.convention.unit} ({report.convention.name})"
@@ -333,7 +273,7 @@ def _headline(report: MacsReport) -> str:
 
 
 def _totals(report: MacsReport) -> Table:
-    """The total of every convention and its distance from the chosen one."""
+    """Return the total of every convention and its difference from the chosen one."""
     rows = []
     for each in CONVENTIONS.values():
         total, unit = report.totals[each.name], "" if each.unit == "MACs" else f" {each.unit}"
@@ -342,7 +282,7 @@ def _totals(report: MacsReport) -> Table:
 
 
 def _differences(report: MacsReport) -> Table:
-    """Why two totals differ, term by term, the largest first, with their sum."""
+    """Return why two totals differ, term by term, the largest first, with their sum."""
     chosen, against = report.convention.name, report.against
     rows = []
     for each in report.differences:
@@ -358,7 +298,7 @@ def _differences(report: MacsReport) -> Table:
 
 
 def _layers(report: MacsReport) -> Table:
-    """One row per layer that does or adds anything."""
+    """Return one row per layer that does or adds anything."""
     rows = []
     for node, billed in zip(report.target.graph, report.billed, strict=True):
         if billed or node.macs or node.params or node.columns:
@@ -376,27 +316,16 @@ def _layers(report: MacsReport) -> Table:
     return table
 
 
-def _verified(report: MacsReport) -> Table:
-    """Predicted beside reported for every tool."""
-    rows = []
-    for each in report.verified:
-        verdict = each.reason or ("equal" if each.reported == each.predicted else "DIFFERENT")
-        rows.append((each.convention, each.predicted, "" if each.reported is None else each.reported, verdict))
-    return _table(("tool", "predicted", "reported", ""), "lrrl", rows)
-
-
 def _executed(report: MacsReport) -> Table:
-    """What was executed beside what was counted, and whether they are equal."""
+    """Return what was executed beside what was counted, and whether they are equal."""
     rows: list[tuple[object, ...]] = []
-    for each in report.executed:
-        if each.executed is None:
-            rows.append((each.what, each.counted, "not run", ""))
-        else:
-            rows.append((each.what, each.counted, each.executed, "equal" if each.agrees else "DIFFERENT"))
+    for what, counted, executed in map(dict.values, report.executed):
+        found = ("not run", "") if executed is None else (executed, _verdict(counted, executed))
+        rows.append((what, counted, *found))
     table = _table(("run through our engine", "counted", "executed", ""), "lrrr", rows)
-    same = sum(each.agrees for each in report.executed)
-    missing = sum(each.executed is None for each in report.executed)
-    table.caption = f"{same} of {len(rows) - missing} equal; {missing} not run"
+    verdicts = [row[-1] for row in rows]
+    missing = verdicts.count("")
+    table.caption = f"{verdicts.count('equal')} of {len(rows) - missing} equal; {missing} not run"
     return table
 
 

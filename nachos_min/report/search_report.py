@@ -5,7 +5,6 @@ there is; in a pipe a row is one line. Numbers are rounded for reading; `search 
 """
 
 import sys
-from types import TracebackType
 from typing import TextIO, final
 
 from rich.box import SIMPLE_HEAD
@@ -30,8 +29,7 @@ NARROWEST = 72  # columns that the table needs
 class SearchProgress:
     """A display to call with every `Progress` of a search, used as a context manager.
 
-    It is shown on `stream`, or standard error, if that is a terminal and unless `quiet`. Nothing appears before the
-    first call: a search that refuses its options prints its one line alone.
+    It is shown on `stream`, or standard error, if that is a terminal, unless `quiet`, from the first call on.
     """
 
     def __init__(self, *, quiet: bool, stream: TextIO | None = None) -> None:
@@ -43,13 +41,9 @@ class SearchProgress:
         self._spinner = Spinner("line")
 
     def __enter__(self) -> "SearchProgress":
-        """Return the display."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Take the lines away, however the search ended."""
+    def __exit__(self, *_: object) -> None:
         self._live.stop()
 
     def __call__(self, progress: Progress) -> None:
@@ -172,22 +166,17 @@ def closest_sentence(result: SearchResult) -> str:
     if result.closest is None:
         return f"No admissible solution ({limits}): no network could be evaluated, {causes(result)}."
     closest = result.closest
+    lack, samples = "", closest.samples
+    if result.guarantee is not None:
+        needed = fewest_samples(min(result.limits.min_accuracy + result.margin, 1.0), level_of(result.guarantee))
+        if needed is None:
+            lack = " No number of images can guarantee an accuracy of 1."
+        elif samples < needed:
+            lack = f" Such a guarantee takes at least {needed:,} images that chose nothing; there are {samples:,}."
     return (
         f"No admissible solution ({limits}): the closest of {result.evaluated} networks has accuracy "
-        f"{closest.accuracy:.4f} at {closest.average_macs:,.0f} average MACs.{_samples_short(result, closest)}"
+        f"{closest.accuracy:.4f} at {closest.average_macs:,.0f} average MACs.{lack}"
     )
-
-
-def _samples_short(result: SearchResult, closest: Network) -> str:
-    """Return the sentence that too few images are left to guarantee any row, or nothing."""
-    if result.guarantee is None:
-        return ""
-    needed = fewest_samples(min(result.limits.min_accuracy + result.margin, 1.0), level_of(result.guarantee))
-    if needed is None:
-        return " No number of images can guarantee an accuracy of 1."
-    if closest.samples >= needed:
-        return ""
-    return f" Such a guarantee takes at least {needed:,} images that chose nothing; there are {closest.samples:,}."
 
 
 def causes(result: SearchResult) -> str:

@@ -109,9 +109,9 @@ def test_layers_of_a_network_from_elsewhere_are_executed_one_by_one():
         Node("up", ConvTranspose2d((4, 4, 2), 3, (2, 2)), (-1,), relaid=True),
     )
     *run, missing = executions(Target("graph", (), graph))
-    assert [each.what for each in run] == ["conv", "linear", "product"]
-    assert all(each.agrees for each in run)
-    assert (missing.executed, missing.what) == (None, "up (ConvTranspose2d: this engine has none)")
+    assert [each["what"] for each in run] == ["conv", "linear", "product"]
+    assert all(each["executed"] == each["counted"] for each in run)
+    assert (missing["executed"], missing["what"]) == (None, "up (ConvTranspose2d: this engine has none)")
 
 
 def test_too_large_to_execute():
