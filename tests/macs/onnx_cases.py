@@ -30,19 +30,25 @@ def value(name, shape, kind=FLOAT):
 
 def graph(nodes, inputs, outputs, constants=None):
     """A graph; inputs and outputs are name -> shape, None for one that is not declared."""
-    return helper.make_graph(
-        nodes,
-        "graph",
-        [value(name, shape) for name, shape in inputs.items()],
-        [value(name, shape) for name, shape in outputs.items()],
-        [tensor(given, name) for name, given in (constants or {}).items()],
-    )
+    before, after = ([value(name, shape) for name, shape in each.items()] for each in (inputs, outputs))
+    return helper.make_graph(nodes, "graph", before, after, [tensor(x, n) for n, x in (constants or {}).items()])
 
 
 def model(nodes, inputs, outputs, constants=None, opset=17, functions=(), domains=()):
     sets = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in domains)]
     whole = graph(nodes, inputs, outputs, constants)
     return helper.make_model(whole, opset_imports=sets, functions=list(functions))
+
+
+def external(made, dims=None, location=None):
+    """The model with its first constant's values in another file, and of another shape if `dims` says so."""
+    constant = made.graph.initializer[0]
+    constant.ClearField("raw_data")
+    constant.dims[:] = dims or constant.dims
+    constant.data_location = onnx.TensorProto.EXTERNAL
+    if location:
+        constant.external_data.add(key="location", value=location)
+    return made
 
 
 def write(folder: Path, made) -> Path:

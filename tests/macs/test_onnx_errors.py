@@ -1,122 +1,99 @@
-"""What each ONNX rule refuses: one line that says which node, the value and the rule."""
+"""What each ONNX rule refuses, in one line that names the node."""
 
 import numpy as np
 import pytest
 
 onnx = pytest.importorskip("onnx", reason="onnx is an extra, not a dependency")
 
-from macs.onnx_cases import graph, helper, model, node, tensor, value, write  # noqa: E402 -- after the skip
+from macs.onnx_cases import IMAGE, external, graph, helper, model, node, tensor, value, write  # noqa: E402
 
 from nachos_min.macs import CountError  # noqa: E402 -- after the skip
 from nachos_min.macs.readers.onnx_reader import NEWEST, read_onnx  # noqa: E402 -- after the skip
 
-IMAGE = (2, 4, 9, 8)
 VOLUME = (1, 2, 3, 3, 3)
 W = {"w": (3, 4, 3, 3)}
 
-# one node, shape of x, constants, words of the message
+# one node, shape of x, constants
 # fmt: off
 NODES = [
-    (node("LSTM", "x", name="first"), IMAGE, {}, "node 0 'first' (LSTM): no rule for counting operator 'LSTM'"),
-    (node("Fused", "x", domain="own"), IMAGE, {}, "node 0 '' (own.Fused): no rule for counting operator 'Fused'"),
-    (node("Loop", "x"), IMAGE, {}, "no rule for counting operator 'Loop'"),
-    (node("Conv", "x w"), VOLUME, {"w": (1, 2, 1, 1, 1)},
-        "(Conv): a map must have one or two axes besides batch and channels, got shape (1, 2, 3, 3, 3)"),
-    (node("Conv", "x w", strides=[0, 1]), IMAGE, W, "attribute 'strides' must be 2 integers >= 1, got (0, 1)"),
-    (node("Conv", "x w", strides=[1]), IMAGE, W, "attribute 'strides' must be 2 integers >= 1, got (1,)"),
-    (node("Conv", "x w", group=0), IMAGE, W, "in 0 groups must fit 4 channels"),
-    (node("Conv", "x w", group=2), IMAGE, {"w": (3, 2, 1, 1)},
-        "groups must divide the 4 input and 3 output channels"),
-    (node("Conv", "x w"), IMAGE, {"w": (3, 4, 3)}, "weights must have 4 axes, got (3, 4, 3)"),
-    (node("Conv", "x w", kernel_shape=[1, 3]), IMAGE, W,
-        "kernel_shape must be that of weights (3, 4, 3, 3), got (1, 3)"),
-    (node("Conv", "x w"), IMAGE, {"w": (3, 4, 11, 3)},
-        "the window's height with dilation must fit the padded map's 9"),
-    (node("Conv", "x w b"), IMAGE, W | {"b": (4,)}, "the bias must have shape (3,), got (4,)"),
-    (node("Conv", "x w", pads=[1, 1, 1]), IMAGE, W, "attribute 'pads' must be 4 integers >= 0, got (1, 1, 1)"),
-    (node("Conv", "x w", auto_pad="SAME"), IMAGE, W,
-        "attribute 'auto_pad' must be one of NOTSET, VALID, SAME_UPPER, SAME_LOWER, got 'SAME'"),
-    (node("Conv", "x w", strides=2), IMAGE, W, "attribute 'strides' must be integers, got type 2"),
-    (node("Conv", "x"), IMAGE, {}, "input 2 must be given, got 1 inputs"),
-    (node("ConvTranspose", "x w"), IMAGE, W, "weights (3, 4, 3, 3) in 1 groups must fit 4 channels"),
-    (node("ConvTranspose", "x w", output_shape=[0, 9]), IMAGE, {"w": (4, 1, 3, 3)},
-        "must be 2 integers >= 1, got (0, 9)"),
-    (node("MaxPool", "x"), IMAGE, {}, "attribute 'kernel_shape' must be given, got none for (9, 8, 4)"),
-    (node("Gemm", "x w"), IMAGE, {"w": (4, 3)}, "A and B must have 2 axes, got (2, 4, 9, 8) and (4, 3)"),
-    (node("Gemm", "x w"), (2, 5), {"w": (4, 3)}, "inner lengths must be equal, got (2, 5) times (4, 3)"),
-    (node("Gemm", "x w c"), (2, 4), {"w": (4, 3), "c": (7, 2, 3)}, "C must broadcast to (2, 3), got (7, 2, 3)"),
-    (node("MatMul", "x w"), (2, 4), {"w": (5, 4)}, "inner lengths must be equal"),
-    (node("Einsum", "x x x", equation="i,i,i->i"), (3,), {}, "an Einstein sum must have one or two arrays, got 3"),
-    (node("Einsum", "x x", equation="i->i"), (3,), {}, "equation must have 2 terms, got 'i->i'"),
-    (node("Einsum", "x", equation="ij->i"), (3,), {}, "equation must fit arrays of (1,) axes, got 'ij->i'"),
-    (node("Einsum", "x w", equation="i,j->"), (3,), {"w": (4,)},
-        "an Einstein sum must have axes to multiply along, got 'i,j->'"),
-    (node("Einsum", "x", equation="abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ..."), tuple([1] * 16), {},
-        "equation must fit arrays of (16,) axes"),
-    (node("Einsum", "x", equation="...->...abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"), (2, 3), {},
-        "equation must leave 2 letters for '...'"),
-    (node("Attention", "x x x - x x"), IMAGE, {}, "no rule for Attention with a cache, got 6 inputs"),
-    (node("Attention", "x x x"), (2, 3), {}, "queries, keys and values must have 3 or 4 axes, got (2, 3)"),
-    (node("Attention", "x x x", q_num_heads=5), (2, 3, 6), {},
-        "heads must divide the last of 3 axes, got 5 of (2, 3, 6)"),
-    (node("Attention", "x k k"), IMAGE, {"k": (2, 3, 5, 8)},
-        "4 heads of queries must be a multiple of those of keys, got 3"),
-    (node("BatchNormalization", "x s s s s"), IMAGE, {"s": (5,)}, "scale and shift must have shape (4,), got (5,)"),
-    (node("InstanceNormalization", "x s s"), (4,), {"s": (4,)}, "must read an array (N, C, ...), got (4,)"),
-    (node("LayerNormalization", "x s", axis=4), IMAGE, {"s": (8,)},
-        "attribute 'axis' must name one of 4 axes, got 4"),
-    (node("Softmax", "x", axis=-5), IMAGE, {}, "attribute 'axis' must name one of 4 axes, got -5"),
-    (node("ReduceMean", "x", axes=[1, -3]), IMAGE, {}, "axes must be different ones of 4, got (1, -3)"),
-    (node("ReduceSum", "x x"), (2,), {}, "its axes must be fixed before any sample comes, got input 2 computed"),
-    (node("ReduceSum", "x a"), (2,), {"a": np.float32([0])}, "its axes must be integers, got float32 as input 2"),
-    (node("Add", "x w"), (2, 3), {"w": (2,)}, "shapes must broadcast, got ((2, 3), (2,))"),
-    (node("Constant", ""), (2,), {}, "a Constant must have a value of numbers, got attributes []"),
-    (node("Constant", "", value=3), (2,), {}, "attribute 'value' must be a tensor, got type 2"),
-    (node("Constant", "", value_ints=[0] * 5000), (2,), {},
-        "attribute 'value_ints' must have at most 4096 integers"),
-    (node("Constant", "", value_floats=[0.0] * 5000), (2,), {},
-        "attribute 'value_floats' must have at most 4096 floats"),
-    (node("Range", "a a b"), (2,), {"a": np.int64(1), "b": np.int64(0)},
-        "step of Range must not be 0 or next to it, got 0"),
-    (node("Range", "x x x"), (1,), {}, "a fixed number must be given as input 1 of Range, got (1,)"),
-    (node("NonZero", "x"), (2,), {}, "no rule for NonZero: its output's shape depends on the data"),
-    (node("Reshape", "x s"), (2, 3), {"s": [4]}, "shape (4,) must hold the 6 elements of (2, 3)"),
-    (node("Reshape", "x s"), (2, 3), {"s": [-1, -1]}, "shape (-1, -1) must hold the 6 elements"),
-    (node("Reshape", "x x"), (2,), {}, "its shape must be fixed before any sample comes"),
-    (node("Flatten", "x", axis=9), (2, 3), {}, "attribute 'axis' must name one of 2 axes, got 9"),
-    (node("Squeeze", "x a"), (2, 3), {"a": [0]}, "axes (0,) must have length 1, got (2, 3)"),
-    (node("Transpose", "x", perm=[0]), (2, 3), {}, "attribute 'perm' must have 2 axes, got (0,)"),
-    (node("Expand", "x s"), (2, 3), {"s": [4]}, "(2, 3) must broadcast to the shape given, got (4,)"),
-    (node("Tile", "x s"), (2, 3), {"s": [4]}, "repeats must be 2 integers >= 0, got (4,)"),
-    (node("Tile", "x s"), (2, 3), {"s": [2**62, 1]},
-        "an axis must have 0 to 2**63 - 1 elements, got 9223372036854775808"),
-    (node("ConstantOfShape", "s"), (2,), {"s": [-4]}, "an axis must have 0 to 2**63 - 1 elements, got -4"),
-    (node("Concat", "x w", axis=0), (2, 3), {"w": (2, 4)},
-        "arrays must differ in axis 0 only, got ((2, 3), (2, 4))"),
-    (node("Split", "x", "y z", num_outputs=3), (6,), {}, "num_outputs must be the number of outputs, 2, got 3"),
-    (node("Split", "x s", "y z"), (6,), {"s": [2, 2]}, "2 parts must add up to 6, got (2, 2)"),
-    (node("Slice", "x a a a z"), (6,), {"a": [0], "z": [0]},
-        "starts, ends, axes and steps must be as many, and no step 0, got steps (0,)"),
-    (node("GatherND", "x w"), (6,), {"w": (2, 2)}, "places (2, 2) must fit the axes of (6,), got batch_dims 0"),
-    (node("Pad", "x p"), (6,), {"p": [0, 0, 0]}, "pads must be 2 integers, got (0, 0, 0)"),
-    (node("Pad", "x p"), (6,), {"p": [-4, -4]}, "an axis must have 0 to 2**63 - 1 elements, got -2"),
-    (node("DepthToSpace", "x", blocksize=3), IMAGE, {},
-        "blocksize must be >= 1 and divide the axes of (2, 4, 9, 8), got 3"),
-    (node("TopK", "x k", "y i"), (2, 3), {"k": [4]}, "k must be 0 to 3, got 4"),
-    (node("Resize", "x - s"), IMAGE, {"s": np.float32([1, 2, 1, 1])},
-        "only height and width may be resized, got (2, 4, 9, 8) to (2, 8, 9, 8)"),
-    (node("Resize", "x - - s"), IMAGE, {"s": [4]}, "sizes must be 4 integers, got (4,)"),
-    (node("Resize", "x - s"), IMAGE, {"s": np.float32([1, 1, 0, 1])}, "scales must be 4 numbers above 0"),
-    (node("Resize", "x - x"), IMAGE, {}, "its scales must be fixed before any sample comes, got 3 inputs"),
+    (node("LSTM", "x", name="first"), IMAGE, {}),
+    (node("Fused", "x", domain="own"), IMAGE, {}),
+    (node("Loop", "x"), IMAGE, {}),
+    (node("Conv", "x w"), VOLUME, {"w": (1, 2, 1, 1, 1)}),
+    (node("Conv", "x w", strides=[0, 1]), IMAGE, W),
+    (node("Conv", "x w", strides=[1]), IMAGE, W),
+    (node("Conv", "x w", group=0), IMAGE, W),
+    (node("Conv", "x w", group=2), IMAGE, {"w": (3, 2, 1, 1)}),
+    (node("Conv", "x w"), IMAGE, {"w": (3, 4, 3)}),
+    (node("Conv", "x w", kernel_shape=[1, 3]), IMAGE, W),
+    (node("Conv", "x w"), IMAGE, {"w": (3, 4, 11, 3)}),
+    (node("Conv", "x w b"), IMAGE, W | {"b": (4,)}),
+    (node("Conv", "x w", pads=[1, 1, 1]), IMAGE, W),
+    (node("Conv", "x w", auto_pad="SAME"), IMAGE, W),
+    (node("Conv", "x w", strides=2), IMAGE, W),
+    (node("Conv", "x"), IMAGE, {}),
+    (node("ConvTranspose", "x w"), IMAGE, W),
+    (node("ConvTranspose", "x w", output_shape=[0, 9]), IMAGE, {"w": (4, 1, 3, 3)}),
+    (node("MaxPool", "x"), IMAGE, {}),
+    (node("Gemm", "x w"), IMAGE, {"w": (4, 3)}),
+    (node("Gemm", "x w"), (2, 5), {"w": (4, 3)}),
+    (node("Gemm", "x w c"), (2, 4), {"w": (4, 3), "c": (7, 2, 3)}),
+    (node("MatMul", "x w"), (2, 4), {"w": (5, 4)}),
+    (node("Einsum", "x x x", equation="i,i,i->i"), (3,), {}),
+    (node("Einsum", "x x", equation="i->i"), (3,), {}),
+    (node("Einsum", "x", equation="ij->i"), (3,), {}),
+    (node("Einsum", "x w", equation="i,j->"), (3,), {"w": (4,)}),
+    (node("Einsum", "x", equation="abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ..."), tuple([1] * 16), {}),
+    (node("Einsum", "x", equation="...->...abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"), (2, 3), {}),
+    (node("Attention", "x x x - x x"), IMAGE, {}),
+    (node("Attention", "x x x"), (2, 3), {}),
+    (node("Attention", "x x x", q_num_heads=5), (2, 3, 6), {}),
+    (node("Attention", "x k k"), IMAGE, {"k": (2, 3, 5, 8)}),
+    (node("BatchNormalization", "x s s s s"), IMAGE, {"s": (5,)}),
+    (node("InstanceNormalization", "x s s"), (4,), {"s": (4,)}),
+    (node("LayerNormalization", "x s", axis=4), IMAGE, {"s": (8,)}),
+    (node("Softmax", "x", axis=-5), IMAGE, {}),
+    (node("ReduceMean", "x", axes=[1, -3]), IMAGE, {}),
+    (node("ReduceSum", "x x"), (2,), {}),
+    (node("ReduceSum", "x a"), (2,), {"a": np.float32([0])}),
+    (node("Add", "x w"), (2, 3), {"w": (2,)}),
+    (node("Constant", ""), (2,), {}),
+    (node("Constant", "", value=3), (2,), {}),
+    (node("Constant", "", value_ints=[0] * 5000), (2,), {}),
+    (node("Constant", "", value_floats=[0.0] * 5000), (2,), {}),
+    (node("Range", "a a b"), (2,), {"a": np.int64(1), "b": np.int64(0)}),
+    (node("Range", "x x x"), (1,), {}),
+    (node("NonZero", "x"), (2,), {}),
+    (node("Reshape", "x s"), (2, 3), {"s": [4]}),
+    (node("Reshape", "x s"), (2, 3), {"s": [-1, -1]}),
+    (node("Reshape", "x x"), (2,), {}),
+    (node("Flatten", "x", axis=9), (2, 3), {}),
+    (node("Squeeze", "x a"), (2, 3), {"a": [0]}),
+    (node("Transpose", "x", perm=[0]), (2, 3), {}),
+    (node("Expand", "x s"), (2, 3), {"s": [4]}),
+    (node("Tile", "x s"), (2, 3), {"s": [4]}),
+    (node("Tile", "x s"), (2, 3), {"s": [2**62, 1]}),
+    (node("ConstantOfShape", "s"), (2,), {"s": [-4]}),
+    (node("Concat", "x w", axis=0), (2, 3), {"w": (2, 4)}),
+    (node("Split", "x", "y z", num_outputs=3), (6,), {}),
+    (node("Split", "x s", "y z"), (6,), {"s": [2, 2]}),
+    (node("Slice", "x a a a z"), (6,), {"a": [0], "z": [0]}),
+    (node("GatherND", "x w"), (6,), {"w": (2, 2)}),
+    (node("Pad", "x p"), (6,), {"p": [0, 0, 0]}),
+    (node("Pad", "x p"), (6,), {"p": [-4, -4]}),
+    (node("DepthToSpace", "x", blocksize=3), IMAGE, {}),
+    (node("TopK", "x k", "y i"), (2, 3), {"k": [4]}),
+    (node("Resize", "x - s"), IMAGE, {"s": np.float32([1, 2, 1, 1])}),
+    (node("Resize", "x - - s"), IMAGE, {"s": [4]}),
+    (node("Resize", "x - s"), IMAGE, {"s": np.float32([1, 1, 0, 1])}),
+    (node("Resize", "x - x"), IMAGE, {}),
     (node("Resize", "x - s", coordinate_transformation_mode="tf_crop_and_resize"), IMAGE,
-        {"s": np.float32([1, 1, 1, 1])}, "no rule for Resize that crops, got 'nearest'"),
-    (node("Resize", "x - - s", keep_aspect_ratio_policy="not_larger"), IMAGE, {"s": [2, 4, 5, 5]},
-        "no rule for Resize with keep_aspect_ratio_policy 'not_larger'"),
-    (node("Relu", "z"), (2,), {}, "must read what an earlier node, input or initialiser makes, got 'z'"),
-    (node("Relu", "x", "x"), (2,), {}, "every array must be made once, got 'x' twice"),
-    (node("If", "x"), (1,), {}, "attribute 'then_branch' must be given, got none"),
-    (node("GlobalAveragePool", "x"), (2, 3), {},
-        "a map must have one or two axes besides batch and channels, got shape (2, 3)"),
+        {"s": np.float32([1, 1, 1, 1])}),
+    (node("Resize", "x - - s", keep_aspect_ratio_policy="not_larger"), IMAGE, {"s": [2, 4, 5, 5]}),
+    (node("Relu", "z"), (2,), {}),
+    (node("Relu", "x", "x"), (2,), {}),
+    (node("If", "x"), (1,), {}),
+    (node("GlobalAveragePool", "x"), (2, 3), {}),
 ]
 # fmt: on
 
@@ -130,10 +107,16 @@ def refusal(tmp_path, made, given=None) -> str:
     return message
 
 
-@pytest.mark.parametrize("case", NODES, ids=lambda case: f"{case[0].op_type}: {case[3][:30]}")
-def test_a_node_is_refused_with_the_value_and_the_rule(case, tmp_path):
-    each, shape, constants, words = case
-    assert words in refusal(tmp_path, model([each], {"x": shape}, {"y": None}, constants, 18))
+@pytest.mark.parametrize(("refused", "shape", "constants"), NODES)
+def test_a_node_is_refused_by_name(refused, shape, constants, tmp_path):
+    message = refusal(tmp_path, model([refused], {"x": shape}, {"y": None}, constants, 18))
+    name = f"{refused.domain}.{refused.op_type}" if refused.domain else refused.op_type
+    assert message.startswith(f"node 0 '{refused.name}' ({name}): ")
+
+
+def test_the_message_has_the_value_and_the_rule(tmp_path):
+    made = model([node("Conv", "x w")], {"x": (2, 4, 9, 8)}, {"y": None}, {"w": (3, 4, 3)})
+    assert refusal(tmp_path, made) == "node 0 '' (Conv): weights must have 4 axes, got (3, 4, 3)"
 
 
 # fmt: off
@@ -154,9 +137,8 @@ INPUTS = [
 # fmt: on
 
 
-@pytest.mark.parametrize("case", INPUTS, ids=str)
-def test_an_input_is_refused(case, tmp_path):
-    declared, shape, words = case
+@pytest.mark.parametrize(("declared", "shape", "words"), INPUTS)
+def test_an_input_is_refused(declared, shape, words, tmp_path):
     assert words in refusal(tmp_path, model([node("Relu", "x")], {"x": declared}, {"y": None}), shape)
 
 
@@ -181,28 +163,21 @@ def second_input(change):
     return made
 
 
-def recursive():
-    sets = [helper.make_opsetid("own", 1)]
-    function = helper.make_function("own", "F", ["a"], ["b"], [node("F", "a", "b", domain="own")], sets)
-    return model([node("F", "x", domain="own")], {"x": (1,)}, {"y": None}, functions=[function], domains=["own"])
-
-
-def doubling():
-    """Twenty functions, each of which calls the next one twice."""
+def calling(*bodies):
+    """A model that calls F0 of functions F0, F1 and so on, which have these bodies."""
     sets = [helper.make_opsetid("own", 1), helper.make_opsetid("", 17)]
-    bodies = [[node(f"F{i + 1}", s, t, domain="own") for s, t in ("ab", "bc")] for i in range(20)]
-    bodies.append([node("Relu", "a", "c")])
     functions = [helper.make_function("own", f"F{i}", ["a"], ["c"], body, sets) for i, body in enumerate(bodies)]
     return model([node("F0", "x", domain="own")], {"x": (1,)}, {"y": None}, functions=functions, domains=["own"])
 
 
+def doubling():
+    """Twenty functions, each of which calls the next one twice."""
+    twice = [[node(f"F{i + 1}", s, t, domain="own") for s, t in ("ab", "bc")] for i in range(20)]
+    return calling(*twice, [node("Relu", "a", "c")])
+
+
 def weights_in(location):
-    made = model([node("Conv", "x w")], {"x": IMAGE}, {"y": None}, {"w": (3, 4, 1, 1)})
-    weights = made.graph.initializer[0]
-    weights.ClearField("raw_data")
-    weights.data_location = onnx.TensorProto.EXTERNAL
-    weights.external_data.add(key="location", value=location)
-    return made
+    return external(model([node("Conv", "x w")], {"x": IMAGE}, {"y": None}, {"w": (3, 4, 1, 1)}), location=location)
 
 
 def sparse():
@@ -225,8 +200,9 @@ MODELS = [
         "input 'o' has dynamic dimensions (M, 3): give them with read_onnx(..., {'o': (1, 3)})"),
     (lambda: second_input(lambda z: z.type.Clear()), "input 'z' must be a tensor, got another type or none"),
     (lambda: second_input(lambda z: setattr(z, "name", "x")),
-        "every input must have a name of its own, got 'x' twice"),
-    (recursive, "branches and functions must be nested at most 30 deep, got more"),
+        "every input must have its own name, got 'x' twice"),
+    (lambda: calling([node("F0", "a", "c", domain="own")]),
+        "branches and functions must be nested at most 30 deep, got more"),
     (doubling, LARGE),
     (lambda: model([node("Evil\n\x1b[2J", "x", name="line\nbreak" * 100)], {"x": (1,)}, {"y": None}), "Evil??[2J"),
     *((lambda place=place: weights_in(place), ELSEWHERE)
@@ -236,9 +212,8 @@ MODELS = [
 # fmt: on
 
 
-@pytest.mark.parametrize("case", MODELS, ids=lambda case: case[1][:40])
-def test_a_model_is_refused(case, tmp_path):
-    make, words = case
+@pytest.mark.parametrize(("make", "words"), MODELS)
+def test_a_model_is_refused(make, words, tmp_path):
     assert words in refusal(tmp_path, make())
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 onnx = pytest.importorskip("onnx", reason="onnx is an extra, not a dependency")
 
-from macs.onnx_cases import BOOL, LAYERS, SHAPES, graph, helper, model, node, write  # noqa: E402 -- after the skip
+from macs.onnx_cases import BOOL, LAYERS, SHAPES, external, graph, helper, model, node, write  # noqa: E402
 
 from nachos_min.macs import CountError, count  # noqa: E402 -- after the skip
 from nachos_min.macs.readers.onnx_reader import read_onnx  # noqa: E402 -- after the skip
@@ -46,15 +46,10 @@ UNARY = ("Exp", "Log", "Erf", "Sqrt", "Neg", "Abs", "Sign", "Reciprocal", "Floor
 
 @pytest.mark.parametrize("operator", [*KINDS, *UNARY, "Sub", "Div", "Pow", "Min", "Max", "Mean"])
 def test_elements_are_counted_by_kind(operator, tmp_path):
-    unary = operator in KINDS or operator in UNARY
-    found = count_of(
-        tmp_path,
-        [node(operator, "x" if unary else "x a")],
-        (3, 4 if unary else 1),
-        (3, 4),
-        {} if unary else {"a": (4,)},
-        20,
-    )
+    inputs, columns, constants = "x", 4, {}
+    if operator not in (*KINDS, *UNARY):
+        inputs, columns, constants = "x a", 1, {"a": (4,)}
+    found = count_of(tmp_path, [node(operator, inputs)], (3, columns), (3, 4), constants, 20)
     column = f"act_elems:{KINDS[operator]}" if operator in KINDS else f"pointwise:{operator.lower()}"
     assert found.columns[column] == 12
 
@@ -102,12 +97,8 @@ def exits(condition="early"):
     last = graph([node("Gemm", "z u", "d"), node("Relu", "d", "e")], {}, {"e": None}, {"u": (4, 3)})
     early = graph([node("Identity", "a", "out")], {}, {"out": None})
     deep = node("If", "more", "f", then_branch=second, else_branch=last, name="deep")
-    late = graph(
-        [node("Conv", "x w", "m"), node("ReduceMean", "m", "z", axes=[2, 3], keepdims=0), deep],
-        {},
-        {"f": None},
-        {"w": (4, 2, 3, 3)},
-    )
+    layers = [node("Conv", "x w", "m"), node("ReduceMean", "m", "z", axes=[2, 3], keepdims=0), deep]
+    late = graph(layers, {}, {"f": None}, {"w": (4, 2, 3, 3)})
     nodes = [
         node("ReduceMean", "x", "p", axes=[2, 3], keepdims=0),
         node("Gemm", "p h", "a"),
@@ -116,9 +107,8 @@ def exits(condition="early"):
         node("Less", "top half", "more"),
         node("If", condition, "y", then_branch=early, else_branch=late),
     ]
-    return model(
-        nodes, {"x": (1, 2, 8, 8)}, {"y": (1, 3)}, {"h": (2, 3), "half": np.float32(0.5), "fixed": np.bool_(0)}
-    )
+    constants = {"h": (2, 3), "half": np.float32(0.5), "fixed": np.bool_(0)}
+    return model(nodes, {"x": (1, 2, 8, 8)}, {"y": (1, 3)}, constants)
 
 
 def test_each_branch_is_counted_by_itself(tmp_path):
@@ -146,21 +136,18 @@ def test_branches_of_different_shapes_can_be_outputs(tmp_path):
     nodes.append(node("If", "c", "y", then_branch=small, else_branch=large))
     reading = read_onnx(write(tmp_path, model(nodes, {"x": (1, 2)}, {"y": None})))
     assert [count(branch.graph).macs for branch in reading.branches] == [6, 8]
-    with pytest.raises(CountError, match="array whose shape is fixed, got 'y', which no rule gives one"):
+    with pytest.raises(CountError, match="array of fixed shape, got 'y', which no rule gives one"):
         read_onnx(write(tmp_path, model([*nodes, node("Relu", "y", "z")], {"x": (1, 2)}, {"z": None})))
 
 
 def test_a_function_is_put_in_the_place_of_its_call(tmp_path):
     body = [node("Gemm", "a b", "c"), node("LeakyRelu", "c", "d")]
     body[0].attribute.add(name="transB", ref_attr_name="turned", type=onnx.AttributeProto.INT)
-    function = helper.make_function(
-        "own", "Layer", ["a", "b"], ["d"], body, [helper.make_opsetid("", 17)], ["turned"]
-    )
+    sets = [helper.make_opsetid("", 17)]
+    function = helper.make_function("own", "Layer", ["a", "b"], ["d"], body, sets, ["turned"])
     nodes = [node("Layer", "x w", "z", domain="own", turned=1), node("Layer", "z v", domain="own", turned=0)]
-    made = model(
-        nodes, {"x": (5, 7)}, {"y": (5, 2)}, {"w": (3, 7), "v": (3, 2)}, functions=[function], domains=["own"]
-    )
-    reading = read_onnx(write(tmp_path, made))
+    weights, own = {"w": (3, 7), "v": (3, 2)}, {"functions": [function], "domains": ["own"]}
+    reading = read_onnx(write(tmp_path, model(nodes, {"x": (5, 7)}, {"y": (5, 2)}, weights, **own)))
     assert count(reading.graph).macs == 5 * 7 * 3 + 5 * 3 * 2
     assert reading.graph[0].name == "Layer_0/Gemm_0"
 
@@ -182,19 +169,12 @@ def test_a_named_length_is_the_same_everywhere(given, tmp_path):
 
 def test_counts_above_what_64_bits_hold_are_exact(tmp_path):
     made = model([node("MatMul", "x w")], {"x": (2**40, 2**40)}, {"y": (2**40, 2**40)}, {"w": (1, 1)})
-    made.graph.initializer[0].dims[:] = [2**40, 2**40]
-    made.graph.initializer[0].ClearField("raw_data")
-    made.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
-    assert count(read_onnx(write(tmp_path, made)).graph).macs == 2**120
+    assert count(read_onnx(write(tmp_path, external(made, [2**40, 2**40]))).graph).macs == 2**120
 
 
 def test_a_kernel_of_a_million_million_taps_is_counted_at_once(tmp_path):
-    made = model(
-        [node("Conv", "x w", pads=[1, 0, 1, 0])], {"x": (1, 1, 2**40, 2)}, {"y": (1, 1, 3, 2)}, {"w": (1, 1, 1, 1)}
-    )
-    made.graph.initializer[0].dims[:] = [1, 1, 2**40, 1]
-    made.graph.initializer[0].ClearField("raw_data")
-    made.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+    conv, weight = node("Conv", "x w", pads=[1, 0, 1, 0]), {"w": (1, 1, 1, 1)}
+    made = external(model([conv], {"x": (1, 1, 2**40, 2)}, {"y": (1, 1, 3, 2)}, weight), [1, 1, 2**40, 1])
     found = count(read_onnx(write(tmp_path, made)).graph)
     assert (found.macs, found.valid_macs) == (6 * 2**40, 2 * (3 * 2**40 - 2))
 

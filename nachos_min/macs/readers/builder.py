@@ -1,7 +1,6 @@
-"""The graph of a network that is read from elsewhere: its nodes, its sources, and the weights that nodes share.
+"""The graph of a network that is read: its nodes, its sources, and the weights that nodes share.
 
-Both readers state what an operator does as steps, and put their graphs together here. Shapes of records are
-channels last and of one sample; the arrays that are read have a batch axis first and channels second.
+Records have shapes of one sample, channels last. Arrays that are read have a batch axis first, channels second.
 """
 
 from collections.abc import Hashable, Sequence
@@ -83,10 +82,9 @@ class Builder:
         keys = tuple(key for key, _ in weights)
         first = self._users.setdefault(keys, len(self.nodes)) if keys else len(self.nodes)
         shares, trained = None, None if new == op.params else new
-        if trained == 0 and first < len(self.nodes):
-            earlier = self.nodes[first]
-            if earlier.trained is None and earlier.op.params == op.params:
-                shares, trained = first, None
+        earlier = self.nodes[first] if first < len(self.nodes) else None
+        if trained == 0 and earlier and earlier.trained is None and earlier.op.params == op.params:
+            shares, trained = first, None
         node = Node(name, op, inputs, shares=shares, batch=batch, relaid=True, written=written, trained=trained)
         return self._append(node)
 
@@ -114,16 +112,15 @@ def rows(shape: Shape) -> tuple[int, Shape]:
 
 def maps(shape: Shape, axes: int) -> tuple[int, Shape]:
     """Return the batch and (H, W, C) of a map of `axes` 1 or 2 axes, with or without a batch axis."""
-    if axes not in (1, 2) or len(shape) not in (axes + 1, axes + 2):
-        raise CountError(f"a map must have one or two axes besides batch and channels, got shape {shape}")
+    fits = axes in (1, 2) and len(shape) in (axes + 1, axes + 2)
+    require(fits, f"a map must have one or two axes besides batch and channels, got shape {shape}")
     batch = shape[0] if len(shape) == axes + 2 else 1
     return batch, (*(1,) * (2 - axes), *shape[-axes:], shape[-axes - 1])
 
 
 def channels_last(shape: Shape) -> tuple[int, Shape]:
     """Return the batch and (..., C) of an array (N, C, ...); a sequence is a map of height 1."""
-    if len(shape) < 2:
-        raise CountError(f"must read an array (N, C, ...), got {shape}")
+    require(len(shape) >= 2, f"must read an array (N, C, ...), got {shape}")
     batch, channels, *spatial = shape
     return batch, (*((1,) if len(spatial) == 1 else ()), *spatial, channels)
 

@@ -1,9 +1,8 @@
 """One ONNX node while its rule runs: what it reads, its attributes, and the ways to add what it does.
 
-A rule returns the arrays that its node makes. It adds records, or makes another constant. Exported networks
-compute shapes as they run (`x.view(x.shape[0], -1)` is four operators in a file), so constants of few elements
-carry their values, and operators on them are carried out by NumPy. No array is made because a file states its
-shape: above `FEW` elements there are no values.
+A rule returns the arrays that its node makes. Exported networks compute shapes as they run
+(`x.view(x.shape[0], -1)` is four operators in a file), so NumPy carries out operators on constants, up to `FEW`
+elements. A larger array is only a shape.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,10 +12,9 @@ from typing import Any, Final, TypeVar, cast, final
 
 import numpy as np
 
-from nachos_min.macs.ops import Activation, Add, Move
-from nachos_min.macs.readers import onnx_file
+from nachos_min.macs.ops import Activation, Move
 from nachos_min.macs.readers.builder import Builder, Step, array_shape, require, rows
-from nachos_min.macs.readers.onnx_file import Message, Tensor, Values, label, quoted
+from nachos_min.macs.readers.onnx_file import FLOATS, MAX_AXES, MAX_NUMBERS, Message, Tensor, Values, label, quoted
 from nachos_min.macs.record import CountError, Operator, Shape, broadcast
 
 FEW: Final = 4096
@@ -48,7 +46,7 @@ class Array:
 
     @property
     def constant(self) -> bool:
-        """Whether it is there before any sample comes."""
+        """Whether it does not depend on the network's input."""
         return self.node is None
 
     @property
@@ -57,26 +55,19 @@ class Array:
         return replace(self, trained=self.constant)
 
     @property
-    def number(self) -> bool:
-        """Whether it is a constant without axes, which Python code would write as a number."""
-        return self.constant and self.shape == ()
-
-    @property
     def elements(self) -> int:
         """Number of elements."""
         return prod(self.shape)
 
     @property
     def counted(self) -> tuple[str, int]:
-        """What the builder needs to know of a weight."""
+        """Key and number of trained values, as the builder takes them."""
         return self.key, self.elements if self.trained else 0
 
 
 def checked_shape(shape: Shape) -> Shape:
     """Return the shape, if an ONNX file can have it: at most 16 axes, lengths 0 to 2**63 - 1."""
-    require(
-        len(shape) <= onnx_file.MAX_AXES, f"an array must have at most {onnx_file.MAX_AXES} axes, got {len(shape)}"
-    )
+    require(len(shape) <= MAX_AXES, f"an array must have at most {MAX_AXES} axes, got {len(shape)}")
     for length in shape:
         require(0 <= length < 2**63, f"an axis must have 0 to 2**63 - 1 elements, got {length}")
     return shape
@@ -85,14 +76,13 @@ def checked_shape(shape: Shape) -> Shape:
 def from_tensor(tensor: Tensor, key: str, trainable: bool) -> Array:
     """Return a file's constant; it is trained if it may be and has more than one floating point number."""
     for location in tensor.locations:
-        parts = location.replace("\\", "/").split("/")
-        if location.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
-            name = quoted(tensor.name)
-            raise CountError(
-                f"the data of {name} must be in a file beside the model or below, got {quoted(location)}"
-            )
+        parts, named = location.replace("\\", "/").split("/"), f"the data of {quoted(tensor.name)}"
+        beside = parts[0] != "" and ".." not in parts and ":" not in parts[0]
+        require(
+            beside or not location, f"{named} must be in a file beside the model or below, got {quoted(location)}"
+        )
     shape = checked_shape(tensor.dims)
-    trained = trainable and tensor.data_type in onnx_file.FLOATS and prod(shape) > 1
+    trained = trainable and tensor.data_type in FLOATS and prod(shape) > 1
     return Array(shape, None, tensor.values, key, trained)
 
 
@@ -106,9 +96,9 @@ class Budget:
         """Count a node of the file and what it reads."""
         self.nodes += 1
         self.inputs += inputs
-        if self.nodes > MAX_NODES or self.inputs > 4 * MAX_NODES:
-            limits = f"{MAX_NODES} nodes, functions written out, and {4 * MAX_NODES} inputs of nodes"
-            raise CountError(f"a network must have at most {limits}, got more")
+        limits = f"{MAX_NODES} nodes, functions written out, and {4 * MAX_NODES} inputs of nodes"
+        few = self.nodes <= MAX_NODES and self.inputs <= 4 * MAX_NODES
+        require(few, f"a network must have at most {limits}, got more")
 
     def allows(self, shape: Shape) -> bool:
         """Return whether a constant of this shape may still be computed, and count it if so."""
@@ -157,7 +147,7 @@ class Call:
         if values is None:
             raise CountError(f"its {what} must be fixed before any sample comes, got input {index + 1} computed")
         require(values.dtype.kind in "iu", f"its {what} must be integers, got {values.dtype} as input {index + 1}")
-        return tuple(int(value) for value in values.ravel())
+        return tuple(map(int, values.ravel()))
 
     def setting(self, attribute: str, index: int, default: tuple[int, ...]) -> tuple[int, ...]:
         """Return integers that older operator sets give as an attribute and newer ones as an input."""
@@ -195,11 +185,8 @@ class Call:
             return default
         require(given.type == number, f"attribute {quoted(name)} must be {what}, got type {given.type}")
         found = getattr(given, field)
-        if kind in (tuple, list):
-            require(
-                len(found) <= onnx_file.MAX_NUMBERS,
-                f"attribute {quoted(name)} must have at most {onnx_file.MAX_NUMBERS} {what}, got more",
-            )
+        few = kind not in (tuple, list) or len(found) <= MAX_NUMBERS
+        require(few, f"attribute {quoted(name)} must have at most {MAX_NUMBERS} {what}, got more")
         return found
 
     def axis(self, default: int, axes: int) -> int:
@@ -214,24 +201,21 @@ class Call:
         self, op: Operator, arrays: Sequence[Array], shape: Shape, batch: int = 1, weights: Sequence[Array] = ()
     ) -> Array:
         """Return what a new node makes, which reads `arrays` and has `weights`."""
-        inputs = tuple(self.position(array) for array in arrays)
+        inputs = []
+        for array in arrays:  # a constant gets a node when it is first read
+            known = array.node
+            source = self.builder.source
+            inputs.append(source(label(array.key), array.shape, array.counted) if known is None else known)
         trained = tuple(array.counted for array in weights if array.constant)
-        node = self.builder.add(label(self.name), op, inputs, batch, trained)
-        return Array(checked_shape(shape), node)
+        return Array(checked_shape(shape), self.builder.add(label(self.name), op, tuple(inputs), batch, trained))
 
-    def position(self, array: Array) -> int:
-        """Return the node that makes an array; a constant gets one when it is first read."""
-        if array.node is not None:
-            return array.node
-        return self.builder.source(label(array.key), array.shape, array.counted)
-
-    def run(self, steps: Sequence[Step], shape: Shape) -> Array:
+    def run(self, steps: Sequence[Step]) -> Array:
         """Return what the last of several steps makes."""
         made: dict[int, Array] = {}
         for step in steps:
             reads = [made[id(each)] if isinstance(each, Step) else each for each in step.reads]
             made[id(step)] = self.add(step.op, reads, step.op.output, step.batch)
-        return replace(made[id(steps[-1])], shape=shape)
+        return made[id(steps[-1])]
 
     def activation(self, array: Array, kind: str, weights: tuple[Array, ...] = ()) -> Array:
         """Return `array` through an activation, which has weights if it is prelu."""
@@ -253,13 +237,9 @@ class Call:
         values = self._folded(arrays, shape, fold)
         if values is not None and not any(array.trained for array in arrays):
             return Array(shape, None, values, self.key)
-        operands = tuple(array for array in arrays if not array.number) or arrays[:1]
+        operands = tuple(array for array in arrays if array.shape or not array.constant) or arrays[:1]
         made = self.add(build(tuple(array_shape(array.shape) for array in operands)), operands, shape)
         return replace(made, values=values)
-
-    def plus(self, *arrays: Array) -> Array:
-        """Return a sum of arrays."""
-        return self.elementwise(arrays, Add)
 
     def move(self, shape: Shape, fold: Fold | None, *arrays: Array, part: int = 0) -> Array:
         """Return the elements of arrays at other places; constants are folded.
@@ -329,6 +309,6 @@ def broadcast_any(left: Shape, right: Shape) -> Shape | None:
 def checked_axes(axes: tuple[int, ...], count: int) -> tuple[int, ...]:
     """Return different axes of `count`, counted from the front; those given may be counted from the end."""
     found = tuple(axis + count if axis < 0 else axis for axis in axes)
-    if any(not 0 <= axis < count for axis in found) or len(set(found)) != len(found):
-        raise CountError(f"axes must be different ones of {count}, got {axes}")
+    sound = all(0 <= axis < count for axis in found) and len(set(found)) == len(found)
+    require(sound, f"axes must be different ones of {count}, got {axes}")
     return found

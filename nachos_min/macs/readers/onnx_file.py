@@ -1,8 +1,7 @@
 """An ONNX file read field by field into the few frozen messages that a count needs, without the package onnx.
 
-A hostile file of 100 MB can make a Protocol Buffers parser take many gigabytes: two bytes are an empty message
-that becomes an object. So weights' values and everything descriptive are left out, and reading stops when there
-are more fields, or deeper ones, than a network has. Files that a model names for its weights are never opened.
+Weights' values and all that is descriptive are left out. Reading stops when there are more fields, or deeper ones,
+than a network has: a hostile file could fill the memory. Files that a model names for its weights stay closed.
 
 Source: protobuf.dev, "Encoding"; onnx.proto for the numbers.
 """
@@ -41,7 +40,7 @@ DTYPES: Final = {number: dtype for number, dtype in enumerate(_NUMPY) if dtype}
 # Bytes of one element in `raw_data`; types of less than a byte are not checked.
 _BYTES = {number: np.dtype(dtype).itemsize for number, dtype in DTYPES.items()} | {14: 8, 15: 16, 16: 2}
 _COMPLEX = (14, 15)
-_FLOAT_DATA, _TEXT_DATA, _RAW_DATA, _DOUBLE_DATA = 4, 6, 9, 10
+_FLOAT_DATA, _TEXT_DATA, _RAW_DATA, _DOUBLE_DATA = 4, 6, 9, 10  # fields of a tensor
 _TYPED_DATA = {1: _FLOAT_DATA, 7: 7, 11: _DOUBLE_DATA, 12: 11, 13: 11}  # others are in int32_data, 5
 _CONTINUED = bytes(range(128, 256))
 
@@ -109,22 +108,18 @@ Span = tuple[int, int]  # first byte, and the one behind the last
 
 def load(path: str | os.PathLike[str]) -> Message:
     """Return the model in a file, without its weights; CountError if it cannot be read or is damaged."""
+    shown = label(os.fspath(path))
+    data: bytes | mmap.mmap = b""  # an empty file cannot be mapped
     try:
-        data = _mapped(path)
+        status = os.stat(path)
+        size = status.st_size
+        require(stat.S_ISREG(status.st_mode), f"the target must be an ordinary file, got {shown}")
+        require(size <= MAX_BYTES, f"an .onnx file must have at most {MAX_BYTES} bytes, got {size}")
+        with open(path, "rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
     except OSError as error:
-        raise CountError(f"the file cannot be read: {error.strerror}, got {label(os.fspath(path))}") from None
+        raise CountError(f"the file cannot be read: {error.strerror}, got {shown}") from None
     return _Parser(data).message("Model", [(0, len(data))], 0)
-
-
-def _mapped(path: str | os.PathLike[str]) -> mmap.mmap | bytes:
-    """Return a file's bytes, which are read page by page as they are looked at."""
-    status = os.stat(path)
-    require(stat.S_ISREG(status.st_mode), f"the target must be an ordinary file, got {label(os.fspath(path))}")
-    require(status.st_size <= MAX_BYTES, f"an .onnx file must have at most {MAX_BYTES} bytes, got {status.st_size}")
-    if status.st_size == 0:
-        return b""  # nothing that could be mapped
-    with open(path, "rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 @final
@@ -149,17 +144,16 @@ class _Parser:
             if number not in known:
                 continue
             name, kind, many = known[number]
-            if kind not in _DEFAULTS:
-                if wire == 2 and many:
-                    found.setdefault(name, []).append(self.message(kind, [(body, end)], depth + 1))
-                elif wire == 2:
-                    parts.setdefault(number, []).append((body, end))
-                continue
-            values = self.values(kind, wire, value, body, end)
-            if many:
-                found.setdefault(name, []).extend(values)
-            elif (wire == 2) == (kind in ("text", "bytes")):  # a singular number is not packed
-                found.update((name, each) for each in values)
+            if kind in _DEFAULTS:
+                values = self.values(kind, wire, value, body, end)
+                if many:
+                    found.setdefault(name, []).extend(values)
+                elif (wire == 2) == (kind in ("text", "bytes")):  # a singular number is not packed
+                    found.update((name, each) for each in values)
+            elif wire == 2 and many:
+                found.setdefault(name, []).append(self.message(kind, [(body, end)], depth + 1))
+            elif wire == 2:
+                parts.setdefault(number, []).append((body, end))
         for number, of_one in parts.items():
             name, kind, _ = known[number]
             found[name] = self.message(kind, of_one, depth + 1)
@@ -214,8 +208,8 @@ class _Parser:
                     yield _signed(value)
         elif kind == "float" and wire in (2, 5):
             count = min((end - body) // 4, MAX_NUMBERS + 1)
-            if wire == 2 and (end - body) % 4:
-                raise CountError(f"no ONNX file or a damaged one: a number at byte {end} has no end")
+            fits = (end - body) % 4 == 0
+            require(fits, f"no ONNX file or a damaged one: a number at byte {end} has no end")
             yield from struct.unpack(f"<{count}f", self.data[body : body + 4 * count])
         elif kind == "bytes" and wire == 2:
             yield self.data[body:end]
@@ -224,8 +218,8 @@ class _Parser:
 
     def text(self, body: int, end: int) -> str:
         """Return a name."""
-        if end - body > _MAX_NAME:
-            raise CountError(f"a name must have at most {_MAX_NAME} bytes, got {end - body} at byte {body}")
+        size = end - body
+        require(size <= _MAX_NAME, f"a name must have at most {_MAX_NAME} bytes, got {size} at byte {body}")
         try:
             return self.data[body:end].decode("utf-8")
         except UnicodeDecodeError:
@@ -250,7 +244,9 @@ class _Parser:
                 name = self.text(body, end)
             elif number == 13 and wire == 2:
                 external = True
-                locations += self.location(body, end)
+                fields = self.fields([(body, end)])
+                entry = {n: self.text(at, to) for n, wire, _, at, to in fields if wire == 2 and n in (1, 2)}
+                locations += [entry.get(2, "")] if entry.get(1) == "location" else []
             elif number == 14:
                 external |= value != 0
             elif number == _RAW_DATA and wire == 2:
@@ -262,22 +258,13 @@ class _Parser:
                     numbers.setdefault(number, []).extend(self.typed(number, wire, value, body, end))
         elements, size = prod(dims), _BYTES.get(data_type)
         if not external and size is not None and min(dims, default=0) >= 0:
+            found, enough = f"{count} values", count == elements * (1 + (data_type in _COMPLEX))
             if raw_bytes >= 0:
                 found, enough = f"{raw_bytes} bytes", raw_bytes == elements * size
-            else:
-                found, enough = f"{count} values", count == elements * (1 + (data_type in _COMPLEX))
-            if not enough:
-                at = spans[-1][1]
-                raise CountError(f"the tensor that ends at byte {at} must hold {elements} elements, got {found}")
+            at = spans[-1][1]
+            require(enough, f"the tensor that ends at byte {at} must hold {elements} elements, got {found}")
         values = None if external else _array(data_type, tuple(dims), raw, numbers)
         return Tensor(name, tuple(dims), data_type, values, tuple(locations))
-
-    def location(self, body: int, end: int) -> list[str]:
-        """Return the file that an entry of `external_data` names, if it names one."""
-        entry = {
-            n: self.text(at, to) for n, wire, _, at, to in self.fields([(body, end)]) if wire == 2 and n in (1, 2)
-        }
-        return [entry.get(2, "")] if entry.get(1) == "location" else []
 
     def packed(self, number: int, wire: int, body: int, end: int) -> int:
         """Return how many values a typed data field holds: one, unless they are packed."""
@@ -313,9 +300,6 @@ def _array(data_type: int, dims: tuple[int, ...], raw: bytes, numbers: dict[int,
 def _signed(value: int) -> int:
     value &= (1 << 64) - 1
     return value - (1 << 64) if value >> 63 else value
-
-
-# Names from a file as messages and tables show them: one short line, whatever the file says.
 
 
 def label(text: str) -> str:

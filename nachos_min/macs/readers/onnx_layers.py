@@ -1,9 +1,8 @@
 """Rules of ONNX operators that compute: convolutions, pools, products, norms, reductions, element-wise operators.
 
-A Gemm with constant weights is a linear layer. A MatMul stays a product of two arrays, and the Add after it a
-sum: the file does not say that they were one layer. Where a file spells a norm out, its operators are counted one
-by one. Scale and shift count as trained if they are initialisers; running means and variances are measured.
-One-dimensional windows are windows of height 1; three-dimensional ones have no record.
+A Gemm with constant weights is a linear layer. A MatMul and the Add after it stay a product and a sum. Scale and
+shift of a norm are trained if they are initialisers; running means and variances are measured. One-dimensional
+windows are windows of height 1; three-dimensional ones have no record.
 
 Source: the ONNX operator reference.
 """
@@ -21,7 +20,7 @@ from nachos_min.macs.readers.builder import array_shape, channels_last, maps, pa
 from nachos_min.macs.readers.names import ACTIVATIONS, POINTWISE, REDUCTIONS
 from nachos_min.macs.readers.onnx_call import RULES, Array, Call, Fold, checked_axes, rule
 from nachos_min.macs.readers.onnx_file import DTYPES, Values
-from nachos_min.macs.record import CountError, Padding, Pair, Shape
+from nachos_min.macs.record import CountError, Operator, Padding, Pair, Shape
 from nachos_min.macs.windows import transposed_length
 
 _SAME = ("SAME_UPPER", "SAME_LOWER")
@@ -35,9 +34,12 @@ def _map(x: Array) -> tuple[int, Shape]:
     return maps(x.shape, len(x.shape) - 2)
 
 
-def _channels_first(output: Shape, batch: int, x: Array) -> Shape:
-    height, width, channels = output
-    return (batch, channels, height, width) if len(x.shape) == 4 else (batch, channels, width)
+def _windowed(call: Call, op: Operator, x: Array, weights: tuple[Array, ...] = ()) -> Array:
+    """Return what a record of windows over `x` makes, channels first."""
+    height, width, channels = op.output
+    batch = x.shape[0]
+    shape = (batch, channels, height, width) if len(x.shape) == 4 else (batch, channels, width)
+    return call.add(op, (x,), shape, batch, weights)
 
 
 @rule("Conv", "ConvInteger", "QLinearConv", "ConvTranspose")
@@ -46,64 +48,56 @@ def convolution(call: Call) -> Array:
     weight_at, bias_at = {"ConvInteger": (1, 4), "QLinearConv": (3, 8)}.get(call.operator, (1, 2))
     transposed = call.operator == "ConvTranspose"
     x, weight, bias = call.input(), call.input(weight_at), call.optional(bias_at)
-    batch, image = _map(x)
+    _, image = _map(x)
     require(len(weight.shape) == len(x.shape), f"weights must have {len(x.shape)} axes, got {weight.shape}")
     stated = call.get("kernel_shape", weight.shape[2:])
     require(stated == weight.shape[2:], f"kernel_shape must be that of weights {weight.shape}, got {stated}")
-    groups = call.get("group", 1)
-    if image[2] != (weight.shape[0] if transposed else weight.shape[1] * groups):
-        raise CountError(f"weights {weight.shape} in {groups} groups must fit {image[2]} channels")
+    groups, kernel = call.get("group", 1), pair(weight.shape[2:], 1)
+    inner, outer = weight.shape[1] * groups, weight.shape[0]
+    fits = image[2] == (outer if transposed else inner)
+    require(fits, f"weights {weight.shape} in {groups} groups must fit {image[2]} channels")
     stride, dilation = _pair(call, "strides", x), _pair(call, "dilations", x)
-    make: Any = ops.Conv2d
+    op: ops.Conv2d | ops.ConvTranspose2d
     if transposed:
-        make = partial(ops.ConvTranspose2d, output_padding=_pair(call, "output_padding", x, 0))
-    op = make(
-        input=image,
-        out_channels=weight.shape[1] * groups if transposed else weight.shape[0],
-        kernel=pair(weight.shape[2:], 1),
-        stride=stride,
-        padding=(0, 0, 0, 0) if transposed else _padding(call, x, pair(weight.shape[2:], 1), stride, dilation),
-        dilation=dilation,
-        groups=groups,
-        bias=bias is not None,
-    )
-    if transposed:
+        extra = _pair(call, "output_padding", x, 0)
+        none = (0, 0, 0, 0)
+        op = ops.ConvTranspose2d(image, inner, kernel, stride, none, dilation, groups, bias is not None, extra)
         op = _cropped(call, op, x)
-    weights = (weight.weight,) if bias is None else (weight.weight, bias.weight)
-    if bias is not None and bias.shape != (op.out_channels,):
-        raise CountError(f"the bias must have shape ({op.out_channels},), got {bias.shape}")
-    return call.add(op, (x,), _channels_first(op.output, batch, x), batch, weights)
+    else:
+        padding = _padding(call, x, kernel, stride, dilation)
+        op = ops.Conv2d(image, outer, kernel, stride, padding, dilation, groups, bias is not None)
+    if bias is None:
+        return _windowed(call, op, x, (weight.weight,))
+    require(bias.shape == (op.out_channels,), f"the bias must have shape ({op.out_channels},), got {bias.shape}")
+    return _windowed(call, op, x, (weight.weight, bias.weight))
 
 
 @rule("MaxPool", "AveragePool")
 def pool(call: Call) -> Array:
     """Return what a pool makes; the places of the maxima are not followed."""
     x = call.input()
-    batch, image = _map(x)
+    _, image = _map(x)
     require("kernel_shape" in call.attributes, f"attribute 'kernel_shape' must be given, got none for {image}")
     size, stride, dilation = (_pair(call, name, x) for name in ("kernel_shape", "strides", "dilations"))
     kind = ops.MaxPool if call.operator == "MaxPool" else ops.AvgPool
-    op = kind(
-        image, size, stride, _padding(call, x, size, stride, dilation), dilation, call.get("ceil_mode", 0) != 0
-    )
-    return call.add(op, (x,), _channels_first(op.output, batch, x), batch)
+    padding, ceil = _padding(call, x, size, stride, dilation), call.get("ceil_mode", 0) != 0
+    return _windowed(call, kind(image, size, stride, padding, dilation, ceil), x)
 
 
 @rule("GlobalAveragePool", "GlobalMaxPool")
 def global_pool(call: Call) -> Array:
     """Return what a pool over the map makes."""
     x = call.input()
-    batch, image = _map(x)
-    op = (ops.AdaptiveMaxPool if call.operator == "GlobalMaxPool" else ops.AdaptiveAvgPool)(image, (1, 1))
-    return call.add(op, (x,), _channels_first(op.output, batch, x), batch)
+    kind = ops.AdaptiveMaxPool if call.operator == "GlobalMaxPool" else ops.AdaptiveAvgPool
+    return _windowed(call, kind(_map(x)[1], (1, 1)), x)
 
 
 def _pair(call: Call, name: str, x: Array, default: int = 1) -> Pair:
     """Return an attribute with one number per axis of the map, as (height, width)."""
     axes = len(x.shape) - 2
     values = call.get(name, (default,) * axes)
-    if len(values) != axes or min(values) < default:
-        raise CountError(f"attribute {name!r} must be {axes} integers >= {default}, got {values}")
+    sound = len(values) == axes and min(values) >= default
+    require(sound, f"attribute {name!r} must be {axes} integers >= {default}, got {values}")
     return pair(values, default)
 
 
@@ -129,8 +123,8 @@ def _padding(call: Call, x: Array, kernel: Pair, stride: Pair, dilation: Pair) -
 def _stated_padding(call: Call, x: Array) -> Padding:
     axes = len(x.shape) - 2
     pads = call.get("pads", (0,) * (2 * axes))
-    if len(pads) != 2 * axes or min(pads) < 0:
-        raise CountError(f"attribute 'pads' must be {2 * axes} integers >= 0, got {pads}")
+    sound = len(pads) == 2 * axes and min(pads) >= 0
+    require(sound, f"attribute 'pads' must be {2 * axes} integers >= 0, got {pads}")
     return (pads[0], pads[2], pads[1], pads[3]) if axes == 2 else (0, 0, pads[0], pads[1])
 
 
@@ -143,8 +137,7 @@ def _halves(total: int, word: str) -> tuple[int, int]:
 def _cropped(call: Call, op: ops.ConvTranspose2d, x: Array) -> ops.ConvTranspose2d:
     """Return the record with the padding that leaves the output its stated size.
 
-    Where even the uncropped output is too small, the rest is output padding if the size was stated; SAME leaves
-    it so. This is what ONNX Runtime does.
+    Where even the uncropped output is too small, a stated size adds output padding, as in ONNX Runtime.
     """
     word = _auto_pad(call)
     axes = len(x.shape) - 2
@@ -182,17 +175,17 @@ def _product(call: Call, left: Array, right: Array) -> Array:
 def gemm(call: Call) -> Array:
     """Return alpha * A @ B + beta * C, a linear layer if B is constant, C its bias, and both factors are 1."""
     left, right, bias = call.input(), call.input(1), call.optional(2)
-    if len(left.shape) != 2 or len(right.shape) != 2:
-        raise CountError(f"A and B must have 2 axes, got {left.shape} and {right.shape}")
+    flat = len(left.shape) == len(right.shape) == 2
+    require(flat, f"A and B must have 2 axes, got {left.shape} and {right.shape}")
     a = left.shape[::-1] if call.get("transA", 0) else left.shape
     inner, features = right.shape[::-1] if call.get("transB", 0) else right.shape
     require(a[1] == inner, f"inner lengths must be equal, got {a} times {(inner, features)}")
     alpha, beta = call.get("alpha", 1.0), call.get("beta", 1.0)
     if beta == 0:
         bias = None
-    flat = bias is None or (bias.constant and bias.elements == features and bias.shape[-1:] == (features,))
+    row = bias is None or (bias.constant and bias.elements == features and bias.shape[-1:] == (features,))
     shape = (a[0], features)
-    if right.constant and flat and alpha == 1 and (beta == 1 or bias is None):
+    if right.constant and row and alpha == 1 and (beta == 1 or bias is None):
         weights = (right.weight,) if bias is None else (right.weight, bias.weight)
         return call.add(ops.Linear((inner,), features, bias is not None), (left,), shape, a[0], weights)
     made = call.add(ops.MatMul(a, (inner, features)), (left, right), shape)
@@ -200,7 +193,7 @@ def gemm(call: Call) -> Array:
         made = call.add(ops.Multiply((shape,)), (made,), shape)
     if bias is None:
         return made
-    total = call.plus(made, bias if beta == 1 else call.elementwise((bias,), ops.Multiply))
+    total = call.elementwise((made, bias if beta == 1 else call.elementwise((bias,), ops.Multiply)), ops.Add)
     require(total.shape == shape, f"C must broadcast to {shape}, got {bias.shape}")
     return total
 
@@ -210,16 +203,15 @@ def einsum(call: Call) -> Array:
     """Return an Einstein sum."""
     arrays = call.given()
     equation = call.get("equation", "").replace(" ", "")
-    steps = products.einsum(equation, arrays, tuple(array.shape for array in arrays), ones=True)
-    return call.run(steps, steps[-1].op.output)
+    return call.run(products.einsum(equation, arrays, tuple(array.shape for array in arrays), ones=True))
 
 
 @rule("Attention")
 def attention(call: Call) -> Array:
     """Return scaled dot product attention; caches are not followed."""
     query, key, value = (call.input(index) for index in (0, 1, 2))
-    if any(call.optional(index) is not None for index in (4, 5)) or call.outputs > 1:
-        raise CountError(f"no rule for Attention with a cache, got {len(call.inputs)} inputs")
+    cached = call.optional(4) or call.optional(5) or call.outputs > 1
+    require(not cached, f"no rule for Attention with a cache, got {len(call.inputs)} inputs")
     shape = query.shape
     if len(shape) == 3:
         query = _heads(call, query, call.get("q_num_heads", 0))
@@ -227,8 +219,8 @@ def attention(call: Call) -> Array:
     if not len(query.shape) == len(key.shape) == len(value.shape) == 4:
         raise CountError(f"queries, keys and values must have 3 or 4 axes, got {shape}, {key.shape}, {value.shape}")
     heads, shared = query.shape[1], key.shape[1]
-    if shared < 1 or heads % shared:
-        raise CountError(f"{heads} heads of queries must be a multiple of those of keys, got {shared}")
+    divides = shared >= 1 and heads % shared == 0
+    require(divides, f"{heads} heads of queries must be a multiple of those of keys, got {shared}")
     key = call.move((*key.shape[:2], key.shape[3], key.shape[2]), lambda values: np.swapaxes(values, 2, 3), key)
     if heads != shared:
         key, value = (_repeated(call, array, heads // shared, part) for part, array in enumerate((key, value)))
@@ -239,7 +231,7 @@ def attention(call: Call) -> Array:
         None if mask is None else (mask, array_shape(mask.shape)),
         by_rows=True,
     )
-    made = call.run(steps, steps[-1].op.output)
+    made = call.run(steps)
     if len(shape) == 4:
         return made
     joined = (made.shape[0], made.shape[2], made.shape[1] * made.shape[3])
@@ -248,8 +240,8 @@ def attention(call: Call) -> Array:
 
 def _heads(call: Call, array: Array, heads: int) -> Array:
     """Return (N, L, features) as (N, heads, L, features / heads)."""
-    if heads < 1 or len(array.shape) != 3 or array.shape[2] % heads:
-        raise CountError(f"heads must divide the last of 3 axes, got {heads} of {array.shape}")
+    sound = heads >= 1 and len(array.shape) == 3 and array.shape[2] % heads == 0
+    require(sound, f"heads must divide the last of 3 axes, got {heads} of {array.shape}")
     samples, length, features = array.shape
     split = (samples, length, heads, features // heads)
     shape = (samples, heads, length, features // heads)
@@ -276,12 +268,10 @@ def channel_norm(call: Call) -> Array:
     for array in (*parameters, *statistics):
         require(array.shape == (wanted,), f"scale and shift must have shape ({wanted},), got {array.shape}")
     affine = parameters[0].trained and not grouped
-    op: ops.BatchNorm | ops.InstanceNorm | ops.GroupNorm
+    make: Any = ops.BatchNorm if statistics else ops.InstanceNorm
     if call.operator == "GroupNormalization":
-        op = ops.GroupNorm(sample, groups, affine)
-    else:
-        op = (ops.BatchNorm if statistics else ops.InstanceNorm)(sample, affine)
-    return call.add(op, (x,), x.shape, batch, parameters)
+        make = partial(ops.GroupNorm, groups=groups)
+    return call.add(make(sample, affine=affine), (x,), x.shape, batch, parameters)
 
 
 @rule("LayerNormalization", "RMSNormalization")
@@ -365,11 +355,10 @@ def clip(call: Call) -> Array:
     bounds: list[float | None] = []
     for index, name in ((1, "min"), (2, "max")):
         array = call.optional(index)
-        if array is None:
-            bounds.append(call.get(name, 0.0) if name in call.attributes else None)
-        else:
-            values = array.values
-            bounds.append(float(values.ravel()[0]) if values is not None and values.size else None)
+        bound = call.get(name, 0.0) if array is None and name in call.attributes else None
+        if array is not None and array.values is not None and array.values.size:
+            bound = float(array.values.ravel()[0])
+        bounds.append(bound)
     low, high = bounds
     if bounds == [0, 6]:
         return call.activation(x, "relu6")

@@ -1,13 +1,14 @@
-"""Rules of ONNX operators that only move elements, and of those whose result is fixed before any sample comes.
+"""Rules of ONNX operators that only move elements, and of those that make constants.
 
-On constants they are carried out, for that is how exported networks compute their shapes. On anything else they
-move elements, which is no multiplication. Where a result's shape depends on the data, there is no rule.
+Exported networks compute shapes by them, so constants are folded. A shape that depends on the data has no rule.
 
 Source: the ONNX operator reference; Resize makes floor(length * scale).
 """
 
+from functools import partial
 from itertools import accumulate
 from math import prod
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -60,14 +61,12 @@ def shape_of(call: Call) -> Array:
 def constant_of_shape(call: Call) -> Array:
     """Return an array of one value everywhere."""
     shape = onnx_call.checked_shape(call.fixed(0, "shape"))
-    tensor = call.tensor("value")
-    single = (
-        np.zeros(1, np.float32)
-        if tensor is None
-        else onnx_call.from_tensor(tensor, call.key, trainable=False).values
-    )
-    if single is None or single.size != 1:
-        return Array(shape, key=call.key)
+    tensor, single = call.tensor("value"), np.zeros(1, np.float32)
+    if tensor is not None:
+        values = onnx_call.from_tensor(tensor, call.key, trainable=False).values
+        if values is None or values.size != 1:
+            return Array(shape, key=call.key)
+        single = values
     return call.filled(shape, lambda: np.full(shape, single))
 
 
@@ -81,9 +80,8 @@ def numbers_from_to(call: Call) -> Array:
             raise CountError(f"a fixed number must be given as input {index + 1} of Range, got {array.shape}")
         numbers.append(array.values.item())
     start, limit, step = numbers
-    steps = 0 if step == 0 else -((start - limit) // step)
-    if step == 0 or not np.isfinite(float(steps)):
-        raise CountError(f"step of Range must not be 0 or next to it, got {step}")
+    steps = -((start - limit) // step) if step else np.inf
+    require(np.isfinite(float(steps)), f"step of Range must not be 0 or next to it, got {step}")
     length = max(0, int(steps))
     return call.filled((length,), lambda: [start + step * place for place in range(length)])
 
@@ -110,8 +108,8 @@ def reshape(call: Call) -> Array:
     if -1 in lengths:
         known = -prod(lengths) if lengths.count(-1) == 1 else 0
         lengths[lengths.index(-1)] = x.elements // known if known > 0 else -1
-    if min(lengths, default=0) < 0 or prod(lengths) != x.elements:
-        raise CountError(f"shape {wanted[:64]} must hold the {x.elements} elements of {x.shape}")
+    fits = min(lengths, default=0) >= 0 and prod(lengths) == x.elements
+    require(fits, f"shape {wanted[:64]} must hold the {x.elements} elements of {x.shape}")
     return _reshaped(call, x, tuple(lengths))
 
 
@@ -119,9 +117,9 @@ def reshape(call: Call) -> Array:
 def flatten(call: Call) -> Array:
     """Return the axes before `axis` as one, and the others as one."""
     x, axis = call.input(), call.get("axis", 1)
-    if not -len(x.shape) <= axis <= len(x.shape):
-        raise CountError(f"attribute 'axis' must name one of {len(x.shape)} axes, got {axis}")
-    axis += len(x.shape) if axis < 0 else 0
+    axes = len(x.shape)
+    require(-axes <= axis <= axes, f"attribute 'axis' must name one of {axes} axes, got {axis}")
+    axis += axes if axis < 0 else 0
     return _reshaped(call, x, (prod(x.shape[:axis]), prod(x.shape[axis:])))
 
 
@@ -171,8 +169,8 @@ def expand(call: Call) -> Array:
 def tile(call: Call) -> Array:
     """Return each axis repeated as often as given."""
     x, times = call.input(), call.fixed(1, "repeats")
-    if len(times) != len(x.shape) or min(times, default=0) < 0:
-        raise CountError(f"repeats must be {len(x.shape)} integers >= 0, got {times[:64]}")
+    sound = len(times) == len(x.shape) and min(times, default=0) >= 0
+    require(sound, f"repeats must be {len(x.shape)} integers >= 0, got {times[:64]}")
     shape = tuple(length * count for length, count in zip(x.shape, times, strict=True))
     return call.move(shape, lambda values: np.tile(values, times), x)
 
@@ -191,8 +189,8 @@ def concat(call: Call) -> Array:
     arrays = call.given()
     shapes = tuple(array.shape for array in arrays)
     axis = call.axis(0, len(shapes[0]))
-    if len({_with_length(shape, axis) for shape in shapes}) > 1 or len({len(shape) for shape in shapes}) > 1:
-        raise CountError(f"arrays must differ in axis {axis} only, got {shapes[:8]}")
+    alike = len({(len(shape), _with_length(shape, axis)) for shape in shapes}) == 1
+    require(alike, f"arrays must differ in axis {axis} only, got {shapes[:8]}")
     shape = _with_length(shapes[0], axis, sum(shape[axis] for shape in shapes))
     return call.move(shape, lambda *values: np.concatenate(values, axis), *arrays)
 
@@ -204,20 +202,18 @@ def split(call: Call) -> tuple[Array, ...]:
     axis = call.axis(0, len(x.shape))
     length = x.shape[axis]
     parts = call.get("num_outputs", call.outputs)
-    if parts != call.outputs or parts < 1:
-        raise CountError(f"num_outputs must be the number of outputs, {call.outputs}, got {parts}")
+    sound = parts == call.outputs and parts >= 1
+    require(sound, f"num_outputs must be the number of outputs, {call.outputs}, got {parts}")
     each = -(-length // parts)
     sizes = call.setting("split", 1, (*(each,) * (parts - 1), length - each * (parts - 1)))
-    if len(sizes) != call.outputs or sum(sizes) != length or min(sizes) < 0:
-        raise CountError(f"{call.outputs} parts must add up to {length}, got {sizes[:64]}")
-
-    def part(place: int, size: int, end: int) -> Array:
+    sound = len(sizes) == parts and sum(sizes) == length and min(sizes) >= 0
+    require(sound, f"{parts} parts must add up to {length}, got {sizes[:64]}")
+    found = []
+    for place, (size, end) in enumerate(zip(sizes, accumulate(sizes), strict=True)):
         window = (slice(None),) * axis + (slice(end - size, end),)
-        return call.move(_with_length(x.shape, axis, size), lambda values: values[window], x, part=place)
-
-    return tuple(
-        part(place, size, end) for place, (size, end) in enumerate(zip(sizes, accumulate(sizes), strict=True))
-    )
+        shape, take = _with_length(x.shape, axis, size), itemgetter(window)
+        found.append(call.move(shape, take, x, part=place))
+    return tuple(found)
 
 
 @rule("Slice")
@@ -227,8 +223,8 @@ def cut(call: Call) -> Array:
     starts, ends = call.setting("starts", 1, ()), call.setting("ends", 2, ())
     axes = onnx_call.checked_axes(call.setting("axes", 3, tuple(range(len(starts)))), len(x.shape))
     steps = call.setting("steps", 4, (1,) * len(starts))
-    if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
-        raise CountError(f"starts, ends, axes and steps must be as many, and no step 0, got steps {steps[:64]}")
+    sound = len(starts) == len(ends) == len(axes) == len(steps) and 0 not in steps
+    require(sound, f"starts, ends, axes and steps must be as many, and no step 0, got steps {steps[:64]}")
     window = [slice(None)] * len(x.shape)
     shape = list(x.shape)
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
@@ -259,9 +255,7 @@ def gather(call: Call) -> Array:
 def gather_elements(call: Call) -> Array:
     """Return one element for each place given."""
     x, places, axis = call.input(), call.input(1), call.get("axis", 0)
-    return _looked_up(
-        call, x, places, places.shape, lambda values, numbers: np.take_along_axis(values, numbers, axis)
-    )
+    return _looked_up(call, x, places, places.shape, partial(np.take_along_axis, axis=axis))
 
 
 def _looked_up(call: Call, x: Array, places: Array, shape: Shape, fold: Fold) -> Array:
@@ -275,8 +269,8 @@ def _looked_up(call: Call, x: Array, places: Array, shape: Shape, fold: Fold) ->
 def gather_nd(call: Call) -> Array:
     """Return elements or parts; the last axis of the places names one."""
     x, places, skipped = call.input(), call.input(1), call.get("batch_dims", 0)
-    if not places.shape or not 0 <= skipped < len(places.shape) or skipped + places.shape[-1] > len(x.shape):
-        raise CountError(f"places {places.shape} must fit the axes of {x.shape}, got batch_dims {skipped}")
+    fits = 0 <= skipped < len(places.shape) and skipped + places.shape[-1] <= len(x.shape)
+    require(fits, f"places {places.shape} must fit the axes of {x.shape}, got batch_dims {skipped}")
     return call.move((*places.shape[:-1], *x.shape[skipped + places.shape[-1] :]), None, x, places)
 
 
@@ -284,9 +278,8 @@ def gather_nd(call: Call) -> Array:
 def pad(call: Call) -> Array:
     """Return the array with elements before and after; negative numbers cut."""
     x = call.input()
-    axes = onnx_call.checked_axes(
-        call.fixed(3, "axes") if call.optional(3) else tuple(range(len(x.shape))), len(x.shape)
-    )
+    every = tuple(range(len(x.shape)))
+    axes = onnx_call.checked_axes(call.fixed(3, "axes") if call.optional(3) else every, len(x.shape))
     pads = call.setting("pads", 1, ())
     require(len(pads) == 2 * len(axes), f"pads must be {2 * len(axes)} integers, got {pads[:64]}")
     shape = list(x.shape)
@@ -301,8 +294,8 @@ def depth_to_space(call: Call) -> Array:
     x, block = call.input(), call.get("blocksize", 0)
     into_depth = call.operator == "SpaceToDepth"
     divisors = (1, 1, block, block) if into_depth else (1, block * block, 1, 1)
-    if block < 1 or len(x.shape) != 4 or any(n % d for n, d in zip(x.shape, divisors, strict=True)):
-        raise CountError(f"blocksize must be >= 1 and divide the axes of {x.shape}, got {block}")
+    divides = block >= 1 and len(x.shape) == 4 and not any(n % d for n, d in zip(x.shape, divisors, strict=True))
+    require(divides, f"blocksize must be >= 1 and divide the axes of {x.shape}, got {block}")
     n, c, h, w = (length // divisor for length, divisor in zip(x.shape, divisors, strict=True))
     return call.move((n, c * block * block, h, w) if into_depth else (n, c, h * block, w * block), None, x)
 
@@ -338,8 +331,8 @@ def resize(call: Call) -> Array:
     shape = list(x.shape)
     for axis, length in zip(axes, _lengths(call, tuple(x.shape[axis] for axis in axes)), strict=True):
         shape[axis] = length
-    if tuple(shape[:2]) != x.shape[:2]:
-        raise CountError(f"only height and width may be resized, got {x.shape} to {tuple(shape)}")
+    kept = tuple(shape[:2]) == x.shape[:2]
+    require(kept, f"only height and width may be resized, got {x.shape} to {tuple(shape)}")
     mode = call.get("mode", "nearest")
     plane = len(shape) == 4
     op = Resize(image, (shape[-2] if plane else 1, shape[-1]), _MODES.get(mode, mode) if plane else mode)
@@ -361,16 +354,16 @@ def _lengths(call: Call, before: Shape) -> Shape:
 
 def _scales(call: Call, before: Shape) -> tuple[float, ...]:
     """Return one scale per axis: an attribute, the second input, or, since operator set 11, the third."""
-    if call.get("coordinate_transformation_mode", "") == "tf_crop_and_resize":
-        raise CountError(f"no rule for Resize that crops, got {call.get('mode', 'nearest')[:40]!r}")
+    crops = call.get("coordinate_transformation_mode", "") == "tf_crop_and_resize"
+    require(not crops, f"no rule for Resize that crops, got {call.get('mode', 'nearest')[:40]!r}")
     scales = call.floats("scales")
     if "scales" not in call.attributes:
         values = call.input(1 if call.operator == "Upsample" or call.opset < 11 else 2).values
         if values is None:
             raise CountError(f"its scales must be fixed before any sample comes, got {len(call.inputs)} inputs")
-        scales = tuple(float(value) for value in values.ravel())
-    if len(scales) != len(before) or not all(0 < scale < 2**31 for scale in scales):
-        raise CountError(f"scales must be {len(before)} numbers above 0, got {scales[:64]}")
+        scales = tuple(map(float, values.ravel()))
+    sound = len(scales) == len(before) and all(0 < scale < 2**31 for scale in scales)
+    require(sound, f"scales must be {len(before)} numbers above 0, got {scales[:64]}")
     return scales
 
 

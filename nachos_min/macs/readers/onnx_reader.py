@@ -1,14 +1,14 @@
 """An ONNX file as graphs of records, for any convention to count: `read_onnx`.
 
-Shapes are computed operator by operator from the inputs' shapes; what the file declares of arrays in between is
-not read. A file does not say which initialisers were trained. All of more than one floating point number count as
-trained once an operator reads them, but for the running statistics of batch norm. Initialisers that two nodes
-read count once in each graph.
+Shapes are computed operator by operator from the inputs' shapes. A file does not say which initialisers were
+trained: all of more than one floating point number are, once an operator reads them, except running statistics of
+batch norm. Initialisers that two nodes read count once in each graph.
 """
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Final, final
 
 from nachos_min.macs.ops import Graph
@@ -29,31 +29,20 @@ Length = int | str  # a number, or the name of one that the file leaves open
 @final
 @dataclass(frozen=True)
 class Branch:
-    """One branch of an `If` whose condition depends on the data.
+    """One branch of an `If` whose condition depends on the data; arrays of the graph around it are sources."""
 
-    Args:
-        name: of the `If` and which branch, such as "If_12/then"; an `If` inside gives "If_12/else/If_3/then".
-        graph: its nodes; arrays of the graph around it are sources.
-    """
-
-    name: str
+    name: str  # such as "If_12/then"; an `If` inside gives "If_12/else/If_3/then"
     graph: Graph
 
 
 @final
 @dataclass(frozen=True)
 class OnnxReading:
-    """What an ONNX file computes.
+    """What an ONNX file computes."""
 
-    Args:
-        graph: what always runs.
-        branches: of each `If` whose condition depends on the data, those inside others after them.
-        inputs: shapes used, by name, in the file's order.
-    """
-
-    graph: Graph
-    branches: tuple[Branch, ...]
-    inputs: dict[str, Shape]
+    graph: Graph  # what always runs
+    branches: tuple[Branch, ...]  # of each `If` that depends on the data, those inside others after them
+    inputs: dict[str, Shape]  # shapes used, by name, in the file's order
 
 
 def read_onnx(path: str | os.PathLike[str], input_shapes: Mapping[str, Shape] | Shape | None = None) -> OnnxReading:
@@ -78,8 +67,8 @@ def read_onnx(path: str | os.PathLike[str], input_shapes: Mapping[str, Shape] | 
 
 
 def _read(model: Message, given: Mapping[str, Shape] | Shape | None) -> OnnxReading:
-    if model.graph is None:
-        raise CountError(f"no ONNX file: it has no graph, got {len(model.opset_import)} operator sets only")
+    sets = len(model.opset_import)
+    require(model.graph is not None, f"no ONNX file: it has no graph, got {sets} operator sets only")
     shapes = _input_shapes(model.graph, given)
     walk = _Walk(model)
     scope = _Scope(Builder(), walk.opset)
@@ -92,18 +81,14 @@ def _read(model: Message, given: Mapping[str, Shape] | Shape | None) -> OnnxRead
         require(value.name in scope.arrays, f"an output must be made by some node, got {quoted(value.name)}")
         made = scope.arrays[value.name]
         declared = declared_lengths(value)
-        if declared is None or made is None:
-            continue
-        if not _agree(made.shape, tuple(length if isinstance(length, int) else "?" for length in declared), {}):
-            listed = _listed(declared)
-            raise CountError(
-                f"output {quoted(value.name)} is declared as {listed}, its operators make {made.shape}"
-            )
+        if declared is not None and made is not None:
+            known = tuple(length if isinstance(length, int) else "?" for length in declared)
+            what = f"output {quoted(value.name)} is declared as {_listed(declared)}"
+            require(_agree(made.shape, known, {}), f"{what}, its operators make {made.shape}")
     return OnnxReading(tuple(scope.builder.nodes), tuple(walk.branches), shapes)
 
 
-# Shapes of the inputs: what the file declares, completed by what the user gives. A length that has a name is the
-# same wherever the name stands.
+# Shapes of the inputs: what the file declares, completed by what the user gives. A name stands for one length.
 
 
 def _input_shapes(graph: Message, given: Mapping[str, Shape] | Shape | None) -> dict[str, Shape]:
@@ -111,8 +96,7 @@ def _input_shapes(graph: Message, given: Mapping[str, Shape] | Shape | None) -> 
     fixed = {tensor.name for tensor in graph.initializer}
     declared: dict[str, tuple[Length, ...] | None] = {}
     for value in graph.input:
-        if value.name in declared:
-            raise CountError(f"every input must have a name of its own, got {quoted(value.name)} twice")
+        require(value.name not in declared, f"every input must have its own name, got {quoted(value.name)} twice")
         if value.name not in fixed:
             declared[value.name] = _declared(value)
     names = list(declared)
@@ -120,32 +104,29 @@ def _input_shapes(graph: Message, given: Mapping[str, Shape] | Shape | None) -> 
         require(names, f"the network has no input, got shape {given}")
         given = {names[0]: given}
     given = given or {}
+    listed = ", ".join(label(known) for known in names[:8]) or "none"
     for name in given:
-        if name not in declared:
-            listed = ", ".join(label(known) for known in names[:8])
-            raise CountError(f"inputs are {listed or 'none'}, got a shape for {quoted(name)}")
+        require(name in declared, f"inputs are {listed}, got a shape for {quoted(name)}")
     lengths: dict[str, int] = {}
     for name, shape in given.items():
-        if not isinstance(shape, tuple) or not all(type(length) is int and length >= 1 for length in shape):
-            raise CountError(f"a shape must be integers >= 1, got {shape!r} for input {quoted(name)}")
+        sound = isinstance(shape, tuple) and all(type(length) is int and length >= 1 for length in shape)
+        require(sound, f"a shape must be integers >= 1, got {shape!r} for input {quoted(name)}")
         known = declared[name]
         checked_shape(shape)
         if known is not None and not _agree(shape, known, lengths):
             raise CountError(f"input {quoted(name)} is declared as {_listed(known)}, got {shape}")
-    return {
-        name: given[name] if name in given else _completed(name, declared[name], lengths, name == names[0])
-        for name in names
-    }
+    first = next(iter(names), "")
+    return {n: given[n] if n in given else _completed(n, declared[n], lengths, n == first) for n in names}
 
 
 def _declared(value: Message) -> tuple[Length, ...] | None:
-    if (value.type and value.type.tensor_type) is None:
-        raise CountError(f"input {quoted(value.name)} must be a tensor, got another type or none")
+    named = f"input {quoted(value.name)}"
+    require(value.type and value.type.tensor_type, f"{named} must be a tensor, got another type or none")
     declared = declared_lengths(value)
     if declared is not None:
         checked_shape((1,) * len(declared))
-        if any(isinstance(length, int) and length < 1 for length in declared):
-            raise CountError(f"input {quoted(value.name)} must have lengths >= 1, got {_listed(declared)}")
+        positive = all(isinstance(length, str) or length >= 1 for length in declared)
+        require(positive, f"{named} must have lengths >= 1, got {_listed(declared)}")
     return declared
 
 
@@ -178,34 +159,23 @@ def _listed(declared: tuple[Length, ...]) -> str:
     return f"({', '.join(label(str(length)) for length in declared)})"
 
 
-# The nodes, one after another. A branch whose condition is fixed before any sample comes is part of the graph. Of
-# any other `If` both branches are graphs of their own. A function's body is put in the place of its call.
+# The nodes, one after another. A branch whose condition is constant is part of the graph. Of any other `If` both
+# branches are graphs of their own. A function's body is put in the place of its call.
 
 
 @final
 @dataclass(frozen=True)
 class _Scope:
-    """Names that nodes can read, and where their records go.
-
-    Args:
-        builder: the graph.
-        opset: version of the operator set.
-        parent: the scope around, whose names can be read, too.
-        path: before the names of its arrays, so that keys differ between scopes.
-        prefix: before the names of its nodes.
-        branch: name of the branch it is in.
-        attributes: of the call, in a function's body.
-        arrays: by name; None for one whose shape is not known.
-    """
+    """Names that nodes can read, and where their records go."""
 
     builder: Builder
     opset: int
-    parent: "_Scope | None" = None
-    path: str = ""
-    prefix: str = ""
-    branch: str = ""
-    attributes: Mapping[str, Message] = field(default_factory=dict)
-    arrays: dict[str, Array | None] = field(default_factory=dict)
+    parent: "_Scope | None" = None  # the scope around, whose names can be read, too
+    path: str = ""  # before the names of its arrays, so that keys differ between scopes
+    prefix: str = ""  # before the names of its nodes
+    branch: str = ""  # name of the branch it is in
+    attributes: Mapping[str, Message] = field(default_factory=dict)  # of the call, in a function's body
+    arrays: dict[str, Array | None] = field(default_factory=dict)  # None for one whose shape is not known
 
     def define(self, name: str, array: Array | None) -> None:
         require(name not in self.arrays, f"every array must be made once, got {quoted(name)} twice")
@@ -220,9 +190,7 @@ class _Scope:
             raise CountError(f"must read what an earlier node, input or initialiser makes, got {quoted(name)}")
         found = scope.arrays[name]
         if found is None:
-            raise CountError(
-                f"must read an array whose shape is fixed, got {quoted(name)}, which no rule gives one"
-            )
+            raise CountError(f"must read an array of fixed shape, got {quoted(name)}, which no rule gives one")
         if scope.builder is not self.builder:
             if not found.constant:
                 found = replace(found, node=self.builder.given(label(name), found.shape))
@@ -239,12 +207,7 @@ class _Walk:
         self.opset = _standard_set(model.opset_import, 0)
         self.branches: list[Branch] = []
         self.budget = Budget()
-        self.scopes = 0
-
-    def path(self) -> str:
-        """Return what keys begin with in one more scope."""
-        self.scopes += 1
-        return f"{self.scopes}:"
+        self.paths = (f"{scope}:" for scope in count(1))  # of scopes inside
 
     def body(self, nodes: Sequence[Message], scope: _Scope, depth: int = 0) -> None:
         """Add nodes to a scope."""
@@ -257,8 +220,8 @@ class _Walk:
                 if str(error).startswith("node "):  # a node inside says already where it is
                     raise
                 operator = label(f"{node.domain}.{node.op_type}" if node.domain else node.op_type)
-                where = f"node {scope.branch}{'/' if scope.branch else ''}{index} {quoted(node.name)} ({operator})"
-                raise CountError(shortened(f"{where}: {error}")) from None
+                place = f"{scope.branch}/{index}" if scope.branch else index
+                raise CountError(shortened(f"node {place} {quoted(node.name)} ({operator}): {error}")) from None
 
     def constants(self, graph: Message, scope: _Scope) -> None:
         """Add the initialisers of a graph to a scope."""
@@ -297,17 +260,17 @@ class _Walk:
         """Return what `If` makes; None for an output whose shape depends on the branch."""
         condition = call.input().values
         if condition is not None and condition.size == 1:
-            inner = replace(scope, parent=scope, path=self.path(), attributes={}, arrays={})
+            inner = replace(scope, parent=scope, path=next(self.paths), attributes={}, arrays={})
             return self.branch(call, "then" if condition.any() else "else", inner, depth)
-        name = f"{scope.branch}/{call.name}" if scope.branch else call.name
-        shapes = []
+        outer, shapes = f"{scope.branch}/" if scope.branch else "", []
         for word in ("then", "else"):
-            inner = _Scope(Builder(), scope.opset, scope, self.path(), branch=f"{name}/{word}")
+            name = f"{outer}{call.name}/{word}"
+            inner = _Scope(Builder(), scope.opset, scope, next(self.paths), branch=name)
             place = len(self.branches)
             shapes.append([array.shape for array in self.branch(call, word, inner, depth)])
-            self.branches.insert(place, Branch(inner.branch, tuple(inner.builder.nodes)))
-        if len(shapes[0]) != len(shapes[1]):
-            raise CountError(f"branches must make as many arrays, got {len(shapes[0])} and {len(shapes[1])}")
+            self.branches.insert(place, Branch(name, tuple(inner.builder.nodes)))
+        one, other = map(len, shapes)
+        require(one == other, f"branches must make as many arrays, got {one} and {other}")
         return tuple(call.sourced(a) if a == b else None for a, b in zip(*shapes, strict=True))
 
     def branch(self, call: Call, word: str, inner: _Scope, depth: int) -> tuple[Array, ...]:
@@ -321,7 +284,7 @@ class _Walk:
         """Return what a function makes, its body in the place of the call."""
         attributes = {each.name: each for each in function.attribute_proto} | dict(call.attributes)
         opset = _standard_set(function.opset_import, scope.opset)
-        inner = _Scope(scope.builder, opset, None, self.path(), f"{call.name}/", scope.branch, attributes)
+        inner = _Scope(scope.builder, opset, None, next(self.paths), f"{call.name}/", scope.branch, attributes)
         for place, name in enumerate(function.input):
             inner.define(name, call.optional(place))
         self.body(function.node, inner, depth + 1)

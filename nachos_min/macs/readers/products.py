@@ -6,20 +6,14 @@ from typing import Any
 
 from nachos_min.macs.ops import Add, Einsum, MatMul, Multiply, Reduce, Softmax
 from nachos_min.macs.readers.builder import Step, array_shape, facts, require, rows
-from nachos_min.macs.record import CountError, Operator, Shape
+from nachos_min.macs.record import Operator, Shape
 
 
 def einsum(equation: str, arrays: tuple[Any, ...], shapes: tuple[Shape, ...], ones: bool) -> list[Step]:
     """Return an Einstein sum of one or two arrays, its ellipsis written out and its output stated.
 
-    An axis that only one of two arrays has and the result has not is summed over before anything is multiplied.
-
-    Args:
-        equation: without spaces.
-        arrays: the operands.
-        shapes: of the operands.
-        ones: whether axes of length 1 are axes, as in ONNX. PyTorch leaves them out, and reads a letter that one
-            array has twice as its diagonal.
+    An axis that only one operand has is summed over first. `ones`: whether axes of length 1 count as axes, as in
+    ONNX. PyTorch leaves them out, and reads a letter that one array has twice as its diagonal.
     """
     require(len(arrays) <= 2, f"an Einstein sum must have one or two arrays, got {len(arrays)}")
     known = facts(dots="..." in equation)
@@ -74,8 +68,8 @@ def written_out(equation: str, axes: tuple[int, ...]) -> tuple[list[str], str]:
     dots = "".join([letter for letter in ascii_letters if letter not in equation][:longest])
     require(len(dots) >= longest, f"equation must leave {longest} letters for '...', got {equation[:80]!r}")
     full = [term.replace("...", dots[longest - count :], 1) for term, count in zip(terms, hidden, strict=True)]
-    if any(len(term) != count for term, count in zip(full, axes, strict=True)):
-        raise CountError(f"equation must fit arrays of {axes} axes, got {equation[:80]!r}")
+    fits = tuple(map(len, full)) == axes
+    require(fits, f"equation must fit arrays of {axes} axes, got {equation[:80]!r}")
     if not arrow:
         times = Counter(left)
         result = "..." + "".join(c for c in sorted(times) if c.isalpha() and times[c] == 1)
@@ -89,14 +83,9 @@ def attention(
     by_rows: bool = False,
     fused: bool = False,
 ) -> list[Step]:
-    """Return softmax(query @ key^T [+ mask]) @ value, of arrays (..., length, features) with as many heads.
+    """Return softmax(query @ key^T [+ mask]) @ value, of arrays (..., length, features).
 
-    Args:
-        arrays: query, key and value.
-        shapes: of the three.
-        mask: an array that is added to the scores, and its shape.
-        by_rows: whether the softmax treats the first axis as the batch.
-        fused: whether PyTorch executes it as one operator.
+    The mask has its shape beside it. `by_rows`: the softmax's first axis is the batch. `fused`: one operator.
     """
     query, key, value = shapes
     known = facts(fused=fused)

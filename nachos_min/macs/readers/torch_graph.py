@@ -1,7 +1,7 @@
 """The graph as a module runs: which node made each tensor, and which module was running.
 
-Tensors are told apart by identity and kept alive, so that no identity is used twice. Views share their memory:
-after one of them was written to, the others are read through one more node that moves the new elements in.
+Tensors are kept alive, so that no identity is used twice. Views share memory: after a write to one of them, the
+others are read through a further node that moves the new elements in.
 """
 
 from collections.abc import Iterable, Iterator
@@ -85,14 +85,10 @@ class RunningModules:
         kinds = [kind for kind in type(module).__mro__ if kind.__module__.startswith("torch.nn.modules.")]
         layers = [kind.__qualname__ for kind in kinds if kind.__qualname__ != "Module"]
         own = type(module).__module__.startswith("torch.nn.modules.")
-        return names[0] if names else "", Written(
-            function="",
-            module=("" if own else f"{type(module).__module__}.") + type(module).__qualname__,
-            layer=layers[0] if layers else "",
-            leaf=not any(True for _ in module.children()),
-            paths=len(names),
-            training=bool(module.training),
-        )
+        kind = ("" if own else f"{type(module).__module__}.") + type(module).__qualname__
+        leaf, layer = not any(True for _ in module.children()), layers[0] if layers else ""
+        written = Written("", kind, layer, leaf, paths=len(names), training=bool(module.training))
+        return names[0] if names else "", written
 
 
 def _named(module: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -103,10 +99,7 @@ def _named(module: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 class Recording:
-    """Nodes in execution order, and where every tensor comes from.
-
-    The network's first array is -1; any other that no node makes becomes a source when it is read.
-    """
+    """Nodes in execution order, and where every tensor comes from; the network's first array is -1."""
 
     def __init__(self, inputs: object) -> None:
         self._builder = Builder()
@@ -142,9 +135,8 @@ class Recording:
     def position(self, x: Tensor, place: Place) -> int:
         """Return the node that a tensor is read from; one that no node made becomes a source."""
         if not self.knows(x):
-            written = replace(place[1], samples=self._samples)
-            name_of_source = f"{place[0]} Source".strip()
-            self._put(x, self._builder.source(name_of_source, shape_of(x), self._weight(x), written))
+            label, written = f"{place[0]} Source".strip(), replace(place[1], samples=self._samples)
+            self._put(x, self._builder.source(label, shape_of(x), self._weight(x), written))
         seen = self._made[id(x)][1]
         for write in self._writes.get(_memory(x), [])[seen:]:
             node = self._builder.nodes[write]
@@ -170,10 +162,7 @@ class Recording:
         return id(x), int(x.numel()) if isinstance(x, load_torch().nn.Parameter) else 0
 
     def graph(self, outputs: object) -> Graph:
-        """Return all nodes; those that `outputs` do not depend on are marked as not used.
-
-        A value read with .item(), such as the confidence that decides a branch, does not count as a use.
-        """
+        """Return all nodes; those that `outputs` do not depend on are not used. Reading with .item() is no use."""
         nodes = self._builder.nodes
         waiting = [self._made[id(x)][0] for x in tensors_in(outputs) if self.knows(x)]
         used: set[int] = set()

@@ -1,9 +1,8 @@
 """A PyTorch module as a graph of records: `read_torch` runs it once and records every operator that it executes.
 
-Functional calls, methods, operator signs, layers that are shared or called twice and branches that depend on
-data are all recorded as executed; a layer that is never called is not, nor are its parameters. What a module
-does outside PyTorch is not seen. What cannot be counted exactly is refused with the name of the function and of
-the module that called it.
+Functions, methods, signs, shared layers and branches are recorded as executed; a layer that is never called is
+not, nor are its parameters. What a module does outside PyTorch is not seen. What cannot be counted exactly is
+refused with the name of its function and module.
 """
 
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from importlib import import_module
 from math import prod
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ def read_torch(module: Any, inputs: object, *, training: bool | None = False, se
     """Return the graph of what a module executes when it is called once, without gradients.
 
     Args:
-        module: a torch.nn.Module; its parameters, buffers and training flags are afterwards as before.
+        module: a torch.nn.Module; its parameters, buffers and training flags are restored.
         inputs: as of `example_inputs`.
         training: False runs the module in evaluation mode, True in training mode, None with each flag as it is.
         seed: of all numbers drawn, by the module too.
@@ -55,12 +55,10 @@ def read_torch(module: Any, inputs: object, *, training: bool | None = False, se
     if recorder.error is not None:
         raise recorder.error
     try:
-        graph = recorder.graph(outputs)
+        graph = recorder.recording.graph(outputs)
     except RecursionError:
         kind = type(outputs).__name__
-        raise CountError(
-            f"what a module returns must not hold itself, nor be nested deeply, got a {kind}"
-        ) from None
+        raise CountError(f"what a module returns must not hold itself or be nested deeply, got a {kind}") from None
     check_graph(graph)
     return graph
 
@@ -104,8 +102,7 @@ def load_torch_target(target: str) -> tuple[Any, Any]:
     """Return the module that a function makes, in evaluation mode, and the inputs that it returns with it, if any.
 
     Args:
-        target: "package.module:function", searched for in the current folder first; the function takes no
-            arguments and returns a module, or a module and the tuple that it is to be called with.
+        target: "package.module:function", searched for in the current folder first.
 
     Raises:
         CountError: there is no such function, or it fails, or returns no module.
@@ -119,9 +116,7 @@ def load_torch_target(target: str) -> tuple[Any, Any]:
     sys.dont_write_bytecode = True  # nothing is left behind in the user's folder
     try:
         with _quiet():
-            function: Any = import_module(place)
-            for part in attribute.split("."):
-                function = getattr(function, part)
+            function: Any = attrgetter(attribute)(import_module(place))
             made = function if isinstance(function, torch.nn.Module) else function()
             module, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
             if isinstance(module, torch.nn.Module):
@@ -142,7 +137,7 @@ def load_torch_target(target: str) -> tuple[Any, Any]:
 
 @contextmanager
 def _restored(module: Any, training: bool | None) -> Iterator[None]:
-    """Set the training flags; afterwards give them back, and the buffers' contents (running statistics)."""
+    """Set the training flags; afterwards restore them, and the buffers' contents (running statistics)."""
     flags = [(each, each.training) for each in module.modules()]
     buffers = [(x, x.clone()) for x in module.buffers()]
     if training is not None:

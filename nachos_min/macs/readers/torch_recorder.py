@@ -1,9 +1,8 @@
 """Watch a module run: each function that it calls becomes a record, checked against what PyTorch executes.
 
-Two listeners are at work. The one above sees the outermost function of PyTorch that the module's code calls, so
-that records are those of the layers as written. The one underneath counts the products that are really executed;
-if the two disagree over one call, reading stops. A function in Python without a rule is entered, and what it
-calls is seen instead; any other function without a rule that returns an array is refused by name.
+The listener above sees the outermost functions of PyTorch that the module calls. The one below counts the products
+that are executed; if the two disagree over a call, reading stops. A Python function without a rule is entered, so
+that its own calls are seen. Any other function without a rule that returns an array is refused.
 """
 
 import dis
@@ -13,10 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from math import prod
+from operator import attrgetter
 from types import FrameType, FunctionType
 from typing import Any, NamedTuple
 
-from nachos_min.macs.ops import Graph
 from nachos_min.macs.readers.builder import Step, require
 from nachos_min.macs.readers.torch_graph import Recording, RunningModules, load_torch, tensors_in, version
 from nachos_min.macs.readers.torch_rules import RULES
@@ -30,40 +29,30 @@ _SAME = ("data", "detach", "requires_grad", "_base", "as_subclass")
 
 
 class Recorder:
-    """Record what a module executes while `listening`; afterwards `graph` returns it.
-
-    Attributes:
-        error: the first thing that could not be counted, kept because the network may swallow an exception.
-        failed: module and function of the last call that PyTorch itself refused.
-    """
+    """Record what a module executes while `listening`; afterwards `recording` holds it."""
 
     def __init__(self, module: Any, inputs: object) -> None:
         self._modules = RunningModules(module)
-        self._recording = Recording(inputs)
+        self.recording = Recording(inputs)
         self._executed = 0
         self._calling: str | None = None  # the function whose rule says what is being executed
         self._unruled = ""  # the function without a rule that is being executed
-        self._below: Any = None
         self._entered: list[FunctionType] = []
         self._above: Any = None
-        self.error: CountError | None = None
-        self.failed = ""
+        self._below: Any = None
+        self.error: CountError | None = None  # the first one: the network may swallow an exception
+        self.failed = ""  # module and function of the last call that PyTorch itself refused
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Listen to everything that runs inside."""
         torch = load_torch()
-        underneath = torch.utils._python_dispatch.TorchDispatchMode
-        above = torch.overrides.TorchFunctionMode
+        below, above = torch.utils._python_dispatch.TorchDispatchMode, torch.overrides.TorchFunctionMode
         with ExitStack() as stack:
             stack.enter_context(self._modules.followed())
-            self._below = stack.enter_context(_listener(underneath, "__torch_dispatch__", self._on_executed))
+            self._below = stack.enter_context(_listener(below, "__torch_dispatch__", self._on_executed))
             self._above = stack.enter_context(_listener(above, "__torch_function__", self._on_called))
             yield
-
-    def graph(self, outputs: object) -> Graph:
-        """Return what was recorded, given what the module returned."""
-        return self._recording.graph(outputs)
 
     def _on_executed(self, operator: Any, args: Arguments, options: Options, _caller: FrameType) -> Any:
         """Count what a basic operator multiplies; one that is made of others (in inference mode) is taken apart."""
@@ -86,17 +75,17 @@ class Recorder:
             return self._by_rule(rule, spelling.text, function, args, options)
         if isinstance(function, FunctionType) and not (self._entered and self._entered[-1] is function):
             return self._enter(function, args, options)
-        self._unruled = spelling.text if spelling else _described(function)
+        unruled = self._unruled = spelling.text if spelling else _described(function)
         try:
             result = function(*args, **options)
         finally:
             self._unruled = ""
         if spelling is not None and spelling.rule in _SAME:
             for x in tensors_in(result):
-                self._recording.same(x, args[0], self._modules.innermost())
+                self.recording.same(x, args[0], self._modules.innermost())
         elif any(True for _ in tensors_in(result)):
             with self._located(""):
-                raise CountError(f"no rule for counting {spelling.text if spelling else _described(function)}")
+                raise CountError(f"no rule for counting {unruled}")
         return result
 
     def _by_rule(
@@ -114,7 +103,7 @@ class Recorder:
         finally:
             self._calling = None
         changed = {id(x) for x, old in zip(given, versions, strict=True) if version(x) != old}
-        unknown = given and not self._recording.knows(given[0]) and not given[0].is_floating_point()
+        unknown = given and not self.recording.knows(given[0]) and not given[0].is_floating_point()
         if unknown and id(given[0]) in changed:
             return result  # a counter of the network's own, such as batch norm's number of batches
         with self._located(spelt):
@@ -123,17 +112,16 @@ class Recorder:
             except TypeError as error:
                 raise CountError(f"no rule for these arguments: {error}") from error
             _check(steps, self._executed - before)
-            self._recording.add(steps, changed, spelt, self._modules.innermost())
+            self.recording.add(steps, changed, spelt, self._modules.innermost())
         return result
 
     def _enter(self, function: FunctionType, args: Arguments, options: Options) -> Any:
         """Run a function's own code with the listener above on again.
 
-        PyTorch's functions in Python begin by checking for a listener, and if there is one hand over to it, that
-        is, to us. A copy of the function that finds none goes on to its body.
+        PyTorch's Python functions first look for a listener and call it. A copy that finds none runs its body.
         """
-        questions = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
-        names = {**function.__globals__, **dict.fromkeys(questions, lambda *_: False)}
+        checks = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+        names = {**function.__globals__, **dict.fromkeys(checks, lambda *_: False)}
         defaults, closure = function.__defaults__, function.__closure__
         copy = FunctionType(function.__code__, names, function.__name__, defaults, closure)
         copy.__kwdefaults__ = function.__kwdefaults__
@@ -177,8 +165,8 @@ def _listener(base: Any, method: str, handle: Callable[[Any, Arguments, Options,
     return type("Listener", (base,), {method: listen})()
 
 
-# How a call was spelt. A sign and the method of the same name are one function to PyTorch; the instruction that the
-# caller was executing tells them apart. Some tools see only one of the two.
+# How a call was spelt. A sign and the method of the same name are one function to PyTorch, but not to some tools.
+# The instruction that the caller was executing tells them apart.
 
 # fmt: off
 _SIGNS = {
@@ -214,8 +202,8 @@ def _functions() -> dict[int, tuple[str, str]]:
         ("Tensor", torch.Tensor),
         ("Tensor", torch._C.TensorBase),
     ]
-    spaces += [("torch.linalg", torch.linalg), ("torch.special", torch.special), ("torch.nn.init", torch.nn.init)]
-    spaces += [("torch.fft", torch.fft), ("torch._C._nn", torch._C._nn)]
+    paths = ("linalg", "special", "nn.init", "fft", "_C._nn")
+    spaces += [(f"torch.{path}", attrgetter(path)(torch)) for path in paths]
     found: dict[int, tuple[str, str]] = {}
     for space, holder in spaces:
         for name, function in vars(holder).items():
@@ -239,11 +227,9 @@ def spell(function: Any, caller: FrameType) -> Spelling | None:
     base = _SHORT.get(bare, bare) if dunder else name.removesuffix("_")
     in_place = (name.endswith("_") and not dunder) or (dunder and bare in ("ipow", "ifloordiv"))
     rule = _LONG.get(base, base) if dunder else base
-    if base in _SIGNS and (dunder or (space == "Tensor" and _is_sign(name, caller))):
-        if base in _ONE_OPERAND:
-            return Spelling(rule, f"{_SIGNS[base]}x")
-        return Spelling(rule, f"x {_SIGNS[base]}{'=' * in_place} y")
-    return Spelling(rule, f"{space}.{name}")
+    if base not in _SIGNS or not (dunder or (space == "Tensor" and _is_sign(name, caller))):
+        return Spelling(rule, f"{space}.{name}")
+    return Spelling(rule, f"{_SIGNS[base]}x" if base in _ONE_OPERAND else f"x {_SIGNS[base]}{'=' * in_place} y")
 
 
 def _described(function: Any) -> str:
@@ -258,8 +244,7 @@ def _is_sign(name: str, caller: FrameType) -> bool:
     return dis.opname[code.co_code[caller.f_lasti]] in _SIGN_INSTRUCTIONS or name not in code.co_names
 
 
-# Multiply-accumulates of what PyTorch's dispatcher really executes: a few hundred basic operators underneath the
-# functions that a network calls, of which these multiply and accumulate. This knows nothing of records.
+# Multiply-accumulates of PyTorch's basic operators, which its functions execute. Records are not used here.
 
 
 def _attention(query: list[int], key: list[int], value: list[int]) -> int:
@@ -286,16 +271,7 @@ _SUSPICIOUS = re.compile(
 
 
 def executed_macs(name: str, args: tuple[Any, ...], output: Any) -> int:
-    """Return the multiply-accumulates of one basic operator, of all samples.
-
-    Args:
-        name: with its namespace, such as "aten::mm".
-        args: what it was called with.
-        output: what it returned.
-
-    Raises:
-        CountError: the operator is not PyTorch's own, or may multiply and accumulate and has no rule.
-    """
+    """Return the MACs of a basic operator, of all samples; CountError if it may multiply and has no rule."""
     own, _, base = name.partition("::")
     if name == "aten::convolution":  # one product per weight and pixel that the window slides over
         x, weight, transposed = args[0].shape, args[1].shape, args[6]

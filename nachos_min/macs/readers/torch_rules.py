@@ -44,52 +44,39 @@ def _sides(value: X, axes: int) -> Padding:
     return (height, height, width, width)
 
 
-def _given(*weights: X) -> tuple[X, ...]:
+def _present(*weights: X) -> tuple[X, ...]:
     return tuple(weight for weight in weights if weight is not None)
+
+
+def _arguments(names: str, args: X, options: dict[str, X]) -> dict[str, X]:
+    """Return the arguments that were given, by name."""
+    return dict(zip(names.split(), args, strict=False)) | options
 
 
 # Convolutions and linear layers.
 
 
-@rule("conv1d", "conv2d")
-def _conv(
-    y: X, input: X, weight: X, bias: X = None, stride: X = 1, padding: X = 0, dilation: X = 1, groups: X = 1
-) -> Steps:
-    record = partial(ops.Conv2d, out_channels=int(weight.shape[0]), groups=groups)
-    return _convolution(record, y, input, weight, bias, stride, padding, dilation)
-
-
-@rule("conv_transpose1d", "conv_transpose2d")
-def _conv_transpose(
-    y: X,
-    input: X,
-    weight: X,
-    bias: X = None,
-    stride: X = 1,
-    padding: X = 0,
-    output_padding: X = 0,
-    groups: X = 1,
-    dilation: X = 1,
-) -> Steps:
-    extra = _numbers(output_padding, weight.dim() - 2, 0)
-    channels = int(weight.shape[1]) * groups
-    record = partial(ops.ConvTranspose2d, out_channels=channels, groups=groups, output_padding=extra)
-    return _convolution(record, y, input, weight, bias, stride, padding, dilation)
-
-
-def _convolution(record: X, y: X, input: X, weight: X, bias: X, stride: X, padding: X, dilation: X) -> Steps:
-    axes = weight.dim() - 2
+@rule("conv1d", "conv2d", names="bias stride padding dilation groups")
+@rule("conv_transpose1d", "conv_transpose2d", names="bias stride padding output_padding groups dilation")
+def _convolution(y: X, input: X, weight: X, *args: X, names: str, **options: X) -> Steps:
+    given, axes = _arguments(names, args, options), weight.dim() - 2
     batch, shape = maps(shape_of(input), axes)
-    kernel, spread = _numbers(tuple(weight.shape[2:]), axes, 1), _numbers(dilation, axes, 1)
+    kernel, dilation = _numbers(tuple(weight.shape[2:]), axes, 1), _numbers(given.get("dilation", 1), axes, 1)
+    padding, groups, bias = given.get("padding", 0), given.get("groups", 1), given.get("bias")
     word = padding if isinstance(padding, str) else ""
     sides = (0, 0, 0, 0) if word else _sides(padding, axes)
     if word == "same":  # of an odd number of zeros PyTorch puts the extra one at the end
-        height, width = (d * (k - 1) for d, k in zip(spread, kernel, strict=True))
+        height, width = (d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
         sides = (height // 2, height - height // 2, width // 2, width - width // 2)
-    steps = _numbers(stride, axes, 1)
-    op = record(shape, kernel=kernel, stride=steps, padding=sides, dilation=spread, bias=bias is not None)
+    record: X = ops.Conv2d
+    channels = int(weight.shape[0])
+    if "output_padding" in names:
+        extra = _numbers(given.get("output_padding", 0), axes, 0)
+        record, channels = partial(ops.ConvTranspose2d, output_padding=extra), int(weight.shape[1]) * groups
+    stride = _numbers(given.get("stride", 1), axes, 1)
+    op = record(shape, channels, kernel, stride, sides, dilation, groups, bias is not None)
     known = facts(unbatched=input.dim() == axes + 1)
-    return [Step(op, (input,), (y,), _given(weight, bias), batch, word, known)]
+    return [Step(op, (input,), (y,), _present(weight, bias), batch, word, known)]
 
 
 @rule("linear")
@@ -101,7 +88,7 @@ def _linear(y: X, input: X, weight: X, bias: X = None) -> Steps:
     strided = input.dim() > 2 and _scattered(input, 0)
     swapped = strided and not _scattered(input, 1)
     known = facts(unbatched=input.dim() == 1, strided=strided, swapped=swapped)
-    return [Step(op, (input,), (y,), _given(weight, bias), batch, facts=known)]
+    return [Step(op, (input,), (y,), _present(weight, bias), batch, facts=known)]
 
 
 def _scattered(x: X, samples: int) -> bool:
@@ -189,30 +176,28 @@ def _attention(
 
 # Norms.
 
+_F, _TORCH = "running_mean running_var weight bias", "weight bias running_mean running_var"
 
-def _channel_norm(record: X, y: X, input: X, weight: X, bias: X, measured: bool = False) -> Steps:
+
+@rule("batch_norm", record=ops.BatchNorm, names=f"{_F} training")
+@rule("torch.batch_norm", record=ops.BatchNorm, names=f"{_TORCH} training")
+@rule("instance_norm", record=ops.InstanceNorm, names=f"{_F} use_input_stats")
+@rule("torch.instance_norm", record=ops.InstanceNorm, names=f"{_TORCH} use_input_stats")
+def _channel_norm(y: X, input: X, *args: X, record: X, names: str, **options: X) -> Steps:
+    """Return a norm of channels; F and torch have the same arguments in another order."""
+    given = _arguments(names, args, options)
+    weight = given.get("weight")
+    measured = given.get("training", False) or given.get("use_input_stats", record is ops.InstanceNorm)
     batch, shape = channels_last(shape_of(input))
+    weights = _present(weight, given.get("bias"))
     op = record(shape, affine=weight is not None)
-    return [Step(op, (input,), (y,), _given(weight, bias), batch, facts=facts(statistics=measured))]
-
-
-_F, _TORCH = ("running_mean", "running_var", "weight", "bias"), ("weight", "bias", "running_mean", "running_var")
-
-
-@rule("batch_norm", record=ops.BatchNorm, names=(*_F, "training"))
-@rule("torch.batch_norm", record=ops.BatchNorm, names=(*_TORCH, "training"))
-@rule("instance_norm", record=ops.InstanceNorm, names=(*_F, "use_input_stats"))
-@rule("torch.instance_norm", record=ops.InstanceNorm, names=(*_TORCH, "use_input_stats"))
-def _measuring_norm(y: X, input: X, *args: X, record: X, names: tuple[str, ...], **options: X) -> Steps:
-    """Return a norm that may use its input's statistics; F and torch have the same arguments in another order."""
-    given = dict(zip(names, args, strict=False)) | options
-    measured = given.get(names[-1], record is ops.InstanceNorm)
-    return _channel_norm(record, y, input, given.get("weight"), given.get("bias"), measured)
+    return [Step(op, (input,), (y,), weights, batch, facts=facts(statistics=measured))]
 
 
 @rule("group_norm")
-def _group_norm(y: X, input: X, num_groups: int, weight: X = None, bias: X = None, *_rest: X, **_: X) -> Steps:
-    return _channel_norm(partial(ops.GroupNorm, groups=num_groups), y, input, weight, bias)
+def _group_norm(y: X, input: X, num_groups: int, *args: X, **options: X) -> Steps:
+    record = partial(ops.GroupNorm, groups=num_groups)
+    return _channel_norm(y, input, *args, record=record, names="weight bias", **options)
 
 
 @rule("layer_norm")
@@ -221,7 +206,7 @@ def _layer_norm(y: X, input: X, normalized_shape: X, weight: X = None, bias: X =
     batch, shape = rows(shape_of(input)) if input.dim() > axes else (1, shape_of(input))
     op = ops.LayerNorm(shape, axes=axes, affine=weight is not None, bias=bias is not None)
     known = facts(unbatched=input.dim() == axes)
-    return [Step(op, (input,), (y,), _given(weight, bias), batch, facts=known)]
+    return [Step(op, (input,), (y,), _present(weight, bias), batch, facts=known)]
 
 
 @rule("rms_norm")
@@ -232,37 +217,20 @@ def _rms_norm(y: X, input: X, normalized_shape: X, weight: X = None, *_rest: X, 
 # Pools and interpolation.
 
 
-@rule("max_pool1d", "max_pool1d_with_indices", axes=1)
-@rule("max_pool2d", "max_pool2d_with_indices", axes=2)
-def _max_pool(
-    y: X, input: X, kernel_size: X, stride: X = None, padding: X = 0, *rest: X, axes: int, **options: X
-) -> Steps:
-    given = dict(zip(("dilation", "ceil_mode"), rest, strict=False)) | options
-    record = partial(ops.MaxPool, dilation=_numbers(given.get("dilation", 1), axes, 1))
-    return _pool(record, y, input, kernel_size, stride, padding, given.get("ceil_mode", False), axes)
+_MAX, _AVERAGE = "stride padding dilation ceil_mode", "stride padding ceil_mode"
 
 
-@rule("avg_pool1d", axes=1)
-@rule("avg_pool2d", axes=2)
-def _avg_pool(
-    y: X,
-    input: X,
-    kernel_size: X,
-    stride: X = None,
-    padding: X = 0,
-    ceil_mode: X = False,
-    *_rest: X,
-    axes: int,
-    **_: X,
-) -> Steps:
-    return _pool(ops.AvgPool, y, input, kernel_size, stride, padding, ceil_mode, axes)
-
-
-def _pool(record: X, y: X, input: X, kernel: X, stride: X, padding: X, ceil: bool, axes: int) -> Steps:
+@rule("max_pool1d", "max_pool1d_with_indices", axes=1, record=ops.MaxPool, names=_MAX)
+@rule("max_pool2d", "max_pool2d_with_indices", axes=2, record=ops.MaxPool, names=_MAX)
+@rule("avg_pool1d", axes=1, record=ops.AvgPool, names=_AVERAGE)
+@rule("avg_pool2d", axes=2, record=ops.AvgPool, names=_AVERAGE)
+def _pool(y: X, input: X, kernel_size: X, *args: X, axes: int, record: X, names: str, **options: X) -> Steps:
+    given = _arguments(names, args, options)
     batch, shape = maps(shape_of(input), axes)
-    size = _numbers(kernel, axes, 1)
-    steps = _numbers(stride, axes, 1) if stride else size
-    op = record(shape, size, steps, _sides(padding, axes), ceil=ceil)
+    size = _numbers(kernel_size, axes, 1)
+    stride = _numbers(given["stride"], axes, 1) if given.get("stride") else size
+    padding, dilation = _sides(given.get("padding", 0), axes), _numbers(given.get("dilation", 1), axes, 1)
+    op = record(shape, size, stride, padding, dilation, given.get("ceil_mode", False))
     return [Step(op, (input,), tuple(tensors_in(y)), batch=batch)]
 
 
@@ -279,7 +247,7 @@ def _adaptive_pool(y: X, input: X, *_rest: X, axes: int, record: X, **_: X) -> S
 
 @rule("interpolate")
 def _interpolate(y: X, input: X, *args: X, **options: X) -> Steps:
-    given = dict(zip(("size", "scale_factor", "mode"), args, strict=False)) | options
+    given = _arguments("size scale_factor mode", args, options)
     size, mode = given.get("size"), given.get("mode", "nearest")
     batch, shape = maps(shape_of(input), input.dim() - 2)
     _, (height, width, _) = maps(shape_of(y), input.dim() - 2)
@@ -314,9 +282,9 @@ def _glu(y: X, input: X, *_rest: X, **_: X) -> Steps:
 @rule("clamp", "clip", bounds=(None, None), kind="clamp")
 def _clip(y: X, input: X, *args: X, bounds: tuple[X, X], kind: str, **options: X) -> Steps:
     """Return a clip, which from 0 to 6 is relu6 however it is written."""
-    names = ("min_val", "max_val") if kind == "hardtanh" else ("min", "max")
-    given = dict(zip(names, bounds, strict=True)) | dict(zip(names, args, strict=False)) | options
-    low, high = (given[name] for name in names)
+    names = "min_val max_val" if kind == "hardtanh" else "min max"
+    given = _arguments(names, args, options)
+    low, high = (given.get(name, bound) for name, bound in zip(names.split(), bounds, strict=True))
     if not list(tensors_in((low, high))) and (low, high) == (0, 6):
         return _activation(y, input, kind="relu6")
     return _activation(y, input, kind=kind) if kind == "hardtanh" else _pointwise(y, input, low, high, kind=kind)
