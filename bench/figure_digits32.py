@@ -12,9 +12,9 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from exit_depth import Leaving, depth_correlation, leaving_by_exit
 from fire import Fire
 from measuring import show
+from scipy.stats import spearmanr
 
 from nachos_min.data.load import load_unscaled
 from nachos_min.eenn.inference import predict
@@ -45,7 +45,7 @@ def main(run: str = "", solution: int = 0, split: str = "test", to: str = "") ->
         ]
         pyplot.imsave(to or "digits32.png", enlarged(sheet(scenes.images, rows)))
         return
-    leaving, correlation, shown = exits_of(run, solution, split)
+    leaving, right, exits, shown = exits_of(run, solution, split)
     difficulty = shown.difficulty
     figure, axes = pyplot.subplots(
         len(leaving) + 1,
@@ -56,36 +56,40 @@ def main(run: str = "", solution: int = 0, split: str = "test", to: str = "") ->
     )
     table = []
     for number, (row, left) in enumerate(zip(axes, leaving, strict=False), start=1):
-        row.imshow(enlarged(sheet(shown.images, [spread(left.sorted_samples)])))
+        row.imshow(enlarged(sheet(shown.images, [spread(left)])))
         row.axis("off")
-        share = left.samples / len(difficulty)
-        right = left.correct / left.samples if left.samples else float("nan")
-        mean = float("nan") if left.difficulty is None else left.difficulty
+        share = len(left) / len(difficulty)
+        accuracy, mean = (each[left].mean() if len(left) else float("nan") for each in (right, difficulty))
         row.set_title(
-            f"exit {number}: {share:.0%} leave, {right:.0%} right, mean difficulty {mean:.2f}",
+            f"exit {number}: {share:.0%} leave, {accuracy:.0%} right, mean difficulty {mean:.2f}",
             loc="left",
             fontsize=9,
         )
         table.append(
-            {"exit": number, "samples": left.samples, "share": share, "accuracy": right, "difficulty": mean}
+            {"exit": number, "samples": len(left), "share": share, "accuracy": accuracy, "difficulty": mean}
         )
     edges = np.linspace(0, 1, BINS + 1)
-    counts = np.array([np.histogram(difficulty[left.sorted_samples], edges)[0] for left in leaving])
+    counts = np.array([np.histogram(difficulty[left], edges)[0] for left in leaving])
     below = np.zeros(BINS)
     for number, shares in enumerate(counts / np.maximum(counts.sum(axis=0), 1), start=1):
         axes[-1].bar(edges[:-1], shares, 0.96 / BINS, bottom=below, align="edge", label=f"exit {number}")
         below += shares
     axes[-1].set(xlabel="difficulty", ylabel="share that leaves", xlim=(0, 1), ylim=(0, 1))
     axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
-    ranked = "not defined" if correlation is None else f"{correlation:.2f}"
+    ranked = "not defined"  # where all samples are equally hard, or leave at one exit
+    if min(len(np.unique(difficulty)), len(np.unique(exits))) > 1:
+        ranked = f"{spearmanr(difficulty, exits).statistic:.2f}"
     figure.suptitle(f"Spearman correlation of difficulty and exit: {ranked}", fontsize=10)
     figure.savefig(to or "exits.png", dpi=150)
     show({"run": run, "solution": solution, "split": split}, table)
     print(f"Spearman correlation of difficulty and exit: {ranked}")
 
 
-def exits_of(run: str, solution: int, split: str) -> tuple[tuple[Leaving, ...], float | None, Any]:
-    """Return who of a split leaves where, the correlation with difficulty, and the split as people see it."""
+def exits_of(run: str, solution: int, split: str) -> tuple[list[Any], Any, Any, Any]:
+    """Return indices of the samples of a split that leave at each exit, from the easiest to the hardest.
+
+    Besides, which samples are answered rightly, at which exit each leaves, and the split before it is standardised.
+    """
     problem, chosen = stored_problem(run), load_run(run).front[solution]
     found = next(
         each for each in stored_evaluations(run) if isinstance(each, Evaluation) and each.genome == chosen.genome
@@ -97,8 +101,9 @@ def exits_of(run: str, solution: int, split: str) -> tuple[tuple[Leaving, ...], 
     if shown.difficulty is None:
         raise SystemExit(f"the data of run {run} must say how hard each sample is, as digits32 does")
     answer = predict(network, seen.images, chosen.thresholds, found.confidence)
-    leaving = leaving_by_exit(shown.difficulty, shown.labels, answer, len(chosen.exits))
-    return leaving, depth_correlation(shown.difficulty, answer.exits), shown
+    order = np.argsort(shown.difficulty, kind="stable")
+    leaving = [order[answer.exits[order] == exit_] for exit_ in range(len(chosen.exits))]
+    return leaving, answer.labels == shown.labels, answer.exits, shown
 
 
 def sample(members: Any, difficulty: Any) -> Any:

@@ -1,13 +1,16 @@
-"""What tests of networks share: gradients held against central differences, and weights at random places."""
+"""What tests of networks share: a small network, numeric gradients, and weights at random places."""
 
 from collections.abc import Callable
 
 import numpy as np
 
 from nachos_min.autograd import Tensor, no_grad
+from nachos_min.eenn.architecture import Architecture, Exit, ExitHead, FinalHead, MBConvSpec, Stem
+from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.nn.module import Module
 
 STEP = 6e-6
+CLASSES = 4
 
 
 def randomised(module: Module) -> Module:
@@ -46,3 +49,27 @@ def gradient_error(module: Module, loss: Callable[[], Tensor], rng: np.random.Ge
         size = max(abs(numeric), abs(claimed), float(np.linalg.norm(gradient)), floor)
         worst = max(worst, abs(numeric - claimed) / size)
     return worst
+
+
+def architecture(*stages: int, mix: int = 5) -> Architecture:
+    """Every kind of part once: stride, no expand, excitation, residual, both activations, pooled head."""
+    heads = {1: ExitHead(1, (3, 4)), 2: ExitHead(2, (3,)), 3: ExitHead(2, ())}
+    return Architecture(
+        (7, 6, 2),
+        CLASSES,
+        Stem(4, 3, 1, "hswish"),
+        (MBConvSpec(4, 4, 4, 3, 1, "relu", expand=False),),
+        (
+            (MBConvSpec(4, 8, 6, 3, 2, "relu"), MBConvSpec(6, 12, 6, 5, 1, "hswish")),
+            (MBConvSpec(6, 12, 6, 3, 1, "hswish", squeezed=4),),
+            (MBConvSpec(6, 6, 8, 3, 2, "relu", expand=False, squeezed=4),),
+            (MBConvSpec(8, 16, 8, 3, 1, "hswish"),),
+        ),
+        tuple(Exit(stage, heads[stage]) for stage in stages),
+        FinalHead(10, mix, "hswish"),
+    )
+
+
+def initialised(arch: Architecture, seed: int = 0) -> EarlyExitNetwork:
+    """Return a network with the weights that `seed` draws."""
+    return EarlyExitNetwork(arch, np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1]))

@@ -1,4 +1,1 @@
-"""Early-exit networks: as data, as modules, trained, and run with true early stopping.
-
-Start with `architecture.py`.
-"""
+"""Early-exit networks: as data, as modules, trained, and run with true early stopping."""

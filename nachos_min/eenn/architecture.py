@@ -162,7 +162,7 @@ def architecture_from_json(
     if len(image) != 3:
         raise top.fail("input", "a list of 3 integers", list(image))
     lists = {field: top.listed(field, absent=[]) for field in ("trunk", "exits")}
-    # Before any of them is read: more parts than a network has
+    # Counted before any of them is read
     widths = [early.get("widths") for early in lists["exits"] if isinstance(early, dict)]
     parts = [*lists.values(), *top.listed("stages", least=1), *widths]
     if (count := sum(len(each) for each in parts if isinstance(each, list))) > _MOST_PARTS:
@@ -171,12 +171,10 @@ def architecture_from_json(
     stem, final = top.nested("stem"), top.nested("final")
     stem.only("channels", "kernel", "stride", "activation")
     final.only("expand", "mix", "activation")
-    first = Stem(
-        stem.integer("channels"),
-        stem.odd("kernel"),
-        stem.integer("stride"),
-        stem.choice("activation", *ACTIVATIONS),
-    )
+    activation = stem.choice("activation", *ACTIVATIONS)
+    first = Stem(stem.integer("channels"), stem.odd("kernel"), stem.integer("stride"), activation)
+    activation = final.choice("activation", *ACTIVATIONS)
+    last = FinalHead(final.integer("expand", 0, absent=0), final.integer("mix", 0, absent=0), activation)
     channels, trunk = _read_blocks(top.tables(lists["trunk"], "trunk block"), first.channels)
     stages = []
     for number, blocks in enumerate(top.listed("stages"), start=1):
@@ -184,23 +182,16 @@ def architecture_from_json(
             raise top.fail(f"stage {number}", "a list of at least one block", blocks)
         channels, stage = _read_blocks(top.tables(blocks, f"stage {number} block"), channels)
         stages.append(stage)
-    exits = tuple(_read_exit(each) for each in top.tables(lists["exits"], "exit"))
+    exits = []
+    for each in top.tables(lists["exits"], "exit"):
+        each.only("stage", "pool", "widths")
+        head = ExitHead(each.integer("pool", absent=1), each.integers("widths", absent=[]))
+        exits.append(Exit(each.integer("stage"), head))
     places = [early.stage for early in exits]
     if places != sorted(set(places)) or (places and places[-1] >= len(stages)):
         raise top.fail("stages of exits", f"ascending numbers from 1 to {len(stages) - 1}", places)
-    found = Architecture(
-        (image[1], image[2], image[0]),
-        top.integer("classes"),
-        first,
-        trunk,
-        tuple(stages),
-        exits,
-        FinalHead(
-            final.integer("expand", 0, absent=0),
-            final.integer("mix", 0, absent=0),
-            final.choice("activation", *ACTIVATIONS),
-        ),
-    )
+    shape, outputs = (image[1], image[2], image[0]), top.integer("classes")
+    found = Architecture(shape, outputs, first, trunk, tuple(stages), tuple(exits), last)
     for early, (rows, columns, _) in zip(exits, found.exit_maps(), strict=False):
         if early.head.pool > min(rows, columns):
             rule = f"at most the {min(rows, columns)} pixels of its map"
@@ -217,25 +208,11 @@ def _read_blocks(each: list[Fields], channels: int) -> tuple[int, tuple[MBConvSp
         if not expand and middle != channels:
             rule = f"the {channels} channels that arrive, where nothing expands them"
             raise fields.fail("middle", rule, middle)
-        block = MBConvSpec(
-            channels,
-            middle,
-            fields.integer("channels"),
-            fields.odd("kernel"),
-            fields.integer("stride"),
-            fields.choice("activation", *ACTIVATIONS),
-            expand,
-            fields.integer("squeezed", 0, absent=0),
-        )
-        blocks.append(block)
-        channels = block.out_channels
+        out, kernel, stride = fields.integer("channels"), fields.odd("kernel"), fields.integer("stride")
+        activation, squeezed = fields.choice("activation", *ACTIVATIONS), fields.integer("squeezed", 0, absent=0)
+        blocks.append(MBConvSpec(channels, middle, out, kernel, stride, activation, expand, squeezed))
+        channels = out
     return channels, tuple(blocks)
-
-
-def _read_exit(fields: Fields) -> Exit:
-    fields.only("stage", "pool", "widths")
-    head = ExitHead(fields.integer("pool", absent=1), fields.integers("widths", absent=[]))
-    return Exit(fields.integer("stage"), head)
 
 
 def architecture_to_json(architecture: Architecture) -> str:

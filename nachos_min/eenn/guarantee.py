@@ -2,12 +2,11 @@
 
 Learn then Test with fixed sequences. "The row breaks this limit" is a hypothesis, and its p-value comes from
 calibration samples that chose neither the networks, nor the thresholds, nor the order of the rows. Rows are tested
-in that order until one cannot be rejected, so a sequence errs with no more probability than one test.
-
-Left out: choosing the rows, their order and the level.
+in that order until one cannot be rejected, so a sequence errs with no more probability than one test. The caller
+chooses rows, order and level.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import takewhile
 from math import exp, log, log1p, sqrt
 
@@ -41,16 +40,15 @@ def certified(
     (False, True, False)
     """
     _check(min_accuracy, level)
-    accurate = _leading(accuracy_p_value(row.correct, row.samples, min_accuracy) <= level for row, _ in rows)
-    backward = reversed(rows)
-    frugal = _leading(macs_p_value(row.exit_counts, costs, max_macs, level) <= level for row, costs in backward)
+    right = (accuracy_p_value(row.correct, row.samples, min_accuracy) for row, _ in rows)
+    cheap = (macs_p_value(row.exit_counts, costs, max_macs, level) for row, costs in reversed(rows))
+    # How many hypotheses each sequence rejects: those before the first that it cannot reject.
+    accurate, frugal = (sum(takewhile(bool, (p <= level for p in sequence))) for sequence in (right, cheap))
     return tuple(len(rows) - frugal <= index < accurate for index in range(len(rows)))
 
 
 def fewest_samples(min_accuracy: float, level: float) -> int | None:
     """Return how many calibration samples, all answered right, certify an accuracy; None: no number does.
-
-    Arguments and errors are as of `certified`.
 
     >>> fewest_samples(0.9, 0.05)
     29
@@ -96,8 +94,3 @@ def _check(min_accuracy: float, level: float) -> None:
         raise ValueError(f"min_accuracy must be in [0, 1], got {min_accuracy}")
     if not 0 < level < 1:
         raise ValueError(f"level must be in (0, 1), got {level}")
-
-
-def _leading(rejected: Iterable[bool]) -> int:
-    """Return how many hypotheses a fixed sequence rejects: those before the first that it cannot."""
-    return sum(takewhile(bool, rejected))

@@ -82,12 +82,7 @@ def group_size(network: EarlyExitNetwork) -> int:
 
 
 def exit_answers(network: EarlyExitNetwork, images: FloatArray) -> ExitAnswers:
-    """Return what all exits say about all samples, without early stopping.
-
-    Args:
-        network: the network; it is left in inference mode.
-        images: dtype of the network, (N, H, W, C); N may be 0.
-    """
+    """Return what all exits say about `images` (N, H, W, C), without early stopping; arguments as of `predict`."""
     network.train(False)
     exits = len(network.heads)
     h = np.empty((len(images), exits - 1), images.dtype)
@@ -118,10 +113,9 @@ def predict(
         images: dtype of the network, (N, H, W, C); N may be 0.
         thresholds: E thresholds; the last is ignored, the final exit takes what is left.
         confidence: which confidence they are thresholds of.
-        batch: samples that enter together, >= 1; the fewer stay, the fewer go from exit to exit.
+        batch: samples that enter together.
 
-    Raises:
-        ValueError: if the number of thresholds is not the number of exits, or `batch` < 1.
+    ValueError if the number of thresholds is not the number of exits, or `batch` < 1.
 
     Source: Pomponi, Scardapane and Uncini, Entropy 24(1), 2022 (cumulative confidence and exit policy).
     """
@@ -146,24 +140,19 @@ def predict(
                 sure = confidence.cumulative(np.stack(early, axis=1))[:, index]
                 leaving = sure >= thresholds[index]
             left = staying[leaving]
-            labels[left], left_at[left] = logits.argmax(axis=1)[leaving], index
-            reached[left] = sure[leaving]
+            labels[left], left_at[left], reached[left] = logits.argmax(axis=1)[leaving], index, sure[leaving]
             staying = staying[~leaving]
             if len(staying) == 0:
                 break
             if leaving.any():
-                x = x[~leaving]
-                early = [column[~leaving] for column in early]
+                x, early = x[~leaving], [column[~leaving] for column in early]
     return Prediction(labels, left_at, reached)
 
 
 def _carry(
     segment: Segment, head: ExitClassifier | FinalClassifier, x: FloatArray, size: int
 ) -> tuple[FloatArray, FloatArray, FloatArray | None]:
-    """Return the map that feeds an exit, its logits and its confidences h, for all of `x` in groups of `size`.
-
-    The samples of all groups that stay make new groups for the next exit, larger where maps are smaller.
-    """
+    """Return the map that feeds an exit, its logits and its confidences h, for all of `x` in groups of `size`."""
     maps, logits, h = [], [], []
     with no_grad():
         for begin in range(0, len(x), size):

@@ -2,7 +2,7 @@
 
 Records are in the order of execution: backbone up to exit 1, head 1, backbone on to exit 2, and so on. Each also
 says how the released PyTorch code (Once-for-All, EarlyExits) writes the layer: other tools' counts depend on that.
-Architectures are made of few different parts. Each part is lowered and counted once; costs are sums.
+Each different part is lowered and counted once; costs are sums.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,9 +18,6 @@ from nachos_min.macs.ops import Graph, Node, Written
 from nachos_min.macs.record import Operator
 
 Part = Stem | MBConvSpec | ExitHead | FinalHead
-
-
-# Records
 
 
 def _module(function: str, name: str) -> Written:
@@ -50,9 +47,7 @@ class _Builder:
     """Appends nodes and returns their indices; index -1 is the input."""
 
     def __init__(self, input_shape: Map) -> None:
-        self.input_shape = input_shape
-        self.nodes: list[Node] = []
-        self.exit = 0
+        self.input_shape, self.nodes, self.exit = input_shape, list[Node](), 0
 
     def shape(self, index: int) -> Any:
         return self.input_shape if index < 0 else self.nodes[index].op.output
@@ -75,9 +70,6 @@ class _Builder:
         y = self.add(f"{name}.norm", ops.BatchNorm(self.shape(x)), x)
         return y if kind is None else self.activation(f"{name}.{kind}", y, kind)
 
-    def mean(self, name: str, x: int) -> int:
-        return self.add(name, ops.GlobalAvgPool(self.shape(x)), x)
-
     def linear(self, name: str, x: int, outputs: int, written: Written | None = None, *, bias: bool = True) -> int:
         return self.add(name, ops.Linear(self.shape(x), outputs, bias=bias), x, written=written)
 
@@ -94,7 +86,7 @@ def _mbconv(b: _Builder, name: str, x: int, block: MBConvSpec) -> int:
     y = b.convolution(f"{name}.depthwise", y, block.middle, block.kernel, block.stride, groups=block.middle)
     y = b.norm(f"{name}.depthwise", y, block.activation)
     if block.squeezed:
-        gate = b.mean(f"{name}.excite.mean", y)
+        gate = b.add(f"{name}.excite.mean", ops.GlobalAvgPool(b.shape(y)), y)
         gate = b.linear(f"{name}.excite.reduce", gate, block.squeezed, _CONVOLUTION)
         gate = b.activation(f"{name}.excite.relu", gate, "relu")
         gate = b.linear(f"{name}.excite.expand", gate, block.middle, _CONVOLUTION)
@@ -125,7 +117,7 @@ def _final_head(b: _Builder, x: int, head: FinalHead, classes: int) -> None:
     if head.expand:
         y = b.convolution("final.expand", y, head.expand, 1)
         y = b.norm("final.expand", y, head.activation)
-    y = b.mean("final.mean", y)
+    y = b.add("final.mean", ops.GlobalAvgPool(b.shape(y)), y)
     if head.mix:
         y = b.linear("final.mix", y, head.mix, _CONVOLUTION, bias=False)
         y = b.activation("final.mix.activation", y, head.activation)
@@ -217,8 +209,8 @@ def together(parts: Sequence[PartCost]) -> PartCost:
 
 def segment_costs(architecture: Architecture) -> tuple[PartCost, ...]:
     """Return the E counts of the backbone between consecutive exits, heads left out."""
-    found, shape = [], architecture.input_shape
-    parts, shape = [part_cost(architecture.stem, shape)], architecture.stem.output(shape)
+    stem, image, found = architecture.stem, architecture.input_shape, []
+    parts, shape = [part_cost(stem, image)], stem.output(image)
     for blocks in architecture.segments():
         for block in blocks:
             parts.append(part_cost(block, shape))
@@ -299,13 +291,12 @@ def design_exits(
 
     Args:
         backbone: an architecture without early exits.
-        stages: stage numbers, ascending, from 1 to S - 1 (after stage S comes the final exit).
+        stages: stage numbers, ascending, from 1 to S - 1; ValueError otherwise.
         widths: output channels of the 3x3 convolutions of the ladder's richest head.
-        heads: one head for each of `stages`, in place of the ladder; empty: the ladder.
+        heads: one head for each of `stages`; empty: the ladder.
 
     Raises:
-        CostOrderError: if every head of an exit breaks the order; names the exit and both costs.
-        ValueError: if `stages` are not as above.
+        CostOrderError: if every head of an exit breaks the order.
 
     Source: the cost rule of NACHOS, arXiv 2401.13330; unlike the released code's, the walk keeps the order.
     """

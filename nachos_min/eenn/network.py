@@ -1,7 +1,4 @@
-"""The modules of an Architecture: E segments of backbone, each followed by a head.
-
-`inference.py` walks them and stops early, `training.py` trains them.
-"""
+"""The modules of an Architecture: E segments of backbone, each followed by a head."""
 
 from dataclasses import dataclass
 from itertools import accumulate

@@ -130,16 +130,8 @@ def recipe_of(
 ) -> Recipe:
     """Return the recipe `name` with the `usual` values of a data set, and those given, in place of its own.
 
-    Args:
-        name: one of RECIPES.
-        usual: values that a data set brings along.
-        epochs: passes over the training set in all, >= 1; the paper's phases share them 2:1:1.
-        augment: one of AUGMENTATIONS.
-        beta, gamma: weights of the cost and the peak term.
-        backbone: `joint` or `frozen`.
-
-    Raises:
-        RecipeError: if the recipe has no such value; names the option.
+    `epochs` >= 1 are passes over the training set in all, which the paper's phases share 2:1:1. `augment` is one
+    of AUGMENTATIONS, `backbone` `joint` or `frozen`. RecipeError if the recipe does not have such a value.
     """
     given: dict[str, Any] = {key: value for key, value in (("beta", beta), ("gamma", gamma)) if value is not None}
     if name == "deep":

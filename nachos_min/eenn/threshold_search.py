@@ -4,7 +4,7 @@ For one exit there are only as many different thresholds as there are gaps betwe
 *levels*. With every other threshold fixed, a sweep judges all levels by one sort and one running sum.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -31,10 +31,10 @@ REFINE_LEVELS = 24  # outer levels in a refinement: this many over the whole ran
 def grid_repair(tables: PolicyTables, limits: SplitLimits) -> OperatingPoint:
     """Return the operating point of the paper's threshold search, which need not be admissible.
 
-    Grid: the same threshold at every exit but the first, which has at least 0.7; the most accurate of seven
-    trials is kept (the first of equals, which spends least). Repair, if that is accurate enough but spends too
-    much: lower one threshold by 0.1 at a time, beginning with the last early exit. Move to the one before when a
-    step would break the accuracy limit (the step is undone) or the threshold is 0.
+    Grid: the same threshold at every exit but the first, which has at least 0.7; keep the most accurate of seven
+    trials, of equals the first, which spends least. Repair, if that is accurate enough but spends too much: lower
+    one threshold by 0.1 at a time, beginning with the last early exit. Move to the exit before when the threshold
+    is 0, or when a step breaks the accuracy limit, which is undone.
 
     Source: NACHOS, arXiv 2401.13330, threshold selection; unlike in the released code, a step that breaks the
         accuracy is undone, and the figures returned are those of the thresholds returned.
@@ -211,11 +211,10 @@ class Sweep:
             places[right[found]] = part.start * len(self.levels[last]) + found  # of equals the first
         return cheapest, places
 
-    def _blocks(self, rows: Floats) -> Iterator[slice]:
-        """Yield slices of `rows` that are handled at once."""
+    def _blocks(self, rows: Floats) -> list[slice]:
+        """Return slices of `rows` that are handled at once."""
         size = max(1, BLOCK_CELLS // self.samples)
-        for start in range(0, len(rows), size):
-            yield slice(start, start + size)
+        return [slice(start, start + size) for start in range(0, len(rows), size)]
 
     def grid(self) -> tuple[Floats, bool]:
         """Return starting rows, all but the last column filled, and whether they hold every level."""

@@ -1,10 +1,8 @@
 """The exit policy, and what it costs and achieves: exact arithmetic on the tables of one split.
 
 One pass over a split gives, for every sample n and exit i, the cumulative confidence c[n, i] and whether exit i is
-right, r[n, i]. From then on no network is needed: a choice of thresholds is judged by looking up the exit at which
-each sample leaves. Figures and limits are integers, so nothing is rounded.
-
-Left out: choosing thresholds (`threshold_search.py`) and running the network (`inference.py`).
+right, r[n, i]. They suffice to judge thresholds: each sample leaves at an exit, which is looked up. Figures and
+limits are integers, so nothing is rounded.
 """
 
 from collections.abc import Sequence
@@ -178,10 +176,8 @@ def wilson_interval(correct: int, samples: int) -> tuple[float, float]:
     >>> round(low, 4), round(high, 4)
     (0.8256, 0.9448)
     """
-    if samples < 1:
-        raise ValueError(f"samples must be >= 1, got {samples}")
-    if not 0 <= correct <= samples:
-        raise ValueError(f"correct must be between 0 and samples = {samples}, got {correct}")
+    if samples < 1 or not 0 <= correct <= samples:
+        raise ValueError(f"correct must be from 0 to samples >= 1, got {correct} of {samples}")
     z = float(ndtri(0.5 + 0.95 / 2.0))  # quantile of the normal distribution, 1.96
     share = correct / samples
     centre = share + z * z / (2 * samples)

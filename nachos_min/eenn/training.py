@@ -10,7 +10,7 @@ paper    three phases, of which the second and third train the backbone, too, or
             support set, which takes no part in that epoch's gradient steps.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -22,8 +22,8 @@ from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.nn.optim import SGD, cosine_rate
 
-# The samples that an epoch trains on, and T (C, E-1) for its peak term, if it has one.
-Epoch = tuple[IntArray, FloatArray | None]
+# The E maps of some samples, on which T is measured
+Maps = Callable[[IntArray], Sequence[FloatArray]]
 
 
 def train_deep(
@@ -44,8 +44,7 @@ def train_deep(
         recipe: epochs, batch, rates and weights of the loss.
         rng: order of the samples, augmentation, support sets.
 
-    Raises:
-        ValueError: if a label is not a class, or the budget is of another number of exits.
+    ValueError if a label is not a class, or the budget is of another number of exits.
     """
     _check(network, labels, budget)
     how, early_exits = recipe.augmentation(*images.shape[1:3]), len(network.heads) - 1
@@ -59,12 +58,10 @@ def train_deep(
     def measured(chosen: IntArray) -> list[FloatArray]:
         return exit_maps(network, images[chosen])
 
-    peak = recipe.gamma and early_exits
-    epoch = partial(_supported, network, measured, labels, recipe, rng) if peak else partial(_all, labels)
     parameters = network.named_parameters()
     optimiser = SGD(parameters, momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay)
-    epochs = [epoch] * recipe.passes(len(labels))
-    return _run(network, optimiser, partial(rate_of, recipe), epochs, loss_of, len(labels), recipe.batch, rng)
+    epochs = [measured if recipe.gamma and early_exits else None] * recipe.passes(len(labels))
+    return _run(network, optimiser, partial(rate_of, recipe), epochs, loss_of, labels, recipe, rng)
 
 
 def train_backbone(
@@ -78,8 +75,7 @@ def train_backbone(
 
     optimiser = SGD(network.backbone_parameters(), momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     schedule = partial(cosine_rate, recipe.backbone_rate)
-    epochs = [partial(_all, labels)] * recipe.backbone_epochs
-    return _run(network, optimiser, schedule, epochs, loss_of, len(labels), recipe.batch, rng)
+    return _run(network, optimiser, schedule, [None] * recipe.backbone_epochs, loss_of, labels, recipe, rng)
 
 
 def train_exits(
@@ -106,34 +102,40 @@ def train_exits(
     def measured(chosen: IntArray) -> list[FloatArray]:
         return exit_maps(network, images[chosen]) if frozen is None else [each[chosen] for each in frozen]
 
-    warmup = partial(_all, labels)
-    support = warmup if len(network.heads) == 1 else partial(_supported, network, measured, labels, recipe, rng)
     parameters = network.named_parameters() if recipe.joint else network.head_parameters()
     optimiser = SGD(parameters, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     schedule = partial(cosine_rate, recipe.exits_rate)
-    epochs = [warmup] * recipe.warmup_epochs + [support] * recipe.support_epochs
-    return _run(network, optimiser, schedule, epochs, loss_of, len(labels), recipe.batch, rng)
+    support = measured if len(network.heads) > 1 else None
+    epochs = [None] * recipe.warmup_epochs + [support] * recipe.support_epochs
+    return _run(network, optimiser, schedule, epochs, loss_of, labels, recipe, rng)
 
 
 def _run(
     network: EarlyExitNetwork,
     optimiser: SGD,
     schedule: Callable[[int, int], float],
-    epochs: Sequence[Callable[[], Epoch]],
+    epochs: Sequence[Maps | None],
     loss_of: Callable[[IntArray, FloatArray | None], Tensor],
-    samples: int,
-    batch: int,
+    labels: IntArray,
+    recipe: DeepRecipe | PaperRecipe,
     rng: np.random.Generator,
 ) -> list[float]:
-    """Return the mean loss of each epoch, having minimised `loss_of` at the rates `schedule(step, steps)`."""
-    # At most so many: a support epoch leaves its support set out, and its rate ends a little above 0.
-    step, steps, history = 0, len(epochs) * -(-samples // batch), []
-    for epoch in epochs:
-        chosen_samples, support = epoch()
+    """Return the mean loss of each epoch, having minimised `loss_of` at the rates `schedule(step, steps)`.
+
+    An epoch that can measure the maps of a support set draws one and trains on the other samples.
+    """
+    # At most so many: an epoch leaves its support set out, and its rate ends a little above 0.
+    step, steps, history = 0, len(epochs) * -(-len(labels) // recipe.batch), []
+    for measured in epochs:
+        samples, table = np.arange(len(labels)), None
+        support = draw_support(labels, recipe.support_share, rng) if measured else samples[:0]
+        if measured and len(support):  # empty where no class has a sample to spare
+            table = support_matrix(network, measured(support), labels[support])
+            samples = np.setdiff1d(samples, support)
         network.train()
-        losses = []
-        for chosen in batches(chosen_samples, batch, rng):
-            loss = loss_of(chosen, support)
+        losses, order = [], rng.permutation(samples)
+        for begin in range(0, len(order) - 1, recipe.batch):  # a last batch of one sample is left out
+            loss = loss_of(order[begin : begin + recipe.batch], table)
             loss.backward()
             optimiser.step(schedule(step, steps))
             losses.append(float(loss.data))
@@ -143,16 +145,8 @@ def _run(
     return history
 
 
-def batches(samples: IntArray, size: int, rng: np.random.Generator) -> Iterator[IntArray]:
-    """Yield `samples` in random order in groups of `size`; a last group of one sample is left out."""
-    order = rng.permutation(samples)
-    for begin in range(0, len(order), size):
-        if len(order) - begin > 1:
-            yield order[begin : begin + size]
-
-
 def _check(network: EarlyExitNetwork, labels: IntArray, budget: Budget) -> None:
-    """Refuse what the loss's kernel would read beyond its arrays for."""
+    """Refuse labels and costs for which the loss's kernel would read beyond its arrays."""
     classes, exits = network.architecture.classes, len(network.heads)
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         raise ValueError(f"labels must be in 0..{classes - 1}, got {labels.min()} to {labels.max()}")
@@ -192,27 +186,7 @@ def augmented(images: FloatArray, how: str, rng: np.random.Generator) -> FloatAr
     return images[np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
-# Epochs, and what the peak term aims at
-
-
-def _all(labels: IntArray) -> Epoch:
-    """Return an epoch over all samples, without a peak term."""
-    return np.arange(len(labels)), None
-
-
-def _supported(
-    network: EarlyExitNetwork,
-    measured: Callable[[IntArray], Sequence[FloatArray]],
-    labels: IntArray,
-    recipe: DeepRecipe | PaperRecipe,
-    rng: np.random.Generator,
-) -> Epoch:
-    """Return an epoch over the samples outside a support set, on whose maps `measured` gives T is measured."""
-    support = draw_support(labels, recipe.support_share, rng)
-    if not len(support):  # no class has a sample to spare
-        return _all(labels)
-    table = support_matrix(network, measured(support), labels[support])
-    return np.setdiff1d(np.arange(len(labels)), support), table
+# What the peak term aims at
 
 
 def draw_support(labels: IntArray, share: float, rng: np.random.Generator) -> IntArray:
@@ -222,10 +196,8 @@ def draw_support(labels: IntArray, share: float, rng: np.random.Generator) -> In
     """
     classes = np.unique(labels)
     per_class = max(1, round(share * len(labels) / len(classes)))
-    chosen = []
-    for label in classes:
-        members = np.flatnonzero(labels == label)
-        chosen.append(rng.choice(members, min(per_class, len(members) - 1), replace=False))
+    members = [np.flatnonzero(labels == label) for label in classes]
+    chosen = [rng.choice(each, min(per_class, len(each) - 1), replace=False) for each in members]
     return np.sort(np.concatenate(chosen))
 
 

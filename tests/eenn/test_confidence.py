@@ -1,4 +1,4 @@
-"""What exits are believed by: the softmax of their scores, its temperature, and the policy that goes by it."""
+"""Confidences: the softmax of the scores, its temperature, and how both accumulate."""
 
 import numpy as np
 import pytest
@@ -8,16 +8,12 @@ from nachos_min.eenn.confidence import (
     COLDEST,
     HOTTEST,
     LEARNED,
-    Confidence,
     cumulative_confidence,
     fit_softmax,
     fit_temperature,
     largest_softmax,
 )
-from nachos_min.eenn.inference import ExitAnswers, exit_answers, predict
-from nachos_min.eenn.network import EarlyExitNetwork
-from nachos_min.nas.genome import GenomeCoder
-from nachos_min.nas.space import load_space
+from nachos_min.eenn.inference import ExitAnswers
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.standard_normal((200, 3, 5)) * 2
@@ -46,21 +42,16 @@ def test_the_temperature_has_the_largest_likelihood() -> None:
 
 
 @pytest.mark.parametrize(("scale", "limit"), [(1.0, COLDEST), (-1.0, HOTTEST)])
-def test_an_exit_that_is_always_or_never_right_has_the_last_temperature_there_is(
-    scale: float, limit: float
-) -> None:
-    labels = np.arange(4)
-    assert fit_temperature(scale * np.eye(4), labels) == pytest.approx(limit, rel=0.01)
+def test_an_exit_that_is_always_or_never_right_has_an_extreme_temperature(scale: float, limit: float) -> None:
+    assert fit_temperature(scale * np.eye(4), np.arange(4)) == pytest.approx(limit, rel=0.01)
 
 
 def test_confidence_by_softmax_never_falls_and_ends_at_one() -> None:
-    answers = ExitAnswers(H, LOGITS)
-    sure = fit_softmax(LOGITS, LABELS)
+    answers, sure = ExitAnswers(H, LOGITS), fit_softmax(LOGITS, LABELS)
     assert sure.name == "softmax"
     assert sure.temperatures is not None
     c = answers.tables(sure).confidence
-    first = largest_softmax(LOGITS[:, 0], sure.temperatures[0])
-    second = largest_softmax(LOGITS[:, 1], sure.temperatures[1])
+    first, second = (largest_softmax(LOGITS[:, i], t) for i, t in enumerate(sure.temperatures))
     np.testing.assert_array_equal(c, np.column_stack([first, np.maximum(first, second), np.ones(200)]))
     np.testing.assert_array_equal(answers.tables(LEARNED).confidence, cumulative_confidence(H))
     np.testing.assert_array_equal(answers.tables(sure).predicted, LOGITS.argmax(axis=2))
@@ -76,20 +67,3 @@ def test_cumulative_confidence_never_falls_and_ends_at_one(exits: int, dtype: ty
     assert (np.diff(c, axis=1) >= 0).all()
     assert (c[:, -1] == 1.0).all()
     assert 0.0 <= c.min() <= c.max() <= 1.0
-
-
-@pytest.mark.parametrize("confidence", [LEARNED, Confidence((0.7, 1.3))], ids=["learned", "softmax"])
-def test_early_stopping_leaves_where_the_tables_say(confidence: Confidence) -> None:
-    coder = GenomeCoder(load_space("micro"), (8, 8, 1), 5)
-    genome = [0] * coder.length
-    genome[coder.exit_genes] = [1, 1]
-    network = EarlyExitNetwork(coder.decode(genome), np.random.default_rng(1), np.random.default_rng(2))
-    images = np.random.default_rng(3).standard_normal((60, 8, 8, 1), np.float32)
-    tables = exit_answers(network, images).tables(confidence)
-    thresholds = (*np.quantile(tables.confidence[:, :2], (0.7, 0.5), axis=0).diagonal().tolist(), 0.0)
-    answer = predict(network, images, thresholds, confidence)
-    expected = (tables.confidence >= thresholds).argmax(axis=1)
-    assert len(set(expected.tolist())) > 1
-    np.testing.assert_array_equal(answer.exits, expected)
-    np.testing.assert_array_equal(answer.labels, tables.predicted[np.arange(60), expected])
-    np.testing.assert_allclose(answer.confidence, tables.confidence[np.arange(60), expected], atol=1e-6)

@@ -1,97 +1,88 @@
 """Inference that stops early gives what the policy says, and computes nothing more."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from oracles_nn import architecture, initialised
 
 from nachos_min.autograd import count_macs
 from nachos_min.eenn import inference
+from nachos_min.eenn.confidence import LEARNED, Confidence
 from nachos_min.eenn.inference import ExitTables, exit_answers, predict
 from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.eenn.thresholds import spent
-from nachos_min.nas.genome import GenomeCoder
-from nachos_min.nas.space import load_space
 
 N = 60
-TINY = load_space("tiny")
-# With one more stage: three early exits.
-SPACE = replace(TINY, stages=(*TINY.stages, replace(TINY.stages[-1], stride=1)))
-CODER = GenomeCoder(SPACE, (8, 8, 1), 10)
 
 
-def build(placement: tuple[int, int, int] = (1, 1, 1)) -> EarlyExitNetwork:
+def build(*stages: int) -> EarlyExitNetwork:
     """An untrained network, its confidence weights enlarged: confidences differ from sample to sample."""
-    genome = np.array(CODER.sample(np.random.default_rng(0)))
-    genome[CODER.exit_genes] = placement
-    architecture = CODER.decode(genome.tolist()) if any(placement) else CODER.backbone(genome.tolist())
-    network = EarlyExitNetwork(architecture, np.random.default_rng(1), np.random.default_rng(2))
+    network = initialised(architecture(*stages))
     for head in network.heads[:-1]:
         head.linear.weight.data[:, -1] *= 4
     return network
 
 
-IMAGES = np.random.default_rng(3).standard_normal((N, 8, 8, 1)).astype(np.float32)
-NETWORK = build()
-TABLES = exit_answers(NETWORK, IMAGES).tables()
+IMAGES = np.random.default_rng(3).standard_normal((N, 7, 6, 2)).astype(np.float32)
+NETWORK = build(1, 2, 3)
+ANSWERS = exit_answers(NETWORK, IMAGES)
+TABLES = ANSWERS.tables()
 COSTS = static_costs(NETWORK.architecture).exit_costs
 
 
-def between(column: int, share: float) -> float:
-    """A threshold between two neighbouring confidences of exit `column`, about `share` of them below it."""
-    ordered = np.unique(TABLES.confidence[:, column])
-    place = int(share * (len(ordered) - 1))
-    return float(ordered[place : place + 2].mean())
+def thresholds_of(tables: ExitTables) -> dict[str, tuple[float, ...]]:
+    def between(column: int, share: float) -> float:
+        """A threshold between two neighbouring confidences of exit `column`, about `share` of them below it."""
+        ordered = np.unique(tables.confidence[:, column])
+        place = int(share * (len(ordered) - 1))
+        return float(ordered[place : place + 2].mean())
+
+    return {
+        "none leaves early": (2.0, 2.0, 2.0, 0.0),
+        "all leave at the first": (0.0, 0.0, 0.0, 0.0),
+        "all at the second": (2.0, 0.0, 2.0, 0.0),
+        "all at the third": (2.0, 2.0, 0.0, 0.0),
+        "some at every exit": (between(0, 0.8), between(1, 0.8), between(2, 0.5), 0.0),
+        "few at the first": (between(0, 0.95), 2.0, between(2, 0.5), 0.0),
+        "the last threshold is ignored": (between(0, 0.5), 2.0, 2.0, 2.0),
+    }
 
 
-THRESHOLDS = {
-    "nobody leaves early": (2.0, 2.0, 2.0, 0.0),
-    "everybody leaves at once": (0.0, 0.0, 0.0, 0.0),
-    "everybody at the second": (2.0, 0.0, 2.0, 0.0),
-    "everybody at the third": (2.0, 2.0, 0.0, 0.0),
-    "some at every exit": (between(0, 0.8), between(1, 0.8), between(2, 0.5), 0.0),
-    "few at the first": (between(0, 0.95), 2.0, between(2, 0.5), 0.0),
-    "the last threshold is ignored": (between(0, 0.5), 2.0, 2.0, 2.0),
+CASES = {
+    f"{confidence.name}, {name}": (confidence, thresholds)
+    for confidence in (LEARNED, Confidence((0.7, 1.3, 1.0)))
+    for name, thresholds in thresholds_of(ANSWERS.tables(confidence)).items()
 }
 
 
-def policy(thresholds: tuple[float, ...]) -> list[tuple[int, int, float]]:
-    """(label, exit, confidence) of each sample: the first exit whose confidence reaches its threshold."""
-    answers = []
-    for confidences, labels in zip(TABLES.confidence, TABLES.predicted, strict=True):
-        for place in range(4):
-            if confidences[place] >= thresholds[place] or place == 3:
-                answers.append((int(labels[place]), place, float(confidences[place])))
-                break
-    return answers
-
-
 @pytest.mark.parametrize("batch", [1, 7, N, 1000])
-@pytest.mark.parametrize("name", THRESHOLDS)
+@pytest.mark.parametrize("name", CASES)
 def test_predict_is_the_policy_whatever_the_batch(name: str, batch: int) -> None:
+    confidence, thresholds = CASES[name]
+    tables = ANSWERS.tables(confidence)
     with count_macs() as counter:
-        answer = predict(NETWORK, IMAGES, THRESHOLDS[name], batch=batch)
-    labels, exits, confidence = zip(*policy(THRESHOLDS[name]), strict=True)
-    assert tuple(answer.exits) == exits
-    assert tuple(answer.labels) == labels
-    np.testing.assert_allclose(answer.confidence, confidence, rtol=1e-5)
+        answer = predict(NETWORK, IMAGES, thresholds, confidence, batch=batch)
+    for n, (confidences, labels) in enumerate(zip(tables.confidence, tables.predicted, strict=True)):
+        exit_ = next(i for i in range(4) if i == 3 or confidences[i] >= thresholds[i])
+        assert (answer.exits[n], answer.labels[n]) == (exit_, labels[exit_])
+        assert answer.confidence[n] == pytest.approx(confidences[exit_], rel=1e-5)
     counts = answer.exit_counts(4)
-    assert counts == tuple(exits.count(place) for place in range(4))
+    assert counts == tuple(answer.exits.tolist().count(exit_) for exit_ in range(4))
     assert counter.total == spent(counts, COSTS), "a sample that left is not computed further"
-    assert name != "some at every exit" or min(counts) > 0
+    assert "some at every exit" not in name or min(counts) > 0
 
 
-@pytest.mark.parametrize("name", THRESHOLDS)
+@pytest.mark.parametrize("name", CASES)
 def test_groups_between_two_exits_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = predict(NETWORK, IMAGES, THRESHOLDS[name])
-    monkeypatch.setattr(inference, "GROUP_BYTES", 100_000)
+    confidence, thresholds = CASES[name]
+    expected = predict(NETWORK, IMAGES, thresholds, confidence)
+    monkeypatch.setattr(inference, "GROUP_BYTES", 20_000)
     sizes = inference.group_sizes(NETWORK)
     assert inference.LEAST <= min(sizes) < max(sizes) < N  # several groups, larger where maps are smaller
-    answer = predict(NETWORK, IMAGES, THRESHOLDS[name])
-    assert (answer.labels == whole.labels).all()
-    assert (answer.exits == whole.exits).all()
-    np.testing.assert_allclose(answer.confidence, whole.confidence, atol=1e-6)
+    answer = predict(NETWORK, IMAGES, thresholds, confidence)
+    assert (answer.labels == expected.labels).all()
+    assert (answer.exits == expected.exits).all()
+    np.testing.assert_allclose(answer.confidence, expected.confidence, atol=1e-6)
     np.testing.assert_allclose(exit_answers(NETWORK, IMAGES).tables().confidence, TABLES.confidence, atol=1e-6)
 
 
@@ -106,60 +97,46 @@ def test_tables_hold_what_every_exit_says_of_every_sample() -> None:
 
 
 def test_cumulative_confidence_by_hand() -> None:
-    network = build()
+    network = build(1, 2, 3)
     for head, logit in zip(network.heads[:-1], (0.0, np.log(3.0), 0.0), strict=True):
         head.linear.weight.data[:, -1] = 0
-        head.linear.bias.data[-1] = logit  # h = 1/2, 3/4, 1/2
+        head.linear.bias.data[-1] = logit  # h = 1/2, exactly, 3/4, 1/2
     expected = [0.5, 1 - 0.5 * 0.25, 1 - 0.5 * 0.25 * 0.5, 1.0]
     np.testing.assert_allclose(exit_answers(network, IMAGES).tables().confidence, [expected] * N, rtol=1e-6)
-    answer = predict(network, IMAGES, (0.6, 0.9, 0.93, 0.0))
+    answer = predict(network, IMAGES, (np.nextafter(0.5, 1), 0.9, 0.93, 0.0))
     assert answer.exit_counts(4) == (0, 0, N, 0)
     np.testing.assert_allclose(answer.confidence, expected[2], rtol=1e-6)
+    # A threshold equal to the confidence lets the sample go.
+    assert predict(network, IMAGES, (0.5, 0.9, 0.93, 0.0)).exit_counts(4) == (N, 0, 0, 0)
 
 
-def test_a_threshold_equal_to_the_confidence_lets_the_sample_go() -> None:
-    network = build((0, 1, 0))
-    network.heads[0].linear.weight.data[:, -1] = 0  # h = 1/2, exactly
-    assert predict(network, IMAGES, (0.5, 0.0)).exit_counts(2) == (N, 0)
-    assert predict(network, IMAGES, (np.nextafter(0.5, 1), 0.0)).exit_counts(2) == (0, N)
-
-
-def test_no_image_at_all() -> None:
-    none = IMAGES[:0]
-    answer = predict(NETWORK, none, THRESHOLDS["some at every exit"])
-    assert answer.labels.shape == answer.exits.shape == answer.confidence.shape == (0,)
-    assert answer.exit_counts(4) == (0, 0, 0, 0)
-    tables = exit_answers(NETWORK, none).tables()
-    assert tables.confidence.shape == tables.predicted.shape == (0, 4)
+@pytest.mark.parametrize("stages", [(), (1, 2, 3)])
+@pytest.mark.parametrize("samples", [0, N])
+def test_any_number_of_images_and_exits(samples: int, stages: tuple[int, ...]) -> None:
+    network, exits = build(*stages), len(stages) + 1
+    tables = exit_answers(network, IMAGES[:samples]).tables()
+    assert tables.confidence.shape == tables.predicted.shape == (samples, exits)
+    answer = predict(network, IMAGES[:samples], (2.0,) * exits)
+    assert answer.exit_counts(exits) == (*(0,) * len(stages), samples)
+    np.testing.assert_array_equal(answer.labels, tables.predicted[:, -1])
+    np.testing.assert_array_equal(answer.confidence, np.ones(samples))
 
 
 def test_images_need_not_be_contiguous() -> None:
     mirrored = IMAGES[:, :, ::-1]
     expected = exit_answers(NETWORK, np.ascontiguousarray(mirrored)).tables()
     np.testing.assert_array_equal(exit_answers(NETWORK, mirrored).tables().confidence, expected.confidence)
-    np.testing.assert_array_equal(
-        predict(NETWORK, mirrored, (2.0, 2.0, 2.0, 0.0)).labels, expected.predicted[:, -1]
-    )
-
-
-def test_a_network_without_early_exits_answers_at_its_only_exit() -> None:
-    network = build((0, 0, 0))
-    tables = exit_answers(network, IMAGES).tables()
-    np.testing.assert_array_equal(tables.confidence, np.ones((N, 1)))
-    answer = predict(network, IMAGES, (0.0,))
-    np.testing.assert_array_equal(answer.labels, tables.predicted[:, 0])
-    assert answer.exit_counts(1) == (N,)
+    answer = predict(NETWORK, mirrored, (2.0, 2.0, 2.0, 0.0))
+    np.testing.assert_array_equal(answer.labels, expected.predicted[:, -1])
 
 
 def test_the_network_is_left_in_inference_and_unchanged() -> None:
-    network = build()
+    network = build(1, 2, 3)
     before = network.state()
-    network.train()
-    predict(network, IMAGES, (2.0, 2.0, 2.0, 0.0))
-    assert not network.training
-    network.train()
-    exit_answers(network, IMAGES)
-    assert not network.heads[-1].expand.norm.training
+    for run in (lambda: predict(network, IMAGES, (2.0,) * 4), lambda: exit_answers(network, IMAGES)):
+        network.train()
+        run()
+        assert not network.training
     assert all(np.array_equal(before[name], value) for name, value in network.state().items())
 
 
@@ -177,7 +154,5 @@ def test_what_does_not_fit_is_refused(thresholds: tuple[float, ...], batch: int,
 
 
 def test_correct_compares_every_exit_with_the_label() -> None:
-    tables = ExitTables(np.ones((2, 2)), np.array([[3, 4], [4, 4]]))
-    np.testing.assert_array_equal(
-        tables.policy_tables(np.array([4, 4]), (1, 2)).correct, [[False, True], [True, True]]
-    )
+    tables = ExitTables(np.ones((2, 2)), np.array([[3, 4], [4, 4]])).policy_tables(np.array([4, 4]), (1, 2))
+    np.testing.assert_array_equal(tables.correct, [[False, True], [True, True]])

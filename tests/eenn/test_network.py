@@ -2,43 +2,20 @@
 
 import numpy as np
 import pytest
-from oracles_nn import gradient_error, randomised
+from oracles_nn import CLASSES, architecture, gradient_error, initialised, randomised
 
 from nachos_min.autograd import Tensor, no_grad
-from nachos_min.eenn.architecture import Architecture, Exit, ExitHead, FinalHead, MBConvSpec, Stem
+from nachos_min.eenn.architecture import Architecture, FinalHead
 from nachos_min.eenn.losses import Budget, exits_loss
 from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
 
-CLASSES, SAMPLES = 4, 6
-
-
-def architecture(*stages: int, mix: int = 5) -> Architecture:
-    """Every kind of part once: stride, no expand, excitation, residual, both activations, pooled head."""
-    heads = {1: ExitHead(1, (3, 4)), 2: ExitHead(2, (3,)), 3: ExitHead(2, ())}
-    return Architecture(
-        (7, 6, 2),
-        CLASSES,
-        Stem(4, 3, 1, "hswish"),
-        (MBConvSpec(4, 4, 4, 3, 1, "relu", expand=False),),
-        (
-            (MBConvSpec(4, 8, 6, 3, 2, "relu"), MBConvSpec(6, 12, 6, 5, 1, "hswish")),
-            (MBConvSpec(6, 12, 6, 3, 1, "hswish", squeezed=4),),
-            (MBConvSpec(6, 6, 8, 3, 2, "relu", expand=False, squeezed=4),),
-            (MBConvSpec(8, 16, 8, 3, 1, "hswish"),),
-        ),
-        tuple(Exit(stage, heads[stage]) for stage in stages),
-        FinalHead(10, mix, "hswish"),
-    )
-
-
-def build(arch: Architecture, seed: int = 0) -> EarlyExitNetwork:
-    return EarlyExitNetwork(arch, np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1]))
+SAMPLES = 6
 
 
 def problem(seed: int) -> tuple[EarlyExitNetwork, np.ndarray, np.ndarray, np.ndarray]:
     """A float64 network with three early exits, images, labels, support matrix."""
-    network, rng = build(architecture(1, 2, 3), seed), np.random.default_rng([seed, 2])
+    network, rng = initialised(architecture(1, 2, 3), seed), np.random.default_rng([seed, 2])
     randomised(network).astype(np.float64)
     for head in network.heads[:-1]:  # every sample weighs something at every exit
         head.linear.weight.data *= 0.3
@@ -90,7 +67,7 @@ def test_outputs_loss_and_gradients_are_pytorchs(training: bool) -> None:
 
 def test_a_network_without_mix_and_expand_runs() -> None:
     arch = architecture(2, mix=0)
-    network = build(Architecture(**(vars(arch) | {"final": FinalHead(0, 0, "relu")})))
+    network = initialised(Architecture(**(vars(arch) | {"final": FinalHead(0, 0, "relu")})))
     outputs = network(Tensor(np.zeros((2, 7, 6, 2), np.float32)))
     assert [output.logits.shape for output in outputs] == [(2, CLASSES)] * 2
 
@@ -111,7 +88,7 @@ def test_the_cost_term_reaches_every_parameter_that_an_early_exit_depends_on() -
 
 def test_backbone_weights_do_not_depend_on_where_the_exits_are() -> None:
     x = Tensor(np.random.default_rng(0).standard_normal((3, 7, 6, 2)).astype(np.float32))
-    networks = [build(architecture(*stages)) for stages in ((), (1,), (2, 3), (1, 2, 3))]
+    networks = [initialised(architecture(*stages)) for stages in ((), (1,), (2, 3), (1, 2, 3))]
     first, *others = [
         [parameter.data for parameter in network.backbone_parameters().values()] for network in networks
     ]
@@ -124,7 +101,11 @@ def test_backbone_weights_do_not_depend_on_where_the_exits_are() -> None:
 
 
 def test_a_backbone_moves_to_a_network_with_other_exits() -> None:
-    first, second, third = build(architecture(1, 2), 0), build(architecture(1), 1), build(architecture(2), 2)
+    first, second, third = (
+        initialised(architecture(1, 2), 0),
+        initialised(architecture(1), 1),
+        initialised(architecture(2), 2),
+    )
     randomised(first)
     second.load_backbone_state(first.backbone_state())
     third.load_backbone_state(second.backbone_state())
@@ -149,7 +130,7 @@ def test_each_generator_draws_its_own_weights() -> None:
 
 def test_an_exit_sees_only_what_runs_before_it() -> None:
     x = np.random.default_rng(0).standard_normal((3, 7, 6, 2)).astype(np.float32)
-    network = build(architecture(1, 2))
+    network = initialised(architecture(1, 2))
     before = [output.logits.data for output in network(Tensor(x))]
     for name, parameter in network.named_parameters().items():
         if name.startswith(("segments.1.", "heads.1.")):
@@ -159,7 +140,7 @@ def test_an_exit_sees_only_what_runs_before_it() -> None:
 
 
 def test_parameters_are_divided_into_backbone_and_heads() -> None:
-    network = build(architecture(1, 3))
+    network = initialised(architecture(1, 3))
     everything, backbone, heads = (
         set(network.named_parameters()),
         set(network.backbone_parameters()),
@@ -172,7 +153,7 @@ def test_parameters_are_divided_into_backbone_and_heads() -> None:
 
 
 def test_samples_do_not_see_each_other_in_inference() -> None:
-    network = build(architecture(1, 2, 3))
+    network = initialised(architecture(1, 2, 3))
     network.train(False)
     x = np.random.default_rng(0).standard_normal((5, 7, 6, 2)).astype(np.float32)
     together = network(Tensor(x))
@@ -182,7 +163,7 @@ def test_samples_do_not_see_each_other_in_inference() -> None:
 
 
 def test_confidence_is_the_sigmoid_of_the_last_output_and_1_at_the_end() -> None:
-    network = build(architecture(1))
+    network = initialised(architecture(1))
     x = Tensor(np.random.default_rng(0).standard_normal((5, 7, 6, 2)).astype(np.float32))
     head = network.heads[0]
     feature_map = network.maps(x)[0]
