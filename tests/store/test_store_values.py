@@ -1,6 +1,6 @@
 """Records come back as they were: every type, every bit; what cannot be stored is named."""
 
-import math
+import re
 
 import h5py
 import numpy as np
@@ -26,40 +26,32 @@ def _assert_same(left, right):
     elif isinstance(left, np.ndarray):
         assert (left.dtype, left.shape) == (right.dtype, right.shape)
         assert left.tobytes() == right.tobytes()
-    elif isinstance(left, float):
-        assert math.isnan(left) == math.isnan(right)
-        assert math.isnan(left) or (left == right and math.copysign(1, left) == math.copysign(1, right))
     else:
-        assert left == right
+        assert repr(left) == repr(right)  # which tells -0.0 from 0.0, and nan is nan
 
 
 _types = st.one_of(
-    npst.boolean_dtypes(),
-    npst.integer_dtypes(endianness="?"),
-    npst.unsigned_integer_dtypes(endianness="?"),
-    npst.floating_dtypes(endianness="?"),
-    npst.complex_number_dtypes(sizes=(64, 128)),
-    npst.datetime64_dtypes(),
-    npst.timedelta64_dtypes(),
-    npst.unicode_string_dtypes(),
-    npst.byte_string_dtypes(),
+    *(kind(endianness="?") for kind in (npst.integer_dtypes, npst.unsigned_integer_dtypes, npst.floating_dtypes)),
+    *(npst.boolean_dtypes(), npst.complex_number_dtypes(sizes=(64, 128))),
+    *(npst.datetime64_dtypes(), npst.timedelta64_dtypes(), npst.unicode_string_dtypes(), npst.byte_string_dtypes()),
 )
 _arrays = npst.arrays(_types, npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))
 _plain = st.none() | st.booleans() | st.integers(-(2**200), 2**200) | st.floats() | st.text(max_size=8)
-_keys = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=6)
+_letters = st.characters(exclude_characters="/\0", exclude_categories=["Cs"])
+_keys = st.text(_letters, min_size=1, max_size=6).filter(lambda key: key != ".")
 _values = st.recursive(
     _plain | _arrays,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3),
-        st.lists(inner, max_size=3).map(tuple),
-        st.dictionaries(_keys.filter(lambda key: key != "."), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(_keys, inner, max_size=3)
     ),
     max_leaves=8,
 )
 
 
-@settings(max_examples=70, deadline=None, derandomize=True)
-@given(record=st.dictionaries(_keys.filter(lambda key: key != "."), _values, max_size=4))
+@settings(max_examples=70)
+@given(record=st.dictionaries(_keys, _values, max_size=4))
 def test_any_record_comes_back(record, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "record.h5"
     for compress in (False, True):
@@ -70,14 +62,9 @@ def test_any_record_comes_back(record, tmp_path_factory):
 @pytest.fixture
 def path(tmp_path):
     """A file with a record such as a search stores."""
-    record = {
-        "macs": 60000,
-        "table": {"confidence": np.array([0.25, 1.0])},
-        "layout": np.array([(1, 2.5)], dtype=[("a", "<i2"), ("b", ">f8")]),
-        "strided": np.arange(12).reshape(3, 4)[::-1, ::2],
-        "text": np.array(["x"]),
-        "note": "x" * 10_000,
-    }
+    record = {"macs": 60000, "table": {"confidence": np.array([0.25, 1.0])}, "text": np.array(["x"])}
+    record["layout"] = np.array([(1, 2.5)], dtype=[("a", "<i2"), ("b", ">f8")])
+    record |= {"strided": np.arange(12).reshape(3, 4)[::-1, ::2], "note": "x" * 10_000}
     path = tmp_path / "record.h5"
     path.write_bytes(encode(record))
     _assert_same(decode(path), record)
@@ -113,9 +100,8 @@ RULE = "must be int, float, str, bool, None, an array, or a list, tuple or dict 
     ],
 )
 def test_what_cannot_be_stored_is_named(record, message):
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(StoreError, match=f"^{re.escape(message)}$"):
         encode(record)
-    assert str(caught.value) == message
 
 
 def test_every_cut_and_every_flipped_bit_is_found(path):
@@ -127,8 +113,7 @@ def test_every_cut_and_every_flipped_bit_is_found(path):
         damaged.append(flipped)
     for content in damaged:
         path.write_bytes(content)
-        with pytest.raises(StoreError) as caught:
+        with pytest.raises(StoreError, match=f"^{path} is damaged: its content is not what its checksum says$"):
             decode(path)
-        assert str(caught.value) == f"{path} is damaged: its content is not what its checksum says"
     with pytest.raises(StoreError, match=r"cannot be read: Is a directory$"):
         decode(path.parent)
