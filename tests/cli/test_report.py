@@ -5,12 +5,12 @@ import re
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from nachos_min.eenn.thresholds import Figures
 from nachos_min.nas.evaluate import Trial
-from nachos_min.nas.genome import Genome
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.nachos import Progress
 from nachos_min.nas.result import Network, SearchResult
@@ -32,10 +32,10 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return Terminal()
 
 
-def shown(result: SearchResult, stream: io.StringIO | None = None) -> str:
-    """What is printed, in a pipe unless a `stream` is given, without bold letters."""
+def shown(result: SearchResult, stream: io.StringIO | None = None, **changes: Any) -> str:
+    """What is printed of a result with changes, in a pipe unless a `stream` is given, without bold letters."""
     stream = stream or io.StringIO()
-    show_result(result, stream)
+    show_result(replace(result, **changes), stream)
     return re.sub(r"\x1b\[[01]m", "", stream.getvalue())
 
 
@@ -45,18 +45,19 @@ def changed(row: Network, correct: int, samples: int, total_macs: int, solution:
     return replace(row, point=replace(row.point, validation=figures), solution=solution)
 
 
-def of_genome(genome: Genome, row: Network) -> Network:
-    return replace(row, evaluation=replace(row.evaluation, trial=Trial(genome)))
-
-
 FIGURES = "97.2% 41,333 103,552 23,456 95.3% 92.6-97.0 1:69% 2:24% 4:6% 2:>99% 4:<1%"
 
 
 def test_in_a_pipe_a_solution_is_one_plain_line(result: SearchResult, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    row = next(line for line in shown(result).splitlines() if line.startswith("0 "))
-    cells = "0 1:69% 2:24% 4:6% 97.2% 41,333 103,552 23,456 95.3% (92.6-97.0) 41,333"
-    assert row.split() == cells.split()
+    lines = shown(result).splitlines()
+    row = next(line for line in lines if line.startswith("0 "))
+    assert " ".join(row.split()) == "0 1:69% 2:24% 4:6% 97.2% 41,333 103,552 23,456 95.3% (92.6-97.0) 41,333"
+    assert lines[-3:] == [
+        "Hypervolume (of error 1 x 200,000 MACs): admissible 0.2500, all 0.3000.",
+        "104 evaluated (40 reused), 17 admissible, 2 failed; 31 ruled out untrained.",
+        "Run: runs/digits",
+    ]
     show_result(result, io.TextIOWrapper(io.BytesIO(), encoding="ascii"))  # ASCII is enough
 
 
@@ -70,29 +71,18 @@ def test_a_terminal_shows_every_figure_within_its_width(
     assert not [figure for figure in FIGURES.split() if figure not in plain]
 
 
-def test_the_summary_states_shares_and_counts(result: SearchResult) -> None:
-    assert shown(result).splitlines()[-3:] == [
-        "Hypervolume (of error 1 x 200,000 MACs): admissible 0.2500, all 0.3000.",
-        "104 evaluated (40 reused), 17 admissible, 2 failed; 31 ruled out untrained.",
-        "Run: runs/digits",
-    ]
-
-
 def test_the_summary_says_when_solutions_share_networks(result: SearchResult) -> None:
-    first, second, third = result.front
-    for other, of in ((second.genome, "2 networks"), (first.genome, "one network")):
-        front = (first, of_genome(first.genome, second), of_genome(other, third))
-        lines = shown(replace(result, front=front)).splitlines()
-        assert lines[-4] == f"3 solutions: {of}, under different thresholds."
+    one, two = result.front[0].genome, result.front[1].genome
+    for genomes, of in (((one, one, two), "2 networks"), ((one, one, one), "one network")):
+        pairs = zip(result.front, map(Trial, genomes), strict=True)
+        front = tuple(replace(row, evaluation=replace(row.evaluation, trial=trial)) for row, trial in pairs)
+        assert shown(result, front=front).splitlines()[-4] == f"3 solutions: {of}, under different thresholds."
     assert "solutions:" not in shown(result)
 
 
 def test_a_long_front_is_shown_in_part(result: SearchResult) -> None:
-    front = tuple(
-        changed(result.front[number % 3], 999 - number, 999, 999 * (90_000 - number), number)
-        for number in range(165)
-    )
-    text = shown(replace(result, front=front))
+    front = (changed(result.front[i % 3], 999 - i, 999, 999 * (90_000 - i), i) for i in range(165))
+    text = shown(result, front=tuple(front))
     numbers = [int(line.split()[0]) for line in text.splitlines() if re.match(" *[0-9]+ +[0-9]:", line)]
     assert (len(numbers), numbers[0], numbers[-1]) == (20, 0, 164)
     assert {after - before for before, after in pairwise(numbers)} == {8, 9}
@@ -110,41 +100,34 @@ def test_rows_that_another_dominates_are_not_shown(result: SearchResult) -> None
 def test_rows_that_miss_a_limit_on_test_are_marked(result: SearchResult) -> None:
     first, second, third = result.front
     missed = replace(second, point=replace(second.point, test=replace(second.point.test, total_macs=360 * 60_001)))
-    lines = shown(replace(result, front=(first, missed, third))).splitlines()
+    lines = shown(result, front=(first, missed, third)).splitlines()
     assert [line.split()[0] for line in lines if "(92.6-97.0) !" in line] == ["1"]
     assert lines[-4] == "1 of 3 rows miss a limit on the test images; they are marked !."
     assert "!" not in shown(result)
     assert missed.test.kept is replace(result, front=(missed,)).as_dict()["front"][0]["test"]["kept"] is False
 
 
+AT = "at <= 60,000 average MACs"
 CLOSEST = "the closest of 104 networks has accuracy 0.9722 at 41,333 average MACs."
 LACK = " Such a guarantee takes at least 299 images that chose nothing; there are 288."
+NEVER = " No number of images can guarantee an accuracy of 1."
+SURE, BY = "guaranteed with probability 0.9", "both by a margin of 0.01"
 
 
 @pytest.mark.parametrize(
     ("changes", "limits", "end"),
     [
-        ({}, "accuracy >= 0.9 at <= 60,000 average MACs", CLOSEST),
-        ({"margin": 0.01}, "accuracy >= 0.9 at <= 60,000 average MACs, both by a margin of 0.01", CLOSEST),
+        ({}, f"accuracy >= 0.9 {AT}", CLOSEST),
+        ({"margin": 0.01}, f"accuracy >= 0.9 {AT}, {BY}", CLOSEST),
         # 288 images; 29 right ones reject 0.9 at a level of 0.05
-        ({"guarantee": 0.9}, "accuracy >= 0.9 at <= 60,000 average MACs, guaranteed with probability 0.9", CLOSEST),
-        (
-            {"guarantee": 0.9, "limits": Limits(None, 0.98), "margin": 0.01},
-            "accuracy >= 0.98, guaranteed with probability 0.9, both by a margin of 0.01",
-            CLOSEST + LACK,
-        ),
-        (
-            {"guarantee": 0.9, "limits": Limits(None, 1.0)},
-            "accuracy >= 1.0, guaranteed with probability 0.9",
-            f"{CLOSEST} No number of images can guarantee an accuracy of 1.",
-        ),
-        (
-            {"evaluated": 0, "closest": None, "limits": Limits(None, 0.9)},
-            "accuracy >= 0.9",
-            "no network could be evaluated, 2 failed; 31 ruled out untrained.",
-        ),
+        ({"guarantee": 0.9}, f"accuracy >= 0.9 {AT}, {SURE}", CLOSEST),
+        ({"guarantee": 0.9, "limits": Limits(None, 0.98), "margin": 0.01}, f"accuracy >= 0.98, {SURE}, {BY}",
+         CLOSEST + LACK),
+        ({"guarantee": 0.9, "limits": Limits(None, 1.0)}, f"accuracy >= 1.0, {SURE}", CLOSEST + NEVER),
+        ({"evaluated": 0, "closest": None, "limits": Limits(None, 0.9)}, "accuracy >= 0.9",
+         "no network could be evaluated, 2 failed; 31 ruled out untrained."),
     ],
-)
+)  # fmt: skip
 def test_without_a_solution_the_limits_and_the_closest_are_named(
     changes: dict[str, Any], limits: str, end: str, without_solution: SearchResult
 ) -> None:
@@ -157,10 +140,9 @@ def test_without_a_solution_the_limits_and_the_closest_are_named(
 
 
 def test_the_first_failure_says_why(without_solution: SearchResult) -> None:
-    lost = replace(without_solution, failure="DivergenceError: training backbone diverged")
-    assert causes(lost) == (
-        "2 failed (the first: DivergenceError: training backbone diverged); 31 ruled out untrained"
-    )
+    why = "DivergenceError: training backbone diverged"
+    lost = replace(without_solution, failure=why)
+    assert causes(lost) == f"2 failed (the first: {why}); 31 ruled out untrained"
     assert causes(replace(lost, inadmissible=None, failure=None)) == "2 failed"
 
 
@@ -177,22 +159,12 @@ def test_progress_fits_a_terminal(progress: Progress, terminal: Terminal) -> Non
     assert "training the choice of iteration 3 (40 reused, 2 failed)" in text
     assert "57/104 networks  1:15 left  best 97.2%, 41,333 MACs" in text
     assert text.endswith("\x1b[2K"), "the lines vanish at the end"
-
-
-def test_progress_before_the_first_admissible_network(progress: Progress, terminal: Terminal) -> None:
-    text = displayed(replace(progress, best=None, reused=0, failed=0, seconds_left=None), terminal)
-    assert "57/104 networks  -:-- left  none admissible yet" in text
-    assert "iteration 3 (" not in text
-
-
-def test_progress_is_silent_in_a_pipe_and_when_quiet(progress: Progress) -> None:
+    first = displayed(replace(progress, best=None, reused=0, failed=0, seconds_left=None), Terminal())
+    assert "57/104 networks  -:-- left  none admissible yet" in first
+    assert "iteration 3 (" not in first
     assert displayed(progress, io.StringIO()) == displayed(progress, Terminal(), quiet=True) == ""
 
 
 def test_a_reader_that_leaves_is_reported_to_the_caller(result: SearchResult) -> None:
-    class Closed(io.StringIO):
-        def write(self, _text: str) -> int:
-            raise BrokenPipeError
-
     with pytest.raises(BrokenPipeError):
-        show_result(result, Closed())
+        show_result(result, Mock(spec=io.StringIO, write=Mock(side_effect=BrokenPipeError)))
