@@ -43,8 +43,7 @@ def trained(data: str, space: str, max_macs: int, betas: list[float], genome: An
     """Return (average MACs, accuracy) of one network for each beta; its backbone is trained once."""
     from nachos_min.eenn.inference import exit_answers
     from nachos_min.eenn.lowering import static_costs
-    from nachos_min.nas.backbones import Backbones
-    from nachos_min.nas.evaluate import as_seen, train
+    from nachos_min.nas.evaluate import Backbones, as_seen, train
 
     problem = problem_of(data, space, max_macs)
     settings = replace(problem.configuration, seed=seed).acting

@@ -34,8 +34,7 @@ def gains(data: str, space: str, max_macs: int, genome: Any, seed: int) -> list[
     from nachos_min.eenn.lowering import static_costs
     from nachos_min.eenn.threshold_search import threshold_curve
     from nachos_min.eenn.thresholds import SplitLimits
-    from nachos_min.nas.backbones import Backbones
-    from nachos_min.nas.evaluate import as_seen, train
+    from nachos_min.nas.evaluate import Backbones, as_seen, train
 
     problem = problem_of(data, space, max_macs)
     settings = replace(problem.configuration, seed=seed, points="curve").acting

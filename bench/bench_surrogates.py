@@ -36,6 +36,7 @@ class Members:
         """Read the table and answer everything once; a folder is a run, whose limits and points are its own."""
         import numpy as np
         from asked import of_table
+        from tabulation import archive_of
 
         from nachos_min.nas.aims import Features
         from nachos_min.nas.configuration import load_problem
@@ -50,7 +51,7 @@ class Members:
         else:
             table = read_table(path)
             problem = load_problem(of_table(table, max_macs, 0.9, seed, points=points))
-            archive = table.archive(problem)
+            archive = archive_of(table, problem)
         check = StaticCheck(problem.coder, problem.configuration.acting.limits)
         genomes = np.array([found.genome for found in archive.evaluations])
         kept = check.population(genomes)[1]

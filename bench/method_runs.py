@@ -122,10 +122,12 @@ def truth(path: str, problem: Any) -> Record:
 
 @lru_cache(maxsize=64)
 def _truth(path: str, configuration: Any) -> Record:
+    from tabulation import archive_of
+
     from nachos_min.nas.configuration import load_problem
 
     problem = load_problem(configuration)
-    archive = _table(path).archive(problem)
+    archive = archive_of(_table(path), problem)
     admissible = archive.admissible
     error, macs = archive.reference
     front = archive.front(admissible)

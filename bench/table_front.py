@@ -21,13 +21,14 @@ def front(
 ) -> tuple[dict[str, Any], Any]:
     """Return the figures of the front in all, and one row a network."""
     from asked import of_table
+    from tabulation import archive_of
 
     from nachos_min.nas.configuration import load_problem
     from nachos_min.nas.tabular import read_table
 
     table = read_table(path)
     problem = load_problem(of_table(table, max_macs, min_accuracy, seed, points=points))
-    archive = table.archive(problem)
+    archive = archive_of(table, problem)
     admissible = archive.admissible
     hypervolume, (error, macs) = archive.hypervolume(admissible), archive.reference
     facts = {

@@ -22,12 +22,12 @@ from nachos_min.eenn.confidence import Confidence, fit_softmax
 from nachos_min.eenn.inference import exit_answers
 from nachos_min.eenn.lowering import CostOrderError, static_costs
 from nachos_min.eenn.recipes import as_record
-from nachos_min.nas.backbones import Backbones
 from nachos_min.nas.configuration import Configuration, Problem, load_problem
-from nachos_min.nas.evaluate import as_seen, train
+from nachos_min.nas.evaluate import Backbones, as_seen, train
 from nachos_min.nas.genome import Genome, GenomeCoder, as_genome
+from nachos_min.nas.result import Archive
 from nachos_min.nas.runs import key
-from nachos_min.nas.tabular import FORMAT, VERSION, TableError, failure_key
+from nachos_min.nas.tabular import FORMAT, VERSION, Table, TableError, failure_key
 from nachos_min.nas.workers import Workers
 from nachos_min.store import create_or_open
 from nachos_min.store.values import encode
@@ -58,6 +58,17 @@ def all_members(coder: GenomeCoder) -> dict[Genome, tuple[Genome, ...]]:
             continue
         found.setdefault(tuple(coder.backbone_genes(genome)), []).append(genome)
     return {genes: tuple(genomes) for genes, genomes in found.items()}
+
+
+def archive_of(table: Table, problem: Problem) -> Archive:
+    """Return all members as a search would have found them: its fronts and hypervolumes are the true ones.
+
+    Members are the networks that a search of `problem` may return: with early exits, or static ones, or both
+    where exits are placed on static ones. Each chooses its thresholds for the limits of `problem`.
+    """
+    coder, both = problem.coder, problem.configuration.rules.placed
+    members = (genome for genome in table.members if both or coder.static != any(genome[coder.exit_genes]))
+    return Archive(problem, (table.answer(problem, genome) for genome in members))
 
 
 def train_members(configuration: Configuration, members: Sequence[Genome]) -> Record:

@@ -5,12 +5,17 @@ what it was computed: (run seed, backbone genes) seed the backbone, (run seed, c
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
+from nachos_min.atomic import replacing
 from nachos_min.autograd import count_macs
 from nachos_min.data import Dataset, Split, resize
 from nachos_min.eenn.confidence import LEARNED, Confidence, fit_softmax
@@ -18,11 +23,10 @@ from nachos_min.eenn.inference import ExitTables, exit_answers, predict
 from nachos_min.eenn.losses import Budget
 from nachos_min.eenn.lowering import StaticCosts, static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
-from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe, lengthened
+from nachos_min.eenn.recipes import DeepRecipe, lengthened
 from nachos_min.eenn.threshold_search import exact, grid_repair, threshold_curve
 from nachos_min.eenn.thresholds import Figures, OperatingPoint, PolicyTables, spent
 from nachos_min.eenn.training import train_backbone, train_deep, train_exits
-from nachos_min.nas.backbones import Backbone, Backbones
 from nachos_min.nas.configuration import Configuration
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.hypervolume import hypervolume
@@ -30,6 +34,7 @@ from nachos_min.nas.hypervolume import hypervolume
 Array = np.ndarray[Any, np.dtype[Any]]
 
 SPLITS = ("validation", "test", "calibration")  # on which a network is measured; not all data have the last
+MOST_BYTES = 1 << 28  # of all stored backbones; one of space tiny has 90 kB, one of ofa-mbv3 some 10 MB
 THRESHOLDS = {"exact": exact, "grid-repair": grid_repair}
 
 
@@ -43,65 +48,44 @@ class ExecutionError(RuntimeError):
 
 @dataclass(frozen=True, order=True)
 class Trial:
-    """One training of a genome.
+    """One training of a genome."""
 
-    Attributes:
-        genome: canonical genome.
-        effort: how many times the epochs of the recipe, >= 1.
-        repeat: 0, or the number of a repetition with another seed.
-    """
-
-    genome: Genome
-    effort: int = 1
-    repeat: int = 0
+    genome: Genome  # canonical
+    effort: int = 1  # multiplies the epochs of the recipe
+    repeat: int = 0  # number of a repetition with another seed
 
 
 @dataclass(frozen=True)
 class Point:
-    """One choice of thresholds for a trained network, and what it does on each split.
+    """One choice of thresholds for a trained network, and its figures on each split."""
 
-    Attributes:
-        thresholds: E thresholds on the cumulative confidence; the last is 0.
-        validation: on the split that the thresholds were chosen on.
-        test: on the test split, which takes part in no choice.
-        calibration: on the half of the validation split that is shown; None without one.
-    """
-
-    thresholds: tuple[float, ...]
-    validation: Figures
-    test: Figures
-    calibration: Figures | None = None
+    thresholds: tuple[float, ...]  # E thresholds on the cumulative confidence; the last is 0
+    validation: Figures  # on the split that the thresholds were chosen on
+    test: Figures  # takes part in no choice
+    calibration: Figures | None = None  # on the half of the validation split that is shown
 
     @property
     def shown(self) -> Figures:
         """The figures that people see."""
-        return self.validation if self.calibration is None else self.calibration
+        return self.calibration or self.validation
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """A trained candidate.
 
-    Attributes:
-        trial: the training that gave it.
-        exits: stage numbers (1-based) of the E exits, the final one last.
-        costs: static counts.
-        points: first the chosen thresholds, measured by early-stopping inference; then, if the configuration wants
-            the curve, its points, looked up in the tables of all exits.
-        confidence: what the thresholds are thresholds of.
-        tables: what all exits say on the validation split.
-        losses: mean training loss of each epoch, all phases in order.
-        weights: parameters and buffers by name.
+    The first of `points` has the chosen thresholds, measured by early-stopping inference. With `points` curve,
+    those of the curve follow, looked up in the tables of all exits.
     """
 
     trial: Trial
-    exits: tuple[int, ...]
+    exits: tuple[int, ...]  # stage numbers (from 1) of the E exits, the final one last
     costs: StaticCosts
     points: tuple[Point, ...]
     confidence: Confidence
-    tables: ExitTables = field(compare=False, repr=False)
-    losses: tuple[float, ...] = field(compare=False, repr=False)
-    weights: dict[str, Array] = field(compare=False, repr=False)
+    tables: ExitTables = field(compare=False, repr=False)  # answers of all exits on the validation split
+    losses: tuple[float, ...] = field(compare=False, repr=False)  # mean of each epoch, all phases in order
+    weights: dict[str, Array] = field(compare=False, repr=False)  # parameters and buffers by name
 
     @property
     def genome(self) -> Genome:
@@ -128,6 +112,38 @@ class Failure:
     reason: str
 
 
+class Backbones:
+    """Trained backbones of one run, which candidates that differ only in their exits share.
+
+    The first phase of training depends on the backbone's genes alone, which seed its weights and the order of
+    samples. Workers share a folder, made when first needed, one file a backbone. A file that cannot be written or
+    read is a backbone that is trained again. The folder may be deleted at any time.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find(self, genes: Sequence[int]) -> tuple[Array, list[float]] | None:
+        """Return `EarlyExitNetwork.backbone_state` and the losses of the backbone trained for `genes`, or None."""
+        try:
+            # Opened here: `np.load` would leave a damaged file open.
+            with open(self._file(genes), "rb") as stream, np.load(stream) as stored:
+                return stored["weights"], stored["losses"].tolist()
+        except (OSError, ValueError, KeyError, BadZipFile):
+            return None
+
+    def keep(self, genes: Sequence[int], weights: Array, losses: Sequence[float]) -> None:
+        """Store a trained backbone unless the folder is full."""
+        with suppress(OSError):
+            self._folder.mkdir(exist_ok=True)
+            if sum(other.stat().st_size for other in self._folder.iterdir()) + weights.nbytes < MOST_BYTES:
+                with replacing(self._file(genes)) as written, open(written, "wb") as stream:
+                    np.savez(stream, weights=weights, losses=np.array(losses))
+
+    def _file(self, genes: Sequence[int]) -> Path:
+        return self._folder / f"{sha256(repr(list(map(int, genes))).encode()).hexdigest()}.npz"
+
+
 def seeded(seed: int, purpose: str, genes: Sequence[int]) -> np.random.Generator:
     """Return the generator for `purpose`, always the same for the same run `seed` and `genes`."""
     return np.random.default_rng([seed, *purpose.encode(), *genes])
@@ -148,15 +164,19 @@ def evaluate(
         coder: translates the genome.
         dataset: train, validation, test, and perhaps calibration.
         asked: the run's `Configuration.acting`.
-        trial: its genome canonical and statically admissible.
-        backbones: those that this run has trained before; they do not change the result.
+        trial: its genome is canonical and statically admissible.
+        backbones: those trained before in this run; they do not change the result.
 
     Raises:
         DivergenceError: if a training phase leaves a weight that is not finite.
         ExecutionError: if the multiplications executed are not those counted, or early-stopping inference on
             validation does not reproduce the figures that the thresholds were chosen by.
     """
-    own = for_trial(asked, trial, len(dataset.train))
+    own = asked
+    if trial.repeat:
+        own = replace(own, seed=int(np.random.SeedSequence([asked.seed, trial.repeat]).generate_state(1)[0]))
+    if trial.effort > 1:
+        own = replace(own, recipe=lengthened(asked.recipe, trial.effort, len(dataset.train)))
     network, losses = train(coder, dataset, own, trial.genome, backbones if own is asked else None)
     costs = static_costs(network.architecture)
     there = {name: getattr(dataset, name) for name in SPLITS}
@@ -183,24 +203,10 @@ def evaluate(
     )
 
 
-def for_trial(asked: Configuration, trial: Trial, samples: int) -> Configuration:
-    """Return `asked` with the epochs and the seed of `trial`, for a training set of `samples`."""
-    if trial.effort == 1 and trial.repeat == 0:
-        return asked
-    seed = asked.seed
-    if trial.repeat:
-        seed = int(np.random.SeedSequence([seed, trial.repeat]).generate_state(1)[0])
-    return replace(asked, seed=seed, recipe=lengthened(asked.recipe, trial.effort, samples))
-
-
 def train(
     coder: GenomeCoder, dataset: Dataset, asked: Configuration, genome: Genome, backbones: Backbones | None = None
 ) -> tuple[EarlyExitNetwork, tuple[float, ...]]:
-    """Return the trained network of a canonical `genome`, and the mean loss of each epoch, all phases in order.
-
-    Raises:
-        DivergenceError: if a training phase leaves a weight that is not finite.
-    """
+    """Return the trained network of a canonical `genome`, and the mean loss of each epoch; or DivergenceError."""
     network = build(coder, genome, asked.seed)
     split, recipe = as_seen(dataset.train, network), asked.recipe
     budget = Budget(static_costs(network.architecture).exit_costs, asked.limits.max_macs)
@@ -209,31 +215,21 @@ def train(
         losses = train_deep(network, split.images, split.labels, budget, recipe, order)
         _check_finite(network, "the network")
         return network, tuple(losses)
-    backbone = _backbone(network, split, asked.seed, recipe, coder.backbone_genes(genome), backbones)
+    genes = coder.backbone_genes(genome)
+    found = None if backbones is None else backbones.find(genes)
+    if found is not None:
+        weights, first = found
+        network.load_backbone_state(weights)
+    else:
+        first = train_backbone(
+            network, split.images, split.labels, recipe, seeded(asked.seed, "backbone order", genes)
+        )
+        _check_finite(network, "the backbone")
+        if backbones is not None:
+            backbones.keep(genes, network.backbone_state(), first)
     losses = train_exits(network, split.images, split.labels, budget, recipe, order)
     _check_finite(network, "the exits")
-    return network, (*backbone.losses, *losses)
-
-
-def _backbone(
-    network: EarlyExitNetwork,
-    split: Split,
-    seed: int,
-    recipe: PaperRecipe,
-    genes: Sequence[int],
-    backbones: Backbones | None,
-) -> Backbone:
-    """Return the trained backbone, found or trained here, and give its weights to `network`."""
-    known = backbones.find(genes) if backbones is not None else None
-    if known is not None:
-        network.load_backbone_state(known.weights)
-        return known
-    losses = train_backbone(network, split.images, split.labels, recipe, seeded(seed, "backbone order", genes))
-    _check_finite(network, "the backbone")
-    trained = Backbone(network.backbone_state(), tuple(losses))
-    if backbones is not None:
-        backbones.keep(genes, trained)
-    return trained
+    return network, (*first, *losses)
 
 
 def choose(
@@ -243,17 +239,14 @@ def choose(
     costs: StaticCosts,
     asked: Configuration,
 ) -> tuple[Confidence, ExitTables, tuple[Point, ...]]:
-    """Return the confidence and the thresholds that `asked` asks for, chosen on the split `validation`.
+    """Return the confidence chosen on the split `validation`, the tables there, and the points of `Evaluation`.
 
     Args:
-        said: what all exits say on a split, by its name, under a confidence.
+        said: answers of all exits on a split, by its name, under a confidence.
         labels: of each split, (N,).
         softmax: returns the softmax confidence, its temperatures fitted on validation.
         costs: static counts.
         asked: the run's `Configuration.acting`.
-
-    Returns:
-        The confidence, what the exits say on validation under it, and the points of `Evaluation`.
     """
     limits, early = asked.limits.on(len(labels["validation"])), len(costs.exit_costs) > 1
     tables = cache(said)
@@ -264,7 +257,7 @@ def choose(
 
     @cache
     def curve(confidence: Confidence) -> tuple[OperatingPoint, ...]:
-        """Return the non-dominated points within the MACs limit, whatever their accuracy."""
+        """Return the non-dominated points within the MACs limit, of any accuracy."""
         return threshold_curve(policy("validation", confidence), replace(limits, least_correct=0))
 
     def area(confidence: Confidence) -> float:
@@ -306,10 +299,9 @@ def measure(
     confidence: Confidence,
     costs: StaticCosts,
 ) -> Figures:
-    """Return what `network` does on `split`, running it with early stopping and counting what is executed.
+    """Return the figures of `network` on `split`, run with early stopping.
 
-    Raises:
-        ExecutionError: if the executed MACs are not sum_i n_i cost_i, to the last integer.
+    ExecutionError if the executed MACs are not sum_i n_i cost_i, to the last integer.
     """
     with count_macs() as counter:
         answer = predict(network, split.images, thresholds, confidence)

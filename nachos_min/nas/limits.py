@@ -1,8 +1,7 @@
 """Limits of a search, and which genomes they admit before any weight exists.
 
-Average MACs and accuracy need a trained network; the other limits are on exact static counts. A candidate that
-breaks a static limit, whose cheapest path alone exceeds the MACs limit, or whose exits cannot be ordered by cost,
-is inadmissible and never trained.
+Average MACs and accuracy need a trained network; the other limits are on exact static counts. A candidate is never
+trained if it breaks a static limit, its cheapest path exceeds the MACs limit, or its exits have no order by cost.
 """
 
 from collections.abc import Iterator
@@ -28,21 +27,13 @@ BUDGETS = (0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class Limits:
-    """What a network must keep; None means no limit.
+    """What a network must keep; None means no limit."""
 
-    Attributes:
-        max_macs: average MACs of one inference under the exit policy.
-        min_accuracy: top-1 accuracy on the validation split, in 0..1.
-        max_worst_macs: MACs of the most expensive inference.
-        max_params: parameters.
-        max_peak_bytes: bytes of activations alive at once, float32, one sample.
-    """
-
-    max_macs: int | None
-    min_accuracy: float
-    max_worst_macs: int | None = None
+    max_macs: int | None  # average of one inference under the exit policy
+    min_accuracy: float  # top-1 on the validation split, in 0..1
+    max_worst_macs: int | None = None  # of the most expensive inference
     max_params: int | None = None
-    max_peak_bytes: int | None = None
+    max_peak_bytes: int | None = None  # activations alive at once, float32, one sample
 
     def tightened(self, margin: float) -> "Limits":
         """Return limits further inside: accuracy by `margin`, average MACs by this share.

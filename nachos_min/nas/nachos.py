@@ -4,11 +4,11 @@
     repeat:  fit surrogates on the archive: the least error within each of three budgets  (aims.py)
              NSGA-II on the surrogates, started from the archive's front
              choose new candidates from its population, by expected gain                  (aims.py)
-             evaluate them (train, tune thresholds, count), add them to the archive
+             evaluate them (train, choose thresholds, count), add them to the archive
     train the best networks again, four times as long
 
-`configuration.py` says what can be chosen, and which parts other methods leave out. The loop is deterministic and
-cheap, and every evaluation is on disk as soon as it is done: a run is continued by running it again.
+`configuration.py` has the options, and the parts that other methods leave out. The loop is deterministic and cheap;
+every evaluation is on disk as soon as it is done: a run is continued by running it again.
 
 Source: Gambella, Pomponi, Scardapane and Roveri, "NACHOS: Neural Architecture Search for Hardware Constrained
 Early Exit Neural Networks", arXiv 2401.13330.
@@ -16,7 +16,6 @@ Early Exit Neural Networks", arXiv 2401.13330.
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -27,6 +26,7 @@ import numpy as np
 
 from nachos_min.data import load
 from nachos_min.nas import aims as aiming
+from nachos_min.nas import sampling
 from nachos_min.nas.configuration import OPTIONS, Options, Problem, configure, load_problem, resolved
 from nachos_min.nas.evaluate import Evaluation, Failure, Trial, seeded
 from nachos_min.nas.genome import Genome, as_genome
@@ -34,16 +34,6 @@ from nachos_min.nas.limits import StaticCheck
 from nachos_min.nas.nsga2 import minimize
 from nachos_min.nas.result import Archive, Network, SearchResult, result_of
 from nachos_min.nas.runs import from_record, to_record, trial_key
-from nachos_min.nas.sampling import (
-    LONG,
-    filling_genomes,
-    neighbour_genomes,
-    place_by_hand,
-    random_genomes,
-    rule_genomes,
-    ruled_trials,
-    spread_genomes,
-)
 from nachos_min.nas.tabular import TableAnswers, read_table
 from nachos_min.nas.workers import Workers
 from nachos_min.options import taking
@@ -55,25 +45,16 @@ IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 @dataclass(frozen=True)
 class Progress:
-    """What a search is doing.
+    """What a search is doing."""
 
-    Attributes:
-        activity: what is being done, a clause in words.
-        iteration: 0 for the first candidates, then 1, 2, ...
-        evaluated, evaluations: candidates done, and asked for.
-        reused, failed: how many of the done were found on disk, or raised an error.
-        seconds_left: estimate; None while nothing was trained yet.
-        best: the most accurate admissible network so far, under its chosen thresholds.
-    """
-
-    activity: str
-    iteration: int
-    evaluated: int
-    evaluations: int
-    reused: int
-    failed: int
-    seconds_left: float | None
-    best: Network | None
+    activity: str  # a clause in words
+    iteration: int  # 0 for the first candidates, then 1, 2, ...
+    evaluated: int  # candidates done
+    evaluations: int  # candidates to be done
+    reused: int  # of those done, found on disk
+    failed: int  # of those done, that raised an error
+    seconds_left: float | None  # estimate; None while nothing was trained yet
+    best: Network | None  # the most accurate admissible network so far, under its chosen thresholds
 
 
 @taking(OPTIONS)
@@ -98,7 +79,7 @@ def search(*, on_progress: Callable[[Progress], None] | None = None, **options: 
     asked = resolved(options)
     configuration = configure(asked)
     problem, folder, finalists = load_problem(configuration), Path(asked["out"]), asked["finalists"]
-    pool: Callable[[], AbstractContextManager[Workers | TableAnswers]]
+    pool: Callable[[], Workers | TableAnswers]
     if asked["table"] is not None:
         table = read_table(asked["table"])
         problem, finalists = replace(problem, table=table.identity(problem)), 0
@@ -115,7 +96,7 @@ def search(*, on_progress: Callable[[Progress], None] | None = None, **options: 
 
 
 class _Loop:
-    """The state of one search: its archive, and what has been counted on the way."""
+    """The state of one search."""
 
     def __init__(
         self,
@@ -157,40 +138,36 @@ class _Loop:
             if not chosen:
                 break
             # All are chosen and then some cut: with more evaluations the same ones come first.
-            chosen = chosen[: until - len(self.archive)]
-            self.evaluate([*map(Trial, chosen)], f"training the choice of iteration {self.iteration}")
+            trials = [*map(Trial, chosen[: until - len(self.archive)])]
+            self.evaluate(trials, f"training the choice of iteration {self.iteration}")
             now = self.archive.hypervolume(self.archive.networks)
             best, stale = (now, 0) if now > best else (best, stale + 1)
         if self.rules.placed:
             self.place_exits()
-        finalists = [Trial(genome, LONG) for genome in self.archive.best_together(self.finalists)]
+        finalists = [Trial(genome, sampling.LONG) for genome in self.archive.best_together(self.finalists)]
         self.evaluate(finalists, "training the best networks for longer")
 
     def first_candidates(self, most: int) -> list[Trial]:
         """Return at most `most` trials to begin with; all that there will be, for a method that is not guided."""
-        rng, start, initial = (
-            seeded(self.configuration.seed, "start", ()),
-            self.configuration.start,
-            self.configuration.initial,
-        )
+        rng = seeded(self.configuration.seed, "start", ())
+        start, initial = self.configuration.start, self.configuration.initial
         if self.rules.ruled:
-            return ruled_trials(rule_genomes(self.static)[-self.rules.ruled :], most)
+            return sampling.ruled_trials(sampling.rule_genomes(self.static)[-self.rules.ruled :], most)
         if start == "random" or not self.rules.guided:
             count = min(initial, most) if self.rules.guided else most
-            return [*map(Trial, random_genomes(self.static, count, rng))]
-        by_hand: list[Genome] = []
+            return [*map(Trial, sampling.random_genomes(self.static, count, rng))]
+        genomes: list[Genome] = []
         if start == "rule":
-            by_hand += rule_genomes(self.static) + filling_genomes(self.static, self.archive.budgets, rng)
-        if by_hand:
-            genomes = [*by_hand, *neighbour_genomes(self.static, initial, rng, by_hand)]
-        else:
-            genomes = spread_genomes(self.static, initial, rng)
+            genomes = sampling.rule_genomes(self.static)
+            genomes += sampling.filling_genomes(self.static, self.archive.budgets, rng)
+            genomes += sampling.neighbour_genomes(self.static, initial, rng, genomes) if genomes else []
+        genomes = genomes or sampling.spread_genomes(self.static, initial, rng)
         return [*map(Trial, dict.fromkeys(genomes))][: min(initial, most)]
 
     def place_exits(self) -> None:
         """Spend the evaluations that are left on exits placed by hand on the backbones evaluated so far."""
         check = StaticCheck(replace(self.problem.coder, static=False), self.limits)
-        placed = place_by_hand(check, list(self.archive.evaluations))
+        placed = sampling.place_by_hand(check, list(self.archive.evaluations))
         chosen = list(islice(placed, self.evaluations - len(self.archive)))
         self.evaluate([*map(Trial, chosen)], "training exits placed by hand on the best backbones")
 
@@ -222,7 +199,7 @@ class _Loop:
         done = [*self.archive.candidates, *pending]
         evaluated = [found for found in done if isinstance(found, Evaluation)]
         elapsed = time.monotonic() - self.started
-        ahead = self.evaluations + LONG * self.finalists - sum(found.trial.effort for found in done)
+        ahead = self.evaluations + sampling.LONG * self.finalists - sum(found.trial.effort for found in done)
         chosen = [self.archive.network(found, found.chosen) for found in evaluated]
         front = self.archive.front([network for network in chosen if self.archive.admits(network)])
         self.on_progress(
@@ -243,12 +220,12 @@ class _Loop:
         self.tell(f"fitting surrogates and running NSGA-II, iteration {self.iteration}")
         rng, known = seeded(self.configuration.seed, "iteration", (self.iteration,)), self.archive.genomes()
         if len(self.archive.evaluations) < 2:
-            return random_genomes(self.static, wanted, rng, known)
+            return sampling.random_genomes(self.static, wanted, rng, known)
         aim = self.aim(rng)
         population = self.search_surrogates(aim, rng)
         admissible = population[self.static.population(population)[1]]
         candidates = [genome for genome in dict.fromkeys(map(as_genome, admissible)) if genome not in known]
-        candidates += random_genomes(self.static, wanted - len(candidates), rng, known | set(candidates))
+        candidates += sampling.random_genomes(self.static, wanted - len(candidates), rng, known | set(candidates))
         if len(candidates) <= wanted:
             return candidates
         genomes = np.array(candidates)

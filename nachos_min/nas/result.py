@@ -1,12 +1,13 @@
-"""The archive of a search, and what a search returns: the admissible networks that no other one found beats.
+"""The archive of a search, and its result: the admissible networks that are non-dominated among those evaluated.
 
 Everything here follows from the stored evaluations: `load_run` (`runs.py`) gives the same result again.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -20,12 +21,14 @@ from nachos_min.nas.genome import Genome
 from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.limits import Limits
 
+Value = TypeVar("Value")
+
 RANKS = 2  # fronts that are shown where the figures are of samples that chose none of them
 
 
 @dataclass(frozen=True)
 class FiguresOnTest(Figures):
-    """Figures on the test split, which takes part in no choice; `kept`: whether both limits hold there, too."""
+    """Figures on the test split, which takes part in no choice; `kept`: whether both limits hold there."""
 
     kept: bool
 
@@ -35,96 +38,56 @@ class FiguresOnTest(Figures):
         return wilson_interval(self.correct, self.samples)
 
 
+class _Read(Generic[Value]):
+    """An attribute that is read at a dotted path of the same object."""
+
+    def __init__(self, path: str) -> None:
+        self._at = attrgetter(path)
+
+    def __get__(self, row: Any, owner: type | None = None) -> Value:
+        value: Value = self._at(row)
+        return value
+
+
 @dataclass(frozen=True)
 class Network:
     """A trained network under one choice of thresholds: a row of the front, or a point of the archive.
 
-    Its figures are of the half of the validation split that did not choose; of all of it if the whole of it chose.
-
-    Attributes:
-        evaluation: of the training.
-        point: the thresholds, with the figures on each split.
-        limits: those asked for, which the test figures are held against.
-        solution: its number in the front, 0 is the most accurate.
-        exits: stage numbers (1-based) of the E exits, the final one last.
-        thresholds: E thresholds on the cumulative confidence; the last is 0.
-        exit_costs: MACs of a sample that leaves at each exit; `worst_macs` is the last.
-        confidence: what the thresholds are thresholds of, `learned` or `softmax`.
-        temperatures: of each early exit's softmax; empty for `learned`.
-        test: figures on the test split.
+    Its figures are of the half of the validation split that did not choose the thresholds, or of all of it.
     """
 
     evaluation: Evaluation
-    point: Point
-    limits: Limits
-    solution: int = 0
+    point: Point  # the thresholds, with the figures on each split
+    limits: Limits  # without the margin; the test figures are compared with them
+    solution: int = 0  # its number in the front, 0 is the most accurate
 
-    @property
-    def genome(self) -> Genome:
-        return self.evaluation.genome
-
-    @property
-    def exits(self) -> tuple[int, ...]:
-        return self.evaluation.exits
-
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        return self.point.thresholds
-
-    @property
-    def accuracy(self) -> float:
-        return self.point.shown.accuracy
-
-    @property
-    def correct(self) -> int:
-        return self.point.shown.correct
-
-    @property
-    def samples(self) -> int:
-        return self.point.shown.samples
-
-    @property
-    def total_macs(self) -> int:
-        return self.point.shown.total_macs
-
-    @property
-    def average_macs(self) -> float:
-        return self.point.shown.average_macs
-
-    @property
-    def exit_counts(self) -> tuple[int, ...]:
-        return self.point.shown.exit_counts
-
-    @property
-    def exit_costs(self) -> tuple[int, ...]:
-        return self.evaluation.costs.exit_costs
-
-    @property
-    def worst_macs(self) -> int:
-        return self.evaluation.costs.worst_macs
-
-    @property
-    def params(self) -> int:
-        return self.evaluation.costs.params
-
-    @property
-    def peak_bytes(self) -> int:
-        return self.evaluation.costs.peak_bytes
-
-    @property
-    def confidence(self) -> str:
-        return self.evaluation.confidence.name
+    genome = _Read[Genome]("evaluation.trial.genome")
+    exits = _Read[tuple[int, ...]]("evaluation.exits")  # stage numbers (from 1) of the E exits, the final one last
+    thresholds = _Read[tuple[float, ...]]("point.thresholds")  # on the cumulative confidence; the last is 0
+    accuracy = _Read[float]("point.shown.accuracy")
+    correct = _Read[int]("point.shown.correct")
+    samples = _Read[int]("point.shown.samples")
+    total_macs = _Read[int]("point.shown.total_macs")
+    average_macs = _Read[float]("point.shown.average_macs")
+    exit_counts = _Read[tuple[int, ...]]("point.shown.exit_counts")
+    exit_costs = _Read[tuple[int, ...]]("evaluation.costs.exit_costs")  # MACs of a sample leaving at each exit
+    worst_macs = _Read[int]("evaluation.costs.worst_macs")
+    params = _Read[int]("evaluation.costs.params")
+    peak_bytes = _Read[int]("evaluation.costs.peak_bytes")
+    confidence = _Read[str]("evaluation.confidence.name")  # learned or softmax
 
     @property
     def temperatures(self) -> tuple[float, ...]:
+        """Of each early exit's softmax; empty for learned confidence."""
         return self.evaluation.confidence.temperatures or ()
 
     @property
     def test(self) -> FiguresOnTest:
+        """Figures on the test split."""
         return FiguresOnTest(**vars(self.point.test), kept=self.limits.admissible(self.point.test))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what stands in the JSON of a result; temperatures if there are any."""
+        """Return the row of the JSON object, with temperatures if there are any."""
         names = [name for name in ROW if name != "temperatures" or self.temperatures]
         return _listed(self, names) | {"test": _listed(self.test, ROW_ON_TEST)}
 
@@ -147,10 +110,10 @@ class Archive:
     """All candidates evaluated so far, in the order in which they were chosen.
 
     Attributes:
-        limits: those asked for, tightened by the margin; networks keep them on the validation split.
+        limits: tightened by the margin; networks keep them on the validation split.
         largest: costs of the space's largest network.
-        reference: error 1, and the MACs of the largest network, whatever has been evaluated.
-        candidates, evaluations: with and without failures; a failure touches no figure.
+        reference: error 1, and the MACs of the largest network.
+        candidates, evaluations: with and without failures.
         networks: each candidate under all its thresholds.
         admissible: the networks that keep every limit.
         budgets: average MACs that a search improves on, `Limits.budgets`.
@@ -245,7 +208,7 @@ class Archive:
 
     def area(self, found: Iterable[Figures]) -> float:
         """Return the area that figures dominate below the reference point, in MACs."""
-        points = sorted(set(map(_figures, found)))  # sorted: the order found changes no bit
+        points = sorted(set(map(_figures, found)))  # sorted: the order of candidates changes no bit
         return hypervolume(np.array(points), self.reference) if points else 0.0
 
 
@@ -253,16 +216,13 @@ def _figures(found: Figures) -> tuple[float, float]:
     return 1 - found.accuracy, found.average_macs
 
 
-Found = TypeVar("Found")
-
-
 def _non_dominated(
-    found: Sequence[Found], figures: Sequence[tuple[float, float]], trials: Sequence[Trial], ranks: int = 1
-) -> list[Found]:
+    found: Sequence[Value], figures: Sequence[tuple[float, float]], trials: Sequence[Trial], ranks: int = 1
+) -> list[Value]:
     """Return the first `ranks` fronts by `figures`, ascending; of equals the one with the smallest trial."""
     points = np.array(figures, np.float64).reshape(-1, 2)
     rows = np.flatnonzero(non_dominated_ranks(points, np.zeros(len(points))) < ranks).tolist()
-    chosen = dict[tuple[float, float], Found]()
+    chosen = dict[tuple[float, float], Value]()
     for row in sorted(rows, key=lambda row: (figures[row], trials[row])):
         chosen.setdefault(figures[row], found[row])
     return list(chosen.values())
@@ -270,58 +230,35 @@ def _non_dominated(
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The outcome of a search.
+    """The outcome of a search."""
 
-    Attributes:
-        run: folder of the run.
-        seed: run seed.
-        limits: those asked for.
-        margin: how far inside them the validation split stays.
-        evaluated: trained candidates, those found in the folder included.
-        reused: candidates found in the folder.
-        failed: candidates whose evaluation raised an error.
-        inadmissible: genomes met that a static count alone ruled out, never trained; None if not known.
-        admissible: evaluated candidates that keep all limits.
-        hypervolume_all, hypervolume_admissible: area dominated below `reference`, in MACs.
-        reference: (error 1, MACs of the space's largest network).
-        front: admissible networks that no other one found beats, the most accurate first.
-        closest: when `front` is empty, the evaluated candidate nearest to the limits, if there is one.
-        failure: why the first of the failed candidates failed.
-        table: which table answered for trainings; None when candidates were trained.
-        guarantee: probability with which all rows of `front` keep both limits on new images, if asked for.
-    """
-
-    run: str
+    run: str  # folder
     seed: int
     limits: Limits
-    margin: float
-    evaluated: int
-    reused: int
-    failed: int
-    inadmissible: int | None
-    admissible: int
-    hypervolume_all: float
+    margin: float  # how far inside the limits the validation split stays
+    evaluated: int  # trained candidates, those found in the folder included
+    reused: int  # candidates found in the folder
+    failed: int  # candidates whose evaluation raised an error
+    inadmissible: int | None  # genomes ruled out by static counts and never trained; None if not known
+    admissible: int  # evaluated candidates that keep all limits
+    hypervolume_all: float  # area dominated below `reference`, in MACs
     hypervolume_admissible: float
-    reference: tuple[float, int]
-    front: tuple[Network, ...]
-    closest: Network | None
-    failure: str | None = None
-    table: Mapping[str, Any] | None = None
-    guarantee: float | None = None
+    reference: tuple[float, int]  # error 1, MACs of the space's largest network
+    front: tuple[Network, ...]  # admissible and non-dominated among those evaluated, the most accurate first
+    closest: Network | None  # when `front` is empty, the evaluated candidate nearest to the limits, if any
+    failure: str | None = None  # of the first candidate that failed
+    table: Mapping[str, Any] | None = None  # which table answered for trainings; None: candidates were trained
+    guarantee: float | None = None  # probability with which all rows of `front` keep both limits on new images
 
     def as_dict(self) -> dict[str, Any]:
         """Return the object that `search --json` prints: plain lists, numbers and texts."""
         constraints = {"max_macs": self.limits.max_macs, "min_accuracy": self.limits.min_accuracy}
         constraints |= {"margin": self.margin} if self.margin else {}
         constraints |= {} if self.guarantee is None else {"guarantee": self.guarantee}
-        counts = ("run", "seed", "evaluated", "reused", "failed", "admissible")
-        found = {name: getattr(self, name) for name in counts} | {
+        areas = {"all": self.hypervolume_all, "admissible": self.hypervolume_admissible}
+        found = _listed(self, ("run", "seed", "evaluated", "reused", "failed", "admissible")) | {
             "constraints": constraints,
-            "hypervolume": {
-                "all": self.hypervolume_all,
-                "admissible": self.hypervolume_admissible,
-                "reference": list(self.reference),
-            },
+            "hypervolume": areas | {"reference": list(self.reference)},
             "front": [row.as_dict() for row in self.front],
         }
         return found if self.table is None else found | {"table": dict(self.table)}
@@ -335,9 +272,7 @@ def result_of(
     rows, closest = shown_rows(archive, guarantee), None
     failures = [found for found in archive.candidates if isinstance(found, Failure)]
     if not rows and archive.evaluations:
-        nearest = min(
-            archive.evaluations, key=lambda found: (_distance(found.chosen.validation, limits), found.trial)
-        )
+        nearest = min(archive.evaluations, key=lambda found: (_distance(found, limits), found.trial))
         closest = archive.network(nearest, nearest.chosen)
     return SearchResult(
         run=str(run),
@@ -361,13 +296,11 @@ def result_of(
 
 
 def shown_rows(archive: Archive, guarantee: float | None = None) -> list[Network]:
-    """Return the rows that people see, the most accurate first: networks of the archive that keep the limits.
+    """Return the rows of a result, the most accurate first: networks of the archive that keep the limits.
 
-    The validation split chooses them: its first front. With a calibration split, whose figures are shown, it
-    chooses the first two fronts, of which those remain that keep the limits on the calibration split, too. Being
-    the best on validation is partly luck, and the second front has had less of it.
-
-    With a `guarantee` those remain that are certified on the calibration split (`eenn/guarantee.py`).
+    Without a calibration split: the first front on validation. With one, whose figures are shown: those of the
+    first two fronts that keep the limits on calibration, or with a `guarantee` are certified there. Being the best
+    on validation is partly luck; the second front has had less of it.
     """
     if not any(row.point.calibration for row in archive.admissible):
         return archive.front(archive.admissible)
@@ -387,8 +320,8 @@ def level_of(guarantee: float) -> float:
     return (1 - guarantee) / 2
 
 
-def _distance(found: Figures, limits: Limits) -> float:
-    """Return the sum of both violations, each relative to its limit; 0 when both are kept."""
+def _distance(evaluation: Evaluation, limits: Limits) -> float:
+    """Return the sum of both violations on validation, each relative to its limit; 0 when both are kept."""
+    found = evaluation.chosen.validation
     short = max(0.0, limits.min_accuracy - found.accuracy) / max(limits.min_accuracy, 1e-9)
-    over = 0.0 if limits.max_macs is None else max(0.0, found.average_macs / limits.max_macs - 1)
-    return short + over
+    return short + (0.0 if limits.max_macs is None else max(0.0, found.average_macs / limits.max_macs - 1))

@@ -15,13 +15,8 @@ from nachos_min.eenn.confidence import LEARNED, Confidence
 from nachos_min.eenn.inference import ExitTables
 from nachos_min.eenn.lowering import StaticCosts
 from nachos_min.eenn.thresholds import Figures, spent
-from nachos_min.nas.configuration import (
-    ConfigurationError,
-    Problem,
-    check_guarantee,
-    configuration_of,
-    load_problem,
-)
+from nachos_min.nas import configuration as stored
+from nachos_min.nas.configuration import Problem
 from nachos_min.nas.evaluate import SPLITS, Evaluation, Failure, Point, Trial
 from nachos_min.nas.genome import Genome
 from nachos_min.nas.result import Archive, SearchResult, result_of
@@ -29,18 +24,14 @@ from nachos_min.store import open_run
 
 
 def load_run(path: str | Path, guarantee: float | None = None) -> SearchResult:
-    """Return the result of the run in folder `path`, from its stored evaluations.
-
-    Args:
-        path: of the run.
-        guarantee: as of `search`.
+    """Return the result of the run in folder `path`, from its stored evaluations; `guarantee` as of `search`.
 
     Raises:
         InputError: if there is no run, it is damaged, its data set or space has other content than before, or
             `guarantee` breaks its rule.
     """
     problem = stored_problem(path)
-    check_guarantee(guarantee, problem.configuration.validation)
+    stored.check_guarantee(guarantee, problem.configuration.validation)
     evaluated = tuple(stored_evaluations(path))
     archive = Archive(problem, evaluated)
     return result_of(archive, Path(path), reused=len(evaluated), inadmissible=None, guarantee=guarantee)
@@ -49,11 +40,11 @@ def load_run(path: str | Path, guarantee: float | None = None) -> SearchResult:
 def stored_problem(path: str | Path) -> Problem:
     """Return the configuration of the run in folder `path`, with its data and space; InputError as `load_run`."""
     identity = open_run(path).configuration
-    problem = replace(load_problem(configuration_of(identity)), table=identity.get("table"))
+    problem = replace(stored.load_problem(stored.configuration_of(identity)), table=identity.get("table"))
     now = problem.identity()
     for name, what in (("data_content", "data set"), ("space_content", "space")):
         if identity.get(name) != now[name]:
-            raise ConfigurationError(f"run {path}: its {what} must be what it was, got other content")
+            raise stored.ConfigurationError(f"run {path}: its {what} must be what it was, got other content")
     return problem
 
 
@@ -84,12 +75,10 @@ def trial_key(trial: Trial) -> str:
 
 
 def to_record(evaluated: Evaluation | Failure) -> dict[str, Any]:
-    """Return `evaluated` as nested dictionaries of plain values and arrays, usual values left out."""
-    trial, unusual = evaluated.trial, dict[str, int]()
-    if trial.effort > 1:
-        unusual["effort"] = trial.effort
-    if trial.repeat:
-        unusual["repeat"] = trial.repeat
+    """Return `evaluated` as nested dictionaries of plain values and arrays, defaults left out."""
+    trial = evaluated.trial
+    unusual = {"effort": trial.effort} if trial.effort > 1 else {}
+    unusual |= {"repeat": trial.repeat} if trial.repeat else {}
     if isinstance(evaluated, Failure):
         return {"genome": trial.genome, "reason": evaluated.reason, **unusual}
     chosen, *curve = evaluated.points

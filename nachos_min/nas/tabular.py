@@ -1,19 +1,20 @@
 """A tabular benchmark: every member of a space trained beforehand, and evaluations answered from it.
 
-`bench/tabulation.py` trains all members of a small space and keeps what the networks say about every image: each
-early exit's confidence and each exit's class. Thresholds, exits, costs and admissibility are computed here by the
-same functions as after a training: an answer is the evaluation that training would give, to the last bit, without
-weights. A search then takes seconds, and since all members can be evaluated, the true front is known.
+`bench/tabulation.py` trains all members of a small space and stores each early exit's confidence and each exit's
+class for every image. The same functions as after a training compute the rest: an answer is the evaluation that
+training would give, to the last bit, without weights.
 
 Members were trained with the table's `max_macs` in the cost term of the loss: a search with another limit chooses
 thresholds for its own limit on those networks. Run seed s is answered from the (s mod n)-th of the table's n seeds.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import starmap
 from pathlib import Path
-from typing import Any, TypeVar, final
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,7 +26,6 @@ from nachos_min.errors import InputError
 from nachos_min.nas.configuration import AS_BEFORE, Problem
 from nachos_min.nas.evaluate import SPLITS, Evaluation, ExecutionError, Failure, Trial, choose
 from nachos_min.nas.genome import Genome
-from nachos_min.nas.result import Archive
 from nachos_min.nas.runs import key
 from nachos_min.store import StoreError
 from nachos_min.store.values import decode
@@ -37,27 +37,22 @@ Answer = TypeVar("Answer")
 
 
 class TableError(InputError):
-    """A table that cannot answer for a search; the message names the table and what differs."""
+    """A table that cannot answer for a search."""
 
 
 @dataclass(frozen=True, eq=False)
 class SplitTable:
-    """What all trainings of all n members said about one split of N samples; S stages, T trainings.
+    """Answers of all T trainings of all n members on one split of N samples; S stages."""
 
-    Attributes:
-        labels: right classes, (N,).
-        confidence: h of the exit after each stage but the last, float32 (n, T, N, S-1); NaN without an exit.
-        predicted: class by the exit after each stage, (n, T, N, S); without an exit it means nothing.
-        softmax: largest softmax at the table's temperatures, as `confidence`; None in older tables.
-    """
-
-    labels: Array
-    confidence: Array
-    predicted: Array
-    softmax: Array | None = None
+    labels: Array  # right classes, (N,)
+    confidence: Array  # h of the exit after each stage but the last, float32 (n, T, N, S-1); NaN without an exit
+    predicted: Array  # class by the exit after each stage, (n, T, N, S); means nothing without an exit
+    softmax: Array | None = (
+        None  # largest softmax at the table's temperatures, as `confidence`; None in older tables
+    )
 
     def tables(self, member: int, training: int, stages: Sequence[int], confidence: Confidence) -> ExitTables:
-        """Return the tables of the exits after `stages` (1-based, the last stage last) of one training."""
+        """Return the tables of the exits after `stages` (from 1, the last stage last) of one training."""
         columns = [stage - 1 for stage in stages]
         scores = self.confidence if confidence.temperatures is None else self.softmax
         assert scores is not None, "`Table.identity` has refused a table without softmax"
@@ -66,39 +61,24 @@ class SplitTable:
         return ExitTables(confidence.cumulative(early), predicted.astype(np.int64))
 
 
-@final
 @dataclass(frozen=True, eq=False)
 class Table:
-    """All members of a space, trained.
+    """All members of a space, trained."""
 
-    Attributes:
-        name: of the file.
-        sha256: of the file, in hexadecimal, as `sha256sum` prints it.
-        about: what was trained and how: data, space, recipe, max_macs, seeds, and the versions it was made with.
-        members: canonical genome -> its place in the arrays.
-        exit_costs: MACs of leaving after each stage, int64 (n, S); 0 without an exit.
-        splits: what was said about each split: validation, test, and calibration if there is one.
-        losses: mean training loss of each epoch, float64 (n, T, epochs).
-        temperatures: of each early exit's softmax, float64 (n, T, S-1); None in older tables.
-        failures: key of a genome and seed -> why that training failed.
-    """
-
-    name: str
-    sha256: str
-    about: Mapping[str, Any]
-    members: Mapping[Genome, int]
-    exit_costs: Array
-    splits: Mapping[str, SplitTable]
-    losses: Array
-    temperatures: Array | None
-    failures: Mapping[str, str]
+    name: str  # of the file
+    sha256: str  # of the file, in hexadecimal
+    about: Mapping[str, Any]  # data, space, recipe, max_macs, seeds, and the versions it was made with
+    members: Mapping[Genome, int]  # canonical genome -> its place in the arrays
+    exit_costs: Array  # MACs of leaving after each stage, int64 (n, S); 0 without an exit
+    splits: Mapping[str, SplitTable]  # validation, test, and calibration if there is one
+    losses: Array  # mean training loss of each epoch, float64 (n, T, epochs)
+    temperatures: Array | None  # of each early exit's softmax, float64 (n, T, S-1); None in older tables
+    failures: Mapping[str, str]  # key of a genome and seed -> why that training failed
 
     def answer(self, problem: Problem, genome: Genome) -> Evaluation | Failure:
         """Return the evaluation of a canonical `genome` under the limits and the seed of `problem`.
 
-        Raises:
-            TableError: if the table has no such member.
-            ExecutionError: if the member's costs are not what they were when the table was made.
+        TableError if the table has no such member; ExecutionError if its costs differ from those stored.
         """
         if genome not in self.members:
             raise TableError(f"table {self.name} must hold every genome asked for, has none of {key(genome)}")
@@ -129,11 +109,7 @@ class Table:
         return seed % len(self.about["seeds"])
 
     def identity(self, problem: Problem) -> dict[str, Any]:
-        """Return what a run stores about the table that answered for it, having checked that it can.
-
-        Raises:
-            TableError: if the table is of other data, another space or another recipe than `problem` asks for.
-        """
+        """Return what a run stores about its table; TableError if data, space or recipe are not of `problem`."""
         asked, configuration = problem.identity(), problem.configuration
         for field, what in (("data_content", "data set"), ("space_content", "space")):
             if self.about[field] != asked[field]:
@@ -159,36 +135,23 @@ class Table:
             "trained_with_seed": self.about["seeds"][self.training(configuration.seed)],
         }
 
-    def archive(self, problem: Problem) -> Archive:
-        """Return all members as a search would have found them: its fronts and hypervolumes are the true ones.
 
-        Members are the networks that a search of `problem` may return: with early exits, or static ones, or both
-        where exits are placed on static ones. Each chooses its thresholds for the limits of `problem`.
-        """
-        coder, both = problem.coder, problem.configuration.rules.placed
-        members = (genome for genome in self.members if both or coder.static != any(genome[coder.exit_genes]))
-        return Archive(problem, (self.answer(problem, genome) for genome in members))
+@dataclass(frozen=True)
+class TableAnswers(AbstractContextManager["TableAnswers"]):
+    """Stands in for `Workers`: a table answers for a problem that it has accepted."""
 
-
-@final
-class TableAnswers:
-    """Stands in for `Workers`: a table answers for the limits and the seed of a problem that it has accepted."""
-
-    def __init__(self, table: Table, problem: Problem) -> None:
-        self._table, self._problem = table, problem
-
-    def __enter__(self) -> "TableAnswers":
-        return self
+    table: Table
+    problem: Problem
 
     def __exit__(self, *_: object) -> None: ...
 
     def evaluate(self, trials: Sequence[Trial]) -> Iterator[Evaluation | Failure]:
         """Yield the evaluation of each of `trials`, in their order."""
-        return (self._table.answer(self._problem, trial.genome) for trial in trials)
+        return (self.table.answer(self.problem, trial.genome) for trial in trials)
 
     def starmap(self, function: Callable[..., Answer], arguments: Iterable[tuple[Any, ...]]) -> list[Answer]:
         """Return `function(*each)` for each of `arguments`, in their order."""
-        return [function(*each) for each in arguments]
+        return list(starmap(function, arguments))
 
 
 def failure_key(genome: Genome, seed: int) -> str:
@@ -197,11 +160,7 @@ def failure_key(genome: Genome, seed: int) -> str:
 
 
 def read_table(path: str | Path) -> Table:
-    """Return the table in a file.
-
-    Raises:
-        TableError: if it cannot be read, is damaged, or is no table of this version.
-    """
+    """Return the table in a file; TableError if it cannot be read, is damaged, or is no table of this version."""
     path = Path(path)
     try:
         found = decode(path)

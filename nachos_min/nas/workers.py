@@ -1,7 +1,7 @@
-"""Evaluate genomes in worker processes, each on one thread, with results that do not depend on their number.
+"""Evaluate genomes in worker processes, each on one thread; results do not depend on their number.
 
-A worker is a fresh interpreter (spawned: NumPy's BLAS and Numba hold threads and locks that a fork would break). It
-loads the data once and then evaluates trials. Between iterations the same workers fit the surrogates.
+A worker is a fresh interpreter: NumPy's BLAS and Numba hold threads and locks that a fork would break. It loads the
+data once and then evaluates trials. Between iterations the same workers fit the surrogates.
 """
 
 import ctypes
@@ -20,9 +20,8 @@ from typing import Any, TypeVar
 
 from nachos_min.data import Dataset
 from nachos_min.eenn.recipes import PaperRecipe
-from nachos_min.nas.backbones import Backbones
 from nachos_min.nas.configuration import Configuration
-from nachos_min.nas.evaluate import Evaluation, Failure, Trial, evaluate
+from nachos_min.nas.evaluate import Backbones, Evaluation, Failure, Trial, evaluate
 from nachos_min.nas.genome import GenomeCoder
 
 Answer = TypeVar("Answer")
@@ -35,9 +34,7 @@ class WorkerDiedError(RuntimeError):
 
 
 class _Worker:
-    """What a worker process keeps between trials."""
-
-    evaluate: Callable[[Trial], Evaluation]
+    evaluate: Callable[[Trial], Evaluation]  # set once in each worker process
 
 
 def _start(
@@ -54,10 +51,7 @@ def _start(
 
 
 def keep_freed_memory() -> bool:
-    """Tell the C library to keep what arrays give back for the next arrays; False where it has no such setting.
-
-    Otherwise it returns large arrays to the operating system, which fills every new page with zeros.
-    """
+    """Let the C library keep freed memory, as every new page is filled with zeros; False where it cannot."""
     trim_threshold, mmap_threshold = -1, -3  # parameters of mallopt(3) in the GNU C library
     try:
         set_option = ctypes.CDLL(None).mallopt
@@ -90,26 +84,24 @@ def _answer(trial: Trial) -> Evaluation | Failure:
 
 @contextmanager
 def _children_prepared() -> Iterator[None]:
-    """Start processes inside with BLAS on one thread and, until they are prepared, with Ctrl-C blocked."""
-    before = {name: os.environ.get(name) for name in _ONE_THREAD}
+    """Start processes inside with BLAS on one thread, and with Ctrl-C blocked until they are prepared."""
+    before = {name: os.environ[name] for name in _ONE_THREAD if name in os.environ}
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
     masked = os.name != "nt"  # Windows has no such mask
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masked else None
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in _ONE_THREAD:
+            del os.environ[name]
+        os.environ.update(before)
         if mask is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @contextmanager
 def _deaths_reported() -> Iterator[None]:
-    """Turn what a dead worker looks like into a WorkerDiedError."""
+    """Raise a WorkerDiedError for each way in which a worker dies."""
     try:
         yield
     except (BrokenProcessPool, MemoryError):
@@ -121,8 +113,7 @@ def _deaths_reported() -> Iterator[None]:
 class Workers:
     """A pool of worker processes for one run, a context manager.
 
-    Its methods raise WorkerDiedError if a worker process died, or had too little memory. Arguments are copied to
-    the workers, functions by their names in a module.
+    Its methods raise WorkerDiedError if a worker process died, or had too little memory.
     """
 
     def __init__(
@@ -134,8 +125,7 @@ class Workers:
         backbones: Path,
     ) -> None:
         """Prepare `count` workers, which start with the first trial and share trained backbones in a folder."""
-        # Every worker loads the data set itself. More than fits into a pipe (64 KiB) would wait for the worker to
-        # start up, and for ever if it dies before that.
+        # Every worker loads the data set itself: arguments larger than a pipe (64 KiB) wait for ever if it dies.
         self._coder, self._share = coder, isinstance(configuration.recipe, PaperRecipe)
         prepared = (coder, load_dataset, configuration, Backbones(backbones))
         self._pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_start, initargs=prepared)
@@ -146,7 +136,7 @@ class Workers:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """End all workers; after an error or an interruption without waiting for what they are doing."""
         if kind is not None:
-            # Through its Process object: the process id may be gone, or another process's, by now.
+            # Through its Process object: by now the process id may be another process's.
             for process in list((getattr(self._pool, "_processes", None) or {}).values()):
                 process.kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -172,8 +162,7 @@ class Workers:
     def as_done(self, function: Callable[..., Answer], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Answer]:
         """Yield `function(*each)` for each of `arguments`, in the order in which they are done."""
         with _deaths_reported():
-            for future in as_completed(self._submit(function, arguments)):
-                yield future.result()
+            yield from (future.result() for future in as_completed(self._submit(function, arguments)))
 
     def starmap(self, function: Callable[..., Answer], arguments: Iterable[tuple[Any, ...]]) -> list[Answer]:
         """Return `function(*each)` for each of `arguments`, in their order."""

@@ -15,11 +15,9 @@ from nachos_min.eenn.inference import ExitAnswers, ExitTables
 from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe, Recipe, lengthened
 from nachos_min.eenn.thresholds import OperatingPoint
-from nachos_min.nas import backbones as cache
 from nachos_min.nas import evaluate as room
-from nachos_min.nas.backbones import Backbone, Backbones
 from nachos_min.nas.configuration import Configuration, load_problem
-from nachos_min.nas.evaluate import Evaluation, Failure, Trial, build, evaluate, measure
+from nachos_min.nas.evaluate import Backbones, Evaluation, Failure, Trial, build, evaluate, measure
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.limits import Limits
@@ -116,16 +114,16 @@ def test_a_backbone_trained_before_changes_the_time_and_nothing_else(
 def test_backbones_beyond_their_share_of_the_disk_are_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "MOST_BYTES", 1500)
-    backbones, kept = Backbones(tmp_path), Backbone(np.ones(200, np.float32), (1.0, 0.5))
+    monkeypatch.setattr(room, "MOST_BYTES", 1500)
+    backbones, weights, losses = Backbones(tmp_path), np.ones(200, np.float32), [1.0, 0.5]
     for genes in ([0, 1], [1, 0]):
-        backbones.keep(genes, kept)
+        backbones.keep(genes, weights, losses)
     found = backbones.find([0, 1])
     assert found is not None
-    assert (found.losses, found.weights.tobytes()) == (kept.losses, kept.weights.tobytes())
+    assert (found[0].tobytes(), found[1]) == (weights.tobytes(), losses)
     assert backbones.find([1, 0]) is None
     nowhere = Backbones(tmp_path / "gone" / "too")  # nothing is kept, nothing raised
-    nowhere.keep([0, 1], kept)
+    nowhere.keep([0, 1], weights, losses)
     assert nowhere.find([0, 1]) is None
 
 

@@ -26,7 +26,7 @@ from nachos_min.store.values import decode, encode
 
 pytest.importorskip("bench.tabulation", reason="an installed copy has no bench")
 
-from bench.tabulation import all_members, tabulate, train_members
+from bench.tabulation import all_members, archive_of, tabulate, train_members
 
 SHORT = PaperRecipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1)
 USUAL = {"recipe": SHORT, "standardise": "pixel", "validation": "halves", "confidence": "best", "aims": "ends"}
@@ -150,7 +150,7 @@ def test_the_truth_of_two_stages_is_of_all_that_they_may_return(
     folder: Path, table: Table, search: Callable[..., Any], tmp_path: Path
 ) -> None:
     asked = load_problem(configuration(folder, method="two-stage", max_macs=60_000))
-    archive = table.archive(asked)
+    archive = archive_of(table, asked)
     assert archive.genomes() == set(table.members)
     found = search(method="two-stage", max_macs=60_000, evaluations=32, out=tmp_path / "run")
     assert any(len(solution.exits) == 1 for solution in found.front), "backbones are among what is returned"
@@ -180,7 +180,7 @@ def test_other_limits_choose_other_thresholds_on_the_same_networks(
 
 
 def test_the_true_front_is_the_best_of_all_members(problem: Problem, table: Table) -> None:
-    archive = table.archive(problem)
+    archive = archive_of(table, problem)
     members = {genome for group in all_members(problem.coder).values() for genome in group}
     assert (len(members), len(table.members)) == (32, 32)
     assert archive.genomes() == {genome for genome in members if any(genome[problem.coder.exit_genes])}
@@ -200,7 +200,7 @@ def test_a_search_on_a_table_trains_nothing_and_says_so(
 ) -> None:
     found = search(evaluations=24, out=tmp_path / "run", seed=4)
     assert (found.evaluated, found.failed) == (24, 0)
-    true = truth(table.archive(problem))
+    true = truth(archive_of(table, problem))
     assert (found.hypervolume_admissible, found.front) == (true.hypervolume_admissible, true.front)
     named = {"name": "small.h5", "sha256": table.sha256, "trained_with_max_macs": 6_000, "trained_with_seed": 0}
     assert found.as_dict()["table"] == named
@@ -255,7 +255,7 @@ def test_a_table_from_before_there_was_softmax_answers_for_learned_confidence(
     old = replace(table, temperatures=None, about=about, splits=splits)
     whole = replace(problem, configuration=configuration(folder, validation="whole", confidence="learned"))
     old.identity(whole)
-    assert {each.confidence.name for each in old.archive(whole).evaluations} == {"learned"}
+    assert {each.confidence.name for each in archive_of(old, whole).evaluations} == {"learned"}
     for confidence in ("softmax", "best"):
         other = replace(whole, configuration=replace(whole.configuration, confidence=confidence))
         rule = f"^table small.h5 must hold softmax scores for confidence {confidence}, got none$"
