@@ -102,12 +102,10 @@ def depthwise_forward(x, w, stride, padding, dilation):
 
 
 def depthwise_grad_input(g, w, x_shape, stride, padding, dilation):
-    """Return gx."""
     return conv2d_grad_input(g, w.reshape(as_grouped(w.shape)), x_shape, stride, padding, dilation, x_shape[3])
 
 
 def depthwise_grad_weight(g, x, w_shape, stride, padding, dilation):
-    """Return gw."""
     gw = conv2d_grad_weight(g, x, as_grouped(w_shape), stride, padding, dilation, x.shape[3])
     return gw.reshape(w_shape)
 
@@ -131,7 +129,6 @@ def pool_windows(x_shape, size, stride, padding):
 
 
 def pool_shape(x_shape, size, stride, padding):
-    """Return the shape of y."""
     N, H, W, C = x_shape
     top, bottom, left, right = padding
     return N, out_size(H, top, bottom, size[0], stride[0]), out_size(W, left, right, size[1], stride[1]), C
@@ -172,23 +169,6 @@ def avg_pool_grad_input(g, x_shape, size, stride, padding):
     for at_y, window in pool_windows(x_shape, size, stride, padding):
         for at_x in window:
             gx[at_x] += float(g[at_y]) / (size[0] * size[1])
-    return gx.astype(g.dtype)
-
-
-def global_avg_pool_forward(x):
-    """Return y[n, c], the average of the whole map."""
-    N, H, W, C = x.shape
-    y = np.zeros((N, C))
-    for n, h, w, c in cells(x.shape):
-        y[n, c] += float(x[n, h, w, c]) / (H * W)
-    return y.astype(x.dtype)
-
-
-def global_avg_pool_grad_input(g, x_shape):
-    """Return gx: each cell receives an equal share of g."""
-    gx = np.zeros(x_shape)
-    for n, h, w, c in cells(x_shape):
-        gx[n, h, w, c] = float(g[n, c]) / (x_shape[1] * x_shape[2])
     return gx.astype(g.dtype)
 
 

@@ -4,6 +4,7 @@ import copy
 import re
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 from unittest.mock import Mock
@@ -27,9 +28,6 @@ def grad(tensor: Tensor) -> Any:
     return tensor.grad.tolist()
 
 
-# What a tensor is
-
-
 def test_a_tensor_wraps_without_copying() -> None:
     x = Tensor(X32, requires_grad=True)
     assert x.data is x.detach().data is X32
@@ -45,20 +43,13 @@ def test_a_tensor_wraps_without_copying() -> None:
     assert x.data[0, 0] == 1.0
 
 
-@pytest.mark.parametrize(("data", "got"), [([1, 2], "int64"), (np.zeros(2, np.float16), "float16"), ("a", "<U1")])
-def test_it_refuses_other_dtypes(data: object, got: str) -> None:
-    with pytest.raises(TypeError, match=f"Tensor must be float32 or float64, got {got}"):
-        Tensor(data)
+def test_it_refuses_other_dtypes() -> None:
+    for data, got in (([1, 2], "int64"), (np.zeros(2, np.float16), "float16"), ("a", "<U1")):
+        with pytest.raises(TypeError, match=f"Tensor must be float32 or float64, got {got}"):
+            Tensor(data)
 
 
-@pytest.mark.parametrize("constant", [2, 2.0, True, np.float64(2.0), np.int64(2), np.full((2, 2), 2), np.ones(2)])
-def test_constants_take_the_tensors_dtype(constant: Any) -> None:
-    x = Tensor(X32)
-    for result in (x + constant, constant - x, x * constant, constant * x, x / constant, constant / x):
-        assert result.dtype == np.float32
-
-
-def test_signs_compute_what_numpy_does() -> None:
+def test_signs_compute_what_numpy_does_in_the_tensors_dtype() -> None:
     x, y = Tensor(X32), Tensor(X32[::-1].copy())
     a, b = x.data, y.data
     pairs = [(x + y, a + b), (x - y, a - b), (x * y, a * b), (x / y, a / b), (x @ y, a @ b), (b @ x, b @ a)]
@@ -66,6 +57,9 @@ def test_signs_compute_what_numpy_does() -> None:
     pairs += [(b + x, b + a), (b * x, b * a), (np.float32(2) * x, 2 * a)]
     for ours, expected in pairs:
         np.testing.assert_array_equal(ours.data, expected)
+    for constant in (2, 2.0, True, np.float64(2.0), np.int64(2), np.full((2, 2), 2), np.ones(2)):  # take our dtype
+        for result in (x + constant, constant - x, x * constant, constant * x, x / constant, constant / x):
+            assert result.dtype == np.float32
     for result in (x.sum(), x.mean(), x[0, 0], x.sum() * 2.0, x.mean() ** 0.5, -x.sum(), x.sum() / x.mean()):
         assert isinstance(result.data, np.ndarray)
         assert (result.dtype, result.shape) == (np.float32, ())
@@ -106,9 +100,6 @@ def test_batch_norm_infer_keeps_the_statistics_it_was_given() -> None:
     var += 5.0  # running statistics move on before backward
     y.sum().backward()
     np.testing.assert_allclose(grad(x), [[0.5]])
-
-
-# Who receives which gradient
 
 
 def test_gradients_of_all_paths_add_up() -> None:
@@ -172,9 +163,6 @@ def test_gradients_add_up_over_calls_until_set_to_none(dtype: type) -> None:
     assert grad(x) == 3.0
 
 
-# When memory goes
-
-
 def test_backward_frees_on_the_way() -> None:
     alive_later: list[bool] = []
     x = leaf(1.0, 2.0)
@@ -185,9 +173,6 @@ def test_backward_frees_on_the_way() -> None:
     del late
     loss.backward()
     assert alive_later == [False]
-
-
-# What is refused
 
 
 def test_second_backward_is_refused_and_delivers_nothing() -> None:
@@ -203,18 +188,16 @@ def test_second_backward_is_refused_and_delivers_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "tensor", "gradient", "told"),
+    ("tensor", "gradient", "told"),
     [
-        (RuntimeError, Tensor(1.0), None, "nothing was recorded: no input requires a gradient"),
-        (RuntimeError, leaf(1.0).detach(), None, "nothing was recorded: no input requires a gradient"),
-        (ValueError, leaf(1.0, 2.0), None, r"without a gradient needs one element, got shape \(2,\)"),
-        (ValueError, leaf(1.0, 2.0), np.ones(1), r"backward: gradient has shape \(1,\), tensor has \(2,\)"),
+        (Tensor(1.0), None, "nothing was recorded: no input requires a gradient"),
+        (leaf(1.0).detach(), None, "nothing was recorded: no input requires a gradient"),
+        (leaf(1.0, 2.0), None, r"without a gradient needs one element, got shape \(2,\)"),
+        (leaf(1.0, 2.0), np.ones(1), r"backward: gradient has shape \(1,\), tensor has \(2,\)"),
     ],
 )
-def test_backward_needs_history_and_a_gradient_that_fits(
-    error: type[Exception], tensor: Tensor, gradient: Any, told: str
-) -> None:
-    with pytest.raises(error, match=told):
+def test_backward_needs_history_and_a_gradient_that_fits(tensor: Tensor, gradient: Any, told: str) -> None:
+    with pytest.raises(ValueError if tensor.requires_grad else RuntimeError, match=told):
         (tensor * 2.0).backward(gradient)
 
 
@@ -225,9 +208,6 @@ def test_a_wrong_vjp_is_named(wrong: np.ndarray) -> None:
     told = re.escape(f"vjp returned {wrong.dtype} {wrong.shape} for an input of float64 (2,)")
     with pytest.raises(ValueError, match=f"{told}$"):
         half_baked.backward(np.ones(2))
-
-
-# What is recorded, and computed
 
 
 def test_no_grad_nests_and_survives_exceptions() -> None:
@@ -247,26 +227,21 @@ def test_no_grad_nests_and_survives_exceptions() -> None:
 
 
 def test_threads_record_and_do_not_record_side_by_side() -> None:
-    together, results = threading.Barrier(4), {}
+    together = threading.Barrier(4)
 
-    def worker(number: int) -> None:
+    def worker(number: int) -> Any:
         y = x = leaf(float(number))
         with no_grad() if number % 2 else nullcontext():
             together.wait(10)
             for _ in range(300):
                 y = y + x * x
             together.wait(10)
-        results[number] = y.requires_grad
         if y.requires_grad:
             y.backward()
-            results[number] = grad(x)
+        return y.requires_grad and grad(x)
 
-    threads = [threading.Thread(target=worker, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert results == {0: [1.0], 1: False, 2: [1201.0], 3: False}
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(worker, range(4))) == [[1.0], False, [1201.0], False]
 
 
 def test_gradient_in_a_constant_image_is_never_computed(monkeypatch: pytest.MonkeyPatch) -> None:
