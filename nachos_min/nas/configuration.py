@@ -1,7 +1,7 @@
-"""What a search is asked for: its options, declared here once, and the configuration that they make.
+"""The options of a search, declared here once, and the configuration that they make.
 
-The help of the command line reads this file. So it loads NumPy when a search is configured, not before. Numbers of
-the method are the paper's, or say what the paper has. How defaults were chosen stands in `bench/RESULTS.md`.
+The help of the command line reads this file, so it loads NumPy only when a search is configured. How defaults were
+chosen stands in `bench/RESULTS.md`.
 """
 
 import os
@@ -31,24 +31,16 @@ class ConfigurationError(InputError):
 class Method:
     """Which parts of the loop are at work: methods that differ in one part are compared under the same budget.
 
-    Attributes:
-        guided: surrogates and NSGA-II propose candidates; otherwise all are random.
-        limited: the limits act on what is searched, trained and tuned; otherwise on the result alone.
-        regularised: the loss of the exits has its cost and its peak term.
-        static: networks without early exits are searched.
-        placed: exits are placed by a rule on the searched backbones, with the second half of the evaluations.
-        ruled: no search: these many networks, the last of `rule_genomes`, are trained for all the evaluations.
-
     Source: NACHOS, arXiv 2401.13330, its comparisons; `edanas` is reduced to what sets it apart: Gambella and
     Roveri, "EDANAS: Adaptive Neural Architecture Search for Early Exit Neural Networks", IJCNN 2023.
     """
 
-    guided: bool = True
-    limited: bool = True
-    regularised: bool = True
-    static: bool = False
-    placed: bool = False
-    ruled: int = 0
+    guided: bool = True  # surrogates and NSGA-II propose candidates; otherwise all are random
+    limited: bool = True  # the limits act on search, training and thresholds; otherwise on the result alone
+    regularised: bool = True  # the loss of the exits has its cost and its peak term
+    static: bool = False  # networks without early exits are searched
+    placed: bool = False  # a rule places exits on the searched backbones, with the second half of the evaluations
+    ruled: int = 0  # no search: the last networks of `rule_genomes`, so many, train for all the evaluations
 
 
 METHODS = {
@@ -159,13 +151,12 @@ BY_AIMS: Mapping[str, Mapping[str, Any]] = {
     "ends": {"surrogate": "switching", "features": "genes", "initial": 40, "batch": 8},
     "budgets": {"surrogate": "gp", "features": "costs", "initial": 10, "batch": 3},
 }
-# Fields younger than some stored runs and tables, and the value that means what was done before there was a choice.
-# With that value they stand in no identity, so that those runs and tables open.
+# Some stored runs and tables lack these fields, and mean these values, which therefore stand in no identity.
 AS_BEFORE = {"aims": "ends", "confidence": "learned", "standardise": "pixel", "validation": "whole"}
 
 
 def check(given: Mapping[str, Any]) -> None:
-    """Check each value by its option's kind; None, and names of other things, are passed over."""
+    """Check each value by its option's kind; None and unknown names are passed over."""
     for name, value in given.items():
         if value is not None and name in OPTIONS and not OPTIONS[name].kind.holds(value):
             raise ConfigurationError(f"{name} must be {OPTIONS[name].kind.rule}, got {value!r}")
@@ -213,16 +204,6 @@ class Configuration:
     """The options that decide what an evaluation is and which are made; their meanings: `Options`.
 
     A run may be continued with the other options changed. With more evaluations it begins with the same ones.
-
-    Attributes:
-        limits: what a solution must keep.
-        initial: candidates before the first surrogate.
-        batch: candidates chosen per iteration (the paper's K).
-        population, generations: of NSGA-II on the surrogates (the paper's).
-        patience: iterations without growth of the hypervolume after which the search stops (the paper's).
-        recipe: how candidates are trained.
-        backbones: of `two-stage`: candidates evaluated without exits, half of all, so that such a run is not
-            continued with another number; otherwise 0.
     """
 
     data: str
@@ -231,14 +212,14 @@ class Configuration:
     seed: int
     constraints: str = "domination"
     thresholds: str = "exact"
-    initial: int = 10
-    batch: int = 3
-    population: int = 40
-    generations: int = 20
-    patience: int = 10
+    initial: int = 10  # candidates before the first surrogate
+    batch: int = 3  # candidates chosen per iteration (the paper's K)
+    population: int = 40  # of NSGA-II on the surrogates (the paper's)
+    generations: int = 20  # the paper's
+    patience: int = 10  # iterations without growth of the hypervolume before the search stops (the paper's)
     recipe: Recipe = field(default_factory=DeepRecipe)
     method: str = "nachos"
-    backbones: int = 0
+    backbones: int = 0  # of `two-stage`: candidates without exits, half of all; such a run keeps its evaluations
     start: str = "spread"
     surrogate: str = "gp"
     features: str = "costs"
@@ -256,8 +237,8 @@ class Configuration:
         if self.aims == "budgets" and (self.points, self.constraints) != ("curve", "domination"):
             given = f"points {self.points} and constraints {self.constraints}"
             raise ConfigurationError(f"aims must be ends with {given}, got 'budgets'")
+        accuracy = self.limits.min_accuracy
         if self.limits.tightened(self.margin).min_accuracy > 1:
-            accuracy = self.limits.min_accuracy
             most = float(1 - Fraction(str(accuracy)))
             raise ConfigurationError(f"margin must be <= {most} with min_accuracy {accuracy}, got {self.margin!r}")
 
@@ -286,7 +267,7 @@ def configure(asked: Mapping[str, Any]) -> Configuration:
 
 
 def _configuration(known: Mapping[str, Any]) -> Configuration:
-    """Return the configuration whose fields, and whose limits' fields, stand among `known`."""
+    """Return the configuration that takes its fields, and the fields of its limits, from `known`."""
     from nachos_min.nas.limits import Limits
 
     known = {**known, "limits": Limits(**{entry.name: known[entry.name] for entry in fields(Limits)})}
@@ -310,25 +291,16 @@ def configuration_of(identity: Mapping[str, Any]) -> Configuration:
 
 @dataclass(frozen=True)
 class Problem:
-    """A configuration with its data and its space, loaded and checked.
-
-    Attributes:
-        configuration: what was asked for.
-        dataset, space, coder: what its names stand for.
-        table: which table answered for trainings (`Table.identity`); None: candidates are trained.
-    """
+    """A configuration with its data and its space, loaded and checked."""
 
     configuration: Configuration
     dataset: "Dataset"
     space: "Space"
     coder: "GenomeCoder"
-    table: Mapping[str, Any] | None = None
+    table: Mapping[str, Any] | None = None  # `Table.identity` of what answers; None: candidates are trained
 
     def identity(self) -> dict[str, Any]:
-        """Return what a run folder stores, to recognise the same problem again.
-
-        Data and space are known by their content too, so that an edited file is another configuration.
-        """
+        """Return what a run folder stores to recognise this problem; data and space by their content, too."""
         options = asdict(self.configuration) | {"recipe": as_record(self.configuration.recipe)}
         options |= options.pop("limits")  # so that a message says `max_macs`, as the command line does
         options = {name: value for name, value in options.items() if AS_BEFORE.get(name, self) != value}

@@ -6,7 +6,7 @@
     <run>/backbones/              a cache that `nas/workers.py` keeps; may be deleted
     *.h5.*.tmp                    left by a killed process; removed when the run is next opened for writing
 
-Every file is written whole or not at all and never changed afterwards, so the evaluations on disk are the
+Every file is written completely or not at all and never changed afterwards, so the evaluations on disk are the
 checkpoint. What a record means is not known here.
 """
 
@@ -26,7 +26,7 @@ from nachos_min.store.values import StoreError, decode, encode
 FORMAT = "nachos_min run"
 VERSION = 1
 
-_OURS = re.compile(r"run\.h5\..*\.tmp|evaluations|lock")  # what a run killed while it was made may consist of
+_OURS = re.compile(r"run\.h5\..*\.tmp|evaluations|lock")  # left by a process killed before it wrote run.h5
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _ELSEWHERE = "choose another --out"
 _NONE = object()  # unequal to every value, None included
@@ -34,44 +34,24 @@ _NONE = object()  # unequal to every value, None included
 
 @final
 class Run:
-    """An open run. As a context manager it closes itself, which releases the lock.
-
-    Args:
-        path: the run's folder.
-        configuration: what the run was started with.
-        lock: the open lock file, None if the run is open for reading only.
-    """
+    """An open run. As a context manager it closes itself, which releases the `lock`; None: for reading only."""
 
     def __init__(self, path: Path, configuration: dict[str, Any], lock: IO[Any] | None) -> None:
         self.path, self.configuration, self._lock = path, configuration, lock
 
     def write(self, key: str, record: Mapping[str, Any]) -> None:
-        """Put the record on the disk, in place of one with the same key.
-
-        Args:
-            key: 1 to 200 letters, digits, ".", "_" or "-", the first a letter or digit.
-            record: see `values.encode`.
-
-        Raises:
-            StoreError: the run is not open for writing, the key or a value breaks its rule, or the disk
-                refuses; a former record is as it was.
-        """
+        """Put the record on the disk, in place of one with the same key; a StoreError leaves that as it was."""
         if self._lock is None:
             raise StoreError(f"run {self.path} is not open for writing")
-        content = encode(record)
-        _write(self._file(key), content)
+        _write(self._file(key), encode(record))
 
     def read(self, key: str) -> dict[str, Any] | None:
-        """Return the record as it was written, or None if there is none.
-
-        Raises:
-            StoreError: the key breaks its rule, or the file is damaged. It may be written again.
-        """
+        """Return the record as it was written, or None if there is none; StoreError if it is damaged."""
         file = self._file(key)
         return decode(file) if file.exists() else None
 
     def keys(self) -> tuple[str, ...]:
-        """Return the keys of all records, in alphabetical order, damaged ones included."""
+        """Return the keys of all records, damaged ones included, in alphabetical order."""
         return tuple(sorted(file.stem for file in (self.path / "evaluations").glob("*.h5")))
 
     def close(self) -> None:
@@ -100,8 +80,8 @@ def create_or_open(path: str | Path, configuration: Mapping[str, Any]) -> Run:
         configuration: plain values and dicts of them; what makes two runs the same run.
 
     Raises:
-        StoreError: the path cannot be written or holds something else; another process has the run open for
-            writing; the run there has another configuration, is damaged or of another version.
+        StoreError: the path cannot be written, holds something else or a run of another configuration or
+            version, damaged, or open for writing in another process.
     """
     path, wanted = Path(path), dict(configuration)
     for key, value in _leaves(wanted).items():
@@ -158,7 +138,7 @@ def _make_folder(path: Path) -> None:
 
 
 def _locked(path: Path) -> IO[Any]:
-    """Return the open lock file, made if missing. The lock ends when the file is closed or the process ends."""
+    """Return the open lock file, made if missing; the lock ends with the file or the process."""
     file = open(path, "ab")  # noqa: SIM115  (it must stay open: being open is what holds the lock)
     if sys.platform != "win32":
         import fcntl  # not on Windows
@@ -196,22 +176,22 @@ def _read_configuration(path: Path) -> dict[str, Any]:
     if not (path / "run.h5").exists():
         raise StoreError(f"{path} is no run: it holds no run.h5")
     content = decode(path / "run.h5")
-    if content.get("format") != FORMAT:
-        raise StoreError(f"{path} is no run: run.h5 must say {FORMAT!r}, got {content.get('format')!r}")
-    if content.get("version") != VERSION:
-        raise StoreError(f"run {path} has version {content.get('version')!r}, this program reads {VERSION}")
-    configuration: dict[str, Any] = content["configuration"]
-    return configuration
+    of, version = content.get("format"), content.get("version")
+    if of != FORMAT:
+        raise StoreError(f"{path} is no run: run.h5 must say {FORMAT!r}, got {of!r}")
+    if version != VERSION:
+        raise StoreError(f"run {path} has version {version!r}, this program reads {VERSION}")
+    return dict(content["configuration"])
 
 
 def _check_same(path: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Name the first difference, in the order of the wanted configuration."""
-    holds, asks = _leaves(there), _leaves(wanted)
-    for key in (*asks, *holds):
-        if holds.get(key, _NONE) != asks.get(key, _NONE):
+    holds, wants = _leaves(there), _leaves(wanted)
+    for key in (*wants, *holds):
+        if holds.get(key, _NONE) != wants.get(key, _NONE):
             has = f"with {key} {holds[key]}" if key in holds else f"without {key}"
-            wants = asks.get(key, "none")
-            raise StoreError(f"out {path} holds a run {has}, this one asks for {wants}; {_ELSEWHERE}")
+            asked = wants.get(key, "none")
+            raise StoreError(f"out {path} holds a run {has}, this one asks for {asked}; {_ELSEWHERE}")
 
 
 def _leaves(value: Any, place: str = "") -> dict[str, Any]:

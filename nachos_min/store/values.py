@@ -8,7 +8,7 @@
     plain value  int, float, str, bool, None: JSON text (ASCII), which is exact for all of them, in a scalar data
                  set of fixed length; a tuple is written {"tuple": [...]}
 
-The file begins with 512 bytes that HDF5 skips: a line with the SHA-256 of all that follows. It is verified before
+The file begins with 512 bytes that HDF5 skips: a line with the SHA-256 of what follows. It is verified before
 anything is parsed, because some damaged files make the HDF5 library crash.
 """
 
@@ -27,6 +27,7 @@ from numpy.lib import format as npy
 from nachos_min.errors import InputError
 
 _USER_BLOCK = 512  # bytes; the smallest that HDF5 allows
+_PLAIN = int | float | str | None
 _HDF5_KINDS = "biufc"  # bool, integers, floats, complex: h5py gives these back with the very same dtype
 _NO_KEY = re.compile(r"\A\.?\Z|[/\0\ud800-\udfff]")  # the last are halves of a surrogate pair, no text
 
@@ -46,11 +47,11 @@ def encode(record: Mapping[str, Any], *, compress: bool = False) -> bytes:
     Raises:
         StoreError: a key or a value is none of these; the message gives its place.
     """
-    with h5py.File(
-        "record", "w", driver="core", backing_store=False, userblock_size=_USER_BLOCK, track_order=True
-    ) as file:
+    filters = {"compression": "gzip", "shuffle": True} if compress else {}
+    layout: Any = {"userblock_size": _USER_BLOCK, "track_order": True}
+    with h5py.File("record", "w", driver="core", backing_store=False, **layout) as file:
         for key, value in record.items():
-            _put(file, key, value, "", {"compression": "gzip", "shuffle": True} if compress else {})
+            _put(file, key, value, "", filters)
         file.flush()
         content: bytes = file.id.get_file_image()  # what follows the user block
     return _seal(content) + content
@@ -63,10 +64,10 @@ def decode(path: Path) -> dict[str, Any]:
         StoreError: the file cannot be read, or is not as it was written; the message names it.
     """
     try:
-        whole = path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}") from None
-    if whole[:_USER_BLOCK] != _seal(whole[_USER_BLOCK:]):
+    if content[:_USER_BLOCK] != _seal(content[_USER_BLOCK:]):
         raise StoreError(f"{path} is damaged: its content is not what its checksum says")
     with h5py.File(path, "r", locking=False) as file:  # files never change, and some disks cannot lock
         return {key: _get(member) for key, member in file.items()}
@@ -74,13 +75,12 @@ def decode(path: Path) -> dict[str, Any]:
 
 def _seal(content: bytes) -> bytes:
     """Return the user block of a file with this content."""
-    digest = hashlib.sha256(content).hexdigest()
-    line = f"nachos_min record, SHA-256 of all after byte {_USER_BLOCK}: {digest}\n"
+    line = f"nachos_min record, SHA-256 of all after byte {_USER_BLOCK}: {hashlib.sha256(content).hexdigest()}\n"
     return line.encode().ljust(_USER_BLOCK, b"\n")
 
 
 def _put(group: Any, key: object, value: object, place: str, filters: Mapping[str, Any]) -> None:
-    """Add a member to `group`, which stands at `place`; `filters` are of arrays."""
+    """Add a member to `group`, which stands at `place`, its arrays with `filters`."""
     if not isinstance(key, str) or _NO_KEY.search(key):
         raise StoreError(f"a key{place and ' in ' + place} must be text without '/' and not '.', got {key!r}")
     place = f"{place}.{key}" if place else key
@@ -126,16 +126,13 @@ def _get(member: Any) -> Any:
 
 
 def _is_plain(value: object) -> bool:
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, int | float | str)
+    return all(map(_is_plain, value)) if isinstance(value, list | tuple) else isinstance(value, _PLAIN)
 
 
 def _to_json(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        items = [_to_json(item) for item in value]
-        return {"tuple": items} if isinstance(value, tuple) else items
-    return value
+    if isinstance(value, tuple):
+        return {"tuple": [_to_json(item) for item in value]}
+    return [_to_json(item) for item in value] if isinstance(value, list) else value
 
 
 def _from_json(value: Any) -> Any:
