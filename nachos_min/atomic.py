@@ -14,9 +14,6 @@ def replacing(path: Path) -> Iterator[Path]:
     The content is forced to the disk before it takes the name, and then the folder, which holds the name. After
     an error `path` is as it was. A process killed on the way leaves a `*.tmp` behind and nothing else.
 
-    Raises:
-        OSError: the disk is full, or the folder cannot be written.
-
     Source: the order of the steps follows Pillai et al., "All file systems are not created equal", OSDI 2014.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")

@@ -139,6 +139,7 @@ def main(line: Sequence[str]) -> int:
     try:
         status = _run(list(line))
         sys.stdout.flush()
+        return status
     except InputError as error:
         print("error: " + printable(" ".join(str(error).split())), file=sys.stderr)
         return BAD_INPUT
@@ -153,23 +154,18 @@ def main(line: Sequence[str]) -> int:
         reason = "no more memory" if isinstance(error, MemoryError) else error.strerror or error
         print(f"error: the system refused: {reason}", file=sys.stderr)
         return BAD_INPUT
-    return status
 
 
 def _run(line: list[str]) -> int:
     name = line[0] if line else ""
-    wants_help = not {"-h", "--help"}.isdisjoint(line)
-    if wants_help and name in COMMANDS:
-        print(_command_help(name))
-    elif wants_help or not line:
-        print(_program_help())
-    elif name not in COMMANDS:
+    if not line or not {"-h", "--help"}.isdisjoint(line):
+        print("\n".join(_command_help(name) if name in COMMANDS else _program_help()))
+        return DONE
+    if name not in COMMANDS:
         what = "a command must come first" if name.startswith("-") else "unknown command"
         advice = _advice(name, COMMANDS, PROGRAM)
         raise InputError(f"{what}, got {shorten(name)}; {advice} (commands: {', '.join(COMMANDS)})")
-    else:
-        return _job(name, line[1:]).run()
-    return DONE
+    return _job(name, line[1:]).run()
 
 
 @dataclass(frozen=True)
@@ -179,8 +175,7 @@ class _Job:
     run: Callable[[], int]
 
     def __dir__(self) -> list[str]:
-        """Return nothing: Fire seeks surplus arguments among these names, and `search run` must not run."""
-        return []
+        return []  # Fire seeks surplus arguments in these names: `search run` must not run
 
 
 def _job(name: str, rest: list[str]) -> _Job:
@@ -227,14 +222,14 @@ def _advice(word: str, known: Iterable[str], program: str) -> str:
 # Help. Fire's own goes to standard error, through a pager, and spells `--max_macs`.
 
 
-def _program_help() -> str:
+def _program_help() -> list[str]:
     lines = [*_paragraph(PURPOSE), "", f"usage: {PROGRAM} COMMAND [--option VALUE ...]", "", "commands:"]
     for name, command in COMMANDS.items():
         lines += [f"  {name}", *_paragraph(_paragraphs(command)[0], INDENT)]
-    return "\n".join([*lines, "", f"Every option of a command:  {PROGRAM} {next(iter(COMMANDS))} --help"])
+    return [*lines, "", f"Every option of a command:  {PROGRAM} {next(iter(COMMANDS))} --help"]
 
 
-def _command_help(name: str) -> str:
+def _command_help(name: str) -> list[str]:
     """Return what a command does, then every option with its form, its default and its meaning."""
     options, (summary, *description) = options_of(COMMANDS[name]), _paragraphs(COMMANDS[name])
     needed = [option.upper() for option, each in options.items() if each.default is REQUIRED]
@@ -247,7 +242,7 @@ def _command_help(name: str) -> str:
             lines += _paragraph(each.meaning, INDENT)
     for paragraph in description:
         lines += ["", *_paragraph(paragraph)]
-    return "\n".join(lines)
+    return lines
 
 
 def _paragraphs(command: Callable[..., int]) -> list[str]:

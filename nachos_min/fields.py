@@ -1,6 +1,7 @@
 """Checked fields of a table that a person wrote, as JSON or TOML; a complaint names place, rule and value."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from nachos_min.errors import InputError, shorten
@@ -8,20 +9,14 @@ from nachos_min.errors import InputError, shorten
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
 class Fields:
-    """A table whose fields are taken out one by one and checked.
+    """A table whose fields are taken out one by one and checked."""
 
-    Args:
-        table: what was parsed.
-        error: makes the exception of a message such as "stem: kernel must be odd, got '4'".
-        bits: integers are at most 2^bits.
-        inside: place of the table, such as "stem: ".
-    """
-
-    def __init__(
-        self, table: Mapping[str, Any], error: Callable[[str], InputError], bits: int, inside: str = ""
-    ) -> None:
-        self.table, self.error, self.bits, self.inside = table, error, bits, inside
+    table: Mapping[str, Any]
+    error: Callable[[str], InputError]  # makes the exception of a message
+    bits: int  # integers are at most 2^bits
+    inside: str = ""  # place of the table, such as "stem: "
 
     def fail(self, field: str, rule: str, value: object) -> InputError:
         """Return the exception for a field that breaks a rule."""

@@ -1,8 +1,7 @@
 """How an option is declared, once: its kind of value, its default, and in the docstring beside it its meaning.
 
 An option stands as `Annotated[type, Option(...)]` in a TypedDict or in a signature. The command line, the help,
-the defaults and the checks in Python follow from it. Fire hands over the text that was typed, and the option's kind
-reads it exactly: 2.7M is 2,700,000, and 2.7777777M is refused. Left out: rules that need more than the value.
+the defaults and the checks in Python follow from it. Left out: rules that need more than the value.
 """
 
 import inspect
@@ -19,6 +18,8 @@ from nachos_min.errors import InputError, shorten
 # What Fire hands over for an option without a value, `--seed`, and for its negation, `--noseed`.
 BARE = ("True", "False")
 REQUIRED: Any = inspect.Parameter.empty
+POSITIONAL, KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+Function = TypeVar("Function", bound=Callable[..., Any])
 SCALES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
@@ -47,13 +48,7 @@ def show_count(count: int) -> str:
 
 def _reader(pattern: str, convert: Callable[[str], Any]) -> Callable[[str], Any]:
     """Return a reader of texts that match `pattern`; `int` and `float` alone also take other scripts' digits."""
-
-    def read(text: str) -> Any:
-        if re.fullmatch(pattern, text) is None:
-            raise ValueError("another form")
-        return convert(text)
-
-    return read
+    return lambda text: convert(text) if re.fullmatch(pattern, text) else None
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,7 @@ class Kind:
 
     form: str  # how the help writes a value
     rule: str  # what a value must be, to follow "must be"
-    read: Callable[[str], Any]  # text -> value; ValueError for a text of another form
+    read: Callable[[str], Any]  # text -> value; ValueError or None for a text of another form
     holds: Callable[[Any], bool]  # whether a value keeps the rule
     show: Callable[[Any], str] = str  # value -> the text that a user would type
     example: str = ""  # texts that state a value, to follow the rule
@@ -178,20 +173,15 @@ def options_of(declared: Any) -> dict[str, Option]:
     return unpacked | own
 
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
 def taking(options: Mapping[str, Option]) -> Callable[[Function], Function]:
     """Return a decorator that shows `options` in place of a function's `**options` to Fire and `help`."""
-    places = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-    shown = [
-        inspect.Parameter(name, places[option.default is not REQUIRED], default=option.default)
-        for name, option in options.items()
-    ]
 
     def decorate(function: Function) -> Function:
-        signature = inspect.signature(function)
-        own = [each for each in signature.parameters.values() if each.kind is inspect.Parameter.KEYWORD_ONLY]
+        signature, shown = inspect.signature(function), []
+        for name, option in options.items():
+            kind = POSITIONAL if option.default is REQUIRED else KEYWORD
+            shown.append(inspect.Parameter(name, kind, default=option.default))
+        own = [each for each in signature.parameters.values() if each.kind is KEYWORD]
         shows: Any = function
         shows.__signature__ = signature.replace(parameters=[*shown, *own])
         return function

@@ -190,8 +190,8 @@ def _check_same(path: Path, there: dict[str, Any], wanted: dict[str, Any]) -> No
     for key in (*wants, *holds):
         if holds.get(key, _NONE) != wants.get(key, _NONE):
             has = f"with {key} {holds[key]}" if key in holds else f"without {key}"
-            asked = wants.get(key, "none")
-            raise StoreError(f"out {path} holds a run {has}, this one asks for {asked}; {_ELSEWHERE}")
+            other = f"this one asks for {wants.get(key, 'none')}"
+            raise StoreError(f"out {path} holds a run {has}, {other}; {_ELSEWHERE}")
 
 
 def _leaves(value: Any, place: str = "") -> dict[str, Any]:
