@@ -1,6 +1,7 @@
 """Certified rows keep their limits: valid p-values, a family of rows without a mistake, power, and refusals."""
 
-from math import comb, sqrt
+from itertools import product
+from math import factorial, prod, sqrt
 
 import numpy as np
 import pytest
@@ -37,27 +38,19 @@ def test_a_p_value_of_the_macs_is_seldom_small_at_the_limit(samples: int, a: flo
     """All outcomes of three exits enumerated: P(p <= t) <= t for every t, the mean being the limit itself."""
     shares = np.array([a, (1 - a) * b, (1 - a) * (1 - b)])
     found: list[tuple[float, float]] = []
-    for first in range(samples + 1):
-        for second in range(samples - first + 1):
-            counts = (first, second, samples - first - second)
-            ways = comb(samples, first) * comb(samples - first, second)
-            chance = ways * float(np.prod(shares ** np.array(counts)))
-            found.append((macs_p_value(counts, COSTS, float(shares @ COSTS), level), chance))
+    for counts in (c for c in product(range(samples + 1), repeat=3) if sum(c) == samples):
+        ways = factorial(samples) // prod(map(factorial, counts))
+        chance = ways * float(np.prod(shares ** np.array(counts)))
+        found.append((macs_p_value(counts, COSTS, float(shares @ COSTS), level), chance))
     below = 0.0
     for p_value, chance in sorted(found):
         below += chance
         assert below <= p_value + 1e-9
 
 
-def rows_of(leaves: np.ndarray, right: np.ndarray, costs: tuple[int, ...]) -> list[Row]:
-    """Rows of one network from the exit (R, N) at which each sample leaves, and whether it is right (R, N)."""
-    counts = [tuple(np.bincount(at, minlength=len(costs)).tolist()) for at in leaves]
-    return [row(int(ok.sum()), count, costs) for ok, count in zip(right, counts, strict=True)]
-
-
 @pytest.mark.parametrize("samples", [60, 400])
 def test_no_certified_row_breaks_a_limit_but_with_the_probability_allowed(samples: int) -> None:
-    """Networks with two rows on a limit, which count as broken: none is closer to being certified."""
+    """Rows 1 and 2 are on a limit, which counts as broken."""
     rng, trials, guarantee, networks = np.random.default_rng(samples), 1500, 0.8, 3
     late = np.array([0.9, 0.5, 0.2, 0.1])  # the share at the last exit; the others leave half and half
     accuracy = np.array([0.98, 0.95, 0.8, 0.75])
@@ -68,7 +61,8 @@ def test_no_certified_row_breaks_a_limit_but_with_the_probability_allowed(sample
         for _ in range(networks):
             draw, luck = rng.random(samples), rng.random(samples)
             leaves = np.where(draw < late[:, None], 2, (draw * 1e6).astype(int) % 2)
-            rows = rows_of(leaves, luck < accuracy[:, None], COSTS)
+            counts, right = [np.bincount(at, minlength=3) for at in leaves], luck < accuracy[:, None]
+            rows = [row(ok.sum(), tuple(c.tolist()), COSTS) for ok, c in zip(right, counts, strict=True)]
             wrong |= any(certified(rows, max_macs, min_accuracy, (1 - guarantee) / (2 * networks)))
         mistakes += wrong
     assert 0 < mistakes / trials <= 1 - guarantee + 3 * sqrt(guarantee * (1 - guarantee) / trials)
@@ -113,11 +107,7 @@ def test_fewest_samples_is_where_a_perfect_score_begins_to_do(min_accuracy: floa
     assert samples is not None
     assert min_accuracy**samples <= level
     assert samples == 1 or min_accuracy ** (samples - 1) > level
-
-
-def test_fewest_samples_of_the_ends() -> None:
-    assert fewest_samples(0.0, 0.05) == 1
-    assert fewest_samples(1.0, 0.05) is None
+    assert (fewest_samples(0.0, level), fewest_samples(1.0, level)) == (1, None)
 
 
 @pytest.mark.parametrize(

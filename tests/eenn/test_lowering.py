@@ -34,6 +34,12 @@ PARTS = {
     "final.expand": "final_expand",
     "final.mix": "feature_mix",
 }
+CODERS = {
+    "tiny": GenomeCoder(load_space("tiny"), (8, 8, 1), 10),
+    "micro": GenomeCoder(load_space("micro"), (8, 8, 1), 10),
+    "ofa-mbv3": GenomeCoder(load_space("ofa-mbv3"), (32, 32, 3), 10),
+    "ofa-mbv3, 100 classes": GenomeCoder(load_space("ofa-mbv3"), (32, 32, 3), 100),
+}
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=[f"{r['r']}px-{r['macs']}" for r in RECORDS])
@@ -64,76 +70,65 @@ def test_ofa_counts_equal_the_reference(record: dict) -> None:
     assert {part: found[1] for part, found in cumulative.items()} == record["cumulative_params"]
 
 
-@pytest.mark.parametrize(("space", "image", "members"), [("tiny", (8, 8, 1), 300), ("micro", (8, 8, 1), 300)])
-def test_executed_macs_equal_counted_macs(space: str, image: tuple[int, int, int], members: int) -> None:
-    coder = GenomeCoder(load_space(space), image, 10)
-    rng = np.random.default_rng(0)
-    for _ in range(members):
-        assert_executed_equals_counted(coder, coder.sample(rng), rng)
-
-
-@pytest.mark.parametrize("mask", range(1, 16))
-def test_executed_macs_equal_counted_macs_of_the_paper_space(mask: int) -> None:
-    coder = GenomeCoder(load_space("ofa-mbv3"), (32, 32, 3), 10)
-    rng = np.random.default_rng(mask)
-    genome = np.array(coder.sample(rng))
-    genome[coder.exit_genes] = [mask >> bit & 1 for bit in range(4)]
-    assert_executed_equals_counted(coder, tuple(map(int, genome)), rng)
-
-
-def assert_executed_equals_counted(coder: GenomeCoder, genome: tuple[int, ...], rng: np.random.Generator) -> None:
-    architecture = coder.decode(genome)
+def asked(architecture: Architecture) -> list[int]:
+    """B_i + H_i of every exit, by counting all records."""
     costs = exit_costs(lower(architecture))
-    network = EarlyExitNetwork(architecture, rng, rng)
-    network.train(False)
-    x = Tensor(rng.standard_normal((2, *architecture.input_shape)).astype(np.float32))
-    executed = []
-    with no_grad(), count_macs() as counter:
-        for segment, head in zip(network.segments, network.heads, strict=True):
-            x = segment(x)
-            head(x)
-            executed.append(counter.total)
-    assert executed == [2 * cost for cost in costs.costs]
-    assert sum(t.data.size for t in network.named_parameters().values()) == count(lower(architecture)).params
-    orders = [b + h for b, h in zip(costs.backbone, costs.heads, strict=True)]
-    assert orders == sorted(set(orders))
+    return [backbone + head for backbone, head in zip(costs.backbone, costs.heads, strict=True)]
+
+
+@pytest.mark.parametrize(("space", "members"), [("tiny", 300), ("micro", 300), ("ofa-mbv3", 15)])
+def test_executed_macs_equal_counted_macs(space: str, members: int) -> None:
+    coder, rng = CODERS[space], np.random.default_rng(0)
+    for member in range(members):
+        genome = list(coder.sample(rng))
+        if space == "ofa-mbv3":  # every placement once
+            genome[coder.exit_genes] = [member + 1 >> bit & 1 for bit in range(4)]
+        architecture = coder.decode(genome)
+        network = EarlyExitNetwork(architecture, rng, rng)
+        network.train(False)
+        x = Tensor(rng.standard_normal((2, *architecture.input_shape)).astype(np.float32))
+        executed = []
+        with no_grad(), count_macs() as counter:
+            for segment, head in zip(network.segments, network.heads, strict=True):
+                x = segment(x)
+                head(x)
+                executed.append(counter.total)
+        graph = lower(architecture)
+        assert executed == [2 * cost for cost in exit_costs(graph).costs]
+        assert sum(t.data.size for t in network.named_parameters().values()) == count(graph).params
 
 
 # Costs
 
 
 @pytest.mark.parametrize(
-    ("space", "image", "members"),
+    ("space", "image", "classes", "members"),
     [
-        ("tiny", (8, 8, 1), 300),
-        ("tiny", (32, 32, 3), 30),
-        ("tiny", (11, 6, 2), 30),
-        ("micro", (8, 8, 1), 300),
-        ("micro", (32, 32, 3), 30),
-        ("ofa-mbv3", (8, 8, 1), 5),  # resized to 32
-        ("ofa-mbv3", (32, 32, 3), 30),
+        ("tiny", (8, 8, 1), 10, 200),
+        ("tiny", (32, 32, 3), 10, 20),
+        ("tiny", (11, 6, 2), 10, 20),
+        ("micro", (8, 8, 1), 10, 200),
+        ("micro", (32, 32, 3), 10, 20),
+        ("ofa-mbv3", (8, 8, 1), 10, 5),  # resized to 32
+        ("ofa-mbv3", (32, 32, 3), 10, 20),
+        ("ofa-mbv3", (32, 32, 3), 100, 20),
     ],
 )
-def test_sums_of_parts_are_the_count_of_the_graph(space: str, image: tuple[int, int, int], members: int) -> None:
-    coder, rng = GenomeCoder(load_space(space), image, 10), np.random.default_rng(0)
-    for _ in range(members):
-        architecture = coder.decode(coder.sample(rng))
-        static, graph = static_costs(architecture), lower(architecture)
-        counted = exit_costs(graph)
-        assert static.exit_costs == counted.costs
-        assert static.worst_macs == counted.costs[-1] == count(graph).macs
-        assert static.params == count(graph).params
-        assert static.peak_bytes == peak_activation_bytes(graph)
-        assert tuple(head.macs for head in head_costs(architecture)) == counted.heads
-        assert tuple(np.cumsum([part.macs for part in segment_costs(architecture)])) == counted.backbone
-
-
-def test_a_network_without_early_exits_has_one_cost() -> None:
-    coder = GenomeCoder(load_space("micro"), (8, 8, 1), 10)
-    backbone = coder.backbone([0] * coder.length)
-    static, graph = static_costs(backbone), lower(backbone)
-    assert static.exit_costs == (count(graph).macs,)
-    assert (static.params, static.peak_bytes) == (count(graph).params, peak_activation_bytes(graph))
+def test_sums_of_parts_are_the_count_of_the_graph_and_keep_the_cost_order(
+    space: str, image: tuple[int, int, int], classes: int, members: int
+) -> None:
+    coder, rng = GenomeCoder(load_space(space), image, classes), np.random.default_rng(0)
+    for genome in (coder.sample(rng) for _ in range(members)):
+        for architecture in (coder.decode(genome), coder.backbone(genome)):
+            static, graph = static_costs(architecture), lower(architecture)
+            counted = exit_costs(graph)
+            assert static.exit_costs == counted.costs
+            assert static.worst_macs == counted.costs[-1] == count(graph).macs
+            assert static.params == count(graph).params
+            assert static.peak_bytes == peak_activation_bytes(graph)
+            assert tuple(head.macs for head in head_costs(architecture)) == counted.heads
+            assert tuple(np.cumsum([part.macs for part in segment_costs(architecture)])) == counted.backbone
+            assert all(before < after for before, after in pairwise(asked(architecture)))
 
 
 def test_the_map_that_the_backbone_goes_on_from_is_held_while_a_head_runs() -> None:
@@ -156,23 +151,6 @@ def test_parts_by_hand() -> None:
     # Mean of a 2x2x6 map, 6 -> 10 with bias: 24 + 6 floats at the mean, 16 at the linear layer.
     final = part_cost(FinalHead(0, 0, "relu"), (2, 2, 6), 10)
     assert (final.macs, final.params, final.peak_bytes) == (60, 70, 30 * 4)
-
-
-# Early exits
-
-
-CODERS = {
-    "tiny": GenomeCoder(load_space("tiny"), (8, 8, 1), 10),
-    "micro": GenomeCoder(load_space("micro"), (8, 8, 1), 10),
-    "ofa-mbv3": GenomeCoder(load_space("ofa-mbv3"), (32, 32, 3), 10),
-    "ofa-mbv3, 100 classes": GenomeCoder(load_space("ofa-mbv3"), (32, 32, 3), 100),
-}
-
-
-def asked(architecture: Architecture) -> list[int]:
-    """B_i + H_i of every exit, by counting the whole graph."""
-    costs = exit_costs(lower(architecture))
-    return [backbone + head for backbone, head in zip(costs.backbone, costs.heads, strict=True)]
 
 
 # The ladder
@@ -199,14 +177,6 @@ def test_every_ladder_descends(size: int, widths: list[int]) -> None:
 # The order
 
 
-@pytest.mark.parametrize("space", CODERS)
-def test_the_cost_order_holds_for_random_members(space: str) -> None:
-    coder, rng = CODERS[space], np.random.default_rng(0)
-    for _ in range(100 if space in ("tiny", "micro") else 25):
-        orders = asked(coder.decode(coder.sample(rng)))
-        assert all(before < after for before, after in pairwise(orders)), orders
-
-
 @pytest.mark.parametrize("classes", [10, 300])
 def test_heads_that_are_given_keep_the_order_or_are_refused(classes: int) -> None:
     coder, rng, refused = GenomeCoder(load_space("flex8"), (8, 8, 1), classes), np.random.default_rng(0), 0
@@ -230,28 +200,16 @@ def test_a_richer_head_of_the_ladder_would_break_the_order(space: str) -> None:
     stepped_down = 0
     for _ in range(20 if space == "micro" else 5):
         architecture = coder.decode(coder.sample(rng))
-        for index, (early, feature_map) in enumerate(
-            zip(architecture.exits, architecture.exit_maps(), strict=False)
-        ):
-            for head in head_ladder(min(feature_map[:2]), coder.space.exit_widths):
-                if head == early.head:
-                    break
+        for index, early in enumerate(architecture.exits):
+            size = min(architecture.exit_maps()[index][:2])
+            ladder = list(head_ladder(size, coder.space.exit_widths))
+            for head in ladder[: ladder.index(early.head)]:
                 exits = list(architecture.exits)
                 exits[index] = Exit(early.stage, head)
                 orders = asked(architecture.with_exits(tuple(exits)))
                 assert orders[index] >= orders[index + 1]
                 stepped_down += 1
-            else:
-                pytest.fail(f"{early.head} is not on the ladder")
     assert stepped_down > 0  # else this test has compared nothing
-
-
-def test_the_designed_exits_stand_on_the_same_backbone() -> None:
-    coder, rng = CODERS["tiny"], np.random.default_rng(2)
-    backbone = coder.backbone(coder.sample(rng))
-    designed = design_exits(backbone, (1, 2), coder.space.exit_widths)
-    assert designed.exit_stages == (1, 2, 3)
-    assert designed.with_exits(()) == backbone
 
 
 def narrowing(kernel: int, channels: int = 1, classes: int = 100) -> Architecture:

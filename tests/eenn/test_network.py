@@ -89,15 +89,9 @@ def test_the_cost_term_reaches_every_parameter_that_an_early_exit_depends_on() -
 def test_backbone_weights_do_not_depend_on_where_the_exits_are() -> None:
     x = Tensor(np.random.default_rng(0).standard_normal((3, 7, 6, 2)).astype(np.float32))
     networks = [initialised(architecture(*stages)) for stages in ((), (1,), (2, 3), (1, 2, 3))]
-    first, *others = [
-        [parameter.data for parameter in network.backbone_parameters().values()] for network in networks
-    ]
-    for other in others:
-        assert all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+    assert len({network.backbone_state().tobytes() for network in networks}) == 1
     with no_grad():
-        answers = [network(x)[-1].logits.data for network in networks]
-    for answer in answers:
-        np.testing.assert_array_equal(answer, answers[0])
+        assert len({network(x)[-1].logits.data.tobytes() for network in networks}) == 1
 
 
 def test_a_backbone_moves_to_a_network_with_other_exits() -> None:
@@ -141,35 +135,8 @@ def test_an_exit_sees_only_what_runs_before_it() -> None:
 
 def test_parameters_are_divided_into_backbone_and_heads() -> None:
     network = initialised(architecture(1, 3))
-    everything, backbone, heads = (
-        set(network.named_parameters()),
-        set(network.backbone_parameters()),
-        set(network.head_parameters()),
-    )
+    everything, backbone = set(network.named_parameters()), set(network.backbone_parameters())
+    heads = set(network.head_parameters())
     assert backbone | heads == everything
     # The final classifier is trained with the backbone, and again with the exits.
     assert backbone & heads == {name for name in everything if name.startswith("heads.2.")}
-    assert {name.split(".")[0] for name in everything} == {"segments", "heads"}
-
-
-def test_samples_do_not_see_each_other_in_inference() -> None:
-    network = initialised(architecture(1, 2, 3))
-    network.train(False)
-    x = np.random.default_rng(0).standard_normal((5, 7, 6, 2)).astype(np.float32)
-    together = network(Tensor(x))
-    for n in range(5):
-        for output, alone in zip(together, network(Tensor(x[n : n + 1])), strict=True):
-            np.testing.assert_allclose(output.logits.data[n], alone.logits.data[0], rtol=1e-5, atol=1e-6)
-
-
-def test_confidence_is_the_sigmoid_of_the_last_output_and_1_at_the_end() -> None:
-    network = initialised(architecture(1))
-    x = Tensor(np.random.default_rng(0).standard_normal((5, 7, 6, 2)).astype(np.float32))
-    head = network.heads[0]
-    feature_map = network.maps(x)[0]
-    assert network.heads[-1](network.maps(x)[-1]).confidence is None
-    head.linear.weight.data[:, :] = 0
-    head.linear.bias.data[:] = [3, 1, 4, 1, -2]
-    output = head(feature_map)
-    np.testing.assert_array_equal(output.logits.data, [[3, 1, 4, 1]] * 5)
-    np.testing.assert_allclose(output.confidence.data, [1 / (1 + np.exp(2))] * 5, rtol=1e-6)
