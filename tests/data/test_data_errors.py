@@ -44,6 +44,7 @@ def for_test(images, *labels):
 # What is changed of a good file (None: left out), and what is said.
 CASES = [
     ({"images": None}, "arrays 'images' and 'labels' are needed, found labels"),
+    ({"images": None, "images/inside": IMAGES}, "arrays 'images' and 'labels' are needed, found labels"),  # a group
     ({"images": None, "labels": None}, "arrays 'images' and 'labels' are needed, found neither"),
     ({"test_labels": np.arange(3)}, "test_images and test_labels are needed together, found only test_labels"),
     ({"validation_difficulty": np.zeros(3)},
@@ -110,18 +111,14 @@ def unreadable(ending, because=""):
     return f"must be a whole {KINDS[ending]}, but it cannot be read ({because}"
 
 
-@pytest.fixture(params=KINDS)
-def good(request, tmp_path):
-    """A file of each format that can be read."""
-    return write(tmp_path / f"data{request.param}", {"images": IMAGES, "labels": LABELS})
-
-
-def test_a_file_of_another_format_or_cut_short(good):
-    whole = good.read_bytes()
-    load(str(good))
+@pytest.mark.parametrize("ending", KINDS)
+def test_a_file_of_another_format_or_cut_short(tmp_path, ending):
+    path = write(tmp_path / f"data{ending}", {"images": IMAGES, "labels": LABELS})
+    whole = path.read_bytes()
+    load(str(path))
     for content in (b"these are words\n" * 100, *(whole[: int(len(whole) * s)] for s in (0, 0.1, 0.5, 0.9, 0.99))):
-        good.write_bytes(content)
-        assert message(good).startswith(unreadable(good.suffix))
+        path.write_bytes(content)
+        assert message(path).startswith(unreadable(ending))
 
 
 def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
@@ -173,11 +170,6 @@ def test_an_npz_that_is_damaged_or_needs_more_than_reading(tmp_path):
         assert message(path).startswith(unreadable(".npz"))
     np.savez(path, images=np.array([{"a": 1}], dtype=object), labels=np.arange(3))  # pickled: never loaded
     assert message(path).startswith(unreadable(".npz", "Object arrays cannot be loaded"))
-
-
-def test_an_hdf5_group_is_no_array(tmp_path):
-    path = write(tmp_path / "data.h5", {"images/inside": IMAGES, "labels": LABELS})
-    assert message(path) == "arrays 'images' and 'labels' are needed, found labels"
 
 
 X = np.zeros((4, 4, 3, 2))
