@@ -14,7 +14,7 @@ in a convolution, transposed convolution, linear layer or matrix product. Other 
 
 from dataclasses import dataclass
 from math import prod
-from typing import final
+from typing import TypeVar, final
 
 from nachos_min.macs.record import CountError as CountError
 from nachos_min.macs.record import MapOperator, Operator, Pair, Shape, UnaryOperator, broadcast
@@ -22,6 +22,7 @@ from nachos_min.macs.windows import AvgPool as AvgPool
 from nachos_min.macs.windows import Conv2d as Conv2d
 from nachos_min.macs.windows import ConvTranspose2d as ConvTranspose2d
 from nachos_min.macs.windows import MaxPool as MaxPool
+from nachos_min.macs.windows import pool_columns
 
 
 @final
@@ -153,7 +154,7 @@ class Einsum(Operator, plural="Einstein sums"):
         return {"mul_elems": prod(self.output)} if len(self.shapes) == 2 and not self.sums else {}
 
 
-class _Norm(UnaryOperator, column="norm_elems"):
+class Norm(UnaryOperator, column="norm_elems"):
     """Every element is normalised once; `affine` trains a scale and a shift for each channel, the last axis."""
 
     affine: bool  # a field of the records below
@@ -165,7 +166,7 @@ class _Norm(UnaryOperator, column="norm_elems"):
 
 @final
 @dataclass(frozen=True)
-class BatchNorm(_Norm, plural="batch norm"):
+class BatchNorm(Norm, plural="batch norm"):
     """Normalisation per channel, the same work in training and inference."""
 
     affine: bool = True
@@ -173,7 +174,7 @@ class BatchNorm(_Norm, plural="batch norm"):
 
 @final
 @dataclass(frozen=True)
-class LayerNorm(_Norm, plural="layer norm"):
+class LayerNorm(Norm, plural="layer norm"):
     """Normalisation over the last `axes` axes, with a scale (`affine`) and a shift (`bias`) for each feature."""
 
     axes: int = 1
@@ -191,7 +192,7 @@ class LayerNorm(_Norm, plural="layer norm"):
 
 @final
 @dataclass(frozen=True)
-class GroupNorm(_Norm, plural="group norm"):
+class GroupNorm(Norm, plural="group norm"):
     """Normalisation over groups of channels of each sample."""
 
     groups: int
@@ -205,7 +206,7 @@ class GroupNorm(_Norm, plural="group norm"):
 
 @final
 @dataclass(frozen=True)
-class InstanceNorm(_Norm, plural="instance norm"):
+class InstanceNorm(Norm, plural="instance norm"):
     """Normalisation of each channel of each sample."""
 
     affine: bool = False
@@ -298,29 +299,24 @@ class _Resized(MapOperator):
         return (*self.size, self.input[2])
 
 
+@final
 @dataclass(frozen=True)
-class _AdaptivePool(_Resized):
-    """As many windows as the output has pixels, of whatever size covers the map."""
+class AdaptiveAvgPool(_Resized, plural="adaptive average pooling"):
+    """Means of as many windows as the output has pixels; to one pixel it is the mean over the map."""
 
     @property
     def columns(self) -> dict[str, int]:
-        return {"pool_in": prod(self.input), "pool_out": prod(self.output)}
+        return {"mean_out": self.input[2]} if self.size == (1, 1) else pool_columns(self)
 
 
 @final
 @dataclass(frozen=True)
-class AdaptiveAvgPool(_AdaptivePool, plural="adaptive average pooling"):
-    """Means of windows; to one pixel it is the mean over the map."""
+class AdaptiveMaxPool(_Resized, plural="adaptive max pooling"):
+    """Largest values of as many windows as the output has pixels."""
 
     @property
     def columns(self) -> dict[str, int]:
-        return {"mean_out": self.input[2]} if self.size == (1, 1) else super().columns
-
-
-@final
-@dataclass(frozen=True)
-class AdaptiveMaxPool(_AdaptivePool, plural="adaptive max pooling"):
-    """Largest values of windows."""
+        return pool_columns(self)
 
 
 @final
@@ -422,8 +418,7 @@ class Written:
     """How a node was written in PyTorch. The exact count depends on shapes alone; other tools' counts do not.
 
     Args:
-        function: what Python called: "F.conv2d" (also for torch.conv2d, the same function), "Tensor.add", "x + y",
-        or
+        function: what Python called: "F.conv2d" (also for torch.conv2d, the same), "Tensor.add", "x + y", or
             an expression that is one operator here: "x * relu6(x + 3) / 6", "relu6(x + 3) / 6", "mean(3).mean(2)".
         module: class of the innermost module that was running: a bare name for one of torch.nn ("Conv2d"), with its
             package for any other ("timm.layers.SqueezeExcite"); "" outside any module.
@@ -455,6 +450,9 @@ class Written:
     facts: frozenset[str] = frozenset()
 
 
+_Kind = TypeVar("_Kind", bound=Operator)
+
+
 @dataclass(frozen=True)
 class Node:
     """One execution of an operator in a graph. A layer called twice is two nodes; one never called is none.
@@ -481,6 +479,11 @@ class Node:
     relaid: bool = False
     written: Written | None = None
     trained: int | None = None
+
+    def op_as(self, *kinds: type[_Kind]) -> _Kind:
+        """Return the operator, which the caller knows to be of one of these kinds."""
+        assert isinstance(self.op, kinds)
+        return self.op
 
     @property
     def macs(self) -> int:

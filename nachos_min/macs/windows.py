@@ -90,6 +90,9 @@ class _Convolution(MapOperator):
         padding: (top, bottom, left, right), each >= 0.
         groups: G >= 1, divides C and K.
         bias: whether one number per output channel is added.
+
+    Raises:
+        CountError: a value breaks its rule, the window does not fit the padded map, or all is cropped.
     """
 
     out_channels: int
@@ -144,9 +147,6 @@ class _Convolution(MapOperator):
 class Conv2d(_Convolution, plural="convolutions"):
     """Convolution of a map, dense, grouped or depthwise (groups = C): OH * OW * K * (C / G) * KH * KW MACs.
 
-    Raises:
-        CountError: a value breaks its rule, or the window does not fit the padded map.
-
     >>> Conv2d((8, 8, 16), 32, kernel=(3, 3), padding=(1, 1, 1, 1)).macs == 8 * 8 * 32 * 16 * 3 * 3
     True
     """
@@ -157,8 +157,7 @@ class Conv2d(_Convolution, plural="convolutions"):
 
     @property
     def output(self) -> Shape:
-        sides = [window_length(*_axis(self, i)) for i in (0, 1)]
-        return (*sides, self.out_channels)
+        return (*positions(self), self.out_channels)
 
     @property
     def _maps(self) -> tuple[Shape, Shape]:
@@ -172,9 +171,6 @@ class ConvTranspose2d(_Convolution, plural="transposed convolutions"):
 
     It is a convolution's gradient with respect to its input. Padding crops the output; `valid_macs` leaves out what
     is painted outside. `output_padding` adds pixels at the bottom and right, below max(stride, dilation).
-
-    Raises:
-        CountError: a value breaks its rule, or the padding crops everything.
     """
 
     output_padding: Pair = (0, 0)
@@ -188,8 +184,8 @@ class ConvTranspose2d(_Convolution, plural="transposed convolutions"):
 
     @property
     def output(self) -> Shape:
-        sides = [transposed_length(*_axis(self, i), self.output_padding[i]) for i in (0, 1)]
-        return (*sides, self.out_channels)
+        each_side = (self.input, self.kernel, self.stride, _pads(self), self.dilation, self.output_padding)
+        return (*map(transposed_length, *each_side), self.out_channels)
 
     @property
     def _maps(self) -> tuple[Shape, Shape]:
@@ -219,22 +215,16 @@ class _Pool(MapOperator):
 
     @property
     def output(self) -> Shape:
-        return (self._length(0), self._length(1), self.input[2])
-
-    def _length(self, axis: int) -> int:
-        """Positions along an axis. With `ceil` a last window may hang over the end, if it begins before it."""
-        length, window, stride, pad, dilation = _axis(self, axis)
-        found = window_length(length, window, stride, pad + self._overhang[axis], dilation)
-        begins_behind = self.ceil and (found - 1) * stride >= length + self.padding[2 * axis]
-        return found - begins_behind
-
-    @property
-    def _overhang(self) -> Pair:
-        return (self.stride[0] - 1, self.stride[1] - 1) if self.ceil else (0, 0)
+        """With `ceil` a last window may hang over the end of the padded map, if it begins before it."""
+        found = list(positions(self))
+        for i in (0, 1):
+            begins = (found[i] - 1) * self.stride[i]
+            found[i] -= self.ceil and begins >= self.input[i] + self.padding[2 * i]
+        return (*found, self.input[2])
 
     @property
     def columns(self) -> dict[str, int]:
-        return {"pool_in": prod(self.input), "pool_out": prod(self.output)}
+        return pool_columns(self)
 
 
 @final
@@ -249,16 +239,31 @@ class AvgPool(_Pool, plural="average pooling"):
     """Mean of each window."""
 
 
-def _axis(record: _Convolution | _Pool, axis: int) -> tuple[int, int, int, int, int]:
-    """Length, window, stride, zeros on both sides together, dilation."""
-    window = record.size if isinstance(record, _Pool) else record.kernel
-    pad = record.padding[2 * axis] + record.padding[2 * axis + 1]
-    return record.input[axis], window[axis], record.stride[axis], pad, record.dilation[axis]
+def pool_columns(record: MapOperator) -> dict[str, int]:
+    """Return the work of a pool, which is no MAC."""
+    return {"pool_in": prod(record.input), "pool_out": prod(record.output)}
+
+
+def positions(record: _Convolution | _Pool, pads: Pair | None = None, dilation: Pair | None = None) -> Pair:
+    """Return how many rows and columns the window stands at, with other zeros in all or dilation if given."""
+    steps = dilation or record.dilation
+    height, width = map(window_length, record.input, _window(record), record.stride, pads or _pads(record), steps)
+    return height, width
+
+
+def _window(record: _Convolution | _Pool) -> Pair:
+    return record.size if isinstance(record, _Pool) else record.kernel
+
+
+def _pads(record: _Convolution | _Pool) -> Pair:
+    """Zeros on both sides of an axis together; with `ceil`, what the last window may hang over the end as well."""
+    top, bottom, left, right = record.padding
+    height, width = record.stride if isinstance(record, _Pool) and record.ceil else (1, 1)
+    return top + bottom + height - 1, left + right + width - 1
 
 
 def _check_window_fits(record: _Convolution | _Pool) -> None:
-    overhang = record._overhang if isinstance(record, _Pool) else (0, 0)
     for axis, side in enumerate(("height", "width")):
-        length, window, _, pad, dilation = _axis(record, axis)
-        room, span = length + pad + overhang[axis], dilation * (window - 1) + 1
+        span = record.dilation[axis] * (_window(record)[axis] - 1) + 1
+        room = record.input[axis] + _pads(record)[axis]
         record.require(span <= room, f"the window's {side} with dilation must fit the padded map's {room}", span)

@@ -51,6 +51,9 @@ class Term:
 
 Rule = Callable[[Node], tuple[Term, ...]]
 
+NORMS = (ops.BatchNorm, ops.GroupNorm, ops.InstanceNorm, ops.LayerNorm)
+LAYERS = (ops.Conv2d, ops.ConvTranspose2d, ops.Linear, ops.MatMul, ops.Einsum)
+
 
 def products(node: Node, factor: int = 1) -> Term:
     """Return `factor` for each multiply-accumulate of a node."""
@@ -84,12 +87,27 @@ def by_kind(quantity: Callable[[Node, int], Term], prices: Mapping[str, int], *,
     """Return the rule that adds the price of an operator's kind or mode: 0, or no term, for `others`."""
 
     def rule(node: Node) -> tuple[Term, ...]:
-        op = node.op
-        assert isinstance(op, ops.Activation | ops.Pointwise | ops.Reduce | ops.Resize)
-        kind = op.mode if isinstance(op, ops.Resize) else op.kind
+        kind = getattr(node.op, "mode", "") or getattr(node.op, "kind", "")
         return (quantity(node, prices.get(kind, 0)),) if others or kind in prices else ()
 
     return rule
+
+
+def products_as(node: Node, quantity: int, note: str = "") -> Term:
+    """Return one for each of `quantity`, which a tool takes for the products of a node."""
+    return replace(products(node), quantity=quantity, note=note)
+
+
+def taps(node: Node, channels: int) -> int:
+    """Return the products of a convolution if each output element took `channels` at each tap of the kernel."""
+    op = node.op_as(ops.Conv2d, ops.ConvTranspose2d)
+    return node.batch * prod(op.output) * channels * prod(op.kernel)
+
+
+def normalising(node: Node, measured: bool) -> Term:
+    """Return 4 for each element, or 1 for a batch norm that is not `measured`, and 1 more if it scales."""
+    least = 4 if measured or not isinstance(node.op, ops.BatchNorm) else 1
+    return inputs(node, least + node.op_as(ops.Norm).affine)
 
 
 def products_of_left(node: Node, shapes: tuple[Shape, ...]) -> Term:
@@ -168,16 +186,12 @@ def as_written(node: Node) -> Written:
 
 
 def method(node: Node) -> str:
-    """Return the function's name without its place: "addmm" of "torch.addmm" and of "Tensor.addmm"."""
+    """Return the function's name without its place: "addmm" of "torch.addmm"."""
     return as_written(node).function.rpartition(".")[2]
 
 
 def names(starts: str, ends: str) -> frozenset[str]:
-    """Return every start with every end, each given with spaces between.
-
-    >>> sorted(names("torch. Tensor.", "mm"))
-    ['Tensor.mm', 'torch.mm']
-    """
+    """Return every start with every end: "torch. Tensor." and "mm bmm" are four names."""
     return frozenset(start + end for start in starts.split() for end in ends.split())
 
 

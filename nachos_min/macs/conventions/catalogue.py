@@ -13,8 +13,7 @@ from nachos_min.macs.conventions.traces import FVCORE, TORCHPROFILE, TORCHPROFIL
 from nachos_min.macs.ops import Node
 from nachos_min.macs.record import CountError, Operator
 
-_LAYERS = (ops.Conv2d, ops.ConvTranspose2d, ops.Linear, ops.MatMul, ops.Einsum)
-_PRODUCTS: dict[type[Operator], bill.Rule] = dict.fromkeys(_LAYERS, bill.each(bill.products))
+_PRODUCTS: dict[type[Operator], bill.Rule] = dict.fromkeys(bill.LAYERS, bill.each(bill.products))
 
 
 def _valid(node: Node) -> tuple[bill.Term, ...]:

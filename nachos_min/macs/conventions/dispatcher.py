@@ -11,8 +11,6 @@ from nachos_min.macs.conventions.convention import ONCE, Convention, Multiplicit
 from nachos_min.macs.conventions.patches import of_one_sample
 from nachos_min.macs.ops import Node
 
-_LAYERS = (ops.Conv2d, ops.ConvTranspose2d, ops.Linear, ops.MatMul, ops.Einsum)
-
 
 def _dispatched(node: Node) -> Multiplicity:
     facts = bill.as_written(node).facts
@@ -50,7 +48,7 @@ PTFLOPS_ATEN = Convention(
     tool="ptflops 0.7.5 (backend aten)",
     unit="MACs",
     about="Products of convolutions and matrix products, and the biases of both; nothing else.",
-    prices={**dict.fromkeys(_LAYERS, of_one_sample(_layer)), ops.Add: of_one_sample(_sum)},
+    prices={**dict.fromkeys(bill.LAYERS, of_one_sample(_layer)), ops.Add: of_one_sample(_sum)},
     multiplicity=_dispatched_for_ptflops,
 )
 
@@ -59,6 +57,6 @@ TORCH = Convention(
     tool="torch 2.13.0 (torch.utils.flop_counter)",
     unit="FLOPs",
     about="Two operations, a multiplication and an addition, for each product; nothing else.",
-    prices=dict.fromkeys(_LAYERS, bill.each(bill.products, factor=2)),
+    prices=dict.fromkeys(bill.LAYERS, bill.each(bill.products, factor=2)),
     multiplicity=_dispatched,
 )

@@ -36,24 +36,22 @@ def _hooked(node: Node) -> Multiplicity:
 
 def _convolution(node: Node) -> tuple[bill.Term, ...]:
     """A map without an axis of samples is taken to have as many channels as it has rows, or pixels in a row."""
-    assert isinstance(node.op, ops.Conv2d)
-    if "unbatched" not in bill.as_written(node).facts:
+    op, written = node.op_as(ops.Conv2d), bill.as_written(node)
+    if "unbatched" not in written.facts:
         return (bill.products(node),)
-    second = node.op.input[1 if bill.as_written(node).module == "Conv1d" else 0]
-    quantity = bill.outputs(node).quantity * (second // node.op.groups) * prod(node.op.kernel)
-    return (replace(bill.products(node), quantity=quantity, note="the second axis is taken for the channels"),)
+    quantity = bill.taps(node, op.input[written.module == "Conv1d"] // op.groups)
+    return (bill.products_as(node, quantity, "the second axis is taken for the channels"),)
 
 
 def _transposed(node: Node) -> tuple[bill.Term, ...]:
     """Of output pixels a transposed convolution of stride s has s * s as many as of input pixels."""
-    assert isinstance(node.op, ops.ConvTranspose2d)
-    quantity = bill.outputs(node).quantity * (node.op.input[2] // node.op.groups) * prod(node.op.kernel)
+    op = node.op_as(ops.ConvTranspose2d)
+    quantity = bill.taps(node, op.input[2] // op.groups)
     return (bill.products(node).taken_for(quantity, "every output pixel is billed, not every input pixel"),)
 
 
 def _norm(node: Node) -> tuple[bill.Term, ...]:
-    assert isinstance(node.op, ops.BatchNorm | ops.LayerNorm | ops.InstanceNorm)
-    return (bill.inputs(node, 4 if node.op.affine else 2),)
+    return (bill.inputs(node, 4 if node.op_as(ops.Norm).affine else 2),)
 
 
 def _adaptive(node: Node) -> tuple[bill.Term, ...]:
@@ -66,8 +64,8 @@ def _adaptive(node: Node) -> tuple[bill.Term, ...]:
 
 
 def _softmax(node: Node) -> tuple[bill.Term, ...]:
-    assert isinstance(node.op, ops.Softmax)
-    return bill.inputs(node, 3), bill.Term("rows of softmax", -1, bill.inputs(node).quantity // node.op.features)
+    rows = bill.inputs(node).quantity // node.op_as(ops.Softmax).features
+    return bill.inputs(node, 3), bill.Term("rows of softmax", -1, rows)
 
 
 THOP = Convention(
@@ -114,11 +112,10 @@ def _positions(node: Node) -> int:
 
 
 def _layer(node: Node) -> tuple[bill.Term, ...]:
-    assert isinstance(node.op, ops.Conv2d | ops.ConvTranspose2d | ops.Linear)
-    shifts = node.op.out_features if isinstance(node.op, ops.Linear) else node.op.out_channels
-    shifts *= node.op.bias
+    op = node.op_as(ops.Conv2d, ops.ConvTranspose2d, ops.Linear)
+    shifts = op.output[-1] if "bias_adds" in op.columns else 0
     positions, note = _positions(node), "parameters times positions of the output"
-    weights = positions * (node.op.params - shifts)
+    weights = positions * (op.params - shifts)
     return bill.products(node).taken_for(weights, note), bill.biases(node).taken_for(positions * shifts, note)
 
 
@@ -129,10 +126,10 @@ def _parameters(node: Node) -> tuple[bill.Term, ...]:
 
 def _slopes(node: Node) -> tuple[bill.Term, ...]:
     """Of activations PReLU alone has parameters, one slope or one for each channel, the axis after the samples."""
-    assert isinstance(node.op, ops.Activation)
-    if node.op.kind != "prelu":
+    op = node.op_as(ops.Activation)
+    if op.kind != "prelu":
         return ()
-    slopes = _positions(node) * (node.op.input[0] if "slopes" in bill.as_written(node).facts else 1)
+    slopes = _positions(node) * (op.input[0] if "slopes" in bill.as_written(node).facts else 1)
     return (replace(bill.inputs(node), quantity=slopes, note="its slopes, not elements, once per sample"),)
 
 
@@ -152,7 +149,7 @@ TORCHINFO = Convention(
     about="Parameters of modules, times pixels of the output for a convolution and times samples for the rest.",
     prices={
         **dict.fromkeys((ops.Conv2d, ops.ConvTranspose2d, ops.Linear), _layer),
-        **dict.fromkeys((ops.BatchNorm, ops.LayerNorm, ops.GroupNorm, ops.InstanceNorm), _parameters),
+        **dict.fromkeys(bill.NORMS, _parameters),
         ops.Activation: _slopes,
         ops.Move: _embedding,
     },

@@ -36,8 +36,7 @@ def _convolution(node: Node) -> tuple[bill.Term, ...]:
     Neither padding nor dilation nor groups are looked at. We drop a fraction of a product, which the released code
     keeps; its own heads have stride 1 and none.
     """
-    op = node.op
-    assert isinstance(op, ops.Conv2d)
+    op = node.op_as(ops.Conv2d)
     pixels = Fraction(op.input[0] * op.input[1], prod(op.stride))
     quantity = int(pixels * prod(op.kernel) * op.input[2] * op.out_channels) * node.batch
     note = "height and width are divided by the stride, groups are ignored"

@@ -16,7 +16,7 @@ from nachos_min.macs.conventions import bill
 from nachos_min.macs.conventions.convention import ONCE, Convention, Counted
 from nachos_min.macs.conventions.traces import in_trace, mean_over_width, product_of_lengths
 from nachos_min.macs.ops import Graph, Node
-from nachos_min.macs.windows import window_length
+from nachos_min.macs.windows import positions
 
 _DIVISION, _ROOT, _EXPONENTIAL = 4, 24, 32
 
@@ -39,29 +39,24 @@ _INTERPOLATION = {"linear": 4, "bilinear": 4, "bicubic": 8}
 
 def _convolution(node: Node) -> tuple[bill.Term, ...]:
     """With padding='valid', the output is computed as if there were no dilation."""
-    op, terms = node.op, (bill.products(node), bill.biases(node))
-    assert isinstance(op, ops.Conv2d)
+    op, terms = node.op_as(ops.Conv2d), (bill.products(node), bill.biases(node))
     if bill.as_written(node).padding != "valid" or op.dilation == (1, 1):
         return terms
-    height, width = (window_length(op.input[i], op.kernel[i], op.stride[i], 0, 1) for i in (0, 1))
-    pixels = op.output[0] * op.output[1]
+    pixels, taken_for = prod(op.output[:2]), prod(positions(op, (0, 0), (1, 1)))
     note = "with padding='valid' its output is computed as if there were no dilation"
-    return tuple(replace(term, quantity=term.quantity // pixels * height * width, note=note) for term in terms)
+    return tuple(replace(term, quantity=term.quantity // pixels * taken_for, note=note) for term in terms)
 
 
 def _transposed(node: Node) -> tuple[bill.Term, ...]:
     """Weights are read as a convolution's, so the output channels of a group take the input channels' place."""
-    op = node.op
-    assert isinstance(op, ops.ConvTranspose2d)
-    quantity = bill.outputs(node).quantity * (op.out_channels // op.groups) * prod(op.kernel)
+    op = node.op_as(ops.ConvTranspose2d)
     note = "every output pixel is billed, and each for the output channels"
-    return replace(bill.products(node), quantity=quantity, note=note), bill.biases(node)
+    return bill.products_as(node, bill.taps(node, op.out_channels // op.groups), note), bill.biases(node)
 
 
 def _matmul(node: Node) -> tuple[bill.Term, ...]:
     """Of the leading axes only those of the array that has more of them are kept."""
-    assert isinstance(node.op, ops.MatMul)
-    left, right = node.op.left, node.op.right
+    left, right = node.op_as(ops.MatMul).operands
     leading = max(prod(left[:-2]), prod(right[:-2]))
     counted = node.batch * leading * left[-2] * left[-1] * right[-1]
     return (bill.products(node).taken_for(counted, "the leading axes do not broadcast"),)
@@ -84,16 +79,15 @@ def _batch_norm(node: Node) -> tuple[bill.Term, ...]:
 
 def _layer_norm(node: Node) -> tuple[bill.Term, ...]:
     """Two means, a difference, a square (as a power), a root for each row, a division, scale and shift."""
-    op, term = node.op, bill.inputs(node)
-    assert isinstance(op, ops.LayerNorm)
+    op, term = node.op_as(ops.LayerNorm), bill.inputs(node)
     rows = term.quantity // prod(op.input[len(op.input) - op.axes :])
     per_element = 2 + 1 + _EXPONENTIAL + _DIVISION + op.affine + op.bias
     return replace(term, factor=per_element), bill.Term("rows of layer norm", 1 + _ROOT, rows)
 
 
 def _activation(node: Node) -> tuple[bill.Term, ...]:
-    assert isinstance(node.op, ops.Activation)
-    return (bill.inputs(node, _SPELT_OUT.get(bill.as_written(node).function, _ACTIVATIONS.get(node.op.kind, 0))),)
+    price = _ACTIVATIONS.get(node.op_as(ops.Activation).kind, 0)
+    return (bill.inputs(node, _SPELT_OUT.get(bill.as_written(node).function, price)),)
 
 
 def _sum(node: Node) -> tuple[bill.Term, ...]:
@@ -102,22 +96,15 @@ def _sum(node: Node) -> tuple[bill.Term, ...]:
 
 
 def _pointwise(node: Node) -> tuple[bill.Term, ...]:
-    assert isinstance(node.op, ops.Pointwise)
-    return (bill.outputs(node, _POINTWISE.get(node.op.kind, 0) + (bill.as_written(node).function in _NOT_EQUAL)),)
+    price = _POINTWISE.get(node.op_as(ops.Pointwise).kind, 0)
+    return (bill.outputs(node, price + (bill.as_written(node).function in _NOT_EQUAL)),)
 
 
 def _pool(node: Node) -> tuple[bill.Term, ...]:
-    op = node.op
-    assert isinstance(op, ops.MaxPool | ops.AvgPool)
-    term = bill.outputs(node, prod(op.size))
-    if not op.ceil:
-        return (term,)
-    windows = 1
-    for axis in (0, 1):
-        pad = sum(op.padding[2 * axis : 2 * axis + 2]) + op.stride[axis] - 1
-        windows *= window_length(op.input[axis], op.size[axis], op.stride[axis], pad, op.dilation[axis])
+    op = node.op_as(ops.MaxPool, ops.AvgPool)
+    counted = node.batch * prod(positions(op)) * op.input[2]
     note = "a last window that would begin beyond the map is kept"
-    return (term.taken_for(node.batch * windows * op.input[2], note),)
+    return (bill.outputs(node, prod(op.size)).taken_for(counted, note),)
 
 
 def _adaptive(node: Node) -> tuple[bill.Term, ...]:
@@ -141,21 +128,16 @@ class _OnnxTool(Convention):
                 found[position] = (in_trace(node), (*self.priced(node), *scaling))
         for position, product in merged_products(graph).items():
             note = "merged into the sum, but its result is needed elsewhere, too"
-            found[position] = (
-                ONCE,
-                (*self.priced(graph[position]), replace(bill.products(graph[product]), note=note)),
-            )
+            merged = replace(bill.products(graph[product]), note=note)
+            found[position] = (ONCE, (*self.priced(graph[position]), merged))
         for position, biased in merged_norms(graph).items():
             added = bill.Term("bias additions of convolutions", 1, bill.outputs(graph[position]).quantity)
             why = "merged into the convolution before it"
             bias = (0, f"{why}, which has a bias already") if biased else (1, f"{why} as a bias")
             found[position] = (bias, (added,))
-        for positions, why in (
-            (already_done(graph), "the same work was done before, and is done once"),
-            (done_beforehand(graph), "it depends on weights alone and is done beforehand"),
-        ):
-            found |= {position: ((0, why), self.priced(graph[position])) for position in positions}
-        return found
+        left_out = dict.fromkeys(already_done(graph), "the same work was done before, and is done once")
+        left_out |= dict.fromkeys(done_beforehand(graph), "it depends on weights alone and is done beforehand")
+        return found | {position: ((0, why), self.priced(graph[position])) for position, why in left_out.items()}
 
 
 ONNX_TOOL = _OnnxTool(
@@ -207,18 +189,17 @@ def merged_norms(graph: Graph) -> dict[int, bool]:
         before = node.inputs[0]
         if before < 0 or readers[before] != 1:
             continue
-        if before in found:
-            found[position] = True
-        elif _is_convolution(graph[before]):
-            found[position] = bool(graph[before].columns.get("bias_adds", 0))
+        convolution = graph[before]
+        is_linear = isinstance(convolution.op, ops.Linear) and bill.as_written(convolution).function == "F.conv2d"
+        if before in found or is_linear or isinstance(convolution.op, ops.Conv2d):
+            found[position] = before in found or "bias_adds" in convolution.columns
     return found
 
 
 def merged_products(graph: Graph) -> dict[int, int]:
-    """Return the sums that a product of two matrices is merged into although others read the product as well.
+    """Return the sums that repeat a product of matrices which others read as well: position -> that of the product.
 
-    Then it is executed twice. A product that only the sum reads disappears in it, which changes no count. The
-    result is the position of the sum -> that of the product.
+    A product that the sum alone reads disappears in it, which changes no count.
     """
     readers = _readers(graph)
     return {
@@ -240,8 +221,11 @@ def already_done(graph: Graph) -> frozenset[int]:
     for position, node in enumerate(graph):
         stands_for[position] = position
         if bill.as_written(node).used and _is_complete(node):
+            weights = node.shares
+            if weights is None and (node.op.params or isinstance(node.op, ops.BatchNorm)):
+                weights = position  # batch norm without a scale has statistics of its own, too
             sources = tuple(stands_for[source] for source in node.inputs)
-            work = (node.op, node.batch, bill.as_written(node).function, sources, _weights(position, node))
+            work = (node.op, node.batch, bill.as_written(node).function, sources, weights)
             stands_for[position] = first.setdefault(work, position)
     return frozenset(position for position, earlier in stands_for.items() if position != earlier)
 
@@ -271,19 +255,6 @@ def _readers(graph: Graph) -> Counter[int]:
         if bill.as_written(node).used and position not in same
         for source in node.inputs
     )
-
-
-def _is_convolution(node: Node) -> bool:
-    return isinstance(node.op, ops.Conv2d) or (
-        isinstance(node.op, ops.Linear) and bill.as_written(node).function == "F.conv2d"
-    )
-
-
-def _weights(position: int, node: Node) -> int | None:
-    """Return the node whose weights a node uses, maybe itself; batch norm always has statistics."""
-    if node.shares is not None:
-        return node.shares
-    return position if node.op.params or isinstance(node.op, ops.BatchNorm) else None
 
 
 def _is_complete(node: Node) -> bool:

@@ -20,7 +20,7 @@ from nachos_min.macs.conventions import bill
 from nachos_min.macs.conventions.convention import ONCE, Convention, Multiplicity
 from nachos_min.macs.ops import Node
 from nachos_min.macs.record import Operator, Shape, broadcast
-from nachos_min.macs.windows import window_length
+from nachos_min.macs.windows import positions
 
 # Our own operators, which call F.relu6 and are otherwise operator signs.
 _SPELT_OUT = {"x * relu6(x + 3) / 6", "relu6(x + 3) / 6"}
@@ -28,8 +28,6 @@ _SPELT_OUT = {"x * relu6(x + 3) / 6", "relu6(x + 3) / 6"}
 # These take their activation when they are made; what is replaced later is not what they call.
 _TAKEN_BEFORE = ("TransformerEncoderLayer", "TransformerDecoderLayer")
 
-_LAYERS = (ops.Conv2d, ops.ConvTranspose2d, ops.Linear, ops.Einsum)
-_NORMS = (ops.BatchNorm, ops.GroupNorm, ops.InstanceNorm, ops.LayerNorm)
 _POOLED = (ops.MaxPool, ops.AvgPool, ops.AdaptiveAvgPool, ops.AdaptiveMaxPool, ops.GlobalAvgPool)
 
 
@@ -115,8 +113,7 @@ def _of_arrays(rule: Callable[[Node, tuple[Shape, ...]], bill.Term], arrays: int
 
 def _ptflops_norm(node: Node) -> tuple[bill.Term, ...]:
     """Layer norm has no attribute `affine`, by which ptflops tells whether it scales, so it counts once."""
-    assert isinstance(node.op, _NORMS)
-    twice = node.op.affine and not isinstance(node.op, ops.LayerNorm)
+    twice = node.op_as(ops.Norm).affine and not isinstance(node.op, ops.LayerNorm)
     return (bill.inputs(node, 2 if twice else 1),)
 
 
@@ -131,8 +128,8 @@ def _ptflops_matmul(node: Node) -> tuple[bill.Term, ...]:
 
 
 _PER_SAMPLE: dict[type[Operator], bill.Rule] = {
-    **dict.fromkeys(_LAYERS, bill.each(bill.products, bill.biases)),
-    **dict.fromkeys(_NORMS, _ptflops_norm),
+    **dict.fromkeys(bill.LAYERS, bill.each(bill.products, bill.biases)),
+    **dict.fromkeys(bill.NORMS, _ptflops_norm),
     **dict.fromkeys((ops.Activation, ops.Softmax, *_POOLED), bill.each(bill.inputs)),
     ops.Resize: bill.each(bill.outputs),
 }
@@ -165,23 +162,14 @@ def _added_to_modules(node: Node) -> Multiplicity:
     return (paths, bill.under_names(node)) if times and paths else (times, why)
 
 
-def _positions(op: ops.Conv2d | ops.ConvTranspose2d, pads: tuple[int, int]) -> int:
-    """Pixels that a convolution of these numbers would have, `pads` zeros being added in all to each axis."""
-    return prod(
-        window_length(op.input[axis], op.kernel[axis], op.stride[axis], pads[axis], op.dilation[axis])
-        for axis in (0, 1)
-    )
-
-
 def _convolution(node: Node) -> tuple[bill.Term, ...]:
     """Products and biases. 'same' with an even kernel needs an odd number of zeros; calflops halves it, rounded."""
-    op = node.op
-    assert isinstance(op, ops.Conv2d)
+    op = node.op_as(ops.Conv2d)
     made, added = bill.products(node), bill.biases(node)
     if bill.as_written(node).padding != "same" or not any(op.padding):
         return made, added
     top, bottom, left, right = op.padding
-    pixels = node.batch * _positions(op, ((top + bottom) // 2 * 2, (left + right) // 2 * 2))
+    pixels = node.batch * prod(positions(op, ((top + bottom) // 2 * 2, (left + right) // 2 * 2)))
     counted = pixels * prod(op.kernel) * op.input[2] * (op.out_channels // op.groups)
     made = made.taken_for(counted, "it takes the output for a row and a column smaller")
     return made, replace(added, quantity=pixels * op.out_channels * op.bias, note=made.note)
@@ -192,15 +180,13 @@ def _transposed(node: Node) -> tuple[bill.Term, ...]:
 
     For the bias it takes the output to be that of a convolution, which makes it smaller, not larger.
     """
-    op = node.op
-    assert isinstance(op, ops.ConvTranspose2d)
+    op = node.op_as(ops.ConvTranspose2d)
     filters = op.out_channels // op.groups
     counted = node.batch * prod(op.input) * prod(op.kernel) * (filters // op.groups)
-    added = node.batch * _positions(op, (2 * op.padding[0], 2 * op.padding[2])) * filters * op.bias
+    added = node.batch * prod(positions(op, (2 * op.padding[0], 2 * op.padding[2]))) * filters * op.bias
     twice = "it divides by the groups twice" if op.groups > 1 else ""
     smaller = "it takes the output for a convolution's" if op.bias else ""
-    made = replace(bill.products(node), quantity=counted, note=twice)
-    return made, replace(bill.biases(node), quantity=added, note=smaller)
+    return bill.products_as(node, counted, twice), replace(bill.biases(node), quantity=added, note=smaller)
 
 
 def _linear(node: Node) -> tuple[bill.Term, ...]:
@@ -211,29 +197,25 @@ def _linear(node: Node) -> tuple[bill.Term, ...]:
 
 def _einsum(node: Node) -> tuple[bill.Term, ...]:
     """NumPy's estimate of the operations, as its report prints it."""
-    assert isinstance(node.op, ops.Einsum)
-    note = "operations, as NumPy estimates them, to four digits"
-    return (replace(bill.products(node), quantity=int(bill.numpy_estimate(node.op)), note=note),)
+    estimate = int(bill.numpy_estimate(node.op_as(ops.Einsum)))
+    return (bill.products_as(node, estimate, "operations, as NumPy estimates them, to four digits"),)
 
 
 def _norm(node: Node) -> tuple[bill.Term, ...]:
     """What is in training mode is put into evaluation mode for counting."""
-    assert isinstance(node.op, _NORMS)
     written = bill.as_written(node)
-    measured = "statistics" in written.facts and not written.training
-    least = 4 if measured or not isinstance(node.op, ops.BatchNorm) else 1
-    return (bill.inputs(node, least + node.op.affine),)
+    return (bill.normalising(node, measured="statistics" in written.facts and not written.training),)
 
 
 def _resize(node: Node) -> tuple[bill.Term, ...]:
     """Told a factor it counts the input and forgets the factor; told a size, no more than the numbers told."""
-    assert isinstance(node.op, ops.Resize)
-    facts, term = bill.as_written(node).facts, bill.outputs(node)
+    facts, size = bill.as_written(node).facts, node.op_as(ops.Resize).size
+    counted, note = bill.inputs(node).quantity, "elements before resizing"
     if "side" in facts:
-        return (replace(term, quantity=node.op.size[1], note="one side's pixels of one channel of one sample"),)
-    if "size" in facts:
-        return (replace(term, quantity=prod(node.op.size), note="pixels of one channel of one sample"),)
-    return (replace(term, quantity=bill.inputs(node).quantity, note="elements before resizing"),)
+        counted, note = size[1], "one side's pixels of one channel of one sample"
+    elif "size" in facts:
+        counted, note = prod(size), "pixels of one channel of one sample"
+    return (replace(bill.outputs(node), quantity=counted, note=note),)
 
 
 _PRODUCTS: dict[type[Operator], bill.Rule] = {
@@ -244,18 +226,13 @@ _PRODUCTS: dict[type[Operator], bill.Rule] = {
 }
 
 
-def _only_products(rule: bill.Rule) -> bill.Rule:
+def _products(rule: bill.Rule) -> bill.Rule:
     return lambda node: rule(node)[:1]
 
 
-def _twice(rule: bill.Rule) -> bill.Rule:
-    """Each product is two operations; what follows it, a bias, is one."""
-
-    def ruled(node: Node) -> tuple[bill.Term, ...]:
-        made, *rest = rule(node)
-        return (replace(made, factor=2), *rest)
-
-    return ruled
+def _operations(rule: bill.Rule) -> bill.Rule:
+    """Each product is two operations; a bias, which follows it, is one."""
+    return lambda node: (replace(rule(node)[0], factor=2), *rule(node)[1:])
 
 
 CALFLOPS = Convention(
@@ -263,7 +240,7 @@ CALFLOPS = Convention(
     tool="calflops 0.3.2 (its MACs)",
     unit="MACs",
     about="Products of convolutions, linear layers and torch.matmul; operator signs such as x @ y are missed.",
-    prices={operator: _only_products(rule) for operator, rule in _PRODUCTS.items()},
+    prices={operator: _products(rule) for operator, rule in _PRODUCTS.items()},
     multiplicity=_added_to_modules,
 )
 
@@ -273,10 +250,10 @@ CALFLOPS_FLOPS = Convention(
     unit="FLOPs",
     about="Twice the products, biases of convolutions, 2 per batch-norm element, and activations and pools.",
     prices={
-        **{operator: _twice(rule) for operator, rule in _PRODUCTS.items()},
+        **{operator: _operations(rule) for operator, rule in _PRODUCTS.items()},
         **dict.fromkeys((ops.Add, ops.Multiply), lambda node: (_aligned_left(node, node.op.operands),)),
         **dict.fromkeys((ops.Activation, ops.Softmax, *_POOLED), bill.each(bill.inputs)),
-        **dict.fromkeys(_NORMS, _norm),
+        **dict.fromkeys(bill.NORMS, _norm),
         ops.Einsum: _einsum,
         ops.Resize: _resize,
     },

@@ -19,7 +19,6 @@ from nachos_min.macs.ops import Node
 from nachos_min.macs.record import Operator
 
 _LAYERS = (ops.Conv2d, ops.Linear)
-_NORMS = (ops.BatchNorm, ops.GroupNorm, ops.InstanceNorm, ops.LayerNorm)
 _FUSED = {bill.ATTENTION} | bill.names("torch. Tensor.", "baddbmm")
 
 
@@ -57,13 +56,13 @@ def product_of_lengths(dots: str) -> bill.Rule:
     """
 
     def rule(node: Node) -> tuple[bill.Term, ...]:
-        assert isinstance(node.op, ops.Einsum)
-        if "dots" in bill.as_written(node).facts:
-            return (replace(bill.products(node), quantity=0, note=dots),)
+        op = node.op_as(ops.Einsum)
         lengths: dict[str, int] = {}
-        for letters, shape in zip(node.op.terms, node.op.shapes, strict=True):
+        if "dots" in bill.as_written(node).facts:
+            return (bill.products_as(node, 0, dots),)
+        for letters, shape in zip(op.terms, op.shapes, strict=True):
             lengths |= dict(zip(letters, shape, strict=True))
-        return (replace(bill.products(node), quantity=node.batch * prod(lengths.values())),)
+        return (bill.products_as(node, node.batch * prod(lengths.values())),)
 
     return rule
 
@@ -81,21 +80,18 @@ def _fvcore_matmul(node: Node) -> tuple[bill.Term, ...]:
 
 def _fvcore_einsum(node: Node) -> tuple[bill.Term, ...]:
     """Half of what NumPy prints for the cheapest way to contract the arrays."""
-    op = node.op
-    assert isinstance(op, ops.Einsum)
+    op = node.op_as(ops.Einsum)
     letters = dict.fromkeys(letter for letter in op.equation if letter.isalpha())
     if op.equation.translate({ord(letter): 97 + place for place, letter in enumerate(letters)}) in _KNOWN:
-        return (replace(bill.products(node), quantity=node.batch * prod(op.lengths.values())),)
+        return (bill.products_as(node, node.batch * prod(op.lengths.values())),)
     note = "half of an estimate that NumPy prints with four digits"
-    return (replace(bill.products(node), quantity=node.batch * floor(bill.numpy_estimate(op) / 2), note=note),)
+    return (bill.products_as(node, node.batch * floor(bill.numpy_estimate(op) / 2), note),)
 
 
 def _fvcore_norm(node: Node) -> tuple[bill.Term, ...]:
     """Batch norm that does not measure its input is a scale and a shift."""
-    assert isinstance(node.op, _NORMS)
     written = bill.as_written(node)
-    measured = written.training or "statistics" in written.facts or not isinstance(node.op, ops.BatchNorm)
-    return (bill.inputs(node, (4 if measured else 1) + node.op.affine),)
+    return (bill.normalising(node, measured=written.training or "statistics" in written.facts),)
 
 
 def _fvcore_adaptive(node: Node) -> tuple[bill.Term, ...]:
@@ -104,8 +100,8 @@ def _fvcore_adaptive(node: Node) -> tuple[bill.Term, ...]:
 
 def _fvcore_resize(node: Node) -> tuple[bill.Term, ...]:
     """Maps only: a sequence, here a map that is 1 high and stays so, is resized by another operator."""
-    assert isinstance(node.op, ops.Resize)
-    if node.op.input[0] == node.op.size[0] == 1:
+    op = node.op_as(ops.Resize)
+    if op.input[0] == op.size[0] == 1:
         return ()
     return bill.by_kind(bill.outputs, {"nearest": 1, "bilinear": 4})(node)
 
@@ -119,7 +115,7 @@ FVCORE = Convention(
         **dict.fromkeys((*_LAYERS, ops.ConvTranspose2d), bill.each(bill.products)),
         ops.MatMul: _fvcore_matmul,
         ops.Einsum: _fvcore_einsum,
-        **dict.fromkeys(_NORMS, _fvcore_norm),
+        **dict.fromkeys(bill.NORMS, _fvcore_norm),
         **dict.fromkeys((ops.AdaptiveAvgPool, ops.GlobalAvgPool), _fvcore_adaptive),
         ops.Resize: _fvcore_resize,
     },
@@ -133,27 +129,23 @@ def _transposed(node: Node) -> tuple[bill.Term, ...]:
     A convolution's weights begin with the output channels, a transposed one's with the input channels; which it is,
     torchprofile decides by whether the first length is the number of output channels.
     """
-    op = node.op
-    assert isinstance(op, ops.ConvTranspose2d)
+    op = node.op_as(ops.ConvTranspose2d)
     inward = op.out_channels // op.groups if op.out_channels == op.input[2] else op.input[2]
     note = "every output pixel is billed, not every input pixel"
     note += ", and groups are ignored" if op.groups > 1 and inward == op.input[2] else ""
-    quantity = bill.outputs(node).quantity * inward * prod(op.kernel)
-    return (replace(bill.products(node), quantity=quantity, note=note),)
+    return (bill.products_as(node, bill.taps(node, inward), note),)
 
 
 def _norm(node: Node) -> tuple[bill.Term, ...]:
-    assert isinstance(node.op, _NORMS)
-    return (bill.inputs(node),) if node.op.affine else ()
+    return (bill.inputs(node),) if node.op_as(ops.Norm).affine else ()
 
 
 def _activation(node: Node) -> tuple[bill.Term, ...]:
     """Spelt-out h-swish has a product; of the others, only leaky ReLU has a rule."""
-    assert isinstance(node.op, ops.Activation)
     function = bill.as_written(node).function
     if function.startswith("x * "):
         return (replace(bill.inputs(node), note=f"the product in {function}"),)
-    return (bill.inputs(node),) if node.op.kind == "leaky_relu" else ()
+    return (bill.inputs(node),) if node.op_as(ops.Activation).kind == "leaky_relu" else ()
 
 
 def mean_over_width(node: Node) -> tuple[bill.Term, ...]:
@@ -172,7 +164,7 @@ _PRICES: dict[type[Operator], bill.Rule] = {
     **dict.fromkeys((*_LAYERS, ops.MatMul), bill.each(bill.products)),
     ops.ConvTranspose2d: _transposed,
     ops.Einsum: product_of_lengths("an equation with dots is not counted"),
-    **dict.fromkeys(_NORMS, _norm),
+    **dict.fromkeys(bill.NORMS, _norm),
     ops.Activation: _activation,
     **dict.fromkeys((ops.Multiply, ops.AvgPool, ops.AdaptiveAvgPool), bill.each(bill.outputs)),
     ops.GlobalAvgPool: _mean_over_map,
