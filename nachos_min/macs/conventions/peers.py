@@ -15,6 +15,7 @@ import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ class Peer:
     """Another tool: the package that is imported, and what counts a module called with arrays; it may raise."""
 
     package: str
-    run: Callable[[Any, tuple[Any, ...]], int]
+    run: Callable[[Any, tuple[Any, ...]], Any]
 
 
 def installed(name: str) -> bool:
@@ -45,10 +46,9 @@ def reported(name: str, module: Any, inputs: Sequence[Any]) -> tuple[int | None,
     """
     if not installed(name):
         return None, f"{PEERS[name].package} is not installed"
-    said = io.StringIO()
     try:
-        with _silent(said), _torch_restored(), _module_restored(module):
-            return PEERS[name].run(module, tuple(array.clone() for array in inputs)), ""
+        with _silent(), _torch_restored(), _module_restored(module):
+            return int(PEERS[name].run(module, tuple(array.clone() for array in inputs))), ""
     except (Exception, SystemExit) as error:
         return None, _reason(error)
 
@@ -63,9 +63,10 @@ def _reason(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _silent(said: io.StringIO) -> Iterator[None]:
+def _silent() -> Iterator[None]:
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
+    said = io.StringIO()
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             warnings.simplefilter("ignore")
@@ -77,17 +78,13 @@ def _silent(said: io.StringIO) -> Iterator[None]:
 @contextlib.contextmanager
 def _descriptors_silent() -> Iterator[None]:
     """Below Python: PyTorch's exporter prints the network when it fails, from C++."""
-    saved = [(descriptor, os.dup(descriptor)) for descriptor in (1, 2)]
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        for descriptor, _ in saved:
-            os.dup2(nowhere, descriptor)
+    with open(os.devnull, "wb") as nowhere, contextlib.ExitStack() as undone:
+        for descriptor in (1, 2):
+            kept = os.dup(descriptor)
+            undone.callback(os.close, kept)
+            undone.callback(os.dup2, kept, descriptor)
+            os.dup2(nowhere.fileno(), descriptor)
         yield
-    finally:
-        for descriptor, kept in saved:
-            os.dup2(kept, descriptor)
-            os.close(kept)
-        os.close(nowhere)
 
 
 @contextlib.contextmanager
@@ -113,52 +110,37 @@ def _torch_restored() -> Iterator[None]:
 def _module_restored(module: Any) -> Iterator[None]:
     """Put back every attribute, hook and buffer of the modules inside.
 
-    A copy of the module would not do: a network that calls its layers through functions of its own would go on
-    calling the original's, which no tool has hooked.
+    A copy would not do: functions of its own may call the layers of the original, which no tool would hook.
     """
-    modules = list(module.modules())
-    attributes = [dict(each.__dict__) for each in modules]
-    tables = [{name: dict(value) for name, value in own.items() if isinstance(value, dict)} for own in attributes]
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    before = [(vars(each), dict(vars(each))) for each in module.modules()]
+    # Hooks and the like are in tables, to which handles refer, so these are emptied and filled again.
+    before += [(table, dict(table)) for _, own in before for table in own.values() if isinstance(table, dict)]
     try:
         yield
     finally:
-        for each, own, inner in zip(modules, attributes, tables, strict=True):
-            each.__dict__.clear()
-            each.__dict__.update(own)
-            for name, entries in inner.items():
-                own[name].clear()  # the same table, which handles of hooks refer to
-                own[name].update(entries)
-        for buffer, before in buffers:
-            buffer.data.copy_(before)
+        for table, entries in before:
+            table.clear()
+            table.update(entries)
+        for buffer, values in buffers:
+            buffer.data.copy_(values)
 
 
-def _counted(package: str, count: Callable[[Any, Any, tuple[Any, ...]], Any]) -> Peer:
-    """Return the tool that `count` runs, given its package, the module and the arrays."""
-    name = package.partition(".")[0]
-    return Peer(name, lambda module, inputs: int(count(importlib.import_module(package), module, inputs)))
+def _ptflops(backend: str, module: Any, inputs: tuple[Any, ...]) -> Any:
+    from ptflops import get_model_complexity_info
 
-
-def _ptflops(backend: str) -> Callable[[Any, tuple[Any, ...]], int]:
-    def run(module: Any, inputs: tuple[Any, ...]) -> int:
-        from ptflops import get_model_complexity_info
-
-        if len(inputs) != 1:
-            raise ValueError(f"it makes its own input, one array; this network takes {len(inputs)}")
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said):
-            macs, _ = get_model_complexity_info(
-                module, tuple(inputs[0].shape[1:]), False, as_strings=False, backend=backend
-            )
-        if macs is None:  # it catches what the network raises, and prints it
-            raise RuntimeError(said.getvalue().rpartition("exception:")[2].strip())
-        return int(macs)
-
-    return run
+    if len(inputs) != 1:
+        raise ValueError(f"it makes its own input, one array; this network takes {len(inputs)}")
+    shape, said = tuple(inputs[0].shape[1:]), io.StringIO()
+    with contextlib.redirect_stdout(said):
+        macs, _ = get_model_complexity_info(module, shape, False, as_strings=False, backend=backend)
+    if macs is None:  # it catches what the network raises, and prints it
+        raise RuntimeError(said.getvalue().rpartition("exception:")[2].strip())
+    return macs
 
 
 def _calflops_parts() -> tuple[Any, Any]:
-    """Its package imports libraries of language models, which it does not need to count: enter by the side door."""
+    """Its package imports libraries of language models, which counting does not need: import two files of it."""
     if "calflops" not in sys.modules and (found := importlib.util.find_spec("calflops")) is not None:
         package = types.ModuleType("calflops")
         package.__path__ = list(found.submodule_search_locations or ())
@@ -171,30 +153,26 @@ def _calflops_parts() -> tuple[Any, Any]:
     return sys.modules["calflops.flops_counter"], sys.modules["calflops.calculate_pipline"]
 
 
-def _calflops(which: int) -> Callable[[Any, tuple[Any, ...]], int]:
-    def run(module: Any, inputs: tuple[Any, ...]) -> int:
-        import torch
+def _calflops(which: int, module: Any, inputs: tuple[Any, ...]) -> Any:
+    import torch
 
-        counter, pipeline = _calflops_parts()
-        if next(module.parameters(), None) is None:  # it reads the device off the first parameter
-            module.register_parameter("nothing_reads_this", torch.nn.Parameter(torch.zeros(1)))
-        for leftover in (pipeline.module_flop_count, pipeline.module_mac_count):
-            leftover.clear()  # of a network that raised an exception
-        counts = counter.calculate_flops(module, args=list(inputs), print_results=False, output_as_string=False)
-        return int(counts[which])
-
-    return run
+    counter, pipeline = _calflops_parts()
+    if next(module.parameters(), None) is None:  # it reads the device off the first parameter
+        module.register_parameter("nothing_reads_this", torch.nn.Parameter(torch.zeros(1)))
+    for leftover in (pipeline.module_flop_count, pipeline.module_mac_count):
+        leftover.clear()  # of a network that raised an exception
+    return counter.calculate_flops(module, args=list(inputs), print_results=False, output_as_string=False)[which]
 
 
-def _torch(module: Any, inputs: tuple[Any, ...]) -> int:
+def _torch(module: Any, inputs: tuple[Any, ...]) -> Any:
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
         module(*inputs)
-    return int(counter.get_total_flops())
+    return counter.get_total_flops()
 
 
-def _onnx_tool(module: Any, inputs: tuple[Any, ...]) -> int:
+def _onnx_tool(module: Any, inputs: tuple[Any, ...]) -> Any:
     import onnx_tool
     import torch
 
@@ -205,20 +183,30 @@ def _onnx_tool(module: Any, inputs: tuple[Any, ...]) -> int:
         graph = onnx_tool.loadmodel(path, {"verbose": False}).graph
         graph.shape_infer()
         graph.profile()
-    return int(graph.macs[0])
+    return graph.macs[0]
+
+
+def _torchinfo(module: Any, inputs: tuple[Any, ...]) -> Any:
+    from torchinfo import summary
+
+    return summary(module, input_data=list(inputs), verbose=0).total_mult_adds
+
+
+def _imported(package: str, count: Callable[[Any, Any, tuple[Any, ...]], Any]) -> Peer:
+    """Return the tool that `count` runs, given its package, the module and the arrays."""
+    name = package.partition(".")[0]
+    return Peer(name, lambda module, inputs: count(importlib.import_module(package), module, inputs))
 
 
 PEERS: dict[str, Peer] = {
-    "thop": _counted("thop", lambda thop, *call: thop.profile(*call, verbose=False)[0]),
-    "fvcore": _counted("fvcore.nn", lambda fvcore, *call: fvcore.FlopCountAnalysis(*call).total()),
-    "ptflops": Peer("ptflops", _ptflops("pytorch")),
-    "ptflops-aten": Peer("ptflops", _ptflops("aten")),
-    "torchprofile": _counted("torchprofile", lambda torchprofile, *call: torchprofile.profile_macs(*call)),
-    "calflops": Peer("calflops", _calflops(1)),
-    "calflops-flops": Peer("calflops", _calflops(0)),
-    "torchinfo": _counted(
-        "torchinfo", lambda tool, net, given: tool.summary(net, input_data=list(given), verbose=0).total_mult_adds
-    ),
+    "thop": _imported("thop", lambda thop, *call: thop.profile(*call, verbose=False)[0]),
+    "fvcore": _imported("fvcore.nn", lambda fvcore, *call: fvcore.FlopCountAnalysis(*call).total()),
+    "ptflops": Peer("ptflops", partial(_ptflops, "pytorch")),
+    "ptflops-aten": Peer("ptflops", partial(_ptflops, "aten")),
+    "torchprofile": _imported("torchprofile", lambda torchprofile, *call: torchprofile.profile_macs(*call)),
+    "calflops": Peer("calflops", partial(_calflops, 1)),
+    "calflops-flops": Peer("calflops", partial(_calflops, 0)),
+    "torchinfo": Peer("torchinfo", _torchinfo),
     "torch": Peer("torch", _torch),
     "onnx-tool": Peer("onnx_tool", _onnx_tool),
 }
