@@ -113,17 +113,13 @@ def normalising(node: Node, measured: bool) -> Term:
 def products_of_left(node: Node, shapes: tuple[Shape, ...]) -> Term:
     """Return one for each element of the left array times each column of the right one, nothing broadcast.
 
-    Args:
-        node: a matrix product.
-        shapes: (..., m, k) and (..., k, n), as the tool is given them.
+    `shapes` are (..., m, k) and (..., k, n), as the tool is given them.
     """
     left, right = shapes
     exact = prod(broadcast(left[:-2], right[:-2]) or ()) * left[-2] * left[-1] * right[-1]
-    term = replace(products(node), quantity=exact)
     if "vector" in as_written(node).facts:
-        note = "the length of a vector is taken for its columns"
-        return replace(term, quantity=prod(left) * right[-2], note=note)
-    return term.taken_for(prod(left) * right[-1], "the first array is not repeated")
+        return products_as(node, prod(left) * right[-2], "the length of a vector is taken for its columns")
+    return products_as(node, exact).taken_for(prod(left) * right[-1], "the first array is not repeated")
 
 
 def numpy_estimate(op: ops.Einsum) -> float:
@@ -171,11 +167,7 @@ _ACTIVATIONS = {
 
 
 def as_written(node: Node) -> Written:
-    """Return how a node was written, or else the usual module or operator sign.
-
-    >>> as_written(Node("act", ops.Activation((8,), "relu"), (-1,))).module
-    'ReLU'
-    """
+    """Return how a node was written, or else the usual module or operator sign."""
     if node.written is not None:
         return node.written
     if isinstance(node.op, ops.Activation):

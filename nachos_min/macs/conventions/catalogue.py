@@ -4,11 +4,10 @@ from nachos_min.errors import shorten
 from nachos_min.macs import ops
 from nachos_min.macs.conventions import bill
 from nachos_min.macs.conventions.convention import Convention
-from nachos_min.macs.conventions.dispatcher import PTFLOPS_ATEN, TORCH
 from nachos_min.macs.conventions.hooks import THOP, TORCHINFO
 from nachos_min.macs.conventions.nachos_official import NACHOS_OFFICIAL
 from nachos_min.macs.conventions.onnx_tool import ONNX_TOOL
-from nachos_min.macs.conventions.patches import CALFLOPS, CALFLOPS_FLOPS, PTFLOPS
+from nachos_min.macs.conventions.patches import CALFLOPS, CALFLOPS_FLOPS, PTFLOPS, PTFLOPS_ATEN, TORCH
 from nachos_min.macs.conventions.traces import FVCORE, TORCHPROFILE, TORCHPROFILE_0_0_2
 from nachos_min.macs.ops import Node
 from nachos_min.macs.record import CountError, Operator

@@ -98,10 +98,6 @@ def explain(graph: Graph, left: Sequence[Term], right: Sequence[Term]) -> tuple[
     Terms of the same node and subject are matched. What is equal cancels; the rest is grouped by how either side
     counts it. Every term is in one group, so the amounts add up to the left total minus the right one.
 
-    Args:
-        graph: nodes in execution order.
-        left, right: terms of two conventions.
-
     Source: derived here. Both totals are sums over (node, subject); the difference is summed by cause.
     """
     matched: dict[tuple[int | None, str], tuple[list[Term], list[Term]]] = defaultdict(lambda: ([], []))
@@ -112,19 +108,14 @@ def explain(graph: Graph, left: Sequence[Term], right: Sequence[Term]) -> tuple[
     for (_, subject), (ours, theirs) in matched.items():
         if _sum(ours) != _sum(theirs):
             groups[subject, _manner(ours), _manner(theirs)].append((ours, theirs))
-    found = [_difference(graph, group) for group in groups.values()]
+    found = []
+    for group in groups.values():
+        amount = sum(_sum(ours) - _sum(theirs) for ours, theirs in group)
+        firsts = [(ours or theirs)[0] for ours, theirs in group]
+        names = tuple(graph[first.node].name for first in firsts if first.node is not None)
+        left_words, right_words = (_words(list(terms)) for terms in zip(*group, strict=True))
+        found.append(Difference(amount, firsts[0].subject, left_words, right_words, names))
     return tuple(sorted(found, key=lambda difference: (-abs(difference.amount), difference.subject)))
-
-
-def _difference(graph: Graph, group: list[tuple[list[Term], list[Term]]]) -> Difference:
-    firsts = [(ours or theirs)[0] for ours, theirs in group]
-    return Difference(
-        amount=sum(_sum(ours) - _sum(theirs) for ours, theirs in group),
-        subject=firsts[0].subject,
-        left=_words([ours for ours, _ in group]),
-        right=_words([theirs for _, theirs in group]),
-        nodes=tuple(graph[first.node].name for first in firsts if first.node is not None),
-    )
 
 
 def _sum(terms: list[Term]) -> int:
@@ -132,7 +123,7 @@ def _sum(terms: list[Term]) -> int:
 
 
 def _manner(terms: list[Term]) -> tuple[tuple[int, int, tuple[str, str]], ...]:
-    """What nodes have in common that one side treats alike; a reason that names a class or a number counts."""
+    """What nodes that one side treats alike have in common."""
     return tuple((term.factor, term.times, term.reasons) for term in terms)
 
 

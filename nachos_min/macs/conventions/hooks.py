@@ -1,12 +1,9 @@
 """thop and torchinfo: hooks on modules. What is called as a function has no hook and is missed.
 
-thop has rules for known classes; a class derived from one is missed. A module that stands under several names gets
-a hook for each, and its sum is added for each, so its work counts p * p times.
-
-torchinfo multiplies the parameters of a leaf module by the positions of its output. A class whose name contains
-"Conv" is taken for a convolution, whose parameters work once per pixel; any other module's work once per sample.
-Not predicted: parameters that a class of your own has by itself, and weights that a layer makes of others at each
-call (`torch.nn.utils.weight_norm`, `spectral_norm`).
+thop has rules for known classes; a class derived from one is missed. A module under p names gets p hooks, whose sum
+is added p times. torchinfo multiplies the parameters of a leaf module by the positions of its output: pixels if its
+class's name contains "Conv", samples if not. Not predicted: parameters that a class of your own has by itself, and
+weights that a layer makes of others at each call (`torch.nn.utils.weight_norm`, `spectral_norm`).
 """
 
 from dataclasses import replace
@@ -20,9 +17,6 @@ from nachos_min.macs.ops import Node
 _HOOKED = bill.names("Conv ConvTranspose BatchNorm InstanceNorm AvgPool AdaptiveAvgPool", "1d 2d 3d")
 _HOOKED |= {"SyncBatchNorm", "LayerNorm", "PReLU", "Softmax", "Linear"}
 _HOOKED |= {"Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d"}
-
-# Work per output element of an interpolation, as thop has it.
-_INTERPOLATION = {"nearest": 1, "linear": 5, "bilinear": 11, "bicubic": 259}
 
 
 def _hooked(node: Node) -> Multiplicity:
@@ -81,13 +75,12 @@ THOP = Convention(
         ops.AvgPool: bill.each(bill.outputs),
         **dict.fromkeys((ops.AdaptiveAvgPool, ops.GlobalAvgPool), _adaptive),
         ops.Softmax: _softmax,
-        ops.Resize: bill.by_kind(bill.outputs, _INTERPOLATION),
+        ops.Resize: bill.by_kind(bill.outputs, {"nearest": 1, "linear": 5, "bilinear": 11, "bicubic": 259}),
         ops.Activation: bill.by_kind(bill.inputs, {"prelu": 1}, others=False),
     },
     multiplicity=_hooked,
 )
 
-# Records of maps have channels last; PyTorch has them first.
 _MAPS = (ops.Conv2d, ops.ConvTranspose2d, ops.BatchNorm, ops.GroupNorm, ops.InstanceNorm)
 
 
@@ -102,9 +95,9 @@ def _leaf(node: Node) -> Multiplicity:
 
 def _positions(node: Node) -> int:
     """How often each parameter is billed: the first axis of the output, and for a convolution the others."""
-    written = bill.as_written(node)
-    output = node.op.output
-    axes = (output[-1], *output[:-1]) if isinstance(node.op, _MAPS) else output
+    written, axes = bill.as_written(node), node.op.output
+    if isinstance(node.op, _MAPS):
+        axes = (axes[-1], *axes[:-1])  # PyTorch has channels first
     if "unbatched" not in written.facts:
         axes = (node.batch, *axes)
     by_pixel = "Conv" in written.module.rpartition(".")[2]
@@ -138,8 +131,8 @@ def _embedding(node: Node) -> tuple[bill.Term, ...]:
     written = bill.as_written(node)
     if written.layer != "Embedding" or written.function != "F.embedding":
         return ()
-    rows = node.op.output[0] * prod(node.op.operands[1])
-    return (bill.Term("elements of embeddings", 1, rows, "the whole table, once per sample"),)
+    counted = node.op.output[0] * prod(node.op.operands[1])
+    return (bill.Term("elements of embeddings", 1, counted, "the whole table, once per sample"),)
 
 
 TORCHINFO = Convention(

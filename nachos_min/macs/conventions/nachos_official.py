@@ -20,9 +20,7 @@ from nachos_min.macs.record import Operator
 
 
 def rounded(macs: int) -> int:
-    """Return the multiple of 0.01 M nearest to `macs` as the released code rounds, with NumPy and floats.
-
-    NumPy multiplies by 100 and takes the nearest whole number, the even one of two; that decides 2,785,000.
+    """Return the multiple of 0.01 M nearest to `macs` as NumPy rounds floats: of two, the even one.
 
     >>> rounded(6_014_112), rounded(2_785_000)
     (6010000, 2780000)
@@ -31,10 +29,9 @@ def rounded(macs: int) -> int:
 
 
 def _convolution(node: Node) -> tuple[bill.Term, ...]:
-    """The height and width of the output are taken as the input's over the stride, a fraction if need be.
+    """The output's height and width are the input's over the stride; padding, dilation and groups are ignored.
 
-    Neither padding nor dilation nor groups are looked at. We drop a fraction of a product, which the released code
-    keeps; its own heads have stride 1 and none.
+    A fraction of a product is dropped, which the released code keeps; its heads have stride 1 and none.
     """
     op = node.op_as(ops.Conv2d)
     pixels = Fraction(op.input[0] * op.input[1], prod(op.stride))

@@ -1,9 +1,7 @@
 """onnx-tool: adds up what each operator of an exported file would cost, down to a comparison for a ReLU.
 
-A multiplication, an addition and a comparison cost 1, a division 4, a square root 24, an exponential or a power 32,
-a logarithm 43, a sine 39. The tables are what an operator comes to once PyTorch's exporter (the one that traces,
-operator set 16) has written it out. The exporter also improves the network: the second part. Operators that compute
-lengths cost a few each; they are not predicted.
+The tables are what an operator comes to once PyTorch's exporter (the one that traces, operator set 16) has written
+it out. The exporter also improves the network: the second part. Operators that compute lengths are not predicted.
 """
 
 from collections import Counter
@@ -20,21 +18,19 @@ from nachos_min.macs.windows import positions
 
 _DIVISION, _ROOT, _EXPONENTIAL = 4, 24, 32
 
-# Per element, by kind. A hyperbolic tangent costs twice what its parts do.
+# Per element, by kind. A multiplication, an addition and a comparison cost 1 each.
 _ACTIVATIONS = {"relu": 1, "hsigmoid": 4, "hswish": 5, "softsign": 6, "gelu": 7, "sigmoid": 32, "silu": 33}
 _ACTIVATIONS |= {"elu": 35, "logsigmoid": 75, "softplus": 76, "tanh": 76, "tanhshrink": 77, "mish": 153}
 _ACTIVATIONS |= dict.fromkeys(("relu6", "hardtanh", "leaky_relu", "prelu"), 2)
 _SPELT_OUT = {"x * relu6(x + 3) / 6": 8, "relu6(x + 3) / 6": 7}
-_POINTWISE = dict.fromkeys(
-    ["sub", "neg", "abs", "sign", "floor", "ceil", "round", "square", "max", "min", "cumsum", "compare", "logic"], 1
-)
+_POINTWISE = dict.fromkeys(("sub", "neg", "abs", "sign", "floor", "ceil", "round", "square", "max", "min"), 1)
+_POINTWISE |= dict.fromkeys(("cumsum", "compare", "logic"), 1)
 _POINTWISE |= {"clamp": 2, "addcmul": 2, "remainder": 7, "log": 43, "sin": 39, "cos": 39, "atan": 64}
 _POINTWISE |= dict.fromkeys(("div", "reciprocal", "floor_divide"), _DIVISION)
 _POINTWISE |= {"sqrt": _ROOT, "rsqrt": _ROOT + _DIVISION, "exp": _EXPONENTIAL, "pow": _EXPONENTIAL}
 # An equality and a negation.
 _NOT_EQUAL = ("x != y", "torch.ne", "Tensor.ne", "torch.not_equal", "Tensor.not_equal")
 _REDUCTIONS = {**dict.fromkeys(("mean", "sum", "max", "min", "prod"), 1), "norm": _ROOT + 1}
-_INTERPOLATION = {"linear": 4, "bilinear": 4, "bicubic": 8}
 
 
 def _convolution(node: Node) -> tuple[bill.Term, ...]:
@@ -57,8 +53,7 @@ def _transposed(node: Node) -> tuple[bill.Term, ...]:
 def _matmul(node: Node) -> tuple[bill.Term, ...]:
     """Of the leading axes only those of the array that has more of them are kept."""
     left, right = node.op_as(ops.MatMul).operands
-    leading = max(prod(left[:-2]), prod(right[:-2]))
-    counted = node.batch * leading * left[-2] * left[-1] * right[-1]
+    counted = node.batch * max(prod(left[:-2]), prod(right[:-2])) * left[-2] * left[-1] * right[-1]
     return (bill.products(node).taken_for(counted, "the leading axes do not broadcast"),)
 
 
@@ -124,8 +119,8 @@ class _OnnxTool(Convention):
         for position, node in enumerate(graph):
             if bill.as_written(node).function == bill.ATTENTION and isinstance(node.op, ops.MatMul):
                 weighted = node.inputs[0] >= 0 and isinstance(graph[node.inputs[0]].op, ops.Softmax)
-                scaling = () if weighted else _scaling(node)
-                found[position] = (in_trace(node), (*self.priced(node), *scaling))
+                if not weighted:
+                    found[position] = (in_trace(node), (*self.priced(node), *_scaling(node)))
         for position, product in merged_products(graph).items():
             note = "merged into the sum, but its result is needed elsewhere, too"
             merged = replace(bill.products(graph[product]), note=note)
@@ -164,7 +159,7 @@ ONNX_TOOL = _OnnxTool(
         **dict.fromkeys((ops.AdaptiveAvgPool, ops.GlobalAvgPool), _adaptive),
         ops.AdaptiveMaxPool: bill.each(bill.inputs),
         ops.Reduce: bill.by_kind(bill.inputs, _REDUCTIONS),
-        ops.Resize: bill.by_kind(bill.outputs, _INTERPOLATION),
+        ops.Resize: bill.by_kind(bill.outputs, {"linear": 4, "bilinear": 4, "bicubic": 8}),
     },
     multiplicity=in_trace,
 )
@@ -235,13 +230,10 @@ def done_beforehand(graph: Graph) -> frozenset[int]:
     known: set[int] = set()
     for position, node in enumerate(graph):
         op = node.op
-        if isinstance(op, ops.Source):
-            fixed = op.trained > 0
-        else:
-            computed = isinstance(op, ops.Add | ops.Multiply | ops.Move)
-            computed |= isinstance(op, ops.Pointwise) and op.kind in _COMPUTED
-            fixed = computed and bool(node.inputs) and known.issuperset(node.inputs)
-        if fixed:
+        computed = isinstance(op, ops.Add | ops.Multiply | ops.Move)
+        computed |= isinstance(op, ops.Pointwise) and op.kind in _COMPUTED
+        fixed = computed and bool(node.inputs) and known.issuperset(node.inputs)
+        if fixed or (isinstance(op, ops.Source) and op.trained):
             known.add(position)
     return frozenset(known)
 

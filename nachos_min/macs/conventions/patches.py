@@ -1,14 +1,12 @@
-"""ptflops and calflops: functions of torch are replaced, while the tool counts, by ones that count by shapes.
+"""ptflops and calflops replace functions of torch while they count; ptflops-aten and torch watch the dispatcher.
 
-Both take the shapes that a call was given, and neither broadcasts them as PyTorch would: an element-wise function's
-are aligned at their first axes, and a product of arrays is all of the first array times the last axis of the
-second. An operator sign, a method or a function that is not replaced is missed.
+A replacement counts by the shapes that a call was given, without broadcasting: an element-wise function's are
+aligned at their first axes, a product of arrays is all of the first times the last axis of the second. A function
+that is not replaced, such as an operator sign, is missed. ptflops also hooks modules, so `nn.ReLU` counts by its
+hook and by `F.relu`. It runs one sample of its own. calflops adds up a module under each of its names.
 
-ptflops also hooks modules of known classes. `nn.ReLU` is counted by its hook, and again when it calls the replaced
-`F.relu`. The network is run on one sample of ptflops' own, so everything is divided by the number of samples.
-
-calflops adds a call to the module that is running; a module under several names is added up under each. It reports
-MACs and FLOPs, twice the products and more.
+The dispatcher shows what is executed, however it was written. Both of its tools know convolutions and products of
+two arrays of at least two axes each.
 """
 
 from collections.abc import Callable, Collection
@@ -22,7 +20,7 @@ from nachos_min.macs.ops import Node
 from nachos_min.macs.record import Operator, Shape, broadcast
 from nachos_min.macs.windows import positions
 
-# Our own operators, which call F.relu6 and are otherwise operator signs.
+# Operators of one record that call F.relu6; the rest of them is operator signs.
 _SPELT_OUT = {"x * relu6(x + 3) / 6", "relu6(x + 3) / 6"}
 
 # These take their activation when they are made; what is replaced later is not what they call.
@@ -83,18 +81,18 @@ def _hooked_and_called(node: Node) -> Multiplicity:
 
 
 def _alone(node: Node, term: bill.Term) -> bill.Term:
-    """A term for one sample; what does not grow with the batch, such as a product of weights, stays."""
+    """Return a term for one sample; what does not grow with the batch, such as a product of weights, stays."""
     samples = bill.as_written(node).samples
     return term if term.quantity % samples else replace(term, quantity=term.quantity // samples)
 
 
-def of_one_sample(rule: bill.Rule) -> bill.Rule:
+def _of_one_sample(rule: bill.Rule) -> bill.Rule:
     """Return a rule for the one sample that ptflops feeds to the network, whatever the batch."""
     return lambda node: tuple(_alone(node, term) for term in rule(node))
 
 
 def _of_arrays(rule: Callable[[Node, tuple[Shape, ...]], bill.Term], arrays: int) -> bill.Rule:
-    """A rule on shapes, given those of one sample: dividing afterwards would not do, as alignment compares lengths.
+    """Return a rule on shapes of one sample; dividing afterwards would not do, as alignment compares lengths.
 
     The first axis is that of samples, if it is as long, in the first `arrays` arrays that have as many axes as any.
     """
@@ -140,7 +138,7 @@ PTFLOPS = Convention(
     unit="MACs",
     about="Products and biases of known modules, 2 per batch-norm element, and activations and pools up to twice.",
     prices={
-        **{operator: of_one_sample(rule) for operator, rule in _PER_SAMPLE.items()},
+        **{operator: _of_one_sample(rule) for operator, rule in _PER_SAMPLE.items()},
         **dict.fromkeys((ops.Add, ops.Multiply), _of_arrays(_aligned_left, 2)),
         ops.MatMul: _ptflops_matmul,
     },
@@ -258,4 +256,53 @@ CALFLOPS_FLOPS = Convention(
         ops.Resize: _resize,
     },
     multiplicity=_added_to_modules,
+)
+
+
+def _dispatched(node: Node) -> Multiplicity:
+    facts = bill.as_written(node).facts
+    if "vector" in facts and "strided" not in facts:
+        return 0, "a product with a vector is an operator of its own, which it does not know"
+    if "fused" in facts:
+        return 0, "attention is one fused operator on a processor, which it does not know"
+    return ONCE
+
+
+def _dispatched_for_ptflops(node: Node) -> Multiplicity:
+    unknown = bill.as_written(node).function == "torch.baddbmm"
+    return (0, "baddbmm is an operator that it does not know") if unknown else _dispatched(node)
+
+
+def _dispatched_layer(node: Node) -> tuple[bill.Term, ...]:
+    """A bias is added apart if the input must be copied; one sample need not be, if its axis is the second."""
+    written = bill.as_written(node)
+    samples_second = "swapped" in written.facts and node.op.operands[0][0] == written.samples
+    apart = "strided" in written.facts and not samples_second
+    return (bill.products(node),) if apart else (bill.products(node), bill.biases(node))
+
+
+def _dispatched_sum(node: Node) -> tuple[bill.Term, ...]:
+    """Of all sums it counts the one that is part of a matrix product, as a bias is."""
+    return (bill.outputs(node),) if bill.method(node) == "addmm" else ()
+
+
+PTFLOPS_ATEN = Convention(
+    name="ptflops-aten",
+    tool="ptflops 0.7.5 (backend aten)",
+    unit="MACs",
+    about="Products of convolutions and matrix products, and the biases of both; nothing else.",
+    prices={
+        **dict.fromkeys(bill.LAYERS, _of_one_sample(_dispatched_layer)),
+        ops.Add: _of_one_sample(_dispatched_sum),
+    },
+    multiplicity=_dispatched_for_ptflops,
+)
+
+TORCH = Convention(
+    name="torch",
+    tool="torch 2.13.0 (torch.utils.flop_counter)",
+    unit="FLOPs",
+    about="Two operations, a multiplication and an addition, for each product; nothing else.",
+    prices=dict.fromkeys(bill.LAYERS, bill.each(bill.products, factor=2)),
+    multiplicity=_dispatched,
 )

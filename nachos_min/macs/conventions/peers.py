@@ -34,15 +34,10 @@ def installed(name: str) -> bool:
 
 
 def reported(name: str, module: Any, inputs: Sequence[Any]) -> tuple[int | None, str]:
-    """Return what the tool behind the convention `name` reports for a module, which is not changed.
+    """Return what the tool behind the convention `name` reports for a torch.nn.Module called with torch.Tensors.
 
-    Args:
-        name: of a convention in `PEERS`.
-        module: a torch.nn.Module.
-        inputs: the torch.Tensors it is called with; they are not changed.
-
-    Returns:
-        The number and "", or None and the reason in one line: the tool is not installed, or what it raised.
+    None of them is changed. The result is the number and "", or None and the reason in one line: the tool is not
+    installed, or what it raised.
     """
     if not installed(name):
         return None, f"{PEERS[name].package} is not installed"

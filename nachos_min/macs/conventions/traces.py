@@ -1,11 +1,9 @@
 """fvcore and torchprofile: a trace of one run, in which the tool looks up the operators it knows.
 
-Functions and modules are seen alike. Operators on which the output does not depend are not in the trace: a head
-that ran but whose answer was not taken is lost. What is computed from lengths, such as `x.shape[2] * x.shape[3]`,
-is in the trace; torchprofile adds a few for each such step, which is not predicted.
-
-fvcore calls a product one FLOP. torchprofile also adds one for each output of an element-wise product, a mean and
-an average pool. Up to 0.0.2 batch norm added nothing; that version is behind the figures published for NACHOS.
+Functions and modules are seen alike. Operators on which the output does not depend are not in the trace, such as a
+head whose answer was not taken. Arithmetic on lengths is; torchprofile adds a few for each step of it, which is not
+predicted. fvcore calls a product one FLOP. Version 0.0.2 of torchprofile, in which batch norm adds nothing, is
+behind the figures published for NACHOS.
 """
 
 from collections.abc import Callable, Collection
@@ -30,10 +28,7 @@ def in_trace(node: Node) -> Multiplicity:
 
 
 def _looked_up(unknown: Collection[str]) -> Callable[[Node], Multiplicity]:
-    """Return the multiplicity for a tool that leaves out `unknown` functions with a warning.
-
-    A convolution that was given its padding as a word is an operator of another name, which both tools leave out.
-    """
+    """Return the multiplicity for a tool that knows neither the functions `unknown` nor padding given as a word."""
 
     def multiplicity(node: Node) -> Multiplicity:
         written = bill.as_written(node)
@@ -49,10 +44,7 @@ def _looked_up(unknown: Collection[str]) -> Callable[[Node], Multiplicity]:
 def product_of_lengths(dots: str) -> bill.Rule:
     """Return the rule that adds one for each combination of an Einstein sum's letters, summed over or not.
 
-    torchprofile and onnx-tool read a letter's length off the last array that has it.
-
-    Args:
-        dots: what the tool does with an equation that has dots, a clause; such a sum is not counted.
+    A letter's length is that in the last array that has it. `dots` says why an equation with dots adds nothing.
     """
 
     def rule(node: Node) -> tuple[bill.Term, ...]:
@@ -126,8 +118,7 @@ FVCORE = Convention(
 def _transposed(node: Node) -> tuple[bill.Term, ...]:
     """Every output pixel is billed, and the groups are told from the weights as if these were a convolution's.
 
-    A convolution's weights begin with the output channels, a transposed one's with the input channels; which it is,
-    torchprofile decides by whether the first length is the number of output channels.
+    Those begin with the output channels, a transposed one's with the input channels.
     """
     op = node.op_as(ops.ConvTranspose2d)
     inward = op.out_channels // op.groups if op.out_channels == op.input[2] else op.input[2]
@@ -156,10 +147,6 @@ def mean_over_width(node: Node) -> tuple[bill.Term, ...]:
     return (bill.Term("elements out of the mean over the width", 1, columns),)
 
 
-def _mean_over_map(node: Node) -> tuple[bill.Term, ...]:
-    return (bill.outputs(node), *mean_over_width(node))
-
-
 _PRICES: dict[type[Operator], bill.Rule] = {
     **dict.fromkeys((*_LAYERS, ops.MatMul), bill.each(bill.products)),
     ops.ConvTranspose2d: _transposed,
@@ -167,7 +154,7 @@ _PRICES: dict[type[Operator], bill.Rule] = {
     **dict.fromkeys(bill.NORMS, _norm),
     ops.Activation: _activation,
     **dict.fromkeys((ops.Multiply, ops.AvgPool, ops.AdaptiveAvgPool), bill.each(bill.outputs)),
-    ops.GlobalAvgPool: _mean_over_map,
+    ops.GlobalAvgPool: lambda node: (bill.outputs(node), *mean_over_width(node)),
     ops.Reduce: bill.by_kind(bill.outputs, {"mean": 1}, others=False),
     ops.Resize: bill.by_kind(bill.outputs, {"bilinear": 4}, others=False),
 }
