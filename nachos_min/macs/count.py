@@ -1,7 +1,6 @@
 """Exact sums over a graph: MACs, parameters, other work, peak memory, and what leaving at each exit has cost.
 
-What is executed is counted: a layer that two nodes run counts twice, its parameters once. All figures are Python
-integers of one sample; a batch multiplies them.
+What is executed is counted: a layer that two nodes run counts twice, its parameters once.
 """
 
 from collections import Counter
@@ -57,12 +56,8 @@ def count(graph: Graph) -> Count:
     columns = Counter(dict.fromkeys(_COLUMNS, 0))
     for node in graph:
         columns.update(node.columns)
-    return Count(
-        macs=sum(node.macs for node in graph),
-        params=sum(node.params for node in graph),
-        columns=dict(columns),
-        valid_macs=sum(node.valid_macs for node in graph),
-    )
+    macs, valid_macs = sum(node.macs for node in graph), sum(node.valid_macs for node in graph)
+    return Count(macs, sum(node.params for node in graph), dict(columns), valid_macs)
 
 
 def peak_activation_bytes(graph: Graph, bytes_per_element: int = 4) -> int:
@@ -71,10 +66,6 @@ def peak_activation_bytes(graph: Graph, bytes_per_element: int = 4) -> int:
     While a node runs, these arrays are held: what it reads, what it writes, and whatever a later node still reads
     (a residual connection, or the rest of the backbone). An array is freed after its last reader. A flattened array
     is its operand seen as a vector and takes no bytes of its own. Weights are not activations.
-
-    Args:
-        graph: nodes in execution order.
-        bytes_per_element: >= 1; 4 for float32.
 
     Raises:
         CountError: as for `check_graph`, or bytes_per_element < 1.
@@ -103,8 +94,7 @@ def exit_costs(graph: Graph, amounts: Sequence[int] | None = None) -> ExitCosts:
     """Return what a sample has executed when it leaves at each exit.
 
     Args:
-        graph: nodes in execution order, each head's nodes together, heads 1, 2, .. E in order, and the last
-            head at the end.
+        graph: nodes in execution order, each head's nodes together, heads 1 .. E in order, the last at the end.
         amounts: what each node costs; None: its MACs.
 
     Raises:

@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import TypeVar, final
 
-from nachos_min.macs.record import CountError as CountError
 from nachos_min.macs.record import MapOperator, Operator, Pair, Shape, UnaryOperator, broadcast
 from nachos_min.macs.windows import AvgPool as AvgPool
 from nachos_min.macs.windows import Conv2d as Conv2d
 from nachos_min.macs.windows import ConvTranspose2d as ConvTranspose2d
 from nachos_min.macs.windows import MaxPool as MaxPool
-from nachos_min.macs.windows import pool_columns
+from nachos_min.macs.windows import Pool
 
 
 @final
@@ -64,8 +63,7 @@ class MatMul(Operator, plural="matrix products"):
         self.require(len(self.right) >= 2, "right must have at least 2 axes", self.right)
         both = f"{self.left} times {self.right}"
         self.require(self.left[-1] == self.right[-2], "inner lengths must be equal", both)
-        common = broadcast(self.left[:-2], self.right[:-2])
-        self.require(common is not None, "leading axes must broadcast", both)
+        self.require(broadcast(self.left[:-2], self.right[:-2]) is not None, "leading axes must broadcast", both)
 
     @property
     def operands(self) -> tuple[Shape, ...]:
@@ -91,9 +89,6 @@ class Einsum(Operator, plural="Einstein sums"):
     Args:
         equation: such as "nchw,oc->nohw": one letter per axis, no spaces or dots, the output stated.
         shapes: one per array, its axes as the equation has them; 1 where an axis is broadcast.
-
-    Raises:
-        CountError: the equation is no such text, does not fit the shapes, or has more than two arrays.
 
     >>> Einsum("nchw,oc->nohw", ((1, 8, 16, 16), (16, 8))).macs == 16 * 16 * 8 * 16
     True
@@ -301,22 +296,18 @@ class _Resized(MapOperator):
 
 @final
 @dataclass(frozen=True)
-class AdaptiveAvgPool(_Resized, plural="adaptive average pooling"):
+class AdaptiveAvgPool(_Resized, Pool, plural="adaptive average pooling"):
     """Means of as many windows as the output has pixels; to one pixel it is the mean over the map."""
 
     @property
     def columns(self) -> dict[str, int]:
-        return {"mean_out": self.input[2]} if self.size == (1, 1) else pool_columns(self)
+        return {"mean_out": self.input[2]} if self.size == (1, 1) else super().columns
 
 
 @final
 @dataclass(frozen=True)
-class AdaptiveMaxPool(_Resized, plural="adaptive max pooling"):
+class AdaptiveMaxPool(_Resized, Pool, plural="adaptive max pooling"):
     """Largest values of as many windows as the output has pixels."""
-
-    @property
-    def columns(self) -> dict[str, int]:
-        return pool_columns(self)
 
 
 @final
@@ -371,9 +362,8 @@ class Slice(UnaryOperator, plural="slicing"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        least, most = self.begin + 1, self.input[-1]
-        inside = type(self.end) is int and least <= self.end <= most
-        self.require(inside, f"end must be a Python integer from {least} to {most}", repr(self.end))
+        inside = self.begin < self.end <= self.input[-1]
+        self.require(inside, f"end must be from {self.begin + 1} to {self.input[-1]}", self.end)
 
     @property
     def output(self) -> Shape:
@@ -429,10 +419,9 @@ class Written:
         training: whether the module was in training mode.
         padding: "same" or "valid" when a convolution's padding was given by that word.
         samples: first axis of the network's first input.
-        facts: what else the shapes do not show. "vector": the right array of a product had one axis; "size": an
-            interpolation was told its output's size, not a factor; "side": it was told by one number for all axes;
-            "strided": a linear layer's input was not contiguous, or the rows of an array that a vector is
-            multiplied by cannot be seen as one matrix; "swapped": it would be, with one index of its second axis;
+        facts: what else the shapes do not show. "vector": a product's right array had one axis; "strided": the rows
+            that a weight or vector multiplies are not one matrix without a copy; "swapped": they are, with one
+            index of the second axis; "size": an interpolation was told its output's size, "side": by one number;
             "dots": an Einstein sum's equation had some; "unbatched": a layer's array had no axis of samples;
             "statistics": a norm used its input's, not its own; "slopes": PReLU has one for each channel; "fused":
             attention was executed as one operator; "scaled": a product whose first array attention scales.
@@ -463,9 +452,8 @@ class Node:
         inputs: positions in the graph of the nodes whose arrays it reads; -1 is the network's input.
         exit: 0 for the backbone, i >= 1 for the head of exit i (the final classifier is the last head).
         shares: position of the earlier node whose weights it uses again, so that they are counted once.
-        batch: samples that the operator treats in this one execution, >= 1; work is multiplied by it.
-        relaid: whether the arrays arrive with other axes (channels first, a batch axis, flattened), as from a file;
-            then the numbers of elements must agree, not the shapes.
+        batch: samples in this one execution, >= 1; work is multiplied by it.
+        relaid: whether arrays arrive with other axes, as from a file; then elements must agree, not shapes.
         written: how it was written in PyTorch; None for a network that never was.
         trained: trained values that it brings, if not its operator's `params` (some are computed or constant).
     """

@@ -18,7 +18,8 @@ Padding = tuple[int, int, int, int]  # top, bottom, left, right
 
 # Rules of fields by name, the same in every record.
 _SHAPES = ("input", "left", "right", "shape", "result")
-_NUMBERS = {"out_channels": 1, "out_features": 1, "groups": 1, "features": 1, "axes": 1, "begin": 0, "trained": 0}
+_NUMBERS = dict.fromkeys(("out_channels", "out_features", "groups", "features", "axes", "end"), 1)
+_NUMBERS |= {"begin": 0, "trained": 0}
 _TUPLES = {  # how many numbers, and the least of them
     **dict.fromkeys(("kernel", "size", "stride", "dilation"), (2, 1)),
     "padding": (4, 0),
@@ -37,6 +38,9 @@ class Operator(ABC):
 
     The head of a class gives `plural`, what to call its kind in a sentence, and `column`, where the elements that
     it writes are counted; "{0.kind}" in them stands for the field.
+
+    Raises:
+        CountError: a field breaks its rule, or the fields do not fit each other.
     """
 
     plural: ClassVar[str] = ""

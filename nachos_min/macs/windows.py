@@ -36,14 +36,12 @@ def valid_taps(positions: int, length: int, kernel: int, stride: int, pad_before
     """Return the number of (position, tap) pairs that fall on one of the `length` real pixels of an axis.
 
     Position o, tap t touches pixel o * stride + t * dilation - pad_before. A convolution's positions are output
-    pixels and the axis is the input; for a transposed convolution it is the other way round. The steps grow with
-    the digits of the numbers only: a file may state a kernel of a thousand million taps.
+    pixels and the axis is the input; for a transposed convolution it is the other way round. The time grows with
+    the digits of the numbers only.
 
     Source: derived here. The count is below(pad_before + length) - below(pad_before), where below(x) is the number
     of pairs with o * stride + t * dilation < x.
 
-    >>> valid_taps(positions=1, length=1, kernel=7, stride=1, pad_before=3, dilation=1)
-    1
     >>> valid_taps(positions=4, length=4, kernel=3, stride=1, pad_before=1, dilation=1)
     10
     """
@@ -82,18 +80,7 @@ def _floor_sum(count: int, divisor: int, step: int, first: int) -> int:
 
 @dataclass(frozen=True)
 class _Convolution(MapOperator):
-    """A window of weights that slides over one map and touches another.
-
-    Args:
-        out_channels: K >= 1.
-        kernel, stride, dilation: (height, width), each >= 1.
-        padding: (top, bottom, left, right), each >= 0.
-        groups: G >= 1, divides C and K.
-        bias: whether one number per output channel is added.
-
-    Raises:
-        CountError: a value breaks its rule, the window does not fit the padded map, or all is cropped.
-    """
+    """A window of weights that slides over one map and touches another; `groups` divides both maps' channels."""
 
     out_channels: int
     kernel: Pair
@@ -121,17 +108,13 @@ class _Convolution(MapOperator):
 
     @property
     def macs(self) -> int:
-        height, width, _ = self._maps[0]
-        return height * width * prod(self.kernel) * self._channel_pairs
+        return prod(self._maps[0][:2]) * prod(self.kernel) * self._channel_pairs
 
     @property
     def valid_macs(self) -> int:
         """The axes are independent, so the taps that hit are a product of one count per axis."""
-        hits, (slides, touches) = 1, self._maps
-        for i in (0, 1):
-            kernel, stride, dilation = self.kernel[i], self.stride[i], self.dilation[i]
-            hits *= valid_taps(slides[i], touches[i], kernel, stride, self.padding[2 * i], dilation)
-        return hits * self._channel_pairs
+        hits = map(valid_taps, *self._maps, self.kernel, self.stride, self.padding[::2], self.dilation)
+        return prod(hits) * self._channel_pairs
 
     @property
     def params(self) -> int:
@@ -192,15 +175,19 @@ class ConvTranspose2d(_Convolution, plural="transposed convolutions"):
         return self.input, self.output
 
 
+class Pool(MapOperator):
+    """Any pool; its work is no MAC."""
+
+    @property
+    def columns(self) -> dict[str, int]:
+        return {"pool_in": prod(self.input), "pool_out": prod(self.output)}
+
+
 @dataclass(frozen=True)
-class _Pool(MapOperator):
+class _WindowPool(Pool):
     """A sliding window without weights.
 
-    Args:
-        size: (height, width) of the window, each >= 1.
-        stride, dilation: (height, width), each >= 1.
-        padding: (top, bottom, left, right), each >= 0.
-        ceil: whether a last window counts that hangs over the end of the padded map, by less than a stride.
+    With `ceil` a last window may hang over the end of the padded map by less than a stride, if it begins before.
     """
 
     size: Pair
@@ -215,54 +202,44 @@ class _Pool(MapOperator):
 
     @property
     def output(self) -> Shape:
-        """With `ceil` a last window may hang over the end of the padded map, if it begins before it."""
         found = list(positions(self))
         for i in (0, 1):
             begins = (found[i] - 1) * self.stride[i]
             found[i] -= self.ceil and begins >= self.input[i] + self.padding[2 * i]
         return (*found, self.input[2])
 
-    @property
-    def columns(self) -> dict[str, int]:
-        return pool_columns(self)
-
 
 @final
 @dataclass(frozen=True)
-class MaxPool(_Pool, plural="max pooling"):
+class MaxPool(_WindowPool, plural="max pooling"):
     """Largest value of each window."""
 
 
 @final
 @dataclass(frozen=True)
-class AvgPool(_Pool, plural="average pooling"):
+class AvgPool(_WindowPool, plural="average pooling"):
     """Mean of each window."""
 
 
-def pool_columns(record: MapOperator) -> dict[str, int]:
-    """Return the work of a pool, which is no MAC."""
-    return {"pool_in": prod(record.input), "pool_out": prod(record.output)}
-
-
-def positions(record: _Convolution | _Pool, pads: Pair | None = None, dilation: Pair | None = None) -> Pair:
+def positions(record: _Convolution | _WindowPool, pads: Pair | None = None, dilation: Pair | None = None) -> Pair:
     """Return how many rows and columns the window stands at, with other zeros in all or dilation if given."""
     steps = dilation or record.dilation
     height, width = map(window_length, record.input, _window(record), record.stride, pads or _pads(record), steps)
     return height, width
 
 
-def _window(record: _Convolution | _Pool) -> Pair:
-    return record.size if isinstance(record, _Pool) else record.kernel
+def _window(record: _Convolution | _WindowPool) -> Pair:
+    return record.size if isinstance(record, _WindowPool) else record.kernel
 
 
-def _pads(record: _Convolution | _Pool) -> Pair:
+def _pads(record: _Convolution | _WindowPool) -> Pair:
     """Zeros on both sides of an axis together; with `ceil`, what the last window may hang over the end as well."""
     top, bottom, left, right = record.padding
-    height, width = record.stride if isinstance(record, _Pool) and record.ceil else (1, 1)
+    height, width = record.stride if isinstance(record, _WindowPool) and record.ceil else (1, 1)
     return top + bottom + height - 1, left + right + width - 1
 
 
-def _check_window_fits(record: _Convolution | _Pool) -> None:
+def _check_window_fits(record: _Convolution | _WindowPool) -> None:
     for axis, side in enumerate(("height", "width")):
         span = record.dilation[axis] * (_window(record)[axis] - 1) + 1
         room = record.input[axis] + _pads(record)[axis]

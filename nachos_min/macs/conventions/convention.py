@@ -1,7 +1,7 @@
 """What a convention is: for each operator terms that are added up, and how often a node counts.
 
 A total is a sum of terms, so two totals can be compared term by term: `explain`. To add a convention, write a table
-of prices as in `hooks.py` and add it to `catalogue.py` and to the help of `macs` (`cli.py`).
+of prices as in `hooks.py` and list it in `catalogue.py`.
 """
 
 from collections import defaultdict
