@@ -2,11 +2,11 @@
 
 A candidate stands for a curve of accuracy against MACs, and a front takes the best of all curves.
 
-    ends       NSGA-II minimises the least error and the fewest MACs of a candidate, which no thresholds give
-               together; new candidates are chosen evenly spread in MACs (the paper's way)
-    budgets    NSGA-II minimises the least errors within three budgets; new candidates are chosen by expected gain
+    ends       minimise the least error and the fewest MACs of a candidate, which no thresholds give together;
+               choose candidates evenly spread in MACs (the paper's way)
+    budgets    minimise the least errors within three budgets; choose candidates by expected gain
 
-Either aim is fitted to the archive in every iteration. Left out: the loop (`nachos.py`).
+Left out: the loop (`nachos.py`), which fits either to the archive in every iteration.
 """
 
 import itertools
@@ -23,10 +23,9 @@ from nachos_min.nas.evaluate import Evaluation
 from nachos_min.nas.genome import IntArray
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.populations import Bools, PopulationCosts
-from nachos_min.nas.surrogates.gaussian_process import GaussianProcess
 from nachos_min.nas.surrogates.mlp import MLP
-from nachos_min.nas.surrogates.rbf import RBF
 from nachos_min.nas.surrogates.regression_trees import RegressionTrees
+from nachos_min.nas.surrogates.smooth import RBF, GaussianProcess
 from nachos_min.nas.surrogates.surrogate import Floats, Surrogate, Switched, adaptive_switching
 
 Models = tuple[Switched, ...]
@@ -36,22 +35,19 @@ StarMap = Callable[[Callable[..., Switched], Iterable[tuple[Any, ...]]], Iterabl
 SURROGATES: tuple[Surrogate, ...] = (RBF(), RegressionTrees(), MLP())
 BY_NAME = {surrogate.name: surrogate for surrogate in (*SURROGATES, GaussianProcess())}
 
-# Costs differ a hundredfold and say more than genes: what counts is their ratio, and a gene's range weighs as much
-# as costs that differ by half.
-GENES_BESIDE_COSTS = 0.2
+GENES_BESIDE_COSTS = 0.2  # costs say more than genes: a gene's range weighs as much as costs that differ by half
 
 SHARES = (0.0, 0.1, 0.3, 1.0)  # of the range of a network's costs; a curve is steep where it begins
 
-# Nodes and weights of Gauss and Hermite: expectations under the normal distribution as sums of nine terms.
-NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)  # expectations under the normal distribution as sums
 
 
 @dataclass(frozen=True)
 class Features:
     """What surrogates see of a genome, as numbers of order 1: its genes, of largest values `upper`.
 
-    With `costs` decimal logarithms of the exact costs stand beside them: MACs of leaving after each stage, or at
-    the next exit where there is none, and parameters; divided by `scale`, MACs and parameters of a large network.
+    With `costs` there are also decimal logarithms of `PopulationCosts.leaving` and of parameters, in units of
+    `scale`, the MACs and parameters of a large network.
     """
 
     upper: IntArray
@@ -60,12 +56,11 @@ class Features:
 
     def __call__(self, genomes: IntArray, costs: PopulationCosts) -> Floats:
         """Return float64 (n, features) of n genomes and their costs."""
-        genes = genomes / np.maximum(self.upper, 1)
+        genes: Floats = genomes / np.maximum(self.upper, 1)
         if not self.costs:
-            return np.asarray(genes)
-        leaving = costs.leaving.astype(np.float64)
-        macs, params = self.scale
-        logarithms = np.log10(np.maximum(leaving, 1) / macs), np.log10(np.maximum(costs.params, 1) / params)
+            return genes
+        leaving, params = costs.leaving.astype(np.float64), costs.params
+        logarithms = [np.log10(np.maximum(n, 1) / of) for n, of in zip((leaving, params), self.scale, strict=True)]
         return np.column_stack([GENES_BESIDE_COSTS * genes, *logarithms])
 
 
@@ -76,35 +71,21 @@ def fit_models(
     surrogates: Sequence[Surrogate],
     starmap: StarMap = itertools.starmap,
 ) -> Models:
-    """Return a model of each target, float64 (n,), over features X (n, f), chosen by adaptive switching.
-
-    Each has a stream of `rng` of its own. `starmap` calls a function with each of some arguments; `Workers.starmap`
-    fits side by side.
-    """
+    """Return a model of each target, float64 (n,), over features X (n, f); `Workers.starmap` fits in parallel."""
     streams = zip(targets, rng.spawn(len(targets)), strict=True)
     return tuple(starmap(adaptive_switching, [(X, y, own, surrogates) for y, own in streams]))
 
 
 @dataclass(frozen=True)
 class Ends:
-    """The least error and the fewest MACs of a candidate.
-
-    The second model predicts average MACs as a share of cost_E, which is known exactly: what is left to learn is
-    where samples leave.
-
-    `models` predict `ends_of`. `front` has the fewest MACs of the f candidates that the search goes on from.
-    """
+    """The least error and the fewest MACs of a candidate; the MACs as a share of the exact cost_E."""
 
     objectives: ClassVar[int] = 2
     constraints: ClassVar[int] = 3
     features: Features
-    models: Models
+    models: Models  # of `ends_of`
     limits: Limits
-    front: Floats
-
-    def error(self, genomes: IntArray, costs: PopulationCosts) -> Floats:
-        """Return the predicted error of each genome, in 0..1."""
-        return np.clip(self.models[0].model.predict(self.features(genomes, costs)), 0.0, 1.0)
+    front: Floats  # fewest MACs of each candidate that the search goes on from
 
     def macs(self, genomes: IntArray, costs: PopulationCosts) -> Floats:
         """Return the predicted average MACs of each genome, between its cheapest and its worst exact cost."""
@@ -117,54 +98,50 @@ class Ends:
     def predict(self, genomes: IntArray, costs: PopulationCosts, admissible: Bools) -> tuple[Floats, Floats]:
         """Return objectives and constraints, as `nsga2.minimize` takes them, of canonical genomes (n, length).
 
-        `admissible` (n,) tells whether static counts allow them. NaN ranks a genome that is never trained behind
-        all others, and stays out of the largest violation, by which those of the others are divided.
+        `admissible` (n,) is by static count. The objectives of the others, which are never trained, are NaN: they
+        rank last, and the largest violation is not theirs.
         """
         macs = np.full(len(genomes), np.nan)
         macs[admissible] = self.macs(genomes[admissible], costs[admissible])
-        error = np.where(admissible, self.error(genomes, costs), np.nan)
+        error = np.clip(self.models[0].model.predict(self.features(genomes, costs)), 0.0, 1.0)
+        error[~admissible] = np.nan
         over = np.zeros(len(genomes)) if self.limits.max_macs is None else macs / self.limits.max_macs - 1
         short = error - (1 - self.limits.min_accuracy)
         return np.column_stack([error, macs]), np.column_stack([over, short, np.where(admissible, -1.0, 1.0)])
 
     def choose(self, genomes: IntArray, costs: PopulationCosts, wanted: int) -> list[int]:
-        """Return `wanted` indices of admissible genomes, evenly spread in MACs together with the front."""
+        """Return indices of `wanted` genomes, evenly spread in MACs together with the front."""
         return choose_evenly(self.front, self.macs(genomes, costs), wanted)
 
 
 def ends_of(evaluation: Evaluation) -> tuple[float, float]:
-    """Return the targets of `Ends`: the least error, and the fewest average MACs as a share of cost_E."""
+    """Return the least error, and the fewest average MACs as a share of cost_E."""
     error, macs = evaluation.ends
     return error, macs / evaluation.costs.worst_macs
 
 
 @dataclass(frozen=True)
 class Budgets:
-    """The least errors within three budgets, shares of the limit.
+    """The least errors within three budgets of average MACs.
 
-    Between the exact costs of its first and of its last exit a network's error falls as it spends more. Models
-    predict the error at fixed shares of this range, which differs little from network to network:
-
-        log-odds of the error within budget b = linear between the predictions at SHARES,
-        at the share (b - cheapest) / (worst - cheapest) of the candidate itself
-
-    `models` predict `log_odds_at_shares`; budgets are average MACs, float64 (3,). `best` has the best admissible
-    accuracy known within each, 0 where there is none.
+    A network's error falls between the exact costs of its first and of its last exit. Models predict it at SHARES
+    of this range. In between the log-odds of the error are linear. A budget b is at the share
+    (b - cheapest) / (worst - cheapest).
     """
 
     objectives: ClassVar[int] = 3
     constraints: ClassVar[int] = 2
     features: Features
-    models: Models
+    models: Models  # of `log_odds_at_shares`
     budgets: Floats
-    best: Floats
+    best: Floats  # the best admissible accuracy known within each, or 0
     min_accuracy: float
 
     def log_odds(self, genomes: IntArray, costs: PopulationCosts) -> tuple[Floats, Floats]:
         """Return log-odds of the least error of n genomes within b budgets, and their deviations, float64 (n, b).
 
-        The log-odds are inf where even the cheapest exit exceeds the budget. A deviation is the root mean square of
-        what the models missed out of fold, noise of training included.
+        The log-odds are inf where the cheapest exit exceeds the budget. The deviations are what the models missed
+        out of fold, noise of training included.
         """
         cheapest, worst = costs.cheapest[:, None].astype(np.float64), costs.worst_macs[:, None].astype(np.float64)
         share = np.clip((self.budgets - cheapest) / np.maximum(worst - cheapest, 1.0), 0.0, 1.0)
@@ -182,7 +159,7 @@ class Budgets:
         return error, np.column_stack([short, np.where(admissible, -1.0, 1.0)])
 
     def choose(self, genomes: IntArray, costs: PopulationCosts, wanted: int) -> list[int]:
-        """Return `wanted` indices of admissible genomes, those expected to add most within the budgets."""
+        """Return indices of the `wanted` genomes that are expected to add most within the budgets."""
         return choose_by_gain(*self.log_odds(genomes, costs), self.best, self.min_accuracy, wanted)
 
 
@@ -192,8 +169,8 @@ Aim = Ends | Budgets
 def log_odds_at_shares(evaluation: Evaluation, labels: IntArray) -> Floats:
     """Return the log-odds of the least error within each of SHARES of the range of costs, float64 (shares,).
 
-    log((wrong + 1/2) / (right + 1/2)) is finite even if all or none are right. `labels` (N,) are of the split that
-    the tables are of. The limits do not matter here: every candidate teaches.
+    log((wrong + 1/2) / (right + 1/2)) is finite even if all or none are right. `labels` (N,) are those of the split
+    of the tables. No limits apply.
     """
     costs = evaluation.costs
     policy = evaluation.tables.policy_tables(labels, costs.exit_costs)
@@ -209,14 +186,12 @@ def choose_by_gain(log_odds: Floats, deviation: Floats, best: Floats, min_accura
 
         gain = mean over budgets of E[ max(0, accuracy - best) ],    accuracy below the limit counting as 0
 
-    Candidates are chosen one after another: `best` rises to the prediction of each before the next is chosen.
+    `log_odds` and `deviation` (c, budgets) are of normal distributions of the log-odds of each candidate's error.
+    `best` (budgets,) rises to the prediction of each chosen candidate before the next is chosen.
 
     >>> log_odds = np.array([[-2.0, -2.0], [-4.0, -1.0], [-1.0, -1.0]])  # an error of .5 has log-odds 0
     >>> choose_by_gain(log_odds, np.full((3, 2), 0.1), np.array([0.8, 0.9]), 0.5, 2)
     [1, 0]
-
-    `log_odds` and `deviation` (c, budgets) are of normal distributions of the log-odds of each candidate's error;
-    `best` (budgets,) is 0 where no candidate is admissible.
 
     Source:
         Expected improvement: J. Mockus, V. Tiesis, A. Zilinskas, 1978; believing the prediction for a batch:
@@ -241,18 +216,19 @@ def choose_by_gain(log_odds: Floats, deviation: Floats, best: Floats, min_accura
 def choose_evenly(front: Floats, candidates: Floats, k: int) -> list[int]:
     """Return which k candidates make the gaps between neighbours of the sorted union most equal.
 
-    Sorted values form a line, and the best choice is a shortest path along it. With m gaps d_1..d_m that add up to
-    R,  variance = sum d^2 / m - (R / m)^2,  and m = |front| + k - 1 is known. A walk stops at all values of the
-    front and at k of the candidates; a step costs its gap squared. R depends on start and end, so there is one
-    table for each start, and ends are compared by the full formula.
+    The best choice is a shortest path along the sorted values. A path stops at all values of the front and at k of
+    the candidates, and a step costs its gap squared. The m = |front| + k - 1 gaps d have
+
+        variance = sum d^2 / m - (sum d / m)^2
+
+    Their sum depends on start and end: there is one table for each start, and the formula compares the ends.
 
     >>> front = np.array([0.0, 4.0, 8.0])
     >>> choose_evenly(front, np.array([0.5, 1.9, 7.8, 6.2]), 2)  # 1.9 and 6.2 halve both holes
     [1, 3]
 
     Source:
-        The aim: `SubsetProblem` in the released code of NSGANetV2 and CNAS, there a genetic algorithm. The
-        shortest path: derived here.
+        `SubsetProblem` in the released code of NSGANetV2 and CNAS, by a genetic algorithm. The path: derived here.
     """
     if k == 0:
         return []
@@ -265,7 +241,7 @@ def choose_evenly(front: Floats, candidates: Floats, k: int) -> list[int]:
 
 
 def _walk(line: Floats, forced: Bools, k: int) -> list[int]:
-    """Return places on the ascending `line` (p,): all `forced` ones and k others, of least variance of steps."""
+    """Return indices on the ascending `line` (p,): all `forced` ones and k others, of least variance of steps."""
     p = len(line)
     stops = np.flatnonzero(forced)
     first_end = stops[-1] if len(stops) else 0  # a walk may not end before the last forced stop,
@@ -308,8 +284,7 @@ class AdaptivePenalty:
 
         F2 = phi M + (1 - phi) penalty max(0, M - M_max),    phi = share of the population with M <= M_max
 
-    It replaces Deb's constrained domination. Genomes that are inadmissible by static count (last column of G) rank
-    behind all others.
+    It replaces Deb's constrained domination. Genomes with a static count beyond the limits (last of G) rank last.
 
     Source: NACHOS, arXiv 2401.13330; the released code has `10*15` where 10^15 was meant.
     """
@@ -318,7 +293,7 @@ class AdaptivePenalty:
     penalty: float = 1e15
 
     def __call__(self, F: Floats, G: Floats) -> Floats:
-        """Return the objectives (n, 2) to rank by, for objectives `F` (error, MACs) and violations `G`."""
+        """Return the objectives (n, 2) to rank by, for objectives F (error, MACs) and violations G."""
         macs = F[:, 1]
         phi = float(np.mean(macs <= self.max_macs))
         second = phi * macs + (1 - phi) * self.penalty * np.maximum(0.0, macs - self.max_macs)

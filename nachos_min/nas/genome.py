@@ -5,10 +5,9 @@ The genes are choice indices, in this order (S stages, D slots a stage):
     depth S | kernel S x D | expansion S x D | exit bit S-1 | resolution, widths 1..S, stem channels, stem stride
     | exit head S-1
 
-Depth gene j selects the j-th depth; slots beyond it are inactive. Of the fourth group only choices with several
-values have a gene, of the last only spaces without a ladder of heads. In the canonical form genes that change
-nothing are 0 or as small as they can be: two genomes are the same network exactly when it is equal.
-`from_cnas` reads the configurations of CNAS, the paper's code.
+Slots beyond a stage's depth are inactive. Resolution, widths and stem have a gene if there are several values, exit
+heads if no ladder decides them. In the canonical form genes that change nothing are 0 or as small as they can be:
+two genomes are the same network exactly when it is equal.
 """
 
 import json
@@ -32,7 +31,7 @@ _Way = tuple[int, int, tuple[int, ...], tuple[Exit, ...]]
 
 
 class NotAnEENNError(ValueError):
-    """The genome places no early exit: a static network, which the search does not consider."""
+    """The genome places no early exit: it is a static network."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class GenomeCoder:
 
     @cached_property
     def values(self) -> tuple[tuple[Any, ...], ...]:
-        """What each gene selects from."""
+        """The values that each gene selects from."""
         space, stages = self.space, len(self.space.stages)
         layers = stages * space.slots
         found = [space.depths] * stages + [space.kernels] * layers + [space.expansions] * layers
@@ -70,19 +69,19 @@ class GenomeCoder:
 
     @cached_property
     def exit_genes(self) -> slice:
-        """Where the exit bits stand."""
+        """Indices of the exit bits."""
         begin = len(self.space.stages) * (1 + 2 * self.space.slots)
         return slice(begin, begin + len(self.space.stages) - 1)
 
     @cached_property
     def places(self) -> Mapping[str, int]:
-        """Where the genes stand that a space need not have: of each of `Space.optional` with several values."""
+        """Indices of the genes of `Space.optional`, which are those with several values."""
         several = [name for name, values in self.space.optional.items() if len(values) > 1]
         return {name: place for place, name in enumerate(several, start=self.exit_genes.stop)}
 
     @cached_property
     def head_genes(self) -> slice:
-        """Where the genes of the exits' heads stand; empty where a ladder decides."""
+        """Indices of the genes of exit heads; empty where a ladder decides."""
         begin = self.exit_genes.stop + len(self.places)
         return slice(begin, begin + (len(self.space.stages) - 1) * bool(self.space.exit_heads))
 
@@ -99,8 +98,7 @@ class GenomeCoder:
     def canonical(self, genomes: IntArray) -> IntArray:
         """Return the canonical form of `genomes` (n, length), int64 of that shape.
 
-        Genes of inactive slots are 0, and those of heads where no exit is. Of head genes that select the same head
-        on a map there is the least. If the coder is `static`, the exit bits are 0.
+        Genes of inactive slots and of heads without an exit are 0. A head gene is the least that selects the head.
         """
         stages, slots = len(self.space.stages), self.space.slots
         depths = np.array(self.space.depths)[genomes[:, :stages]]
@@ -153,9 +151,9 @@ class GenomeCoder:
         """Return the early-exit architecture of `genome`, with the heads of its genes or of the ladder.
 
         Raises:
-            SpaceError: if the genome is not of this space.
-            NotAnEENNError: if it places no early exit and the coder is not `static`.
-            CostOrderError: if its heads, or all of the ladder, break the cost order.
+            SpaceError: the genome is not of this space.
+            NotAnEENNError: it places no early exit, and the coder is not `static`.
+            CostOrderError: its heads, or all of the ladder, break the cost order.
         """
         genes = self.genes(genome)
         if not genes.exits:
@@ -166,20 +164,16 @@ class GenomeCoder:
         return design_exits(self.backbone(genes), genes.exits, self.space.exit_widths, heads)
 
     def heads(self, feature_map: Map) -> list[tuple[ExitHead, PartCost]]:
-        """Return the heads, with their counts, that an exit may have on a map (H, W, C).
+        """Return the heads, with their counts, that an exit may have on a map (H, W, C): by gene, or of the ladder.
 
-        They are those that its gene selects, in order; or those that the designer may take from the ladder, the
-        cheapest first. The designer takes the first head below a bound, so only heads cheaper than all before them.
+        A head of the ladder must be cheaper than all before it, since the first below a bound is taken; they are
+        returned cheapest first.
         """
         heads = self.space.heads(min(feature_map[:2]))
         found = [(head, part_cost(head, feature_map, self.classes)) for head in heads]
         if self.space.exit_heads:
             return found
-        cheaper = found[:1]
-        for head, cost in found:
-            if cost.macs < cheaper[-1][1].macs:
-                cheaper.append((head, cost))
-        return cheaper[::-1]
+        return [each for i, each in enumerate(found) if all(each[1].macs < c.macs for _, c in found[:i])][::-1]
 
     def before(self, resolution: int | None, stem: Stem) -> PartCost:
         """Return the counts of `stem` and the trunk behind it together."""
@@ -189,18 +183,15 @@ class GenomeCoder:
     def largest(self) -> Architecture:
         """Return the network of the space that costs most MACs when no sample leaves early.
 
-        Its depths, kernels and expansions are the largest: more MACs between two exits never break the cost order.
-        Widths and exits are chosen from the last stage to the first.
+        Depths, kernels and expansions are the largest: more MACs between exits never break the cost order. Widths
+        and exits are chosen from the last stage to the first.
         """
         space, stages, slots = self.space, len(self.space.stages), self.space.slots
         form = space.kernels[-1], space.expansions[-1]
 
         @cache
         def ways(maps: tuple[tuple[int, int], ...], number: int, reads: int) -> list[_Way]:
-            """Return the ways to go on from a map of some channels at stage `number`, the one of most MACs first.
-
-            A way that is larger in neither of its two costs than another is left out.
-            """
+            """Return the ways on from a map at stage `number`, none of them dominated, that of most MACs first."""
             here = (*maps[number - 1], reads)
             if number > stages:
                 final = part_cost(space.final, here, self.classes).macs
@@ -243,10 +234,7 @@ class GenomeCoder:
         return genes
 
     def draw(self, rng: np.random.Generator, draws: int) -> IntArray:
-        """Return those of `draws` random genomes that are members, canonical, int64 (m <= draws, length).
-
-        Every gene is uniform; genomes without an early exit are left out, unless the coder is `static`.
-        """
+        """Return the canonical members of `draws` uniform random genomes, int64 (m <= draws, length)."""
         genomes = rng.integers(0, self.upper, (draws, self.length), endpoint=True)
         kept = self.static | genomes[:, self.exit_genes].any(axis=1)
         return self.canonical(genomes[kept])
@@ -260,21 +248,21 @@ class GenomeCoder:
 
 def as_genome(row: IntArray) -> Genome:
     """Return one row of a population as a tuple of Python integers."""
-    return tuple(int(gene) for gene in row)
+    return tuple(row.tolist())
 
 
 def from_cnas(coder: GenomeCoder, text: str, *, unpadded: bool = False) -> Genome:
     """Return the canonical genome of a configuration in the JSON form that CNAS writes.
 
     Args:
-        coder: of the space the configuration is from.
+        coder: of the space of the configuration.
         text: `{"ks": [...], "e": [...], "d": [...], "b": [...], "r": 32}`; the lists `ks` and `e` are compact
             (one entry per layer) or padded (one per slot). Without `b` no early exit is placed.
-        unpadded: return the network that the released sampler builds from a compact list: it reads the entries
-            as those of the first slots, whatever the depths, and fills the rest with the largest choice.
+        unpadded: return the network that the released sampler builds from a compact list: its entries fill the
+            first slots, whatever the depths, and the largest choice fills the rest.
 
     Raises:
-        SpaceError: if the text is not such a configuration, or the space has genes that it cannot give.
+        SpaceError: the text is no such configuration, or the space has genes that it cannot give.
     """
     space, stages, slots = coder.space, len(coder.space.stages), coder.space.slots
     if unknown := [*(coder.places.keys() - {"resolution"}), *["exit heads"] * bool(space.exit_heads)]:

@@ -1,7 +1,6 @@
 """The hypervolume of a front: one number that grows when the front gets better anywhere.
 
-It is the area (two objectives) or the volume (three) of everything that the front dominates and that is better
-than a fixed reference point. Left out: four and more objectives.
+It is the area (two objectives) or the volume (three) between the front and a reference point. Left out: more.
 """
 
 import numpy as np
@@ -24,9 +23,8 @@ def hypervolume(F: npt.ArrayLike, reference: npt.ArrayLike) -> float:
         InputError: the reference is not 2 or 3 finite numbers, or F does not have that many columns.
 
     Source:
-        Zitzler, Thiele 1998, "Multiobjective optimization using evolutionary algorithms". The third dimension is
-        derived here: the volume is the sum, over points sorted by f3, of the area of all points up to this one
-        times the distance to the next point's f3. O(n^2 log n).
+        Zitzler, Thiele 1998, "Multiobjective optimization using evolutionary algorithms". Derived here: the volume
+        is the sum, over points sorted by f3, of the area of all points so far times the step to the next f3.
 
     >>> hypervolume([[0.0, 1.0], [1.0, 0.0]], [2.0, 2.0])
     3.0

@@ -7,7 +7,7 @@
       population <- the best of population and offspring together
 
 Source: Deb, Pratap, Agarwal, Meyarivan 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II", IEEE
-Transactions on Evolutionary Computation 6(2). Newer: the front that does not fit is thinned point by point.
+Transactions on Evolutionary Computation 6(2). Different: the front that does not fit is thinned point by point.
 """
 
 from collections.abc import Callable, Container
@@ -33,7 +33,7 @@ BARREN_TRIES = 20  # attempts without a new genome after which the space counts 
 class Result:
     """X[n, V], F float64[n, M], G float64[n, K]: feasible non-dominated members of the last population.
 
-    Then all its members. Generations are fewer than requested when the space was exhausted.
+    Then all its members. Generations are fewer than requested if the space was exhausted.
     """
 
     X: Array
@@ -78,13 +78,11 @@ def minimize(
     """Return the feasible non-dominated genomes of the last population; equal arguments give equal results.
 
     Args:
-        evaluate: returns (F, G) of genomes X[n, V]: F float[n, M] is minimised, G float[n, K] <= 0 is feasible.
-            F alone will do without constraints. A row with a NaN ranks last and is never feasible.
-        lower: float[V], smallest value of every variable, inclusive.
-        upper: float[V], largest value, inclusive.
+        evaluate: returns (F, G) of genomes X[n, V]: F float[n, M] is minimised, G float[n, K] <= 0 is feasible;
+            or F alone without constraints. A row with a NaN ranks last and is never feasible.
+        lower, upper: float[V], inclusive bounds of every variable.
         integer: which variables are integers; one bool for all, or bool[V].
-        n_objectives: M, >= 1.
-        n_constraints: K, >= 0.
+        n_objectives, n_constraints: M >= 1 and K >= 0.
         population: genomes kept, >= 2; fewer when the space has fewer.
         generations: >= 1; the initial population is the first.
         seed: a seed >= 0, or the generator to draw from.
@@ -95,8 +93,7 @@ def minimize(
         ranking: maps (F, G) to objectives float[n, M'] to rank by, in place of constrained domination.
 
     Raises:
-        InputError: an argument is outside its range, `initial` is not in the domain, or `evaluate`, `canonical`
-            or `ranking` returns arrays of another shape.
+        InputError: an argument is out of range, or a function returns arrays of another shape.
 
     >>> result = minimize(lambda X: np.hstack([X**2, (X - 2) ** 2]), lower=[-9], upper=[9], integer=True,
     ...                   n_objectives=2, population=20)

@@ -1,7 +1,7 @@
 """How new genomes are made: sampling, tournament, two crossovers, mutation, for real and integer variables.
 
-A genome is a row of float64 numbers inside a `Domain`. The integer v owns the cell [v - 1/2, v + 1/2], so that both
-ends of a range own as much as the rest, and a mutated integer always changes. Left out: permutations.
+A genome is a row of float64 numbers inside a `Domain`. The integer v owns the cell [v - 1/2, v + 1/2], also at the
+ends of its range, and a mutated integer always changes. Left out: permutations.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,10 @@ LARGEST_EXACT_INTEGER = 2**53  # beyond it float64 skips whole numbers
 
 
 class Domain:
-    """The box that genomes live in: lower, upper float64[V], inclusive; integer bool[V].
-
-    `cell` is half the width that a value owns, 1/2 for an integer and 0 for a real.
+    """The box of genomes: lower, upper float64[V], inclusive; integer bool[V]; cell, half the width a value owns.
 
     Raises:
-        InputError: bounds of different or no length, not finite, lower > upper, or, for an integer variable,
-            not whole or not exact in float64.
+        InputError: bounds of different or no length, not finite, lower > upper, or not whole for an integer.
     """
 
     def __init__(self, lower: npt.ArrayLike, upper: npt.ArrayLike, integer: bool | npt.ArrayLike = False) -> None:
@@ -57,10 +54,9 @@ class Domain:
 
 
 def sample(count: int, domain: Domain, rng: np.random.Generator) -> Genomes:
-    """Return random genomes float64[count, V] spread evenly: a Latin hypercube (McKay, Beckman, Conover 1979).
+    """Return random genomes float64[count, V]: a Latin hypercube (McKay, Beckman, Conover 1979).
 
-    Each variable's range is cut into `count` equal slices, and every slice holds one genome. Which slices go
-    together is random.
+    Of `count` equal slices of each variable's range, every one holds one genome, in random combinations.
     """
     slices = np.tile(np.arange(count)[:, None], (1, domain.variables))
     share = (rng.permuted(slices, axis=0) + rng.random(slices.shape)) / max(count, 1)
@@ -73,7 +69,7 @@ def tournament(rank: Indices, crowding: Genomes, pairs: int, rng: np.random.Gene
     """Return the indices of both parents of every pair, each the better of two random members.
 
     Better: lower rank, then larger crowding distance, then by lot (Deb et al. 2002, III-B). Opponents are
-    neighbours in shuffles of the population, so that all members compete equally often.
+    neighbours in shuffles of the population: all members compete equally often.
     """
     shuffles = [rng.permutation(len(rank)) for _ in range(-(-4 * pairs // len(rank)))]
     a, b = np.concatenate(shuffles)[: 4 * pairs].reshape(2 * pairs, 2).T
@@ -86,17 +82,11 @@ def tournament(rank: Indices, crowding: Genomes, pairs: int, rng: np.random.Gene
 def sbx(
     A: Genomes, B: Genomes, domain: Domain, rng: np.random.Generator, *, probability: float = 0.9, eta: float = 15.0
 ) -> tuple[Genomes, Genomes]:
-    """Return two children of every pair by simulated binary crossover, never beyond the bounds.
+    """Return two children of every pair of parents A, B float64[P, V] by simulated binary crossover.
 
-    In a crossed pair every variable takes part with probability 1/2. Its two new values, in random order, are
-    mean -+ spread * |a - b| / 2. A spread of 1 is most likely: the children are then as far apart as the parents.
-
-    Args:
-        A, B: float64[P, V], parents.
-        domain: its integers are rounded.
-        rng: source of randomness.
-        probability: of crossing a pair, in [0, 1].
-        eta: distribution index, >= 0; the larger, the closer children stay to their parents.
+    A pair is crossed with `probability`, each of its variables with probability 1/2. The two new values, in random
+    order, are mean -+ spread * |a - b| / 2. The larger `eta`, the more likely is a spread near 1, which keeps the
+    distance of the parents. Children are in the domain.
 
     Source:
         Deb, Agrawal 1995; the version for bounded variables of Deb's NSGA-II code, which pymoo also uses.
@@ -120,10 +110,7 @@ def sbx(
 
 
 def _spread(u: Genomes, beta: Genomes, eta: float) -> Genomes:
-    """Return spreads in [0, beta] for u uniform in [0, 1).
-
-    The density is proportional to s**eta up to 1 and to s**-(eta + 2) up to beta, where the child meets the bound.
-    """
+    """Return spreads s of u uniform in [0, 1): density s**eta up to 1, then s**-(eta + 2) up to the bound beta."""
     area = 2 - beta ** -(eta + 1)
     share = u * area
     return np.where(u <= 1 / area, share, 1 / (2 - share)) ** (1 / (eta + 1))
@@ -132,10 +119,10 @@ def _spread(u: Genomes, beta: Genomes, eta: float) -> Genomes:
 def two_point_crossover(
     A: Genomes, B: Genomes, domain: Domain, rng: np.random.Generator, *, probability: float = 0.9
 ) -> tuple[Genomes, Genomes]:
-    """Return two children of every pair, which exchanged the genes between two random cuts; arguments as of `sbx`.
+    """Return two children of every pair, which exchange the genes between two random cuts; arguments as of `sbx`.
 
-    The genome is a ring with V places to cut (De Jong 1975), so that every gene is exchanged as often as any other.
-    A single variable has no two cuts and stays.
+    The genome is a ring with V places to cut (De Jong 1975): all genes are exchanged equally often. A single
+    variable has no two cuts and stays.
     """
     pairs, variables = len(A), domain.variables
     crossed = rng.random((pairs, 1)) < (probability if variables > 1 else 0.0)
@@ -159,39 +146,31 @@ def polynomial_mutation(
 ) -> Genomes:
     """Return the genomes with every gene mutated with `probability`, small steps being likelier than large.
 
-    With the bound at relative distance d = |bound - x| / range, the step t in [0, d] to its side is drawn by making
+    With the bound at relative distance d = |bound - x| / range, the step t in [0, d] to its side makes
     (1 - t)**(eta + 1) uniform between (1 - d)**(eta + 1) and 1. A real variable takes either side with probability
-    1/2. An integer draws from the same density outside its own cell, as if mutations without effect were drawn
-    again: t >= h = 1/2 / range, the range being that of the cells. Side and step follow by integrating the density,
+    1/2. An integer draws from the same density outside its own cell, t >= h = 1/2 / (range of the cells), as if
+    mutations without effect were drawn again. Side and step follow by integrating the density; h = 0 for a real:
 
         side: weight (1 - r) / (1 - (1 - d)**(eta + 1))    with r = ((1 - d) / (1 - h))**(eta + 1)
         step: 1 - (1 - h) * (u + (1 - u) * r)**(1 / (eta + 1))    u uniform in [0, 1)
 
-    With h = 0 the step is the real one.
-
-    Args:
-        X: float64[P, V].
-        domain: variables with lower == upper stay.
-        rng: source of randomness.
-        probability: of mutating a gene, in [0, 1]; None: 1 / V.
-        eta: distribution index, >= 0; the larger, the smaller the steps.
+    X is float64[P, V]; `probability` None is 1 / V; the larger `eta`, the smaller the steps.
 
     Source:
-        Deb, Goyal 1996; the version for bounded variables of Deb's NSGA-II code, which pymoo also uses. The
-        conditional form for integers is derived here: rounded, a gene with few values would hardly ever change.
+        Deb, Goyal 1996; the version for bounded variables of Deb's NSGA-II code, which pymoo also uses. The form
+        for integers is derived here: rounded, a gene with few values would hardly ever change.
     """
     probability = 1 / domain.variables if probability is None else probability
     at = np.flatnonzero((rng.random(X.shape) < probability) & (domain.lower < domain.upper))
     side_draw, u = np.take(rng.random(X.shape), at), np.take(rng.random(X.shape), at)
     x, gene = np.take(X, at), at % X.shape[1]
     lower, upper, integer, cell = (each[gene] for each in (domain.lower, domain.upper, domain.integer, domain.cell))
-    low = lower - cell
-    high = upper + cell
+    low, high = lower - cell, upper + cell
     width = high - low
     h: Genomes = cell / width
 
     def ratio(distance: Genomes) -> Genomes:
-        """Return r, which is 1 when the bound is the cell's own edge."""
+        """Return r; it is 1 when the bound is the cell's own edge."""
         return np.clip((1 - distance) / (1 - h), 0.0, 1.0) ** (eta + 1)
 
     def weight(distance: Genomes) -> Genomes:
@@ -200,9 +179,8 @@ def polynomial_mutation(
         return (1 - ratio(distance)) / np.where(whole_side > 0, whole_side, 1.0)
 
     down, up = (x - low) / width, (high - x) / width
-    weight_down, weight_up = weight(down), weight(up)
-    total = weight_down + weight_up
-    downwards = np.where(integer, weight_down / np.where(total > 0, total, 1.0), 0.5)
+    total = weight(down) + weight(up)
+    downwards = np.where(integer, weight(down) / np.where(total > 0, total, 1.0), 0.5)
     sign = np.where(side_draw < downwards, -1.0, 1.0)
     r = ratio(np.where(sign < 0, down, up))
     step = width * (1 - (1 - h) * (u + (1 - u) * r) ** (1 / (eta + 1)))

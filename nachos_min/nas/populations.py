@@ -1,9 +1,9 @@
 """Exact costs of many genomes at once, as arrays: by tables, or by counting one after another.
 
-A layer's cost depends on its kernel, its expansion, its stage's width and the map it reads. The first layer of a
-stage also depends on the width before it, a head on the width of its map, and every map on resolution and stem
-stride. So the costs of a layer slot, or of an exit, are an array with an axis for each of these genes. A network is
-then a few look-ups and sums. Left out: limits (`limits.py`).
+A layer's cost depends on its kernel, its expansion, its stage's width and the map it reads; the first layer of a
+stage also on the width before it. A head's depends on the width of its map. Every map depends on resolution and
+stem stride. So the costs of a layer slot, or of an exit, are an array with an axis for each of these genes, and
+those of a network are look-ups and sums. Left out: limits (`limits.py`).
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,7 @@ from nachos_min.nas.space import SpaceError
 
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
-# Counting a part takes about 0.1 ms, so that the tables of the largest space allowed are a second or two of work.
-_MOST_PARTS = 1 << 14
+_MOST_PARTS = 1 << 14  # counting a part takes about 0.1 ms: a second or two for the largest tables
 
 
 class NoTablesError(ValueError):
@@ -29,24 +28,16 @@ class NoTablesError(ValueError):
 
 @dataclass(frozen=True)
 class PopulationCosts:
-    """Exact counts of n genomes in a space of S stages, for one sample.
+    """Exact counts of n genomes in a space of S stages, for one sample; int64, or Python's integers beyond.
 
-    Attributes:
-        exits: bool (n, S): whether there is an exit after each stage; the last column is True.
-        exit_costs: MACs paid when leaving after each stage, int64 (n, S); 0 where there is no exit.
-        params, peak_bytes: trainable parameters, largest sum of float32 arrays alive at once, int64 (n,).
-        unordered: int64 (n,): the stage whose exit has no head that keeps the cost order, 0 if all have one.
-            Where it is not 0 there is no such network, and its counts are 0.
-
-    A genome without an early exit has the counts of its backbone. Beyond 2^63 the integers are Python's, in arrays
-    of objects.
+    A genome without an early exit has the counts of its backbone; one that breaks the cost order has counts of 0.
     """
 
-    exits: Bools
-    exit_costs: IntArray
-    params: IntArray
-    peak_bytes: IntArray
-    unordered: IntArray
+    exits: Bools  # (n, S): whether there is an exit after each stage; the last column is True
+    exit_costs: IntArray  # (n, S): MACs paid when leaving after each stage; 0 where there is no exit
+    params: IntArray  # (n,)
+    peak_bytes: IntArray  # (n,): largest sum of float32 arrays alive at once
+    unordered: IntArray  # (n,): the stage whose exit has no head that keeps the cost order; 0 if all have one
 
     def __len__(self) -> int:
         """Return the number of genomes n."""
@@ -63,7 +54,7 @@ class PopulationCosts:
 
     @property
     def legal(self) -> Bools:
-        """Whether each genome is an early-exit network: an early exit, and the cost order kept; (n,)."""
+        """Whether each genome has an early exit and keeps the cost order, (n,)."""
         return np.asarray(~self.static & (self.unordered == 0))
 
     @property
@@ -91,10 +82,7 @@ def check_population(coder: GenomeCoder, genomes: IntArray) -> None:
     if genomes.ndim != 2 or genomes.shape[1] != length or genomes.dtype.kind not in "iu":
         form = f"{genomes.dtype} of shape {genomes.shape}"
         raise SpaceError(f"a population of space {coder.space.name} must be integers (n, {length}), got {form}")
-    # As an unsigned number a negative gene is larger than all that are allowed.
-    largest = genomes.astype(np.int64, copy=False).view(np.uint64).max(axis=0, initial=0)
-    if (largest > upper.astype(np.uint64)).any():
-        row, gene = np.argwhere((genomes < 0) | (genomes > upper))[0].tolist()
+    for row, gene in np.argwhere((genomes < 0) | (genomes > upper))[:1].tolist():
         raise SpaceError(f"genome {row}: gene {gene} must be in 0..{upper[gene]}, got {genomes[row, gene]}")
 
 
@@ -131,7 +119,7 @@ class CostTables:
     """Looks up what the genomes of `coder` cost.
 
     Raises:
-        NoTablesError: if a sum over parts can exceed int64, or more than 16,384 layers and heads must be counted.
+        NoTablesError: a sum over parts can exceed int64, or more than 16,384 layers and heads must be counted.
     """
 
     def __init__(self, coder: GenomeCoder) -> None:
@@ -194,29 +182,24 @@ class CostTables:
 
 
 class _Table(NamedTuple):
-    """Counts (3, ...), MACs, parameters and peaks, with an axis for each of some genes, and the genes' places."""
+    """Counts (3, ...), MACs, parameters and peaks, with an axis for each of some genes, and the genes' indices."""
 
     counts: IntArray
     genes: list[int]
 
 
 def _table(coder: GenomeCoder, counts: IntArray, genes: Sequence[str | int]) -> _Table:
-    """Return a table of `counts` (3, ...), whose axes belong to genes given by name or place; further axes stay.
-
-    An axis without a gene has a single value and is left out.
-    """
+    """Return a table of `counts` (3, ...), whose axes are of `genes`, names or indices; further axes stay."""
     places = [coder.places.get(gene) if isinstance(gene, str) else gene for gene in genes]
-    sizes = [size for place, size in zip(places, counts.shape[1:], strict=False) if place is not None]
-    shape = (3, *sizes, *counts.shape[1 + len(genes) :])
-    return _Table(counts.astype(np.int64).reshape(shape), [place for place in places if place is not None])
+    single = tuple(axis for axis, place in enumerate(places, start=1) if place is None)  # no choice, no gene
+    return _Table(counts.astype(np.int64).squeeze(single), [place for place in places if place is not None])
 
 
 def _check_choices(coder: GenomeCoder) -> None:
     """Raise NoTablesError if there are too many parts to count."""
-    space, forms = coder.space, len(coder.space.kernels) * len(coder.space.expansions)
-    choices = 0
+    space, choices = coder.space, 0
     for number, stage in enumerate(space.stages, start=1):
-        layers = (len(space.entering(number)) + space.slots - 1) * forms
+        layers = (len(space.entering(number)) + space.slots - 1) * len(space.kernels) * len(space.expansions)
         choices += len(stage.channels) * (layers + len(space.exit_heads))
     choices *= len(space.optional["resolution"]) * len(space.stem.stride)
     if choices > _MOST_PARTS:
@@ -233,8 +216,8 @@ def _check_sums(choices: list[IntArray]) -> None:
 def _layer_counts(coder: GenomeCoder, stage: int) -> tuple[IntArray, IntArray]:
     """Return the counts (3, R, T, P, W, K, E) of the first layer of a stage, and those of any other, with P = 1.
 
-    The axes: resolution, stem stride, width before, width, kernel, expansion. Stem and trunk are counted with the
-    first stage, the final head with the last.
+    The axes: resolution, stem stride, width before, width, kernel, expansion. The first stage includes stem and
+    trunk, the last the final head.
     """
     space, spec, last = coder.space, coder.space.stages[stage], stage == len(coder.space.stages) - 1
     forms, entering = list(product(space.kernels, space.expansions)), space.entering(stage + 1)

@@ -1,11 +1,9 @@
 """The first candidates of a search.
 
-    random    any members of the space
-    spread    the farthest from each other in the space of their exact costs
-    rule      what an engineer would try: two networks by a rule, networks whose first exit fills a budget with a
-              large rest; then their neighbours
-
-In a space of many genes most members are poor, so a search goes on from what was tried by hand.
+random    any members of the space
+spread    the farthest from each other in the space of their exact costs
+rule      what an engineer would try: two networks by a rule, networks whose first exit fills a budget with a
+          large rest; then their neighbours. In a space of many genes most members are poor.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,33 +14,25 @@ import numpy as np
 
 from nachos_kernels.dominance import non_dominated_ranks
 from nachos_min.nas.evaluate import Evaluation, Trial
-from nachos_min.nas.genome import Genome, GenomeCoder, as_genome
+from nachos_min.nas.genome import Genome, GenomeCoder, IntArray, as_genome
 from nachos_min.nas.limits import StaticCheck
 from nachos_min.nas.populations import Bools, PopulationCosts
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
-IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
-# Draws without a hit after which sampling gives up: fewer than one genome in some thousand is new and admissible.
-_DRAWS = 3000
-# Networks drawn, and the shares of a budget that the first exit of those taken fills.
-_DRAWN = 2000
+_DRAWS = 3000  # without a hit: then fewer than one genome in some thousand is new and admissible
+_DRAWN = 2000  # networks from which those are taken whose first exit fills a share of a budget within _FILLED
 _FILLED = (0.75, 0.95)
-# Share of the genes that are drawn anew: some five of thirty.
-_ANEW = 0.15
-# Candidates drawn for each one kept; more change little.
-_POOL = 8
+_ANEW = 0.15  # share of the genes that are drawn anew: some five of thirty
+_POOL = 8  # candidates drawn for each one kept; more change little
+LONG = 4  # how many times the epochs of a candidate a finalist, or a network chosen by a rule, is trained for
 
 
 def random_genomes(
     check: StaticCheck, wanted: int, rng: np.random.Generator, seen: Iterable[Genome] = ()
 ) -> list[Genome]:
-    """Return up to `wanted` distinct random genomes that `check` admits and that are not in `seen`.
-
-    A larger `wanted` gives the same genomes first. Fewer are returned where the space has no more, or hardly any.
-    """
-    taken = set(seen)
-    chosen: list[Genome] = []
+    """Return up to `wanted` distinct random admissible genomes not in `seen`; a larger `wanted` only adds some."""
+    taken, chosen = set(seen), list[Genome]()
     misses = 0  # since the last hit
     drawn = check.drawn(rng)
     while len(chosen) < wanted and misses < _DRAWS:
@@ -59,18 +49,14 @@ def random_genomes(
 def spread_genomes(check: StaticCheck, wanted: int, rng: np.random.Generator) -> list[Genome]:
     """Return up to `wanted` distinct admissible genomes, each the farthest from those before it in its costs.
 
-    The first has the smallest sum of `cost_features`.
-
     Source:
-        Farthest-point traversal: T. Gonzalez, "Clustering to minimize the maximum intercluster distance",
-        Theoretical Computer Science 38, 1985.
+        T. Gonzalez, "Clustering to minimize the maximum intercluster distance", TCS 38, 1985.
     """
     pool = random_genomes(check, _POOL * wanted, rng)
     if not pool:
         return []
-    genomes = np.array(pool)
-    features = cost_features(check.population(genomes)[0])
-    place = int(features.sum(axis=1).argmin())
+    features = cost_features(check.population(np.array(pool))[0])
+    place = int(features.sum(axis=1).argmin())  # the cheapest
     distance = np.full(len(pool), np.inf)
     chosen: list[Genome] = []
     while len(chosen) < min(wanted, len(pool)):
@@ -83,17 +69,16 @@ def spread_genomes(check: StaticCheck, wanted: int, rng: np.random.Generator) ->
 
 def cost_features(costs: PopulationCosts) -> Floats:
     """Return exit costs (0 where there is no exit), then parameters, as shares of the largest here: (n, S + 1)."""
-    macs = costs.exit_costs.astype(np.float64)
-    params = costs.params.astype(np.float64)[:, None]
+    macs, params = costs.exit_costs.astype(np.float64), costs.params.astype(np.float64)
     return np.column_stack([macs / max(macs.max(initial=1.0), 1.0), params / max(params.max(initial=1.0), 1.0)])
 
 
 def rule_genomes(check: StaticCheck) -> list[Genome]:
-    """Return what an engineer tries without a search: distinct canonical genomes, statically admissible ones only.
+    """Return what an engineer tries without a search: distinct admissible genomes, placed as in `placed`.
 
-    They are the smallest network, and that of the cheapest stem and first stage and the largest rest. Where the
-    space has genes of widths or stem, both again with their middle values, at the largest resolution. Exits are
-    everywhere, or at the first of `placements` that is admissible. Heads are those of `placed`.
+    They are the smallest network, and that of the cheapest stem and first stage and the largest rest. If there are
+    genes of widths or stem, both again with their middle values, at the largest resolution. Exits are at the first
+    of `placements` that is admissible.
     """
     coder, upper, places = check.coder, check.coder.upper, check.coder.places
     middle = {
@@ -112,10 +97,9 @@ def rule_genomes(check: StaticCheck) -> list[Genome]:
 
 
 def filling_genomes(check: StaticCheck, budgets: Sequence[float], rng: np.random.Generator) -> list[Genome]:
-    """Return networks whose first exit takes most of a budget, up to two distinct genomes for each.
+    """Return networks whose first exit takes most of a budget of average MACs, up to two distinct genomes for each.
 
-    All exits are placed: most samples may leave at the first one. `rng` draws each gene of resolution, stem and
-    first stage, and one size for all that follows. `budgets` are of average MACs.
+    All exits are placed. `rng` draws each gene of resolution, stem and first stage, and one size of the rest.
     """
     coder, upper = check.coder, check.coder.upper
     first = rng.integers(0, upper + 1, (_DRAWN, coder.length))
@@ -151,16 +135,11 @@ def neighbour_genomes(
 def _first_genes(coder: GenomeCoder) -> Bools:
     """Return which genes form the resolution, the stem and the first stage, bool (length,)."""
     stages = len(coder.space.stages)
-    found = np.zeros(coder.length, bool)
-    found[0] = True
+    found: Bools = np.arange(coder.length) == 0  # its depth
     found[stages : coder.exit_genes.start].reshape(2, stages, -1)[:, 0] = True  # its kernels and expansions
     for name, place in coder.places.items():
         found[place] = name in ("resolution", "stem channels", "stem stride", "width 1")
     return found
-
-
-# How many times the epochs of a candidate those are trained for that a search ends with, or that a rule chose.
-LONG = 4
 
 
 def ruled_trials(genomes: Sequence[Genome], evaluations: int) -> list[Trial]:
@@ -188,8 +167,7 @@ def placements(coder: GenomeCoder) -> list[tuple[int, ...]]:
 def placed(check: StaticCheck, backbone: IntArray, bits: tuple[int, ...]) -> Genome | None:
     """Return a canonical genome: a `backbone`, int64 (length,), with exits placed by `bits`; None if inadmissible.
 
-    All exits have the last head without convolution that is admissible. In a small network a convolution costs more
-    than it brings.
+    All exits have the last admissible head without convolution, which in a small network costs more than it brings.
     """
     coder = check.coder
     for head in linear_heads(coder)[::-1]:
@@ -209,8 +187,7 @@ def linear_heads(coder: GenomeCoder) -> list[int]:
 def place_by_hand(check: StaticCheck, backbones: Sequence[Evaluation]) -> Iterator[Genome]:
     """Yield admissible genomes with exits placed on `backbones`, which were evaluated without exits.
 
-    First an exit after every stage, on each backbone in turn, from the best non-dominated front (error, MACs) to
-    the worst; then the placements with fewer exits.
+    All exits come first, on each backbone from the best non-dominated front (error, MACs) to the worst; then fewer.
     """
     figures = [(1 - found.chosen.validation.accuracy, found.chosen.validation.average_macs) for found in backbones]
     points = np.array(figures, np.float64).reshape(-1, 2)

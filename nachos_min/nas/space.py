@@ -1,8 +1,7 @@
 """A search space: which backbones and exit placements there are, read from a TOML file.
 
-Some spaces ship in `spaces/`; a user's own is a file with the same fields. A Space is fixed by its file alone;
-together with the shape and number of classes of a data set it builds architectures. How a member is written as
-integers stands in `genome.py`.
+Some spaces ship in `spaces/`; a user's own is a file with the same fields. With the shape and classes of a data set
+a space builds architectures. Left out: members as integers (`genome.py`).
 """
 
 import tomllib
@@ -26,8 +25,7 @@ T = TypeVar("T", bound="DataclassInstance")
 
 _SHIPPED = Path(__file__).parent / "spaces"
 
-# Several times the deepest networks of this kind (EfficientNet-B7 has 55 layers): more is a typing error.
-_MOST_LAYERS = 256
+_MOST_LAYERS = 256  # several times the deepest networks of this kind (EfficientNet-B7: 55): more is a typing error
 
 
 class SpaceError(InputError):
@@ -72,48 +70,34 @@ class TrunkBlock:
 
 @dataclass(frozen=True)
 class Genes:
-    """The values that make one member of a space of S stages; kernels and expansions beyond a depth are not read.
-
-    `exits` are stages (from 1) with an early exit; `resolution` None is the data's own. `heads` are those after the
-    first S - 1 stages, empty if a ladder decides.
-    """
+    """The values that make one member of a space of S stages."""
 
     depths: tuple[int, ...]
-    kernels: tuple[tuple[int, ...], ...]
+    kernels: tuple[tuple[int, ...], ...]  # beyond a depth not read
     expansions: tuple[tuple[int, ...], ...]
-    exits: tuple[int, ...]
-    resolution: int | None
+    exits: tuple[int, ...]  # stages (from 1) with an early exit
+    resolution: int | None  # None: the data's own
     widths: tuple[int, ...]
     stem: Stem
-    heads: tuple[GridHead, ...]
+    heads: tuple[GridHead, ...]  # after the first S - 1 stages; empty if a ladder decides
 
 
 @dataclass(frozen=True)
 class Space:
-    """All choices of a search.
+    """All choices of a search."""
 
-    Attributes:
-        name: of the shipped space, or the file's stem.
-        depths, kernels, expansions: the values a gene selects from.
-        resolutions: input sides in pixels; empty: the data's own; one: fixed; several: one more gene.
-        divisor: middle widths are rounded to multiples of it.
-        exit_widths: 3x3 convolutions of the richest early exit head, from which a ladder of heads descends.
-        stem, trunk, stages, final: the other parts.
-        exit_heads: the values of a gene for each early exit, in place of the ladder; empty: the ladder.
-    """
-
-    name: str
+    name: str  # of the shipped space, or the file's stem
     depths: tuple[int, ...]
     kernels: tuple[int, ...]
     expansions: tuple[int, ...]
-    resolutions: tuple[int, ...]
-    divisor: int
-    exit_widths: tuple[int, ...]
+    resolutions: tuple[int, ...]  # input sides in pixels; empty: the data's own; several: one more gene
+    divisor: int  # of expanded and squeezed widths
+    exit_widths: tuple[int, ...]  # 3x3 convolutions of the richest exit head, from which a ladder of heads descends
     stem: StemSpec
     trunk: tuple[TrunkBlock, ...]
     stages: tuple[StageSpec, ...]
     final: arch.FinalHead
-    exit_heads: tuple[GridHead, ...] = ()
+    exit_heads: tuple[GridHead, ...] = ()  # the values of a gene for each early exit; empty: the ladder
 
     @property
     def slots(self) -> int:
@@ -122,7 +106,7 @@ class Space:
 
     @cached_property
     def optional(self) -> Mapping[str, tuple[Any, ...]]:
-        """The values of the genes that a space need not have, in their order; a single value needs no gene."""
+        """The values of the genes that a space need not have; a single value needs no gene."""
         widths = {f"width {number}": stage.channels for number, stage in enumerate(self.stages, start=1)}
         stem = {"stem channels": self.stem.channels, "stem stride": self.stem.stride}
         return {"resolution": self.resolutions or (None,)} | widths | stem
@@ -172,21 +156,13 @@ class Space:
         return Architecture(input_shape, classes, genes.stem, trunk, tuple(stages), (), self.final)
 
     def block(
-        self,
-        spec: StageSpec | TrunkBlock,
-        in_channels: int,
-        out_channels: int,
-        kernel: int,
-        expansion: int,
-        stride: int,
+        self, spec: StageSpec | TrunkBlock, reads: int, width: int, kernel: int, expansion: int, stride: int
     ) -> MBConvSpec:
-        """Return one inverted residual in the form of `spec`."""
-        middle = make_divisible(round(in_channels * expansion), self.divisor) if expansion > 1 else in_channels
-        squeezed = make_divisible(middle // 4, self.divisor) if spec.squeeze_excite else 0
+        """Return one inverted residual in the form of `spec`, from `reads` to `width` channels."""
         wide = expansion > 1
-        return MBConvSpec(
-            in_channels, middle, out_channels, kernel, stride, spec.activation, expand=wide, squeezed=squeezed
-        )
+        expanded = make_divisible(reads * expansion, self.divisor) if wide else reads
+        squeezed = make_divisible(expanded // 4, self.divisor) if spec.squeeze_excite else 0
+        return MBConvSpec(reads, expanded, width, kernel, stride, spec.activation, expand=wide, squeezed=squeezed)
 
 
 @lru_cache(maxsize=4096)
@@ -211,7 +187,7 @@ def load_space(name_or_path: str) -> Space:
     """Return a shipped space by its name, or the space in a TOML file by its path.
 
     Raises:
-        SpaceError: if there is neither, or the file breaks a rule; the message names file, field and rule.
+        SpaceError: there is neither, or the file breaks a rule; the message names file, field and rule.
     """
     path = _SHIPPED / f"{name_or_path}.toml"
     if name_or_path not in shipped_spaces():
@@ -237,25 +213,25 @@ def _read_space(table: Fields, name: str) -> Space:
     depths, kernels, expansions = (table.integers(field, least=1, ascending=True) for field in lists[:3])
     if any(kernel % 2 == 0 for kernel in kernels):
         raise table.fail("kernels", "odd", list(kernels))
-    stages = [_read(StageSpec, each) for each in table.tables(table.listed("stages", least=2), "stages")]
+    stages = table.tables(table.listed("stages", least=2), "stages")
     if depths[-1] * len(stages) > _MOST_LAYERS:
         rule = f"such that {len(stages)} stages have at most {_MOST_LAYERS} layers in all"
         raise table.fail("depths", rule, list(depths))
     trunk = table.tables(table.listed("trunk", absent=[]), "trunk")
     exit_heads = table.tables(table.listed("exit_heads", least=1) if "exit_heads" in given else [], "exit_heads")
     return Space(
-        name=name,
-        depths=depths,
-        kernels=kernels,
-        expansions=expansions,
-        resolutions=table.integers("resolutions", ascending=True),
-        divisor=table.integer("divisor"),
-        exit_widths=table.integers("exit_widths", absent=[]),
-        stem=_read(StemSpec, table.nested("stem"), stride=_choices),
-        trunk=tuple(_read(TrunkBlock, each, channels=Fields.integer) for each in trunk),
-        stages=tuple(stages),
-        final=_read(arch.FinalHead, table.nested("final")),
-        exit_heads=tuple(_read(GridHead, each) for each in exit_heads),
+        name,
+        depths,
+        kernels,
+        expansions,
+        table.integers("resolutions", ascending=True),
+        table.integer("divisor"),
+        table.integers("exit_widths", absent=[]),
+        _read(StemSpec, table.nested("stem"), stride=_choices),
+        tuple(_read(TrunkBlock, each, channels=Fields.integer) for each in trunk),
+        tuple(_read(StageSpec, each) for each in stages),
+        _read(arch.FinalHead, table.nested("final")),
+        tuple(_read(GridHead, each) for each in exit_heads),
     )
 
 
@@ -282,7 +258,7 @@ _FIELDS: dict[str, Callable[[Fields, str], Any]] = {
 
 
 def _read(part: type[T], table: Fields, **own: Callable[[Fields, str], Any]) -> T:
-    """Return a `part`, a dataclass, whose fields a table has; `own` says how to read some of them."""
+    """Return a `part`, a dataclass, from a table; `own` says how to read some of its fields."""
     names = list(part.__dataclass_fields__)
     table.only(*names)
     return part(**{name: (_FIELDS | own)[name](table, name) for name in names})

@@ -19,7 +19,7 @@ from nachos_min.nas import aims
 from nachos_min.nas.configuration import AS_BEFORE, Configuration, configuration_of, load_problem
 from nachos_min.nas.limits import Limits, StaticCheck
 from nachos_min.nas.runs import stored_problem
-from nachos_min.nas.surrogates.gaussian_process import GaussianProcess
+from nachos_min.nas.surrogates.smooth import GaussianProcess
 from nachos_min.nas.tabular import read_table
 
 BUDGETS = AS_BEFORE | {"points": "curve", "aims": "budgets", "surrogate": "gp", "features": "costs"}

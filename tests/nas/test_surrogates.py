@@ -8,8 +8,8 @@ from scipy.interpolate import RBFInterpolator
 from scipy.stats import kendalltau
 
 from nachos_min.nas.aims import MLP, RBF, SURROGATES, GaussianProcess, RegressionTrees
-from nachos_min.nas.surrogates.gaussian_process import conditioned, log_likelihood, most_probable
 from nachos_min.nas.surrogates.regression_trees import grow
+from nachos_min.nas.surrogates.smooth import conditioned, log_likelihood
 from nachos_min.nas.surrogates.surrogate import Surrogate, adaptive_switching, deal_folds, kendall_tau, score
 
 Array = np.ndarray
@@ -210,20 +210,23 @@ def test_gp_tells_noise_from_signal() -> None:
     X = rng.random((150, 2))
     smooth = 2 * np.sin(4 * X[:, 0]) + X[:, 1]
     np.testing.assert_allclose(conditioned(X, smooth, 1.0, 1e-10).predict(X), smooth, atol=1e-5)
-    fitted = most_probable(X, smooth)
+    fitted = GaussianProcess().fit(X, smooth, rng)
     assert fitted.noise < 1e-3 * fitted.signal
-    assert np.sqrt(most_probable(X, smooth + rng.normal(0, 0.5, 150)).noise) == pytest.approx(0.5, rel=0.2)
-    assert np.std(most_probable(X, rng.normal(size=150)).predict(X)) < 0.2
+    assert np.sqrt(GaussianProcess().fit(X, smooth + rng.normal(0, 0.5, 150), rng).noise) == pytest.approx(
+        0.5, rel=0.2
+    )
+    assert np.std(GaussianProcess().fit(X, rng.normal(size=150), rng).predict(X)) < 0.2
 
 
 @varied
 @given(**shapes)
 def test_gp_returns_to_the_mean_far_away_and_has_no_order(n: int, genes: int, seed: int) -> None:
     X, y = points(n, genes, seed)
-    first, rng = most_probable(X, y), rng_of(seed)
+    rng = rng_of(seed)
+    first = GaussianProcess().fit(X, y, rng)
     np.testing.assert_allclose(first.predict(np.full((2, genes), 1e5)), y.mean(), atol=1e-9)
     rows, columns, new = rng.permutation(n), rng.permutation(genes), rng.random((5, genes))
-    second = most_probable(X[rows][:, columns], y[rows])
+    second = GaussianProcess().fit(X[rows][:, columns], y[rows], rng)
     np.testing.assert_allclose(second.predict(new[:, columns]), first.predict(new), atol=1e-3)
 
 
@@ -321,18 +324,23 @@ X, Y = genomes(12, 5, 0), np.arange(12.0)
 
 
 @pytest.mark.parametrize(
-    ("points", "values", "surrogates", "message"),
+    ("points", "values", "names", "message"),
     [
-        (X[0], Y, [RBF()], r"X must be \(n, genes\) with n >= 1 and genes >= 1, got shape \(5,\)"),
-        (X[:0], Y[:0], [RBF()], r"X must be \(n, genes\)"),
-        (X, Y[:3], [RBF()], r"y must have shape \(12,\), one value per row of X, got \(3,\)"),
-        (X, np.where(Y == 3, np.nan, Y), [RBF()], "y must be finite, got nan"),
-        (np.where(X == 1, np.inf, X), Y, [RBF()], "X must be finite, got inf"),
-        (X[:1], Y[:1], [RBF()], "cross-validation needs at least 2 points, got 1"),
-        (X, Y, [RBF(), RBF()], r"one or more with different names, got \['rbf', 'rbf'\]"),
+        *(
+            (points, values, ["rbf"], "points must be finite, X .* and y .* with n >= 2 and genes >= 1, got shapes")
+            for points, values in (
+                (X[0], Y),
+                (X[:0], Y[:0]),
+                (X[:1], Y[:1]),
+                (X, Y[:3]),
+                (X, np.where(Y == 3, np.nan, Y)),
+                (np.where(X == 1, np.inf, X), Y),
+            )
+        ),
+        (X, Y, ["rbf", "rbf"], r"one or more with different names, got \['rbf', 'rbf'\]"),
         (X, Y, [], "one or more with different names"),
     ],
 )
-def test_what_cannot_be_fitted_is_refused(points: Array, values: Array, surrogates: list, message: str) -> None:
+def test_what_cannot_be_fitted_is_refused(points: Array, values: Array, names: list, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        adaptive_switching(points, values, rng_of(), surrogates)
+        adaptive_switching(points, values, rng_of(), [RBF() for _ in names])

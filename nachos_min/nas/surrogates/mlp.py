@@ -3,13 +3,13 @@
     s(x) = w2 . hswish(W1 x + b1) + b2
 
 Cross-validation fits the same small network ten times, each time without a tenth of the points, and once to all.
-The weights have a leading axis, one entry per network:
+The weights have a leading axis of fits, so that one batched product serves all:
 
-    (n, genes) @ (fits, genes, hidden) -> (fits, n, hidden)        one batched product, broadcast over points
+    (n, genes) @ (fits, genes, hidden) -> (fits, n, hidden)
 
-Each network has its own weights on the points: 0 hides a point from it. The losses are summed. No weight of one
-network appears in another's loss, and Adam treats every number for itself, so each learns what it would alone.
-Left out: mini-batches (there are a few hundred points at most), early stopping (no points to spare for it).
+Each network weighs the points in its own way: 0 hides a point. The losses are summed. No parameter of one network
+is in another's loss, and Adam treats every number by itself, so each learns what it would alone. Left out:
+mini-batches, early stopping (there are a few hundred points at most).
 """
 
 from dataclasses import dataclass
@@ -29,14 +29,14 @@ Floats32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class MLPModel:
-    """A fitted network, with a leading axis of 1; `mean` and `deviation` undo the standardisation of its values."""
+    """A fitted network, with a leading axis of 1; `mean` and `deviation` undo the standardisation of y."""
 
     weights: dict[str, Floats32]
     mean: float
     deviation: float
 
     def predict(self, X: Floats) -> Floats:
-        """Return s(x) for every row of X (m, genes): float64 (m,)."""
+        """Return s(x), (m,), at X (m, genes)."""
         with no_grad():
             output = _network(_inputs(X), {name: Tensor(data) for name, data in self.weights.items()})
         return self.mean + self.deviation * output.data[0, :, 0].astype(np.float64)
@@ -62,7 +62,11 @@ class MLP(Surrogate):
         weight = share.astype(np.float32)[:, :, None]
 
         inputs = _inputs(X)
-        parameters = self._first_weights(X.shape[1], len(subsets), rng)
+        shapes = {"W1": (X.shape[1], self.hidden), "b1": (1, self.hidden), "W2": (self.hidden, 1), "b2": (1, 1)}
+        parameters = {}
+        for name, shape in shapes.items():
+            one = rng.normal(0, FIRST_WEIGHTS / np.sqrt(shape[0]), shape) if name[0] == "W" else np.zeros(shape)
+            parameters[name] = Tensor(np.array([one] * len(subsets), np.float32), requires_grad=True)
         adam = Adam(parameters)
         for _ in range(self.steps):
             miss = _network(inputs, parameters) - target
@@ -73,16 +77,6 @@ class MLP(Surrogate):
             MLPModel({name: p.data[[fit]] for name, p in parameters.items()}, *pair)
             for fit, pair in enumerate(fitted)
         ]
-
-    def _first_weights(self, genes: int, fits: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Return the first weights of one network, `fits` times."""
-        one = {
-            "W1": rng.normal(0, FIRST_WEIGHTS / np.sqrt(genes), (genes, self.hidden)),
-            "b1": np.zeros((1, self.hidden)),
-            "W2": rng.normal(0, FIRST_WEIGHTS / np.sqrt(self.hidden), (self.hidden, 1)),
-            "b2": np.zeros((1, 1)),
-        }
-        return {name: Tensor(np.array([w] * fits, np.float32), requires_grad=True) for name, w in one.items()}
 
 
 def _network(inputs: Floats32, weights: dict[str, Tensor]) -> Tensor:

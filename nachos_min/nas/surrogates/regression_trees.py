@@ -1,14 +1,10 @@
 """A bag of regression trees on random gene subsets, grown level by level, all trees at once.
 
 A regression tree splits the points by "gene g <= t" again and again and predicts the mean of the training values in
-a leaf. The trees of a bag, each grown on its own bootstrap sample and half of the genes, err in different places;
-their mean is steadier than one tree. Two observations make this fast without a compiled loop:
-
-- A gene has few distinct values, so a sample's gene is a small integer code, and a split is "code <= cut".
-- The sums of a split search, for all nodes of a level, all genes and all codes, are *one* histogram
-  (`np.bincount`); a running sum along the codes turns it into the left side of every possible split.
-
-Left out: pruning, genes as unordered categories, new random genes at every node (Breiman's random forest).
+a leaf. Each tree of a bag sees its own bootstrap sample and half of the genes; their mean varies less than each.
+A gene has few distinct values, so it becomes a small integer code, and a split is "code <= cut". The sums for all
+nodes of a level, all genes and all codes are one histogram (`np.bincount`). Its running sums along the codes are
+the left sides of all splits. Left out: pruning, unordered categories, new genes at every node (random forests).
 """
 
 import math
@@ -18,7 +14,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nachos_min.nas.surrogates.surrogate import Bools, Floats, Surrogate
+from nachos_min.nas.surrogates.surrogate import Floats, Surrogate
 
 Ints = NDArray[np.int64]
 
@@ -45,7 +41,7 @@ class TreesModel:
     depth: int
 
     def predict(self, X: Floats) -> Floats:
-        """Return the trees' mean prediction for every row of X (m, genes): float64 (m,)."""
+        """Return the trees' mean prediction, (m,), at X (m, genes)."""
         codes = _encode(X, self.thresholds)
         row = np.arange(len(X))[:, None]
         node = np.tile(np.arange(self.trees), (len(X), 1))
@@ -69,12 +65,8 @@ class RegressionTrees(Surrogate):
     leaf: int = 2
     genes: float = 0.5
 
-    def fit_each(self, X: Floats, y: Floats, subsets: Bools, rng: np.random.Generator) -> list[TreesModel]:
-        """Return one bag per row of `subsets`; `rng` draws each tree's bootstrap sample and genes."""
-        return [self._grow_bag(X[subset], y[subset], rng) for subset in subsets]
-
-    def _grow_bag(self, X: Floats, y: Floats, rng: np.random.Generator) -> TreesModel:
-        """Return the bag grown on these points."""
+    def fit(self, X: Floats, y: Floats, rng: np.random.Generator) -> TreesModel:
+        """Return the bag grown on these points; `rng` draws each tree's bootstrap sample and genes."""
         n, genes = X.shape
         seen = max(1, round(self.genes * genes))
         copies = rng.multinomial(n, np.full(n, 1 / n), size=self.trees)
@@ -86,9 +78,7 @@ class RegressionTrees(Surrogate):
 
 
 def grow(codes: Ints, y: Floats, copies: Ints, subsets: Ints, leaf: int) -> list[Level]:
-    """Return the levels of all trees, each split being the one that lowers the squared error most.
-
-    Levels go from the roots (of tree t node t) down to one of leaves only.
+    """Return the levels of all trees, from the roots down; each split lowers the squared error most.
 
     Args:
         codes: int64 (n, genes), small integers >= 0 in the order of the gene's values.

@@ -1,13 +1,11 @@
 """What every surrogate offers, and how cross-validation chooses one of several (adaptive switching).
 
 A surrogate stands in for training a network: from a few dozen evaluated genomes it predicts the error or the
-average MACs of any other. A recipe (`Surrogate`) is fitted to points and gives a `Model`. Candidates are ranked by
-its predictions, so it is judged by Kendall's tau, the pairs it puts in the right order, on points it has not seen.
+average MACs of any other. Predictions rank candidates, so Kendall's tau on points it has not seen judges it.
 Left out: the algorithms (one file each), mixtures of surrogates.
 """
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -30,34 +28,21 @@ class Model(Protocol):
         ...
 
 
-class Surrogate(ABC):
-    """A recipe: which algorithm, with which settings."""
+class Surrogate:
+    """An algorithm and its settings. It defines `fit`, or `fit_each` where fits share work.
+
+    Points are X float64 (n, genes), numbers of order 1, and y (n,). Columns may be constant or collinear.
+    """
 
     name: ClassVar[str]
 
-    @abstractmethod
-    def fit_each(self, X: Floats, y: Floats, subsets: Bools, rng: np.random.Generator) -> Sequence[Model]:
-        """Return one model per row of `subsets`, bool (fits, n), each fitted only to the points marked in its row.
-
-        Points are X float64 (n, genes), numbers of order 1, constant and collinear columns allowed, and y (n,).
-        Cross-validation fits almost the same points ten times; an algorithm may share the work.
-        """
-
     def fit(self, X: Floats, y: Floats, rng: np.random.Generator) -> Model:
-        """Return the model fitted to all points; arguments and errors as of `adaptive_switching`."""
-        check_points(X, y)
+        """Return the model of all points."""
         return self.fit_each(X, y, np.ones((1, len(y)), dtype=bool), rng)[0]
 
-
-def check_points(X: Floats, y: Floats) -> None:
-    """Raise ValueError unless X is (n >= 1, genes >= 1), y is (n,), and both are finite."""
-    if X.ndim != 2 or 0 in X.shape:
-        raise ValueError(f"X must be (n, genes) with n >= 1 and genes >= 1, got shape {X.shape}")
-    if y.shape != X.shape[:1]:
-        raise ValueError(f"y must have shape ({len(X)},), one value per row of X, got {y.shape}")
-    for name, values in (("X", X), ("y", y)):
-        if not np.isfinite(values).all():
-            raise ValueError(f"{name} must be finite, got {values[~np.isfinite(values)][0]}")
+    def fit_each(self, X: Floats, y: Floats, subsets: Bools, rng: np.random.Generator) -> Sequence[Model]:
+        """Return a model of the marked points for each row of `subsets`, bool (fits, n)."""
+        return [self.fit(X[subset], y[subset], rng) for subset in subsets]
 
 
 def kendall_tau(a: Floats, b: Floats) -> float:
@@ -65,8 +50,8 @@ def kendall_tau(a: Floats, b: Floats) -> float:
 
         tau_b = (concordant - discordant) / sqrt((pairs - ties in a) * (pairs - ties in b))
 
-    It is 0 where it is undefined: when a sample is constant or has fewer than two values. `scipy.stats` has the
-    same number, but importing it takes longer than fitting the surrogates.
+    It is 0 where it is undefined: when a sample is constant or has fewer than two values. Importing `scipy.stats`,
+    which has it too, takes longer than fitting the surrogates.
 
     >>> kendall_tau(np.array([1.0, 2.0, 3.0]), np.array([10.0, 30.0, 20.0]))  # 2 pairs right, 1 wrong
     0.3333333333333333
@@ -87,17 +72,13 @@ def score(taus: Sequence[float]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Switched:
-    """The surrogate chosen: fitted to all points, its name, and the root mean square it missed out of fold.
+    """The surrogate chosen."""
 
-    `taus` are of every surrogate in each fold, `out_of_fold` the predictions of the chosen one for points it had
-    not seen.
-    """
-
-    model: Model
+    model: Model  # fitted to all points
     name: str
-    missed: float
-    taus: Mapping[str, tuple[float, ...]]
-    out_of_fold: Floats
+    missed: float  # root mean square out of fold
+    taus: Mapping[str, tuple[float, ...]]  # of every surrogate, in each fold
+    out_of_fold: Floats  # predictions of the chosen one for points it had not seen
 
 
 def adaptive_switching(X: Floats, y: Floats, rng: np.random.Generator, surrogates: Sequence[Surrogate]) -> Switched:
@@ -116,15 +97,15 @@ def adaptive_switching(X: Floats, y: Floats, rng: np.random.Generator, surrogate
         surrogates: those to choose from, with different names. Of equal scores the earlier wins.
 
     Raises:
-        ValueError: fewer than two points, no surrogate or two of one name, other shapes, a value not finite.
+        ValueError: fewer than two points, a value not finite, other shapes, no surrogate or two of one name.
 
     Source:
         Z. Lu et al., "NSGANetV2: evolutionary multi-objective surrogate-assisted neural architecture search",
         ECCV 2020 (the switching); NACHOS, arXiv 2401.13330 (mean minus deviation).
     """
-    check_points(X, y)
-    if len(y) < 2:
-        raise ValueError(f"cross-validation needs at least 2 points, got {len(y)}")
+    if X.ndim != 2 or 0 in X.shape or y.shape != X.shape[:1] or len(y) < 2 or not np.isfinite(np.c_[X, y]).all():
+        rule = "points must be finite, X (n, genes) and y (n,) with n >= 2 and genes >= 1"
+        raise ValueError(f"{rule}, got shapes {X.shape} and {y.shape}")
     names = [surrogate.name for surrogate in surrogates]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"surrogates must be one or more with different names, got {names}")
@@ -145,10 +126,7 @@ def adaptive_switching(X: Floats, y: Floats, rng: np.random.Generator, surrogate
 
 
 def deal_folds(n: int, rng: np.random.Generator) -> Bools:
-    """Return bool (folds, n): each of n >= 2 points in one fold, fold sizes different by at most one.
-
-    There are ten folds from 40 points on; with fewer points fewer, so that a fold keeps four, but at least two.
-    """
+    """Return bool (folds, n): each of n >= 2 points in one of ten folds; two or more of four points if n < 40."""
     count = min(FOLDS, max(2, n // FOLD_SIZE))
     fold_of = rng.permutation(n) % count
     return np.asarray(fold_of == np.arange(count)[:, None])
