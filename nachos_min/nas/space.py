@@ -171,8 +171,8 @@ def make_divisible(value: int, divisor: int) -> int:
 
     Source: MobileNetV2's released code, as Once-for-All uses it.
 
-    >>> make_divisible(72, 8), make_divisible(18, 8), make_divisible(3, 8)
-    (72, 24, 8)
+    >>> [make_divisible(value, 8) for value in (72, 18, 10, 4, 3)]
+    [72, 24, 16, 8, 8]
     """
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * value else rounded

@@ -1,4 +1,4 @@
-"""Hypervolumes against known values, inclusion-exclusion and a count of random points."""
+"""Hypervolumes against known values and inclusion-exclusion."""
 
 from itertools import combinations
 
@@ -26,14 +26,6 @@ def test_it_is_the_union_of_boxes(F):
     assert volume == pytest.approx(expected, abs=1e-9)
     assert hypervolume(F[::-1], reference) == pytest.approx(volume, abs=1e-9)
     assert hypervolume(F[:5], reference) <= volume + 1e-9
-
-
-@pytest.mark.parametrize("objectives", [2, 3])
-def test_it_is_the_share_of_random_points_that_are_dominated(objectives):
-    rng = np.random.default_rng(1)
-    F, points = rng.random((12, objectives)), rng.random((200_000, objectives))
-    share = (F[None] <= points[:, None]).all(axis=2).any(axis=1).mean()
-    assert hypervolume(F, np.ones(objectives)) == pytest.approx(share, abs=4e-3)
 
 
 def test_known_fronts():

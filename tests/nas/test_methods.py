@@ -52,15 +52,9 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[
 
     def search(**options: Any) -> tuple[SearchResult, list[Evaluation]]:
         evaluations.clear()
-        given = {
-            "space": "micro",
-            "max_macs": 40_000,
-            "min_accuracy": 0.1,
-            "evaluations": 8,
-            "out": tmp_path / "run",
-        }
-        paper = {"recipe": "paper", "standardise": "pixel"}
-        return nachos_min.search(**given | paper | options), list(evaluations)
+        given: dict[str, Any] = {"space": "micro", "max_macs": 40_000, "min_accuracy": 0.1, "evaluations": 8}
+        given |= {"out": tmp_path / "run", "recipe": "paper", "standardise": "pixel"}
+        return nachos_min.search(**given | options), list(evaluations)
 
     return search
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from nachos_min.errors import InputError
-from nachos_min.nas import nsga2
 from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.nsga2 import minimize
 
@@ -23,25 +22,14 @@ def parabolas(X):
     return np.column_stack([(X**2).sum(axis=1), ((X - 2) ** 2).sum(axis=1)])
 
 
-def dominates(F, violation, i, j):
-    """Deb et al. 2002, Definition 1."""
-    if violation[i] > 0 or violation[j] > 0:
-        return violation[i] < violation[j]
-    return (F[i] <= F[j]).all() and (F[i] < F[j]).any()
-
-
 def non_dominated(F):
-    feasible = np.zeros(len(F))
-    return [i for i in range(len(F)) if not any(dominates(F, feasible, j, i) for j in range(len(F)))]
+    return [i for i, f in enumerate(F) if not ((f >= F).all(axis=1) & (f > F).any(axis=1)).any()]
 
 
 def small(evaluate=parabolas, **options):
     """A short run on two variables in [-4, 4]."""
     settings = {"lower": [-4, -4], "upper": [4, 4], "n_objectives": 2, "population": 12, "generations": 5}
     return minimize(evaluate, **(settings | options))
-
-
-# --- what it finds ---
 
 
 @pytest.mark.parametrize(("name", "least"), [("ZDT1", 0.6599), ("BNH", 5252.8), ("TNK", 0.6485), ("ZDT6", 0.31)])
@@ -72,51 +60,20 @@ def test_the_exact_front_of_an_integer_space(options):
 
 @pytest.mark.parametrize("others", [0, 1])
 def test_one_objective_or_a_constant_one_beside_it(others):
-    def evaluate(X):
-        return np.column_stack([(X**2).sum(axis=1), np.ones((len(X), others))])
-
-    result = small(evaluate, n_objectives=1 + others, generations=80)
+    result = small(
+        lambda X: np.c_[X**2 @ [1, 1], np.ones((len(X), others))], n_objectives=1 + others, generations=80
+    )
     assert len(result.F) == 1
     assert result.F[0, 0] < 1e-3
 
 
 def test_mixed_variables():
-    seen = []
-
-    def evaluate(X):
-        seen.append(X)
-        return parabolas(X)
-
-    result = small(evaluate, integer=[True, False], generations=40, population=30)
-    X = np.vstack(seen)
+    result = small(integer=[True, False], generations=40, population=30)
+    X = result.population_X
     assert X.dtype == np.float64
     assert (X[:, 0] % 1 == 0).all()
     assert (X[:, 1] % 1 != 0).mean() > 0.9
     assert set(result.X[:, 0]) == {0.0, 1.0, 2.0}
-
-
-@pytest.mark.parametrize("objectives", [2, 3])
-def test_a_population_is_ranked_as_comparing_all_pairs_does(monkeypatch, objectives):
-    def run():
-        def evaluate(X):
-            F = np.column_stack([((X - m) ** 2).sum(axis=1).round(1) for m in range(objectives)])
-            return F, 1.0 - np.abs(X[:, :1])
-
-        return small(evaluate, n_objectives=objectives, n_constraints=1, generations=12).population_X
-
-    def by_comparison(F, violation):
-        behind = np.array([[dominates(F, violation, i, j) for i in range(len(F))] for j in range(len(F))])
-        ranks = np.zeros(len(F), dtype=np.int64)
-        for _ in range(len(F)):
-            ranks = np.array([max([0, *(ranks[row] + 1)]) for row in behind])
-        return ranks
-
-    quick = run()
-    monkeypatch.setattr(nsga2, "non_dominated_ranks", by_comparison)
-    np.testing.assert_array_equal(run(), quick)
-
-
-# --- what a Result is ---
 
 
 def test_the_result_is_feasible_and_non_dominated_and_the_best_of_its_population():
@@ -137,10 +94,9 @@ def test_nothing_feasible_gives_an_empty_result():
 
 
 def test_the_seed_decides_everything():
-    one, same, generator = small(seed=3), small(seed=3), small(seed=np.random.default_rng(3))
-    for other in (same, generator):
-        np.testing.assert_array_equal(one.population_X, other.population_X)
-        np.testing.assert_array_equal(one.F, other.F)
+    one = small(seed=3)
+    for seed in (3, np.random.default_rng(3)):
+        np.testing.assert_array_equal(one.population_X, small(seed=seed).population_X)
     assert not np.array_equal(one.population_X, small(seed=4).population_X)
 
 
@@ -153,8 +109,7 @@ def test_every_population_size_is_kept(population):
 
 @pytest.mark.parametrize("answer", [lambda F: F, lambda F: (F, None), lambda F: (F, np.empty((len(F), 0)))])
 def test_without_constraints_g_may_be_left_out(answer):
-    result = small(lambda X: answer(parabolas(X)))
-    assert result.G.shape == (len(result.F), 0)
+    assert small(lambda X: answer(parabolas(X))).G.shape[1] == 0
 
 
 def test_evaluate_may_reuse_its_arrays_and_change_its_input():
@@ -166,14 +121,6 @@ def test_evaluate_may_reuse_its_arrays_and_change_its_input():
         return buffer[: len(X)]
 
     np.testing.assert_array_equal(small(evaluate).F, small().F)
-
-
-# --- known traps ---
-
-
-def test_a_fixed_variable_stays():
-    result = small(lower=[-4, 1.5], upper=[4, 1.5])
-    assert (result.population_X[:, 1] == 1.5).all()
 
 
 @pytest.mark.parametrize(("lower", "upper"), [((0, 0), (2, 3)), ((1, 1), (1, 1))])
@@ -248,9 +195,6 @@ def test_ties_go_by_lot():
     options = {"lower": [0], "upper": [4], "population": 10, "generations": 1, "initial": rows}
     runs = [small(lambda X: X * [0, 0], **options, seed=seed).population_X[:, 0] for seed in range(10)]
     assert len({tuple(sorted(kept)) for kept in runs}) == 10
-
-
-# --- starting points and rankings ---
 
 
 def test_initial_genomes_are_evaluated_first_and_completed():

@@ -5,15 +5,11 @@ from pathlib import Path
 import pytest
 
 from nachos_min.nas.genome import GenomeCoder
-from nachos_min.nas.space import SpaceError, load_space, make_divisible, shipped_spaces
+from nachos_min.nas.space import SpaceError, load_space, shipped_spaces
 
 SPACES = Path(__file__).parent.parent.parent / "nachos_min" / "nas" / "spaces"
 TINY = (SPACES / "tiny.toml").read_text()
 FLEX8 = (SPACES / "flex8.toml").read_text()
-
-
-def test_seven_spaces_ship() -> None:
-    assert shipped_spaces() == ("flex16", "flex32", "flex8", "micro", "ofa-mbv3", "small32", "tiny")
 
 
 @pytest.mark.parametrize("name", shipped_spaces())
@@ -29,14 +25,6 @@ def test_facts_of_shipped_spaces() -> None:
     assert (paper.depths, paper.slots) == ((2, 3, 4), 4)
     tiny = GenomeCoder(load_space("tiny"), (8, 8, 1), 10)
     assert tiny.largest().exit_maps()[-1][:2] == (2, 2)
-
-
-@pytest.mark.parametrize(
-    ("value", "divisor", "expected"),
-    [(72, 8, 72), (18, 8, 24), (3, 8, 8), (10, 8, 16), (12, 4, 12), (4, 8, 8)],
-)
-def test_make_divisible(value: int, divisor: int, expected: int) -> None:
-    assert make_divisible(value, divisor) == expected
 
 
 @pytest.mark.parametrize(
