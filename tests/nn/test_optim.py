@@ -92,6 +92,13 @@ def test_settings_out_of_range_are_refused(kind: str, wrong: dict[str, Any]) -> 
         KINDS[kind](parameters(), **wrong)
 
 
+def test_a_step_outside_the_plan_is_refused_and_the_last_rate_is_zero() -> None:
+    for step, steps in ((0, 0), (6, 5), (-1, 5)):
+        with pytest.raises(ValueError, match=f"step must be between 0 and steps >= 1, got {step} of {steps}"):
+            cosine_rate(0.1, step, steps)
+    assert cosine_rate(0.3, 20, 20) == 0.0
+
+
 def test_cosine_rate_is_pytorchs() -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is a peer, not a requirement")
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
@@ -100,10 +107,3 @@ def test_cosine_rate_is_pytorchs() -> None:
         assert cosine_rate(0.3, step, 20) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
         optimizer.step()
         schedule.step()
-    assert cosine_rate(0.3, 20, 20) == 0.0
-
-
-@pytest.mark.parametrize(("step", "steps"), [(0, 0), (6, 5), (-1, 5)])
-def test_a_step_outside_the_plan_is_refused(step: int, steps: int) -> None:
-    with pytest.raises(ValueError, match=f"step must be between 0 and steps >= 1, got {step} of {steps}"):
-        cosine_rate(0.1, step, steps)

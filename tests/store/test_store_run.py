@@ -97,7 +97,8 @@ def _python(*arguments):
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
-    return (done.stdout or done.stderr).strip()
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 def test_a_second_writer_is_kept_out(path):
