@@ -5,6 +5,7 @@ gradient comes back in our layout. Maps are N C H W here. Without PyTorch, impor
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ from nachos_min.nn.module import Module
 
 torch = pytest.importorskip("torch", reason="PyTorch is a peer, not a requirement")
 F = torch.nn.functional
+Theirs = Any  # a tensor of PyTorch
 
 
-def hsigmoid(x: "torch.Tensor") -> "torch.Tensor":
+def hsigmoid(x: Theirs) -> Theirs:
     """By its definition: the gradient of PyTorch's own takes 1/6 from float32, in float64 too (2.7)."""
     return F.relu6(x + 3) / 6
 
@@ -31,12 +33,12 @@ ACTIVATIONS = {
 }
 
 
-def nchw(x: np.ndarray) -> "torch.Tensor":
+def nchw(x: np.ndarray) -> Theirs:
     """A leaf tensor N C H W of a map N H W C."""
     return torch.tensor(np.moveaxis(x, -1, 1), requires_grad=True)
 
 
-def nhwc(x: "torch.Tensor") -> np.ndarray:
+def nhwc(x: Theirs) -> np.ndarray:
     return np.moveaxis(x.detach().numpy(), 1, -1)
 
 
@@ -45,45 +47,34 @@ class Peer:
 
     def __init__(self, module: Module) -> None:
         self.training = module.training
-        self.parameters = {
-            name: torch.tensor(parameter.data, requires_grad=True)
-            for name, parameter in module.named_parameters().items()
-        }
+        named = module.named_parameters().items()
+        self.parameters = {name: torch.tensor(parameter.data, requires_grad=True) for name, parameter in named}
         self.buffers = {name: torch.tensor(buffer) for name, buffer in module.named_buffers().items()}
 
-    def conv(self, name: str, x: "torch.Tensor", stride: int = 1, groups: int = 1) -> "torch.Tensor":
+    def conv(self, name: str, x: Theirs, stride: int = 1, groups: int = 1) -> Theirs:
         weight, bias = self.parameters[f"{name}weight"], self.parameters.get(f"{name}bias")
         if weight.ndim == 3:  # depthwise (KH, KW, C): as many groups as channels, one input channel each
             weight, groups = weight[:, :, None], weight.shape[2]
         weight = weight.permute(3, 2, 0, 1)
         return F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, groups=groups)
 
-    def linear(self, name: str, x: "torch.Tensor") -> "torch.Tensor":
+    def linear(self, name: str, x: Theirs) -> Theirs:
         return F.linear(x, self.parameters[f"{name}weight"].T, self.parameters.get(f"{name}bias"))
 
-    def norm(self, name: str, x: "torch.Tensor", activation: str = "identity") -> "torch.Tensor":
-        y = F.batch_norm(
-            x,
-            self.buffers[f"{name}running_mean"],
-            self.buffers[f"{name}running_variance"],
-            self.parameters[f"{name}gamma"],
-            self.parameters[f"{name}beta"],
-            self.training,
-            momentum=0.1,
-            eps=1e-5,
-        )
+    def norm(self, name: str, x: Theirs, activation: str = "identity") -> Theirs:
+        statistics = (self.buffers[f"{name}running_{each}"] for each in ("mean", "variance"))
+        affine = self.parameters[f"{name}gamma"], self.parameters[f"{name}beta"]
+        y = F.batch_norm(x, *statistics, *affine, self.training, momentum=0.1, eps=1e-5)
         return ACTIVATIONS[activation](y)
 
-    def conv_norm(
-        self, name: str, x: "torch.Tensor", stride: int = 1, activation: str = "identity"
-    ) -> "torch.Tensor":
+    def conv_norm(self, name: str, x: Theirs, stride: int = 1, activation: str = "identity") -> Theirs:
         return self.norm(f"{name}norm.", self.conv(f"{name}convolution.", x, stride), activation)
 
-    def excite(self, name: str, x: "torch.Tensor") -> "torch.Tensor":
+    def excite(self, name: str, x: Theirs) -> Theirs:
         squeezed = F.relu(self.linear(f"{name}reduce.", x.mean(dim=(2, 3))))
         return x * hsigmoid(self.linear(f"{name}expand.", squeezed))[:, :, None, None]
 
-    def mbconv(self, name: str, x: "torch.Tensor", block: MBConvSpec) -> "torch.Tensor":
+    def mbconv(self, name: str, x: Theirs, block: MBConvSpec) -> Theirs:
         y = self.conv_norm(f"{name}expand.", x, activation=block.activation) if block.expand else x
         y = self.norm(f"{name}norm.", self.conv(f"{name}depthwise.", y, block.stride), block.activation)
         if block.squeezed:
@@ -91,23 +82,21 @@ class Peer:
         y = self.conv_norm(f"{name}project.", y)
         return x + y if block.stride == 1 and block.in_channels == block.out_channels else y
 
-    def early_exit(self, name: str, x: "torch.Tensor", head: ExitHead) -> tuple["torch.Tensor", "torch.Tensor"]:
+    def early_exit(self, name: str, x: Theirs, head: ExitHead) -> tuple[Theirs, Theirs]:
         y = F.relu(F.max_pool2d(x, head.pool))
         for layer in range(len(head.widths)):
             y = F.relu(self.conv(f"{name}convolutions.{layer}.", y))
         outputs = self.linear(f"{name}linear.", y.permute(0, 2, 3, 1).flatten(1))
         return outputs[:, :-1], torch.sigmoid(outputs[:, -1])
 
-    def final(self, name: str, x: "torch.Tensor", head: FinalHead) -> "torch.Tensor":
+    def final(self, name: str, x: Theirs, head: FinalHead) -> Theirs:
         y = self.conv_norm(f"{name}expand.", x, activation=head.activation) if head.expand else x
         y = y.mean(dim=(2, 3))
         if head.mix:
             y = ACTIVATIONS[head.activation](self.linear(f"{name}mix.", y))
         return self.linear(f"{name}linear.", y)
 
-    def network(
-        self, x: "torch.Tensor", architecture: Architecture
-    ) -> tuple[list["torch.Tensor"], list["torch.Tensor"]]:
+    def network(self, x: Theirs, architecture: Architecture) -> tuple[list[Theirs], list[Theirs]]:
         """Logits of all E exits and confidences of the E-1 early ones."""
         stem = architecture.stem
         x = self.conv_norm("segments.0.blocks.0.", x, stem.stride, stem.activation)
@@ -128,13 +117,13 @@ class Peer:
 
 
 def exits_loss(
-    logits: Sequence["torch.Tensor"],
-    confidences: Sequence["torch.Tensor"],
+    logits: Sequence[Theirs],
+    confidences: Sequence[Theirs],
     labels: np.ndarray,
     costs: Sequence[int],
     max_macs: int,
     support: np.ndarray,
-) -> "torch.Tensor":
+) -> Theirs:
     """The loss of the exits with all four terms, weights 1, for a budget below the dearest cost."""
     target, samples = torch.tensor(labels), len(labels)
     staying, leaving = torch.ones(samples, dtype=torch.float64), []
@@ -156,7 +145,7 @@ def exits_loss(
     return total + torch.relu(expected - max_macs) / (costs[-1] - max_macs)
 
 
-def assert_same(module: Module, x: np.ndarray, theirs: Callable[[Peer, "torch.Tensor"], "torch.Tensor"]) -> None:
+def assert_same(module: Module, x: np.ndarray, theirs: Callable[[Peer, Theirs], Theirs]) -> None:
     """Hold `module` against `theirs` in float64: value, all gradients, and the buffers left behind."""
     module.astype(np.float64)
     peer = Peer(module)
