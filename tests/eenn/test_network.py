@@ -95,11 +95,7 @@ def test_backbone_weights_do_not_depend_on_where_the_exits_are() -> None:
 
 
 def test_a_backbone_moves_to_a_network_with_other_exits() -> None:
-    first, second, third = (
-        initialised(architecture(1, 2), 0),
-        initialised(architecture(1), 1),
-        initialised(architecture(2), 2),
-    )
+    first, second, third = (initialised(architecture(*stages), sum(stages)) for stages in ((1, 2), (1,), (2,)))
     randomised(first)
     second.load_backbone_state(first.backbone_state())
     third.load_backbone_state(second.backbone_state())
