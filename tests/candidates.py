@@ -1,5 +1,9 @@
-"""Evaluated candidates with figures made up, for tests of what is done with them."""
+"""Made-up evaluations of candidates, and workers that return them at once."""
 
+from collections.abc import Callable
+from contextlib import nullcontext
+from itertools import starmap
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,7 +12,22 @@ from nachos_min.eenn.confidence import LEARNED
 from nachos_min.eenn.inference import ExitTables
 from nachos_min.eenn.lowering import StaticCosts
 from nachos_min.eenn.thresholds import Figures
-from nachos_min.nas.evaluate import Evaluation, Point, Trial
+from nachos_min.nas.evaluate import Evaluation, Failure, Point, Trial
+from nachos_min.nas.genome import GenomeCoder
+
+Answer = Callable[[GenomeCoder, Trial], Evaluation | Failure]
+
+
+def instant(answer: Answer, backwards: bool = False) -> Callable[..., Any]:
+    """Return what stands in for the class `Workers`; `backwards`: the last trial is done first."""
+
+    def start(_count: int, coder: GenomeCoder, *_: object) -> Any:
+        def evaluate(trials: list[Trial]) -> Any:
+            return (answer(coder, trial) for trial in trials[:: -1 if backwards else 1])
+
+        return nullcontext(SimpleNamespace(evaluate=evaluate, starmap=lambda *call: [*starmap(*call)]))
+
+    return start
 
 
 def evaluation(trial: Trial, figures: Figures, test: Figures | None = None, **fields: Any) -> Evaluation:

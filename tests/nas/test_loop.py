@@ -4,21 +4,22 @@ A stand-in for the workers makes figures from a candidate's genome at once, so t
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from candidates import evaluation
+from candidates import Answer, evaluation, instant
 
 import nachos_min
 from nachos_min.data import load
 from nachos_min.eenn.inference import ExitTables
 from nachos_min.eenn.lowering import static_costs
-from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
+from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.eenn.thresholds import Figures
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
@@ -36,12 +37,11 @@ from nachos_min.store import create_or_open, open_run
 PAPER = {"recipe": "paper", "standardise": "pixel"}
 
 LABELS = load("digits", validation="halves").validation.labels
-Answer = Callable[[GenomeCoder, Trial], Evaluation | Failure]
 Run = Callable[..., SearchResult]
 
 
 def figures(coder: GenomeCoder, trial: Trial, correct: int | None = None) -> Evaluation:
-    """An evaluation of 100 samples, half of which leave first: more MACs, more right answers, up to a point."""
+    """An evaluation of 100 samples, half of which leave first: more MACs, more right answers."""
     architecture = coder.decode(trial.genome)
     costs = static_costs(architecture)
     middle = [0] * (len(costs.exit_costs) - 2)
@@ -62,24 +62,6 @@ def tables(right: int, exits: int) -> ExitTables:
     return ExitTables(confidence, np.repeat((LABELS + (sample % 100 >= right))[:, None], exits, axis=1))
 
 
-class Instant:
-    """Stands in for `Workers`."""
-
-    def __init__(self, answer: Answer, backwards: bool, *arguments: Any) -> None:
-        self.answer, self.backwards, self.coder = answer, backwards, arguments[1]
-
-    def __enter__(self) -> "Instant":
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def evaluate(self, trials: Sequence[Trial]) -> Iterator[Evaluation | Failure]:
-        return (self.answer(self.coder, trial) for trial in trials[:: -1 if self.backwards else 1])
-
-    def starmap(self, function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> list[Any]:
-        return [function(*each) for each in arguments]
-
-
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     small = {"initial": 8, "batch": 4, "generations": 5, "patience": 2}
@@ -88,7 +70,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     def search(
         out: Path, answer: Answer = figures, *, backwards: bool = False, evaluations: int = 18, **options: Any
     ) -> SearchResult:
-        monkeypatch.setattr(nachos, "Workers", partial(Instant, answer, backwards))
+        monkeypatch.setattr(nachos, "Workers", instant(answer, backwards))
         return nachos_min.search(
             space="micro",
             max_macs=40_000,
@@ -190,7 +172,7 @@ def test_the_best_together_are_trained_longer_and_found_again(run: Run, tmp_path
     assert stored(tmp_path / "run") == stored(tmp_path / "plain") | {f"{key(each)}.x4.h5" for each in chosen}
     assert len(chosen) >= 2
     assert (plain.evaluated, first.evaluated) == (18, 18 + len(chosen))
-    assert told[-1].evaluated == 18 + len(chosen)
+    assert (told[0].evaluations, told[-1].evaluated) == (18 + 3, 18 + len(chosen))
     assert first.hypervolume_admissible > plain.hypervolume_admissible
     again = run(tmp_path / "run", seed=1, finalists=3)
     assert again.reused == 18 + len(chosen)
@@ -204,31 +186,6 @@ def test_finalists_are_chosen_anew_when_a_run_goes_on(run: Run, tmp_path: Path) 
     assert same_part(longer) == same_part(whole)
     assert longer.reused >= 10
     assert stored(tmp_path / "cut") >= stored(tmp_path / "whole")
-
-
-PARTS = {"backbone": "frozen", "points": "best", "start": "random", "thresholds": "grid-repair"}
-
-
-@pytest.mark.parametrize(
-    ("options", "asked", "trained"),
-    [
-        ({}, (DeepRecipe(), "rule", "best", "halves"), 18),
-        (PAPER | PARTS, (PaperRecipe(joint=False), "random", "learned", "whole"), 100),
-        ({"finalists": 0}, (DeepRecipe(), "rule", "best", "halves"), 16),
-    ],
-)
-def test_recipes_say_how_many_are_trained(
-    options: dict[str, Any], asked: tuple[Any, ...], trained: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def stop(progress: Progress) -> None:
-        raise KeyboardInterrupt(progress.evaluations)
-
-    monkeypatch.setattr(nachos, "Workers", partial(Instant, figures, False))
-    with pytest.raises(KeyboardInterrupt) as stopped:
-        nachos_min.search(**options, out=tmp_path / "run", on_progress=stop)
-    assert stopped.value.args == (trained,)
-    found = configuration_of(open_run(tmp_path / "run").configuration)
-    assert (found.recipe, found.start, found.confidence, found.validation) == asked
 
 
 def test_a_finalist_that_fails_is_kept_and_not_tried_again(run: Run, tmp_path: Path) -> None:
@@ -282,67 +239,9 @@ def test_networks_by_a_rule_are_trained_longer_and_with_more_seeds(
     assert same_part(again) == same_part(result) == same_part(nachos_min.load_run(tmp_path / "run"))
 
 
-# Runs stored before there were recipes, confidences, halves and trials
+# Runs stored before there were recipes, confidences, halves and trials: SHA-256 of their configuration
 
-
-LAYER = {"activation": "hswish", "squeeze_excite": False}
-FORMER = {
-    "data": "digits",
-    "space": "micro",
-    "seed": 0,
-    "constraints": "domination",
-    "thresholds": "exact",
-    "initial": 8,
-    "batch": 4,
-    "population": 40,
-    "generations": 5,
-    "patience": 2,
-    "recipe": {
-        "backbone_epochs": 10,
-        "warmup_epochs": 5,
-        "support_epochs": 5,
-        "batch": 32,
-        "backbone_rate": 0.1,
-        "exits_rate": 0.05,
-        "momentum": 0.9,
-        "weight_decay": 5e-05,
-        "support_share": 0.1,
-        "alpha": 1.0,
-        "beta": 1.0,
-        "gamma": 1.0,
-        "joint": True,
-    },
-    "method": "nachos",
-    "backbones": 0,
-    "start": "spread",
-    "surrogate": "switching",
-    "features": "genes",
-    "points": "curve",
-    "margin": 0.0,
-    "max_macs": 40_000,
-    "min_accuracy": 0.2,
-    "max_worst_macs": None,
-    "max_params": None,
-    "max_peak_bytes": None,
-    "data_content": "d43a6021f0eb13abfd8eef4edeb61ed630f144ca7e8c5299d8121206e7fe4098",
-    "space_content": {
-        "name": "micro",
-        "depths": (1, 2),
-        "kernels": (3,),
-        "expansions": (2, 4),
-        "resolutions": (),
-        "divisor": 4,
-        "exit_widths": (8,),
-        "stem": {"channels": 8, "kernel": 3, "stride": 2, "activation": "hswish"},
-        "trunk": (),
-        "stages": (
-            {"channels": 8, "stride": 1, **LAYER},
-            {"channels": 16, "stride": 2, **LAYER},
-            {"channels": 24, "stride": 1, **LAYER},
-        ),
-        "final": {"expand": 48, "mix": 0, "activation": "hswish"},
-    },
-}
+FORMER = "7d65c60691ff8f1928e0a833826b2094132916c1d1ee71440ea3cd6c8199fced"
 
 
 def former_record(genome: Genome) -> dict[str, Any]:
@@ -369,32 +268,28 @@ def former_record(genome: Genome) -> dict[str, Any]:
 def test_a_search_by_the_papers_recipe_is_known_as_it_was(run: Run, tmp_path: Path) -> None:
     run(tmp_path / "run", evaluations=1, **PAPER)
     identity = open_run(tmp_path / "run").configuration
-    create_or_open(tmp_path / "former", FORMER).close()
-    assert identity == open_run(tmp_path / "former").configuration
+    text = json.dumps(identity, sort_keys=True)
+    assert sha256(text.encode()).hexdigest() == FORMER, text
     asked = configuration_of(identity)
     assert asked.recipe == PaperRecipe()
     assert (asked.confidence, asked.standardise, asked.validation) == ("learned", "pixel", "whole")
     with pytest.raises(InputError, match="recipe"):
-        run(tmp_path / "former")
+        run(tmp_path / "run")
 
 
 def test_a_former_run_is_read_and_continued(run: Run, tmp_path: Path) -> None:
     run(tmp_path / "run", evaluations=2, **PAPER)
     trained = [found.genome for found in stored_evaluations(tmp_path / "run")]
-    with create_or_open(tmp_path / "former", FORMER) as former:
+    with create_or_open(tmp_path / "former", open_run(tmp_path / "run").configuration) as former:
         for genome in trained:
             former.write(key(genome), former_record(genome))
     found = nachos_min.load_run(tmp_path / "former")
-    assert [(row.correct, row.average_macs, row.test.correct) for row in found.front] == [
-        (70, 19_000.0, 69),
-        (60, 10_000.0, 59),
-    ]
-    assert {(row.confidence, row.temperatures, row.genome) for row in found.front} == {
-        ("learned", (), min(trained))
-    }
+    rows = [(row.correct, row.average_macs, row.test.correct) for row in found.front]
+    assert rows == [(70, 19_000.0, 69), (60, 10_000.0, 59)]
+    said = {(row.confidence, row.temperatures, row.genome) for row in found.front}
+    assert said == {("learned", (), min(trained))}
     longer = run(tmp_path / "former", evaluations=3, **PAPER)
     assert (longer.evaluated, longer.reused) == (3, 2)
     (stored,) = (each for each in stored_evaluations(tmp_path / "former") if each.genome == trained[0])
-    again = to_record(stored)
-    assert again.keys() == former_record(trained[0]).keys()
-    np.testing.assert_equal(again, former_record(trained[0]))
+    assert to_record(stored).keys() == former_record(trained[0]).keys()
+    np.testing.assert_equal(to_record(stored), former_record(trained[0]))

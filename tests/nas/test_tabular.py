@@ -4,14 +4,14 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import nachos_min
-from nachos_min.eenn.confidence import CONFIDENCES
+from nachos_min.data import load
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
@@ -51,10 +51,12 @@ SINGLE = SPACE.replace("[1, 2]", "[2]")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a space of 8 backbones and the table of its 24 members and 8 static ones, made in two steps."""
+    """A folder with few digits, a space of 8 backbones and the table of its 32 members, made in two steps."""
     folder = tmp_path_factory.mktemp("table")
     (folder / "small.toml").write_text(SPACE)
     (folder / "wider.toml").write_text(WIDER)
+    digits = load("digits").train
+    np.savez(folder / "few.npz", images=digits.images[:600], labels=digits.labels[:600])
     told: list[tuple[int, int, int]] = []
     make = partial(
         tabulate,
@@ -69,7 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert not (folder / "small.h5").exists()
     assert make()
     assert told == [(0, done, 16) for done in range(1, 6)] + [(5, done, 16) for done in range(1, 12)]
-    assert sorted(entry.name for entry in folder.iterdir()) == ["small.h5", "small.toml", "wider.toml"]
+    assert {entry.name for entry in folder.iterdir()} == {"few.npz", "small.h5", "small.toml", "wider.toml"}
     return folder
 
 
@@ -79,8 +81,8 @@ def table(folder: Path) -> Table:
 
 
 def configuration(folder: Path, seed: int = 0, max_macs: int = 6_000, **options: Any) -> Configuration:
-    space = str(folder / "small.toml")
-    return Configuration("digits", space, Limits(max_macs, 0.1), seed, **(USUAL | options))
+    data, space = str(folder / "few.npz"), str(folder / "small.toml")
+    return Configuration(data, space, Limits(max_macs, 0.1), seed, **(USUAL | options))
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,7 @@ def search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     monkeypatch.setattr(nachos, "Workers", lambda *_: pytest.fail("a worker was asked for"))
     return partial(
         nachos_min.search,
+        data=str(folder / "few.npz"),
         space=str(folder / "small.toml"),
         max_macs=6_000,
         min_accuracy=0.1,
@@ -116,25 +119,29 @@ def bits(evaluation: Evaluation | Failure) -> str:
     return json.dumps(record, default=lambda array: [array.dtype.str, array.shape, array.tobytes().hex()])
 
 
-@pytest.mark.parametrize(("seed", "trained_with"), [(0, 0), (1, 7), (5, 7), (8, 0)])
+@pytest.mark.parametrize("points", ["best", "curve"])
+@pytest.mark.parametrize(
+    ("seed", "trained_with", "confidence"), [(0, 0, "best"), (1, 7, "learned"), (5, 7, "softmax"), (8, 0, "best")]
+)
 def test_an_answer_is_what_training_gives(
-    folder: Path, problem: Problem, table: Table, seed: int, trained_with: int
+    folder: Path, problem: Problem, table: Table, seed: int, trained_with: int, confidence: str, points: str
 ) -> None:
     for genome in list(table.members)[seed : seed + 2]:
-        for points, confidence in product(("best", "curve"), CONFIDENCES):
-            given = {"points": points, "confidence": confidence}
-            asked = replace(problem, configuration=configuration(folder, seed, **given))
-            settings = configuration(folder, trained_with, **given).acting
-            coder = replace(problem.coder, static=True)  # decodes members without early exits, too
-            trained = evaluate(coder, problem.dataset, settings, Trial(genome))
-            assert trained.chosen.calibration is not None
-            assert bits(table.answer(replace(asked, coder=coder), genome)) == bits(trained)
+        given = {"points": points, "confidence": confidence}
+        asked = replace(problem, configuration=configuration(folder, seed, **given))
+        settings = configuration(folder, trained_with, **given).acting
+        coder = replace(problem.coder, static=True)  # decodes members without early exits, too
+        trained = evaluate(coder, problem.dataset, settings, Trial(genome))
+        assert trained.chosen.calibration is not None
+        assert bits(table.answer(replace(asked, coder=coder), genome)) == bits(trained)
 
 
-def test_a_table_by_deep_supervision_of_a_whole_split_answers_as_training_does(tmp_path: Path) -> None:
+def test_a_table_by_deep_supervision_of_a_whole_split_answers_as_training_does(
+    folder: Path, tmp_path: Path
+) -> None:
     (tmp_path / "single.toml").write_text(SINGLE)
     limits, given = Limits(6_000, 0.1), {"recipe": DeepRecipe(epochs=1), "validation": "whole"}
-    asked = Configuration("digits", str(tmp_path / "single.toml"), limits, 3, **given)
+    asked = Configuration(str(folder / "few.npz"), str(tmp_path / "single.toml"), limits, 3, **given)
     out = tmp_path / "single.h5"
     assert tabulate(asked, (3,), out, workers=1, versions={}, on_progress=lambda *_: None)
     problem, table = load_problem(asked), read_table(out)
@@ -226,7 +233,7 @@ def test_a_table_of_something_else_is_refused(folder: Path, search: Callable[...
     found = decode(folder / "small.h5")
     found["about"] |= {"data": "elsewhere.h5", "data_content": "0"}
     (tmp_path / "other.h5").write_bytes(encode(found))
-    with pytest.raises(TableError, match=r"must be of the data set asked for, digits, got one of elsewhere"):
+    with pytest.raises(TableError, match=r"must be of the data set asked for, .*few.npz, got one of elsewhere"):
         search(out=tmp_path / "run", table=tmp_path / "other.h5")
     assert not (tmp_path / "run").exists()
 
