@@ -16,13 +16,8 @@ from nachos_min.eenn.guarantee import certified
 from nachos_min.eenn.lowering import StaticCosts, static_costs
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.eenn.thresholds import Figures, wilson_interval
-from nachos_min.nas.configuration import (
-    OPTIONS,
-    Configuration,
-    ConfigurationError,
-    configuration_of,
-    load_problem,
-)
+from nachos_min.nas import configuration as options
+from nachos_min.nas.configuration import Configuration, configuration_of, load_problem
 from nachos_min.nas.evaluate import Evaluation, Failure, Trial
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.result import Archive, Network, SearchResult, result_of, shown_rows
@@ -122,13 +117,10 @@ def test_the_order_of_candidates_changes_no_bit() -> None:
     expected = result(Archive(PROBLEM, ALL))
     for order in permutations(ALL):
         assert result(Archive(PROBLEM, order)) == expected
-
-
-def test_of_trials_with_equal_figures_the_shortest_stands_for_all() -> None:
     trials = [replace(CHEAP, trial=Trial((2,), *how)) for how in ((1, 0), (4, 0), (4, 2), (4, 10))]
     for order in permutations(trials):
         archive = Archive(PROBLEM, order)
-        assert evaluations(archive.front(archive.admissible)) == [CHEAP]
+        assert evaluations(archive.front(archive.admissible)) == [CHEAP], "of equal trials the shortest"
 
 
 def test_limits_are_held_against_the_test_split_without_rounding() -> None:
@@ -151,54 +143,29 @@ def test_the_closest_misses_the_limits_by_least_and_of_equals_is_the_smallest_ge
 
 
 def test_the_json_object() -> None:
-    low, high = wilson_interval(89, 100)
     cold = replace(CHEAP, confidence=Confidence((0.5,)))
     archive = Archive(PROBLEM, [BEST, DEAR, cold, FAILURES[0]])
     answer = result(archive).as_dict()
     assert json.loads(json.dumps(answer, allow_nan=False)) == answer
     first, second = answer.pop("front")
     best, _, cheap = archive.networks
-    assert answer == {
-        "run": "runs/here",
-        "seed": 0,
-        "evaluated": 3,
-        "reused": 2,
-        "failed": 1,
-        "admissible": 2,
-        "constraints": {"max_macs": 30_000, "min_accuracy": 0.5},
-        "hypervolume": {
-            "all": archive.hypervolume(archive.networks),
-            "admissible": archive.hypervolume([best, cheap]),
-            "reference": [1.0, archive.reference[1]],
-        },
-    }
-    assert first == {
-        "solution": 0,
-        "genome": [1],
-        "exits": [1, 3],
-        "thresholds": [0.5, 0.0],
-        "accuracy": 0.9,
-        "correct": 90,
+    areas = {"all": archive.hypervolume(archive.networks), "admissible": archive.hypervolume([best, cheap])}
+    areas |= {"reference": [1.0, archive.reference[1]]}
+    counts = {"evaluated": 3, "reused": 2, "failed": 1, "admissible": 2}
+    constraints = {"max_macs": 30_000, "min_accuracy": 0.5}
+    assert answer == {"run": "runs/here", "seed": 0, "constraints": constraints, "hypervolume": areas} | counts
+    test = {
+        "accuracy": 0.89,
+        "correct": 89,
         "samples": 100,
-        "total_macs": 2_500_000,
-        "average_macs": 25_000.0,
-        "exit_counts": [50, 50],
-        "exit_costs": [10_000, 60_000],
-        "worst_macs": 60_000,
-        "params": 10,
-        "peak_bytes": 64,
-        "confidence": "learned",
-        "test": {
-            "accuracy": 0.89,
-            "correct": 89,
-            "samples": 100,
-            "interval95": [low, high],
-            "kept": True,
-            "total_macs": 2_500_007,
-            "average_macs": 25_000.07,
-            "exit_counts": [40, 60],
-        },
+        "interval95": [*wilson_interval(89, 100)],
+        "kept": True,
     }
+    test |= {"total_macs": 2_500_007, "average_macs": 25_000.07, "exit_counts": [40, 60]}
+    row = {"solution": 0, "genome": [1], "exits": [1, 3], "thresholds": [0.5, 0.0], "accuracy": 0.9, "correct": 90}
+    row |= {"samples": 100, "total_macs": 2_500_000, "average_macs": 25_000.0, "exit_counts": [50, 50]}
+    row |= {"exit_costs": [10_000, 60_000], "worst_macs": 60_000, "params": 10, "peak_bytes": 64}
+    assert first == row | {"confidence": "learned", "test": test}
     assert (second["solution"], second["confidence"], second["temperatures"]) == (1, "softmax", [0.5])
 
 
@@ -264,34 +231,26 @@ def test_few_samples_guarantee_nothing() -> None:
 def changed(name: str, value: Any) -> Any:
     """Another value that the option may have."""
     if isinstance(value, str):
-        return next(other for other in OPTIONS[name].kind.form.split("|") if other != value)
+        return next(other for other in options.OPTIONS[name].kind.form.split("|") if other != value)
     return 0.25 if isinstance(value, float) else value * 2 + 1
 
 
-@pytest.mark.parametrize("name", [option.name for option in fields(Configuration) if option.name != "data"])
-def test_a_stored_configuration_is_read_back_whole(name: str, tmp_path: Path) -> None:
-    others: dict[str, Any] = {
-        "space": "tiny",
-        "limits": Limits(1, 0.25, 2, 3, 4),
-        "recipe": DeepRecipe(batch=7, beta=2.0),
-    }
+OTHERS = {"space": "tiny", "limits": Limits(1, 0.25, 2, 3, 4), "recipe": DeepRecipe(batch=7, beta=2.0)}
+NAMED = [(option.name, OTHERS.get(option.name)) for option in fields(Configuration) if option.name != "data"]
+
+
+@pytest.mark.parametrize(("name", "value"), [*NAMED, ("recipe", PaperRecipe(batch=7))])
+def test_a_stored_configuration_is_read_back(name: str, value: Any, tmp_path: Path) -> None:
     configuration = replace(PROBLEM.configuration, points="curve") if name == "aims" else PROBLEM.configuration
-    other = replace(configuration, **{name: others.get(name) or changed(name, getattr(configuration, name))})
+    other = replace(configuration, **{name: value or changed(name, getattr(configuration, name))})
     identity = replace(PROBLEM, configuration=other).identity()
     create_or_open(tmp_path / "run", identity).close()
     assert configuration_of(open_run(tmp_path / "run").configuration) == other
     assert identity != replace(PROBLEM, configuration=configuration).identity()
 
 
-def test_recipes_are_read_back_by_their_names(tmp_path: Path) -> None:
-    for name, recipe in (("deep", DeepRecipe(epochs=3)), ("paper", PaperRecipe(batch=7))):
-        asked = replace(PROBLEM, configuration=replace(PROBLEM.configuration, recipe=recipe))
-        create_or_open(tmp_path / name, asked.identity()).close()
-        assert configuration_of(open_run(tmp_path / name).configuration) == asked.configuration
-
-
 def test_a_configuration_without_a_field_is_refused() -> None:
     identity = PROBLEM.identity()
     del identity["recipe"]["momentum"]
-    with pytest.raises(ConfigurationError, match="the run's configuration must have 'momentum', got none"):
+    with pytest.raises(options.ConfigurationError, match="the run's configuration must have 'momentum', got none"):
         configuration_of(identity)
