@@ -1,15 +1,16 @@
-"""Results of searches that never took place, small enough to know every figure of; `macs` in a folder."""
+"""Results of searches that never took place, small enough to know every figure of; the commands in a folder."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from candidates import evaluation
 
 from nachos_min import cli
-from nachos_min.eenn.architecture import Architecture, architecture_to_json
+from nachos_min.eenn.architecture import architecture_to_json
 from nachos_min.eenn.lowering import StaticCosts
 from nachos_min.eenn.thresholds import Figures, spent
 from nachos_min.nas.evaluate import Point, Trial
@@ -22,6 +23,8 @@ from nachos_min.nas.space import load_space
 # The worked example of the README: a compact list, and the figures published for what its sampler built.
 CNAS = {"ks": [3, 5, 5, 3, 7, 5, 3, 3, 3, 3], "e": [3] * 10, "d": [2] * 5, "r": 32}
 
+CODER = GenomeCoder(load_space("tiny"), (8, 8, 1), 10)
+GENOME = CODER.sample(np.random.default_rng(3))  # has early exits
 
 LIMITS = Limits(60_000, 0.9)
 
@@ -60,28 +63,59 @@ def progress(result: SearchResult) -> Progress:
     return Progress("training the choice of iteration 3", 3, 57, 104, 40, 2, 75.0, result.front[0])
 
 
-@pytest.fixture
-def eenn() -> Architecture:
-    """A network of the space `tiny` with early exits."""
-    coder = GenomeCoder(load_space("tiny"), (8, 8, 1), 10)
-    return coder.decode(coder.sample(np.random.default_rng(3)))
+class Outcome(NamedTuple):
+    """What a command line left behind."""
+
+    status: int
+    out: str
+    err: str
 
 
 @pytest.fixture
-def cnas() -> dict[str, object]:
-    """A configuration of CNAS."""
-    return dict(CNAS)
-
-
-@pytest.fixture
-def macs(capsys, monkeypatch, tmp_path, eenn):
-    """Run `macs` in a folder with net.json and cnas.json; return status, output and errors."""
+def run(capsys, monkeypatch, tmp_path):
+    """Run a command line in an empty folder, in this process."""
     monkeypatch.chdir(tmp_path)
-    Path("cnas.json").write_text(json.dumps(CNAS))
+    return lambda *arguments: Outcome(cli.main(arguments), *capsys.readouterr())
+
+
+@pytest.fixture
+def eenn():
+    """The architecture in net.json."""
+    return CODER.decode(GENOME)
+
+
+@pytest.fixture
+def macs(run, eenn):
+    """Run `macs` in a folder with net.json, the same network as genome.json, and cnas.json."""
     Path("net.json").write_text(architecture_to_json(eenn))
+    genome = {"space": "tiny", "genome": list(GENOME), "input": [1, 8, 8], "classes": 10}
+    Path("genome.json").write_text(json.dumps(genome))
+    Path("cnas.json").write_text(json.dumps(CNAS))
+    return lambda *arguments: run("macs", *arguments)
+
+
+@pytest.fixture
+def counted(macs):
+    """Run `macs --json`; return what it prints."""
+
+    def read(*arguments):
+        outcome = macs(*arguments, "--json")
+        assert (outcome.status, outcome.err) == (0, "")
+        return json.loads(outcome.out)
+
+    return read
+
+
+@pytest.fixture
+def refused(macs):
+    """Run `macs`; return the one printable line that it has to say."""
 
     def line(*arguments):
-        status = cli.main(["macs", *arguments])
-        return status, *capsys.readouterr()
+        status, out, err = macs(*arguments)
+        assert (status, out) == (2, "")
+        assert err.startswith("error: ")
+        assert err.endswith("\n")
+        assert err[:-1].isprintable()
+        return err
 
     return line
