@@ -23,78 +23,63 @@ CONVOLUTIONS = {
     "1x1 on one pixel": Conv2d((1, 1, 4), 5, (1, 1), bias=True),
     "padding wider than the kernel": Conv2d((2, 2, 1), 1, (2, 2), (3, 3), (4, 5, 6, 4)),
     "stride skips pixels": Conv2d((9, 9, 1), 1, (1, 1), (4, 4)),
-}
-
-TRANSPOSED = {
-    "dense": ConvTranspose2d((4, 5, 3), 2, (3, 3)),
+    "dense, transposed": ConvTranspose2d((4, 5, 3), 2, (3, 3)),
     "stride 2, output padding": ConvTranspose2d((4, 4, 2), 3, (3, 3), (2, 2), (1, 1, 1, 1), output_padding=(1, 1)),
-    "grouped": ConvTranspose2d((3, 4, 4), 6, (3, 2), (2, 1), groups=2),
-    "depthwise": ConvTranspose2d((3, 3, 4), 4, (2, 2), (2, 2), groups=4, bias=True),
-    "all asymmetric": ConvTranspose2d((5, 4, 2), 2, (3, 4), (2, 3), (1, 0, 2, 3), (1, 2), output_padding=(1, 2)),
-    "one pixel": ConvTranspose2d((1, 1, 2), 2, (3, 3), padding=(1, 1, 1, 1)),
+    "grouped, transposed": ConvTranspose2d((3, 4, 4), 6, (3, 2), (2, 1), groups=2),
+    "depthwise, transposed": ConvTranspose2d((3, 3, 4), 4, (2, 2), (2, 2), groups=4, bias=True),
+    "all asymmetric, transposed": ConvTranspose2d(
+        (5, 4, 2), 2, (3, 4), (2, 3), (1, 0, 2, 3), (1, 2), output_padding=(1, 2)
+    ),
+    "one pixel, transposed": ConvTranspose2d((1, 1, 2), 2, (3, 3), padding=(1, 1, 1, 1)),
 }
 
 
-def _arrays(record, weight_inner, weight_outer):
+def _arrays(record: Conv2d | ConvTranspose2d) -> tuple[np.ndarray, np.ndarray]:
+    """A map, and weights [KH, KW, inward / groups, outward] as for the convolution that it is or belongs to."""
+    channels = (record.input[2], record.out_channels)
+    inward, outward = channels if isinstance(record, Conv2d) else channels[::-1]
     rng = np.random.default_rng(7)
-    x = rng.normal(size=record.input)
-    return x, rng.normal(size=(*record.kernel, weight_inner // record.groups, weight_outer))
+    return rng.normal(size=record.input), rng.normal(size=(*record.kernel, inward // record.groups, outward))
 
 
-def _check_convolution(record: Conv2d) -> None:
-    x, w = _arrays(record, record.input[2], record.out_channels)
-    y, made, useful = oracles_macs.convolve(x, w, record.stride, record.padding, record.dilation, record.groups)
+def _convolved(record: Conv2d | ConvTranspose2d) -> tuple[np.ndarray, int, int]:
+    how = (record.stride, record.padding, record.dilation, record.groups)
+    if isinstance(record, Conv2d):
+        return oracles_macs.convolve(*_arrays(record), *how)
+    return oracles_macs.convolve_transposed(*_arrays(record), *how, record.output_padding)
+
+
+def _check(record: Conv2d | ConvTranspose2d) -> None:
+    y, made, useful = _convolved(record)
     assert (y.shape, made, useful) == (record.output, record.macs, record.valid_macs)
-    assert record.params == w.size + (record.out_channels if record.bias else 0)
-
-
-def _check_transposed(record: ConvTranspose2d) -> None:
-    x, w = _arrays(record, record.out_channels, record.input[2])
-    y, made, useful = oracles_macs.convolve_transposed(
-        x, w, record.stride, record.padding, record.dilation, record.groups, record.output_padding
-    )
-    assert (y.shape, made, useful) == (record.output, record.macs, record.valid_macs)
-    assert record.params == w.size + (record.out_channels if record.bias else 0)
+    assert record.params == _arrays(record)[1].size + record.bias * record.out_channels
 
 
 @pytest.mark.parametrize("record", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
-def test_convolution_counts_what_is_multiplied(record):
-    _check_convolution(record)
-
-
-@pytest.mark.parametrize("record", TRANSPOSED.values(), ids=TRANSPOSED)
-def test_transposed_convolution_counts_what_is_multiplied(record):
-    _check_transposed(record)
+def test_a_convolution_counts_what_is_multiplied(record):
+    _check(record)
 
 
 _window = st.tuples(st.integers(1, 3), st.integers(1, 3))
+_channels = st.tuples(st.integers(1, 2), st.integers(1, 2))
 _padding = st.tuples(*[st.integers(0, 3)] * 4)
 _settings = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 @_settings
-@given(
-    height=st.integers(1, 6),
-    width=st.integers(1, 6),
-    kernel=_window,
-    stride=_window,
-    padding=_padding,
-    dilation=_window,
-    groups=st.integers(1, 2),
-    channels=st.tuples(st.integers(1, 2), st.integers(1, 2)),
-)
-def test_any_convolution(height, width, kernel, stride, padding, dilation, groups, channels):
+@given(st.tuples(*[st.integers(1, 6)] * 2), _window, _window, _padding, _window, st.integers(1, 2), _channels)
+def test_any_convolution(sides, kernel, stride, padding, dilation, groups, channels):
     arguments = (channels[1] * groups, kernel, stride, padding, dilation, groups)
-    shape = (height, width, channels[0] * groups)
+    shape = (*sides, channels[0] * groups)
     spans = [dilation[axis] * (kernel[axis] - 1) + 1 for axis in (0, 1)]
     pads = [padding[0] + padding[1], padding[2] + padding[3]]
     if all(spans[axis] <= shape[axis] + pads[axis] for axis in (0, 1)):
-        _check_convolution(Conv2d(shape, *arguments))
+        _check(Conv2d(shape, *arguments))
     else:
         with pytest.raises(CountError, match="must fit the padded map"):
             Conv2d(shape, *arguments)
     if all((shape[axis] - 1) * stride[axis] + spans[axis] > pads[axis] for axis in (0, 1)):
-        _check_transposed(ConvTranspose2d(shape, *arguments))
+        _check(ConvTranspose2d(shape, *arguments))
     else:
         with pytest.raises(CountError, match="must leave some output"):
             ConvTranspose2d(shape, *arguments)
@@ -102,49 +87,37 @@ def test_any_convolution(height, width, kernel, stride, padding, dilation, group
 
 def test_the_oracles_compute_what_pytorch_computes():
     torch = pytest.importorskip("torch", reason="PyTorch is a peer, not a dependency")
-    record = Conv2d((7, 6, 4), 6, (3, 2), (2, 1), (1, 1, 2, 2), (1, 2), groups=2)
-    x, w = _arrays(record, 4, 6)
-    y, _, _ = oracles_macs.convolve(x, w, record.stride, record.padding, record.dilation, 2)
-    peer = torch.nn.functional.conv2d(
-        torch.tensor(x.transpose(2, 0, 1)[None]),
-        torch.tensor(w.transpose(3, 2, 0, 1)),
-        stride=record.stride,
-        padding=(1, 2),
-        dilation=record.dilation,
-        groups=2,
-    )
-    np.testing.assert_allclose(y, peer.numpy()[0].transpose(1, 2, 0), rtol=1e-12)
-    x, w = _arrays(record, 6, 4)
-    y, _, _ = oracles_macs.convolve_transposed(x, w, (2, 3), (1, 1, 2, 2), (1, 2), 2, (1, 2))
-    peer = torch.nn.functional.conv_transpose2d(
-        torch.tensor(x.transpose(2, 0, 1)[None]),
-        torch.tensor(w.transpose(3, 2, 0, 1)),
-        stride=(2, 3),
-        padding=(1, 2),
-        output_padding=(1, 2),
-        groups=2,
-        dilation=(1, 2),
-    )
-    np.testing.assert_allclose(y, peer.numpy()[0].transpose(1, 2, 0), rtol=1e-12)
+    how = {"padding": (1, 2), "groups": 2, "dilation": (1, 2)}
+    plain = Conv2d((7, 6, 4), 6, (3, 2), (2, 1), (1, 1, 2, 2), (1, 2), groups=2)
+    up = ConvTranspose2d((7, 6, 4), 6, (3, 2), (2, 3), (1, 1, 2, 2), (1, 2), groups=2, output_padding=(1, 2))
+    functions = {plain: torch.nn.functional.conv2d, up: torch.nn.functional.conv_transpose2d}
+    for record, function in functions.items():
+        x, w = _arrays(record)
+        x, w = torch.tensor(x.transpose(2, 0, 1)[None]), torch.tensor(w.transpose(3, 2, 0, 1))
+        more = {"output_padding": (1, 2)} if record is up else {}
+        peer = function(x, w, stride=record.stride, **how, **more)
+        np.testing.assert_allclose(_convolved(record)[0], peer.numpy()[0].transpose(1, 2, 0), rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("left", "right"),
-    [
-        ((3, 4), (4, 5)),
-        ((1, 24), (24, 1)),
-        ((2, 1, 4, 8), (3, 8, 5)),
-        ((1, 2, 3), (4, 3, 2)),
-        ((5, 2, 3), (3, 2)),
-    ],
-)
-def test_matrix_product_counts_what_is_multiplied(left, right):
+PRODUCTS = [
+    ((3, 4), (4, 5)),
+    ((1, 24), (24, 1)),
+    ((2, 1, 4, 8), (3, 8, 5)),
+    ((1, 2, 3), (4, 3, 2)),
+    ((5, 2, 3), (3, 2)),
+]
+
+
+@pytest.mark.parametrize(("left", "right"), PRODUCTS)
+def test_a_matrix_product_counts_what_is_multiplied(left, right):
     rng = np.random.default_rng(3)
     y, made = oracles_macs.multiply_matrices(rng.normal(size=left), rng.normal(size=right))
     record = MatMul(left, right)
     assert (y.shape, made) == (record.output, record.macs)
-    assert record.valid_macs == record.macs
-    assert (record.params, record.columns, record.operands) == (0, {}, (left, right))
+    assert (record.valid_macs, record.params, record.columns, record.operands) == (made, 0, {}, (left, right))
+    if len(right) == 2:
+        linear = Linear(left, right[-1])
+        assert (linear.output, linear.macs) == (y.shape, made)
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -169,16 +142,16 @@ def test_a_window_of_a_thousand_million_taps_is_counted_at_once():
     assert record.macs == side * side
 
 
-@pytest.mark.parametrize(
-    ("equation", "shapes"),
-    [
-        ("ij,jk->ik", ((3, 4), (4, 5))),
-        ("nchw,oc->nohw", ((2, 3, 2, 2), (4, 3))),
-        ("bij,bkj->bik", ((2, 3, 4), (2, 5, 4))),
-        ("bij,bkj->bik", ((2, 3, 4), (1, 5, 4))),
-        ("i,i->", ((4,), (4,))),
-    ],
-)
+SUMS = [
+    ("ij,jk->ik", ((3, 4), (4, 5))),
+    ("nchw,oc->nohw", ((2, 3, 2, 2), (4, 3))),
+    ("bij,bkj->bik", ((2, 3, 4), (2, 5, 4))),
+    ("bij,bkj->bik", ((2, 3, 4), (1, 5, 4))),
+    ("i,i->", ((4,), (4,))),
+]
+
+
+@pytest.mark.parametrize(("equation", "shapes"), SUMS)
 def test_an_einstein_sum_counts_what_is_multiplied(equation, shapes):
     rng = np.random.default_rng(5)
     arrays = [rng.normal(size=shape) for shape in shapes]
@@ -189,82 +162,62 @@ def test_an_einstein_sum_counts_what_is_multiplied(equation, shapes):
         np.testing.assert_allclose(y, np.einsum(equation, *arrays))
 
 
-def test_an_einstein_sum_that_accumulates_nothing_is_no_mac():
-    product = Einsum("ij,ij->ij", ((3, 4), (3, 4)))
-    assert (product.macs, product.columns) == (0, {"mul_elems": 12})
-    transposed = Einsum("ij->ji", ((3, 4),))
-    assert (transposed.macs, transposed.columns, transposed.output) == (0, {}, (4, 3))
-
-
-def test_a_linear_layer_multiplies_every_row():
-    rows, weights = np.ones((2, 3, 4)), np.ones((4, 5))
-    y, made = oracles_macs.multiply_matrices(rows, weights)
-    record = Linear((2, 3, 4), 5)
-    assert (y.shape, made) == (record.output, record.macs)
-
-
 SAME = (1, 1, 1, 1)
 UP = ConvTranspose2d((16, 16, 8), 16, (3, 3), (2, 2), SAME, output_padding=(1, 1))
 GROUPED_UP = ConvTranspose2d((16, 16, 8), 16, (3, 3), (2, 2), groups=4, bias=True)
 
 
-@pytest.mark.parametrize(
-    ("record", "output", "macs", "params", "columns"),
-    [
-        (Conv2d((16, 16, 8), 16, (3, 3), padding=SAME), (16, 16, 16), 294912, 1152, {}),
-        (Conv2d((16, 16, 8), 16, (3, 3), padding=SAME, bias=True), (16, 16, 16), 294912, 1168, {"bias_adds": 4096}),
-        (Conv2d((16, 16, 8), 16, (3, 3), padding=SAME, groups=4), (16, 16, 16), 73728, 288, {}),
-        (Conv2d((17, 15, 8), 16, (3, 5), (2, 3), (1, 1, 0, 0), (1, 2)), (9, 3, 16), 51840, 1920, {}),
-        (Conv2d((17, 15, 8), 16, (4, 4), padding=(1, 2, 1, 2)), (17, 15, 16), 522240, 2048, {}),
-        (UP, (32, 32, 16), 294912, 1152, {}),
-        (GROUPED_UP, (33, 33, 16), 73728, 304, {"bias_adds": 17424}),
-        (Linear((24,), 16), (16,), 384, 400, {"bias_adds": 16}),
-        (Linear((24,), 16, bias=False), (16,), 384, 384, {}),
-        (Linear((2, 5, 24), 16), (2, 5, 16), 3840, 400, {"bias_adds": 160}),
-    ],
-)
-def test_products_by_hand(record, output, macs, params, columns):
+# Record, output, MACs, parameters, columns.
+BY_HAND = [
+    (Conv2d((16, 16, 8), 16, (3, 3), padding=SAME), (16, 16, 16), 294912, 1152, {}),
+    (Conv2d((16, 16, 8), 16, (3, 3), padding=SAME, bias=True), (16, 16, 16), 294912, 1168, {"bias_adds": 4096}),
+    (Conv2d((16, 16, 8), 16, (3, 3), padding=SAME, groups=4), (16, 16, 16), 73728, 288, {}),
+    (Conv2d((17, 15, 8), 16, (3, 5), (2, 3), (1, 1, 0, 0), (1, 2)), (9, 3, 16), 51840, 1920, {}),
+    (Conv2d((17, 15, 8), 16, (4, 4), padding=(1, 2, 1, 2)), (17, 15, 16), 522240, 2048, {}),
+    (UP, (32, 32, 16), 294912, 1152, {}),
+    (GROUPED_UP, (33, 33, 16), 73728, 304, {"bias_adds": 17424}),
+    (Linear((24,), 16), (16,), 384, 400, {"bias_adds": 16}),
+    (Linear((24,), 16, bias=False), (16,), 384, 384, {}),
+    (Linear((2, 5, 24), 16), (2, 5, 16), 3840, 400, {"bias_adds": 160}),
+    (Einsum("ij,ij->ij", ((3, 4), (3, 4))), (3, 4), 0, 0, {"mul_elems": 12}),
+    (Einsum("ij->ji", ((3, 4),)), (4, 3), 0, 0, {}),
+    (ops.BatchNorm((16, 16, 8)), (16, 16, 8), 0, 16, {"norm_elems": 2048}),
+    (ops.BatchNorm((16, 16, 8), affine=False), (16, 16, 8), 0, 0, {"norm_elems": 2048}),
+    (ops.Activation((4, 4, 2), "hswish"), (4, 4, 2), 0, 0, {"act_elems:hswish": 32}),
+    (MaxPool((5, 5, 2), (2, 2), (2, 2)), (2, 2, 2), 0, 0, {"pool_in": 50, "pool_out": 8}),
+    (AvgPool((5, 5, 2), (3, 3), (1, 1), (1, 1, 1, 1)), (5, 5, 2), 0, 0, {"pool_in": 50, "pool_out": 50}),
+    (ops.GlobalAvgPool((4, 3, 7)), (7,), 0, 0, {"mean_out": 7}),
+    (Add(((4, 4, 2), (4, 4, 2))), (4, 4, 2), 0, 0, {"add_elems": 32}),
+    (Add(((4, 4, 2),)), (4, 4, 2), 0, 0, {"add_elems": 32}),
+    (Add(((2, 1, 4), (3, 1))), (2, 3, 4), 0, 0, {"add_elems": 24}),
+    (Multiply(((4, 4, 2), (2,))), (4, 4, 2), 0, 0, {"mul_elems": 32}),
+    (ops.Pointwise(((4,), (4,)), "sub"), (4,), 0, 0, {"pointwise:sub": 4}),
+    (ops.Flatten((4, 3, 2)), (24,), 0, 0, {}),
+    (ops.Slice((5, 11), 0, 10), (5, 10), 0, 0, {}),
+    (ops.LayerNorm((5, 24)), (5, 24), 0, 48, {"norm_elems": 120}),
+    (ops.LayerNorm((5, 4, 6), axes=2, bias=False), (5, 4, 6), 0, 24, {"norm_elems": 120}),
+    (ops.LayerNorm((24,), affine=False, bias=False), (24,), 0, 0, {"norm_elems": 24}),
+    (ops.GroupNorm((4, 4, 8), 2), (4, 4, 8), 0, 16, {"norm_elems": 128}),
+    (ops.GroupNorm((4, 4, 8), 8, affine=False), (4, 4, 8), 0, 0, {"norm_elems": 128}),
+    (ops.InstanceNorm((4, 4, 8)), (4, 4, 8), 0, 0, {"norm_elems": 128}),
+    (ops.InstanceNorm((4, 4, 8), affine=True), (4, 4, 8), 0, 16, {"norm_elems": 128}),
+    (ops.Softmax((5, 24), 24), (5, 24), 0, 0, {"act_elems:softmax": 120}),
+    (ops.AdaptiveAvgPool((7, 5, 2), (1, 1)), (1, 1, 2), 0, 0, {"mean_out": 2}),
+    (ops.AdaptiveAvgPool((7, 5, 2), (3, 2)), (3, 2, 2), 0, 0, {"pool_in": 70, "pool_out": 12}),
+    (ops.AdaptiveMaxPool((7, 5, 2), (1, 1)), (1, 1, 2), 0, 0, {"pool_in": 70, "pool_out": 2}),
+    (ops.Reduce((2, 3, 4), (2, 4), "mean"), (2, 4), 0, 0, {"mean_out": 8}),
+    (ops.Reduce((2, 3, 4), (1,), "sum"), (1,), 0, 0, {"reduce_in:sum": 24}),
+    (ops.Resize((4, 4, 2), (8, 6), "bilinear"), (8, 6, 2), 0, 0, {"resize_out:bilinear": 96}),
+    (ops.Move(((2, 3), (2, 5)), (2, 8)), (2, 8), 0, 0, {}),
+    (ops.Source((3, 4)), (3, 4), 0, 0, {}),
+    (ops.Source((3, 4), trained=12), (3, 4), 0, 12, {}),
+]
+
+
+@pytest.mark.parametrize(("record", "output", "macs", "params", "columns"), BY_HAND)
+def test_counts_by_hand(record, output, macs, params, columns):
     assert (record.output, record.macs, record.params, record.columns) == (output, macs, params, columns)
-
-
-@pytest.mark.parametrize(
-    ("record", "output", "params", "columns"),
-    [
-        (ops.BatchNorm((16, 16, 8)), (16, 16, 8), 16, {"norm_elems": 2048}),
-        (ops.BatchNorm((16, 16, 8), affine=False), (16, 16, 8), 0, {"norm_elems": 2048}),
-        (ops.Activation((4, 4, 2), "hswish"), (4, 4, 2), 0, {"act_elems:hswish": 32}),
-        (MaxPool((5, 5, 2), (2, 2), (2, 2)), (2, 2, 2), 0, {"pool_in": 50, "pool_out": 8}),
-        (AvgPool((5, 5, 2), (3, 3), (1, 1), (1, 1, 1, 1)), (5, 5, 2), 0, {"pool_in": 50, "pool_out": 50}),
-        (ops.GlobalAvgPool((4, 3, 7)), (7,), 0, {"mean_out": 7}),
-        (Add(((4, 4, 2), (4, 4, 2))), (4, 4, 2), 0, {"add_elems": 32}),
-        (Multiply(((4, 4, 2), (2,))), (4, 4, 2), 0, {"mul_elems": 32}),
-        (ops.Flatten((4, 3, 2)), (24,), 0, {}),
-        (ops.Slice((5, 11), 0, 10), (5, 10), 0, {}),
-        (ops.LayerNorm((5, 24)), (5, 24), 48, {"norm_elems": 120}),
-        (ops.LayerNorm((5, 4, 6), axes=2, bias=False), (5, 4, 6), 24, {"norm_elems": 120}),
-        (ops.LayerNorm((24,), affine=False, bias=False), (24,), 0, {"norm_elems": 24}),
-        (ops.GroupNorm((4, 4, 8), 2), (4, 4, 8), 16, {"norm_elems": 128}),
-        (ops.GroupNorm((4, 4, 8), 8, affine=False), (4, 4, 8), 0, {"norm_elems": 128}),
-        (ops.InstanceNorm((4, 4, 8)), (4, 4, 8), 0, {"norm_elems": 128}),
-        (ops.InstanceNorm((4, 4, 8), affine=True), (4, 4, 8), 16, {"norm_elems": 128}),
-        (ops.Softmax((5, 24), 24), (5, 24), 0, {"act_elems:softmax": 120}),
-        (Add(((4, 4, 2),)), (4, 4, 2), 0, {"add_elems": 32}),
-        (Add(((2, 1, 4), (3, 1))), (2, 3, 4), 0, {"add_elems": 24}),
-        (ops.Pointwise(((4,), (4,)), "sub"), (4,), 0, {"pointwise:sub": 4}),
-        (ops.AdaptiveAvgPool((7, 5, 2), (1, 1)), (1, 1, 2), 0, {"mean_out": 2}),
-        (ops.AdaptiveAvgPool((7, 5, 2), (3, 2)), (3, 2, 2), 0, {"pool_in": 70, "pool_out": 12}),
-        (ops.AdaptiveMaxPool((7, 5, 2), (1, 1)), (1, 1, 2), 0, {"pool_in": 70, "pool_out": 2}),
-        (ops.Reduce((2, 3, 4), (2, 4), "mean"), (2, 4), 0, {"mean_out": 8}),
-        (ops.Reduce((2, 3, 4), (1,), "sum"), (1,), 0, {"reduce_in:sum": 24}),
-        (ops.Resize((4, 4, 2), (8, 6), "bilinear"), (8, 6, 2), 0, {"resize_out:bilinear": 96}),
-        (ops.Move(((2, 3), (2, 5)), (2, 8)), (2, 8), 0, {}),
-        (ops.Source((3, 4)), (3, 4), 0, {}),
-        (ops.Source((3, 4), trained=12), (3, 4), 12, {}),
-    ],
-)
-def test_other_work_by_hand(record, output, params, columns):
-    assert (record.output, record.params, record.columns) == (output, params, columns)
-    assert record.macs == record.valid_macs == 0
+    assert macs or record.valid_macs == 0
 
 
 def test_counts_beyond_machine_integers_are_exact():
@@ -277,24 +230,14 @@ def test_counts_beyond_machine_integers_are_exact():
     assert type(record.macs) is type(record.valid_macs) is type(record.params) is int
 
 
-@pytest.mark.parametrize(
-    ("settings_of_pool", "side"),
-    [
-        ({"size": 3, "stride": 2}, 5),
-        ({"size": 3, "stride": 2, "padding": 1}, 6),
-        ({"size": 2, "stride": 2}, 7),
-        ({"size": 2, "stride": 3, "dilation": 2}, 11),
-        ({"size": 1, "stride": 3}, 5),
-        ({"size": 2, "stride": 4, "padding": 1}, 5),
-        ({"size": 3, "stride": 2}, 3),
-        ({"size": 3, "stride": 2}, 4),
-    ],
-)
+POOLS = [(3, 2, 0, 1, 5), (3, 2, 1, 1, 6), (2, 2, 0, 1, 7), (2, 3, 0, 2, 11), (1, 3, 0, 1, 5), (2, 4, 1, 1, 5)]
+POOLS += [(3, 2, 0, 1, 3), (3, 2, 0, 1, 4)]
+
+
+@pytest.mark.parametrize(("size", "stride", "pad", "dilation", "side"), POOLS)
 @pytest.mark.parametrize("ceil", [False, True])
-def test_pools_are_as_long_as_pytorchs(settings_of_pool, side, ceil):
+def test_pools_are_as_long_as_pytorchs(size, stride, pad, dilation, side, ceil):
     torch = pytest.importorskip("torch", reason="PyTorch is a peer, not a dependency")
-    size, stride = settings_of_pool["size"], settings_of_pool["stride"]
-    pad, dilation = settings_of_pool.get("padding", 0), settings_of_pool.get("dilation", 1)
     peer = torch.nn.MaxPool2d(size, stride, pad, dilation, ceil_mode=ceil)(torch.zeros(1, 1, side, side))
     record = MaxPool((side, side, 1), (size,) * 2, (stride,) * 2, (pad,) * 4, (dilation,) * 2, ceil)
     assert record.output == (*peer.shape[2:], 1)

@@ -88,9 +88,11 @@ def test_tools_report_what_was_recorded(tool: str) -> None:
 
 @each_tool
 @pytest.mark.parametrize("kind", [Network, Failing])
-def test_nothing_is_left_behind(tool: str, kind: type) -> None:
+def test_nothing_is_left_behind_even_by_an_exception(tool: str, kind: type) -> None:
     needs(tool)
-    reported(tool, Network(), (torch.zeros(MAP),))  # what is imported on the first call stays imported
+    first = reported(
+        tool, Network().eval(), (torch.zeros(MAP),)
+    )  # what it imports on its first call stays imported
     module = kind().train()
     handle = module.conv.register_forward_hook(lambda *_: None)
     x = torch.randn(MAP)
@@ -99,24 +101,15 @@ def test_nothing_is_left_behind(tool: str, kind: type) -> None:
     number, reason = reported(tool, module, (x,))
 
     assert (number is None) == (kind is Failing) == bool(reason)
+    assert ("of the network's own" in reason) == (kind is Failing)
+    assert "\n" not in reason
     assert names_of_torch() == functions
     assert state_of(module) == state
     assert torch.equal(x, before)
     assert torch.equal(torch.get_rng_state(), random)
     handle.remove()
     assert not module.conv._forward_hooks, "handles of the caller's hooks still work"
-
-
-@each_tool
-def test_an_exception_becomes_a_reason_and_harms_no_later_count(tool: str) -> None:
-    needs(tool)
-    x = torch.randn(MAP)
-    first, _ = reported(tool, Network().eval(), (x,))
-    number, reason = reported(tool, Failing(), (x,))
-    assert number is None
-    assert "of the network's own" in reason
-    assert "\n" not in reason
-    assert reported(tool, Network().eval(), (x,)) == (first, "")
+    assert reported(tool, Network().eval(), (torch.zeros(MAP),)) == first, "an exception harms no later count"
 
 
 def test_a_tool_that_is_not_installed_says_so(monkeypatch) -> None:
@@ -125,45 +118,39 @@ def test_a_tool_that_is_not_installed_says_so(monkeypatch) -> None:
     assert reported("absent", Network(), ()) == (None, "surely_no_such_package is not installed")
 
 
-def test_a_tool_that_ends_the_program_does_not(monkeypatch) -> None:
-    def ends(_module, _inputs):
-        print("goodbye")
-        sys.exit(3)
-
-    monkeypatch.setitem(peers.PEERS, "ending", Peer("json", ends))
-    assert reported("ending", Network(), ()) == (None, "SystemExit: 3")
-
-
-def test_long_reasons_are_cut_and_tools_are_silent(monkeypatch, capfd) -> None:
+@pytest.mark.parametrize(
+    ("error", "cause", "reason"),
+    [
+        (SystemExit(3), None, "SystemExit: 3"),
+        (ValueError("x"), OverflowError("y" * 500 + "\nsecond line"), f"OverflowError: {'y' * 102}..."),
+    ],
+)
+def test_what_a_tool_raises_is_one_short_line_and_what_it_prints_is_lost(
+    monkeypatch, capfd, error, cause, reason
+) -> None:
     def shouts(_module, _inputs):
         print("on standard output")
         print("on standard error", file=sys.stderr)
-        raise ValueError("x" * 500) from OverflowError("y" * 500 + "\nsecond line")
+        raise error from cause
 
     monkeypatch.setitem(peers.PEERS, "shouting", Peer("json", shouts))
-    number, reason = reported("shouting", Network(), ())
-    assert number is None
-    assert len(reason) == 120
-    assert reason.startswith("OverflowError: yyy")
-    assert reason.endswith("...")
+    assert reported("shouting", Network(), ()) == (None, reason)
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("tool", ["ptflops", "ptflops-aten"])
-def test_ptflops_takes_one_array(tool: str) -> None:
+@pytest.mark.parametrize(
+    ("tool", "module", "arrays", "says"),
+    [
+        ("ptflops", nn.Bilinear(2, 2, 2), 2, "this network takes 2"),
+        ("ptflops-aten", nn.Bilinear(2, 2, 2), 2, "this network takes 2"),
+        ("onnx-tool", nn.AdaptiveAvgPool2d(3), 1, "SymbolicValueError"),  # PyTorch prints the network from C++
+    ],
+)
+def test_what_a_tool_cannot_count(capfd, tool: str, module: nn.Module, arrays: int, says: str) -> None:
     needs(tool)
-    x = torch.zeros(MAP)
-    number, reason = reported(tool, nn.Bilinear(2, 2, 2), (x, x))
+    number, reason = reported(tool, module, (torch.randn(MAP),) * arrays)
     assert number is None
-    assert "this network takes 2" in reason
-
-
-def test_a_failing_export_is_silent(capfd) -> None:
-    """PyTorch prints the network from C++ when its exporter fails."""
-    needs("onnx-tool")
-    number, reason = reported("onnx-tool", nn.AdaptiveAvgPool2d(3), (torch.randn(MAP),))
-    assert number is None
-    assert reason.startswith("SymbolicValueError")
+    assert says in reason
     assert capfd.readouterr() == ("", "")
 
 
