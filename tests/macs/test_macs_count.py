@@ -47,35 +47,17 @@ BLOCK = (
 )
 
 
-def test_totals_of_two_exits():
-    totals = count(TWO_EXITS)
-    assert totals.macs == 288 + 24 + 64 + 4
-    assert totals.params == 20 + 27 + 4 + 6
-    assert totals.valid_macs == (4 + 3 + 3) ** 2 * 2 + 24 + 64 + 4
-    assert totals.columns == {
-        "bias_adds": 32 + 3 + 2,
-        "norm_elems": 0,
-        "pool_in": 32,
-        "pool_out": 8,
-        "mul_elems": 0,
-        "add_elems": 0,
-        "mean_out": 2,
-    }
+NOTHING = dict.fromkeys(("bias_adds", "norm_elems", "pool_in", "pool_out", "mul_elems", "add_elems", "mean_out"), 0)
 
 
-def test_totals_of_a_block():
-    totals = count(BLOCK)
-    assert (totals.macs, totals.params) == (64 + 16 + 16, 4 + 4 + 24 + 18)
-    assert totals.columns == {
-        "bias_adds": 10,
-        "norm_elems": 32,
-        "act_elems:relu": 32 + 8,
-        "pool_in": 0,
-        "pool_out": 0,
-        "mul_elems": 32,
-        "add_elems": 32,
-        "mean_out": 2,
-    }
+def test_totals_by_hand():
+    exits, block = count(TWO_EXITS), count(BLOCK)
+    assert (exits.macs, exits.params) == (288 + 24 + 64 + 4, 20 + 27 + 4 + 6)
+    assert exits.valid_macs == (4 + 3 + 3) ** 2 * 2 + 24 + 64 + 4
+    assert exits.columns == NOTHING | {"bias_adds": 32 + 3 + 2, "pool_in": 32, "pool_out": 8, "mean_out": 2}
+    assert (block.macs, block.params) == (64 + 16 + 16, 4 + 4 + 24 + 18)
+    other = {"bias_adds": 10, "norm_elems": 32, "act_elems:relu": 32 + 8}
+    assert block.columns == NOTHING | other | {"mul_elems": 32, "add_elems": 32, "mean_out": 2}
 
 
 def test_a_layer_called_twice_counts_twice_but_has_its_parameters_once():
@@ -91,10 +73,7 @@ def test_nothing_executed_is_nothing_counted():
 
 def test_exit_costs_pay_for_the_heads_passed():
     costs = exit_costs(TWO_EXITS)
-    assert costs.backbone == (288, 288 + 64)
-    assert costs.heads == (24, 4)
-    assert costs.costs == (288 + 24, 288 + 24 + 64 + 4)
-    assert costs.costs[-1] == count(TWO_EXITS).macs
+    assert (costs.backbone, costs.heads, costs.costs) == ((288, 352), (24, 4), (288 + 24, 288 + 24 + 64 + 4))
 
 
 @pytest.mark.parametrize("exits", [1, 2, 3, 5])
@@ -113,42 +92,38 @@ def test_the_last_exit_costs_the_whole_network(exits):
     assert costs.costs[-1] == count(tuple(nodes)).macs
 
 
-def test_peak_of_a_chain_is_the_largest_input_and_output():
-    chain = (
-        Node("conv", Conv2d((4, 4, 1), 2, (1, 1)), (-1,)),  # 16 + 32
-        Node("norm", BatchNorm((4, 4, 2)), (0,)),  # 32 + 32
-        Node("pool", MaxPool((4, 4, 2), (2, 2), (2, 2)), (1,)),  # 32 + 8
-    )
-    assert peak_activation_bytes(chain) == 64 * 4
-    assert peak_activation_bytes(chain, bytes_per_element=1) == 64
+CHAIN = (
+    Node("conv", Conv2d((4, 4, 1), 2, (1, 1)), (-1,)),  # 16 + 32
+    Node("norm", BatchNorm((4, 4, 2)), (0,)),  # 32 + 32
+    Node("pool", MaxPool((4, 4, 2), (2, 2), (2, 2)), (1,)),  # 32 + 8
+)
+WAITING = (
+    Node("stem", SQUARE, (-1,)),  # 32 + 32
+    Node("head", Conv2d((4, 4, 2), 4, (1, 1)), (0,), exit=1),  # 32 + 64
+    Node("relu", Activation((4, 4, 4), "relu"), (1,), exit=1),  # 32 + 64 + 64
+    Node("conv", SQUARE, (0,)),  # 32 + 32
+)
+FLAT = (
+    Node("flatten", Flatten((4, 4, 2)), (-1,)),  # 32
+    Node("linear", Linear((32,), 3), (0,)),  # 32 + 3
+)
+PEAKS = {
+    "the largest input and output of a chain": (CHAIN, 64),
+    "a residual is held until it is added": (BLOCK, 32 + 32 + 2 + 32),  # while scaling: input, act, excite, scale
+    "a map that the backbone waits for is held while a head runs": (WAITING, 160),
+    "without a waiting backbone the map is freed": (WAITING[:3], 128),
+    "a flattened map takes no memory but keeps its operand alive": (FLAT, 35),
+    "an array without a reader is freed at once": (
+        (Node("unread", SQUARE, (-1,)), Node("conv", SQUARE, (-1,))),
+        64,
+    ),
+}
 
 
-def test_peak_holds_the_residual_until_it_is_added():
-    assert peak_activation_bytes(BLOCK, 1) == 32 + 32 + 2 + 32  # while scaling: input, act, excite, scale
-
-
-def test_peak_holds_the_map_that_the_backbone_waits_for_while_a_head_runs():
-    waits = (
-        Node("stem", SQUARE, (-1,)),  # 32 + 32
-        Node("head", Conv2d((4, 4, 2), 4, (1, 1)), (0,), exit=1),  # 32 + 64
-        Node("relu", Activation((4, 4, 4), "relu"), (1,), exit=1),  # 32 + 64 + 64
-        Node("conv", SQUARE, (0,)),  # 32 + 32
-    )
-    assert peak_activation_bytes(waits, 1) == 160
-    assert peak_activation_bytes(waits[:3], 1) == 128  # without a waiting backbone the map is freed
-
-
-def test_a_flattened_map_takes_no_memory_but_keeps_its_operand_alive():
-    head = (
-        Node("flatten", Flatten((4, 4, 2)), (-1,)),  # 32
-        Node("linear", Linear((32,), 3), (0,)),  # 32 + 3
-    )
-    assert peak_activation_bytes(head, 1) == 35
-
-
-def test_an_array_that_nobody_reads_is_freed_at_once():
-    unread = (Node("unread", SQUARE, (-1,)), Node("conv", SQUARE, (-1,)))
-    assert peak_activation_bytes(unread, 1) == 64
+@pytest.mark.parametrize(("graph", "elements"), PEAKS.values(), ids=PEAKS)
+def test_peaks_by_hand(graph, elements):
+    assert peak_activation_bytes(graph, 1) == elements
+    assert peak_activation_bytes(graph) == 4 * elements
 
 
 @dataclass(frozen=True)
