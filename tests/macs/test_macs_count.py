@@ -5,45 +5,34 @@ from dataclasses import dataclass
 
 import pytest
 
-from nachos_min.macs import CountError, count, exit_costs, peak_activation_bytes
-from nachos_min.macs.ops import (
-    Activation,
-    Add,
-    BatchNorm,
-    Conv2d,
-    Flatten,
-    GlobalAvgPool,
-    Linear,
-    MaxPool,
-    Multiply,
-    Node,
-)
+from nachos_min.macs import CountError, count, exit_costs, ops, peak_activation_bytes
+from nachos_min.macs.ops import Linear, Node
 
-STEM = Conv2d((4, 4, 1), 2, (3, 3), padding=(1, 1, 1, 1), bias=True)  # 16 * 2 * 9 = 288 MACs, 20 parameters
-SQUARE = Conv2d((4, 4, 2), 2, (1, 1))  # 16 * 2 * 2 = 64 MACs, 4 parameters
+STEM = ops.Conv2d((4, 4, 1), 2, (3, 3), padding=(1, 1, 1, 1), bias=True)  # 16 * 2 * 9 = 288 MACs, 20 parameters
+SQUARE = ops.Conv2d((4, 4, 2), 2, (1, 1))  # 16 * 2 * 2 = 64 MACs, 4 parameters
 
 # Backbone: stem, then head 1; on with a 1x1 convolution, then head 2.
 TWO_EXITS = (
     Node("stem", STEM, (-1,)),
-    Node("exit 1 pool", MaxPool((4, 4, 2), (2, 2), (2, 2)), (0,), exit=1),
-    Node("exit 1 flatten", Flatten((2, 2, 2)), (1,), exit=1),
+    Node("exit 1 pool", ops.MaxPool((4, 4, 2), (2, 2), (2, 2)), (0,), exit=1),
+    Node("exit 1 flatten", ops.Flatten((2, 2, 2)), (1,), exit=1),
     Node("exit 1 linear", Linear((8,), 3), (2,), exit=1),  # 24 MACs, 27 parameters
     Node("conv", SQUARE, (0,)),
-    Node("exit 2 mean", GlobalAvgPool((4, 4, 2)), (4,), exit=2),
+    Node("exit 2 mean", ops.GlobalAvgPool((4, 4, 2)), (4,), exit=2),
     Node("exit 2 linear", Linear((2,), 2), (5,), exit=2),  # 4 MACs, 6 parameters
 )
 
 # One block with a residual connection and squeeze-and-excitation.
 BLOCK = (
     Node("conv", SQUARE, (-1,)),
-    Node("norm", BatchNorm((4, 4, 2)), (0,)),
-    Node("act", Activation((4, 4, 2), "relu"), (1,)),
-    Node("mean", GlobalAvgPool((4, 4, 2)), (2,)),
+    Node("norm", ops.BatchNorm((4, 4, 2)), (0,)),
+    Node("act", ops.Activation((4, 4, 2), "relu"), (1,)),
+    Node("mean", ops.GlobalAvgPool((4, 4, 2)), (2,)),
     Node("squeeze", Linear((2,), 8), (3,)),
-    Node("gate", Activation((8,), "relu"), (4,)),
+    Node("gate", ops.Activation((8,), "relu"), (4,)),
     Node("excite", Linear((8,), 2), (5,)),
-    Node("scale", Multiply(((4, 4, 2), (2,))), (2, 6)),
-    Node("residual", Add(((4, 4, 2), (4, 4, 2))), (7, -1)),
+    Node("scale", ops.Multiply(((4, 4, 2), (2,))), (2, 6)),
+    Node("residual", ops.Add(((4, 4, 2), (4, 4, 2))), (7, -1)),
 )
 
 
@@ -83,7 +72,7 @@ def test_the_last_exit_costs_the_whole_network(exits):
     for i in range(1, exits + 1):
         nodes.append(Node(f"conv {i}", SQUARE, (source,)))
         source = len(nodes) - 1
-        nodes.append(Node(f"mean {i}", GlobalAvgPool((4, 4, 2)), (source,), exit=i))
+        nodes.append(Node(f"mean {i}", ops.GlobalAvgPool((4, 4, 2)), (source,), exit=i))
         nodes.append(Node(f"linear {i}", Linear((2,), i), (len(nodes) - 1,), exit=i))
     costs = exit_costs(tuple(nodes))
     assert costs.backbone == tuple(64 * i for i in range(1, exits + 1))
@@ -93,18 +82,18 @@ def test_the_last_exit_costs_the_whole_network(exits):
 
 
 CHAIN = (
-    Node("conv", Conv2d((4, 4, 1), 2, (1, 1)), (-1,)),  # 16 + 32
-    Node("norm", BatchNorm((4, 4, 2)), (0,)),  # 32 + 32
-    Node("pool", MaxPool((4, 4, 2), (2, 2), (2, 2)), (1,)),  # 32 + 8
+    Node("conv", ops.Conv2d((4, 4, 1), 2, (1, 1)), (-1,)),  # 16 + 32
+    Node("norm", ops.BatchNorm((4, 4, 2)), (0,)),  # 32 + 32
+    Node("pool", ops.MaxPool((4, 4, 2), (2, 2), (2, 2)), (1,)),  # 32 + 8
 )
 WAITING = (
     Node("stem", SQUARE, (-1,)),  # 32 + 32
-    Node("head", Conv2d((4, 4, 2), 4, (1, 1)), (0,), exit=1),  # 32 + 64
-    Node("relu", Activation((4, 4, 4), "relu"), (1,), exit=1),  # 32 + 64 + 64
+    Node("head", ops.Conv2d((4, 4, 2), 4, (1, 1)), (0,), exit=1),  # 32 + 64
+    Node("relu", ops.Activation((4, 4, 4), "relu"), (1,), exit=1),  # 32 + 64 + 64
     Node("conv", SQUARE, (0,)),  # 32 + 32
 )
 FLAT = (
-    Node("flatten", Flatten((4, 4, 2)), (-1,)),  # 32
+    Node("flatten", ops.Flatten((4, 4, 2)), (-1,)),  # 32
     Node("linear", Linear((32,), 3), (0,)),  # 32 + 3
 )
 PEAKS = {
@@ -135,7 +124,7 @@ class Wavelet:
 
 BROKEN = {
     "no rule": ((Node("w", Wavelet((4,)), (-1,)),), "node 'w': no rule for counting operator Wavelet"),
-    "one array of two": ((Node("add", Add(((4,), (4,))), (-1,)),), "node 'add': Add must read 2 arrays, got 1"),
+    "one array of two": ((Node("add", ops.Add(((4,), (4,))), (-1,)),), "node 'add': Add must read 2 arrays, got 1"),
     "itself": ((Node("a", SQUARE, (0,)),), "inputs must be -1 or an earlier node (below 0), got 0"),
     "before the input": ((Node("a", SQUARE, (-2,)),), "inputs must be -1 or an earlier node (below 0), got -2"),
     "another shape": (
@@ -144,7 +133,7 @@ BROKEN = {
     ),
     "another input": ((Node("a", STEM, (-1,)), Node("b", SQUARE, (-1,))), "must read (4, 4, 2), got (4, 4, 1)"),
     "one of two shapes": (
-        (Node("a", GlobalAvgPool((4, 4, 2)), (-1,)), Node("b", Multiply(((2,), (2,))), (0, -1))),
+        (Node("a", ops.GlobalAvgPool((4, 4, 2)), (-1,)), Node("b", ops.Multiply(((2,), (2,))), (0, -1))),
         "node 'b': Multiply: must read (2,) and (2,), got (2,) and (4, 4, 2)",
     ),
     "other elements": (
@@ -192,7 +181,7 @@ def test_a_batch_multiplies_work_and_not_parameters():
 
 
 def test_arrays_may_arrive_with_other_axes():
-    start = Node("stem", Conv2d((4, 4, 3), 2, (1, 1)), (-1,), batch=2, relaid=True)
+    start = Node("stem", ops.Conv2d((4, 4, 3), 2, (1, 1)), (-1,), batch=2, relaid=True)
     assert count((start, Node("head", Linear((32,), 10), (0,), batch=2, relaid=True))).macs == 2 * (96 + 320)
 
 

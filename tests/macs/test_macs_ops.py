@@ -11,11 +11,8 @@ from nachos_min.macs.ops import Add, AvgPool, Conv2d, ConvTranspose2d, Einsum, L
 from nachos_min.macs.windows import valid_taps
 
 CONVOLUTIONS = {
-    "1x1": Conv2d((5, 4, 3), 2, (1, 1)),
-    "3x3 padded": Conv2d((5, 4, 3), 2, (3, 3), padding=(1, 1, 1, 1)),
     "depthwise": Conv2d((6, 6, 4), 4, (3, 3), padding=(1, 1, 1, 1), groups=4),
     "depthwise, multiplier 2": Conv2d((6, 5, 3), 6, (3, 3), (2, 2), (1, 1, 1, 1), groups=3),
-    "groups neither 1 nor C": Conv2d((6, 6, 6), 4, (3, 3), padding=(1, 1, 1, 1), groups=2),
     "even kernel, same": Conv2d((17, 15, 1), 2, (4, 4), padding=(1, 2, 1, 2)),
     "all asymmetric, 17x15": Conv2d((17, 15, 2), 4, (3, 5), (2, 3), (1, 0, 2, 3), (1, 2), groups=2),
     "kernel larger than the map": Conv2d((2, 3, 2), 3, (7, 7), padding=(3, 3, 3, 3)),
@@ -23,9 +20,7 @@ CONVOLUTIONS = {
     "1x1 on one pixel": Conv2d((1, 1, 4), 5, (1, 1), bias=True),
     "padding wider than the kernel": Conv2d((2, 2, 1), 1, (2, 2), (3, 3), (4, 5, 6, 4)),
     "stride skips pixels": Conv2d((9, 9, 1), 1, (1, 1), (4, 4)),
-    "dense, transposed": ConvTranspose2d((4, 5, 3), 2, (3, 3)),
     "stride 2, output padding": ConvTranspose2d((4, 4, 2), 3, (3, 3), (2, 2), (1, 1, 1, 1), output_padding=(1, 1)),
-    "grouped, transposed": ConvTranspose2d((3, 4, 4), 6, (3, 2), (2, 1), groups=2),
     "depthwise, transposed": ConvTranspose2d((3, 3, 4), 4, (2, 2), (2, 2), groups=4, bias=True),
     "all asymmetric, transposed": ConvTranspose2d(
         (5, 4, 2), 2, (3, 4), (2, 3), (1, 0, 2, 3), (1, 2), output_padding=(1, 2)
@@ -120,15 +115,11 @@ def test_a_matrix_product_counts_what_is_multiplied(left, right):
         assert (linear.output, linear.macs) == (y.shape, made)
 
 
+_up_to = st.integers(1, 17)
+
+
 @settings(max_examples=300, deadline=None, derandomize=True)
-@given(
-    positions=st.integers(0, 40),
-    length=st.integers(1, 60),
-    kernel=st.integers(1, 30),
-    stride=st.integers(1, 17),
-    pad=st.integers(0, 50),
-    dilation=st.integers(1, 17),
-)
+@given(st.integers(0, 40), st.integers(1, 60), st.integers(1, 30), _up_to, st.integers(0, 50), _up_to)
 def test_taps_are_those_of_the_loop(positions, length, kernel, stride, pad, dilation):
     hits = sum(0 <= o * stride + t * dilation - pad < length for o in range(positions) for t in range(kernel))
     assert valid_taps(positions, length, kernel, stride, pad, dilation) == hits
