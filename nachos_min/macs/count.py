@@ -63,9 +63,8 @@ def count(graph: Graph) -> Count:
 def peak_activation_bytes(graph: Graph, bytes_per_element: int = 4) -> int:
     """Return the largest number of bytes that the arrays of one sample need at the same time.
 
-    While a node runs, these arrays are held: what it reads, what it writes, and whatever a later node still reads
-    (a residual connection, or the rest of the backbone). An array is freed after its last reader. A flattened array
-    is its operand seen as a vector and takes no bytes of its own. Weights are not activations.
+    While a node runs, these arrays are held: what it reads, what it writes, and what a later node still reads, such
+    as a residual. A flattened array is its operand seen as a vector and takes no bytes. Weights are not counted.
 
     Raises:
         CountError: as for `check_graph`, or bytes_per_element < 1.

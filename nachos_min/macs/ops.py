@@ -6,8 +6,7 @@ in a convolution, transposed convolution, linear layer or matrix product. Other 
     bias_adds         output elements that get a bias            norm_elems  elements normalised
     act_elems:<kind>  elements through an activation, by kind    mul_elems   elements of a product
     pool_in pool_out  elements into and out of a pool            add_elems   elements of a sum
-    mean_out          elements out of a mean                     pointwise:<kind> reduce_in:<kind>
-                                                                 resize_out:<mode>  the rest
+    mean_out          elements out of a mean   pointwise:<kind> reduce_in:<kind> resize_out:<mode>  the rest
 
 `macs` counts taps on padded zeros; `valid_macs` leaves them out. Convolutions and pools are in `windows.py`.
 """
@@ -195,8 +194,9 @@ class GroupNorm(Norm, plural="group norm"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        channels = self.input[-1]
-        self.require(channels % self.groups == 0, f"groups must divide {channels} channels", self.groups)
+        self.require(
+            self.input[-1] % self.groups == 0, f"groups must divide {self.input[-1]} channels", self.groups
+        )
 
 
 @final
@@ -337,9 +337,8 @@ class Reduce(UnaryOperator, plural="reductions"):
 
     @property
     def columns(self) -> dict[str, int]:
-        if self.kind == "mean":
-            return {"mean_out": prod(self.result)}
-        return {f"reduce_in:{self.kind}": prod(self.input)}
+        is_mean = self.kind == "mean"
+        return {"mean_out": prod(self.result)} if is_mean else {f"reduce_in:{self.kind}": prod(self.input)}
 
 
 @final
@@ -362,8 +361,8 @@ class Slice(UnaryOperator, plural="slicing"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        inside = self.begin < self.end <= self.input[-1]
-        self.require(inside, f"end must be from {self.begin + 1} to {self.input[-1]}", self.end)
+        least, most = self.begin + 1, self.input[-1]
+        self.require(least <= self.end <= most, f"end must be from {least} to {most}", self.end)
 
     @property
     def output(self) -> Shape:

@@ -37,10 +37,7 @@ class Operator(ABC):
     """What one operator does to one sample. A record states its fields and overrides what is not zero.
 
     The head of a class gives `plural`, what to call its kind in a sentence, and `column`, where the elements that
-    it writes are counted; "{0.kind}" in them stands for the field.
-
-    Raises:
-        CountError: a field breaks its rule, or the fields do not fit each other.
+    it writes are counted; "{0.kind}" in them stands for the field. CountError names a rule that its fields break.
     """
 
     plural: ClassVar[str] = ""
@@ -125,10 +122,9 @@ def broadcast(*shapes: Shape) -> Shape | None:
     axes = max(map(len, shapes))
     found = []
     for lengths in zip(*((1,) * (axes - len(shape)) + shape for shape in shapes), strict=True):
-        others = set(lengths) - {1}
-        if len(others) > 1:
+        found.append(max(lengths))
+        if not set(lengths) <= {1, found[-1]}:
             return None
-        found.append(others.pop() if others else 1)
     return tuple(found)
 
 

@@ -36,8 +36,7 @@ def valid_taps(positions: int, length: int, kernel: int, stride: int, pad_before
     """Return the number of (position, tap) pairs that fall on one of the `length` real pixels of an axis.
 
     Position o, tap t touches pixel o * stride + t * dilation - pad_before. A convolution's positions are output
-    pixels and the axis is the input; for a transposed convolution it is the other way round. The time grows with
-    the digits of the numbers only.
+    pixels and the axis is the input; for a transposed convolution it is the other way round.
 
     Source: derived here. The count is below(pad_before + length) - below(pad_before), where below(x) is the number
     of pairs with o * stride + t * dilation < x.

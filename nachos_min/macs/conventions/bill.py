@@ -1,7 +1,6 @@
 """What a tool may bill a node: terms of quantities, and how the node was written, which decides what a tool sees.
 
-thop hooks modules and misses `F.relu`; fvcore drops what the output does not depend on. An architecture or an ONNX
-file was never written in PyTorch; for them the class counts that most people would use.
+An architecture or an ONNX file was never written in PyTorch; for them the class counts that most people would use.
 """
 
 from collections.abc import Callable, Mapping

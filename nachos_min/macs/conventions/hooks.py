@@ -113,8 +113,8 @@ def _layer(node: Node) -> tuple[bill.Term, ...]:
 
 
 def _parameters(node: Node) -> tuple[bill.Term, ...]:
-    note = "parameters, not elements, once per sample"
-    return (replace(bill.inputs(node), quantity=_positions(node) * node.op.params, note=note),)
+    counted, note = _positions(node) * node.op.params, "parameters, not elements, once per sample"
+    return (replace(bill.inputs(node), quantity=counted, note=note),)
 
 
 def _slopes(node: Node) -> tuple[bill.Term, ...]:

@@ -28,8 +28,7 @@ _POINTWISE |= dict.fromkeys(("cumsum", "compare", "logic"), 1)
 _POINTWISE |= {"clamp": 2, "addcmul": 2, "remainder": 7, "log": 43, "sin": 39, "cos": 39, "atan": 64}
 _POINTWISE |= dict.fromkeys(("div", "reciprocal", "floor_divide"), _DIVISION)
 _POINTWISE |= {"sqrt": _ROOT, "rsqrt": _ROOT + _DIVISION, "exp": _EXPONENTIAL, "pow": _EXPONENTIAL}
-# An equality and a negation.
-_NOT_EQUAL = ("x != y", "torch.ne", "Tensor.ne", "torch.not_equal", "Tensor.not_equal")
+_NOT_EQUAL = ("x != y", "torch.ne", "Tensor.ne", "torch.not_equal", "Tensor.not_equal")  # and a negation
 _REDUCTIONS = {**dict.fromkeys(("mean", "sum", "max", "min", "prod"), 1), "norm": _ROOT + 1}
 
 
@@ -166,7 +165,7 @@ ONNX_TOOL = _OnnxTool(
 
 # What PyTorch's exporter to ONNX improves before it writes the file.
 
-# Of what depends on weights alone, the exporter computes these; an exponential, say, stays in the file.
+# Computed beforehand if they depend on weights alone; an exponential, say, stays in the file.
 _COMPUTED = ("div", "sub", "sqrt", "neg", "reciprocal")
 
 
