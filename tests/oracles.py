@@ -90,24 +90,18 @@ def conv2d_grad_weight(g, x, w_shape, stride, padding, dilation, groups):
 # A depthwise convolution is a convolution with as many groups as channels, one output channel each.
 
 
-def as_grouped(w_shape):
-    """Return the shape of a depthwise kernel (KH, KW, C) as that of a grouped one (KH, KW, 1, C)."""
-    KH, KW, C = w_shape
-    return KH, KW, 1, C
-
-
 def depthwise_forward(x, w, stride, padding, dilation):
     """Return y[n, oh, ow, c] = sum of x * w over the taps of channel c."""
-    return conv2d_forward(x, w.reshape(as_grouped(w.shape)), stride, padding, dilation, x.shape[3])
+    return conv2d_forward(x, w[:, :, None], stride, padding, dilation, x.shape[3])
 
 
 def depthwise_grad_input(g, w, x_shape, stride, padding, dilation):
-    return conv2d_grad_input(g, w.reshape(as_grouped(w.shape)), x_shape, stride, padding, dilation, x_shape[3])
+    return conv2d_grad_input(g, w[:, :, None], x_shape, stride, padding, dilation, x_shape[3])
 
 
 def depthwise_grad_weight(g, x, w_shape, stride, padding, dilation):
-    gw = conv2d_grad_weight(g, x, as_grouped(w_shape), stride, padding, dilation, x.shape[3])
-    return gw.reshape(w_shape)
+    KH, KW, C = w_shape
+    return conv2d_grad_weight(g, x, (KH, KW, 1, C), stride, padding, dilation, C)[:, :, 0]
 
 
 # Pooling
@@ -199,18 +193,15 @@ ACTIVATIONS = {
 
 def activation_forward(x, name):
     """Return y with y[i] = f(x[i])."""
-    y = np.zeros(x.shape, x.dtype)
-    for at in cells(x.shape):
-        y[at] = ACTIVATIONS[name][0](float(x[at]))
-    return y
+    f, _ = ACTIVATIONS[name]
+    return np.array([f(float(u)) for u in x.flat], x.dtype).reshape(x.shape)
 
 
 def activation_grad_input(g, x, name):
     """Return gx with gx[i] = g[i] * f'(x[i])."""
-    gx = np.zeros(x.shape, x.dtype)
-    for at in cells(x.shape):
-        gx[at] = float(g[at]) * ACTIVATIONS[name][1](float(x[at]))
-    return gx
+    _, slope = ACTIVATIONS[name]
+    products = [float(a) * slope(float(u)) for a, u in zip(g.flat, x.flat, strict=True)]
+    return np.array(products, x.dtype).reshape(x.shape)
 
 
 # Batch norm, one channel at a time
@@ -218,13 +209,9 @@ def activation_grad_input(g, x, name):
 
 def batch_norm_forward(x, gamma, beta, eps, name):
     """Return y, mean, var with the statistics of x."""
-    C = x.shape[-1]
-    columns = x.reshape(-1, C).astype(np.float64)
-    mean, var = np.zeros(C), np.zeros(C)
-    for c in range(C):
-        values = [float(value) for value in columns[:, c]]
-        mean[c] = sum(values) / len(values)
-        var[c] = sum((value - mean[c]) ** 2 for value in values) / len(values)
+    columns = x.reshape(-1, x.shape[-1]).astype(np.float64).T
+    mean = np.array([sum(column) / len(column) for column in columns])
+    var = np.array([sum((column - m) ** 2) / len(column) for column, m in zip(columns, mean, strict=True)])
     y = batch_norm_infer(x, gamma, beta, mean, var, eps, name)
     return y, mean.astype(x.dtype), var.astype(x.dtype)
 

@@ -102,13 +102,8 @@ def results(name, *geometry):
 
 
 IN_PARTS = [
-    ("conv2d", (1, 1, 4, 4), 1, 1),
-    ("conv2d", (3, 3, 4, 4), 2, 1),
-    ("conv2d", (5, 5, 2, 4), 1, 2),
-    ("depthwise", (3, 3, 4), 1),
-    ("depthwise", (3, 3, 4), 2),
-    ("bias",),
-    ("batch_norm",),
+    *(("conv2d", (1, 1, 4, 4), 1, 1), ("conv2d", (3, 3, 4, 4), 2, 1), ("conv2d", (5, 5, 2, 4), 1, 2)),
+    *(("depthwise", (3, 3, 4), 1), ("depthwise", (3, 3, 4), 2), ("bias",), ("batch_norm",)),
 ]
 
 
