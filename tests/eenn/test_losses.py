@@ -82,7 +82,7 @@ CASES = {
     "no support": replace(batch(seed=7), support=None),
     "exits always right": replace(batch(seed=8), logits=[np.eye(4)[batch(seed=8).labels] * 3.0] * 3),
     "exits always wrong": replace(batch(seed=9), logits=[np.eye(4)[batch(seed=9).labels] * -3.0] * 3),
-    "clipped confidences": replace(batch(seed=10), confidence_logits=[np.full(7, 20.0), np.full(7, -20.0)]),
+    "clipped confidences": replace(batch(seed=10), confidence_logits=[np.full(7, 600.0), np.full(7, -600.0)]),
 }
 
 
@@ -114,11 +114,6 @@ def test_float32_agrees_with_float64(name: str) -> None:
     found = (CASES[name].value_and_gradients(dtype, **TERMS["all"]) for dtype in (np.float32, np.float64))
     for single, double in zip(*found, strict=True):
         np.testing.assert_allclose(single, double, rtol=2e-4, atol=2e-6)
-
-
-def test_nothing_is_divided_by_zero_where_a_sigmoid_was_rounded_to_one() -> None:
-    b = replace(batch(samples=2), confidence_logits=[np.array([600.0, -600.0])] * 2)
-    assert all(np.isfinite(found).all() for found in b.value_and_gradients())
 
 
 def test_without_early_exits_it_is_cross_entropy() -> None:

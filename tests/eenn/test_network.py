@@ -104,8 +104,7 @@ def test_a_backbone_moves_to_a_network_with_other_exits() -> None:
     for network in (first, second, third):
         network.train(False)
     with no_grad():
-        answers = [network(x)[-1].logits.data.tobytes() for network in (first, second, third)]
-    assert len(set(answers)) == 1
+        assert len({network(x)[-1].logits.data.tobytes() for network in (first, second, third)}) == 1
     with pytest.raises(ValueError, match=r"a backbone's state must have shape \(\d+,\), got \(3,\)"):
         first.load_backbone_state(np.zeros(3, np.float32))
 

@@ -35,10 +35,10 @@ Weights = dict[str, np.ndarray]
 CODER = GenomeCoder(load_space("micro"), (8, 8, 1), 3, static=True)
 LABELS = np.repeat([0, 1, 2], [16, 12, 9])
 IMAGES = np.random.default_rng(5).standard_normal((37, 8, 8, 1)) + LABELS[:, None, None, None]
-EPOCHS = {"backbone_epochs": 2, "warmup_epochs": 2, "support_epochs": 3}
-PAPER = PaperRecipe(**EPOCHS, batch=8, support_share=0.3, alpha=0.7, beta=2.0, gamma=3.0)
+# Of 37 samples the last batch has two, which are used, or one, which is not.
+PAPER = PaperRecipe(2, 2, 3, batch=7, support_share=0.3, alpha=0.7, beta=2.0, gamma=3.0)
 FROZEN = replace(PAPER, joint=False)
-DEEP = DeepRecipe(epochs=4, batch=8, rate=0.08, last=3.0, distillation=0.0, beta=2.0, gamma=1.5, warmup=0.2)
+DEEP = DeepRecipe(epochs=4, batch=9, rate=0.08, last=3.0, distillation=0.0, beta=2.0, gamma=1.5, warmup=0.2)
 
 
 def build(
@@ -106,7 +106,7 @@ def slow_train(
             samples = np.array([n for n in samples if n not in support])
         order = list(rng.permutation(samples))
         while len(order) >= 2:
-            chosen, order = order[:8], order[8:]
+            chosen, order = order[: recipe.batch], order[recipe.batch :]
             for segment in network.segments:
                 segment.train(joint)
             for head in network.heads:
@@ -147,7 +147,7 @@ def test_the_papers_exits_are_the_slow_loop(recipe: PaperRecipe, exits: tuple[in
         fit_backbone(network)
     supported = [False] * 2 + [sum(exits) > 0] * 3
     weights = {"alpha": 0.7, "beta": 2.0, "gamma": 3.0}
-    expected = slow_train(slow, recipe, supported, lambda step: 0.05 * (1 + cos(pi * step / 25)) / 2, weights)
+    expected = slow_train(slow, recipe, supported, lambda step: 0.05 * (1 + cos(pi * step / 30)) / 2, weights)
     np.testing.assert_allclose(fit_exits(fast, recipe), expected, rtol=1e-9)
     assert_equal_weights(fast, slow)
 
@@ -204,18 +204,6 @@ def test_without_an_epoch_nothing_moves() -> None:
     assert fit_exits(network, replace(PAPER, warmup_epochs=0, support_epochs=0)) == []
     assert not moved(before, network.state())
     assert not network.training
-
-
-def test_a_last_group_of_two_is_used_and_of_one_is_not() -> None:
-    recipe = replace(PAPER, backbone_epochs=1, batch=4)
-    for samples, used in ((9, False), (10, True)):
-        last, states = np.random.default_rng(0).permutation(samples)[-1], []
-        for label in (0, 1):
-            network, labels = build(), np.zeros(samples, np.int64)
-            labels[last] = label
-            train_backbone(network, IMAGES[:samples], labels, recipe, np.random.default_rng(0))
-            states.append(network.state())
-        assert bool(moved(*states)) == used
 
 
 def test_every_term_of_deep_supervision_moves_the_weights() -> None:
@@ -311,19 +299,17 @@ def test_recipes_are_named_and_stored_as_plain_values() -> None:
 
 # It learns
 
-DIGITS = GenomeCoder(load_space("micro"), (8, 8, 1), 10, static=True)
-
 
 def test_exits_learn_digits_and_none_starves() -> None:
     """No exit is worse than an earlier one by more than noise, nor the last than without exits."""
-    digits = load("digits")
+    digits, coder = load("digits"), GenomeCoder(load_space("micro"), (8, 8, 1), 10, static=True)
 
     def accuracy(network: EarlyExitNetwork) -> np.ndarray:
         return np.asarray(
             (digits.test.labels == exit_answers(network, digits.test.images).predicted().T).mean(axis=1)
         )
 
-    network, alone, papers = (build(exits, DIGITS, np.float32) for exits in ((1, 1), (0, 0), (1, 1)))
+    network, alone, papers = (build(exits, coder, np.float32) for exits in ((1, 1), (0, 0), (1, 1)))
     train, rng = (digits.train.images, digits.train.labels), np.random.default_rng(2)
     for each in (network, alone):
         train_deep(each, *train, budget(each), DeepRecipe(epochs=12), np.random.default_rng(0))
