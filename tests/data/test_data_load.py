@@ -80,13 +80,13 @@ def test_each_channel_is_standardised_over_all_its_pixels(tmp_path):
         assert (scaled[..., 2] == 0).all()
 
 
-def test_standardisation_in_float64_of_a_feature_that_hardly_varies():
+@pytest.mark.parametrize("per", ["channel", "pixel"])
+def test_standardisation_in_float64_of_a_feature_that_hardly_varies(per):
     images = np.full((2000, 1, 1, 2), 0.1, dtype=np.float32)
     images[0, 0, 0, 1] = 0.2
-    for per in ("channel", "pixel"):
-        scaled = standardised(images, *statistics(images, per))
-        assert (scaled[..., 0] == 0).all()
-        assert scaled[..., 1].std() == pytest.approx(1, abs=1e-5)
+    scaled = standardised(images, *statistics(images, per))
+    assert (scaled[..., 0] == 0).all()
+    assert scaled[..., 1].std() == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("ending", [".h5", ".hdf5", ".npz"])
@@ -122,12 +122,13 @@ def test_each_image_keeps_its_difficulty(tmp_path):
     arrays |= {"difficulty": np.arange(60) / 60, "validation_difficulty": np.arange(8, dtype=np.uint8) % 2}
     data = load(write(tmp_path / "own.npz", arrays), validation="whole")
     assert data.digest == plain.digest, "difficulty is not what is learnt from"
-    assert data.validation.difficulty.tolist() == [0, 1, 0, 1, 0, 1, 0, 1]
-    shown = load_unscaled(write(tmp_path / "own.h5", arrays))
+    assert data.validation.difficulty.tolist() == [0, 1] * 4
+    shown, found = load_unscaled(write(tmp_path / "own.h5", arrays)), []
     for split in (shown.train, shown.test):
-        found = [np.flatnonzero((arrays["images"] == image).all(axis=(1, 2, 3)))[0] for image in split.images]
-        np.testing.assert_array_equal(split.difficulty, arrays["difficulty"][found].astype(np.float32))
-    assert sorted([*shown.train.difficulty, *shown.test.difficulty]) == [np.float32(i / 60) for i in range(60)]
+        at = [np.flatnonzero((arrays["images"] == image).all(axis=(1, 2, 3))).item() for image in split.images]
+        np.testing.assert_array_equal(split.difficulty, arrays["difficulty"][at].astype(np.float32))
+        found += at
+    assert sorted(found) == list(range(60))
 
 
 def test_the_same_arrays_are_the_same_data_in_every_format(tmp_path):
@@ -187,15 +188,15 @@ def test_halves_are_a_stratified_partition_of_the_validation_split(tmp_path):
 
 
 def test_a_class_with_one_validation_sample_keeps_it_where_choices_are_made(tmp_path):
-    images = arrays_of(5)["images"]
-    arrays = arrays_of() | {"validation_images": images, "validation_labels": np.array([0, 1, 0, 2, 0])}
-    data = load(write(tmp_path / "own.npz", arrays))
-    assert sorted(data.validation.labels) == [0, 1, 2]
-    assert sorted(data.calibration.labels) == [0, 0]
-    arrays |= {"validation_images": images[1:4], "validation_labels": np.array([1, 0, 2])}
-    rule = "single.npz: validation must have at least 2 samples of a class to be halved, got 3 of as many classes"
+    def own(*labels):
+        given = {"validation_images": arrays_of(len(labels))["images"], "validation_labels": np.array(labels)}
+        return load(write(tmp_path / "own.npz", arrays_of() | given))
+
+    data = own(0, 1, 0, 2, 0)
+    assert (sorted(data.validation.labels), sorted(data.calibration.labels)) == ([0, 1, 2], [0, 0])
+    rule = "own.npz: validation must have at least 2 samples of a class to be halved, got 3 of as many classes"
     with pytest.raises(DataError, match=rule):
-        load(write(tmp_path / "single.npz", arrays))
+        own(1, 0, 2)
 
 
 @pytest.mark.parametrize(
