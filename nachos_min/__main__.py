@@ -23,11 +23,11 @@ def start() -> int:
     for number in handled:
         signal.signal(number, interruption)
 
-    # Python has None for a stream that the shell has closed, `>&-`.
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  (open until the end)
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115  (open until the end)
-    # A path may hold a character that the terminal's encoding lacks: that must not lose the output.
-    for stream in (sys.stdout, sys.stderr):
+    # Python has None for a stream that the shell has closed, `>&-`. A path may hold a character that the terminal's
+    # encoding lacks: that must not lose the output.
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115  (open until the end)
+        setattr(sys, name, stream)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 

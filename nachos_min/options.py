@@ -106,8 +106,7 @@ def text(noun: str) -> Kind:
     return Kind(noun.upper().replace(" OR ", "|"), f"a {noun}", named, holds)
 
 
-_count = whole(1)
-COUNT = Kind("COUNT", _count.rule, read_count, _count.holds, show_count, " such as 60000, 60k or 2.7M")
+COUNT = replace(whole(1), form="COUNT", read=read_count, show=show_count, example=" such as 60000, 60k or 2.7M")
 SHARE = number("SHARE", "a number from 0 to 1", lambda value: 0 <= value <= 1)
 MARGIN = number("SHARE", "a number >= 0 and below 1", lambda value: 0 <= value < 1)
 CHANCE = number("SHARE", "a number above 0 and below 1", lambda value: 0 < value < 1)
@@ -124,8 +123,7 @@ SIDES = Kind(
     "N,N,...",
     "one to eight whole numbers from 1 to 2^40 with commas between them, such as 3,32,32",
     _reader(
-        r"(\()?[0-9]{1,13}(, ?[0-9]{1,13}){0,7}(?(1)\))",
-        lambda text: tuple(map(int, text.strip("()").split(","))),
+        r"(\()?[0-9]{1,13}(, ?[0-9]{1,13}){0,7}(?(1)\))", lambda text: tuple(map(int, text.strip("()").split(",")))
     ),
     lambda sides: all(1 <= side <= 1 << 40 for side in sides),
     lambda sides: ",".join(map(str, sides)),
@@ -144,8 +142,7 @@ class Option:
 
     def default_of(self, recipe: str, data: str) -> Any:
         """Return the default for a recipe and a data set: the most special one."""
-        keys = (key for key in (f"{recipe} {data}", recipe, data) if key in self.by)
-        return self.by.get(next(keys, ""), self.default)
+        return next((self.by[key] for key in (f"{recipe} {data}", recipe, data) if key in self.by), self.default)
 
     @property
     def default_text(self) -> str:

@@ -112,10 +112,8 @@ def _put(group: Any, key: object, value: object, place: str, filters: Mapping[st
 def _get(member: Any) -> Any:
     if isinstance(member, h5py.Group):
         content = {key: _get(inner) for key, inner in member.items()}
-        kind = member.attrs.get("sequence")
-        if kind is None:
-            return content
-        return tuple(content.values()) if kind == "tuple" else list(content.values())
+        sequence = {"tuple": tuple, "list": list}.get(member.attrs.get("sequence"))
+        return content if sequence is None else sequence(content.values())
     if member.dtype.kind == "S":
         return _from_json(json.loads(member[()]))
     if "dtype" in member.attrs:

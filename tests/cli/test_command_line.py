@@ -23,10 +23,10 @@ ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
 
 
-def process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, env=ENVIRONMENT, check=False, **options
-    )
+def process(*command: str) -> tuple[int, str, str]:
+    """Return status, output and errors of a command."""
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=False)
+    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def test_help_goes_to_standard_output_within_80_columns(line: str, run: Any) -> 
 
 def test_help_loads_neither_numpy_nor_numba() -> None:
     program = "import sys; from nachos_min.cli import main; main(['search', '--help']); print(*sys.modules)"
-    loaded = process("-c", program).stdout.splitlines()[-1].split()
-    assert not {"numpy", "numba", "scipy", "h5py", "rich"} & set(loaded)
+    _, out, _ = process(sys.executable, "-c", program)
+    assert not {"numpy", "numba", "scipy", "h5py", "rich"} & set(out.splitlines()[-1].split())
 
 
 def test_help_lists_every_option_with_its_default(run: Any) -> None:
@@ -93,14 +93,12 @@ REFUSALS = [
     ("search --class--", "unknown option --class--; did you mean --aims?"),
     ("search --seed", "--seed must be a whole number >= 0, got no value"),
     ("search --seed --json", "--seed must be a whole number >= 0, got no value"),
-    ("search --seed -1", "--seed must be a whole number >= 0, got '-1'"),
     ("search --max-macs banana", "--max-macs must be a whole number >= 1 such as 60000, 60k or 2.7M, got 'banana'"),
     ("search --recipe best", "--recipe must be one of deep, paper, got 'best'"),
     ("search --json=maybe", "--json must be given without a value, or as true or false, got 'maybe'"),
     ("search --out", "--out must be a folder, got no value"),
     ("search --data=", "--data must be a name or file, got ''"),
     ("search run", "search takes options only, got 'run'"),
-    ("search __class__", "search takes options only, got '__class__'"),
     ("search - run", "search takes options only, got '- run'"),
     ("search -- --trace", "'--' must not be used: it would separate options for the Fire library"),
     ("macs", "macs needs a TARGET, got none; try python -m nachos_min macs --help"),
@@ -120,9 +118,8 @@ def test_a_mistake_is_one_line(line: str, message: str, run: Any, tmp_path: Path
 
 
 def test_a_mistake_from_the_shell() -> None:
-    done = process("-m", "nachos_min", "search", "--sede", "4")
     message = "error: unknown option --sede; did you mean --seed?\n"
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+    assert process(sys.executable, "-m", "nachos_min", "search", "--sede", "4") == (2, "", message)
 
 
 @pytest.mark.parametrize("line", ["--data nowhere", "--space nowhere", "--out file/run"])
@@ -194,9 +191,8 @@ def test_a_defect_keeps_its_traceback(run: Any, progress: Any, searching: Any) -
     ],
 )
 def test_an_output_that_takes_nothing_leaves_no_traceback(script: str, said: str) -> None:
-    command = ["sh", "-c", script % '"$0" -m nachos_min search --help', sys.executable]
-    done = subprocess.run(command, capture_output=True, env=ENVIRONMENT, text=True, timeout=30, check=False)
-    assert done.stderr == said
+    _, _, err = process("sh", "-c", script % '"$0" -m nachos_min search --help', sys.executable)
+    assert err == said
 
 
 SLEEPING_SEARCH = """
@@ -244,8 +240,7 @@ raise SystemExit(__main__.start())
 
 
 def test_an_interruption_while_the_program_loads_is_one_line() -> None:
-    done = process("-c", INTERRUPTED_IMPORT)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+    assert process(sys.executable, "-c", INTERRUPTED_IMPORT) == (130, "", "interrupted\n")
 
 
 def test_an_interruption_that_python_lost_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,4 +266,4 @@ __main__.start()
 assert "numpy" not in sys.modules
 print(os.environ["OPENBLAS_NUM_THREADS"], os.environ["OMP_NUM_THREADS"])
 """
-    assert process("-c", program).stdout.splitlines()[-1] == "1 2"
+    assert process(sys.executable, "-c", program)[1].splitlines()[-1] == "1 2"

@@ -11,20 +11,16 @@ from nachos_min import options as of
 from nachos_min.errors import InputError
 from nachos_min.options import BARE, Kind, read_count, show_count
 
-COUNTS = [
-    ("60000", 60_000),
-    ("60k", 60_000),
-    ("60K", 60_000),
-    ("2.7M", 2_700_000),
-    ("2.7m", 2_700_000),
-    ("2.777777M", 2_777_777),
-    ("1g", 1_000_000_000),
-    ("0.001k", 1),
-    ("9007199254740993", 2**53 + 1),  # a float would lose the 1
-    ("9007199254740.993k", 2**53 + 1),
-]
-NOT_COUNTS = """banana -5 0 0k 2.7777777M 1.5 1e6 60_000 60,000 k .5M 5. 0x10 inf nan +5 ٦٠ None [1]"""
-KINDS: dict[str, tuple[Kind, list[tuple[str, Any]], str, list[str]]] = {
+COUNTS = {"60000": 60_000, "60k": 60_000, "60K": 60_000, "2.7M": 2_700_000, "2.7m": 2_700_000, "1g": 10**9}
+COUNTS |= {"2.777777M": 2_777_777, "0.001k": 1}
+COUNTS |= {"9007199254740993": 2**53 + 1, "9007199254740.993k": 2**53 + 1}  # a float would lose the 1
+NOT_COUNTS = "banana -5 0 0k 2.7777777M 1.5 1e6 60_000 60,000 k .5M 5. 0x10 inf nan +5 ٦٠ None [1]"
+NUMBERS = {"0": 0.0, ".5": 0.5, "9e-1": 0.9}
+NOT_NUMBERS = ["-0.1", "nan", "inf", "", "1_0", "1e999", "0,9", "90%"]
+LONG = "123456789012345678901234567890"
+SHAPE = "one to eight whole numbers from 1 to 2^40 with commas between them, such as 3,32,32"
+# name -> kind, text and its value, the rule, refused texts
+KINDS: dict[str, tuple[Kind, dict[str, Any], str, list[str]]] = {
     "count": (
         of.COUNT,
         COUNTS,
@@ -33,47 +29,37 @@ KINDS: dict[str, tuple[Kind, list[tuple[str, Any]], str, list[str]]] = {
     ),
     "whole from 0": (
         of.whole(0),
-        [("0", 0), ("00", 0), ("123456789012345678901234567890", 123456789012345678901234567890)],
+        {"0": 0, "00": 0, LONG: int(LONG)},
         "a whole number >= 0",
         ["abc", "-1", "1.0", "1e3", "0x10", "1_0", "", " 1", "True "],
     ),
-    "whole from 1": (of.whole(1), [("8", 8)], "a whole number >= 1", ["0", "-1"]),
-    "share": (
-        of.SHARE,
-        [("0", 0.0), ("1", 1.0), ("0.9", 0.9), (".5", 0.5), ("1.", 1.0), ("9e-1", 0.9)],
-        "a number from 0 to 1",
-        ["1.5", "-0.1", "90%", "nan", "inf", "", "1_0", "1e999", "0,9"],
-    ),
-    "margin": (of.MARGIN, [("0", 0.0)], "a number >= 0 and below 1", ["1", "-0.1"]),
-    "chance": (of.CHANCE, [("0.9", 0.9)], "a number above 0 and below 1", ["0", "1"]),
-    "weight": (
-        of.WEIGHT,
-        [("0", 0.0), ("4", 4.0), (".5", 0.5), ("1e2", 100.0)],
-        "a number >= 0",
-        ["-0.1", "nan", "inf", "", "1e999", "0,9"],
-    ),
+    "whole from 1": (of.whole(1), {"8": 8}, "a whole number >= 1", ["0", "-1"]),
+    "share": (of.SHARE, NUMBERS | {"1": 1.0, "1.": 1.0}, "a number from 0 to 1", [*NOT_NUMBERS, "1.5"]),
+    "margin": (of.MARGIN, NUMBERS, "a number >= 0 and below 1", [*NOT_NUMBERS, "1"]),
+    "chance": (of.CHANCE, {"0.9": 0.9}, "a number above 0 and below 1", [*NOT_NUMBERS, "0", "1"]),
+    "weight": (of.WEIGHT, NUMBERS | {"4": 4.0, "1e2": 100.0}, "a number >= 0", NOT_NUMBERS),
     "choice": (
         of.choice("exact", "grid-repair"),
-        [("exact", "exact"), ("grid-repair", "grid-repair")],
+        {"exact": "exact", "grid-repair": "grid-repair"},
         "one of exact, grid-repair",
         ["Exact", "grid", "", "exact "],
     ),
     "text": (
         of.text("name or file"),
-        [("digits", "digits"), ("123", "123"), ("None", "None"), ("a,b", "a,b"), ("./True", "./True")],
+        {text: text for text in ("digits", "123", "None", "a,b", "./True")},
         "a name or file",
         ["", "  ", "a\0b"],
     ),
     "switch": (
         of.SWITCH,
-        [("True", True), ("False", False), ("true", True), ("FALSE", False)],
+        {"True": True, "False": False, "true": True, "FALSE": False},
         "given without a value, or as true or false",
         ["maybe", "1", "", "yes"],
     ),
     "sides": (
         of.SIDES,
-        [("1,2", (1, 2)), ("(1,2)", (1, 2)), ("3, 32, 32", (3, 32, 32))],
-        "one to eight whole numbers from 1 to 2^40 with commas between them, such as 3,32,32",
+        {"1,2": (1, 2), "(1,2)": (1, 2), "3, 32, 32": (3, 32, 32)},
+        SHAPE,
         ["(1,2", "1,2)", "((1,2))", ")1,2(", "0,1", "1,,2", "1,1,1,1,1,1,1,1,1", "1099511627777"],
     ),
 }
@@ -82,7 +68,7 @@ KINDS: dict[str, tuple[Kind, list[tuple[str, Any]], str, list[str]]] = {
 @pytest.mark.parametrize("name", KINDS)
 def test_a_kind_reads_its_values_and_names_its_rule(name: str) -> None:
     kind, accepted, rule, refused = KINDS[name]
-    for text, value in accepted:
+    for text, value in accepted.items():
         found = kind.typed("--it", text)
         assert (found, type(found)) == (value, type(value))
         assert name == "switch" or kind.typed("--it", kind.show(value)) == value
