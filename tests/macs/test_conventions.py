@@ -35,17 +35,12 @@ RECORDED = WATCHING | TRACING
 
 # What ptflops feeds to the network is memory that it does not initialise, so it decides nothing about the gate.
 EXCEPTIONS = {
-    ("c TwoExit gate taken (thr 0)", "ptflops"): "it ran both exits where the gate was to be taken",
-    ("c TwoExit gate taken (thr 0)", "ptflops-aten"): "it ran both exits where the gate was to be taken",
+    ("c TwoExit gate taken (thr 0)", tool): "it ran both exits where the gate was to be taken"
+    for tool in ("ptflops", "ptflops-aten")
 }
 
 # Where onnx-tool computes the shape of an array wrongly, and so everything behind it.
-WRONG_SHAPES = (
-    "the leading axes do not broadcast",
-    "a last window that",
-    "with padding='valid' its output",
-    "dots are taken",
-)
+WRONG_SHAPES = ("the leading axes do not broadcast", "a last window that", "with padding='valid'", "dots are taken")
 
 FILES = Path(__file__).parents[1] / "data_files"
 LAYERS, NETS, OFA = (

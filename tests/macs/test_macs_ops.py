@@ -168,7 +168,6 @@ BY_HAND = [
     (UP, (32, 32, 16), 294912, 1152, {}),
     (GROUPED_UP, (33, 33, 16), 73728, 304, {"bias_adds": 17424}),
     (Linear((24,), 16), (16,), 384, 400, {"bias_adds": 16}),
-    (Linear((24,), 16, bias=False), (16,), 384, 384, {}),
     (Linear((2, 5, 24), 16), (2, 5, 16), 3840, 400, {"bias_adds": 160}),
     (Einsum("ij,ij->ij", ((3, 4), (3, 4))), (3, 4), 0, 0, {"mul_elems": 12}),
     (Einsum("ij->ji", ((3, 4),)), (4, 3), 0, 0, {}),
@@ -189,9 +188,7 @@ BY_HAND = [
     (ops.LayerNorm((5, 4, 6), axes=2, bias=False), (5, 4, 6), 0, 24, {"norm_elems": 120}),
     (ops.LayerNorm((24,), affine=False, bias=False), (24,), 0, 0, {"norm_elems": 24}),
     (ops.GroupNorm((4, 4, 8), 2), (4, 4, 8), 0, 16, {"norm_elems": 128}),
-    (ops.GroupNorm((4, 4, 8), 8, affine=False), (4, 4, 8), 0, 0, {"norm_elems": 128}),
     (ops.InstanceNorm((4, 4, 8)), (4, 4, 8), 0, 0, {"norm_elems": 128}),
-    (ops.InstanceNorm((4, 4, 8), affine=True), (4, 4, 8), 0, 16, {"norm_elems": 128}),
     (ops.Softmax((5, 24), 24), (5, 24), 0, 0, {"act_elems:softmax": 120}),
     (ops.AdaptiveAvgPool((7, 5, 2), (1, 1)), (1, 1, 2), 0, 0, {"mean_out": 2}),
     (ops.AdaptiveAvgPool((7, 5, 2), (3, 2)), (3, 2, 2), 0, 0, {"pool_in": 70, "pool_out": 12}),
@@ -292,6 +289,3 @@ def test_a_message_names_operator_field_rule_and_value():
     with pytest.raises(CountError) as caught:
         Conv2d((8, 8, 3), np.int64(4), (3, 3))
     assert str(caught.value) == "Conv2d: out_channels must be a Python integer >= 1, got np.int64(4)"
-    with pytest.raises(CountError) as caught:
-        REFUSED["window of a convolution"]()
-    assert str(caught.value) == "Conv2d: the window's width with dilation must fit the padded map's 5, got 7"
