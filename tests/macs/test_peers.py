@@ -110,28 +110,26 @@ def test_nothing_is_left_behind_even_by_an_exception(tool: str, kind: type) -> N
     assert reported(tool, Network().eval(), (torch.zeros(MAP),)) == first, "an exception harms no later count"
 
 
-def test_a_tool_that_is_not_installed_says_so(monkeypatch) -> None:
-    monkeypatch.setitem(peers.PEERS, "absent", Peer("surely_no_such_package", lambda *_: 1))
-    assert not installed("absent")
-    assert reported("absent", Network(), ()) == (None, "surely_no_such_package is not installed")
+MISSING = "surely_no_such_package"
+LONG = OverflowError("y" * 500 + "\nsecond line")
 
 
 @pytest.mark.parametrize(
-    ("error", "cause", "reason"),
+    ("package", "error", "cause", "reason"),
     [
-        (SystemExit(3), None, "SystemExit: 3"),
-        (ValueError("x"), OverflowError("y" * 500 + "\nsecond line"), f"OverflowError: {'y' * 102}..."),
+        (MISSING, None, None, f"{MISSING} is not installed"),
+        ("json", SystemExit(3), None, "SystemExit: 3"),
+        ("json", ValueError("x"), LONG, f"OverflowError: {'y' * 102}..."),
     ],
 )
-def test_what_a_tool_raises_is_one_short_line_and_what_it_prints_is_lost(
-    monkeypatch, capfd, error, cause, reason
-) -> None:
+def test_a_reason_is_one_short_line_and_tools_are_silent(monkeypatch, capfd, package, error, cause, reason) -> None:
     def shouts(_module, _inputs):
         print("on standard output")
         print("on standard error", file=sys.stderr)
         raise error from cause
 
-    monkeypatch.setitem(peers.PEERS, "shouting", Peer("json", shouts))
+    monkeypatch.setitem(peers.PEERS, "shouting", Peer(package, shouts))
+    assert installed("shouting") == (package != MISSING)
     assert reported("shouting", Network(), ()) == (None, reason)
     assert capfd.readouterr() == ("", "")
 
