@@ -55,6 +55,20 @@ def test_admissible_is_judged_on_whole_numbers() -> None:
     assert evaluations(Archive(small, [large, enough]).admissible) == [enough]
 
 
+@pytest.mark.parametrize(
+    ("limits", "exceeded"),
+    [
+        (Limits(100, 0.5, 250, 30, 64), False),
+        (Limits(99, 0.5), True),
+        (Limits(None, 0.5, max_worst_macs=249), True),
+        (Limits(None, 0.5, max_params=29), True),
+        (Limits(None, 0.5, max_peak_bytes=63), True),
+    ],
+)
+def test_static_counts_are_compared_with_each_limit(limits: Limits, exceeded: bool) -> None:
+    assert limits.exceeded(StaticCosts((100, 250), params=30, peak_bytes=64)) is exceeded
+
+
 def test_the_front_is_the_most_accurate_first_and_of_equals_the_smallest_genome() -> None:
     archive = Archive(PROBLEM, ALL)
     assert evaluations(archive.front(archive.admissible)) == [BEST, TWIN]

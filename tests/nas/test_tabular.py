@@ -15,11 +15,11 @@ from nachos_min.data import load
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
-from nachos_min.nas.configuration import Configuration, Problem, configure, load_problem
+from nachos_min.nas.configuration import AS_BEFORE, Configuration, Problem, configure, load_problem
 from nachos_min.nas.evaluate import Evaluation, ExecutionError, Failure, Trial, evaluate
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.result import Archive, SearchResult, result_of
-from nachos_min.nas.runs import to_record
+from nachos_min.nas.runs import stored_problem, to_record
 from nachos_min.nas.tabular import Table, TableError, read_table
 from nachos_min.report.search_report import summary
 from nachos_min.store.values import decode, encode
@@ -286,3 +286,34 @@ def test_a_space_too_large_to_list_is_refused() -> None:
     large = load_problem(Configuration("digits", "tiny", Limits(None, 0.0), 0))
     with pytest.raises(TableError, match=r"a space to tabulate must have at most 1,048,576 genomes, got \d"):
         all_members(large.coder)
+
+
+# The tables that come along: searches may use them as they are, and come near their fronts
+
+BENCH = Path(__file__).parents[2] / "bench"
+DEEP, PAPER = BENCH / "micro-digits.h5", BENCH / "micro-digits-paper.h5"
+
+
+@pytest.mark.parametrize("file", [DEEP, PAPER])
+def test_it_is_the_one_that_the_results_name(file: Path) -> None:
+    table = read_table(file)
+    assert table.sha256 in (BENCH / "RESULTS.md").read_text(encoding="utf-8")
+    assert len(table.members) == 648 + 216  # with early exits, and static
+    assert not table.failures
+
+
+def test_a_search_by_the_papers_recipe_comes_near_its_true_front(tmp_path: Path) -> None:
+    given = {"recipe": "paper", "standardise": "pixel"}
+    found = nachos_min.search(space="micro", table=PAPER, evaluations=40, out=tmp_path / "run", **given)
+    asked = Configuration("digits", "micro", Limits(40_000, 0.9), 0, recipe=PaperRecipe(), **AS_BEFORE)
+    problem = load_problem(asked)
+    true = archive_of(read_table(PAPER), problem)
+    assert 0.95 < found.hypervolume_admissible / true.hypervolume(true.admissible) <= 1
+    assert all(s.accuracy >= 0.9 and s.total_macs <= 40_000 * s.samples for s in found.front)
+
+
+def test_a_search_as_it_is_by_default_comes_near_its_true_front(tmp_path: Path) -> None:
+    found = nachos_min.search(space="micro", table=DEEP, out=tmp_path / "run")
+    true = archive_of(read_table(DEEP), stored_problem(tmp_path / "run"))
+    assert found.evaluated <= 16
+    assert 0.97 < found.hypervolume_admissible / true.hypervolume(true.admissible) <= 1
