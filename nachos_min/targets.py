@@ -162,7 +162,7 @@ def _configuration(
     channels = 3 if image is None else image[0]
     space = replace(load_space("ofa-mbv3"), resolutions=(side,))
     coder = GenomeCoder(space, (side, side, channels), classes)
-    return coder, from_cnas(coder, json.dumps(dict(fields) | {"r": side}), unpadded=unpadded)
+    return coder, from_cnas(coder, dict(fields) | {"r": side}, unpadded=unpadded)
 
 
 def _genome(fields: Mapping[str, Any], image: Image | None, classes: int | None) -> "tuple[GenomeCoder, Genome]":

@@ -12,7 +12,7 @@ Left out: the loop (`nachos.py`), which fits either to the archive in every iter
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import expit
@@ -29,7 +29,6 @@ from nachos_min.nas.surrogates.smooth import RBF, GaussianProcess
 from nachos_min.nas.surrogates.surrogate import Floats, Surrogate, Switched, adaptive_switching
 
 Models = tuple[Switched, ...]
-StarMap = Callable[[Callable[..., Switched], Iterable[tuple[Any, ...]]], Iterable[Switched]]
 
 # Switching chooses among the first three. From few points, cross-validation picks a worse process too often.
 SURROGATES: tuple[Surrogate, ...] = (RBF(), RegressionTrees(), MLP())
@@ -59,8 +58,8 @@ class Features:
         genes: Floats = genomes / np.maximum(self.upper, 1)
         if not self.costs:
             return genes
-        leaving, params = costs.leaving.astype(np.float64), costs.params
-        logarithms = [np.log10(np.maximum(n, 1) / of) for n, of in zip((leaving, params), self.scale, strict=True)]
+        counts = zip((costs.leaving, costs.params), self.scale, strict=True)
+        logarithms = [np.log10(np.maximum(each.astype(np.float64), 1) / scale) for each, scale in counts]
         return np.column_stack([GENES_BESIDE_COSTS * genes, *logarithms])
 
 
@@ -69,7 +68,7 @@ def fit_models(
     targets: Sequence[Floats],
     rng: np.random.Generator,
     surrogates: Sequence[Surrogate],
-    starmap: StarMap = itertools.starmap,
+    starmap: Callable[..., Iterable[Switched]] = itertools.starmap,
 ) -> Models:
     """Return a model of each target, float64 (n,), over features X (n, f); `Workers.starmap` fits in parallel."""
     streams = zip(targets, rng.spawn(len(targets)), strict=True)

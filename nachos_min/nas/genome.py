@@ -10,7 +10,6 @@ heads if no ladder decides them. In the canonical form genes that change nothing
 two genomes are the same network exactly when it is equal.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -251,29 +250,23 @@ def as_genome(row: IntArray) -> Genome:
     return tuple(row.tolist())
 
 
-def from_cnas(coder: GenomeCoder, text: str, *, unpadded: bool = False) -> Genome:
-    """Return the canonical genome of a configuration in the JSON form that CNAS writes.
+def from_cnas(coder: GenomeCoder, fields: Mapping[str, Any], *, unpadded: bool = False) -> Genome:
+    """Return the canonical genome of a configuration that CNAS writes as JSON.
 
     Args:
         coder: of the space of the configuration.
-        text: `{"ks": [...], "e": [...], "d": [...], "b": [...], "r": 32}`; the lists `ks` and `e` are compact
+        fields: `{"ks": [...], "e": [...], "d": [...], "b": [...], "r": 32}`; the lists `ks` and `e` are compact
             (one entry per layer) or padded (one per slot). Without `b` no early exit is placed.
         unpadded: return the network that the released sampler builds from a compact list: its entries fill the
             first slots, whatever the depths, and the largest choice fills the rest.
 
     Raises:
-        SpaceError: the text is no such configuration, or the space has genes that it cannot give.
+        SpaceError: the fields are no such configuration, or the space has genes that it cannot give.
     """
     space, stages, slots = coder.space, len(coder.space.stages), coder.space.slots
     if unknown := [*(coder.places.keys() - {"resolution"}), *["exit heads"] * bool(space.exit_heads)]:
         rule = "a configuration is of a space without genes of widths, stem and exit heads"
         raise SpaceError(f"{rule}, got {space.name} with {', '.join(sorted(unknown))}")
-    try:
-        fields = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise SpaceError(f"configuration is not JSON: {error}") from None
-    if not isinstance(fields, Mapping):
-        raise SpaceError(f"configuration must be a JSON object, got {type(fields).__name__}")
     depths = _choices(fields, "d", space.depths, (stages,))
     layers = [space.depths[gene] for gene in depths]
     genome = list(depths)

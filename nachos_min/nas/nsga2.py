@@ -31,19 +31,16 @@ BARREN_TRIES = 20  # attempts without a new genome after which the space counts 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """X[n, V], F float64[n, M], G float64[n, K]: feasible non-dominated members of the last population.
-
-    Then all its members. Generations are fewer than requested if the space was exhausted.
-    """
+    """X[n, V], F float64[n, M], G float64[n, K]: feasible non-dominated members of the last population."""
 
     X: Array
     F: Floats
     G: Floats
-    population_X: Array
+    population_X: Array  # all members
     population_F: Floats
     population_G: Floats
     evaluations: int
-    generations: int
+    generations: int  # fewer than requested if the space was exhausted
 
 
 class _Rows(NamedTuple):

@@ -92,7 +92,7 @@ def count_each(coder: GenomeCoder, genomes: IntArray) -> PopulationCosts:
     stages = len(coder.space.stages)
     exits = np.ones((len(genomes), stages), bool)
     exits[:, :-1] = genomes[:, coder.exit_genes] != 0
-    exit_costs, params, peaks, unordered = [], [], [], []
+    rows: list[list[int]] = []
     for genome, placed in zip(map(as_genome, genomes), exits.tolist(), strict=True):
         broken, counted = 0, StaticCosts((0,) * stages, 0, 0)
         try:
@@ -102,17 +102,11 @@ def count_each(coder: GenomeCoder, genomes: IntArray) -> PopulationCosts:
         except CostOrderError as error:
             broken = error.stage
         costs = iter(counted.exit_costs)
-        exit_costs += [next(costs) if here else 0 for here in placed]
-        params.append(counted.params)
-        peaks.append(counted.peak_bytes)
-        unordered.append(broken)
-    columns = _integers(exit_costs).reshape(-1, stages), _integers(params), _integers(peaks), _integers(unordered)
-    return PopulationCosts(exits, *columns)
-
-
-def _integers(values: list[int]) -> IntArray:
-    """Return an array of `values`: int64, or Python's integers if one needs more."""
-    return np.array(values, object if max(values, default=0) >= 1 << 63 else np.int64)
+        paid = [next(costs) if here else 0 for here in placed]
+        rows.append([*paid, counted.params, counted.peak_bytes, broken])
+    kind = object if max(map(max, rows), default=0) >= 1 << 63 else np.int64
+    counts = np.array(rows, kind).reshape(-1, stages + 3)
+    return PopulationCosts(exits, counts[:, :stages], *counts[:, stages:].T)
 
 
 class CostTables:

@@ -57,8 +57,7 @@ def spread_genomes(check: StaticCheck, wanted: int, rng: np.random.Generator) ->
         return []
     features = cost_features(check.population(np.array(pool))[0])
     place = int(features.sum(axis=1).argmin())  # the cheapest
-    distance = np.full(len(pool), np.inf)
-    chosen: list[Genome] = []
+    distance, chosen = np.full(len(pool), np.inf), list[Genome]()
     while len(chosen) < min(wanted, len(pool)):
         chosen.append(pool[place])
         distance = np.minimum(distance, ((features - features[place]) ** 2).sum(axis=1))
@@ -108,12 +107,12 @@ def filling_genomes(check: StaticCheck, budgets: Sequence[float], rng: np.random
     genomes[:, coder.exit_genes], genomes[:, coder.head_genes] = 1, linear_heads(coder)[-1]
     genomes = coder.canonical(genomes)
     costs, admissible = check.population(genomes)
-    chosen: list[Genome] = []
+    chosen: dict[Genome, None] = {}
     for budget in budgets:
         filling = admissible & (costs.cheapest > _FILLED[0] * budget) & (costs.cheapest <= _FILLED[1] * budget)
         largest_rest = genomes[filling][np.argsort(-costs.worst_macs[filling], kind="stable")]
-        chosen += list(dict.fromkeys(map(as_genome, largest_rest)))[:2]
-    return list(dict.fromkeys(chosen))
+        chosen |= dict.fromkeys([*dict.fromkeys(map(as_genome, largest_rest))][:2])
+    return list(chosen)
 
 
 def neighbour_genomes(
@@ -121,9 +120,8 @@ def neighbour_genomes(
 ) -> list[Genome]:
     """Return up to `wanted` distinct admissible genomes: `parents` with some genes drawn anew."""
     chosen: dict[Genome, None] = {}
-    for _ in range(_DRAWS):
-        if len(chosen) >= wanted:
-            break
+    draws = 0
+    while len(chosen) < wanted and (draws := draws + 1) <= _DRAWS:
         parent = np.array(parents[int(rng.integers(len(parents)))])
         anew = rng.random(len(parent)) < _ANEW
         genomes = check.coder.canonical(np.where(anew, rng.integers(0, check.coder.upper + 1), parent)[None])

@@ -36,7 +36,7 @@ def test_ofa_counts_equal_the_reference(record: dict) -> None:
     space = load_space("ofa-mbv3")
     side = record["r"]
     coder = GenomeCoder(replace(space, resolutions=(side,)), (side, side, 3), 10)
-    configuration = json.dumps({name: record[name] for name in ("ks", "e", "d", "r")})
+    configuration = {name: record[name] for name in ("ks", "e", "d", "r")}
     graph = lower(coder.backbone(from_cnas(coder, configuration)))
 
     counted = count(graph)

@@ -107,7 +107,7 @@ def test_recorded_members_of_once_for_all(record: dict) -> None:
     """From the architecture, no module being made: our own networks know how PyTorch code writes them."""
     side = record["r"]
     coder = GenomeCoder(replace(load_space("ofa-mbv3"), resolutions=(side,)), (side, side, 3), 10)
-    configuration = json.dumps({name: record[name] for name in ("ks", "e", "d", "r")})
+    configuration = {name: record[name] for name in ("ks", "e", "d", "r")}
     graph = lower(coder.backbone(from_cnas(coder, configuration)))
     numbers = {tool: number for tool, number in record["reported"].items() if tool in RECORDED}
     assert totals(graph, numbers) == numbers

@@ -43,7 +43,6 @@ class Answered:
         self.log_odds = np.array([aims.log_odds_at_shares(found, self.labels) for found in self.evaluations])
 
     def models(self, targets: Array) -> tuple[Any, ...]:
-        """Return features, and models of the columns of `targets`."""
         features = aims.Features(self.problem.coder.upper)
         X, gp = features(self.genomes, self.costs), GaussianProcess()
         return features, aims.fit_models(X, list(targets.T), np.random.default_rng(0), [gp])

@@ -74,10 +74,9 @@ def test_static_networks_have_no_exit_and_pay_for_none(run: Any, tmp_path: Path)
     result, found = run(method="static", max_macs=60_000)
     assert result.evaluated == 8
     for each in found:
-        assert each.exits == (3,)
-        assert each.chosen.thresholds == (0.0,)
-        assert each.chosen.validation.exit_counts == (each.chosen.validation.samples,)
-        assert each.chosen.validation.average_macs == each.costs.worst_macs <= 60_000
+        validation = each.chosen.validation
+        assert (each.exits, each.chosen.thresholds, validation.exit_counts) == ((3,), (0.0,), (validation.samples,))
+        assert validation.average_macs == each.costs.worst_macs <= 60_000
     assert [s.test.exit_counts for s in result.front] == [(s.test.samples,) for s in result.front]
     assert nachos_min.load_run(tmp_path / "run").front == result.front
     assert len(list(stored_evaluations(tmp_path / "run"))) == 8
@@ -133,12 +132,11 @@ def test_edanas_meets_the_limits_at_the_end_only(run: Any) -> None:
     assert all(solution.total_macs <= 30_000 * solution.samples for solution in result.front)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_run_of_another_method_is_refused(run: Any, method: str) -> None:
-    run(method=method, evaluations=2)
-    other = "static" if method == "nachos" else "nachos"
-    with pytest.raises(InputError, match="method"):
-        run(method=other, evaluations=2)
+def test_a_run_of_another_method_is_refused(run: Any) -> None:
+    run(evaluations=2)
+    for method in METHODS.keys() - {"nachos"}:
+        with pytest.raises(InputError, match="method"):
+            run(method=method, evaluations=2)
 
 
 def test_margins_tighten_both_limits_as_decimals() -> None:

@@ -69,7 +69,6 @@ def rules_of(space: str | Space, side: int, classes: int = 10, limits: Limits = 
     assert len(set(genomes)) == len(genomes)
     rows = np.array(genomes, np.int64).reshape(-1, coder.length)
     assert check.population(rows)[1].all()
-    assert (coder.canonical(rows) == rows).all()
     return coder, [coder.genes(genome) for genome in genomes]
 
 
@@ -109,7 +108,7 @@ def test_rules_place_fewer_exits_or_cheaper_heads_where_the_order_needs_it_and_n
 
 
 @pytest.mark.parametrize("space", ["micro", "flex8"])
-def test_networks_that_fill_a_budget_do_so_with_their_first_exit(space: str) -> None:
+def test_networks_that_fill_a_budget_do_so_with_their_first_exit_and_have_a_large_rest(space: str) -> None:
     coder = GenomeCoder(load_space(space), (8, 8, 1), 10)
     check, budgets = StaticCheck(coder, Limits(40_000, 0.9, max_worst_macs=120_000)), (20_000, 30_000, 40_000)
     genomes = sampling.filling_genomes(check, budgets, np.random.default_rng(0))
@@ -118,15 +117,8 @@ def test_networks_that_fill_a_budget_do_so_with_their_first_exit(space: str) -> 
     assert (admissible & costs.exits.all(axis=1)).all()
     share = costs.cheapest / np.repeat(budgets, 2)
     assert ((share > 0.75) & (share <= 0.95)).all()
+    assert space == "micro" or (costs.worst_macs[4:] > 0.8 * 120_000).all()
     assert sampling.filling_genomes(check, [100], np.random.default_rng(0)) == []
-
-
-@pytest.mark.parametrize("most", [60_000, 120_000])
-def test_what_follows_a_filling_exit_is_as_large_as_the_limits_let_it(most: int) -> None:
-    coder = GenomeCoder(load_space("flex8"), (8, 8, 1), 10)
-    check = StaticCheck(coder, Limits(40_000, 0.9, max_worst_macs=most))
-    genomes = sampling.filling_genomes(check, [40_000], np.random.default_rng(0))
-    assert (check.population(np.array(genomes))[0].worst_macs > 0.8 * most).all()
 
 
 def test_neighbours_are_new_admissible_and_mostly_like_a_parent(check: StaticCheck) -> None:

@@ -56,8 +56,8 @@ class RegressionTrees(Surrogate):
     """The recipe: trees in the bag, fewest samples of the bootstrap in a leaf, share of the genes a tree sees.
 
     Source:
-        L. Breiman, "Bagging predictors", Machine Learning 24, 1996; T. K. Ho, "The random subspace method for
-        constructing decision forests", IEEE PAMI 20(8), 1998.
+        L. Breiman, "Bagging predictors", 1996; T. K. Ho, "The random subspace method for constructing decision
+        forests", 1998.
     """
 
     name: ClassVar[str] = "trees"
@@ -80,12 +80,9 @@ class RegressionTrees(Surrogate):
 def grow(codes: Ints, y: Floats, copies: Ints, subsets: Ints, leaf: int) -> list[Level]:
     """Return the levels of all trees, from the roots down; each split lowers the squared error most.
 
-    Args:
-        codes: int64 (n, genes), small integers >= 0 in the order of the gene's values.
-        y: float64 (n,).
-        copies: int64 (trees, n), how often a sample is in the tree's bootstrap sample.
-        subsets: int64 (trees, seen), the genes a tree may split.
-        leaf: fewest samples (with copies) on either side of a split.
+    `codes` int64 (n, genes) are small integers >= 0 in the order of the gene's values; y is (n,). `copies` (trees,
+    n) says how often a sample is in the tree's bootstrap sample, `subsets` (trees, seen) which genes a tree may
+    split, and `leaf` the fewest samples, with copies, on either side of a split.
 
     Source:
         L. Breiman et al., "Classification and Regression Trees", 1984, chapter 8. The histogram: derived here.

@@ -90,11 +90,8 @@ def adaptive_switching(X: Floats, y: Floats, rng: np.random.Generator, surrogate
     >>> adaptive_switching(X, X @ np.array([3.0, 1.0, 0.5, 0.2, 0.1]), rng, SURROGATES).name
     'rbf'
 
-    Args:
-        X: float64 (n, genes), n >= 2.
-        y: float64 (n,).
-        rng: deals the points into folds and gives every surrogate its own stream.
-        surrogates: those to choose from, with different names. Of equal scores the earlier wins.
+    X is float64 (n, genes), y (n,). `rng` deals the points into folds and gives every surrogate its own stream. Of
+    equal scores the earlier wins.
 
     Raises:
         ValueError: fewer than two points, a value not finite, other shapes, no surrogate or two of one name.
