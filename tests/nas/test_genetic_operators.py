@@ -147,8 +147,7 @@ def test_two_point_on_few_variables(variables, expected):
     ("lower", "upper", "integer", "message"),
     [
         ([0, 0], [1], False, "lower and upper must be lists of the same length >= 1, got shapes"),
-        ([], [], False, "lower and upper"),
-        (0, 1, False, "lower and upper"),
+        *((none, none, False, "lower and upper") for none in ([], 0)),
         ([0, 0], [1, 1], [True], "integer must be a bool or 2 bools, got"),
         ([0, 0], [1, 1], [0, 1], "integer must be a bool"),
         ([2], [1], False, r"bounds must be finite with lower <= upper, got \[2.0, 1.0\] for variable 0"),

@@ -113,7 +113,7 @@ def test_trees_split_best_at_every_node(seed: int, leaf: int) -> None:
     assert checked == len(mean)
 
 
-def test_trees_predict_what_a_walk_finds() -> None:
+def test_unlimited_trees_are_tables_of_their_bootstrap_samples() -> None:
     X, y = np.array([[a, b] for a in (0.0, 0.5, 1.0) for b in (0.0, 1.0)]), np.arange(6.0)
     predicted = RegressionTrees(trees=400, leaf=1, genes=1.0).fit(X, y, rng_of()).predict(X)
     assert np.all(np.diff(predicted) > 0)
