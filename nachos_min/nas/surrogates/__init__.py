@@ -1,1 +1,1 @@
-"""Cheap models of an expensive evaluation: `surrogate.py` says what they offer, then a file an algorithm."""
+"""Cheap models of an expensive evaluation: `surrogate.py` says what they offer, the others how they predict."""

@@ -2,7 +2,7 @@
 
 A surrogate stands in for training a network: from a few dozen evaluated genomes it predicts the error or the
 average MACs of any other. Predictions rank candidates, so Kendall's tau on points it has not seen judges it.
-Left out: the algorithms (one file each), mixtures of surrogates.
+Left out: the algorithms (the other files), mixtures of surrogates.
 """
 
 import math
