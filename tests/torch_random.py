@@ -6,7 +6,7 @@ that trace are tested on as well: heads whose answer is thrown away, arrays of i
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -18,11 +18,11 @@ Step = Callable[[Tensor], Tensor]
 YES, RARELY = (True, False), (True, False, False, False)
 
 
-class Draw:
+class Draw(NamedTuple):
     """Where choices come from, and which tools the network is for."""
 
-    def __init__(self, choose: Callable[[Sequence[Any]], Any], traced: bool) -> None:
-        self.one, self.traced = choose, traced
+    one: Callable[[Sequence[Any]], Any]
+    traced: bool
 
 
 class Steps(nn.Module):
@@ -42,30 +42,17 @@ class Steps(nn.Module):
         return x
 
 
-class DerivedConv2d(nn.Conv2d):
-    pass
-
-
-class Separable(nn.Conv2d):
-    """A convolution whose class name does not say so."""
-
-
-class DerivedLinear(nn.Linear):
-    pass
-
-
-class DerivedNorm(nn.BatchNorm2d):
-    pass
-
-
-class OwnReLU(nn.ReLU):
-    pass
+# Layers by names of their own, which some tools do not know.
+DerivedConv2d, Separable = (type(name, (nn.Conv2d,), {}) for name in ("DerivedConv2d", "Separable"))
+DerivedLinear = type("DerivedLinear", (nn.Linear,), {})
+DerivedNorm = type("DerivedNorm", (nn.BatchNorm2d,), {})
+OwnReLU = type("OwnReLU", (nn.ReLU,), {})
 
 
 class Holder(nn.Module):
-    """A parent that calls a function with its child, which may stand elsewhere, too."""
+    """A parent that calls a function with its child or array, which may stand elsewhere, too."""
 
-    def __init__(self, inner: nn.Module, function: Callable[..., Tensor] = lambda x, inner: inner(x)) -> None:
+    def __init__(self, inner: Any, function: Callable[..., Tensor] = lambda x, inner: inner(x)) -> None:
         super().__init__()
         self.inner, self.function = inner, function
 
@@ -73,15 +60,8 @@ class Holder(nn.Module):
         return self.function(x, self.inner)
 
 
-class Parameter(nn.Module):
-    """An array of its own, combined with the input by a function."""
-
-    def __init__(self, shape: tuple[int, ...], function: Callable[..., Tensor]) -> None:
-        super().__init__()
-        self.weight, self.function = nn.Parameter(torch.randn(shape)), function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x, self.weight)
+def _own_array(shape: tuple[int, ...], function: Callable[..., Tensor]) -> nn.Module:
+    return Holder(nn.Parameter(torch.randn(shape)), function)
 
 
 def network(choose: Callable[[Sequence[Any]], Any], traced: bool = False) -> tuple[nn.Module, Tensor]:
@@ -161,18 +141,10 @@ def _conv(draw: Draw, net: Steps, x: Tensor) -> Step:
 def _transposed(draw: Draw, net: Steps, x: Tensor) -> Step:
     groups, stride = _divisor(draw, x.shape[1]), draw.one((1, 2))
     kind = nn.ConvTranspose2d if x.dim() == 4 else nn.ConvTranspose1d
-    module = kind(
-        x.shape[1],
-        groups * draw.one((1, 2, 3)),
-        draw.one((2, 3)),
-        stride,
-        draw.one((0, 1)) if min(x.shape[2:]) > 2 else 0,
-        output_padding=draw.one((0, stride - 1)),
-        groups=groups,
-        bias=draw.one(YES),
-        dilation=1 if draw.traced else draw.one((1, 1, 2)),
-    )
-    return _placed(draw, net, module)
+    out, kernel = groups * draw.one((1, 2, 3)), draw.one((2, 3))
+    padding, extra = draw.one((0, 1)) if min(x.shape[2:]) > 2 else 0, draw.one((0, stride - 1))
+    bias, dilation = draw.one(YES), 1 if draw.traced else draw.one((1, 1, 2))
+    return _placed(draw, net, kind(x.shape[1], out, kernel, stride, padding, extra, groups, bias, dilation))
 
 
 def _norm(draw: Draw, net: Steps, x: Tensor) -> Step:
@@ -235,6 +207,13 @@ BRANCHES = (lambda x, f: x + f(x), lambda x, f: torch.add(x, f(x)), lambda x, f:
     lambda x, f: f(x) * x, lambda x, f: x - f(x), lambda x, f: F.relu(f(x) + x))
 MEANS = (lambda x: x.mean(3, keepdim=True).mean(2, keepdim=True), lambda x: x.mean((2, 3), keepdim=True),
     lambda x: F.adaptive_avg_pool2d(x, 1))
+BATCHED = (
+    lambda x: torch.bmm(x, x.transpose(1, 2)), lambda x: x.bmm(x.transpose(1, 2)),
+    lambda x: torch.baddbmm(torch.zeros(1), x, x.transpose(1, 2)),
+    lambda x: F.scaled_dot_product_attention(x, x, x),
+    lambda x: F.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None]).squeeze(1),
+    lambda x: torch.softmax(x @ x.transpose(-2, -1) / x.shape[-1] ** 0.5, -1) @ x,
+)
 # fmt: on
 
 
@@ -253,7 +232,7 @@ def _sign(draw: Draw, _net: Steps, x: Tensor) -> Step:
 
 def _parameter(draw: Draw, net: Steps, x: Tensor) -> Step:
     shape = draw.one(((x.shape[1], *(1,) * (x.dim() - 2)), x.shape[-1:], (1,)))
-    return net.own(Parameter(shape, draw.one(OWN)))
+    return net.own(_own_array(shape, draw.one(OWN)))
 
 
 def _pool(draw: Draw, net: Steps, x: Tensor) -> Step:
@@ -293,13 +272,10 @@ def _block(draw: Draw, net: Steps, x: Tensor) -> Step:
         placed, branch = _placed(draw, net, conv), draw.one(BRANCHES)
         return lambda x: branch(x, placed)
     squeeze, excite, mean = net.own(nn.Conv2d(c, 2, 1)), net.own(nn.Conv2d(2, c, 1)), draw.one(MEANS)
-    return draw.one(
-        (
-            lambda x: x * F.hardsigmoid(excite(F.relu(squeeze(mean(x))))),
-            lambda x: torch.mul(x, torch.sigmoid(excite(F.silu(squeeze(mean(x)))))),
-            lambda x: x * F.relu6(excite(F.relu(squeeze(mean(x)))) + 3) / 6,
-        )
-    )
+    hard = lambda x: x * F.hardsigmoid(excite(F.relu(squeeze(mean(x)))))  # noqa: E731 -- three alike
+    soft = lambda x: torch.mul(x, torch.sigmoid(excite(F.silu(squeeze(mean(x))))))  # noqa: E731
+    old = lambda x: x * F.relu6(excite(F.relu(squeeze(mean(x)))) + 3) / 6  # noqa: E731
+    return draw.one((hard, soft, old))
 
 
 def _branch(draw: Draw, net: Steps, x: Tensor) -> Step:
@@ -322,9 +298,8 @@ def _flat(draw: Draw, _net: Steps, x: Tensor) -> Step:
 
 
 def _linear(draw: Draw, net: Steps, x: Tensor) -> Step:
-    module = draw.one((nn.Linear, nn.Linear, DerivedLinear))(
-        x.shape[-1], draw.one((1, 2, 4, 5)), bias=draw.one(YES)
-    )
+    kind = draw.one((nn.Linear, nn.Linear, DerivedLinear))
+    module = kind(x.shape[-1], draw.one((1, 2, 4, 5)), bias=draw.one(YES))
     if draw.one((True, False, False)):
         weight, bias = module.weight.detach(), None if module.bias is None else module.bias.detach()
         return lambda x: F.linear(x, weight, bias)
@@ -334,17 +309,12 @@ def _linear(draw: Draw, net: Steps, x: Tensor) -> Step:
 def _product(draw: Draw, net: Steps, x: Tensor) -> Step:
     k, n = x.shape[-1], draw.one((1, 3)) if draw.traced else 3
     w, many = torch.ones(k, n), torch.ones(2, k, n)
-    calls = [
-        lambda x: x @ w,
-        lambda x: torch.matmul(x, w),
-        lambda x: x.matmul(w),
-        lambda x: F.softmax(x, -1),
-        lambda x: torch.matmul(x.unsqueeze(-3), many),
-    ]
+    calls = [lambda x: x @ w, lambda x: torch.matmul(x, w), lambda x: x.matmul(w), lambda x: F.softmax(x, -1)]
+    calls.append(lambda x: torch.matmul(x.unsqueeze(-3), many))
     if not draw.traced:
         calls.append(lambda x: torch.matmul(x.contiguous(), w[:, 0]).unsqueeze(-1))
     else:
-        calls += [lambda x: x @ x.transpose(-1, -2), net.own(Parameter((k, n), lambda x, w: x @ w))]
+        calls += [lambda x: x @ x.transpose(-1, -2), net.own(_own_array((k, n), lambda x, w: x @ w))]
     # An Einstein sum's axes of length 1 are read as none, which changes estimates that start from its letters.
     long = min(*x.shape, n) > 1 if draw.traced else k > 1
     if long and not draw.traced:
@@ -353,14 +323,7 @@ def _product(draw: Draw, net: Steps, x: Tensor) -> Step:
         calls += [lambda x: torch.mm(x, w), lambda x: x.mm(w), lambda x: torch.addmm(torch.ones(n), x, w)]
         calls += [lambda x: torch.einsum("ij,jk->ik", x, w)] if long else []
     if x.dim() == 3:
-        calls += [
-            lambda x: torch.bmm(x, x.transpose(1, 2)),
-            lambda x: x.bmm(x.transpose(1, 2)),
-            lambda x: torch.baddbmm(torch.zeros(1), x, x.transpose(1, 2)),
-            lambda x: F.scaled_dot_product_attention(x, x, x),
-            lambda x: F.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None]).squeeze(1),
-            lambda x: torch.softmax(x @ x.transpose(-2, -1) / k**0.5, -1) @ x,
-        ]
+        calls += BATCHED
         calls += [lambda x: torch.einsum("bik,bjk->bij", x, x)] if long else []
         calls += [lambda x: torch.einsum("bij,jk->bik", x, w)] if long and draw.traced else []
     if x.dim() == 4 and long:

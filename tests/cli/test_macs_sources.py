@@ -4,7 +4,6 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import nachos_min
@@ -66,50 +65,33 @@ def test_the_tools_are_run_beside_the_predictions(module):
     assert "equal" in module("torch:mine:net", "--input", "3,8,8", "--verify")[1]
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        (
-            ["torch:mine:net"],
-            "--input must give the shape that 'torch:mine:net' reads, such as 1,3,224,224, got none",
-        ),
-        (["torch:mine:nothing", "--input", "3,8,8"], "has no attribute 'nothing'"),
-        (["torch:nowhere:net", "--input", "3,8,8"], "No module named 'nowhere'"),
-        (["torch:mine:net", "--input", "4,8,8"], "the module failed in 0 F.conv2d: RuntimeError"),
-        (["torch:mine:net", "--classes", "3"], "--classes does not apply to this kind of target, got '3'"),
-    ],
-)
+MISTAKES = {
+    "torch:mine:net": "--input must give the shape that 'torch:mine:net' reads, such as 1,3,224,224, got none",
+    "torch:mine:nothing --input 3,8,8": "has no attribute 'nothing'",
+    "torch:nowhere:net --input 3,8,8": "No module named 'nowhere'",
+    "torch:mine:net --input 4,8,8": "the module failed in 0 F.conv2d: RuntimeError",
+    "torch:mine:net --classes 3": "--classes does not apply to this kind of target, got '3'",
+}
+
+
+@pytest.mark.parametrize(("line", "message"), MISTAKES.items())
 def test_a_mistake_about_a_module_is_one_line(line, message, module):
-    status, out, err = module(*line)
+    status, out, err = module(*line.split())
     assert (status, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
 
 
 def test_an_onnx_file_is_a_target_and_its_branches_stand_apart(macs):
-    onnx = pytest.importorskip("onnx", reason="onnx is an extra")
-    helper = onnx.helper
-    float32 = onnx.TensorProto.FLOAT
+    pytest.importorskip("onnx", reason="onnx is an extra")
+    from macs.onnx_cases import graph, model, node
 
-    def weight(name, *dims):
-        return helper.make_tensor(name, float32, dims, [0.0] * int(np.prod(dims)))
-
-    def branch(name, out):
-        product = helper.make_node("MatMul", ["x", f"w{out}"], [name])
-        return helper.make_graph([product], name, [], [helper.make_tensor_value_info(name, float32, None)])
-
-    nodes = [
-        helper.make_node("MatMul", ["x", "w0"], ["y"]),
-        helper.make_node("If", ["c"], ["z"], name="gate", then_branch=branch("a", 2), else_branch=branch("b", 5)),
-    ]
-    inputs = [
-        helper.make_tensor_value_info("x", float32, ["batch", 4]),
-        helper.make_tensor_value_info("c", onnx.TensorProto.BOOL, []),
-    ]
-    outputs = [helper.make_tensor_value_info(name, float32, None) for name in ("y", "z")]
-    weights = [weight("w0", 4, 3), weight("w2", 4, 2), weight("w5", 4, 5)]
-    graph = helper.make_graph(nodes, "net", inputs, outputs, weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), "net.onnx")
+    small, large = (graph([node("MatMul", f"x w{n}", "o")], {}, {"o": None}) for n in (2, 5))
+    gate = node("If", "c", "z", name="gate", then_branch=small, else_branch=large)
+    weights = {"w0": (4, 3), "w2": (4, 2), "w5": (4, 5)}
+    inputs, outputs = {"x": ("batch", 4), "c": ()}, {"y": None, "z": None}
+    made = model([node("MatMul", "x w0"), gate], inputs, outputs, weights)
+    Path("net.onnx").write_bytes(made.SerializeToString())
     status, _, err = macs("net.onnx")
     assert status == 2
     assert "dynamic dimensions (batch, 4): give them with --input" in err

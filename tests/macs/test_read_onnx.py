@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from macs.onnx_cases import BOOL, LAYERS, SHAPES, external, graph, helper, model, node, onnx, write
 
-onnx = pytest.importorskip("onnx", reason="onnx is an extra, not a dependency")
-
-from macs.onnx_cases import BOOL, LAYERS, SHAPES, external, graph, helper, model, node, write  # noqa: E402
-
-from nachos_min.macs import CountError, count  # noqa: E402 -- after the skip
-from nachos_min.macs.readers.onnx_reader import read_onnx  # noqa: E402 -- after the skip
+from nachos_min.macs import CountError, count
+from nachos_min.macs.readers.onnx_reader import read_onnx
 
 CASES = LAYERS | SHAPES
 
@@ -81,11 +78,10 @@ def test_older_operator_sets_say_it_by_attributes(name, tmp_path):
     assert count_of(tmp_path, nodes, shape, out, constants, opset).macs == 0
 
 
-def test_softmax_knows_what_its_features_are(tmp_path):
-    shapes = {"x": (2, 3, 4)}
-    for opset, features in ((12, 12), (13, 4)):
-        reading = read_onnx(write(tmp_path, model([node("Softmax", "x")], shapes, {"y": (2, 3, 4)}, opset=opset)))
-        assert reading.graph[0].op.features == features
+@pytest.mark.parametrize(("opset", "features"), [(12, 12), (13, 4)])
+def test_softmax_knows_what_its_features_are(opset, features, tmp_path):
+    made = model([node("Softmax", "x")], {"x": (2, 3, 4)}, {"y": (2, 3, 4)}, opset=opset)
+    assert read_onnx(write(tmp_path, made)).graph[0].op.features == features
 
 
 # Branches and functions.

@@ -37,55 +37,43 @@ class DerivedConv2d(nn.Conv2d):
     """A class derived from a layer, which hooks on exact classes miss."""
 
 
-class CalledTwice(nn.Module):
-    def __init__(self, conv=None):
+class With(nn.Module):
+    """A module that calls a function with itself, so that it can use the layers it was given."""
+
+    def __init__(self, function, **members):
         super().__init__()
-        self.conv = conv or nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.function = function
+        for name, member in members.items():
+            setattr(self, name, member)
 
-    def forward(self, x):
-        return self.conv(self.conv(x))
-
-
-class Parent(nn.Module):
-    def __init__(self, conv):
-        super().__init__()
-        self.conv = conv
-
-    def forward(self, x):
-        return self.conv(x)
+    def forward(self, *inputs):
+        return self.function(self, *inputs)
 
 
-class TwoParents(nn.Module):
-    def __init__(self):
-        super().__init__()
-        conv = nn.Conv2d(8, 8, 3, padding=1, bias=False)
-        self.first = Parent(conv)
-        self.second = Parent(conv)
-
-    def forward(self, x):
-        return self.second(self.first(x))
+def _conv8() -> nn.Module:
+    return nn.Conv2d(8, 8, 3, padding=1, bias=False)
 
 
-class NeverCalled(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.called = nn.Conv2d(8, 8, 3, padding=1, bias=False)
-        self.never = nn.Conv2d(8, 8, 3, padding=1, bias=False)
-
-    def forward(self, x):
-        return self.called(x)
+def called_twice() -> nn.Module:
+    return With(lambda m, x: m.conv(m.conv(x)), conv=_conv8())
 
 
-class SqueezeExcite(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.squeeze = nn.Conv2d(8, 8, 1)
-        self.excite = nn.Conv2d(8, 8, 1)
+def two_parents() -> nn.Module:
+    conv = _conv8()
+    first, second = (With(lambda m, x: m.conv(x), conv=conv) for _ in range(2))
+    return With(lambda m, x: m.second(m.first(x)), first=first, second=second)
 
-    def forward(self, x):
+
+def never_called() -> nn.Module:
+    return With(lambda m, x: m.called(x), called=_conv8(), never=_conv8())
+
+
+def _squeeze_excite() -> nn.Module:
+    def scale(m, x):
         y = x.mean(3, keepdim=True).mean(2, keepdim=True)
-        y = self.excite(F.relu(self.squeeze(y)))
-        return x * F.relu6(y + 3) / 6
+        return x * F.relu6(m.excite(F.relu(m.squeeze(y))) + 3) / 6
+
+    return With(scale, squeeze=nn.Conv2d(8, 8, 1), excite=nn.Conv2d(8, 8, 1))
 
 
 MAP = (1, 8, 16, 16)
@@ -118,9 +106,7 @@ CASES = {
     "conv3x3 grouped g=4 8->16 nobias": Case(_conv(3, padding=1, groups=4), MAP),
     "conv3x3 depthwise 8 nobias": Case(lambda: nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False), MAP),
     "conv3x3 dw, channel mult 2 (8->16,g=8)": Case(_conv(3, padding=1, groups=8), MAP),
-    "conv 3x5 s(2,3) p(1,0) d(1,2) 17x15 nobias": Case(
-        _conv((3, 5), stride=(2, 3), padding=(1, 0), dilation=(1, 2)), ODD
-    ),
+    "conv 3x5 s(2,3) p(1,0) d(1,2) 17x15 nobias": Case(_conv((3, 5), (2, 3), (1, 0), (1, 2)), ODD),
     "conv 3x3 s2 p0 17x15 nobias": Case(_conv(3, stride=2), ODD),
     "conv 4x4 padding='same' nobias 17x15": Case(_conv(4, padding="same"), ODD),
     "conv 3x3 p0 (valid) 16x16 nobias": Case(_conv(3), MAP),
@@ -152,13 +138,11 @@ CASES = {
     "x*x operator": _call(lambda x: x * x),
     "torch.mul": _call(lambda x: torch.mul(x, x)),
     "SE scale: x*mean(x)": _call(lambda x: x * x.mean(3, keepdim=True).mean(2, keepdim=True)),
-    "SE block c=8,m=8 with conv bias": Case(SqueezeExcite, MAP),
+    "SE block c=8,m=8 with conv bias": Case(_squeeze_excite, MAP),
     "ConvTranspose2d 8->16 k3 s2 p1 op1 nobias": Case(
-        lambda: nn.ConvTranspose2d(8, 16, 3, 2, 1, output_padding=1, bias=False), MAP
+        lambda: nn.ConvTranspose2d(8, 16, 3, 2, 1, 1, bias=False), MAP
     ),
-    "ConvTranspose2d 8->16 k3 s2 g4 BIAS": Case(
-        lambda: nn.ConvTranspose2d(8, 16, 3, 2, 1, output_padding=1, groups=4), MAP
-    ),
+    "ConvTranspose2d 8->16 k3 s2 g4 BIAS": Case(lambda: nn.ConvTranspose2d(8, 16, 3, 2, 1, 1, groups=4), MAP),
     "flatten": Case(nn.Flatten, MAP),
     "reshape/permute": _call(lambda x: x.reshape(1, 8, 256).permute(0, 2, 1)),
     "torch.matmul [1,24]x[24,16]": _with(ROW, lambda x, w: torch.matmul(x, w), (24, 16)),
@@ -169,9 +153,9 @@ CASES = {
     "F.conv2d functional": _with(MAP, lambda x, w: F.conv2d(x, w, padding=1), (16, 8, 3, 3)),
     "F.linear functional": _with(ROW, lambda x, w: F.linear(x, w), (16, 24)),
     "subclass of nn.Conv2d 8->16 k3 p1 nobias": Case(lambda: DerivedConv2d(8, 16, 3, padding=1, bias=False), MAP),
-    "same conv module called twice (8->8 k3)": Case(CalledTwice, MAP),
-    "same conv under two parents, called twice": Case(TwoParents, MAP),
-    "unused submodule": Case(NeverCalled, MAP),
+    "same conv module called twice (8->8 k3)": Case(called_twice, MAP),
+    "same conv under two parents, called twice": Case(two_parents, MAP),
+    "unused submodule": Case(never_called, MAP),
     "Dropout": Case(nn.Dropout, MAP),
     "F.relu(lambda)": _call(lambda x: F.relu(x)),
     "F.relu6(lambda)": _call(lambda x: F.relu6(x)),
@@ -200,37 +184,20 @@ CASES = {
 # Networks of the odd kind: each has something that one of the other tools counts in a way of its own.
 
 
-class Attention(nn.Module):
+def _attention(weights: bool) -> nn.Module:
     """Attention of a sequence to itself, for a caller who wants the weights or does not."""
-
-    def __init__(self, weights: bool):
-        super().__init__()
-        self.attention, self.weights = nn.MultiheadAttention(8, 2, batch_first=True), weights
-
-    def forward(self, x):
-        return self.attention(x, x, x, need_weights=self.weights)[0]
+    inner = nn.MultiheadAttention(8, 2, batch_first=True)
+    return With(lambda m, x: m.attention(x, x, x, need_weights=weights)[0], attention=inner)
 
 
-class Looking(nn.Module):
+def _looking() -> nn.Module:
     """Looks up each sign in a table."""
-
-    def __init__(self):
-        super().__init__()
-        self.table = nn.Embedding(3, 5)
-
-    def forward(self, x):
-        return self.table((x > 0).long())
+    return With(lambda m, x: m.table((x > 0).long()), table=nn.Embedding(3, 5))
 
 
-class Listed(nn.Module):
+def _listed() -> nn.Module:
     """Keeps a layer where PyTorch does not find it."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = [nn.Conv2d(8, 4, 3, bias=False)]
-
-    def forward(self, x):
-        return F.relu(self.layers[0](x))
+    return With(lambda m, x: F.relu(m.layers[0](x)), layers=[nn.Conv2d(8, 4, 3, bias=False)])
 
 
 class ConvHead(nn.Linear):
@@ -246,12 +213,12 @@ _BLOCK = nn.TransformerEncoderLayer
 _SEQUENCE, _BATCH = (1, 5, 8), (2, 8, 9, 9)
 # fmt: off
 ODD = {
-    "attention with weights": (lambda: Attention(True), _SEQUENCE),
-    "attention without weights": (lambda: Attention(False), _SEQUENCE),
+    "attention with weights": (lambda: _attention(True), _SEQUENCE),
+    "attention without weights": (lambda: _attention(False), _SEQUENCE),
     "encoder layer": (lambda: _BLOCK(8, 2, 16, batch_first=True), _SEQUENCE),
     "encoder layer, gelu": (lambda: _BLOCK(8, 2, 16, activation="gelu", norm_first=True), _SEQUENCE),
-    "embedding": (Looking, (3, 7)),
-    "layer in a plain list": (Listed, _BATCH),
+    "embedding": (_looking, (3, 7)),
+    "layer in a plain list": (_listed, _BATCH),
     "shared three times": (_shared_three_times, _BATCH),
     "name of a convolution": (lambda: ConvHead(8, 3), (2, 5, 8)),
     "parametrized": (lambda: nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 4, 3)), _BATCH),

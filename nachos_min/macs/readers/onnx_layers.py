@@ -43,7 +43,7 @@ def _windowed(call: Call, op: Operator, x: Array, weights: tuple[Array, ...] = (
 
 
 @rule("Conv", "ConvInteger", "QLinearConv", "ConvTranspose")
-def convolution(call: Call) -> Array:
+def _convolution(call: Call) -> Array:
     """Return what a convolution makes, or a transposed one: its padding can follow from the output's size."""
     weight_at, bias_at = {"ConvInteger": (1, 4), "QLinearConv": (3, 8)}.get(call.operator, (1, 2))
     transposed = call.operator == "ConvTranspose"
@@ -73,7 +73,7 @@ def convolution(call: Call) -> Array:
 
 
 @rule("MaxPool", "AveragePool")
-def pool(call: Call) -> Array:
+def _pool(call: Call) -> Array:
     """Return what a pool makes; the places of the maxima are not followed."""
     x = call.input()
     _, image = _map(x)
@@ -85,8 +85,7 @@ def pool(call: Call) -> Array:
 
 
 @rule("GlobalAveragePool", "GlobalMaxPool")
-def global_pool(call: Call) -> Array:
-    """Return what a pool over the map makes."""
+def _global_pool(call: Call) -> Array:
     x = call.input()
     kind = ops.AdaptiveMaxPool if call.operator == "GlobalMaxPool" else ops.AdaptiveAvgPool
     return _windowed(call, kind(_map(x)[1], (1, 1)), x)
@@ -172,7 +171,7 @@ def _product(call: Call, left: Array, right: Array) -> Array:
 
 
 @rule("Gemm")
-def gemm(call: Call) -> Array:
+def _gemm(call: Call) -> Array:
     """Return alpha * A @ B + beta * C, a linear layer if B is constant, C its bias, and both factors are 1."""
     left, right, bias = call.input(), call.input(1), call.optional(2)
     flat = len(left.shape) == len(right.shape) == 2
@@ -199,15 +198,14 @@ def gemm(call: Call) -> Array:
 
 
 @rule("Einsum")
-def einsum(call: Call) -> Array:
-    """Return an Einstein sum."""
+def _einsum(call: Call) -> Array:
     arrays = call.given()
     equation = call.get("equation", "").replace(" ", "")
     return call.run(products.einsum(equation, arrays, tuple(array.shape for array in arrays), ones=True))
 
 
 @rule("Attention")
-def attention(call: Call) -> Array:
+def _attention(call: Call) -> Array:
     """Return scaled dot product attention; caches are not followed."""
     query, key, value = (call.input(index) for index in (0, 1, 2))
     cached = call.optional(4) or call.optional(5) or call.outputs > 1
@@ -223,7 +221,10 @@ def attention(call: Call) -> Array:
     require(divides, f"{heads} heads of queries must be a multiple of those of keys, got {shared}")
     key = call.move((*key.shape[:2], key.shape[3], key.shape[2]), lambda values: np.swapaxes(values, 2, 3), key)
     if heads != shared:
-        key, value = (_repeated(call, array, heads // shared, part) for part, array in enumerate((key, value)))
+        times = heads // shared
+        repeat = partial(np.repeat, repeats=times, axis=1)
+        key = call.move((key.shape[0], heads, *key.shape[2:]), repeat, key)
+        value = call.move((value.shape[0], value.shape[1] * times, *value.shape[2:]), repeat, value, part=1)
     mask = call.optional(3)
     steps = products.attention(
         (query, key, value),
@@ -248,16 +249,11 @@ def _heads(call: Call, array: Array, heads: int) -> Array:
     return call.move(shape, lambda values: np.swapaxes(values.reshape(split), 1, 2), array)
 
 
-def _repeated(call: Call, array: Array, times: int, part: int) -> Array:
-    shape = (array.shape[0], array.shape[1] * times, *array.shape[2:])
-    return call.move(shape, lambda values: np.repeat(values, times, axis=1), array, part=part)
-
-
 # Norms and reductions.
 
 
 @rule("BatchNormalization", "InstanceNormalization", "GroupNormalization")
-def channel_norm(call: Call) -> Array:
+def _channel_norm(call: Call) -> Array:
     """Return a norm with scale and shift per channel; up to operator set 20, GroupNormalization's are per group."""
     x, parameters = call.input(), (call.input(1), call.input(2))
     batch, sample = channels_last(x.shape)
@@ -275,8 +271,7 @@ def channel_norm(call: Call) -> Array:
 
 
 @rule("LayerNormalization", "RMSNormalization")
-def layer_norm(call: Call) -> Array:
-    """Return a norm over the axes from `axis` on."""
+def _layer_norm(call: Call) -> Array:
     x, scale, shift = call.input(), call.input(1), call.optional(2)
     axis = call.axis(-1, len(x.shape))
     batch, sample = rows(x.shape) if axis else (1, x.shape)
@@ -287,7 +282,7 @@ def layer_norm(call: Call) -> Array:
 
 
 @rule(*(name for name in REDUCTIONS if name.startswith("Reduce")))
-def reduction(call: Call) -> Array:
+def _reduction(call: Call) -> Array:
     """Return a mean, sum or other reduction; its axes are an attribute or, in newer operator sets, an input."""
     axes = call.setting("axes", 1, ())
     if not axes and call.get("noop_with_empty_axes", 0):
@@ -311,7 +306,7 @@ def _reduced(call: Call, axes: tuple[int, ...]) -> Array:
 
 
 @rule("Softmax", "LogSoftmax", "Hardmax")
-def softmax(call: Call) -> Array:
+def _softmax(call: Call) -> Array:
     """Return exponentials over their sum along `axis`; up to operator set 12, over all axes from it on."""
     x = call.input()
     old = call.opset < 13
@@ -349,7 +344,7 @@ _FOLDS: Final[dict[str, Fold]] = {
 
 
 @rule("Clip")
-def clip(call: Call) -> Array:
+def _clip(call: Call) -> Array:
     """Return a clip, which from 0 to 6 is relu6; older operator sets have the bounds as attributes."""
     x = call.input()
     bounds: list[float | None] = []
@@ -366,8 +361,7 @@ def clip(call: Call) -> Array:
 
 
 @rule("Cast", "CastLike")
-def cast(call: Call) -> Array:
-    """Return an array in another type; a constant stays a constant."""
+def _cast(call: Call) -> Array:
     x = call.input()
     dtype = DTYPES.get(call.get("to", 0))
     if call.operator == "CastLike" and (like := call.input(1).values) is not None:
@@ -378,7 +372,7 @@ def cast(call: Call) -> Array:
 
 
 @rule("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
-def quantize(call: Call) -> Array | tuple[Array, ...]:
+def _quantize(call: Call) -> Array | tuple[Array, ...]:
     """Return an array in a coarser or a finer type; the constants of a quantised file are weights."""
     x = call.input()
     if x.constant:
@@ -388,9 +382,6 @@ def quantize(call: Call) -> Array | tuple[Array, ...]:
     if call.operator != "DynamicQuantizeLinear":
         return made
     return made, call.sourced(()), call.sourced(())  # its scale and zero point, found as it runs
-
-
-# Rules that one expression says.
 
 
 def _pointwise(call: Call, kind: str, fold: Fold | None = None) -> Array:

@@ -25,7 +25,7 @@ _MODES = {"linear": "bilinear", "cubic": "bicubic"}  # of two axes; of one they 
 
 
 @rule(*_SAME_SHAPE)
-def same_shape(call: Call) -> Array:
+def _same_shape(call: Call) -> Array:
     """Return an array of the same shape; a dropout at rest changes nothing."""
     arrays = tuple(call.input(index) for index in range(_SAME_SHAPE[call.operator]))
     return call.move(arrays[0].shape, (lambda values: values) if call.operator == "Dropout" else None, *arrays)
@@ -35,8 +35,7 @@ def same_shape(call: Call) -> Array:
 
 
 @rule("Constant")
-def constant(call: Call) -> Array:
-    """Return a tensor, or a number, text or list of them."""
+def _constant(call: Call) -> Array:
     if (tensor := call.tensor("value")) is not None:
         return onnx_call.from_tensor(tensor, call.key, trainable=False)
     integers = {"value_int": call.get("value_int", 0), "value_ints": call.get("value_ints", ())}
@@ -50,16 +49,14 @@ def constant(call: Call) -> Array:
 
 
 @rule("Shape")
-def shape_of(call: Call) -> Array:
-    """Return the lengths of the axes from `start` to `end`."""
+def _shape_of(call: Call) -> Array:
     shape = call.input().shape
     part = shape[call.get("start", 0) : call.get("end", len(shape))]
     return call.constant(np.array(part, dtype=np.int64))
 
 
 @rule("ConstantOfShape")
-def constant_of_shape(call: Call) -> Array:
-    """Return an array of one value everywhere."""
+def _constant_of_shape(call: Call) -> Array:
     shape = onnx_call.checked_shape(call.fixed(0, "shape"))
     tensor, single = call.tensor("value"), np.zeros(1, np.float32)
     if tensor is not None:
@@ -71,8 +68,7 @@ def constant_of_shape(call: Call) -> Array:
 
 
 @rule("Range")
-def numbers_from_to(call: Call) -> Array:
-    """Return the numbers from a start up to a limit by a step."""
+def _numbers_from_to(call: Call) -> Array:
     numbers: list[Any] = []
     for index in (0, 1, 2):
         array = call.input(index)
@@ -87,7 +83,7 @@ def numbers_from_to(call: Call) -> Array:
 
 
 @rule("NonZero")
-def places_of_ones(call: Call) -> Array:
+def _places_of_ones(call: Call) -> Array:
     """Return where a constant is not 0; of anything else it depends on the data."""
     values = call.input().values
     if values is None:
@@ -100,7 +96,7 @@ def places_of_ones(call: Call) -> Array:
 
 
 @rule("Reshape")
-def reshape(call: Call) -> Array:
+def _reshape(call: Call) -> Array:
     """Return the elements in a given shape; -1 is what remains, 0 is copied unless `allowzero` is set."""
     x, wanted = call.input(), call.setting("shape", 1, ())
     copies = not call.get("allowzero", 0)
@@ -114,8 +110,7 @@ def reshape(call: Call) -> Array:
 
 
 @rule("Flatten")
-def flatten(call: Call) -> Array:
-    """Return the axes before `axis` as one, and the others as one."""
+def _flatten(call: Call) -> Array:
     x, axis = call.input(), call.get("axis", 1)
     axes = len(x.shape)
     require(-axes <= axis <= axes, f"attribute 'axis' must name one of {axes} axes, got {axis}")
@@ -124,8 +119,7 @@ def flatten(call: Call) -> Array:
 
 
 @rule("Squeeze")
-def squeeze(call: Call) -> Array:
-    """Return the array without the axes named, or without all of length 1."""
+def _squeeze(call: Call) -> Array:
     x = call.input()
     axes = onnx_call.checked_axes(call.setting("axes", 1, ()), len(x.shape))
     gone = axes or tuple(axis for axis, length in enumerate(x.shape) if length == 1)
@@ -134,8 +128,7 @@ def squeeze(call: Call) -> Array:
 
 
 @rule("Unsqueeze")
-def unsqueeze(call: Call) -> Array:
-    """Return the array with axes of length 1 put in."""
+def _unsqueeze(call: Call) -> Array:
     x, wanted = call.input(), call.setting("axes", 1, ())
     count = len(x.shape) + len(wanted)
     axes, lengths = onnx_call.checked_axes(wanted, count), iter(x.shape)
@@ -147,8 +140,7 @@ def _reshaped(call: Call, x: Array, shape: Shape) -> Array:
 
 
 @rule("Transpose")
-def transpose(call: Call) -> Array:
-    """Return the axes in another order, the reverse one if none is given."""
+def _transpose(call: Call) -> Array:
     x = call.input()
     order = onnx_call.checked_axes(call.get("perm", tuple(range(len(x.shape)))[::-1]), len(x.shape))
     require(len(order) == len(x.shape), f"attribute 'perm' must have {len(x.shape)} axes, got {order}")
@@ -156,8 +148,7 @@ def transpose(call: Call) -> Array:
 
 
 @rule("Expand")
-def expand(call: Call) -> Array:
-    """Return the array repeated until it has the shape given."""
+def _expand(call: Call) -> Array:
     x, wanted = call.input(), onnx_call.checked_shape(call.fixed(1, "shape"))
     shape = onnx_call.broadcast_any(x.shape, wanted)
     if shape is None:
@@ -166,8 +157,7 @@ def expand(call: Call) -> Array:
 
 
 @rule("Tile")
-def tile(call: Call) -> Array:
-    """Return each axis repeated as often as given."""
+def _tile(call: Call) -> Array:
     x, times = call.input(), call.fixed(1, "repeats")
     sound = len(times) == len(x.shape) and min(times, default=0) >= 0
     require(sound, f"repeats must be {len(x.shape)} integers >= 0, got {times[:64]}")
@@ -184,8 +174,7 @@ def _with_length(shape: Shape, axis: int, *lengths: int) -> Shape:
 
 
 @rule("Concat")
-def concat(call: Call) -> Array:
-    """Return arrays joined along an axis."""
+def _concat(call: Call) -> Array:
     arrays = call.given()
     shapes = tuple(array.shape for array in arrays)
     axis = call.axis(0, len(shapes[0]))
@@ -196,7 +185,7 @@ def concat(call: Call) -> Array:
 
 
 @rule("Split")
-def split(call: Call) -> tuple[Array, ...]:
+def _split(call: Call) -> tuple[Array, ...]:
     """Return parts of the sizes given, or equal ones, of which the last may be smaller."""
     x = call.input()
     axis = call.axis(0, len(x.shape))
@@ -217,8 +206,7 @@ def split(call: Call) -> tuple[Array, ...]:
 
 
 @rule("Slice")
-def cut(call: Call) -> Array:
-    """Return every so many elements from starts to ends."""
+def _cut(call: Call) -> Array:
     x = call.input()
     starts, ends = call.setting("starts", 1, ()), call.setting("ends", 2, ())
     axes = onnx_call.checked_axes(call.setting("axes", 3, tuple(range(len(starts)))), len(x.shape))
@@ -243,8 +231,7 @@ def _run(start: int, end: int, step: int, length: int) -> tuple[slice, int]:
 
 
 @rule("Gather")
-def gather(call: Call) -> Array:
-    """Return places of one axis picked by number, as in an embedding."""
+def _gather(call: Call) -> Array:
     x, places = call.input(), call.input(1)
     axis = call.axis(0, len(x.shape))
     shape = _with_length(x.shape, axis, *places.shape)
@@ -252,8 +239,7 @@ def gather(call: Call) -> Array:
 
 
 @rule("GatherElements")
-def gather_elements(call: Call) -> Array:
-    """Return one element for each place given."""
+def _gather_elements(call: Call) -> Array:
     x, places, axis = call.input(), call.input(1), call.get("axis", 0)
     return _looked_up(call, x, places, places.shape, partial(np.take_along_axis, axis=axis))
 
@@ -266,8 +252,7 @@ def _looked_up(call: Call, x: Array, places: Array, shape: Shape, fold: Fold) ->
 
 
 @rule("GatherND")
-def gather_nd(call: Call) -> Array:
-    """Return elements or parts; the last axis of the places names one."""
+def _gather_nd(call: Call) -> Array:
     x, places, skipped = call.input(), call.input(1), call.get("batch_dims", 0)
     fits = 0 <= skipped < len(places.shape) and skipped + places.shape[-1] <= len(x.shape)
     require(fits, f"places {places.shape} must fit the axes of {x.shape}, got batch_dims {skipped}")
@@ -275,7 +260,7 @@ def gather_nd(call: Call) -> Array:
 
 
 @rule("Pad")
-def pad(call: Call) -> Array:
+def _pad(call: Call) -> Array:
     """Return the array with elements before and after; negative numbers cut."""
     x = call.input()
     every = tuple(range(len(x.shape)))
@@ -289,8 +274,7 @@ def pad(call: Call) -> Array:
 
 
 @rule("DepthToSpace", "SpaceToDepth")
-def depth_to_space(call: Call) -> Array:
-    """Return channels for blocks of pixels, or back."""
+def _depth_to_space(call: Call) -> Array:
     x, block = call.input(), call.get("blocksize", 0)
     into_depth = call.operator == "SpaceToDepth"
     divisors = (1, 1, block, block) if into_depth else (1, block * block, 1, 1)
@@ -301,8 +285,7 @@ def depth_to_space(call: Call) -> Array:
 
 
 @rule("TopK")
-def top_k(call: Call) -> tuple[Array, ...]:
-    """Return the largest elements along an axis, and their places."""
+def _top_k(call: Call) -> tuple[Array, ...]:
     x = call.input()
     axis = call.axis(-1, len(x.shape))
     count = call.get("k", 0) if call.opset < 10 else (*call.fixed(1, "k"), -1)[0]
@@ -311,8 +294,7 @@ def top_k(call: Call) -> tuple[Array, ...]:
 
 
 @rule("OneHot")
-def one_hot(call: Call) -> Array:
-    """Return a further axis that is on at one place."""
+def _one_hot(call: Call) -> Array:
     places = call.input()
     depth = (*call.fixed(1, "depth"), -1)[0]
     axis = call.axis(-1, len(places.shape) + 1)
@@ -323,8 +305,7 @@ def one_hot(call: Call) -> Array:
 
 
 @rule("Resize", "Upsample")
-def resize(call: Call) -> Array:
-    """Return a map of another height and width."""
+def _resize(call: Call) -> Array:
     x = call.input()
     batch, image = maps(x.shape, len(x.shape) - 2)
     axes = onnx_call.checked_axes(call.get("axes", tuple(range(len(x.shape)))), len(x.shape))

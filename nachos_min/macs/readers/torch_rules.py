@@ -117,11 +117,6 @@ def _matmul(y: X, *args: X, **options: X) -> Steps:
     return [Step(op, (first, second), (y,), facts=known)]
 
 
-@rule("rmatmul")
-def _reflected(y: X, input: X, other: X) -> Steps:
-    return _matmul(y, other, input)
-
-
 @rule("addmm", "baddbmm", "addmv", "addbmm")
 def _plus_product(y: X, input: X, first: X, second: X, **_: X) -> Steps:
     """Return input + first @ second; of addbmm the products of all samples are summed."""
@@ -207,11 +202,6 @@ def _layer_norm(y: X, input: X, normalized_shape: X, weight: X = None, bias: X =
     op = ops.LayerNorm(shape, axes=axes, affine=weight is not None, bias=bias is not None)
     known = facts(unbatched=input.dim() == axes)
     return [Step(op, (input,), (y,), _present(weight, bias), batch, facts=known)]
-
-
-@rule("rms_norm")
-def _rms_norm(y: X, input: X, normalized_shape: X, weight: X = None, *_rest: X, **_: X) -> Steps:
-    return _layer_norm(y, input, normalized_shape, weight)
 
 
 # Pools and interpolation.
@@ -329,11 +319,6 @@ def _move(result: X, *args: X, **options: X) -> Steps:
     return [Step(ops.Move(shapes, shape_of(made)), reads, (made,)) for made in tensors_in(result)]
 
 
-@rule("setitem")
-def _assign(_result: None, input: X, *args: X) -> Steps:
-    return _move(input, input, *args)
-
-
 @rule("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout")
 def _dropout(y: X, input: X, p: float = 0.5, training: bool = True, *_rest: X, **_: X) -> Steps:
     return _pointwise(y, input, kind="dropout") if training and p > 0 else _move(y, input)
@@ -354,6 +339,11 @@ def _converted(y: X, data: X, **options: X) -> Steps:
     return _move(y, data) if any(True for _ in tensors_in(data)) else _constant(y, data, **options)
 
 
+RULES["rmatmul"] = lambda y, input, other: _matmul(y, other, input)
+RULES["rms_norm"] = lambda y, input, normalized_shape, weight=None, *_rest, **_: _layer_norm(
+    y, input, normalized_shape, weight
+)
+RULES["setitem"] = lambda _result, input, *args: _move(input, input, *args)
 for _names, _rule in ((ACTIVATIONS, _activation), (POINTWISE, _pointwise), (REDUCTIONS, _reduce)):
     for _name, _kind in _names.items():
         if not _name[0].isupper():
