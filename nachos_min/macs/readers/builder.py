@@ -15,25 +15,15 @@ Weight = tuple[Hashable, int]  # what two nodes have in common that use it, and 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One record of an operator or call.
-
-    Args:
-        op: the record.
-        reads: arrays, or earlier steps of the same call, in the order of the record's operands.
-        makes: arrays of the call's result whose elements this step writes.
-        weights: arrays that are part of the record (a convolution's kernel and bias), not operands of it.
-        batch: samples treated at once; the record is of one.
-        padding: "same" or "valid" if the padding was given by that word.
-        facts: what else the shapes do not show, as of `Written`.
-    """
+    """One record of an operator or call."""
 
     op: Operator
-    reads: tuple[Any, ...]
-    makes: tuple[Any, ...] = ()
-    weights: tuple[Any, ...] = ()
-    batch: int = 1
-    padding: str = ""
-    facts: frozenset[str] = frozenset()
+    reads: tuple[Any, ...]  # arrays, or earlier steps of the same call, in the order of the operands
+    makes: tuple[Any, ...] = ()  # arrays of the call's result whose elements this step writes
+    weights: tuple[Any, ...] = ()  # arrays that are part of the record, such as a kernel and a bias
+    batch: int = 1  # samples treated at once; the record is of one
+    padding: str = ""  # "same" or "valid" if the padding was given by that word
+    facts: frozenset[str] = frozenset()  # what else the shapes do not show, as of `Written`
 
 
 def require(holds: object, message: str) -> None:

@@ -159,26 +159,11 @@ class Call:
 
     def get(self, name: str, default: T) -> T:
         """Return an integer, a floating point number, a text or at most 4,096 integers."""
-        found = self._attribute(name, type(default), default)
+        found = self.attribute(name, type(default), default)
         return cast(T, found.decode("utf-8", "replace") if isinstance(found, bytes) else found)
 
-    def floats(self, name: str) -> tuple[Any, ...]:
-        """Return at most 4,096 floating point numbers."""
-        return tuple(self._attribute(name, list, ()))
-
-    def tensor(self, name: str) -> Tensor | None:
-        """Return a tensor, None if there is none."""
-        found = self._attribute(name, Tensor, None)
-        assert found is None or isinstance(found, Tensor)
-        return found
-
-    def graph(self, name: str) -> Message:
-        """Return a graph."""
-        found = self._attribute(name, None, None)
-        require(found is not None, f"attribute {quoted(name)} must be given, got none")
-        return found
-
-    def _attribute(self, name: str, kind: Any, default: Any) -> Any:
+    def attribute(self, name: str, kind: Any, default: Any = None) -> Any:
+        """Return an attribute of a kind of `_ATTRIBUTES`."""
         number, field, what = _ATTRIBUTES[kind]
         given = self.attributes.get(name)
         if given is None:

@@ -111,12 +111,10 @@ def _padding(call: Call, x: Array, kernel: Pair, stride: Pair, dilation: Pair) -
     word = _auto_pad(call)
     if word not in _SAME:
         return _stated_padding(call, x) if word == "NOTSET" else (0, 0, 0, 0)
-    _, image = _map(x)
-    sides: list[int] = []
-    for length, window, step, spread in zip(image[:2], kernel, stride, dilation, strict=True):
-        span = (-(-length // step) - 1) * step + spread * (window - 1) + 1
-        sides += _halves(max(0, span - length), word)
-    return (sides[0], sides[1], sides[2], sides[3])
+    surplus = []
+    for length, window, step, spread in zip(_map(x)[1][:2], kernel, stride, dilation, strict=True):
+        surplus.append((-(-length // step) - 1) * step + spread * (window - 1) + 1 - length)
+    return _halves(surplus, word)
 
 
 def _stated_padding(call: Call, x: Array) -> Padding:
@@ -127,10 +125,11 @@ def _stated_padding(call: Call, x: Array) -> Padding:
     return (pads[0], pads[2], pads[1], pads[3]) if axes == 2 else (0, 0, pads[0], pads[1])
 
 
-def _halves(total: int, word: str) -> tuple[int, int]:
-    """Return zeros before and after, the odd one after if SAME_UPPER says so."""
-    small, large = total // 2, total - total // 2
-    return (small, large) if word == "SAME_UPPER" else (large, small)
+def _halves(surplus: list[int], word: str) -> Padding:
+    """Return zeros before and after on both axes; SAME_UPPER puts an odd one after."""
+    height, width = (max(0, each) for each in surplus)
+    top, left = (each // 2 if word == "SAME_UPPER" else each - each // 2 for each in (height, width))
+    return (top, height - top, left, width - left)
 
 
 def _cropped(call: Call, op: ops.ConvTranspose2d, x: Array) -> ops.ConvTranspose2d:
@@ -146,15 +145,13 @@ def _cropped(call: Call, op: ops.ConvTranspose2d, x: Array) -> ops.ConvTranspose
     if not stated and word not in _SAME:
         return op if word == "VALID" else replace(op, padding=_stated_padding(call, x))
     wanted = pair(stated, 1) if stated else (op.input[0] * op.stride[0], op.input[1] * op.stride[1])
-    sides: list[int] = []
-    extra: list[int] = []
-    for axis in (0, 1):
-        added = op.output_padding[axis]
+    surplus, (bottom, right) = [], op.output_padding
+    for axis, added in enumerate(op.output_padding):
         window = op.input[axis], op.kernel[axis], op.stride[axis], 0, op.dilation[axis], added
-        surplus = transposed_length(*window) - wanted[axis]
-        sides += _halves(max(0, surplus), word)
-        extra.append(added + (max(0, -surplus) if stated else 0))
-    return replace(op, padding=(sides[0], sides[1], sides[2], sides[3]), output_padding=(extra[0], extra[1]))
+        surplus.append(transposed_length(*window) - wanted[axis])
+    if stated:
+        bottom, right = bottom + max(0, -surplus[0]), right + max(0, -surplus[1])
+    return replace(op, padding=_halves(surplus, word), output_padding=(bottom, right))
 
 
 # Products.

@@ -17,10 +17,12 @@ from nachos_min.macs.ops import Move, Resize
 from nachos_min.macs.readers import onnx_call
 from nachos_min.macs.readers.builder import array_shape, maps, require
 from nachos_min.macs.readers.onnx_call import RULES, Array, Call, Fold, rule
+from nachos_min.macs.readers.onnx_file import Tensor
 from nachos_min.macs.record import CountError, Shape
 
 # Elements of these change places in an array of the same shape: operator -> arrays that it reads.
 _SAME_SHAPE = {"Dropout": 1, "Trilu": 1, "ReverseSequence": 1, "ScatterElements": 3, "ScatterND": 3}
+_VALUES: dict[str, Any] = {"value_int": int, "value_ints": tuple, "value_float": float, "value_floats": list}
 _MODES = {"linear": "bilinear", "cubic": "bicubic"}  # of two axes; of one they keep their name
 
 
@@ -36,13 +38,12 @@ def _same_shape(call: Call) -> Array:
 
 @rule("Constant")
 def _constant(call: Call) -> Array:
-    if (tensor := call.tensor("value")) is not None:
+    if (tensor := call.attribute("value", Tensor)) is not None:
         return onnx_call.from_tensor(tensor, call.key, trainable=False)
-    integers = {"value_int": call.get("value_int", 0), "value_ints": call.get("value_ints", ())}
-    floats = {"value_float": call.get("value_float", 0.0), "value_floats": call.floats("value_floats")}
-    for name, value in {**integers, **floats}.items():
+    for name, kind in _VALUES.items():
         if name in call.attributes:
-            return call.constant(np.array(value, dtype=np.int64 if name in integers else np.float32))
+            dtype = np.int64 if kind in (int, tuple) else np.float32
+            return call.constant(np.array(call.attribute(name, kind), dtype))
     if "value_string" in call.attributes:
         return Array((), key=call.key)
     raise CountError(f"a Constant must have a value of numbers, got attributes {sorted(call.attributes)[:4]}")
@@ -58,7 +59,7 @@ def _shape_of(call: Call) -> Array:
 @rule("ConstantOfShape")
 def _constant_of_shape(call: Call) -> Array:
     shape = onnx_call.checked_shape(call.fixed(0, "shape"))
-    tensor, single = call.tensor("value"), np.zeros(1, np.float32)
+    tensor, single = call.attribute("value", Tensor), np.zeros(1, np.float32)
     if tensor is not None:
         values = onnx_call.from_tensor(tensor, call.key, trainable=False).values
         if values is None or values.size != 1:
@@ -337,7 +338,7 @@ def _scales(call: Call, before: Shape) -> tuple[float, ...]:
     """Return one scale per axis: an attribute, the second input, or, since operator set 11, the third."""
     crops = call.get("coordinate_transformation_mode", "") == "tf_crop_and_resize"
     require(not crops, f"no rule for Resize that crops, got {call.get('mode', 'nearest')[:40]!r}")
-    scales = call.floats("scales")
+    scales = tuple(call.attribute("scales", list, ()))
     if "scales" not in call.attributes:
         values = call.input(1 if call.operator == "Upsample" or call.opset < 11 else 2).values
         if values is None:

@@ -275,7 +275,8 @@ class _Walk:
 
     def branch(self, call: Call, word: str, inner: _Scope, depth: int) -> tuple[Array, ...]:
         """Return the arrays that one branch hands out."""
-        graph = call.graph(f"{word}_branch")
+        graph = call.attribute(f"{word}_branch", None)
+        require(graph is not None, f"attribute '{word}_branch' must be given, got none")
         self.constants(graph, inner)
         self.body(graph.node, inner, depth + 1)
         return tuple(inner.array(output.name) for output in graph.output)
