@@ -8,8 +8,7 @@ from torch.nn.modules import module as hooks
 
 from nachos_min.macs import CountError, count
 from nachos_min.macs.readers import torch_graph
-from nachos_min.macs.readers.torch_reader import example_inputs, load_torch_target, read_torch
-from nachos_min.macs.readers.torch_recorder import executed_macs
+from nachos_min.macs.readers.torch_reader import example_inputs, executed_macs, load_torch_target, read_torch
 from nachos_min.macs.readers.torch_rules import RULES
 
 
