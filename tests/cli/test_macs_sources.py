@@ -43,10 +43,6 @@ def test_a_module_may_bring_its_input_along(module):
     assert json.loads(module("torch:mine:with_input", "--json")[1])["macs"] == 5 * 24 * 16
 
 
-def test_a_batch_multiplies(module):
-    assert json.loads(module("torch:mine:net", "--input", "2,3,8,8", "--json")[1])["macs"] == 2 * 8 * 8 * 8 * 3 * 9
-
-
 def test_counting_a_module_from_python(module):
     import torch
 

@@ -95,13 +95,7 @@ def export(module, x, path, dynamo, **options):
         torch.onnx.export(module, (x,), path, dynamo=dynamo, **options)
 
 
-SMALL = (
-    "both exits",
-    "last exit",
-    "attention",
-    "decoder",
-    "audio",
-)  # exporting others takes seconds: once is enough
+SMALL = ("both exits", "last exit", "attention", "decoder", "audio")  # others take seconds to export
 CASES = [(name, way) for name in NETWORKS for way in WAYS if name in SMALL or way == "opset 17, nothing folded"]
 
 

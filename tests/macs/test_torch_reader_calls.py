@@ -1,7 +1,7 @@
 """What a module calls, one trap a test: functions, signs, sharing, branches, in-place writes, spelling."""
 
 import pytest
-from macs.torch_cases import CASES, Calling, F, With, called_twice, never_called, nn, torch, two_parents
+from macs.torch_cases import CASES, Calling, F, With, called_twice, nn, torch, two_parents
 
 from bench.torch_networks import ofa_mbv3, two_exits
 from nachos_min.macs import count
@@ -124,13 +124,8 @@ def test_a_layer_called_twice_or_under_two_parents_has_its_parameters_once():
         assert count((first, second)).params == 8 * 8 * 9
 
 
-def test_a_layer_never_called_is_nothing():
-    assert count(read_torch(never_called(), (1, 8, 16, 16))).params == 8 * 8 * 9
-
-
 def test_a_module_in_a_plain_list_stands_under_no_name():
-    hidden = nn.Linear(3, 2)
-    (node,) = read_torch(With(lambda m, x: m.layers[0](x), layers=[hidden]), (1, 3))
+    (node,) = read_torch(With(lambda m, x: m.layers[0](x), layers=[nn.Linear(3, 2)]), (1, 3))
     assert node.written.paths == 0
     assert count((node,)).params == 8
 
