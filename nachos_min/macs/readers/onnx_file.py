@@ -303,11 +303,7 @@ def _signed(value: int) -> int:
 
 
 def label(text: str) -> str:
-    """Return a name without control characters, cut in the middle if it is long.
-
-    >>> label("block\\n1")
-    'block?1'
-    """
+    """Return a name without control characters, cut in the middle if it is long."""
     if len(text) > _NAME_SHOWN:
         text = f"{text[: _NAME_SHOWN // 2]}...{text[-_NAME_SHOWN // 2 + 3 :]}"
     return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -310,9 +310,8 @@ def _resize(call: Call) -> Array:
     x = call.input()
     batch, image = maps(x.shape, len(x.shape) - 2)
     axes = onnx_call.checked_axes(call.get("axes", tuple(range(len(x.shape)))), len(x.shape))
-    shape = list(x.shape)
-    for axis, length in zip(axes, _lengths(call, tuple(x.shape[axis] for axis in axes)), strict=True):
-        shape[axis] = length
+    resized = dict(zip(axes, _lengths(call, tuple(x.shape[axis] for axis in axes)), strict=True))
+    shape = [resized.get(axis, length) for axis, length in enumerate(x.shape)]
     kept = tuple(shape[:2]) == x.shape[:2]
     require(kept, f"only height and width may be resized, got {x.shape} to {tuple(shape)}")
     mode = call.get("mode", "nearest")

@@ -72,7 +72,7 @@ def _read(model: Message, given: Mapping[str, Shape] | Shape | None) -> OnnxRead
     shapes = _input_shapes(model.graph, given)
     walk = _Walk(model)
     scope = _Scope(Builder(), walk.opset)
-    walk.constants(model.graph, scope)
+    scope.constants(model.graph)
     for position, (name, shape) in enumerate(shapes.items()):
         walk.budget.spend_node(0)
         scope.define(name, Array(shape, scope.builder.given(label(name), shape) if position else -1))
@@ -177,6 +177,10 @@ class _Scope:
     attributes: Mapping[str, Message] = field(default_factory=dict)  # of the call, in a function's body
     arrays: dict[str, Array | None] = field(default_factory=dict)  # None for one whose shape is not known
 
+    def constants(self, graph: Message) -> None:
+        for tensor in graph.initializer:
+            self.define(tensor.name, from_tensor(tensor, self.path + tensor.name, trainable=True))
+
     def define(self, name: str, array: Array | None) -> None:
         require(name not in self.arrays, f"every array must be made once, got {quoted(name)} twice")
         self.arrays[name] = array
@@ -222,11 +226,6 @@ class _Walk:
                 operator = label(f"{node.domain}.{node.op_type}" if node.domain else node.op_type)
                 place = f"{scope.branch}/{index}" if scope.branch else index
                 raise CountError(shortened(f"node {place} {quoted(node.name)} ({operator}): {error}")) from None
-
-    def constants(self, graph: Message, scope: _Scope) -> None:
-        """Add the initialisers of a graph to a scope."""
-        for tensor in graph.initializer:
-            scope.define(tensor.name, from_tensor(tensor, scope.path + tensor.name, trainable=True))
 
     def node(self, node: Message, index: int, scope: _Scope, depth: int) -> None:
         """Add one node to a scope."""
@@ -277,7 +276,7 @@ class _Walk:
         """Return the arrays that one branch hands out."""
         graph = call.attribute(f"{word}_branch", None)
         require(graph is not None, f"attribute '{word}_branch' must be given, got none")
-        self.constants(graph, inner)
+        inner.constants(graph)
         self.body(graph.node, inner, depth + 1)
         return tuple(inner.array(output.name) for output in graph.output)
 
