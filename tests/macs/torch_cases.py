@@ -116,14 +116,8 @@ CASES = {
     "BN2d affine eval": Case(lambda: nn.BatchNorm2d(8), MAP),
     "BN2d affine TRAIN": Case(lambda: nn.BatchNorm2d(8), MAP, training=True),
     "BN2d no-affine eval": Case(lambda: nn.BatchNorm2d(8, affine=False), MAP),
-    "nn.ReLU": Case(nn.ReLU, MAP),
-    "nn.ReLU6": Case(nn.ReLU6, MAP),
-    "nn.Hardswish": Case(nn.Hardswish, MAP),
     "x*relu6(x+3)/6 (OFA Hswish)": _call(lambda x: x * F.relu6(x + 3) / 6),
-    "nn.Hardsigmoid": Case(nn.Hardsigmoid, MAP),
     "relu6(x+3)/6 (OFA Hsigmoid)": _call(lambda x: F.relu6(x + 3) / 6),
-    "nn.Sigmoid": Case(nn.Sigmoid, MAP),
-    "nn.SiLU": Case(nn.SiLU, MAP),
     "nn.Softmax(1) [1,24]": Case(lambda: nn.Softmax(1), ROW),
     "F.softmax [1,24]": _call(lambda x: F.softmax(x, 1), ROW),
     "MaxPool2d 2": Case(lambda: nn.MaxPool2d(2), MAP),
@@ -168,10 +162,6 @@ CASES = {
     "conv 3x3 padding='same' p nobias 16x16": Case(_conv(3, padding="same"), MAP),
     "conv 3x3 padding='valid'": Case(_conv(3, padding="valid"), MAP),
     "conv 3x3 padding_mode=reflect p1": Case(_conv(3, padding=1, padding_mode="reflect"), MAP),
-    "nn.GELU": Case(nn.GELU, MAP),
-    "nn.LeakyReLU": Case(nn.LeakyReLU, MAP),
-    "nn.PReLU": Case(nn.PReLU, MAP),
-    "nn.Tanh": Case(nn.Tanh, MAP),
     "LayerNorm(24) affine": Case(lambda: nn.LayerNorm(24), ROW),
     "GroupNorm(2,8)": Case(lambda: nn.GroupNorm(2, 8), MAP),
     "InstanceNorm2d(8) noaffine": Case(lambda: nn.InstanceNorm2d(8), MAP),
@@ -179,6 +169,8 @@ CASES = {
     "Upsample x2 bilinear": Case(lambda: nn.Upsample(scale_factor=2, mode="bilinear"), MAP),
     "unbatched conv3x3 8->16 p1 (C,H,W)": Case(_conv(3, padding=1), MAP[1:]),
 }
+for _name in ("ReLU", "ReLU6", "Hardswish", "Hardsigmoid", "Sigmoid", "SiLU", "GELU", "LeakyReLU", "PReLU", "Tanh"):
+    CASES[f"nn.{_name}"] = Case(getattr(nn, _name), MAP)
 
 
 # Networks of the odd kind: each has something that one of the other tools counts in a way of its own.
