@@ -182,16 +182,6 @@ def _attention(weights: bool) -> nn.Module:
     return With(lambda m, x: m.attention(x, x, x, need_weights=weights)[0], attention=inner)
 
 
-def _looking() -> nn.Module:
-    """Looks up each sign in a table."""
-    return With(lambda m, x: m.table((x > 0).long()), table=nn.Embedding(3, 5))
-
-
-def _listed() -> nn.Module:
-    """Keeps a layer where PyTorch does not find it."""
-    return With(lambda m, x: F.relu(m.layers[0](x)), layers=[nn.Conv2d(8, 4, 3, bias=False)])
-
-
 class ConvHead(nn.Linear):
     """A linear layer whose name sounds like a convolution."""
 
@@ -209,8 +199,9 @@ ODD = {
     "attention without weights": (lambda: _attention(False), _SEQUENCE),
     "encoder layer": (lambda: _BLOCK(8, 2, 16, batch_first=True), _SEQUENCE),
     "encoder layer, gelu": (lambda: _BLOCK(8, 2, 16, activation="gelu", norm_first=True), _SEQUENCE),
-    "embedding": (_looking, (3, 7)),
-    "layer in a plain list": (_listed, _BATCH),
+    "embedding": (lambda: With(lambda m, x: m.table((x > 0).long()), table=nn.Embedding(3, 5)), (3, 7)),
+    "layer in a plain list": (
+        lambda: With(lambda m, x: F.relu(m.layers[0](x)), layers=[nn.Conv2d(8, 4, 3, bias=False)]), _BATCH),
     "shared three times": (_shared_three_times, _BATCH),
     "name of a convolution": (lambda: ConvHead(8, 3), (2, 5, 8)),
     "parametrized": (lambda: nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 4, 3)), _BATCH),

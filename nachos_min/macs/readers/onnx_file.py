@@ -254,8 +254,11 @@ class _Parser:
                 raw = self.data[body:end] if small else b""
             elif number in (_FLOAT_DATA, 5, _TEXT_DATA, 7, _DOUBLE_DATA, 11):
                 count += self.packed(number, wire, body, end)
-                if small and number != _TEXT_DATA:
-                    numbers.setdefault(number, []).extend(self.typed(number, wire, value, body, end))
+                kept = numbers.setdefault(number, [])
+                if small and number == _DOUBLE_DATA and wire in (1, 2):
+                    kept += np.frombuffer(self.data[body : end - (end - body) % 8], "<f8").tolist()
+                elif small and number not in (_DOUBLE_DATA, _TEXT_DATA):
+                    kept += self.values("float" if number == _FLOAT_DATA else "int", wire, value, body, end)
         elements, size = prod(dims), _BYTES.get(data_type)
         if not external and size is not None and min(dims, default=0) >= 0:
             found, enough = f"{count} values", count == elements * (1 + (data_type in _COMPLEX))
@@ -275,12 +278,6 @@ class _Parser:
         step = 1 << 20
         pieces = (self.data[at : min(at + step, end)] for at in range(body, end, step))
         return sum(len(piece.translate(None, _CONTINUED)) for piece in pieces)
-
-    def typed(self, number: int, wire: int, value: int, body: int, end: int) -> Iterable[Any]:
-        """Return the numbers of a short typed data field."""
-        if number == _DOUBLE_DATA:
-            return np.frombuffer(self.data[body : end - (end - body) % 8], "<f8").tolist() if wire in (1, 2) else ()
-        return self.values("float" if number == _FLOAT_DATA else "int", wire, value, body, end)
 
 
 def _array(data_type: int, dims: tuple[int, ...], raw: bytes, numbers: dict[int, list[Any]]) -> Values | None:
