@@ -185,7 +185,7 @@ class _Loop:
             self.archive.add(found[trial])
 
     def stored(self, trial: Trial) -> Evaluation | Failure | None:
-        """Return the evaluation on disk, or None: a damaged file counts as missing and is written again."""
+        """Return the evaluation on disk, or None; a damaged file counts as missing."""
         try:
             record = self.run.read(trial_key(trial))
         except StoreError:

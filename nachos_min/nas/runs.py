@@ -52,8 +52,7 @@ def stored_evaluations(path: str | Path) -> Iterator[Evaluation | Failure]:
     """Yield what was evaluated in the run in folder `path`, by key; InputError as `load_run`."""
     run = open_run(path)
     for name in run.keys():  # noqa: SIM118  (a run is no mapping)
-        record = run.read(name)
-        if record is not None:
+        if (record := run.read(name)) is not None:
             yield from_record(record)
 
 
@@ -63,13 +62,12 @@ def key(genome: Genome) -> str:
 
 
 def trial_key(trial: Trial) -> str:
-    """Return the name under which a trial is stored; its SHA-256 where a file system might refuse the name.
+    """Return the name under which a trial is stored; its SHA-256 if it is too long for a file's name.
 
     >>> trial_key(Trial((1, 0))), trial_key(Trial((1, 0), effort=4)), trial_key(Trial((1, 0), effort=4, repeat=2))
     ('1-0', '1-0.x4', '1-0.x4.r2')
     """
-    name = key(trial.genome)
-    name += f".x{trial.effort}" if trial.effort > 1 else ""
+    name = key(trial.genome) + (f".x{trial.effort}" if trial.effort > 1 else "")
     name += f".r{trial.repeat}" if trial.repeat else ""
     return name if len(name) <= 200 else sha256(name.encode()).hexdigest()
 
@@ -133,13 +131,8 @@ def from_record(record: Mapping[str, Any]) -> Evaluation | Failure:
 
 def _curve(curve: Mapping[str, Any], splits: Sequence[str], costs: StaticCosts) -> Iterator[Point]:
     """Yield the points of a stored curve."""
-    by_point = zip(
-        curve["thresholds"].tolist(),
-        curve["correct"].T.tolist(),
-        curve["exit_counts"].swapaxes(0, 1).tolist(),
-        strict=True,
-    )
-    for thresholds, correct, counts in by_point:
+    by_point = curve["thresholds"], curve["correct"].T, curve["exit_counts"].swapaxes(0, 1)
+    for thresholds, correct, counts in zip(*(column.tolist() for column in by_point), strict=True):
         figures = [
             Figures(right, sum(left), tuple(left), spent(left, costs.exit_costs))
             for right, left in zip(correct, counts, strict=True)

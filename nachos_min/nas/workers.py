@@ -41,10 +41,10 @@ def _start(
     coder: GenomeCoder, load_dataset: Callable[[], Dataset], configuration: Configuration, backbones: Backbones
 ) -> None:
     """Prepare a worker. Runs in the worker."""
-    # Control-C goes to the whole process group: the parent decides what to do about it, not the workers.
+    # Ctrl-C goes to the process group: the parent alone acts on it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     leave_with_parent()
-    keep_freed_memory()  # of this process, which does nothing but train
+    keep_freed_memory()
     # A training that diverges is a Failure with its reason; NumPy's warnings on the way would fill the screen.
     warnings.simplefilter("ignore", RuntimeWarning)
     _Worker.evaluate = staticmethod(partial(evaluate, coder, load_dataset(), configuration, backbones=backbones))
