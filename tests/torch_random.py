@@ -273,8 +273,8 @@ def _block(draw: Draw, net: Steps, x: Tensor) -> Step:
         return lambda x: branch(x, placed)
     squeeze, excite, mean = net.own(nn.Conv2d(c, 2, 1)), net.own(nn.Conv2d(2, c, 1)), draw.one(MEANS)
     hard = lambda x: x * F.hardsigmoid(excite(F.relu(squeeze(mean(x)))))  # noqa: E731 -- three alike
-    soft = lambda x: torch.mul(x, torch.sigmoid(excite(F.silu(squeeze(mean(x))))))  # noqa: E731
-    old = lambda x: x * F.relu6(excite(F.relu(squeeze(mean(x)))) + 3) / 6  # noqa: E731
+    soft = lambda x: torch.mul(x, torch.sigmoid(excite(F.silu(squeeze(mean(x))))))  # noqa: E731 -- three alike
+    old = lambda x: x * F.relu6(excite(F.relu(squeeze(mean(x)))) + 3) / 6  # noqa: E731 -- three alike
     return draw.one((hard, soft, old))
 
 
