@@ -1,10 +1,8 @@
-"""The command line: a typed line in, an exit status out.
+"""The command line: a typed line in, an exit status out. Only results go to standard output.
 
 A command is a function: its parameters are its options, its docstring is its help. Fire calls a function before it
 notices a misspelt option. So Fire only reads the line into a job, each text checked by its option's kind. The job
 runs once Fire has consumed every argument.
-
-Results go to standard output, progress and messages to standard error; a user's mistake is one line there.
 """
 
 import difflib
@@ -202,11 +200,11 @@ def _job(name: str, rest: list[str]) -> _Job:
 def _explain(name: str, options: dict[str, Option], refused: list[str]) -> NoReturn:
     """Raise the InputError for arguments that Fire could not consume."""
     flags = [_flag(option) for option in options]
-    switches = ["--no" + option for option, each in options.items() if each.kind is SWITCH]
+    negated = ["--no" + option for option, each in options.items() if each.kind is SWITCH]
     for argument in refused:
         typed = argument.split("=")[0]
         if re.match("--|-[a-zA-Z]", typed) and typed.replace("_", "-") not in flags:
-            raise InputError(f"unknown option {typed}; {_advice(typed, flags + switches, f'{PROGRAM} {name}')}")
+            raise InputError(f"unknown option {typed}; {_advice(typed, flags + negated, f'{PROGRAM} {name}')}")
     needed = [option.upper() for option, each in options.items() if each.default is REQUIRED]
     if needed and not refused:
         raise InputError(f"{name} needs a {needed[0]}, got none; try {PROGRAM} {name} --help")

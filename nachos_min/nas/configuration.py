@@ -304,8 +304,8 @@ class Problem:
         options = asdict(self.configuration) | {"recipe": as_record(self.configuration.recipe)}
         options |= options.pop("limits")  # so that a message says `max_macs`, as the command line does
         options = {name: value for name, value in options.items() if AS_BEFORE.get(name, self) != value}
-        content = {"data_content": self.dataset.digest, "space_content": self.space.content}
-        return options | content | ({} if self.table is None else {"table": dict(self.table)})
+        options |= {"data_content": self.dataset.digest, "space_content": self.space.content}
+        return options if self.table is None else options | {"table": dict(self.table)}
 
 
 def load_problem(configuration: Configuration) -> Problem:

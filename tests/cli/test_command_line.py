@@ -89,20 +89,16 @@ REFUSALS = [
     ("search --max_mac 4k", "unknown option --max_mac; did you mean --max-macs?"),
     ("search --no-json", "unknown option --no-json; did you mean --nojson?"),
     ("search --xyzzy", "unknown option --xyzzy; try python -m nachos_min search --help"),
-    ("search -z 4", "unknown option -z; try python -m nachos_min search --help"),
     ("search --class--", "unknown option --class--; did you mean --aims?"),
     ("search --seed", "--seed must be a whole number >= 0, got no value"),
-    ("search --seed --json", "--seed must be a whole number >= 0, got no value"),
     ("search --max-macs banana", "--max-macs must be a whole number >= 1 such as 60000, 60k or 2.7M, got 'banana'"),
     ("search --recipe best", "--recipe must be one of deep, paper, got 'best'"),
     ("search --json=maybe", "--json must be given without a value, or as true or false, got 'maybe'"),
-    ("search --out", "--out must be a folder, got no value"),
     ("search --data=", "--data must be a name or file, got ''"),
     ("search run", "search takes options only, got 'run'"),
     ("search - run", "search takes options only, got '- run'"),
     ("search -- --trace", "'--' must not be used: it would separate options for the Fire library"),
     ("macs", "macs needs a TARGET, got none; try python -m nachos_min macs --help"),
-    ("macs net.json --layer", "unknown option --layer; did you mean --layers?"),
     ("macs net.json run", "macs takes one TARGET and options, got 'run'"),
     ("serch", "unknown command, got 'serch'; did you mean search? (commands: search, macs)"),
     ("items", "unknown command, got 'items'; try python -m nachos_min --help (commands: search, macs)"),
@@ -163,15 +159,12 @@ def test_without_a_solution(run: Any, without_solution: SearchResult, searching:
     ],
 )
 def test_a_search_that_stops(
-    stopped: BaseException, status: int, message: str, run: Any, progress: Any, searching: Any
+    stopped: Any, status: int, message: str, run: Any, progress: Any, searching: Any
 ) -> None:
     searching(stopped, progress)
     assert run("search") == (status, "", message + "\n")
-
-
-def test_a_defect_keeps_its_traceback(run: Any, progress: Any, searching: Any) -> None:
     searching(ZeroDivisionError(), progress)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError):  # a defect keeps its traceback
         run("search")
 
 

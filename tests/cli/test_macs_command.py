@@ -106,14 +106,10 @@ def test_a_solution_of_a_run_is_a_target(counted, refused):
     assert f"run 'runs/a' has {len(found.front)} solutions, numbered from 0, got 99\n" in refused("runs/a#99")
 
 
-def test_input_and_classes_may_be_given_as_options(counted):
+def test_counting_from_python(counted, eenn):
     found = counted("cnas.json", "--input", "3,224,224", "--classes", "1k")
     assert found["input"] == [3, 224, 224]
     assert found["macs"] == nachos_min.count_macs("cnas.json", (3, 224, 224), classes=1000)
-
-
-@pytest.mark.usefixtures("macs")
-def test_counting_from_python(eenn):
     assert nachos_min.count_macs("cnas.json") == 4061904
     assert nachos_min.count_macs(Path("cnas.json"), (3, 32, 32), "thop") == 4322704
     assert nachos_min.count_macs(eenn) == static_costs(eenn).worst_macs
@@ -316,8 +312,7 @@ def test_what_a_large_file_parses_to_is_bounded():
 
 @pytest.mark.parametrize("place", ["trunk", "stages", "exits", "widths"])
 def test_more_parts_than_a_network_has(place, refused):
-    fields = json.loads(Path("net.json").read_text())
-    fields |= {"trunk": [], "stages": [[{}]], "exits": []}
+    fields = json.loads(Path("net.json").read_text()) | {"trunk": [], "stages": [[{}]], "exits": []}
     ones = [1] * 6_001
     more = {"trunk": ones, "stages": [ones], "exits": ones, "widths": [{"widths": ones}]}
     Path("many.json").write_text(json.dumps(fields | {"exits" if place == "widths" else place: more[place]}))
