@@ -185,7 +185,6 @@ def resolved(options: Options) -> dict[str, Any]:
     found = {name: option.default_of(recipe, data) for name, option in OPTIONS.items()} | given
     if "max_macs" in options:
         found["max_macs"] = options["max_macs"]
-    # Defaults that follow from other options.
     if found["max_worst_macs"] is None and recipe == "deep" and found["max_macs"] is not None:
         found["max_worst_macs"] = FAR * found["max_macs"]
     found["points"] = found["points"] or ("curve" if found["thresholds"] == "exact" else "best")
