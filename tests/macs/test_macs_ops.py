@@ -94,13 +94,7 @@ def test_the_oracles_compute_what_pytorch_computes():
         np.testing.assert_allclose(_convolved(record)[0], peer.numpy()[0].transpose(1, 2, 0), rtol=1e-12)
 
 
-PRODUCTS = [
-    ((3, 4), (4, 5)),
-    ((1, 24), (24, 1)),
-    ((2, 1, 4, 8), (3, 8, 5)),
-    ((1, 2, 3), (4, 3, 2)),
-    ((5, 2, 3), (3, 2)),
-]
+PRODUCTS = [((3, 4), (4, 5)), ((2, 1, 4, 8), (3, 8, 5)), ((1, 2, 3), (4, 3, 2)), ((5, 2, 3), (3, 2))]
 
 
 @pytest.mark.parametrize(("left", "right"), PRODUCTS)
@@ -136,7 +130,6 @@ def test_a_window_of_a_thousand_million_taps_is_counted_at_once():
 SUMS = [
     ("ij,jk->ik", ((3, 4), (4, 5))),
     ("nchw,oc->nohw", ((2, 3, 2, 2), (4, 3))),
-    ("bij,bkj->bik", ((2, 3, 4), (2, 5, 4))),
     ("bij,bkj->bik", ((2, 3, 4), (1, 5, 4))),
     ("i,i->", ((4,), (4,))),
 ]
@@ -153,20 +146,22 @@ def test_an_einstein_sum_counts_what_is_multiplied(equation, shapes):
         np.testing.assert_allclose(y, np.einsum(equation, *arrays))
 
 
-SAME = (1, 1, 1, 1)
-UP = ConvTranspose2d((16, 16, 8), 16, (3, 3), (2, 2), SAME, output_padding=(1, 1))
-GROUPED_UP = ConvTranspose2d((16, 16, 8), 16, (3, 3), (2, 2), groups=4, bias=True)
-
-
 # Record, output, MACs, parameters, columns.
 BY_HAND = [
-    (Conv2d((16, 16, 8), 16, (3, 3), padding=SAME), (16, 16, 16), 294912, 1152, {}),
-    (Conv2d((16, 16, 8), 16, (3, 3), padding=SAME, bias=True), (16, 16, 16), 294912, 1168, {"bias_adds": 4096}),
-    (Conv2d((16, 16, 8), 16, (3, 3), padding=SAME, groups=4), (16, 16, 16), 73728, 288, {}),
-    (Conv2d((17, 15, 8), 16, (3, 5), (2, 3), (1, 1, 0, 0), (1, 2)), (9, 3, 16), 51840, 1920, {}),
-    (Conv2d((17, 15, 8), 16, (4, 4), padding=(1, 2, 1, 2)), (17, 15, 16), 522240, 2048, {}),
-    (UP, (32, 32, 16), 294912, 1152, {}),
-    (GROUPED_UP, (33, 33, 16), 73728, 304, {"bias_adds": 17424}),
+    (
+        Conv2d((16, 16, 8), 16, (3, 3), padding=(1, 1, 1, 1), bias=True),
+        (16, 16, 16),
+        294912,
+        1168,
+        {"bias_adds": 4096},
+    ),
+    (
+        ConvTranspose2d((16, 16, 8), 16, (3, 3), (2, 2), groups=4, bias=True),
+        (33, 33, 16),
+        73728,
+        304,
+        {"bias_adds": 17424},
+    ),
     (Linear((24,), 16), (16,), 384, 400, {"bias_adds": 16}),
     (Linear((2, 5, 24), 16), (2, 5, 16), 3840, 400, {"bias_adds": 160}),
     (Einsum("ij,ij->ij", ((3, 4), (3, 4))), (3, 4), 0, 0, {"mul_elems": 12}),
@@ -186,7 +181,6 @@ BY_HAND = [
     (ops.Slice((5, 11), 0, 10), (5, 10), 0, 0, {}),
     (ops.LayerNorm((5, 24)), (5, 24), 0, 48, {"norm_elems": 120}),
     (ops.LayerNorm((5, 4, 6), axes=2, bias=False), (5, 4, 6), 0, 24, {"norm_elems": 120}),
-    (ops.LayerNorm((24,), affine=False, bias=False), (24,), 0, 0, {"norm_elems": 24}),
     (ops.GroupNorm((4, 4, 8), 2), (4, 4, 8), 0, 16, {"norm_elems": 128}),
     (ops.InstanceNorm((4, 4, 8)), (4, 4, 8), 0, 0, {"norm_elems": 128}),
     (ops.Softmax((5, 24), 24), (5, 24), 0, 0, {"act_elems:softmax": 120}),
@@ -235,20 +229,17 @@ def test_pools_are_as_long_as_pytorchs(size, stride, pad, dilation, side, ceil):
 REFUSED = {
     "two axes": lambda: Conv2d((8, 8), 4, (3, 3)),
     "no rows": lambda: Conv2d((8, 0, 3), 4, (3, 3)),
-    "a list": lambda: Conv2d([8, 8, 3], 4, (3, 3)),
     "no axis": lambda: ops.Flatten(()),
     "no channels": lambda: Conv2d((8, 8, 3), 0, (3, 3)),
     "a NumPy integer": lambda: Conv2d((8, 8, 3), np.int64(4), (3, 3)),
     "a truth value": lambda: Conv2d((8, 8, 3), True, (3, 3)),
     "one side": lambda: Conv2d((8, 8, 3), 4, 3),
     "stride 0": lambda: Conv2d((8, 8, 3), 4, (3, 3), (0, 1)),
-    "two paddings": lambda: Conv2d((8, 8, 3), 4, (3, 3), padding=(1, 1)),
     "negative padding": lambda: Conv2d((8, 8, 3), 4, (3, 3), padding=(1, 1, 1, -1)),
     "dilation 0": lambda: Conv2d((8, 8, 3), 4, (3, 3), dilation=(1, 0)),
     "groups 0": lambda: Conv2d((8, 8, 3), 4, (3, 3), groups=0),
     "groups of inputs": lambda: Conv2d((8, 8, 6), 4, (3, 3), groups=3),
     "window of a convolution": lambda: Conv2d((8, 4, 3), 4, (3, 3), padding=(0, 0, 1, 0), dilation=(1, 3)),
-    "window of a pool": lambda: MaxPool((2, 4, 3), (3, 3), (1, 1)),
     "window that hangs over by a stride": lambda: AvgPool((1, 1, 1), (3, 3), (2, 2), ceil=True),
     "window 0": lambda: AvgPool((2, 4, 1), (0, 3), (1, 1)),
     "output padding": lambda: ConvTranspose2d((4, 4, 2), 2, (3, 3), (2, 2), output_padding=(2, 0)),
@@ -266,15 +257,12 @@ REFUSED = {
     "groups of a norm": lambda: ops.GroupNorm((4, 6), 4),
     "features of softmax": lambda: ops.Softmax((4,), 3),
     "a capital": lambda: ops.Activation((3,), "ReLU"),
-    "no mode": lambda: ops.Resize((4, 4, 1), (2, 2), ""),
     "nothing to add": lambda: Add(()),
     "no tuple of shapes": lambda: Add([(2,)]),
     "shapes that do not broadcast": lambda: Multiply(((2, 3), (4,))),
     "more than there was": lambda: ops.Reduce((4,), (3,), "mean"),
     "before the first": lambda: ops.Slice((11,), -1, 10),
-    "an empty slice": lambda: ops.Slice((11,), 3, 3),
     "behind the last": lambda: ops.Slice((11,), 3, 12),
-    "mean of a vector": lambda: ops.GlobalAvgPool((3,)),
     "negative weights": lambda: ops.Source((3,), trained=-1),
 }
 
@@ -283,9 +271,3 @@ REFUSED = {
 def test_what_breaks_a_rule_is_refused(make):
     with pytest.raises(CountError, match=r": .*must .*, got "):
         make()
-
-
-def test_a_message_names_operator_field_rule_and_value():
-    with pytest.raises(CountError) as caught:
-        Conv2d((8, 8, 3), np.int64(4), (3, 3))
-    assert str(caught.value) == "Conv2d: out_channels must be a Python integer >= 1, got np.int64(4)"

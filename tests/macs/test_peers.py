@@ -1,11 +1,10 @@
 """Running other tools: they report what was recorded, fail in one line, and leave nothing behind."""
 
-import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from macs.test_conventions import LAYERS, RECORDED
 
 from nachos_min.macs.conventions import peers
 from nachos_min.macs.conventions.peers import PEERS, Peer, installed, reported
@@ -13,15 +12,6 @@ from nachos_min.macs.conventions.peers import PEERS, Peer, installed, reported
 torch = pytest.importorskip("torch", reason="PyTorch is a peer, not a dependency")
 F, nn = torch.nn.functional, torch.nn
 MAP = (1, 8, 16, 16)
-
-# The reference data's names of the tools that are called otherwise here.
-COLUMNS = {
-    "ptflops": "ptflops-pytorch",
-    "calflops": "calflops-MACs",
-    "calflops-flops": "calflops-FLOPs",
-    "torch": "torch-FlopCounter",
-}
-LAYERS = json.loads((Path(__file__).parent.parent / "data_files" / "macs_layers.json").read_text())
 
 each_tool = pytest.mark.parametrize("tool", PEERS)
 
@@ -80,7 +70,7 @@ def test_tools_report_what_was_recorded(tool: str) -> None:
     for record in LAYERS[::10]:
         case = torch_cases.CASES[record["case"]]
         number, _ = reported(tool, case.make().train(case.training), (torch.randn(case.shape),))
-        expected = record.get(COLUMNS.get(tool, tool))
+        expected = record.get(RECORDED.get(tool, tool))
         assert number == (expected if isinstance(expected, int) else None), record["case"]
 
 
@@ -88,9 +78,8 @@ def test_tools_report_what_was_recorded(tool: str) -> None:
 @pytest.mark.parametrize("kind", [Network, Failing])
 def test_nothing_is_left_behind_even_by_an_exception(tool: str, kind: type) -> None:
     needs(tool)
-    first = reported(
-        tool, Network().eval(), (torch.zeros(MAP),)
-    )  # what it imports on its first call stays imported
+    # What it imports on its first call stays imported.
+    first = reported(tool, Network().eval(), (torch.zeros(MAP),))
     module = kind().train()
     handle = module.conv.register_forward_hook(lambda *_: None)
     x = torch.randn(MAP)
