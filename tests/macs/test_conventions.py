@@ -34,10 +34,8 @@ TRACING = {"fvcore": "fvcore", "torchprofile": "torchprofile", "onnx-tool": "onn
 RECORDED = WATCHING | TRACING
 
 # What ptflops feeds to the network is memory that it does not initialise, so it decides nothing about the gate.
-EXCEPTIONS = {
-    ("c TwoExit gate taken (thr 0)", tool): "it ran both exits where the gate was to be taken"
-    for tool in ("ptflops", "ptflops-aten")
-}
+# It ran both exits where the gate was to be taken.
+EXCEPTIONS = {("c TwoExit gate taken (thr 0)", tool) for tool in ("ptflops", "ptflops-aten")}
 
 # Where onnx-tool computes the shape of an array wrongly, and so everything behind it.
 WRONG_SHAPES = ("the leading axes do not broadcast", "a last window that", "with padding='valid'", "dots are taken")
@@ -157,7 +155,7 @@ def test_networks_drawn_at_random(seed: int) -> None:
     drawn(lambda options: options[source.randrange(len(options))])
 
 
-ODD = (
+NAMES = (
     "attention with weights; attention without weights; encoder layer; encoder layer, gelu; embedding; "
     "layer in a plain list; shared three times; name of a convolution; parametrized; channels per slope; "
     "no axis of samples; no axis of samples, linear; upsampling of old; synchronised norm; larger than 2**31"
@@ -166,12 +164,11 @@ ODD = (
 
 @needs_tools
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ODD.split("; "))
+@pytest.mark.parametrize("name", NAMES.split("; "))
 def test_networks_of_the_odd_kind(name: str) -> None:
-    torch = pytest.importorskip("torch", reason="PyTorch is a peer, not a dependency")
-    from macs import torch_cases
+    from macs.torch_cases import ODD, torch
 
-    make, shape = torch_cases.ODD[name]
+    make, shape = ODD[name]
     torch.manual_seed(0)
     check_peers(make().eval(), torch.randn(shape), WATCHING)
 
@@ -179,7 +176,8 @@ def test_networks_of_the_odd_kind(name: str) -> None:
 @needs_tools
 @pytest.mark.filterwarnings("ignore:.*spectral_norm.*is deprecated:FutureWarning")
 def test_ptflops_hook_does_not_see_how_a_layer_computes_its_weight() -> None:
-    torch = pytest.importorskip("torch", reason="PyTorch is a peer, not a dependency")
+    from macs.torch_cases import torch
+
     linear = torch.nn.utils.spectral_norm(torch.nn.Linear(4, 3))
     check_peers(torch.nn.Sequential(linear).eval(), torch.zeros(1, 4), ["ptflops"])
 
@@ -189,6 +187,7 @@ def test_ptflops_hook_does_not_see_how_a_layer_computes_its_weight() -> None:
 @pytest.mark.parametrize("first", [True, False])
 def test_ptflops_aten_feeds_one_sample_to_attention(batch: int, first: bool) -> None:
     """For one sample an input with the axis of samples second is in one block, so its bias is counted."""
-    torch = pytest.importorskip("torch", reason="PyTorch is a peer, not a dependency")
+    from macs.torch_cases import torch
+
     layer = torch.nn.TransformerEncoderLayer(16, 4, 32, batch_first=first).eval()
     check_peers(torch.nn.Sequential(layer), torch.zeros(batch, 5, 16), ["ptflops-aten"])

@@ -12,20 +12,15 @@ from nachos_min.macs.windows import valid_taps
 
 CONVOLUTIONS = {
     "depthwise": Conv2d((6, 6, 4), 4, (3, 3), padding=(1, 1, 1, 1), groups=4),
-    "depthwise, multiplier 2": Conv2d((6, 5, 3), 6, (3, 3), (2, 2), (1, 1, 1, 1), groups=3),
     "even kernel, same": Conv2d((17, 15, 1), 2, (4, 4), padding=(1, 2, 1, 2)),
     "all asymmetric, 17x15": Conv2d((17, 15, 2), 4, (3, 5), (2, 3), (1, 0, 2, 3), (1, 2), groups=2),
     "kernel larger than the map": Conv2d((2, 3, 2), 3, (7, 7), padding=(3, 3, 3, 3)),
     "7x7 on one pixel": Conv2d((1, 1, 3), 3, (7, 7), padding=(3, 3, 3, 3), groups=3),
     "1x1 on one pixel": Conv2d((1, 1, 4), 5, (1, 1), bias=True),
-    "padding wider than the kernel": Conv2d((2, 2, 1), 1, (2, 2), (3, 3), (4, 5, 6, 4)),
-    "stride skips pixels": Conv2d((9, 9, 1), 1, (1, 1), (4, 4)),
     "stride 2, output padding": ConvTranspose2d((4, 4, 2), 3, (3, 3), (2, 2), (1, 1, 1, 1), output_padding=(1, 1)),
-    "depthwise, transposed": ConvTranspose2d((3, 3, 4), 4, (2, 2), (2, 2), groups=4, bias=True),
     "all asymmetric, transposed": ConvTranspose2d(
         (5, 4, 2), 2, (3, 4), (2, 3), (1, 0, 2, 3), (1, 2), output_padding=(1, 2)
     ),
-    "one pixel, transposed": ConvTranspose2d((1, 1, 2), 2, (3, 3), padding=(1, 1, 1, 1)),
 }
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from macs.onnx_cases import IMAGE, external, graph, helper, model, node, tensor, value, write
+from macs.onnx_cases import IMAGE, external, graph, helper, model, node, tensor, write
 
 from nachos_min.macs import CountError
 from nachos_min.macs.readers.onnx_reader import NEWEST, read_onnx
@@ -15,10 +15,8 @@ W = {"w": (3, 4, 3, 3)}
 NODES = [
     (node("LSTM", "x", name="first"), IMAGE, {}),
     (node("Fused", "x", domain="own"), IMAGE, {}),
-    (node("Loop", "x"), IMAGE, {}),
     (node("Conv", "x w"), VOLUME, {"w": (1, 2, 1, 1, 1)}),
     (node("Conv", "x w", strides=[0, 1]), IMAGE, W),
-    (node("Conv", "x w", strides=[1]), IMAGE, W),
     (node("Conv", "x w", group=0), IMAGE, W),
     (node("Conv", "x w", group=2), IMAGE, {"w": (3, 2, 1, 1)}),
     (node("Conv", "x w"), IMAGE, {"w": (3, 4, 3)}),
@@ -29,7 +27,6 @@ NODES = [
     (node("Conv", "x w", auto_pad="SAME"), IMAGE, W),
     (node("Conv", "x w", strides=2), IMAGE, W),
     (node("Conv", "x"), IMAGE, {}),
-    (node("ConvTranspose", "x w"), IMAGE, W),
     (node("ConvTranspose", "x w", output_shape=[0, 9]), IMAGE, {"w": (4, 1, 3, 3)}),
     (node("MaxPool", "x"), IMAGE, {}),
     (node("Gemm", "x w"), IMAGE, {"w": (4, 3)}),
@@ -49,7 +46,6 @@ NODES = [
     (node("BatchNormalization", "x s s s s"), IMAGE, {"s": (5,)}),
     (node("InstanceNormalization", "x s s"), (4,), {"s": (4,)}),
     (node("LayerNormalization", "x s", axis=4), IMAGE, {"s": (8,)}),
-    (node("Softmax", "x", axis=-5), IMAGE, {}),
     (node("ReduceMean", "x", axes=[1, -3]), IMAGE, {}),
     (node("ReduceSum", "x x"), (2,), {}),
     (node("ReduceSum", "x a"), (2,), {"a": np.float32([0])}),
@@ -63,27 +59,22 @@ NODES = [
     (node("NonZero", "x"), (2,), {}),
     (node("Reshape", "x s"), (2, 3), {"s": [4]}),
     (node("Reshape", "x s"), (2, 3), {"s": [-1, -1]}),
-    (node("Reshape", "x x"), (2,), {}),
-    (node("Flatten", "x", axis=9), (2, 3), {}),
     (node("Squeeze", "x a"), (2, 3), {"a": [0]}),
     (node("Transpose", "x", perm=[0]), (2, 3), {}),
     (node("Expand", "x s"), (2, 3), {"s": [4]}),
     (node("Tile", "x s"), (2, 3), {"s": [4]}),
     (node("Tile", "x s"), (2, 3), {"s": [2**62, 1]}),
-    (node("ConstantOfShape", "s"), (2,), {"s": [-4]}),
     (node("Concat", "x w", axis=0), (2, 3), {"w": (2, 4)}),
     (node("Split", "x", "y z", num_outputs=3), (6,), {}),
     (node("Split", "x s", "y z"), (6,), {"s": [2, 2]}),
     (node("Slice", "x a a a z"), (6,), {"a": [0], "z": [0]}),
     (node("GatherND", "x w"), (6,), {"w": (2, 2)}),
     (node("Pad", "x p"), (6,), {"p": [0, 0, 0]}),
-    (node("Pad", "x p"), (6,), {"p": [-4, -4]}),
     (node("DepthToSpace", "x", blocksize=3), IMAGE, {}),
     (node("TopK", "x k", "y i"), (2, 3), {"k": [4]}),
     (node("Resize", "x - s"), IMAGE, {"s": np.float32([1, 2, 1, 1])}),
     (node("Resize", "x - - s"), IMAGE, {"s": [4]}),
     (node("Resize", "x - s"), IMAGE, {"s": np.float32([1, 1, 0, 1])}),
-    (node("Resize", "x - x"), IMAGE, {}),
     (node("Resize", "x - s", coordinate_transformation_mode="tf_crop_and_resize"), IMAGE,
         {"s": np.float32([1, 1, 1, 1])}),
     (node("Resize", "x - - s", keep_aspect_ratio_policy="not_larger"), IMAGE, {"s": [2, 4, 5, 5]}),
@@ -127,7 +118,6 @@ INPUTS = [
     (("N", 3), (0, 3), "a shape must be integers >= 1, got (0, 3) for input 'x'"),
     (("N", 3), (1.0, 3), "a shape must be integers >= 1, got (1.0, 3)"),
     ((0, 3), None, "input 'x' must have lengths >= 1, got (0, 3)"),
-    ((-1, 3), None, "input 'x' must have lengths >= 1, got (-1, 3)"),
     ((2, 3), {"z": (2, 3)}, "inputs are x, got a shape for 'z'"),
     ((1,) * 17, None, "an array must have at most 16 axes, got 17"),
 ]
@@ -144,9 +134,9 @@ def relu(shape=(2, 3), out=None, **changes):
 
 
 def twice_the_same_attribute():
-    made = model([node("Relu", "x", alpha=1)], {"x": (1,)}, {"y": None})
-    made.graph.node[0].attribute.append(made.graph.node[0].attribute[0])
-    return made
+    twice = node("Relu", "x", alpha=1)
+    twice.attribute.append(twice.attribute[0])
+    return model([twice], {"x": (1,)}, {"y": None})
 
 
 def unequal_branches():
@@ -224,6 +214,4 @@ def test_weights_in_a_file_beside_the_model_are_never_opened(tmp_path):
 
 
 def test_a_declared_shape_of_an_output_may_be_left_open(tmp_path):
-    made = relu()
-    made.graph.output[0].CopyFrom(value("y", ("N", None)))
-    assert len(read_onnx(write(tmp_path, made)).graph) == 1
+    assert len(read_onnx(write(tmp_path, relu(out=("N", None)))).graph) == 1

@@ -3,7 +3,7 @@
 import pytest
 from macs.torch_cases import CASES, Calling, F, With, called_twice, nn, torch, two_parents
 
-from bench.torch_networks import ofa_mbv3, two_exits
+from bench.torch_networks import two_exits
 from nachos_min.macs import count
 from nachos_min.macs.ops import Activation, MatMul, Move, Multiply, Pointwise, Source
 from nachos_min.macs.readers.torch_reader import read_torch
@@ -23,19 +23,14 @@ def functions(graph):
 
 # fmt: off
 SPELLINGS = [
-    (lambda x: x + 1, "x + y"), (lambda x: 1 + x, "x + y"), (lambda x: x - x, "x - y"), (lambda x: 1 - x, "x - y"),
-    (lambda x: 2 * x, "x * y"), (lambda x: x / 6, "x / y"), (lambda x: 6 / (x + 1), "x / y"),
-    (lambda x: x @ x, "x @ y"), (lambda x: x**2, "x ** y"), (lambda x: 2**x, "x ** y"), (lambda x: x > 0, "x > y"),
-    (lambda x: x == 0, "x == y"), (lambda x: -x, "-x"), (lambda x: sum([x, x]), "x + y"),
-    (lambda x: x.add(x), "Tensor.add"), (lambda x: x.mul(2), "Tensor.mul"),
-    (lambda x: x.matmul(x), "Tensor.matmul"), (lambda x: x.pow(2), "Tensor.pow"),
-    (lambda x: torch.add(x, x), "torch.add"), (lambda x: torch.mul(x, x), "torch.mul"),
-    (lambda x: torch.mm(input=x, mat2=x), "torch.mm"), (lambda x: x.relu(), "Tensor.relu"),
-    (lambda x: torch.relu(x), "torch.relu"), (lambda x: F.relu(x), "F.relu"), (lambda x: F.relu6(x), "F.relu6"),
+    (lambda x: x + 1, "x + y"), (lambda x: 1 + x, "x + y"), (lambda x: 1 - x, "x - y"), (lambda x: 2 * x, "x * y"),
+    (lambda x: 6 / (x + 1), "x / y"), (lambda x: x @ x, "x @ y"), (lambda x: x**2, "x ** y"),
+    (lambda x: 2**x, "x ** y"), (lambda x: x > 0, "x > y"), (lambda x: x == 0, "x == y"), (lambda x: -x, "-x"),
+    (lambda x: sum([x, x]), "x + y"), (lambda x: x.add(x), "Tensor.add"), (lambda x: x.matmul(x), "Tensor.matmul"),
+    (lambda x: torch.add(x, x), "torch.add"), (lambda x: torch.mm(input=x, mat2=x), "torch.mm"),
+    (lambda x: x.relu(), "Tensor.relu"), (lambda x: torch.relu(x), "torch.relu"), (lambda x: F.relu(x), "F.relu"),
     (lambda x: F.hardtanh(x), "F.hardtanh"), (lambda x: F.sigmoid(x), "Tensor.sigmoid"),
-    (lambda x: torch.sigmoid(x), "torch.sigmoid"), (lambda x: x.softmax(0), "Tensor.softmax"),
-    (lambda x: x.mean(1), "Tensor.mean"), (lambda x: torch.mean(x, 1), "torch.mean"),
-    (lambda x: x.sum(), "Tensor.sum"), (lambda x: torch.layer_norm(x, (4,)), "torch.layer_norm"),
+    (lambda x: x.mean(1), "Tensor.mean"), (lambda x: torch.layer_norm(x, (4,)), "torch.layer_norm"),
     (lambda x: torch.batch_norm(x, None, None, None, None, True, 0.1, 1e-5, False), "torch.batch_norm"),
 ]
 # fmt: on
@@ -157,7 +152,6 @@ def test_products_of_arrays():
     (constant, product) = read_torch(With(lambda m, x: x @ m.w, w=torch.ones(3, 8, 5)), (2, 1, 4, 8))
     assert constant.op == Source((3, 8, 5))
     assert product.op == MatMul((2, 1, 4, 8), (3, 8, 5))
-    assert count((constant, product)).macs == 2 * 3 * 4 * 8 * 5
     assert read(torch.matmul, (4,), (4,))[-1].op == MatMul((1, 4), (4, 1))
 
 
@@ -212,7 +206,7 @@ def test_views_that_were_written_to():
     assert isinstance(graph[-2].op, Move)
 
 
-def test_parts_of_an_array_that_are_assigned():
+def test_arrays_that_are_assigned_to_or_given_as_output():
     def assign(x):
         out = torch.zeros(2, 5)
         out[:, :3] = x
@@ -220,12 +214,9 @@ def test_parts_of_an_array_that_are_assigned():
 
     source, move = read(assign, (2, 3))
     assert (source.op, move.op) == (Source((2, 5)), Move(((2, 5), (2, 3)), (2, 5)))
+    (given,) = read(lambda x: torch.matmul(x, x, out=torch.empty(3, 3)), (3, 3))
     assert move.written.used
-
-
-def test_an_output_that_was_given():
-    (node,) = read(lambda x: torch.matmul(x, x, out=torch.empty(3, 3)), (3, 3))
-    assert node.written.used
+    assert given.written.used
 
 
 def test_computed_and_shared_weights_have_their_trained_values_once():
@@ -259,11 +250,3 @@ def test_modes_that_a_module_switches_on():
     for run in (torch.inference_mode()(layer.forward), torch.compile(layer), torch.enable_grad()(layer.forward)):
         graph = read_torch(With(lambda m, x: m.run[0](x), run=[run], layer=layer), (1, 3))
         assert count(graph).macs == 6
-
-
-def test_the_composite_activations_of_once_for_all():
-    graph = read_torch(ofa_mbv3((3,) * 10, (3,) * 10, (2,) * 5), (1, 3, 32, 32))
-    first = [(node.written.function, type(node.op).__name__) for node in graph[2:6]]
-    assert first == [("x + y", "Add"), ("F.relu6", "Activation"), ("x * y", "Multiply"), ("x / y", "Pointwise")]
-    assert graph[3].written.module.endswith("torch_networks._Hswish")
-    assert graph[4].inputs == (1, 3)
