@@ -44,6 +44,7 @@ FILES = Path(__file__).parents[1] / "data_files"
 LAYERS, NETS, OFA = (
     json.loads((FILES / f"{name}.json").read_text()) for name in ("macs_layers", "macs_nets", "ofa_macs")
 )
+MEASURED = {record["case"]: record for record in LAYERS} | {record["net"]: record for record in NETS}
 SMALLEST = ((3,) * 10, (3,) * 10, (2,) * 5)
 NETWORKS: dict[str, tuple[str, tuple, int]] = {
     "a MBV3-L (torchvision-like) 224 nc1000": ("mobilenet_v3_large", (), 224),
@@ -80,23 +81,18 @@ def reader():
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@pytest.mark.parametrize("record", LAYERS, ids=[record["case"] for record in LAYERS])
-def test_recorded_layers(record: dict) -> None:
+@pytest.mark.parametrize("name", [*MEASURED])
+def test_recorded_layers_and_networks(name: str) -> None:
     read_torch = reader()
-    from macs import torch_cases
+    numbers = recorded(name, MEASURED[name])
+    if name in NETWORKS:
+        function, arguments, side = NETWORKS[name]
+        networks = pytest.importorskip("bench.torch_networks", reason="an installed copy has no bench")
+        graph = read_torch(getattr(networks, function)(*arguments), (1, 3, side, side))
+    else:
+        from macs.torch_cases import CASES
 
-    case = torch_cases.CASES[record["case"]]
-    numbers = recorded(record["case"], record)
-    assert totals(read_torch(case.make(), case.shape, training=case.training), numbers) == numbers
-
-
-@pytest.mark.parametrize("record", NETS, ids=[record["net"] for record in NETS])
-def test_recorded_networks(record: dict) -> None:
-    read_torch = reader()
-    function, arguments, side = NETWORKS[record["net"]]
-    networks = pytest.importorskip("bench.torch_networks", reason="an installed copy has no bench")
-    numbers = recorded(record["net"], record)
-    graph = read_torch(getattr(networks, function)(*arguments), (1, 3, side, side))
+        graph = read_torch(CASES[name].make(), CASES[name].shape, training=CASES[name].training)
     assert totals(graph, numbers) == numbers
 
 
@@ -138,13 +134,6 @@ def drawn(choose, **traced):
 @given(data=st.data())
 def test_programs_drawn_by_hypothesis(data) -> None:
     drawn(lambda options: data.draw(st.sampled_from(list(options))), traced=True)
-
-
-@needs_tools
-@settings(max_examples=25, deadline=None)
-@given(data=st.data())
-def test_networks_drawn_by_hypothesis(data) -> None:
-    drawn(lambda options: data.draw(st.sampled_from(list(options))))
 
 
 @needs_tools

@@ -170,18 +170,12 @@ def test_changed_bytes_are_counted_or_refused(tmp_path, changes):
 
 
 @FUZZ
-@given(st.integers(0, 10**6), st.integers(0, 10**6), st.binary(max_size=12))
-def test_cut_and_joined_bytes_are_counted_or_refused(tmp_path, begin, end, between):
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.binary(max_size=12) | st.binary(max_size=300))
+def test_random_bytes_alone_and_inside_a_model_are_counted_or_refused(tmp_path, begin, end, between):
     made = valid()
-    begin, end = begin % len(made), end % len(made)
-    counted(write(tmp_path, made[:begin] + between + made[end:]))
-
-
-@FUZZ
-@given(st.binary(max_size=300))
-def test_random_bytes_are_counted_or_refused(tmp_path, made):
-    counted(write(tmp_path, made))
-    counted(write(tmp_path, encoded_model(made)))
+    joined = made[: begin % len(made)] + between + made[end % len(made) :]
+    for each in (joined, between, encoded_model(between)):
+        counted(write(tmp_path, each))
 
 
 integers = st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 20)

@@ -121,7 +121,6 @@ BROKEN = {
         (Node("a", STEM, (-1,)), Node("b", STEM, (0,))),
         "node 'b': Conv2d: must read (4, 4, 1), got (4, 4, 2)",
     ),
-    "another input": ((Node("a", STEM, (-1,)), Node("b", SQUARE, (-1,))), "must read (4, 4, 2), got (4, 4, 1)"),
     "one of two shapes": (
         (Node("a", ops.GlobalAvgPool((4, 4, 2)), (-1,)), Node("b", ops.Multiply(((2,), (2,))), (0, -1))),
         "node 'b': Multiply: must read (2,) and (2,), got (2,) and (4, 4, 2)",
@@ -151,10 +150,8 @@ def test_a_broken_graph_is_refused_by_name(graph, message, function):
     [
         ((), "the last node must belong to the last exit's head, got a backbone node or no node"),
         ((0, 0), "the last node must belong"),
-        ((0, 1, 0), "the last node must belong"),
         ((0, 2), "node 'n1': heads must be in order and together, expected exit 1, got 2"),
         ((0, 1, 0, 1), "expected exit 2, got 1"),
-        ((0, 1, 2, 1), "expected exit 3, got 1"),
     ],
 )
 def test_heads_out_of_order_are_refused(exits, message):

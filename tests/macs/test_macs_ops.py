@@ -97,7 +97,7 @@ def test_a_matrix_product_counts_what_is_multiplied(left, right):
     rng = np.random.default_rng(3)
     y, made = oracles_macs.multiply_matrices(rng.normal(size=left), rng.normal(size=right))
     record = MatMul(left, right)
-    assert (y.shape, made) == (record.output, record.macs)
+    assert (record.output, record.macs) == (y.shape, made)
     assert (record.valid_macs, record.params, record.columns, record.operands) == (made, 0, {}, (left, right))
     if len(right) == 2:
         linear = Linear(left, right[-1])
@@ -157,7 +157,6 @@ BY_HAND = [
         304,
         {"bias_adds": 17424},
     ),
-    (Linear((24,), 16), (16,), 384, 400, {"bias_adds": 16}),
     (Linear((2, 5, 24), 16), (2, 5, 16), 3840, 400, {"bias_adds": 160}),
     (Einsum("ij,ij->ij", ((3, 4), (3, 4))), (3, 4), 0, 0, {"mul_elems": 12}),
     (Einsum("ij->ji", ((3, 4),)), (4, 3), 0, 0, {}),

@@ -127,7 +127,6 @@ def test_a_reason_is_one_short_line_and_tools_are_silent(monkeypatch, capfd, pac
     ("tool", "module", "arrays", "says"),
     [
         ("ptflops", nn.Bilinear(2, 2, 2), 2, "this network takes 2"),
-        ("ptflops-aten", nn.Bilinear(2, 2, 2), 2, "this network takes 2"),
         ("onnx-tool", nn.AdaptiveAvgPool2d(3), 1, "SymbolicValueError"),  # PyTorch prints the network from C++
     ],
 )

@@ -60,20 +60,16 @@ OLDER = {
     "pad": ([node("Pad", "x", pads=[1, 0, 2, 0])], ((3, 5), (6, 5)), {}, 10),
     "clip": ([node("Clip", "x", min=0.0, max=6.0)], ((3, 5), (3, 5)), {}, 10),
     "top k": ([node("TopK", "x", "y i", k=2)], ((3, 5), (3, 2)), {}, 9),
-    "upsample, attribute": ([node("Upsample", "x", scales=[1.0, 1.0, 2.0, 2.0])], ((1, 1, 2, 2), (1, 1, 4, 4)), {},
-        7),
-    "upsample, input": ([node("Upsample", "x s")], ((1, 1, 2, 2), (1, 1, 4, 4)),
-        {"s": np.array([1, 1, 2, 2], np.float32)}, 9),
-    "resize": ([node("Resize", "x s")], ((1, 1, 2, 2), (1, 1, 4, 4)), {"s": np.array([1, 1, 2, 2], np.float32)},
-        10),
+    "upsample, attribute": ([node("Upsample", "x", scales=[1.0, 1.0, 2.0])], ((1, 1, 2), (1, 1, 4)), {}, 7),
+    "upsample, input": ([node("Upsample", "x s")], ((1, 1, 2), (1, 1, 4)), {"s": np.float32([1, 1, 2])}, 9),
+    "resize": ([node("Resize", "x s")], ((1, 1, 2), (1, 1, 4)), {"s": np.float32([1, 1, 2])}, 10),
 }
 # fmt: on
 
 
-@pytest.mark.parametrize("name", OLDER)
-def test_older_operator_sets_say_it_by_attributes(name, tmp_path):
-    nodes, (shape, out), constants, opset = OLDER[name]
-    assert count_of(tmp_path, nodes, shape, out, constants, opset).macs == 0
+@pytest.mark.parametrize(("nodes", "shapes", "constants", "opset"), OLDER.values(), ids=OLDER)
+def test_older_operator_sets_say_it_by_attributes(nodes, shapes, constants, opset, tmp_path):
+    assert count_of(tmp_path, nodes, *shapes, constants, opset).macs == 0
 
 
 @pytest.mark.parametrize(("opset", "features"), [(12, 12), (13, 4)])

@@ -5,7 +5,7 @@ from macs.torch_cases import CASES, Calling, F, With, called_twice, nn, torch, t
 
 from bench.torch_networks import two_exits
 from nachos_min.macs import count
-from nachos_min.macs.ops import Activation, MatMul, Move, Multiply, Pointwise, Source
+from nachos_min.macs.ops import Activation, Move, Multiply, Pointwise, Source
 from nachos_min.macs.readers.torch_reader import read_torch
 
 
@@ -146,13 +146,6 @@ def test_unused_nodes_are_those_that_tracing_drops():
     used = [node.written.used for node in read_torch(module, (1, 3))]
     assert used == [True, False]
     assert len(kept) == sum(used)
-
-
-def test_products_of_arrays():
-    (constant, product) = read_torch(With(lambda m, x: x @ m.w, w=torch.ones(3, 8, 5)), (2, 1, 4, 8))
-    assert constant.op == Source((3, 8, 5))
-    assert product.op == MatMul((2, 1, 4, 8), (3, 8, 5))
-    assert read(torch.matmul, (4,), (4,))[-1].op == MatMul((1, 4), (4, 1))
 
 
 def _sum(equation):

@@ -5,6 +5,7 @@ Shapes have the batch axis. An operand that is not the input is a constant, not 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
@@ -134,9 +135,9 @@ CASES = {
     "SE scale: x*mean(x)": _call(lambda x: x * x.mean(3, keepdim=True).mean(2, keepdim=True)),
     "SE block c=8,m=8 with conv bias": Case(_squeeze_excite, MAP),
     "ConvTranspose2d 8->16 k3 s2 p1 op1 nobias": Case(
-        lambda: nn.ConvTranspose2d(8, 16, 3, 2, 1, 1, bias=False), MAP
+        partial(nn.ConvTranspose2d, 8, 16, 3, 2, 1, 1, bias=False), MAP
     ),
-    "ConvTranspose2d 8->16 k3 s2 g4 BIAS": Case(lambda: nn.ConvTranspose2d(8, 16, 3, 2, 1, 1, groups=4), MAP),
+    "ConvTranspose2d 8->16 k3 s2 g4 BIAS": Case(partial(nn.ConvTranspose2d, 8, 16, 3, 2, 1, 1, groups=4), MAP),
     "flatten": Case(nn.Flatten, MAP),
     "reshape/permute": _call(lambda x: x.reshape(1, 8, 256).permute(0, 2, 1)),
     "torch.matmul [1,24]x[24,16]": _with(ROW, lambda x, w: torch.matmul(x, w), (24, 16)),
