@@ -156,14 +156,14 @@ def build(coder: GenomeCoder, genome: Genome, seed: int) -> EarlyExitNetwork:
 
 
 def evaluate(
-    coder: GenomeCoder, dataset: Dataset, asked: Configuration, trial: Trial, backbones: Backbones | None = None
+    coder: GenomeCoder, dataset: Dataset, acting: Configuration, trial: Trial, backbones: Backbones | None = None
 ) -> Evaluation:
     """Return the evaluation of a `trial`, equal to the last bit for equal arguments on the same machine.
 
     Args:
         coder: translates the genome.
         dataset: train, validation, test, and perhaps calibration.
-        asked: the run's `Configuration.acting`.
+        acting: the run's `Configuration.acting`.
         trial: its genome is canonical and statically admissible.
         backbones: those trained before in this run; they do not change the result.
 
@@ -172,12 +172,12 @@ def evaluate(
         ExecutionError: if the multiplications executed are not those counted, or early-stopping inference on
             validation does not reproduce the figures that the thresholds were chosen by.
     """
-    own = asked
+    own = acting
     if trial.repeat:
-        own = replace(own, seed=int(np.random.SeedSequence([asked.seed, trial.repeat]).generate_state(1)[0]))
+        own = replace(own, seed=int(np.random.SeedSequence([acting.seed, trial.repeat]).generate_state(1)[0]))
     if trial.effort > 1:
-        own = replace(own, recipe=lengthened(asked.recipe, trial.effort, len(dataset.train)))
-    network, losses = train(coder, dataset, own, trial.genome, backbones if own is asked else None)
+        own = replace(own, recipe=lengthened(acting.recipe, trial.effort, len(dataset.train)))
+    network, losses = train(coder, dataset, own, trial.genome, backbones if own is acting else None)
     costs = static_costs(network.architecture)
     there = {name: getattr(dataset, name) for name in SPLITS}
     splits = {name: as_seen(split, network) for name, split in there.items() if split is not None}
@@ -185,7 +185,7 @@ def evaluate(
     labels = {name: split.labels for name, split in splits.items()}
     softmax = partial(fit_softmax, answers["validation"].logits, labels["validation"])
     confidence, tables, points = choose(
-        lambda name, confidence: answers[name].tables(confidence), labels, softmax, costs, asked
+        lambda name, confidence: answers[name].tables(confidence), labels, softmax, costs, acting
     )
     thresholds, promised = points[0].thresholds, points[0].validation
     executed = {name: measure(network, split, thresholds, confidence, costs) for name, split in splits.items()}
@@ -204,13 +204,13 @@ def evaluate(
 
 
 def train(
-    coder: GenomeCoder, dataset: Dataset, asked: Configuration, genome: Genome, backbones: Backbones | None = None
+    coder: GenomeCoder, dataset: Dataset, acting: Configuration, genome: Genome, backbones: Backbones | None = None
 ) -> tuple[EarlyExitNetwork, tuple[float, ...]]:
     """Return the trained network of a canonical `genome`, and the mean loss of each epoch; or DivergenceError."""
-    network = build(coder, genome, asked.seed)
-    split, recipe = as_seen(dataset.train, network), asked.recipe
-    budget = Budget(static_costs(network.architecture).exit_costs, asked.limits.max_macs)
-    order = seeded(asked.seed, "exits order", genome)
+    network = build(coder, genome, acting.seed)
+    split, recipe = as_seen(dataset.train, network), acting.recipe
+    budget = Budget(static_costs(network.architecture).exit_costs, acting.limits.max_macs)
+    order = seeded(acting.seed, "exits order", genome)
     if isinstance(recipe, DeepRecipe):
         losses = train_deep(network, split.images, split.labels, budget, recipe, order)
         _check_finite(network, "the network")
@@ -222,7 +222,7 @@ def train(
         network.load_backbone_state(weights)
     else:
         first = train_backbone(
-            network, split.images, split.labels, recipe, seeded(asked.seed, "backbone order", genes)
+            network, split.images, split.labels, recipe, seeded(acting.seed, "backbone order", genes)
         )
         _check_finite(network, "the backbone")
         if backbones is not None:
@@ -233,23 +233,23 @@ def train(
 
 
 def choose(
-    said: Callable[[str, Confidence], ExitTables],
+    tables_of: Callable[[str, Confidence], ExitTables],
     labels: Mapping[str, Array],
     softmax: Callable[[], Confidence],
     costs: StaticCosts,
-    asked: Configuration,
+    acting: Configuration,
 ) -> tuple[Confidence, ExitTables, tuple[Point, ...]]:
     """Return the confidence chosen on the split `validation`, the tables there, and the points of `Evaluation`.
 
     Args:
-        said: answers of all exits on a split, by its name, under a confidence.
+        tables_of: answers of all exits on a split, by its name, under a confidence.
         labels: of each split, (N,).
         softmax: returns the softmax confidence, its temperatures fitted on validation.
         costs: static counts.
-        asked: the run's `Configuration.acting`.
+        acting: the run's `Configuration.acting`.
     """
-    limits, early = asked.limits.on(len(labels["validation"])), len(costs.exit_costs) > 1
-    tables = cache(said)
+    limits, early = acting.limits.on(len(labels["validation"])), len(costs.exit_costs) > 1
+    tables = cache(tables_of)
 
     @cache
     def policy(name: str, confidence: Confidence) -> PolicyTables:
@@ -264,14 +264,14 @@ def choose(
         found = [(1 - point.figures.accuracy, point.figures.average_macs) for point in curve(confidence)]
         return hypervolume(np.array(found), (1.0, costs.worst_macs)) if found else 0.0
 
-    if asked.confidence == "learned" or not early:
+    if acting.confidence == "learned" or not early:
         confidence = LEARNED
-    elif asked.confidence == "softmax":
+    elif acting.confidence == "softmax":
         confidence = softmax()
     else:
         confidence = max((softmax(), LEARNED), key=area)
-    chosen = [THRESHOLDS[asked.thresholds](policy("validation", confidence), limits)]
-    if asked.points == "curve" and early:
+    chosen = [THRESHOLDS[acting.thresholds](policy("validation", confidence), limits)]
+    if acting.points == "curve" and early:
         chosen += [point for point in curve(confidence) if limits.admit(point.figures)]
     points = [
         Point(
