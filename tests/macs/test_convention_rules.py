@@ -73,16 +73,13 @@ ONE_LAYER = [
     (single(VECTOR, "x @ y", facts="vector"), {"torch": 0}),
     (single(VECTOR, "x @ y", facts="vector strided"), {"torch": 48}),
     # Norms.
-    (single(SQUARE, "F.batch_norm", training=True), {"fvcore": 180}),
     (single(SQUARE, "F.batch_norm", facts="statistics"), {"fvcore": 180}),
-    (single(SQUARE, "F.batch_norm"), {"fvcore": 72}),
     (single(SQUARE), {"torchprofile": 36, "torchprofile-0.0.2": 0}),
     (single(ops.GroupNorm((2, 3, 4), 2)), {"torchprofile": 24, "torchprofile-0.0.2": 0}),
     (single(ops.InstanceNorm((2, 3, 4))), {"torchprofile": 0, "torchprofile-0.0.2": 24}),
     (single(ops.InstanceNorm((2, 3, 4), affine=True)), {"torchprofile": 24}),
-    # Products of arrays that broadcast, and Einstein sums, of which NumPy prints 6.554e+04 for 65,537.
+    # Products of arrays that broadcast, and Einstein sums.
     (single(BROADCAST, "x @ y"), {"torch": 960, "fvcore": 160, "torchprofile": 480, "onnx-tool": 240}),
-    (single(Einsum("nchw,oc->nohw", ((1, 8, 16, 16), (16, 8)))), {"fvcore": 32770}),
     (single(Einsum("nhwc,nhwd->ncd", ((2, 3, 3, 4), (2, 3, 3, 5)))), {"fvcore": 360}),
     (single(Einsum("xyz,xyw->xzw", ((100, 100, 9), (100, 100, 9)))), {"fvcore": 810_000}),  # known by heart
     (single(Einsum("ij,ij->ij", ((30, 40), (30, 40)))), {"fvcore": 600}),

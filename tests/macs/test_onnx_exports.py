@@ -55,7 +55,6 @@ def audio():
 NETWORKS = {
     "mobilenet_v3_large": (torch_networks.mobilenet_v3_large, (1, 3, 64, 64)),
     "resnet20_a": (torch_networks.resnet20_a, (2, 3, 32, 32)),
-    "resnet20_b": (torch_networks.resnet20_b, (1, 3, 32, 32)),
     "both exits": (lambda: torch_networks.two_exits("all"), (1, 3, 32, 32)),
     "last exit": (lambda: torch_networks.two_exits("final"), (1, 3, 32, 32)),
     "ofa_mbv3": (lambda: torch_networks.ofa_mbv3((3,) * 20, (3,) * 20, (2,) * 5), (1, 3, 32, 32)),
