@@ -1,7 +1,5 @@
 """Aims of a search: predicted curves, expected gain, and the choice of k that is spread most evenly."""
 
-from collections.abc import Callable
-from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,11 +12,9 @@ from scipy.special import expit
 
 import nachos_min
 from nachos_min.eenn.recipes import PaperRecipe
-from nachos_min.errors import InputError
 from nachos_min.nas import aims
-from nachos_min.nas.configuration import AS_BEFORE, Configuration, configuration_of, load_problem
+from nachos_min.nas.configuration import AS_BEFORE, Configuration, load_problem
 from nachos_min.nas.limits import Limits, StaticCheck
-from nachos_min.nas.runs import stored_problem
 from nachos_min.nas.surrogates.smooth import GaussianProcess
 from nachos_min.nas.tabular import read_table
 
@@ -163,46 +159,12 @@ def test_an_even_choice_does_not_depend_on_order_or_unit() -> None:
     assert aims.choose_evenly(1e9 * front, 1e9 * candidates, 6) == chosen
 
 
-@pytest.fixture
-def search(tmp_path: Path) -> Callable[..., Any]:
-    def run(name: str = "run", **options: Any) -> Any:
-        given = {"recipe": "paper", "standardise": "pixel", "aims": "budgets", "table": TABLE, "evaluations": 24}
-        return nachos_min.search(space="micro", out=tmp_path / name, **(given | options))
-
-    return run
-
-
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_search_for_budgets_is_better_than_chance(search: Callable[..., Any], seed: int) -> None:
-    options = {"max_macs": 30_000, "min_accuracy": 0.95, "seed": seed}
-    found, drawn = (search(method, method=method, **options) for method in ("nachos", "random"))
+def test_a_search_for_budgets_is_better_than_chance(seed: int, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"space": "micro", "max_macs": 30_000, "min_accuracy": 0.95, "seed": seed}
+    given |= {"recipe": "paper", "standardise": "pixel", "aims": "budgets", "table": TABLE, "evaluations": 24}
+    found, drawn = (nachos_min.search(method=name, out=tmp_path / name, **given) for name in ("nachos", "random"))
     assert found.hypervolume_admissible > drawn.hypervolume_admissible
-
-
-def test_stored_runs_name_the_aims_that_are_new(answered: Answered) -> None:
-    ends = replace(answered.problem.configuration, aims="ends", surrogate="switching", features="genes")
-    for problem, named in ((answered.problem, "budgets"), (load_problem(ends), None)):
-        assert problem.identity().get("aims") == named
-        assert configuration_of(problem.identity()) == problem.configuration
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [({}, "budgets"), ({"points": "best"}, "ends"), ({"constraints": "adaptive-penalty"}, "ends")],
-)
-def test_what_needs_ends_gets_them(search: Callable[..., Any], tmp_path: Path, options: Any, expected: str) -> None:
-    quick = {"recipe": "deep", "aims": None, "table": None, "evaluations": 1, "finalists": 0, "epochs": 1}
-    search(**(quick | options))
-    assert stored_problem(tmp_path / "run").configuration.aims == expected
-
-
-@pytest.mark.parametrize(
-    ("options", "rule"),
-    [({"points": "best"}, "ends with points best and constraints"), ({"aims": "middle"}, "one of")],
-)
-def test_aims_errors(search: Callable[..., Any], options: Any, rule: str) -> None:
-    with pytest.raises(InputError, match=f"aims must be {rule}"):
-        search(**options)
 
 
 def test_adaptive_penalty() -> None:

@@ -32,12 +32,9 @@ def test_a_mean_has_the_interval_of_student() -> None:
     assert one.text(1) == "3.0"
 
 
-def test_differences_are_taken_seed_by_seed() -> None:
+def test_differences_are_taken_seed_by_seed_and_training_by_training() -> None:
     found = paired_interval([11.0, 21.0, 31.0], [10.0, 20.0, 30.0])
     assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
-
-
-def test_searches_on_the_same_training_are_one_difference() -> None:
     values, base = [2.0, 4.0, 2.2, 4.2, 1.8, 3.8], [1.0] * 6
     found = paired_interval(values, base, [0, 1, 0, 1, 0, 1])
     assert found.value == pytest.approx(2.0)
@@ -92,8 +89,7 @@ def members(between: int) -> Any:
     """Eighty members that spend anything from `between` MACs below the worst path to all of it."""
     rng = np.random.default_rng(0)
     worst = rng.integers(1_000, 5_000, 80)
-    columns = np.column_stack([worst - between, worst])
-    none = np.zeros(80, np.int64)
+    columns, none = np.column_stack([worst - between, worst]), np.zeros(80, np.int64)
     genomes = rng.integers(0, 3, (80, 6))
     return SimpleNamespace(
         genomes=genomes,
@@ -104,19 +100,10 @@ def members(between: int) -> Any:
     )
 
 
-class Guess:
-    """A surrogate that says the same of everything."""
-
-    name = "guess"
-
-    def fit_each(self, *asked: Any) -> list[Any]:
-        return [SimpleNamespace(predict=lambda rows: np.full(len(rows), -1.0)) for _ in asked[2]]
-
-
-def test_average_macs_stay_between_what_the_cheapest_and_the_worst_path_cost(
-    taus: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(aims, "SURROGATES", (Guess(),))
+def test_average_macs_stay_between_both_paths(taus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    constant = SimpleNamespace(predict=lambda rows: np.full(len(rows), -1.0))
+    guess = SimpleNamespace(name="guess", fit_each=lambda *asked: [constant] * len(asked[2]))
+    monkeypatch.setattr(aims, "SURROGATES", (guess,))
     asked = members(between=0)  # who is told the bounds need not be told more
     assert taus(asked, "MACs by exact cost_E", "genes", COUNT, 0)["guess"] == [1.0, 1.0]
     assert taus(asked, "MACs as they are", "genes", COUNT, 0)["guess"] == [0.0, 0.0]

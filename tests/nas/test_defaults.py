@@ -31,9 +31,7 @@ def asked(**options: Any) -> Configuration:
 
 
 @pytest.mark.parametrize(("given", "data", "space", "limits", "others", "trained"), DEFAULTS)
-def test_a_data_set_and_a_recipe_bring_their_own(
-    given: Any, data: str, space: str, limits: Limits, others: Any, trained: tuple[int, int]
-) -> None:
+def test_defaults(given: Any, data: str, space: str, limits: Limits, others: Any, trained: Any) -> None:
     assert asked(data=data, **given) == Configuration(data, space, limits, 0, **others)
     assert load_space(space).stages
     found = resolved({"data": data, **given})
@@ -61,8 +59,12 @@ def test_limits_and_curves_follow_from_what_is_given() -> None:
     assert asked(max_macs=30_000).limits.max_worst_macs == 90_000
     assert asked(max_macs=30_000, max_worst_macs=31_000).limits.max_worst_macs == 31_000
     assert (asked(thresholds="grid-repair").points, asked(points="best").points) == ("best", "best")
+    assert asked().aims == "budgets"
     assert asked(points="best").aims == asked(constraints="adaptive-penalty").aims == "ends"
     assert asked(aims="ends").surrogate == "switching"
+
+
+GRID, ENDS = {"thresholds": "grid-repair"}, "ends with points best and constraints domination"
 
 
 @pytest.mark.parametrize(
@@ -82,22 +84,15 @@ def test_limits_and_curves_follow_from_what_is_given() -> None:
         ({"margin": 0.11}, "margin must be <= 0.1 with min_accuracy 0.9, got 0.11"),
         ({"guarantee": 1.0}, "guarantee must be a number above 0 and below 1, got 1.0"),
         ({"guarantee": 0.9, "validation": "whole"}, "guarantee needs validation halves, got 'whole'"),
-        (
-            {"points": "curve", "thresholds": "grid-repair"},
-            "points must be best with grid-repair thresholds, got 'curve'",
-        ),
-        (
-            {"aims": "budgets", "points": "best"},
-            "aims must be ends with points best and constraints domination, got 'budgets'",
-        ),
+        (GRID | {"points": "curve"}, "points must be best with grid-repair thresholds, got 'curve'"),
+        ({"aims": "budgets", "points": "best"}, f"aims must be {ENDS}, got 'budgets'"),
+        ({"aims": "middle"}, "aims must be one of ends, budgets, got 'middle'"),
         ({"out": ""}, "out must be a folder, got ''"),
         ({"finalists": 1.5}, "finalists must be a whole number >= 0, got 1.5"),
         ({"thresholds": "best"}, "thresholds must be one of exact, grid-repair, got 'best'"),
     ],
 )
-def test_refused_options_are_one_line_and_write_nothing(
-    options: dict[str, Any], message: str, tmp_path: Any
-) -> None:
+def test_refused_options_write_nothing(options: dict[str, Any], message: str, tmp_path: Any) -> None:
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         nachos_min.search(**{"space": "micro", "evaluations": 1, "out": tmp_path / "run", **options})
     assert list(tmp_path.iterdir()) == []

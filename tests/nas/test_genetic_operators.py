@@ -48,13 +48,10 @@ def test_every_operator_stays_in_bounds_and_whole_and_leaves_parents_alone(domai
     np.testing.assert_array_equal((A, B), before)
 
 
-def test_integers_are_sampled_uniformly_both_ends_included():
+def test_samples_are_uniform_and_fill_every_slice_of_every_variable_once():
     rng = np.random.default_rng(0)
     X = np.vstack([sample(8, Domain([-2], [2], True), rng) for _ in range(DRAWS // 8)])
     np.testing.assert_allclose(shares(X, range(-2, 3)), 0.2, atol=TOLERANCE)
-
-
-def test_samples_fill_every_slice_of_every_variable_once():
     X = sample(10, Domain([0, -5, 0], [1, 5, 9], [False, False, True]), np.random.default_rng(1))
     for share in (X[:, 0], (X[:, 1] + 5) / 10, X[:, 2] / 10):
         np.testing.assert_array_equal(np.sort(np.floor(share * 10 + 1e-9)), np.arange(10))
@@ -133,14 +130,10 @@ def test_two_point_exchanges_one_segment_of_the_ring_evenly():
     assert set(changes.tolist()) == {0, 2}  # two cuts on the ring, or none
     assert np.mean(changes == 2) == pytest.approx(0.9, abs=TOLERANCE)
     np.testing.assert_allclose(first.mean(axis=0), 0.45, atol=TOLERANCE)
-
-
-@pytest.mark.parametrize(("variables", "expected"), [(2, {(0.0, 1.0), (1.0, 0.0)}), (1, {(0.0,)})])
-def test_two_point_on_few_variables(variables, expected):
-    A, B = np.zeros((200, variables)), np.ones((200, variables))
-    domain = Domain([0] * variables, [1] * variables)
-    first, _ = two_point_crossover(A, B, domain, np.random.default_rng(0), probability=1.0)
-    assert set(map(tuple, first.tolist())) == expected
+    for n, expected in ((2, {(0.0, 1.0), (1.0, 0.0)}), (1, {(0.0,)})):
+        A, B, domain = np.zeros((200, n)), np.ones((200, n)), Domain([0] * n, [1] * n)
+        first, _ = two_point_crossover(A, B, domain, np.random.default_rng(0), probability=1.0)
+        assert set(map(tuple, first.tolist())) == expected
 
 
 @pytest.mark.parametrize(

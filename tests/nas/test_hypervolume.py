@@ -45,13 +45,13 @@ def test_what_adds_nothing(objectives):
         assert hypervolume(nothing, reference) == 0.0
 
 
+WRONG = ([1.0], [1.0] * 4, 1.0, [1.0, np.inf], [np.nan, 1.0])
+
+
 @pytest.mark.parametrize(
     ("F", "reference", "message"),
     [
-        *(
-            ([[0.0, 0.0]], r, "reference must be 2 or 3")
-            for r in ([1.0], [1.0] * 4, 1.0, [1.0, np.inf], [np.nan, 1.0])
-        ),
+        *(([[0.0, 0.0]], reference, "reference must be 2 or 3") for reference in WRONG),
         ([[0.0, 0.0, 0.0]], [1.0, 1.0], r"F must have shape \(n, 2\) as the reference has, got"),
         ([0.5, 0.5], [1.0, 1.0], "F must have shape"),
     ],

@@ -84,12 +84,6 @@ def test_the_result_is_feasible_and_non_dominated_and_the_best_of_its_population
         np.testing.assert_array_equal(found, again)
 
 
-def test_nothing_feasible_gives_an_empty_result():
-    result = small(lambda X: (parabolas(X), np.ones((len(X), 1))), n_constraints=1)
-    assert (result.X.shape, result.F.shape, result.G.shape) == ((0, 2), (0, 2), (0, 1))
-    assert len(result.population_X) == 12
-
-
 def test_the_seed_decides_everything():
     one = small(seed=3)
     for seed in (3, np.random.default_rng(3)):
@@ -98,15 +92,11 @@ def test_the_seed_decides_everything():
 
 
 @pytest.mark.parametrize("population", [2, 3, 7, 12])
-def test_every_population_size_is_kept(population):
-    result = small(population=population)
-    assert len(result.population_X) == population
-    assert (result.evaluations, result.generations) == (5 * population, 5)
-
-
 @pytest.mark.parametrize("answer", [lambda F: F, lambda F: (F, None), lambda F: (F, np.empty((len(F), 0)))])
-def test_without_constraints_g_may_be_left_out(answer):
-    assert small(lambda X: answer(parabolas(X))).G.shape[1] == 0
+def test_every_population_size_is_kept_and_without_constraints_g_may_be_left_out(population, answer):
+    result = small(lambda X: answer(parabolas(X)), population=population)
+    assert (len(result.population_X), result.G.shape[1]) == (population, 0)
+    assert (result.evaluations, result.generations) == (5 * population, 5)
 
 
 def test_evaluate_may_reuse_its_arrays_and_change_its_input():
@@ -164,8 +154,13 @@ def test_failed_evaluations_rank_last_and_are_never_returned():
     assert len(result.F)
     assert np.isfinite(result.population_F).all()
     assert ((result.X[:, 0] >= 0) & (result.X[:, 1] >= -2)).all()
-    failed = small(lambda X: np.full((len(X), 2), np.nan))
-    assert (len(failed.F), len(failed.population_X)) == (0, 12)
+
+
+@pytest.mark.parametrize(("objectives", "violation"), [(0.0, 1.0), (np.nan, 0.0)])
+def test_nothing_feasible_gives_an_empty_result(objectives, violation):
+    result = small(lambda X: (parabolas(X) + objectives, np.full((len(X), 1), violation)), n_constraints=1)
+    assert (result.X.shape, result.F.shape, result.G.shape) == ((0, 2), (0, 2), (0, 1))
+    assert len(result.population_X) == 12
 
 
 def test_boundary_points_survive():
@@ -187,14 +182,13 @@ def test_violations_are_normalised_per_constraint():
 
 
 def test_ties_go_by_lot():
-    """All genomes equally good: who survives depends on the seed, not on the order of the rows."""
     rows = np.arange(20.0)[:, None] / 5
     options = {"lower": [0], "upper": [4], "population": 10, "generations": 1, "initial": rows}
     runs = [small(lambda X: X * [0, 0], **options, seed=seed).population_X[:, 0] for seed in range(10)]
     assert len({tuple(sorted(kept)) for kept in runs}) == 10
 
 
-def test_initial_genomes_are_evaluated_first_and_completed():
+def test_initial_genomes_are_evaluated_first_and_completed_and_the_best_survive():
     batches = []
 
     def evaluate(X):
@@ -204,11 +198,7 @@ def test_initial_genomes_are_evaluated_first_and_completed():
     small(evaluate, initial=[[1, 1], [0, 2], [1, 1]])
     assert batches[0][:2].tolist() == [[1, 1], [0, 2]]
     assert len(np.unique(batches[0], axis=0)) == len(batches[0]) == 12
-
-
-def test_of_too_many_initial_genomes_the_best_survive():
-    given = [[x, 3.9] for x in np.linspace(-4, 4, 30)] + [[1.0, 1.0]]
-    result = small(initial=given, generations=1)
+    result = small(initial=[[x, 3.9] for x in np.linspace(-4, 4, 30)] + [[1.0, 1.0]], generations=1)
     assert (result.evaluations, len(result.population_X)) == (31, 12)
     assert [1.0, 1.0] in result.population_X.tolist()
 

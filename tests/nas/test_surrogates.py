@@ -179,9 +179,8 @@ def test_gp_tells_noise_from_signal() -> None:
     np.testing.assert_allclose(conditioned(X, smooth, 1.0, 1e-10).predict(X), smooth, atol=1e-5)
     fitted = GaussianProcess().fit(X, smooth, rng)
     assert fitted.noise < 1e-3 * fitted.signal
-    assert np.sqrt(GaussianProcess().fit(X, smooth + rng.normal(0, 0.5, 150), rng).noise) == pytest.approx(
-        0.5, rel=0.2
-    )
+    noisy = GaussianProcess().fit(X, smooth + rng.normal(0, 0.5, 150), rng)
+    assert np.sqrt(noisy.noise) == pytest.approx(0.5, rel=0.2)
     assert np.std(GaussianProcess().fit(X, rng.normal(size=150), rng).predict(X)) < 0.2
 
 
@@ -278,12 +277,7 @@ X, Y = genomes(12, 5, 0), np.arange(12.0)
 @pytest.mark.parametrize(
     ("points", "values", "count", "message"),
     [
-        (
-            X[0],
-            Y,
-            1,
-            r"points must be finite, X .* and y .* with n >= 2 and genes >= 1, got shapes \(5,\) and \(12,\)",
-        ),
+        (X[0], Y, 1, r"points must be finite, .* got shapes \(5,\) and \(12,\)"),
         *[(X[:n], Y[:n], 1, "points must be finite") for n in (0, 1)],
         (X, Y[:3], 1, "points must be finite"),
         (X, np.where(Y == 3, np.nan, Y), 1, "points must be finite"),
