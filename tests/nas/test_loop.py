@@ -35,7 +35,6 @@ from nachos_min.nas.sampling import filling_genomes, rule_genomes
 from nachos_min.store import create_or_open, open_run
 
 PAPER = {"recipe": "paper", "standardise": "pixel"}
-
 LABELS = load("digits", validation="halves").validation.labels
 Run = Callable[..., SearchResult]
 
@@ -50,16 +49,11 @@ def figures(coder: GenomeCoder, trial: Trial, correct: int | None = None) -> Eva
     longer = min(100, right + trial.effort - 1)  # longer training gives more right answers
     shown, test = (Figures(n, 100, (50, *middle, 50), total) for n in (longer, right))
     point = Point((0.5, *map(float, middle), 0.0), shown, test)
-    said = tables(right, len(costs.exit_costs))
-    return evaluation(trial, shown, points=(point,), exits=architecture.exit_stages, costs=costs, tables=said)
-
-
-def tables(right: int, exits: int) -> ExitTables:
-    """Every other sample leaves first; of each hundred the first `right` ones are answered, by all exits alike."""
-    sample = np.arange(len(LABELS))
-    confidence = np.ones((len(LABELS), exits))
+    confidence = np.ones((len(LABELS), len(costs.exit_costs)))
     confidence[::2, :-1] = 0.0
-    return ExitTables(confidence, np.repeat((LABELS + (sample % 100 >= right))[:, None], exits, axis=1))
+    predicted = LABELS + (np.arange(len(LABELS)) % 100 >= right)  # by all exits alike
+    tables = ExitTables(confidence, np.repeat(predicted[:, None], confidence.shape[1], axis=1))
+    return evaluation(trial, shown, points=(point,), exits=architecture.exit_stages, costs=costs, tables=tables)
 
 
 @pytest.fixture
@@ -81,47 +75,49 @@ def same_part(result: SearchResult) -> str:
     return json.dumps(result.as_dict() | {"run": None, "reused": None}, sort_keys=True)
 
 
+def check_again(again: SearchResult, first: SearchResult, reused: int) -> None:
+    """Check that a run continued, and read, is the first."""
+    assert again.reused == reused
+    assert same_part(again) == same_part(first) == same_part(nachos_min.load_run(again.run))
+
+
+def diverged(_: GenomeCoder, trial: Trial) -> Failure:
+    return Failure(trial, "DivergenceError: no")
+
+
 def stored(folder: Path) -> set[str]:
     return {file.name for file in (folder / "evaluations").iterdir()}
 
 
-def test_a_longer_run_begins_with_a_shorter_one_wherever_it_was_cut(run: Run, tmp_path: Path) -> None:
+def test_a_run_is_the_same_whoever_is_done_first_and_wherever_it_was_cut(run: Run, tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", seed=1)
     assert whole.evaluated == 18
+    assert same_part(run(tmp_path / "backwards", seed=1, backwards=True)) == same_part(whole)
     for cut in (3, 10, 15):
         folder = tmp_path / str(cut)
         assert run(folder, seed=1, evaluations=cut).evaluated == cut
-        longer = run(folder, seed=1)
-        assert longer.reused == cut
-        assert same_part(longer) == same_part(whole) == same_part(nachos_min.load_run(folder))
+        check_again(run(folder, seed=1), whole, reused=cut)
         assert stored(folder) == stored(tmp_path / "whole")
-
-
-def test_who_is_done_first_changes_nothing(run: Run, tmp_path: Path) -> None:
-    assert same_part(run(tmp_path / "a")) == same_part(run(tmp_path / "b", backwards=True))
+    damaged = min((folder / "evaluations").iterdir())  # it is trained again
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    check_again(run(folder, seed=1), whole, reused=17)
 
 
 def test_failures_count_are_kept_and_not_tried_again(run: Run, tmp_path: Path) -> None:
     def sometimes(coder: GenomeCoder, trial: Trial) -> Evaluation | Failure:
-        return Failure(trial, "DivergenceError: no") if trial.genome[0] else figures(coder, trial)
+        return (diverged if trial.genome[0] else figures)(coder, trial)
 
     first = run(tmp_path / "run", sometimes)
     assert first.failed > 0
     assert first.evaluated + first.failed == 18
-    again = run(tmp_path / "run")
-    assert again.reused == 18
-    assert same_part(again) == same_part(first)
-    none = run(tmp_path / "none", lambda _, trial: Failure(trial, "no"), evaluations=10)
+    check_again(run(tmp_path / "run"), first, reused=18)
+    none = run(tmp_path / "none", diverged, evaluations=10)
     assert (none.evaluated, none.failed, none.front, none.hypervolume_all) == (0, 10, (), 0.0)
-
-
-def test_a_damaged_evaluation_is_trained_again(run: Run, tmp_path: Path) -> None:
-    first = run(tmp_path / "run", evaluations=3)
-    damaged = sorted((tmp_path / "run" / "evaluations").glob("*.h5"))[0]
-    damaged.write_bytes(damaged.read_bytes()[:1000])
-    again = run(tmp_path / "run", evaluations=3)
-    assert again.reused == 2
-    assert same_part(again) == same_part(first)
+    short = run(tmp_path / "finalists", evaluations=8)
+    longer = run(tmp_path / "finalists", diverged, evaluations=8, finalists=2)
+    assert (longer.evaluated, longer.failed, longer.reused) == (8, 2, 8)
+    assert longer.front == short.front
+    assert run(tmp_path / "finalists", diverged, evaluations=8, finalists=2).reused == 10
 
 
 def test_the_search_stops_when_the_hypervolume_has_not_grown(run: Run, tmp_path: Path) -> None:
@@ -129,9 +125,7 @@ def test_the_search_stops_when_the_hypervolume_has_not_grown(run: Run, tmp_path:
     assert run(tmp_path / "run", partial(figures, correct=0), evaluations=100).evaluated == 8 + 2 * 4
 
 
-def test_genomes_that_are_never_trained_do_not_scale_the_violations_of_others(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_untrained_genomes_scale_no_violation(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[Any, Any, Any]] = []
 
     def spy(evaluate: Any, **options: Any) -> Any:
@@ -154,9 +148,6 @@ def test_genomes_that_are_never_trained_do_not_scale_the_violations_of_others(
     assert G[~never, 1] == pytest.approx(F[~never, 0] - 0.8)
 
 
-# Trials other than one training of each candidate
-
-
 def test_the_best_together_are_trained_longer_and_found_again(run: Run, tmp_path: Path) -> None:
     told: list[Progress] = []
     plain = run(tmp_path / "plain", seed=1)
@@ -168,9 +159,7 @@ def test_the_best_together_are_trained_longer_and_found_again(run: Run, tmp_path
     assert (plain.evaluated, first.evaluated) == (18, 18 + len(chosen))
     assert (told[0].evaluations, told[-1].evaluated) == (18 + 3, 18 + len(chosen))
     assert first.hypervolume_admissible > plain.hypervolume_admissible
-    again = run(tmp_path / "run", seed=1, finalists=3)
-    assert again.reused == 18 + len(chosen)
-    assert same_part(again) == same_part(first) == same_part(nachos_min.load_run(tmp_path / "run"))
+    check_again(run(tmp_path / "run", seed=1, finalists=3), first, reused=18 + len(chosen))
     run(tmp_path / "cut", seed=1, evaluations=10, finalists=3)
     longer = run(tmp_path / "cut", seed=1, finalists=3)
     assert same_part(longer) == same_part(first), "finalists are chosen anew"
@@ -178,26 +167,9 @@ def test_the_best_together_are_trained_longer_and_found_again(run: Run, tmp_path
     assert stored(tmp_path / "cut") >= stored(tmp_path / "run")
 
 
-def test_a_finalist_that_fails_is_kept_and_not_tried_again(run: Run, tmp_path: Path) -> None:
-    first = run(tmp_path / "run", evaluations=8)
-
-    def fail(_: GenomeCoder, trial: Trial) -> Failure:
-        return Failure(trial, "DivergenceError: no")
-
-    longer = run(tmp_path / "run", fail, evaluations=8, finalists=2)
-    assert (longer.evaluated, longer.failed, longer.reused) == (8, 2, 8)
-    assert longer.front == first.front
-    assert run(tmp_path / "run", fail, evaluations=8, finalists=2).reused == 10
-
-
 def test_a_start_by_rule_begins_with_what_an_engineer_would_try(run: Run, tmp_path: Path) -> None:
     asked: list[Genome] = []
-
-    def note(coder: GenomeCoder, trial: Trial) -> Evaluation:
-        asked.append(trial.genome)
-        return figures(coder, trial)
-
-    run(tmp_path / "run", note, evaluations=7, start="rule")
+    run(tmp_path / "run", lambda *of: asked.append(of[1].genome) or figures(*of), evaluations=7, start="rule")
     problem = stored_problem(tmp_path / "run")
     check = StaticCheck(problem.coder, problem.configuration.limits)
     by_hand = rule_genomes(check)
@@ -214,18 +186,15 @@ def test_a_start_by_rule_begins_with_what_an_engineer_would_try(run: Run, tmp_pa
         ("largest", 9, ["{1}.x4", "{1}.x4.r1"]),
     ],
 )
-def test_networks_by_a_rule_are_trained_longer_and_with_more_seeds(
-    method: str, evaluations: int, names: list[str], run: Run, tmp_path: Path
-) -> None:
+def test_networks_by_a_rule(method: str, evaluations: int, names: list[str], run: Run, tmp_path: Path) -> None:
+    """They are trained longer and with more seeds."""
     given = {"method": method, "evaluations": evaluations, "finalists": 3}
     result = run(tmp_path / "run", **given)
     problem = stored_problem(tmp_path / "run")
     rules = [key(genome) for genome in rule_genomes(StaticCheck(problem.coder, problem.configuration.limits))]
     assert stored(tmp_path / "run") == {f"{name.format(*rules)}.h5" for name in names}
     assert result.evaluated == len(names)
-    again = run(tmp_path / "run", **given)
-    assert again.reused == len(names)
-    assert same_part(again) == same_part(result) == same_part(nachos_min.load_run(tmp_path / "run"))
+    check_again(run(tmp_path / "run", **given), result, reused=len(names))
 
 
 # Runs stored before there were recipes, confidences, halves and trials: SHA-256 of their configuration
@@ -254,8 +223,8 @@ def former_record(genome: Genome) -> dict[str, Any]:
     }
 
 
-def test_a_search_by_the_papers_recipe_is_known_as_it_was(run: Run, tmp_path: Path) -> None:
-    run(tmp_path / "run", evaluations=1, **PAPER)
+def test_a_former_run_is_known_read_and_continued(run: Run, tmp_path: Path) -> None:
+    run(tmp_path / "run", evaluations=2, **PAPER)
     identity = open_run(tmp_path / "run").configuration
     text = json.dumps(identity, sort_keys=True)
     assert sha256(text.encode()).hexdigest() == FORMER, text
@@ -264,12 +233,8 @@ def test_a_search_by_the_papers_recipe_is_known_as_it_was(run: Run, tmp_path: Pa
     assert (asked.confidence, asked.standardise, asked.validation) == ("learned", "pixel", "whole")
     with pytest.raises(InputError, match="recipe"):
         run(tmp_path / "run")
-
-
-def test_a_former_run_is_read_and_continued(run: Run, tmp_path: Path) -> None:
-    run(tmp_path / "run", evaluations=2, **PAPER)
     trained = [found.genome for found in stored_evaluations(tmp_path / "run")]
-    with create_or_open(tmp_path / "former", open_run(tmp_path / "run").configuration) as former:
+    with create_or_open(tmp_path / "former", identity) as former:
         for genome in trained:
             former.write(key(genome), former_record(genome))
     found = nachos_min.load_run(tmp_path / "former")

@@ -50,12 +50,17 @@ def loader(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Dataset]:
 
 
 @pytest.fixture(scope="module")
-def two(loader: Callable[[], Dataset], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
-    with Workers(2, CODER, loader, ASKED, tmp_path_factory.mktemp("backbones")) as pool:
+def backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("backbones")
+
+
+@pytest.fixture(scope="module")
+def two(loader: Callable[[], Dataset], backbones: Path) -> Iterator[Workers]:
+    with Workers(2, CODER, loader, ASKED, backbones) as pool:
         yield pool
 
 
-def test_answers_are_those_of_this_process_in_whatever_order(two: Workers, loader: Callable[[], Dataset]) -> None:
+def test_answers_are_those_of_this_process_in_any_order(two: Workers, loader: Any, backbones: Path) -> None:
     data = loader()
     rng = np.random.default_rng(0)
     genomes = [CODER.sample(rng) for _ in range(3)]
@@ -64,6 +69,9 @@ def test_answers_are_those_of_this_process_in_whatever_order(two: Workers, loade
         assert answers.keys() == set(genomes)
         for genome in genomes:
             assert answers[genome] == evaluate(CODER, data, ASKED, Trial(genome))
+            kept = Backbones(backbones).find(CODER.backbone_genes(genome))
+            assert kept is not None
+            assert tuple(kept[1]) == answers[genome].losses[:1]
 
 
 def test_a_failure_is_an_answer_and_the_others_come_too(two: Workers) -> None:
@@ -75,9 +83,7 @@ def test_a_failure_is_an_answer_and_the_others_come_too(two: Workers) -> None:
     assert answers[good].trial == Trial(good, 2, 1)
 
 
-def test_workers_run_on_one_thread_and_this_process_keeps_its_own_setting(
-    loader: Callable[[], Dataset], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_workers_run_on_one_thread(loader: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     before = dict(os.environ)
@@ -116,9 +122,7 @@ def test_a_worker_that_dies_while_it_starts_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("recipe", [ASKED.recipe, DeepRecipe()], ids=["paper", "deep"])
-def test_of_trials_that_share_a_backbone_one_goes_first(
-    recipe: Recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_shared_backbone_is_trained_once(recipe: Recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     genome = CODER.sample(np.random.default_rng(0))
     siblings = [(*genome[:-2], *bits) for bits in ((1, 0), (0, 1), (1, 1))]
     trials = [*map(Trial, [*siblings, (1 - genome[0], *genome[1:])])]
@@ -138,16 +142,6 @@ def test_of_trials_that_share_a_backbone_one_goes_first(
         for place, (_, future) in enumerate(asked[1:]):
             future.set_result(place)
         assert sorted(answers) == [0, 1, 2]
-
-
-def test_backbones_are_kept_for_those_who_come_later(loader: Callable[[], Dataset], tmp_path: Path) -> None:
-    genome = CODER.sample(np.random.default_rng(0))
-    with Workers(1, CODER, loader, ASKED, tmp_path / "backbones") as pool:
-        (found,) = pool.evaluate([Trial(genome)])
-    assert isinstance(found, Evaluation)
-    kept = Backbones(tmp_path / "backbones").find(CODER.backbone_genes(genome))
-    assert kept is not None
-    assert tuple(kept[1]) == found.losses[:1]
 
 
 def test_a_c_library_that_keeps_no_freed_memory_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
