@@ -62,22 +62,6 @@ def test_exit_costs_pay_for_the_heads_passed():
     assert (costs.backbone, costs.heads, costs.costs) == ((288, 352), (24, 4), (288 + 24, 288 + 24 + 64 + 4))
 
 
-@pytest.mark.parametrize("exits", [1, 2, 3, 5])
-def test_the_last_exit_costs_the_whole_network(exits):
-    nodes = []
-    source = -1
-    for i in range(1, exits + 1):
-        nodes.append(Node(f"conv {i}", SQUARE, (source,)))
-        source = len(nodes) - 1
-        nodes.append(Node(f"mean {i}", ops.GlobalAvgPool((4, 4, 2)), (source,), exit=i))
-        nodes.append(Node(f"linear {i}", Linear((2,), i), (len(nodes) - 1,), exit=i))
-    costs = exit_costs(tuple(nodes))
-    assert costs.backbone == tuple(64 * i for i in range(1, exits + 1))
-    assert costs.heads == tuple(2 * i for i in range(1, exits + 1))
-    assert costs.costs == tuple(64 * i + i * (i + 1) for i in range(1, exits + 1))
-    assert costs.costs[-1] == count(tuple(nodes)).macs
-
-
 CHAIN = (
     Node("conv", ops.Conv2d((4, 4, 1), 2, (1, 1)), (-1,)),  # 16 + 32
     Node("norm", ops.BatchNorm((4, 4, 2)), (0,)),  # 32 + 32

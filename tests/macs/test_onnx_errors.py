@@ -102,11 +102,6 @@ def test_a_node_is_refused_by_name(refused, shape, constants, tmp_path):
     assert message.startswith(f"node 0 '{refused.name}' ({name}): ")
 
 
-def test_the_message_has_the_value_and_the_rule(tmp_path):
-    made = model([node("Conv", "x w")], {"x": (2, 4, 9, 8)}, {"y": None}, {"w": (3, 4, 3)})
-    assert refusal(tmp_path, made) == "node 0 '' (Conv): weights must have 4 axes, got (3, 4, 3)"
-
-
 # fmt: off
 INPUTS = [
     (("N", 3, "H", "W"), None, "has dynamic dimensions (N, 3, H, W): give them with --input 1,3,224,224"),
