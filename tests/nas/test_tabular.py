@@ -102,9 +102,7 @@ def bits(evaluation: Evaluation | Failure) -> str:
 
 @pytest.mark.parametrize("points", ["best", "curve"])
 @pytest.mark.parametrize("case", [(0, 0, "best"), (1, 7, "learned"), (5, 7, "softmax"), (8, 0, "best")])
-def test_answers_are_those_of_training(
-    folder: Path, problem: Problem, table: Table, case: Any, points: str
-) -> None:
+def test_it_answers_as_training_does(folder: Path, problem: Problem, table: Table, case: Any, points: str) -> None:
     seed, trained_with, confidence = case
     for genome in list(table.members)[seed : seed + 2]:
         given = {"points": points, "confidence": confidence}
