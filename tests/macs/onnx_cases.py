@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nachos_min.macs import CountError
+from nachos_min.macs.readers.onnx_reader import read_onnx
+
 onnx = pytest.importorskip("onnx", reason="onnx is an extra, not a dependency")
 helper = onnx.helper
 
@@ -56,6 +59,16 @@ def write(folder: Path, made) -> Path:
     path = folder / "model.onnx"
     path.write_bytes(made if isinstance(made, bytes) else made.SerializeToString())
     return path
+
+
+def refusal(path, given=None) -> str:
+    """The one line that refuses a file."""
+    with pytest.raises(CountError) as caught:
+        read_onnx(path, given)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 450
+    return message
 
 
 IMAGE = (2, 4, 9, 8)

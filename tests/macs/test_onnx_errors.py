@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from macs.onnx_cases import IMAGE, external, graph, helper, model, node, tensor, write
+from macs.onnx_cases import IMAGE, external, graph, helper, model, node, refusal, tensor, write
 
-from nachos_min.macs import CountError
 from nachos_min.macs.readers.onnx_reader import NEWEST, read_onnx
 
 VOLUME = (1, 2, 3, 3, 3)
@@ -86,18 +85,9 @@ NODES = [
 # fmt: on
 
 
-def refusal(tmp_path, made, given=None) -> str:
-    with pytest.raises(CountError) as caught:
-        read_onnx(write(tmp_path, made), given)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert len(message) < 450
-    return message
-
-
 @pytest.mark.parametrize(("refused", "shape", "constants"), NODES)
 def test_a_node_is_refused_by_name(refused, shape, constants, tmp_path):
-    message = refusal(tmp_path, model([refused], {"x": shape}, {"y": None}, constants, 18))
+    message = refusal(write(tmp_path, model([refused], {"x": shape}, {"y": None}, constants, 18)))
     name = f"{refused.domain}.{refused.op_type}" if refused.domain else refused.op_type
     assert message.startswith(f"node 0 '{refused.name}' ({name}): ")
 
@@ -121,7 +111,7 @@ INPUTS = [
 
 @pytest.mark.parametrize(("declared", "shape", "words"), INPUTS)
 def test_an_input_is_refused(declared, shape, words, tmp_path):
-    assert words in refusal(tmp_path, model([node("Relu", "x")], {"x": declared}, {"y": None}), shape)
+    assert words in refusal(write(tmp_path, relu(declared)), shape)
 
 
 def relu(shape=(2, 3), out=None, **changes):
@@ -196,12 +186,12 @@ MODELS = [
 
 @pytest.mark.parametrize(("make", "words"), MODELS)
 def test_a_model_is_refused(make, words, tmp_path):
-    assert words in refusal(tmp_path, make())
+    assert words in refusal(write(tmp_path, make()))
 
 
 def test_a_shape_for_no_input_is_refused(tmp_path):
     made = model([node("Relu", "x")], {}, {"y": None}, {"x": (1,)})
-    assert "the network has no input, got shape (1,)" in refusal(tmp_path, made, (1,))
+    assert "the network has no input, got shape (1,)" in refusal(write(tmp_path, made), (1,))
 
 
 def test_weights_in_a_file_beside_the_model_are_never_opened(tmp_path):

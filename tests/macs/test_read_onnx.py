@@ -51,7 +51,6 @@ def test_elements_are_counted_by_kind(operator, tmp_path):
 
 # fmt: off
 OLDER = {
-    "softmax over all axes from 1": ([node("Softmax", "x")], ((2, 3, 4), (2, 3, 4)), {}, 12),
     "reduction": ([node("ReduceSum", "x", axes=[0])], ((2, 3), (1, 3)), {}, 12),
     "squeeze": ([node("Squeeze", "x", axes=[0])], ((1, 3), (3,)), {}, 12),
     "unsqueeze": ([node("Unsqueeze", "x", axes=[0])], ((3,), (1, 3)), {}, 12),

@@ -22,6 +22,14 @@ def listeners():
     )
 
 
+def refusal(function, *arguments) -> str:
+    """The one line that refuses a call."""
+    with pytest.raises(CountError) as raised:
+        function(*arguments)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
 # fmt: off
 CALLS = [
     (torch.fft.fft, "body: torch.fft.fft: no rule for the operator aten::_fft_r2c, which may"),
@@ -47,10 +55,7 @@ def test_a_call_that_cannot_be_counted(function, message):
     module = nn.Sequential()
     module.add_module("body", Calling(function))
     before = listeners()
-    with pytest.raises(CountError) as raised:
-        read_torch(module, (4, 4))
-    assert message in str(raised.value).replace("body torch", "body: torch")
-    assert "\n" not in str(raised.value)
+    assert message in refusal(read_torch, module, (4, 4)).replace("body torch", "body: torch")
     assert listeners() == before
     assert torch.is_grad_enabled()
 
@@ -61,14 +66,12 @@ def test_an_error_that_the_module_swallows_is_still_one():
             torch.fft.fft(x)
         return x
 
-    with pytest.raises(CountError, match="no rule for the operator"):
-        read_torch(Calling(swallow), (4,))
+    assert "no rule for the operator" in refusal(read_torch, Calling(swallow), (4,))
 
 
 def test_a_kind_of_operator_from_elsewhere_is_refused():
     for name in ("mine::twice", "aten::_native_multi_head_attention"):
-        with pytest.raises(CountError, match=f"no rule for the operator {name}, which may multiply"):
-            executed_macs(name, (), None)
+        assert f"no rule for the operator {name}, which may multiply" in refusal(executed_macs, name, (), None)
     assert executed_macs("aten::sqrt", (), None) == executed_macs("aten::upsample_bilinear2d", (), None) == 0
 
 
@@ -82,15 +85,14 @@ WRONG = [
 @pytest.mark.parametrize(("rule", "message"), WRONG)
 def test_a_rule_that_is_wrong_is_found_out(rule, message, monkeypatch):
     monkeypatch.setitem(RULES, "F.relu", rule)
-    with pytest.raises(CountError) as raised:
-        read_torch(nn.ReLU(), (2, 3))
-    assert message in str(raised.value)
+    assert message in refusal(read_torch, nn.ReLU(), (2, 3))
 
 
 @pytest.mark.parametrize("inputs", [(), (1, -1), (1, 2.0), "3", None, ([1],), (True, 2)])
 def test_inputs_that_are_none(inputs):
-    with pytest.raises(CountError, match="inputs must be tensors or a shape of Python integers >= 1, got "):
-        read_torch(nn.ReLU(), inputs)
+    assert "inputs must be tensors or a shape of Python integers >= 1, got " in refusal(
+        read_torch, nn.ReLU(), inputs
+    )
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own, on TorchScript
@@ -102,12 +104,11 @@ def test_compiled_code_is_refused():
 def test_modules_and_inputs_that_are_refused():
     for module, inputs, message in (
         (nn.ReLU(), (2**14, 2**15), "an input must have at most 268435456 elements, got"),
-        (3, (1,), r"the target must be a torch\.nn\.Module, got int"),
+        (3, (1,), "the target must be a torch.nn.Module, got int"),
         (nn.LazyLinear(3), (1, 2), "the module must know its shapes, got lazy parameters in LazyLinear"),
         (nn.Linear(2, 2), (torch.zeros(0, 2),), "batch must be a Python integer >= 1, got 0"),
     ):
-        with pytest.raises(CountError, match=message):
-            read_torch(module, inputs)
+        assert message in refusal(read_torch, module, inputs)
 
 
 def test_nothing_is_left_behind():
@@ -175,10 +176,7 @@ def test_targets(tmp_path, monkeypatch, capsys):
         f"{place}:constant": f"{makes} TypeError: 'int' object is not callable",
         "no_such_package_here:f": f"{makes} ModuleNotFoundError: ",
     }.items():
-        with pytest.raises(CountError) as raised:
-            load_torch_target(target)
-        assert message in str(raised.value)
-        assert "\n" not in str(raised.value)
+        assert message in refusal(load_torch_target, target)
 
 
 def test_without_pytorch(monkeypatch):
@@ -186,7 +184,5 @@ def test_without_pytorch(monkeypatch):
         raise ImportError(f"no {name}")
 
     monkeypatch.setattr(torch_graph, "import_module", missing)
-    with pytest.raises(CountError, match="PyTorch must be installed to read a module, got no torch"):
-        torch_graph.load_torch()
-    with pytest.raises(CountError, match="PyTorch must be installed"):
-        load_torch_target("a:b")
+    assert "PyTorch must be installed to read a module, got no torch" in refusal(torch_graph.load_torch)
+    assert "PyTorch must be installed" in refusal(load_torch_target, "a:b")
