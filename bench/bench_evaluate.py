@@ -32,10 +32,10 @@ def genomes_of(coder: Any) -> dict[str, Any]:
 
 def task_of(problem: Any, genome: Any, answers: dict[str, Any]) -> Any:
     """Return a function that evaluates the genome with this project."""
-    from nachos_min.nas.evaluate import evaluate
+    from nachos_min.nas.evaluate import Trial, evaluate
 
     def task() -> None:
-        found = evaluate(problem.coder, problem.dataset, problem.configuration.acting, genome)
+        found = evaluate(problem.coder, problem.dataset, problem.configuration.acting, Trial(genome))
         answers["ours"] = found.chosen.test.accuracy, found.chosen.test.average_macs
 
     return task

@@ -127,7 +127,7 @@ def test_6_nsga2_finds_every_best_compromise() -> None:
     assert np.diff(np.sort(result.X[:, 0])).max() < 0.2  # and they lie spread out
 
 
-def test_7_the_search_designs_networks_and_proves_what_they_do(tmp_path: Path) -> None:
+def test_7_the_search_designs_networks_and_measures_what_they_do(tmp_path: Path) -> None:
     """All of the above at once: genomes, training, thresholds, limits. Two candidates keep it short."""
     result = nachos_min.search(
         data="digits",

@@ -4,7 +4,8 @@
         with xp the map x surrounded by zeros; with G groups, output channels of group q
         read the input channels of group q only
 
-`_unfold` writes the windows, patches[q, (n oh ow), (kh kw c)]. `fold`, its transpose, adds them to a map:
+`_unfold` writes the windows, patches[q, (n oh ow), (kh kw c)]. Its transpose, fold, adds them to a map; it is the
+same loop nest, run with back=True:
 
     y[q] = patches[q] @ w[q]        gw[q] = patches[q]^T @ g[q]        gx = fold(g[q] @ w[q]^T)
 
@@ -25,7 +26,7 @@ from nachos_kernels._jit import Floats, Pair, Sides, each, kernel, parts_of
 
 BUFFER = 1 << 17  # numbers of windows made at a time: half a megabyte in float32
 SMALL = 1_000_000  # multiplications of a product that OpenBLAS computes without copying the matrices first
-LEAST = 32  # rows of a part of a product; with fewer, the transposed product is faster in one
+LEAST = 32  # fewest rows in a part of a product; if parts would be smaller, do one product
 
 Shape = tuple[int, int, int, int]
 Block = tuple[slice, slice, Floats, Floats]
@@ -33,7 +34,7 @@ Block = tuple[slice, slice, Floats, Floats]
 
 @kernel
 def rows_at_once(rows: int, C: int, K: int) -> int:
-    """Return how many rows of a product [rows, C] @ [C, K] are computed at a time: a small product is faster."""
+    """Return how many rows of a product [rows, C] @ [C, K] are computed at a time: BLAS copies large matrices first."""
     part = SMALL // max(1, C * K) // 16 * 16
     return part if LEAST <= part < rows else max(1, rows)
 

@@ -5,7 +5,7 @@ s_i = prod_{j<i} (1 - h_j) and leaves there with q_i = s_i h_i (the last: q_E = 
 w_i either fixed (deep supervision: every exit learns from every sample) or q_i (the paper's),
 
     loss = mean_n [ alpha sum_i w_i CE_i ]  +  beta max(0, mean_n sum_i q_i share_i)
-         + kappa mean_i [ mean over right and wrong answers alike of -log h_i, -log(1 - h_i) ] / 2
+         + kappa mean_i [ mean over right answers of -log h_i + mean over wrong ones of -log(1 - h_i) ] / 2
          + gamma mean_{n,i} (h_i - support[label, i])^2
 
 The derivative of q in h: let G_i be the derivative of the loss in q_i, the price of leaving at exit i. A sample at
@@ -76,7 +76,7 @@ def exits_loss_and_gradients(
     paid = beta if over > 0.0 else 0.0
     loss += paid * over
     for n in range(N):
-        expected = 0.0  # V of the exit behind
+        expected = 0.0  # V_{i+1}
         for i in range(E - 1, -1, -1):
             price = (0.0 if fixed.size else alpha * entropy[i, n]) + (paid * shares[i] if shares.size else 0.0)
             for c in range(C):

@@ -4,7 +4,8 @@
     z2 = depthwise(y1, w2)       y2 = f(batch_norm(z2))          k x k
     z3 = y2 @ w3                 y  = batch_norm(z3) [+ x]       1x1, project
 
-f is a gated activation. This is for small maps, where calls from Python take longer than the arithmetic.
+f(u) = u gate(u), see `GATES` in `activation.py`. This is for small maps, where calls from Python take longer than
+the arithmetic.
 
 Inside, maps are stored cell by cell, [H, W, N, C]; only the narrow ends x and y are [N, H, W, C]. Products and
 batch norm see rows [., C] in any order. The depthwise convolution sees the numbers (n c) of a cell as one run,

@@ -1,8 +1,8 @@
 """Convolutions and pooling of NHWC maps. Equations and loops are in `nachos_kernels`.
 
-Each gradient's kernel stands beside its input: a network's first convolution never computes the gradient in the
-image. Operators raise TypeError if an argument is no Tensor or dtypes differ, and ValueError if a shape or number
-breaks a rule or the window does not fit the padded map.
+A gradient is computed only for inputs that need it, so never for the image. Operators raise TypeError if an
+argument is no Tensor or dtypes differ, and ValueError if a shape or number breaks a rule or the window does not fit
+the padded map.
 """
 
 from collections.abc import Sequence
@@ -101,7 +101,7 @@ def conv2d(
     relu, biased = activation == "relu", b is not None or activation == "relu"
     if biased:
         bias_forward(value, np.zeros(K, x.dtype) if b is None else for_kernel(b.data), relu)
-    # The gradients in the products' sum and in the bias.
+    # Gradients in the sums before the bias, and in the bias.
     behind = once(lambda g: bias_grad(for_kernel(g), value, relu) if biased else (for_kernel(g),))
     inputs: list[tuple[Tensor, Vjp]] = [
         (x, lambda g: conv2d_grad_input(behind(g)[0], weights, (N, H, W, C), *settings)),

@@ -26,7 +26,7 @@ GATED = tuple(name for name, code in ACTIVATIONS.items() if code in codes.GATES)
 def batch_norm(
     x: Tensor, gamma: Tensor, beta: Tensor, *, eps: float = 1e-5, activation: str = "identity"
 ) -> tuple[Tensor, Array, Array]:
-    """Return (y, mean, var): x normalised by its own statistics, and these, arrays (C,); var is biased (training).
+    """Return (y, mean, var): y is x normalised by the batch's mean and biased variance, arrays (C,) (training).
 
     Args:
         x: (..., C), at least one row; y has its shape.

@@ -1,10 +1,9 @@
-"""How sure the exits are: what each says of itself, and the chance to be right by exit i that follows.
+"""Confidence of each exit, and the cumulative confidence that the policy compares with thresholds.
 
     learned    h_i, the sigmoid of the head's last output;       c_i = 1 - prod_{j<=i} (1 - h_j)
     softmax    m_i, the largest softmax(z_i / T_i), T_i fitted;   c_i = max_{j<=i} m_j
 
-Both c_i never fall from exit to exit, and c_E = 1. A temperature changes no answer; it makes m_i the chance to be
-right at every exit.
+Both c_i never fall from exit to exit, and c_E = 1. A temperature changes no answer; it calibrates m_i.
 """
 
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from scipy.optimize import minimize_scalar
 
 Floats = NDArray[np.floating[Any]]
 
-CONFIDENCES = ("learned", "softmax", "best")
 # Beyond these an exit is always or never right on the images it is fitted on, and no temperature is the best.
 COLDEST, HOTTEST = 0.05, 20.0
 

@@ -108,7 +108,7 @@ def lengthened(recipe: Recipe, times: int, samples: int) -> Recipe:
 
 
 def as_record(recipe: Recipe) -> dict[str, Any]:
-    """Return `recipe` as plain values, with its name unless it is `paper`, which older runs do not name."""
+    """Return `recipe` as plain values, with its name unless it is `paper`, which a stored run does not name."""
     return ({} if isinstance(recipe, PaperRecipe) else {"name": "deep"}) | asdict(recipe)
 
 

@@ -22,7 +22,6 @@ FIRST_EXIT_AT_LEAST = 7  # tenths: the first exit sees the least of the network 
 RESOLUTION = 1e-5  # batches of other shapes move a confidence by less
 BLOCK_CELLS = 2**17  # rows x samples handled at once: 1 MB per int64 array, so that a block stays in cache
 NESTED_CELLS = 2**25  # a nested sweep of more rows x samples (N > 5,800) thins its outer levels
-# On 32 random problems of 300 samples a search 8 times as large (2,000, 12, 80) found nothing better.
 GRID_ROWS = 256  # starting grid for three or more early exits: 16 x 16, or 6 x 6 x 6, levels
 STARTS = 3  # grid points that are refined, besides grid-repair's answer
 REFINE_LEVELS = 24  # outer levels in a refinement: this many over the whole range, as many near the current

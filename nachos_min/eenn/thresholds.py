@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-# Thresholds at which no sample leaves, and every sample. Confidences lie in [0, 1]; rounding can make one 1.
+# Thresholds at which no sample leaves, and every sample. A confidence can round to 1, so NEVER is larger.
 NEVER = 2.0
 ALWAYS = 0.0
 

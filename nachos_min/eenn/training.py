@@ -124,7 +124,7 @@ def _run(
 
     An epoch that can measure the maps of a support set draws one and trains on the other samples.
     """
-    # At most so many: an epoch leaves its support set out, and its rate ends a little above 0.
+    # An upper bound: support sets shorten epochs, so the rate ends a little above 0.
     step, steps, history = 0, len(epochs) * -(-len(labels) // recipe.batch), []
     for measured in epochs:
         samples, table = np.arange(len(labels)), None
@@ -167,7 +167,7 @@ def rate_of(recipe: DeepRecipe, step: int, steps: int) -> float:
 
 
 def augmented(images: FloatArray, how: str, rng: np.random.Generator) -> FloatArray:
-    """Return `images` (N, H, W, C), each shifted by a pixel, or more from 25 pixels a side; the edge is repeated.
+    """Return `images` (N, H, W, C), each shifted by up to side / 24 pixels, rounded up; the edge is repeated.
 
     `how` is `none`, `shift`, or `shift-flip`, which mirrors each with probability 1/2 from left to right.
     """

@@ -30,7 +30,7 @@ from nachos_min.nas.surrogates.surrogate import Floats, Surrogate, Switched, ada
 
 Models = tuple[Switched, ...]
 
-# Switching chooses among the first three. From few points, cross-validation picks a worse process too often.
+# Switching chooses one of three. The Gaussian process is no candidate: with few points, cross-validation errs.
 SURROGATES: tuple[Surrogate, ...] = (RBF(), RegressionTrees(), MLP())
 BY_NAME = {surrogate.name: surrogate for surrogate in (*SURROGATES, GaussianProcess())}
 
@@ -133,7 +133,7 @@ class Budgets:
     features: Features
     models: Models  # of `log_odds_at_shares`
     budgets: Floats
-    best: Floats  # the best admissible accuracy known within each, or 0
+    best: Floats  # the best accuracy known within each, or 0: of admissible networks, or of all if there are none
     min_accuracy: float
 
     def log_odds(self, genomes: IntArray, costs: PopulationCosts) -> tuple[Floats, Floats]:

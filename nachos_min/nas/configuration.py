@@ -40,7 +40,7 @@ class Method:
     regularised: bool = True  # the loss of the exits has its cost and its peak term
     static: bool = False  # networks without early exits are searched
     placed: bool = False  # a rule places exits on the searched backbones, with the second half of the evaluations
-    ruled: int = 0  # no search: the last networks of `rule_genomes`, so many, train for all the evaluations
+    ruled: int = 0  # no search: train this many networks, the last of `rule_genomes`
 
 
 METHODS = {
@@ -73,9 +73,10 @@ class Options(TypedDict, total=False):
         evaluations: Number of networks to train and measure, those found in the run's folder included.
         finalists: Number of the best networks that are trained again, four times as long; none with a table.
         recipe: How networks are trained, every exit on every sample from the first step (deep), or in the paper's
-            three phases; with paper all that is the paper's method is the default.
+            three phases; some other defaults follow it, each option says which.
         epochs: Passes over the training set for each network.
-        augment: How training images are varied; auto shifts images of at least 12x12 pixels by a pixel or two.
+        augment: How training images are varied; auto shifts images of at least 12x12 pixels by up to a
+            24th of a side.
         confidence: What an exit is believed by, its own head (learned), the softmax of its scores at a fitted
             temperature, or whichever is better for the network.
         seed: Seed of every random choice. The same seed gives the same result with any number of workers.
@@ -133,7 +134,7 @@ class Options(TypedDict, total=False):
     standardise: Annotated[str | None, Option(choice("channel", "pixel"), "channel")]
     start: Annotated[str | None, Option(choice("random", "spread", "rule"), "rule", {"paper": "spread"})]
     aims: Annotated[
-        str | None, Option(choice("ends", "budgets"), absent="budgets; ends with paper and --points best")
+        str | None, Option(choice("ends", "budgets"), absent="budgets; ends with paper, --points best or penalty")
     ]
     surrogate: Annotated[str | None, Option(PREDICTORS, absent="gp; switching for ends")]
     features: Annotated[str | None, Option(choice("genes", "costs"), absent="costs; genes for ends")]
@@ -212,7 +213,7 @@ class Configuration:
     constraints: str = "domination"
     thresholds: str = "exact"
     initial: int = 10  # candidates before the first surrogate
-    batch: int = 3  # candidates chosen per iteration (the paper's K)
+    batch: int = 3  # candidates chosen per iteration; the paper calls it K
     population: int = 40  # of NSGA-II on the surrogates (the paper's)
     generations: int = 20  # the paper's
     patience: int = 10  # iterations without growth of the hypervolume before the search stops (the paper's)

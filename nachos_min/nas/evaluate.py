@@ -1,7 +1,7 @@
 """Evaluate one genome: decode, train, choose thresholds, measure on every split.
 
-An Evaluation depends on the canonical genome and the run's configuration alone, never on when, where or beside
-what it was computed: (run seed, backbone genes) seed the backbone, (run seed, canonical genome) the exits.
+An Evaluation depends on its trial and the run's configuration alone, never on when, where or beside what it was
+computed: (run seed, backbone genes) seed the backbone, (run seed, canonical genome) the exits.
 """
 
 from collections.abc import Callable, Mapping, Sequence

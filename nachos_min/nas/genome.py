@@ -7,7 +7,7 @@ The genes are choice indices, in this order (S stages, D slots a stage):
 
 Slots beyond a stage's depth are inactive. Resolution, widths and stem have a gene if there are several values, exit
 heads if no ladder decides them. In the canonical form genes that change nothing are 0 or as small as they can be:
-two genomes are the same network exactly when it is equal.
+genomes with equal canonical forms are the same network.
 """
 
 from collections.abc import Mapping, Sequence

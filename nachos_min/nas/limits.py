@@ -93,7 +93,7 @@ class StaticCheck:
     def drawn(self, rng: np.random.Generator) -> Iterator[tuple[Genome, bool]]:
         """Yield random canonical members of the space, without end, each with whether it is admissible.
 
-        The same genomes as `GenomeCoder.sample` returns one after the other, though `rng` is ahead of them.
+        The same genomes as repeated `GenomeCoder.sample`; `rng` may have drawn further.
         """
         while True:
             genomes = self.coder.draw(rng, _DRAWN)

@@ -59,7 +59,7 @@ class Progress:
 
 @taking(OPTIONS)
 def search(*, on_progress: Callable[[Progress], None] | None = None, **options: Unpack[Options]) -> SearchResult:
-    """Return the admissible networks found that no other one found beats.
+    """Return the admissible networks that are best among those evaluated, each under its thresholds.
 
     Args:
         on_progress: called whenever something was done.
@@ -67,7 +67,7 @@ def search(*, on_progress: Callable[[Progress], None] | None = None, **options: 
             only `max_macs` None is no limit.
 
     Returns:
-        The front with its test figures, and how the search went.
+        The rows of the front (`shown_rows` in `result.py` says which), test figures, and how the search went.
 
     Raises:
         InputError: if an option breaks its rule, before anything is written; the message names it.

@@ -19,7 +19,7 @@ from nachos_min.nas.space import SpaceError
 
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
-_MOST_PARTS = 1 << 14  # counting a part takes about 0.1 ms: a second or two for the largest tables
+_MOST_PARTS = 1 << 14  # limits the time that making tables takes
 
 
 class NoTablesError(ValueError):

@@ -1,4 +1,4 @@
-"""The archive of a search, and its result: the admissible networks that are non-dominated among those evaluated.
+"""The archive of a search, and its result: the best admissible networks among those evaluated.
 
 Everything here follows from the stored evaluations: `load_run` (`runs.py`) gives the same result again.
 """
@@ -244,7 +244,7 @@ class SearchResult:
     hypervolume_all: float  # area dominated below `reference`, in MACs
     hypervolume_admissible: float
     reference: tuple[float, int]  # error 1, MACs of the space's largest network
-    front: tuple[Network, ...]  # admissible and non-dominated among those evaluated, the most accurate first
+    front: tuple[Network, ...]  # of `shown_rows`, the most accurate first
     closest: Network | None  # when `front` is empty, the evaluated candidate nearest to the limits, if any
     failure: str | None = None  # of the first candidate that failed
     table: Mapping[str, Any] | None = None  # which table answered for trainings; None: candidates were trained

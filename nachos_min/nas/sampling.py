@@ -25,7 +25,7 @@ _DRAWN = 2000  # networks from which those are taken whose first exit fills a sh
 _FILLED = (0.75, 0.95)
 _ANEW = 0.15  # share of the genes that are drawn anew: some five of thirty
 _POOL = 8  # candidates drawn for each one kept; more change little
-LONG = 4  # how many times the epochs of a candidate a finalist, or a network chosen by a rule, is trained for
+LONG = 4  # a finalist trains LONG times a candidate's epochs; a network chosen by a rule up to LONG times
 
 
 def random_genomes(
