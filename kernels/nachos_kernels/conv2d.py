@@ -34,7 +34,7 @@ Block = tuple[slice, slice, Floats, Floats]
 
 @kernel
 def rows_at_once(rows: int, C: int, K: int) -> int:
-    """Return how many rows of a product [rows, C] @ [C, K] are computed at a time: BLAS copies large matrices first."""
+    """Return how many rows of a product [rows, C] @ [C, K] are computed at a time: BLAS copies large ones."""
     part = SMALL // max(1, C * K) // 16 * 16
     return part if LEAST <= part < rows else max(1, rows)
 
