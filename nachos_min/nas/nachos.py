@@ -27,7 +27,15 @@ import numpy as np
 from nachos_min.data import load
 from nachos_min.nas import aims as aiming
 from nachos_min.nas import sampling
-from nachos_min.nas.configuration import OPTIONS, Options, Problem, configure, load_problem, resolved
+from nachos_min.nas.configuration import (
+    OPTIONS,
+    ConfigurationError,
+    Options,
+    Problem,
+    configure,
+    load_problem,
+    resolved,
+)
 from nachos_min.nas.evaluate import Evaluation, Failure, Trial, seeded
 from nachos_min.nas.genome import Genome, as_genome
 from nachos_min.nas.limits import StaticCheck
@@ -81,6 +89,10 @@ def search(*, on_progress: Callable[[Progress], None] | None = None, **options: 
     problem, folder, finalists = load_problem(configuration), Path(asked["out"]), asked["finalists"]
     pool: Callable[[], Workers | TableAnswers]
     if asked["table"] is not None:
+        if configuration.rules.ruled:
+            raise ConfigurationError(
+                f"method must train no longer than a table holds, got {configuration.method!r}"
+            )
         table = read_table(asked["table"])
         problem, finalists = replace(problem, table=table.identity(problem)), 0
         pool = partial(TableAnswers, table, problem)

@@ -49,7 +49,7 @@ class _Read(Generic[Value]):
         return value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Network:
     """A trained network under one choice of thresholds: a row of the front, or a point of the archive.
 
@@ -85,6 +85,9 @@ class Network:
     def test(self) -> FiguresOnTest:
         """Figures on the test split."""
         return FiguresOnTest(**vars(self.point.test), kept=self.limits.admissible(self.point.test))
+
+    def __repr__(self) -> str:
+        return f"Network({', '.join(f'{name}={value!r}' for name, value in self.as_dict().items())})"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row of the JSON object, with temperatures if there are any."""
@@ -249,6 +252,9 @@ class SearchResult:
     failure: str | None = None  # of the first candidate that failed
     table: Mapping[str, Any] | None = None  # which table answered for trainings; None: candidates were trained
     guarantee: float | None = None  # probability with which all rows of `front` keep both limits on new images
+
+    max_macs = _Read[int | None]("limits.max_macs")
+    min_accuracy = _Read[float]("limits.min_accuracy")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the object that `search --json` prints: plain lists, numbers and texts."""

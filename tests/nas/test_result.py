@@ -153,6 +153,7 @@ def test_the_json_object() -> None:
     cold = replace(CHEAP, confidence=Confidence((0.5,)))
     archive = Archive(PROBLEM, [BEST, DEAR, cold, FAILURES[0]])
     answer = result(archive).as_dict()
+    assert len(repr(result(archive))) < 10_000  # a notebook shows rows, not weights
     assert json.loads(json.dumps(answer, allow_nan=False)) == answer
     first, second = answer.pop("front")
     best, _, cheap = archive.networks
