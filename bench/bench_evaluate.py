@@ -48,7 +48,7 @@ def torch_task_of(problem: Any, genome: Any, answers: dict[str, Any], channels_l
     from torch_candidate import Trainer, candidate_like, gated, tables
 
     from nachos_min.eenn.lowering import static_costs
-    from nachos_min.eenn.threshold_search import exact
+    from nachos_min.eenn.threshold_search import best_thresholds
     from nachos_min.eenn.thresholds import PolicyTables, split_limits
     from nachos_min.nas.evaluate import build
 
@@ -65,7 +65,7 @@ def torch_task_of(problem: Any, genome: Any, answers: dict[str, Any], channels_l
         trainer.exits(peer, costs, MAX_MACS)
         confidence, predicted = tables(peer, data.validation.images, layout)
         policy = PolicyTables(confidence, predicted == data.validation.labels[:, None], costs)
-        chosen = exact(policy, split_limits(MAX_MACS, MIN_ACCURACY, policy.samples))
+        chosen = best_thresholds(policy, split_limits(MAX_MACS, MIN_ACCURACY, policy.samples))
         for split in (data.validation, data.test):
             x = torch.from_numpy(split.images).permute(0, 3, 1, 2).contiguous(memory_format=layout)
             labels, exits = gated(peer, x, chosen.thresholds)

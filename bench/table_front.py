@@ -59,7 +59,7 @@ def compare_thresholds(path: str, max_macs: int | None, min_accuracy: float) -> 
     from intervals import mean_interval
 
     from nachos_min.eenn.confidence import LEARNED
-    from nachos_min.eenn.threshold_search import exact, grid_repair
+    from nachos_min.eenn.threshold_search import best_thresholds, grid_repair
     from nachos_min.eenn.thresholds import preference, split_limits
     from nachos_min.nas.tabular import read_table
 
@@ -74,7 +74,7 @@ def compare_thresholds(path: str, max_macs: int | None, min_accuracy: float) -> 
             costs = tuple(int(table.exit_costs[member, stage - 1]) for stage in stages)
             policy = tables.policy_tables(table.splits["validation"].labels, costs)
             limits = split_limits(max_macs, min_accuracy, policy.samples)
-            best, paper = both = [choose(policy, limits).figures for choose in (exact, grid_repair)]
+            best, paper = both = [choose(policy, limits).figures for choose in (best_thresholds, grid_repair)]
             keys.append([preference(each, limits) for each in both])
             kept.append([limits.affordable(each) for each in both])
             if all(kept[-1]):

@@ -16,7 +16,7 @@ from nachos_min.eenn.inference import exit_answers, predict
 from nachos_min.eenn.lowering import design_exits, static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.eenn.recipes import DeepRecipe
-from nachos_min.eenn.threshold_search import exact
+from nachos_min.eenn.threshold_search import best_thresholds
 from nachos_min.eenn.thresholds import PolicyTables, split_limits
 from nachos_min.eenn.training import Budget, train_deep
 from nachos_min.nas.nsga2 import minimize
@@ -89,7 +89,7 @@ def test_4_it_learns_digits_and_stops_early_when_it_is_sure() -> None:
     # Ask both exits about the validation images; choose how sure is sure enough on these two tables alone.
     tables = exit_answers(network, digits.validation.images).tables()
     policy = tables.policy_tables(digits.validation.labels, costs)
-    chosen = exact(policy, split_limits(budget, 0.8, policy.samples))
+    chosen = best_thresholds(policy, split_limits(budget, 0.8, policy.samples))
     assert chosen.figures.average_macs <= budget
     assert chosen.figures.accuracy > 0.8
 
@@ -109,7 +109,7 @@ def test_5_a_larger_budget_buys_a_better_answer() -> None:
     sure = np.where(right, 0.5, 0.4) + 0.3 * rng.random(100)  # confidence knows a little of correctness
     correct = np.column_stack([right, np.ones(100, bool)])
     policy = PolicyTables(np.column_stack([sure, np.ones(100)]), correct, costs=(10, 30))
-    chosen = [exact(policy, split_limits(budget, 0.0, samples=100)) for budget in (10, 15, 20, 30)]
+    chosen = [best_thresholds(policy, split_limits(budget, 0.0, samples=100)) for budget in (10, 15, 20, 30)]
     accuracies = [point.figures.accuracy for point in chosen]
     assert accuracies == sorted(accuracies)
     assert accuracies[0] == right.mean()

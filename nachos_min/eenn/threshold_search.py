@@ -58,7 +58,7 @@ def grid_repair(tables: PolicyTables, limits: SplitLimits) -> OperatingPoint:
     return point
 
 
-def exact(tables: PolicyTables, limits: SplitLimits, *, resolution: float = RESOLUTION) -> OperatingPoint:
+def best_thresholds(tables: PolicyTables, limits: SplitLimits, *, resolution: float = RESOLUTION) -> OperatingPoint:
     """Return the best operating point: most correct answers within the MACs limit, then fewest MACs.
 
     If no thresholds meet the limit: fewest MACs, then most correct answers. Optimal over all levels for one and
@@ -90,9 +90,9 @@ def threshold_curve(
 ) -> tuple[OperatingPoint, ...]:
     """Return the admissible non-dominated operating points of all thresholds, the most accurate first.
 
-    Complete over all levels for one and two early exits, as `exact` is optimal; for more, over the levels of the
-    last early exit and a coarse grid of the others. With one number of right answers, only the cheapest choice can
-    be non-dominated: one pass over all totals keeps the cheapest for each of the N + 1 numbers.
+    Complete over all levels for one and two early exits, where `best_thresholds` is optimal; for more, over the
+    levels of the last early exit and a coarse grid of the others. Of the choices with one number of right answers
+    only the cheapest can be non-dominated: one pass over all totals keeps it for each of the N + 1 numbers.
 
     >>> sure = np.array([[0.9, 1.0], [0.5, 1.0], [0.1, 1.0]])
     >>> right = np.array([[True, True], [True, True], [False, True]])

@@ -24,7 +24,7 @@ from nachos_min.eenn.losses import Budget
 from nachos_min.eenn.lowering import StaticCosts, static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.eenn.recipes import DeepRecipe, lengthened
-from nachos_min.eenn.threshold_search import exact, grid_repair, threshold_curve
+from nachos_min.eenn.threshold_search import best_thresholds, grid_repair, threshold_curve
 from nachos_min.eenn.thresholds import Figures, OperatingPoint, PolicyTables, spent
 from nachos_min.eenn.training import train_backbone, train_deep, train_exits
 from nachos_min.nas.configuration import Configuration
@@ -35,7 +35,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 SPLITS = ("validation", "test", "calibration")  # on which a network is measured; not all data have the last
 MOST_BYTES = 1 << 28  # of all stored backbones; one of space tiny has 90 kB, one of ofa-mbv3 some 10 MB
-THRESHOLDS = {"exact": exact, "grid-repair": grid_repair}
+THRESHOLDS = {"exact": best_thresholds, "grid-repair": grid_repair}
 
 
 class DivergenceError(ArithmeticError):

@@ -91,7 +91,7 @@ def search(*, on_progress: Callable[[Progress], None] | None = None, **options: 
     if asked["table"] is not None:
         if configuration.rules.ruled:
             raise ConfigurationError(
-                f"method must train no longer than a table holds, got {configuration.method!r}"
+                f"method must be one that trains each network once with a table, got {configuration.method!r}"
             )
         table = read_table(asked["table"])
         problem, finalists = replace(problem, table=table.identity(problem)), 0

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from nachos_min.eenn import threshold_search
 from nachos_min.eenn.confidence import cumulative_confidence
-from nachos_min.eenn.threshold_search import exact, grid_repair, levels, threshold_curve
+from nachos_min.eenn.threshold_search import best_thresholds, grid_repair, levels, threshold_curve
 from nachos_min.eenn.thresholds import (
     ALWAYS,
     NEVER,
@@ -127,7 +127,7 @@ def test_preference_within_the_limit_then_outside_it() -> None:
 @given(st.one_of(cases(exits=(1, 2, 3), samples=9), cases(exits=(4, 5), samples=4)))
 def test_exact_equals_brute_force_where_the_grid_holds_every_level(case: Case) -> None:
     tables, limits = case[0], limits_of(*case)
-    point = exact(tables, limits, resolution=0.0)
+    point = best_thresholds(tables, limits, resolution=0.0)
     assert key(point, limits) == max(preference(figures, limits) for figures in every_point(tables))
     assert point == slow_point(tables, point.thresholds)
 
@@ -135,7 +135,7 @@ def test_exact_equals_brute_force_where_the_grid_holds_every_level(case: Case) -
 @given(cases(), st.sampled_from([0.0, 0.3, 0.5, 0.8]), st.sampled_from([0.0, 1e-5, 0.05]))
 def test_exact_is_never_worse_than_grid_repair(case: Case, min_accuracy: float, resolution: float) -> None:
     tables, limits = case[0], limits_of(*case, min_accuracy)
-    ours, papers = exact(tables, limits, resolution=resolution), grid_repair(tables, limits)
+    ours, papers = best_thresholds(tables, limits, resolution=resolution), grid_repair(tables, limits)
     assert key(ours, limits) >= key(papers, limits)
     assert limits.admit(ours.figures) or not limits.admit(papers.figures)
     assert papers == slow_point(tables, papers.thresholds)
@@ -147,7 +147,7 @@ def test_exact_is_never_worse_than_grid_repair(case: Case, min_accuracy: float, 
 def test_no_single_threshold_improves_on_exact(exits: int, max_macs: float | None) -> None:
     tables = random_tables(120, exits, seed=exits)
     limits = limits_of(tables, max_macs)
-    point = exact(tables, limits, resolution=0.0)
+    point = best_thresholds(tables, limits, resolution=0.0)
     for i in range(exits - 1):
         for threshold in levels(tables.confidence[:, i], 0.0):
             moved = (*point.thresholds[:i], float(threshold), *point.thresholds[i + 1 :])
@@ -157,7 +157,7 @@ def test_no_single_threshold_improves_on_exact(exits: int, max_macs: float | Non
 @given(cases(), st.integers(0, 2**32 - 1))
 def test_confidences_may_move_by_half_the_resolution(case: Case, seed: int) -> None:
     tables, limits, resolution = case[0], limits_of(*case), 1e-3
-    point = exact(tables, limits, resolution=resolution)
+    point = best_thresholds(tables, limits, resolution=resolution)
     # The documented exception: grid-repair's round tenths, returned because they were better, stand anywhere.
     assume(point != grid_repair(tables, limits))
     noise = np.random.default_rng(seed).uniform(-0.499, 0.499, tables.confidence.shape) * resolution
@@ -169,29 +169,29 @@ def test_grid_repair_is_returned_only_for_a_cut_through_a_narrow_gap() -> None:
     # 0.7 separates the two; letting only the first leave is right for both and fits the limit.
     tables = one_exit([0.700001, 0.699998], [True, False], [False, True])
     limits = limits_of(tables, 15, 0.0)
-    fragile = exact(tables, limits, resolution=1e-5)
+    fragile = best_thresholds(tables, limits, resolution=1e-5)
     assert fragile.thresholds == (0.7, 0.0)
     assert fragile.figures.correct == 2
-    assert exact(tables, limits, resolution=1e-6).thresholds[0] == pytest.approx(0.6999995)
+    assert best_thresholds(tables, limits, resolution=1e-6).thresholds[0] == pytest.approx(0.6999995)
 
 
 def test_thresholds_stand_in_the_middle_of_wide_gaps_and_between_neighbouring_doubles() -> None:
     assert levels(np.array([0.2, 0.8, 0.8, 0.8000001]), 1e-5).tolist() == [NEVER, 0.5, ALWAYS]
     assert levels(np.array([0.3]), 0.0).tolist() == [NEVER, ALWAYS]
     tables = one_exit([0.5, float(np.nextafter(0.5, 1.0))], [False, True], [True, False])
-    assert exact(tables, SplitLimits(0, None), resolution=0.0).figures.correct == 2
+    assert best_thresholds(tables, SplitLimits(0, None), resolution=0.0).figures.correct == 2
 
 
 @pytest.mark.parametrize("exits", [3, 4])
 def test_blocks_and_thinned_levels_lose_nothing_that_matters(exits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     tables = random_tables(120, exits, seed=5)
     limits = limits_of(tables, 1_700)
-    whole, curve = exact(tables, limits), threshold_curve(tables, limits)
+    whole, curve = best_thresholds(tables, limits), threshold_curve(tables, limits)
     monkeypatch.setattr(threshold_search, "BLOCK_CELLS", 700)  # 5 rows of 120 samples at once
-    assert exact(tables, limits) == whole
+    assert best_thresholds(tables, limits) == whole
     assert threshold_curve(tables, limits) == curve
     monkeypatch.setattr(threshold_search, "NESTED_CELLS", 120 * 20)  # 20 of some 120 outer levels
-    thinned = exact(tables, limits).figures
+    thinned = best_thresholds(tables, limits).figures
     assert limits.affordable(thinned)
     assert thinned.correct >= whole.figures.correct - 1
 
@@ -214,7 +214,7 @@ def test_the_curve_is_the_front_of_all_thresholds(case: Case) -> None:
 def test_a_curve_begins_with_the_best_thresholds_and_falls(exits: int, seed: int) -> None:
     tables = random_tables(60, exits, seed)
     limits = limits_of(tables, 1_500, 0.4)
-    curve, best = threshold_curve(tables, limits), exact(tables, limits)
+    curve, best = threshold_curve(tables, limits), best_thresholds(tables, limits)
     if exits < 4 and limits.admit(best.figures):
         assert curve[0] == best
     for before, after in pairwise(point.figures for point in curve):
@@ -277,8 +277,8 @@ TABLES = PolicyTables(CONFIDENCE, CORRECT, (1, 2))
         (PolicyTables, (CONFIDENCE * np.nan, CORRECT, (1, 2)), "confidence must lie in"),
         (PolicyTables, (CONFIDENCE, CORRECT, (1, 2**60)), r"\(samples \+ 1\)\^2 \* cost must be < 2\^63"),
         (apply_thresholds, (CONFIDENCE, (0.5,)), "thresholds must have one entry for each of 2 exits, got 1"),
-        (partial(exact, resolution=-1e-9), (TABLES, SplitLimits(0, None)), "resolution must be >= 0"),
-        (partial(exact, resolution=np.nan), (TABLES, SplitLimits(0, None)), "resolution must be >= 0"),
+        (partial(best_thresholds, resolution=-1e-9), (TABLES, SplitLimits(0, None)), "resolution must be >= 0"),
+        (partial(best_thresholds, resolution=np.nan), (TABLES, SplitLimits(0, None)), "resolution must be >= 0"),
         (split_limits, (np.inf, 0.5, 2), "max_macs must be finite"),
         (split_limits, (np.nan, 0.5, 2), "max_macs must be finite"),
         (split_limits, (3, np.nan, 2), "min_accuracy must be finite"),

@@ -187,7 +187,9 @@ def test_another_space_or_data_set_is_refused(search: Any, table: Table, problem
         TableError, match=r"small.h5 must be of the space asked for, micro, got one of .*small.toml"
     ):
         search(out=tmp_path / "run", space="micro")
-    with pytest.raises(InputError, match="method must train no longer than a table holds, got 'rule'"):
+    with pytest.raises(
+        InputError, match="method must be one that trains each network once with a table, got 'rule'"
+    ):
         search(out=tmp_path / "run", method="rule")
     assert not (tmp_path / "run").exists()
     other = replace(table, about={**table.about, "data": "elsewhere.h5", "data_content": "0"})

@@ -123,7 +123,7 @@ def _sum(terms: list[Term]) -> int:
 
 
 def _manner(terms: list[Term]) -> tuple[tuple[int, int, tuple[str, str]], ...]:
-    """What nodes that one side treats alike have in common."""
+    """Factor, times and reasons of each term: nodes for which they are equal form one group."""
     return tuple((term.factor, term.times, term.reasons) for term in terms)
 
 

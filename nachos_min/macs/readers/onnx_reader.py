@@ -273,7 +273,7 @@ class _Walk:
         return tuple(call.sourced(a) if a == b else None for a, b in zip(*shapes, strict=True))
 
     def branch(self, call: Call, word: str, inner: _Scope, depth: int) -> tuple[Array, ...]:
-        """Return the arrays that one branch hands out."""
+        """Return the outputs of one branch."""
         graph = call.attribute(f"{word}_branch", None)
         require(graph is not None, f"attribute '{word}_branch' must be given, got none")
         inner.constants(graph)

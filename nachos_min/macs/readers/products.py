@@ -26,7 +26,7 @@ def einsum(equation: str, arrays: tuple[Any, ...], shapes: tuple[Shape, ...], on
         lengths[letter] = max(length, lengths.get(letter, 1))
     for letter, length in axes:
         require(length in (1, lengths[letter]), f"axis {letter} must have length {lengths[letter]}, got {length}")
-    own = [  # an axis of length 1 that the other array stretches is none of the array's own
+    own = [  # letters of each array, without axes of length 1 that broadcast
         "".join(c for c, n in zip(term, shape, strict=True) if n == lengths[c] and (ones or n > 1))
         for term, shape in zip(terms, shapes, strict=True)
     ]
