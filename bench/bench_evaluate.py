@@ -60,14 +60,14 @@ def torch_task_of(problem: Any, genome: Any, answers: dict[str, Any], channels_l
         network = build(problem.coder, genome, SEED)
         costs = static_costs(network.architecture).exit_costs
         peer = candidate_like(network, channels_last=channels_last)
-        trainer = Trainer(data.train.images, data.train.labels, recipe, channels_last=channels_last)
+        trainer = Trainer(np.asarray(data.train.images), data.train.labels, recipe, channels_last=channels_last)
         trainer.backbone(peer)
         trainer.exits(peer, costs, MAX_MACS)
-        confidence, predicted = tables(peer, data.validation.images, layout)
+        confidence, predicted = tables(peer, np.asarray(data.validation.images), layout)
         policy = PolicyTables(confidence, predicted == data.validation.labels[:, None], costs)
         chosen = best_thresholds(policy, split_limits(MAX_MACS, MIN_ACCURACY, policy.samples))
         for split in (data.validation, data.test):
-            x = torch.from_numpy(split.images).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+            x = torch.from_numpy(np.asarray(split.images)).permute(0, 3, 1, 2).contiguous(memory_format=layout)
             labels, exits = gated(peer, x, chosen.thresholds)
             macs = float(np.array(costs)[exits.numpy()].mean())
             answers[name] = float((labels.numpy() == split.labels).mean()), macs

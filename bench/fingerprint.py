@@ -129,11 +129,13 @@ def call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
 
 def data() -> Things:
     """Yield the splits of the built-in data sets."""
+    import numpy as np
+
     from nachos_min.data import load
 
     def splits(name: str) -> Any:
         found = call(load, name, standardise="pixel", validation="whole")
-        return [(split.images, split.labels) for split in (found.train, found.validation, found.test)]
+        return [(np.asarray(split.images), split.labels) for split in (found.train, found.validation, found.test)]
 
     for name in ("digits", "digits32"):
         yield name, partial(splits, name)

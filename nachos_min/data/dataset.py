@@ -1,7 +1,8 @@
 """A data set: splits of scaled images, how samples are divided into splits, scaled, and resized."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +17,84 @@ class DataError(InputError):
 
 
 @dataclass(frozen=True, eq=False)
+class Scaling:
+    """What gives each feature (a channel, or its pixels each) mean 0 and variance 1 on the training images."""
+
+    mean: NDArray[np.float64]  # (C,), or (H, W, C)
+    inverse: NDArray[np.float64]  # 1 / standard deviation; 0 for a constant feature
+
+    def __call__(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Return (images - mean) * inverse, infinite where float32 cannot hold it."""
+        with np.errstate(over="ignore"):
+            return ((images - self.mean) * self.inverse).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images that are kept as they were read, and scaled and resized when some of them are asked for.
+
+    `images[begin:end]` and `images[indices]` are float32 [n, H, W, C], as a network takes them. An image has the
+    same numbers, to the last bit, whichever others are asked for with it. Several splits may keep one array.
+
+    Attributes:
+        stored: uint8 or float32 [M, H, W, C]; may be a memory map that several processes share.
+        rows: int64 [N], which of them these are; None: all.
+        scaling: None: the numbers as stored.
+        size: (H, W) to resize to; None: as stored.
+    """
+
+    stored: NDArray[Any]
+    rows: NDArray[np.int64] | None = None
+    scaling: Scaling | None = None
+    size: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.stored) if self.rows is None else len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, H, W, C)."""
+        height, width = self.size or self.stored.shape[1:3]
+        return (len(self), height, width, self.stored.shape[3])
+
+    @property
+    def dtype(self) -> np.dtype[np.float32]:
+        """What indexing returns."""
+        return np.dtype(np.float32)
+
+    def __getitem__(self, chosen: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        images = self.stored[chosen] if self.rows is None else self.stored[self.rows[chosen]]
+        scaled = images.astype(np.float32) if self.scaling is None else self.scaling(images)
+        return scaled if self.size is None else resize(scaled, self.size)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.float32]:
+        """Return all images as one array: for tests and figures, since it can be large."""
+        parts = [self[begin : begin + _CHUNK] for begin in range(0, len(self), _CHUNK)]
+        return np.asarray(np.concatenate(parts) if parts else self[:0], dtype)
+
+    def take(self, chosen: NDArray[np.int64]) -> "Images":
+        """Return the images whose indices are `chosen`, int64 [K], in that order; none is copied."""
+        return replace(self, rows=chosen if self.rows is None else self.rows[chosen])
+
+    def at(self, size: tuple[int, int]) -> "Images":
+        """Return the images at `size`, (H, W)."""
+        return replace(self, size=None if size == self.stored.shape[1:3] else size)
+
+
+ImageSource: TypeAlias = np.ndarray[Any, np.dtype[np.floating[Any]]] | Images  # what gives [n, H, W, C] by index
+
+
+@dataclass(frozen=True, eq=False)
 class Split:
     """Images with their labels.
 
     Attributes:
-        images: float32 [N, H, W, C].
+        images: float32 [N, H, W, C], or what gives them.
         labels: int64 [N], 0 .. classes - 1.
         difficulty: float32 [N] from 0 to 1, where the data have it; only reports show it.
     """
 
-    images: NDArray[np.float32]
+    images: ImageSource
     labels: NDArray[np.int64]
     difficulty: NDArray[np.float32] | None = None
 
@@ -35,7 +104,8 @@ class Split:
     def take(self, chosen: NDArray[np.int64]) -> "Split":
         """Return the samples whose indices are `chosen`, int64 [K], in that order."""
         hard = None if self.difficulty is None else self.difficulty[chosen]
-        return Split(self.images[chosen], self.labels[chosen], hard)
+        images = self.images.take(chosen) if isinstance(self.images, Images) else self.images[chosen]
+        return Split(images, self.labels[chosen], hard)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,55 +164,58 @@ def stratified_split(
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-def statistics(images: NDArray[np.float32], per: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and inverse standard deviation of every `channel`, or every `pixel` of a channel, of images.
+def statistics(images: ImageSource, per: str) -> Scaling:
+    """Return what standardises every `channel`, or every `pixel` of a channel, of images [N, H, W, C].
 
     A feature is constant if its largest value is its smallest, since its computed variance may be a rounding error
     away from 0; its inverse is 0. Sums run over the images one after the other: they are the same on every machine.
     """
     together = (0, 1, 2) if per == "channel" else (0,)
-    count = images.size // images.shape[-1] if per == "channel" else len(images)
-    shape = images.shape[len(together) :]
+    size = images.shape[0] * images.shape[1] * images.shape[2]
+    count, shape = (size, images.shape[3:]) if per == "channel" else (len(images), images.shape[1:])
     total, squares = np.zeros(shape), np.zeros(shape)
-    for start in range(0, len(images), _CHUNK):
-        total += images[start : start + _CHUNK].sum(axis=together, dtype=np.float64)
+    least, most = np.full(shape, np.inf), np.full(shape, -np.inf)
+    parts = [slice(begin, begin + _CHUNK) for begin in range(0, len(images), _CHUNK)]
+    for part in parts:
+        total += images[part].sum(axis=together, dtype=np.float64)
+        np.minimum(least, images[part].min(axis=together), out=least)
+        np.maximum(most, images[part].max(axis=together), out=most)
     mean = total / count
-    for start in range(0, len(images), _CHUNK):
-        squares += ((images[start : start + _CHUNK] - mean) ** 2).sum(axis=together)
-    varies = images.max(axis=together) > images.min(axis=together)
+    for part in parts:
+        squares += ((images[part] - mean) ** 2).sum(axis=together)
     deviation = np.sqrt(squares / count)
-    return mean, np.divide(1.0, deviation, out=np.zeros_like(mean), where=varies)
+    return Scaling(mean, np.divide(1.0, deviation, out=np.zeros_like(mean), where=most > least))
 
 
-def standardised(
-    images: NDArray[np.float32], mean: NDArray[np.float64], inverse: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    """Return (images - mean) * inverse, infinite where float32 cannot hold it."""
-    scaled = np.empty_like(images)
-    with np.errstate(over="ignore"):
-        for start in range(0, len(images), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            scaled[part] = (images[part] - mean) * inverse
-    return scaled
-
-
-def resize(images: NDArray[np.float32], resolution: int) -> NDArray[np.float32]:
-    """Return the images, float32 [N, H, W, C], at `resolution` x `resolution` pixels; DataError if it is < 1.
+def resize(images: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return the images, float32 [N, H, W, C], at `size`, (H, W) in pixels; DataError if one is < 1.
 
     Source: bilinear interpolation between pixel centres; when shrinking, the weights are widened to cover
     every pixel (PyTorch's `interpolate` with mode "bilinear", antialias).
     """
-    if resolution < 1:
-        raise DataError(f"resolution must be >= 1, got {resolution}")
-    rows, columns = _weights(images.shape[1], resolution), _weights(images.shape[2], resolution)
-    resized = np.einsum("ph,nhwc,qw->npqc", rows, images, columns, optimize=True)
-    return np.ascontiguousarray(resized, dtype=np.float32)
+    if min(size) < 1:
+        raise DataError(f"resolution must be >= 1, got {min(size)}")
+    for axis, wanted in enumerate(size, start=1):
+        if images.shape[axis] != wanted:
+            # Term by term: a matrix product may round an image otherwise beside others.
+            pixels, weights = _taps(images.shape[axis], wanted)
+            shape = [1, 1, 1, 1]
+            shape[axis] = wanted
+            terms = zip(pixels, weights, strict=True)
+            images = sum(np.take(images, each, axis) * weight.reshape(shape) for each, weight in terms)
+    return np.ascontiguousarray(images)
 
 
-def _weights(length: int, resolution: int) -> NDArray[np.float32]:
-    """Return a matrix [resolution, length]: row o holds a hat around the place of output pixel o, with sum 1."""
-    step = length / resolution
-    centres = (np.arange(resolution) + 0.5) * step - 0.5
-    distance = np.abs(np.arange(length) - centres[:, None]) / max(step, 1.0)
-    hat = np.maximum(0.0, 1.0 - distance)
-    return np.asarray(hat / hat.sum(axis=1, keepdims=True), dtype=np.float32)
+def _taps(length: int, wanted: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the pixels that make each output pixel, and their weights, which sum to 1: both [taps, wanted].
+
+    The weights are a hat around the place of the output pixel.
+    """
+    step = length / wanted
+    reach = max(step, 1.0)
+    centres = (np.arange(wanted) + 0.5) * step - 0.5
+    first = np.ceil(centres - reach).astype(np.int64)
+    pixels = first + np.arange(int(2 * reach) + 1)[:, None]
+    hat = np.maximum(0.0, 1.0 - np.abs(pixels - centres) / reach)
+    hat[(pixels < 0) | (pixels >= length)] = 0.0
+    return np.clip(pixels, 0, length - 1), np.asarray(hat / hat.sum(axis=0), dtype=np.float32)

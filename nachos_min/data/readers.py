@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from nachos_min.data.dataset import DataError, Split
+from nachos_min.data.dataset import DataError, Images, Split
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 
@@ -178,9 +178,10 @@ def digest(splits: Mapping[str, Split]) -> str:
     told = hashlib.sha256()
     for prefix, split in splits.items():
         for name, array in (("images", split.images), ("labels", split.labels)):
-            plain = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-            told.update(f"{prefix}{name} {plain.dtype.str} {plain.shape}\n".encode())
-            told.update(plain.data)
+            kind = "<f4" if name == "images" else "<i8"
+            told.update(f"{prefix}{name} {kind} {array.shape}\n".encode())
+            for begin in range(0, len(array), 1024):
+                told.update(np.ascontiguousarray(array[begin : begin + 1024], dtype=kind).data)
     return told.hexdigest()
 
 
@@ -196,17 +197,18 @@ def _split(source: str, prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Spli
     return Split(images, labels, difficulty)
 
 
-def _images(source: str, name: str, array: NDArray[Any]) -> NDArray[np.float32]:
+def _images(source: str, name: str, array: NDArray[Any]) -> Images:
     if array.ndim not in (3, 4) or array.size == 0:
         raise DataError(f"{source}: {name} must be [N, H, W] or [N, H, W, C], none 0, got shape {array.shape}")
     if array.dtype.kind not in "buif":
         raise DataError(f"{source}: {name} must be real numbers, got {array.dtype}")
+    whole = array.dtype.kind in "bui" and 0 <= array.min() <= array.max() <= 255
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is reported below
-        images = array.astype(np.float32, order="C")
-    if not np.isfinite(images).all():
+        images = array.astype(np.uint8 if whole else np.float32, order="C", copy=False)
+    if not whole and not np.isfinite(images).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(images))[0])
         raise DataError(f"{source}: {name} must be finite in float32, got {array[where]} at {list(where)}")
-    return images if images.ndim == 4 else images[..., None]
+    return Images(images if images.ndim == 4 else images[..., None])
 
 
 def _labels(source: str, name: str, array: NDArray[Any]) -> NDArray[np.int64]:

@@ -51,7 +51,7 @@ def digits32(train: Split, validation: Split, test: Split) -> dict[str, NDArray[
     for index, (prefix, count) in enumerate(SCENES.items()):
         drawn = digits[prefix]
         chosen = np.arange(count) % len(drawn)  # so that each digit is shown as often as any other
-        images, hard = paint(drawn.images[..., 0].astype(np.uint8), chosen, (_SEED, index))
+        images, hard = paint(np.asarray(drawn.images)[..., 0].astype(np.uint8), chosen, (_SEED, index))
         arrays |= {f"{prefix}images": images, f"{prefix}labels": drawn.labels[chosen], f"{prefix}difficulty": hard}
     if file is not None:
         with suppress(OSError):  # no room, or no right to write there: the scenes stay in memory
@@ -83,7 +83,7 @@ def _fingerprint(digits: dict[str, Split]) -> str:
     """Return 16 hexadecimal digits that change with this file and the digits."""
     told = sha256(Path(__file__).read_bytes())
     for split in digits.values():
-        told.update(split.images.astype("<f4").tobytes() + split.labels.astype("<i8").tobytes())
+        told.update(np.asarray(split.images, "<f4").tobytes() + split.labels.astype("<i8").tobytes())
     return told.hexdigest()[:16]
 
 

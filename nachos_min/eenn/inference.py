@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nachos_min.autograd import Tensor, no_grad
+from nachos_min.data import ImageSource
 from nachos_min.eenn.confidence import LEARNED, Confidence
 from nachos_min.eenn.lowering import head_costs, segment_costs
 from nachos_min.eenn.network import EarlyExitNetwork, ExitClassifier, FinalClassifier, Segment
@@ -81,7 +82,7 @@ def group_size(network: EarlyExitNetwork) -> int:
     return min(BATCH, *group_sizes(network))
 
 
-def exit_answers(network: EarlyExitNetwork, images: FloatArray) -> ExitAnswers:
+def exit_answers(network: EarlyExitNetwork, images: ImageSource) -> ExitAnswers:
     """Return what all exits say about `images` (N, H, W, C), without early stopping; arguments as of `predict`."""
     network.train(False)
     exits = len(network.heads)
@@ -100,7 +101,7 @@ def exit_answers(network: EarlyExitNetwork, images: FloatArray) -> ExitAnswers:
 
 def predict(
     network: EarlyExitNetwork,
-    images: FloatArray,
+    images: ImageSource,
     thresholds: tuple[float, ...],
     confidence: Confidence = LEARNED,
     *,
@@ -110,7 +111,7 @@ def predict(
 
     Args:
         network: the network; it is left in inference mode.
-        images: dtype of the network, (N, H, W, C); N may be 0.
+        images: dtype of the network, (N, H, W, C), or what gives them by index; N may be 0.
         thresholds: E thresholds; the last is ignored, the final exit takes what is left.
         confidence: which confidence they are thresholds of.
         batch: samples that enter together.

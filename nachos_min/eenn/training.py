@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 
 from nachos_min.autograd import Tensor, cross_entropy, no_grad
+from nachos_min.data import ImageSource
 from nachos_min.eenn.inference import FloatArray, IntArray, group_size
 from nachos_min.eenn.losses import Budget, exits_loss
 from nachos_min.eenn.network import EarlyExitNetwork
@@ -28,7 +29,7 @@ Maps = Callable[[IntArray], Sequence[FloatArray]]
 
 def train_deep(
     network: EarlyExitNetwork,
-    images: FloatArray,
+    images: ImageSource,
     labels: IntArray,
     budget: Budget,
     recipe: DeepRecipe,
@@ -38,7 +39,7 @@ def train_deep(
 
     Args:
         network: the network; left in inference mode.
-        images: training images, float32 (N, H, W, C).
+        images: training images, float32 (N, H, W, C), or what gives them by index.
         labels: int64 (N,).
         budget: costs and limit of the cost term.
         recipe: epochs, batch, rates and weights of the loss.
@@ -65,7 +66,7 @@ def train_deep(
 
 
 def train_backbone(
-    network: EarlyExitNetwork, images: FloatArray, labels: IntArray, recipe: PaperRecipe, rng: np.random.Generator
+    network: EarlyExitNetwork, images: ImageSource, labels: IntArray, recipe: PaperRecipe, rng: np.random.Generator
 ) -> list[float]:
     """Return the mean loss of each epoch of phase 1, which trains stages and final classifier; see `train_deep`."""
 
@@ -80,7 +81,7 @@ def train_backbone(
 
 def train_exits(
     network: EarlyExitNetwork,
-    images: FloatArray,
+    images: ImageSource,
     labels: IntArray,
     budget: Budget,
     recipe: PaperRecipe,
@@ -219,7 +220,7 @@ def support_matrix(network: EarlyExitNetwork, maps: Sequence[FloatArray], labels
     return table
 
 
-def exit_maps(network: EarlyExitNetwork, images: FloatArray) -> list[FloatArray]:
+def exit_maps(network: EarlyExitNetwork, images: ImageSource) -> list[FloatArray]:
     """Return the E maps (N, H, W, C) that feed the exits for N >= 1 images, by the backbone in inference mode."""
     network.train(False)
     groups, size = [], group_size(network)

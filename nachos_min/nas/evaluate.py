@@ -17,7 +17,7 @@ import numpy as np
 
 from nachos_min.atomic import replacing
 from nachos_min.autograd import count_macs
-from nachos_min.data import Dataset, Split, resize
+from nachos_min.data import Dataset, Images, Split
 from nachos_min.eenn.confidence import LEARNED, Confidence, fit_softmax
 from nachos_min.eenn.inference import ExitTables, exit_answers, predict
 from nachos_min.eenn.losses import Budget
@@ -289,7 +289,8 @@ def as_seen(split: Split, network: EarlyExitNetwork) -> Split:
     height, width, _ = network.architecture.input_shape
     if split.images.shape[1:3] == (height, width):
         return split
-    return replace(split, images=resize(split.images, height))  # a fixed resolution is a square
+    images = split.images if isinstance(split.images, Images) else Images(split.images)
+    return replace(split, images=images.at((height, width)))
 
 
 def measure(

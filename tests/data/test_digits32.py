@@ -32,7 +32,7 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def ink(split: Split) -> np.ndarray:
-    return split.images[..., 0].astype(np.uint8)
+    return np.asarray(split.images)[..., 0].astype(np.uint8)
 
 
 def test_scenes_are_the_same_on_every_machine_however_many_follow(digits: tuple[Split, Split, Split]) -> None:
@@ -88,7 +88,7 @@ def test_it_is_loaded_by_name() -> None:
     data = load("digits32", validation="whole")
     assert (data.name, data.classes, data.image_shape) == ("digits32", 10, (32, 32, 3))
     for split, size in ((data.train, 150), (data.validation, 60), (data.test, 40)):
-        arrays = [split.images, split.labels, split.difficulty]
+        arrays = [np.asarray(split.images), split.labels, split.difficulty]
         assert [(len(array), array.dtype) for array in arrays] == [(size, t) for t in ("f4", "i8", "f4")]
 
 
