@@ -106,6 +106,10 @@ def text(noun: str) -> Kind:
     return Kind(noun.upper().replace(" OR ", "|"), f"a {noun}", named, holds)
 
 
+# Values that are no text, such as arrays, are checked where they are loaded.
+DATA = replace(
+    text("name or file"), holds=lambda value: text("").holds(value) or not isinstance(value, str | PathLike)
+)
 COUNT = replace(whole(1), form="COUNT", read=read_count, show=show_count, example=" such as 60000, 60k or 2.7M")
 SHARE = number("SHARE", "a number from 0 to 1", lambda value: 0 <= value <= 1)
 MARGIN = number("SHARE", "a number >= 0 and below 1", lambda value: 0 <= value < 1)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nachos_min.errors import InputError
 
 _CHUNK = 1024  # images converted to float64 at a time: 25 MB of 32 x 32 x 3, instead of a copy of everything
+LARGEST, REDUCED = 96, 64  # shorter sides: the largest that is kept, and what larger ones become
 
 
 class DataError(InputError):
@@ -118,8 +119,10 @@ class Dataset:
         validation: chooses thresholds and networks.
         test: takes part in no choice.
         classes: number of classes, >= 2; every one occurs in every split that was made here.
-        digest: SHA-256 of the arrays as read, before splitting and scaling, in hexadecimal.
+        digest: SHA-256 of the arrays before splitting and scaling, in hexadecimal.
         calibration: gives the figures that are shown; None: `validation` gives them.
+        class_names: of each class, in order: its label as the data had it.
+        notes: one sentence for each thing that was done to the data, in order.
     """
 
     name: str
@@ -129,6 +132,8 @@ class Dataset:
     classes: int
     digest: str
     calibration: Split | None = None
+    class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -204,6 +209,39 @@ def resize(images: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.flo
             terms = zip(pixels, weights, strict=True)
             images = sum(np.take(images, each, axis) * weight.reshape(shape) for each, weight in terms)
     return np.ascontiguousarray(images)
+
+
+def fitted_size(size: tuple[int, int], resolution: int | None) -> tuple[int, int]:
+    """Return the (H, W) that images of `size` are brought to: the shorter side is `resolution`, the aspect kept.
+
+    At height 1 the length is `resolution`. None: images with a shorter side above 96 are brought to 64.
+
+    >>> fitted_size((300, 400), 32), fitted_size((300, 400), None), fitted_size((32, 40), None)
+    ((32, 43), (64, 85), (32, 40))
+    >>> fitted_size((1, 9), 3)
+    (1, 3)
+    """
+    height, width = size
+    if resolution is None:
+        if min(size) <= LARGEST:
+            return size
+        resolution = REDUCED
+    if height == 1:
+        return 1, resolution
+    shorter = min(size)
+    return (2 * height * resolution + shorter) // (2 * shorter), (2 * width * resolution + shorter) // (2 * shorter)
+
+
+def resized(images: Images, size: tuple[int, int]) -> Images:
+    """Return unscaled images stored at `size`, (H, W): float32, or bytes rounded half up where they were bytes."""
+    stored = images.stored
+    made = np.empty((len(stored), *size, stored.shape[3]), stored.dtype)
+    for begin in range(0, len(stored), _CHUNK):
+        part = resize(stored[begin : begin + _CHUNK].astype(np.float32), size)
+        if made.dtype == np.uint8:
+            part = np.clip(np.floor(part + np.float32(0.5)), 0, 255)
+        made[begin : begin + _CHUNK] = part
+    return replace(images, stored=made)
 
 
 def _taps(length: int, wanted: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -1,17 +1,33 @@
-"""Load a data set by name or from a file: read, check, split, scale. It does not resize."""
+"""Load a data set by name, from a file or folder, or from arrays: read, check, resize, split, scale."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nachos_min.data import readers
-from nachos_min.data.dataset import DataError, Dataset, Split, statistics, stratified_split
+from nachos_min.data import checks, readers
+from nachos_min.data.dataset import (
+    DataError,
+    Dataset,
+    Images,
+    Split,
+    fitted_size,
+    resized,
+    statistics,
+    stratified_split,
+)
+
+Pair: TypeAlias = tuple[NDArray[Any], NDArray[Any]]  # images, labels
+Source: TypeAlias = str | os.PathLike[str] | Pair | Mapping[str, Pair] | Dataset
 
 BUILT_IN = ("digits", "digits32")
+IN_MEMORY = "arrays"  # the name of data that are no file
+SPLITS = {"train": "", "validation": "validation_", "test": "test_"}  # a split's prefix in the names of arrays
 DIGITS = Path(__file__).with_name("digits.h5")
 
 # Any fixed numbers would do; the splits of every run follow from them.
@@ -19,70 +35,138 @@ _TEST_SEED, _VALIDATION_SEED, _CALIBRATION_SEED = 1_797, 20_401, 31_337
 _SMALL = 10_000  # training samples below which validation takes 20 %: 10 % of fewer would measure too coarsely
 
 
-def load(name_or_path: str, standardise: str = "channel", validation: str = "halves") -> Dataset:
-    """Return a data set ready to train on.
+def load(
+    source: Source,
+    standardise: str = "channel",
+    validation: str = "halves",
+    *,
+    layout: str | None = None,
+    resolution: int | None = None,
+) -> Dataset:
+    """Return a data set ready to train on; a Dataset is returned as it is.
 
-    A file without a test split gets one (20 %, stratified). Without a validation split, it is taken from what
+    Data without a test split get one (20 %, stratified). Without a validation split, it is taken from what
     remains, stratified: 20 % of fewer than 10,000 samples, else 10 %. Both splits are the same on every machine
     and for every run seed. Every feature is then standardised with the training images' mean and deviation.
 
     Args:
-        name_or_path: "digits" (1,797 images of 8 x 8, ten classes), "digits32" (24,000 scenes of 32 x 32 in
-            colour, painted from them), or a file: .h5, .hdf5 or .npz with arrays images and labels, optionally
-            the same with "test_" and "validation_" in front, and a difficulty with each; .mat as SVHN.
+        source: "digits" (1,797 images of 8 x 8, ten classes), "digits32" (24,000 scenes of 32 x 32 in colour,
+            painted from them), a file or folder as the room's README lists them, arrays (images, labels), or
+            {"train": (images, labels), "validation": ..., "test": ...}. Arrays are not copied where avoidable.
         standardise: what a feature is: a `channel`, or each `pixel` of a channel.
         validation: `halves`: half of the validation split becomes the calibration split, stratified; or `whole`.
+        layout: what the axes of images are: `chw`, `hwc` or `signal`; None: channels last, unless that is doubtful.
+        resolution: shorter side in pixels that images are brought to; None: those above 96 are brought to 64.
 
     Raises:
         DataError: unknown name, no such file, unknown format, or the content breaks a rule.
     """
-    data = load_unscaled(name_or_path)
+    if isinstance(source, Dataset):
+        return source
+    data, said = load_unscaled(source, layout=layout, resolution=resolution), _said(source)
     scaling = statistics(data.train.images, standardise)
     if not scaling.inverse.any():
         same = f"but all {len(data.train)} training images are the same"
-        raise DataError(f"{name_or_path}: images must differ, {same}")
+        raise DataError(f"{said}: images must differ, {same}")
     splits: dict[str, Any] = {"train": data.train, "validation": data.validation, "test": data.test}
     for name, split in splits.items():
         scaled = replace(split.images, scaling=scaling)
         if not all(np.isfinite(scaled[begin : begin + 1024]).all() for begin in range(0, len(scaled), 1024)):
             where = f"a feature of the {name} images"
-            raise DataError(f"{name_or_path}: {where} lies too many deviations out for float32")
+            raise DataError(f"{said}: {where} lies too many deviations out for float32")
         splits[name] = replace(split, images=scaled)
     if validation == "halves":
-        splits["validation"], splits["calibration"] = _halves(name_or_path, splits["validation"])
+        splits["validation"], splits["calibration"] = _halves(said, splits["validation"])
     return replace(data, **splits)
 
 
-def load_unscaled(name_or_path: str) -> Dataset:
+def load_unscaled(source: Source, *, layout: str | None = None, resolution: int | None = None) -> Dataset:
     """Return a data set divided as `load` divides it, with its images' own values; arguments and errors alike."""
-    if name_or_path == "digits32":
-        from nachos_min.data.scenes import digits32
-
-        digits = load_unscaled("digits")
-        name, arrays = name_or_path, digits32(digits.train, digits.validation, digits.test)
+    if layout not in (None, *checks.LAYOUTS):
+        raise DataError(f"layout must be one of {', '.join(checks.LAYOUTS)}, got {layout!r}")
+    if resolution is not None and not (type(resolution) is int and resolution >= 1):
+        raise DataError(f"resolution must be a whole number >= 1, got {resolution!r}")
+    said = _said(source)
+    if isinstance(source, str | os.PathLike):
+        name, arrays = _from_place(said, resolution)
     else:
-        path = DIGITS if name_or_path == "digits" else Path(name_or_path)
-        if os.path.isdir(path):  # `os.path` and not `Path`: it answers for a name that is too long to be one, too
-            raise DataError(f"{path}: data must be a file, got a folder")
-        if not os.path.exists(path):
-            rule = f"one of the built-in names ({', '.join(BUILT_IN)}) or a file ({', '.join(readers.FORMATS)})"
-            raise DataError(f"data must be {rule}, got {name_or_path!r}, which does not exist")
-        name, arrays = path.stem, readers.read(path)
-    found = readers.check_arrays(name_or_path, arrays)
+        name, arrays = IN_MEMORY, _from_memory(source)
+    checked = checks.check_arrays(said, arrays, layout)
+    del arrays
+    found, notes = checked.splits, [*checked.notes]
     train, test, validation = found[""], found.get("test_"), found.get("validation_")
     sizes = np.bincount(train.labels)
     label, needed = int(sizes.argmin()), 1 + (test is None) + (validation is None)
     if sizes[label] < needed:
         raise DataError(
-            f"{name_or_path}: every class must have at least {needed} samples, one for each split that is made of "
-            f"them, class {label} has {sizes[label]}"
+            f"{said}: every class must have at least {needed} samples, one for each split that is made of "
+            f"them, class {checked.class_names[label]} has {sizes[label]}"
         )
+    before = train.images.shape[1:3]
+    size = fitted_size(before, resolution)
+    if size != before:
+        notes.append(f"images of {_by(before)} pixels are resized to {_by(size)}")
+        found = {prefix: _resized(split, size) for prefix, split in found.items()}
+        train, test, validation = found[""], found.get("test_"), found.get("validation_")
+    digest = checks.digest(found)
     if test is None:
-        train, test = _divide(train, Fraction(1, 5), _TEST_SEED)
+        train, test = _divide(train, Fraction(1, 5), _TEST_SEED, "test", notes)
     if validation is None:
         share = Fraction(1, 5) if len(train) < _SMALL else Fraction(1, 10)
-        train, validation = _divide(train, share, _VALIDATION_SEED)
-    return Dataset(name, train, validation, test, len(sizes), readers.digest(found))
+        train, validation = _divide(train, share, _VALIDATION_SEED, "validation", notes)
+    return Dataset(
+        name, train, validation, test, len(sizes), digest, class_names=checked.class_names, notes=tuple(notes)
+    )
+
+
+def _resized(split: Split, size: tuple[int, int]) -> Split:
+    return replace(split, images=resized(split.images, size)) if isinstance(split.images, Images) else split
+
+
+def _said(source: Source) -> str:
+    """Return what messages call the data."""
+    return str(source) if isinstance(source, str | os.PathLike) else IN_MEMORY
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _from_place(said: str, resolution: int | None) -> tuple[str, readers.Arrays]:
+    """Return the data's name, and the arrays of a built-in data set, a file or a folder."""
+    if said == "digits32":
+        from nachos_min.data.scenes import digits32
+
+        digits = load_unscaled("digits")
+        return said, digits32(digits.train, digits.validation, digits.test)
+    path = DIGITS if said == "digits" else Path(said)
+    if not said or not os.path.exists(
+        path
+    ):  # `os.path` and not `Path`: it answers for a name that is too long to be one, too
+        rule = (
+            f"one of the built-in names ({', '.join(BUILT_IN)}), a file ({', '.join(readers.FORMATS)}) or a folder"
+        )
+        raise DataError(f"data must be {rule}, got {said!r}, which does not exist")
+    return Path(os.path.abspath(path)).stem, readers.read(path, resolution)
+
+
+def _from_memory(source: Any) -> readers.Arrays:
+    """Return the arrays of (images, labels), or of a mapping from split to such a pair."""
+    splits = {"train": source} if isinstance(source, tuple) else source
+    if not isinstance(splits, Mapping):
+        rule = "a name, a path, (images, labels), a mapping of splits to such pairs, or a Dataset"
+        raise DataError(f"data must be {rule}, got {type(source).__name__}")
+    if "train" not in splits or not splits.keys() <= SPLITS.keys():
+        raise DataError(f"splits of data must be train, and if given validation and test, got {[*splits]}")
+    arrays = {}
+    for split, pair in splits.items():
+        if not (isinstance(pair, tuple) and len(pair) == 2):
+            raise DataError(f"{split} must be (images, labels), got {type(pair).__name__}")
+        for noun, array in zip(("images", "labels"), pair, strict=True):
+            if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+                raise DataError(f"{split}: {noun} must be a NumPy array, got {type(array).__name__}")
+            arrays[SPLITS[split] + noun] = array
+    return arrays
 
 
 def _halves(source: str, split: Split) -> tuple[Split, Split]:
@@ -99,7 +183,11 @@ def _halves(source: str, split: Split) -> tuple[Split, Split]:
     return split.take(np.sort(np.concatenate([chosen[kept], np.flatnonzero(alone)]))), split.take(chosen[held_out])
 
 
-def _divide(split: Split, share: Fraction, seed: int) -> tuple[Split, Split]:
-    """Return (kept, held out)."""
+def _divide(split: Split, share: Fraction, seed: int, name: str, notes: list[str]) -> tuple[Split, Split]:
+    """Return (kept, held out), and note it."""
     kept, held_out = stratified_split(split.labels, share, np.random.Generator(np.random.PCG64(seed)))
+    notes.append(
+        f"no {name} split was given: {len(held_out):,} of {len(split):,} samples are held out for it, "
+        f"{float(100 * share):g} % of each class"
+    )
     return split.take(kept), split.take(held_out)

@@ -62,7 +62,10 @@ class Options(TypedDict, total=False):
     """The options of a search. None stands for the default; `max_macs` None is no limit.
 
     Attributes:
-        data: Data set, a built-in name (digits, digits32) or an .h5, .npz or .mat file.
+        data: Data set, a built-in name (digits, digits32), a file or a folder; from Python also
+            (images, labels), or {"train": (images, labels), "validation": ..., "test": ...}.
+        layout: What the axes of images are, channels first (chw) or last (hwc), or one-dimensional signals.
+        resolution: Shorter side in pixels that images are brought to, with their aspect kept.
         space: Search space, a built-in name (tiny, flex8, flex16, flex32, micro, small32, ofa-mbv3) or a
             .toml file.
         max_macs: Limit on the average number of MACs per inference, measured on the validation split.
@@ -108,7 +111,9 @@ class Options(TypedDict, total=False):
         out: Folder of the run, created if missing. A folder that holds the same search is continued.
     """
 
-    data: Annotated[str, Option(of.text("name or file"), "digits")]
+    data: Annotated[Any, Option(of.DATA, "digits")]
+    layout: Annotated[str | None, Option(choice("chw", "hwc", "signal"), absent="as the shape says, or asked for")]
+    resolution: Annotated[int | None, Option(of.whole(1), absent="as they are; above 96: 64")]
     space: Annotated[str | None, Option(of.text("name or file"), "flex8", OTHER_SPACES)]
     max_macs: Annotated[int | None, Option(of.COUNT, 40_000, {"digits32": 450_000})]
     min_accuracy: Annotated[float | None, Option(of.SHARE, 0.9, {"digits32": 0.8})]
@@ -153,7 +158,14 @@ BY_AIMS: Mapping[str, Mapping[str, Any]] = {
     "budgets": {"surrogate": "gp", "features": "costs", "initial": 10, "batch": 3},
 }
 # Some stored runs and tables lack these fields, and mean these values, which therefore stand in no identity.
-AS_BEFORE = {"aims": "ends", "confidence": "learned", "standardise": "pixel", "validation": "whole"}
+AS_BEFORE = {
+    "aims": "ends",
+    "confidence": "learned",
+    "standardise": "pixel",
+    "validation": "whole",
+    "layout": None,
+    "resolution": None,
+}
 
 
 def check(given: Mapping[str, Any]) -> None:
@@ -173,6 +185,8 @@ def check_guarantee(guarantee: float | None, validation: str) -> None:
 def resolved(options: Options) -> dict[str, Any]:
     """Return every option, checked: as given, or by the defaults of the recipe and the data set.
 
+    Of `data` it is the name or path as text, "arrays" for those in memory.
+
     Raises:
         TypeError: if an option is unknown.
         ConfigurationError: if a value breaks its rule.
@@ -182,6 +196,8 @@ def resolved(options: Options) -> dict[str, Any]:
             raise TypeError(f"search() got an unexpected keyword argument {name!r}")
     check(options)
     given = {name: value for name, value in options.items() if value is not None}
+    if "data" in given:
+        given["data"] = str(given["data"]) if isinstance(given["data"], str | os.PathLike) else "arrays"
     recipe, data = (str(given.get(name, OPTIONS[name].default)) for name in ("recipe", "data"))
     found = {name: option.default_of(recipe, data) for name, option in OPTIONS.items()} | given
     if "max_macs" in options:
@@ -194,7 +210,7 @@ def resolved(options: Options) -> dict[str, Any]:
     for name in ("surrogate", "features"):
         found[name] = found[name] or BY_AIMS[found["aims"]][name]
     found["workers"] = found["workers"] or os.cpu_count() or 1
-    found["out"] = found["out"] or Path("runs") / Path(data).stem
+    found["out"] = found["out"] or Path("runs") / Path(os.path.abspath(data)).stem
     check_guarantee(found["guarantee"], found["validation"])
     return found
 
@@ -229,6 +245,8 @@ class Configuration:
     confidence: str = "best"
     standardise: str = "channel"
     validation: str = "halves"
+    layout: str | None = None
+    resolution: int | None = None
 
     def __post_init__(self) -> None:
         """Check the rules between options."""
@@ -308,14 +326,25 @@ class Problem:
         return options if self.table is None else options | {"table": dict(self.table)}
 
 
-def load_problem(configuration: Configuration) -> Problem:
-    """Return `configuration` with its data set and space; InputError if one of them cannot be read."""
+def load_problem(configuration: Configuration, source: Any = None) -> Problem:
+    """Return `configuration` with its data set and space; InputError if one of them cannot be read.
+
+    Args:
+        configuration: what is searched, and how.
+        source: the data set as `load` takes it; None: the name or path in `configuration`.
+    """
     from nachos_min.data import load
     from nachos_min.nas.genome import GenomeCoder
     from nachos_min.nas.space import load_space
 
     space = load_space(configuration.space)
-    dataset = load(configuration.data, configuration.standardise, configuration.validation)
+    dataset = load(
+        configuration.data if source is None else source,
+        configuration.standardise,
+        configuration.validation,
+        layout=configuration.layout,
+        resolution=configuration.resolution,
+    )
     height, width, channels = dataset.train.images.shape[1:]
     coder = GenomeCoder(space, (height, width, channels), dataset.classes, configuration.rules.static)
     return Problem(configuration, dataset, space, coder)

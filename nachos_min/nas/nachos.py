@@ -25,6 +25,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from nachos_min.data import load
+from nachos_min.data.load import IN_MEMORY
 from nachos_min.nas import aims as aiming
 from nachos_min.nas import sampling
 from nachos_min.nas.configuration import (
@@ -86,7 +87,8 @@ def search(*, on_progress: Callable[[Progress], None] | None = None, **options: 
     """
     asked = resolved(options)
     configuration = configure(asked)
-    problem, folder, finalists = load_problem(configuration), Path(asked["out"]), asked["finalists"]
+    problem = load_problem(configuration, options.get("data"))
+    folder, finalists = Path(asked["out"]), asked["finalists"]
     pool: Callable[[], Workers | TableAnswers]
     if asked["table"] is not None:
         if configuration.rules.ruled:
@@ -97,7 +99,11 @@ def search(*, on_progress: Callable[[Progress], None] | None = None, **options: 
         problem, finalists = replace(problem, table=table.identity(problem)), 0
         pool = partial(TableAnswers, table, problem)
     else:
-        load_dataset = partial(load, configuration.data, configuration.standardise, configuration.validation)
+        again = (
+            problem.dataset if configuration.data == IN_MEMORY else configuration.data
+        )  # a Dataset stays as it is
+        kept = configuration.standardise, configuration.validation
+        load_dataset = partial(load, again, *kept, layout=configuration.layout, resolution=configuration.resolution)
         processes = min(asked["workers"], asked["evaluations"])
         pool = partial(Workers, processes, problem.coder, load_dataset, configuration.acting, folder / "backbones")
     with create_or_open(folder, problem.identity()) as run, pool() as trained:

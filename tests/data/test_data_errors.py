@@ -49,7 +49,11 @@ CASES = [
     ({"test_labels": np.arange(3)}, "test_images and test_labels are needed together, found only test_labels"),
     ({"validation_difficulty": np.zeros(3)},
      "validation_images and validation_labels are needed together, found only validation_difficulty"),
-    ({"images": np.zeros((30, 16))}, "images must be [N, H, W] or [N, H, W, C], none 0, got shape (30, 16)"),
+    ({"images": np.zeros(30)}, "images must be [N, H, W] or [N, H, W, C], none 0, got shape (30,)"),
+    ({"images": np.zeros((30, 3, 8, 9))}, "images are [30, 3, 8, 9]: say --layout chw for 3 channels of "
+     "8x9 pixels, or --layout hwc for 9 channels of 3x8 pixels"),
+    ({"images": np.zeros((30, 5000))}, "signals must have at most 4096 values, images have 5000; "
+     "cut or average them before"),
     ({"images": np.zeros((0, 4, 4)), "labels": np.zeros(0, dtype=int)},
      "images must be [N, H, W] or [N, H, W, C], none 0, got shape (0, 4, 4)"),
     ({"images": np.zeros((30, 4, 4), complex)}, "images must be real numbers, got complex128"),
@@ -96,9 +100,9 @@ def test_content_that_breaks_a_rule(tmp_path, changes, said, ending):
 def test_a_place_that_is_no_data_set(tmp_path):
     for name in ("", "x" * 5000, "a\0b"):
         assert "data must be" in message(name)
-    rule = "data must be one of the built-in names (digits, digits32) or a file (.h5, .hdf5, .npz, .mat), got "
-    assert message("digit") == f"{rule}'digit', which does not exist"
-    assert message(tmp_path) == "data must be a file, got a folder"
+    rule = "data must be one of the built-in names (digits, digits32), a file (.h5, .hdf5, .npz, .mat) or a folder"
+    assert message("digit") == f"{rule}, got 'digit', which does not exist"
+    assert "a data folder must be one of: " in message(tmp_path)
     (tmp_path / "data.csv").write_text("1,2\n")
     rule = "a data file must end in one of .h5, .hdf5, .npz, .mat, got '.csv'"
     assert message(tmp_path / "data.csv") == rule

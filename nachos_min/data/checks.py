@@ -1,0 +1,168 @@
+"""Check arrays that were read or given, and bring them to one shape and type: channels last, classes from 0."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nachos_min.data.dataset import DataError, Images, Split
+from nachos_min.data.readers import MAX_VALUES, NAMES, PREFIXES
+
+LAYOUTS = ("chw", "hwc", "signal")
+LONGEST = 4_096  # of a signal; a network would see longer ones through many more layers than a space has
+_CHUNK = 1024  # samples converted at a time
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `check_arrays` returns."""
+
+    splits: dict[str, Split]  # by the prefix of their arrays, "", "test_" and "validation_", if present
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def check_arrays(source: str, arrays: Mapping[str, Any], layout: str | None = None) -> Checked:
+    """Return the splits of a data set with the names of its classes.
+
+    Args:
+        source: the file, for messages.
+        arrays: "images" [N, H, W] or [N, H, W, C] of numbers, "labels" [N] or [N, 1] of integers; if there are
+            any, "difficulty" [N] of numbers from 0 to 1; and the same with "test_" or "validation_" in front.
+        layout: what the axes of images are: one of `LAYOUTS`; None: channels last, or a refusal where that is open.
+
+    Raises:
+        DataError: an array is missing, empty, of the wrong shape or type, not finite; counts differ; a label
+            is negative; a class between 0 and the largest label has no sample; fewer than two classes; an
+            image or label of another split is unlike those of the first; a difficulty is not from 0 to 1.
+    """
+    notes = [*arrays.get("notes", ())]
+    for name in ("images", "labels"):
+        if name not in arrays:
+            found = ", ".join(sorted(arrays)) or "neither"
+            raise DataError(f"{source}: arrays 'images' and 'labels' are needed, found {found}")
+    train = _split(source, "", arrays, layout, notes)
+    named = np.unique(train.labels)
+    classes = int(named[-1]) + 1
+    if len(named) < classes:
+        missing = int(np.flatnonzero(named != np.arange(len(named)))[0])
+        raise DataError(f"{source}: labels must use every class 0 .. {classes - 1}, none is {missing}")
+    if classes < 2:
+        raise DataError(f"{source}: labels must name at least 2 classes, got {classes}")
+    splits = {"": train}
+    for prefix in PREFIXES[1:]:
+        present = [name for name in NAMES if name.startswith(prefix) and name in arrays]
+        if not present:
+            continue
+        if not {f"{prefix}images", f"{prefix}labels"} <= set(present):
+            found = " and ".join(present)
+            raise DataError(f"{source}: {prefix}images and {prefix}labels are needed together, found only {found}")
+        split = _split(source, prefix, arrays, layout, [])
+        expected, shape = train.images.shape[1:], split.images.shape[1:]
+        if shape != expected:
+            raise DataError(f"{source}: {prefix}images must be {expected} like images, got {shape}")
+        if split.labels.max() >= classes:
+            raise DataError(f"{source}: {prefix}labels must be below {classes}, got {split.labels.max()}")
+        splits[prefix] = split
+    return Checked(splits, arrays.get("class_names", tuple(map(str, range(classes)))), tuple(notes))
+
+
+def _laid_out(source: str, name: str, array: NDArray[Any], layout: str | None, notes: list[str]) -> NDArray[Any]:
+    """Return a view of `array` as [N, H, W, C]; signals have height 1."""
+    shape = list(array.shape)
+    if layout == "signal" or (layout is None and array.ndim == 2):
+        if array.ndim not in (2, 3) or array.size == 0:
+            raise DataError(
+                f"{source}: {name} must be [N, length] or [N, length, channels], none 0, got shape {shape}"
+            )
+        if shape[1] > LONGEST:
+            rule = f"signals must have at most {LONGEST} values"
+            raise DataError(f"{source}: {rule}, {name} have {shape[1]}; cut or average them before")
+        if layout is None:
+            notes.append(f"{name} have 2 axes, {shape}: each row is a signal of length {shape[1]} (height 1)")
+        return array.reshape(shape[0], 1, shape[1], -1)
+    if array.ndim not in (3, 4) or array.size == 0 or (layout == "chw" and array.ndim == 3):
+        rule = "[N, C, H, W]" if layout == "chw" else "[N, H, W] or [N, H, W, C]"
+        raise DataError(f"{source}: {name} must be {rule}, none 0, got shape {array.shape}")
+    if array.ndim == 3:
+        return array[..., None]
+    if layout is None and shape[1] in (1, 3, 4) and shape[3] > 4:
+        _, a, b, c = shape
+        readings = f"chw for {a} channels of {b}x{c} pixels, or --layout hwc for {c} channels of {a}x{b} pixels"
+        raise DataError(f"{source}: {name} are {shape}: say --layout {readings}")
+    return array.transpose(0, 2, 3, 1) if layout == "chw" else array
+
+
+def digest(splits: Mapping[str, Split]) -> str:
+    """Return the SHA-256 over name, type, shape and little-endian bytes of all images and labels."""
+    told = hashlib.sha256()
+    for prefix, split in splits.items():
+        for name, array in (("images", split.images), ("labels", split.labels)):
+            kind = "<f4" if name == "images" else "<i8"
+            told.update(f"{prefix}{name} {kind} {array.shape}\n".encode())
+            for begin in range(0, len(array), 1024):
+                told.update(np.ascontiguousarray(array[begin : begin + 1024], dtype=kind).data)
+    return told.hexdigest()
+
+
+def _split(source: str, prefix: str, arrays: Mapping[str, Any], layout: str | None, notes: list[str]) -> Split:
+    images = _images(source, f"{prefix}images", arrays[f"{prefix}images"], layout, notes)
+    labels = _labels(source, f"{prefix}labels", arrays[f"{prefix}labels"])
+    if len(images) != len(labels):
+        raise DataError(
+            f"{source}: {prefix}images and {prefix}labels must be equally many, got {len(images)} and {len(labels)}"
+        )
+    hard = f"{prefix}difficulty"
+    difficulty = _difficulty(source, hard, arrays[hard], len(images)) if hard in arrays else None
+    return Split(images, labels, difficulty)
+
+
+def _images(source: str, name: str, array: NDArray[Any], layout: str | None, notes: list[str]) -> Images:
+    """Return images as bytes where all are whole numbers from 0 to 255, else as float32."""
+    channels_last = _laid_out(source, name, array, layout, notes)
+    if array.dtype.kind not in "buif":
+        raise DataError(f"{source}: {name} must be real numbers, got {array.dtype}")
+    kind = np.uint8 if array.dtype.kind == "b" or _are_bytes(array) else np.float32
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is reported below
+        if array.dtype.kind == "f" and kind == np.float32:
+            for begin in range(0, len(array), _CHUNK):
+                finite = np.isfinite(array[begin : begin + _CHUNK].astype(np.float32))
+                if not finite.all():
+                    at = np.argwhere(~finite)[0].tolist()
+                    at[0] += begin
+                    raise DataError(f"{source}: {name} must be finite in float32, got {array[tuple(at)]} at {at}")
+        return Images(channels_last.astype(kind, order="C", copy=False))
+
+
+def _are_bytes(array: NDArray[Any]) -> bool:
+    """Return whether every number is whole and from 0 to 255."""
+    if array.dtype == np.uint8:
+        return True
+    parts = (array[begin : begin + _CHUNK] for begin in range(0, len(array), _CHUNK))
+    return all(((part >= 0) & (part <= 255) & (part == np.floor(part))).all() for part in parts)
+
+
+def _labels(source: str, name: str, array: NDArray[Any]) -> NDArray[np.int64]:
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise DataError(f"{source}: {name} must be [N], got shape {array.shape}")
+    if array.dtype.kind not in "ui":
+        raise DataError(f"{source}: {name} must be integers, got {array.dtype}")
+    if array.size and (array.min() < 0 or array.max() >= MAX_VALUES):
+        worst = array.min() if array.min() < 0 else array.max()
+        raise DataError(f"{source}: {name} must be 0 .. number of classes - 1, got {worst}")
+    return array.astype(np.int64)
+
+
+def _difficulty(source: str, name: str, array: NDArray[Any], samples: int) -> NDArray[np.float32]:
+    if array.shape != (samples,) or array.dtype.kind not in "uif":
+        found = f"{array.dtype} of shape {array.shape}"
+        raise DataError(f"{source}: {name} must be one number for each of {samples} images, got {found}")
+    outside = ~((array >= 0) & (array <= 1))  # a NaN is outside, too
+    if outside.any():
+        raise DataError(f"{source}: {name} must be from 0 to 1, got {array[outside][0]}")
+    return array.astype(np.float32)
