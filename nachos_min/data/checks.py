@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nachos_min.data.dataset import DataError, Images, Split
-from nachos_min.data.readers import MAX_VALUES, NAMES, PREFIXES
+from nachos_min.data.dataset import MAX_VALUES, DataError, Images, Split
+from nachos_min.data.readers import NAMES, PREFIXES
 
 LAYOUTS = ("chw", "hwc", "signal")
 LONGEST = 4_096  # of a signal; a network would see longer ones through many more layers than a space has

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nachos_min.errors import InputError
 
 _CHUNK = 1024  # images converted to float64 at a time: 25 MB of 32 x 32 x 3, instead of a copy of everything
+MAX_VALUES = 2**31  # of one array: 8 GiB as float32, more than this program can train on in reasonable time
 LARGEST, REDUCED = 96, 64  # shorter sides: the largest that is kept, and what larger ones become
 
 

@@ -15,12 +15,14 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from nachos_min.data.dataset import DataError
+from nachos_min.data.cifar import holds_cifar, read_cifar
+from nachos_min.data.dataset import MAX_VALUES, DataError
+from nachos_min.data.folders import holds_images, read_images
+from nachos_min.data.idx import holds_idx, read_idx
 
 # Arrays under names of `NAMES`; maybe "class_names", tuple of str, by label 0 .. K-1; and "notes", tuple of str.
 Arrays: TypeAlias = dict[str, Any]
 
-MAX_VALUES = 2**31  # of one array: 8 GiB as float32, more than this program can train on in reasonable time
 PREFIXES = ("", "test_", "validation_")  # of the arrays of each split, in the order of the digest
 NAMES = tuple(prefix + name for prefix in PREFIXES for name in ("images", "labels", "difficulty"))
 
@@ -139,7 +141,11 @@ def _read_svhn(path: Path) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 # Formats recognised by content or by a name within, in the order in which they are tried: what it is, whether a
 # path is one, and its reader, which is told the resolution.
-RECOGNISED: list[tuple[str, Callable[[Path], bool], Callable[[Path, int | None], Arrays]]] = []
+RECOGNISED: list[tuple[str, Callable[[Path], bool], Callable[[Path, int | None], Arrays]]] = [
+    ("folder or file of the MNIST family", holds_idx, lambda path, _: read_idx(path)),
+    ("folder or archive of CIFAR-10 or CIFAR-100", holds_cifar, lambda path, _: read_cifar(path)),
+    ("folder of images, with a folder for each class", holds_images, read_images),
+]
 # Formats recognised by the ending of a file's name.
 FORMATS: dict[str, tuple[str, Callable[[Path], Arrays]]] = {
     ".h5": ("HDF5 file", _read_hdf5),

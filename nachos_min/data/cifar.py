@@ -1,0 +1,253 @@
+"""CIFAR-10 and CIFAR-100 as published: the binary and the Python version, unpacked or as an archive.
+
+An archive is read as a stream and never unpacked to disk. A pickle calls nothing: see `_Arguments`.
+
+Source: Krizhevsky, "Learning multiple layers of features from tiny images", 2009, and the page of the data sets.
+"""
+
+import gzip
+import io
+import pickle
+import re
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nachos_min.data.dataset import DataError
+
+_SIDE = 32
+_PIXELS = 3 * _SIDE * _SIDE
+_LARGEST = 200 << 20  # bytes of one file; the largest that is published, CIFAR-100's train, has 155 MB
+_TOTAL = 400 << 20  # bytes of an unpacked archive; the published ones have 180 MB
+
+
+@dataclass(frozen=True)
+class _Version:
+    """The names of the files of one version, and what is in them."""
+
+    train: tuple[str, ...]
+    test: str
+    meta: str  # the names of the classes
+    classes: int
+    labels: int  # binary: bytes in front of an image; the last one is its class
+    key: str = ""  # Python: labels stand under this key with an s, names of classes with _names
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (*self.train, self.test, self.meta)
+
+
+_TEN = tuple(f"data_batch_{number}" for number in range(1, 6))
+_VERSIONS = (
+    _Version(tuple(f"{name}.bin" for name in _TEN), "test_batch.bin", "batches.meta.txt", 10, 1),
+    _Version(("train.bin",), "test.bin", "fine_label_names.txt", 100, 2),
+    _Version(_TEN, "test_batch", "batches.meta", 10, 0, "label"),
+    _Version(("train",), "test", "meta", 100, 0, "fine_label"),
+)
+_VERSION_OF = {name: version for version in _VERSIONS for name in version.files}
+
+
+def holds_cifar(path: Path) -> bool:
+    """Return whether `path` is a folder with the training files of a version, one of its files, or an archive."""
+    if path.is_file():
+        return path.name in _VERSION_OF or bool(re.search(r"\.(tgz|tar(\.gz)?)$", path.name.lower()))
+    return any((path / version.train[0]).is_file() for version in _VERSIONS)
+
+
+def read_cifar(path: Path) -> dict[str, Any]:
+    """Return images uint8 [N, 32, 32, 3], labels int64 [N], test_images, test_labels and class_names.
+
+    Of CIFAR-100's labels, the 100 fine ones. Test images and names of classes may be missing.
+
+    Args:
+        path: the folder with the unpacked files, one of these files, or the archive (.tar.gz, .tgz or .tar).
+
+    Raises:
+        DataError: a file is missing, too large or not laid out as published; the archive holds anything but files
+            and folders; a pickle asks for anything but arrays.
+    """
+    packed = path.is_file() and path.name not in _VERSION_OF
+    files = _packed(path) if packed else _unpacked(path if path.is_dir() else path.parent)
+    found: dict[str, Any] = {}
+    for name, content in files:
+        read = _meta if name == _VERSION_OF[name].meta else _images
+        found[name] = read(f"{path}: {name}", _VERSION_OF[name], content)
+    version = next((each for each in _VERSIONS if each.train[0] in found), None)
+    if version is None or not set(version.train) <= found.keys() <= set(version.files):
+        needed = f"{_TEN[0]} .. {_TEN[-1][-1]} or train, with .bin or without"
+        raise DataError(f"{path}: all files of one version of CIFAR are needed ({needed}), found {_listed(found)}")
+    arrays = {}
+    for prefix, names in (("", version.train), ("test_", (version.test,))):
+        parts = [found.pop(name) for name in names if name in found]
+        if parts:
+            arrays[f"{prefix}labels"] = np.concatenate([labels for _, labels in parts])
+            images = np.empty((len(arrays[f"{prefix}labels"]), _SIDE, _SIDE, 3), np.uint8)
+            arrays[f"{prefix}images"] = images
+            while parts:  # the last part first: its memory is free before the next one is copied
+                part, _ = parts.pop()
+                end = sum(len(labels) for _, labels in parts)
+                images[end : end + len(part)] = part.reshape(-1, 3, _SIDE, _SIDE).transpose(0, 2, 3, 1)
+    return arrays | ({"class_names": found[version.meta]} if version.meta in found else {})
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _unpacked(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of the wanted files of a folder."""
+    for name in _VERSION_OF:
+        file = folder / name
+        if file.is_file():
+            _check_size(folder, name, file.stat().st_size)
+            yield name, file.read_bytes()
+
+
+def _packed(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of the wanted files of an archive, in its order."""
+    with open(path, "rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    seen: set[str] = set()
+    with gzip.open(path) if zipped else open(path, "rb") as file:
+        bounded: Any = _Bounded(path, file)
+        with tarfile.open(fileobj=bounded, mode="r|") as archive:
+            for member in archive:
+                place = PurePosixPath(member.name)
+                plain = member.isdir() or (member.isreg() and not member.issparse())
+                if not plain or place.is_absolute() or ".." in place.parts:
+                    rule = "must hold files and folders below its own place only"
+                    raise DataError(f"{path}: an archive {rule}, got {member.name!r} of type {member.type!r}")
+                if member.isdir() or place.name not in _VERSION_OF:
+                    continue
+                if place.name in seen:
+                    raise DataError(f"{path}: an archive must hold each file once, got a second {member.name!r}")
+                seen.add(place.name)
+                _check_size(path, place.name, member.size)
+                content = archive.extractfile(member)
+                yield place.name, b"" if content is None else content.read()
+        while bounded.read(1 << 20):  # to the end, where the checksum is
+            pass
+
+
+def _check_size(path: Path, name: str, size: int) -> None:
+    if size > _LARGEST:
+        raise DataError(f"{path}: {name} must have at most {_LARGEST} bytes, it has {size}")
+
+
+@final
+class _Bounded:
+    """A stream that refuses to give more than `_TOTAL` bytes: a small archive may unpack to an enormous one."""
+
+    def __init__(self, path: Path, file: Any) -> None:
+        self._path, self._file, self._left = path, file, _TOTAL
+
+    def read(self, size: int) -> bytes:
+        """Return the next `size` bytes, fewer at the end."""
+        content: bytes = self._file.read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise DataError(f"{self._path}: an archive must unpack to at most {_TOTAL} bytes, it has more")
+        return content
+
+
+def _images(source: str, version: _Version, content: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return (images [N, 3072], planes of red, green and blue; labels [N]) of one file."""
+    if version.labels:
+        row = version.labels + _PIXELS
+        if not content or len(content) % row:
+            raise DataError(f"{source} must have rows of {row} bytes, got {len(content)} bytes")
+        rows = np.frombuffer(content, np.uint8).reshape(-1, row)
+        images, labels = rows[:, version.labels :], rows[:, version.labels - 1].astype(np.int64)
+    else:
+        batch = _unpickled(source, content)
+        images, listed = _array(source, batch.get("data")), batch.get(f"{version.key}s")
+        if images.ndim != 2 or images.shape[1] != _PIXELS:
+            raise DataError(f"{source}: data must be [N, {_PIXELS}], got shape {images.shape}")
+        if (
+            not isinstance(listed, list)
+            or len(listed) != len(images)
+            or any(type(each) is not int for each in listed)
+        ):
+            raise DataError(f"{source}: {version.key}s must be a list of {len(images)} whole numbers")
+        labels = np.array(listed, np.int64)
+    wrong = (labels < 0) | (labels >= version.classes)
+    if wrong.any():
+        raise DataError(f"{source}: labels must be from 0 to {version.classes - 1}, got {labels[wrong][0]}")
+    return images, labels
+
+
+def _meta(source: str, version: _Version, content: bytes) -> tuple[str, ...]:
+    """Return the names of the classes."""
+    names = content.split() if version.labels else _unpickled(source, content).get(f"{version.key}_names")
+    if not isinstance(names, list) or len(names) != version.classes:
+        raise DataError(f"{source} must list the names of {version.classes} classes, got {len(names or ())}")
+    return tuple(_text(each) for each in names)
+
+
+# Pickles. NumPy's own functions could be called with forged arguments, so they are not called either.
+
+_CALLABLE = {
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),  # since NumPy 2
+    ("_codecs", "encode"),  # how Python 3 writes bytes for Python 2
+}
+
+
+@final
+class _Arguments:
+    """What a pickle gives to a function that it wants called. Nothing is called: `_array` reads the arguments."""
+
+    def __init__(self, function: str, given: tuple[Any, ...]) -> None:
+        self.function, self.given, self.state = function, given, ((),)
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+@final
+class _Unpickler(pickle.Unpickler):
+    """Reads numbers, texts, lists and dicts; of all functions it knows the names of those that make arrays."""
+
+    def find_class(self, module: str, name: str) -> Callable[..., _Arguments]:
+        """Return what keeps the arguments; UnpicklingError for any other function."""
+        if (module, name) not in _CALLABLE:
+            raise pickle.UnpicklingError(f"a pickle must hold arrays only, it asks for {module}.{name}")
+        return lambda *given: _Arguments(name, given)
+
+
+def _unpickled(source: str, content: bytes) -> dict[str, Any]:
+    """Return the dict in a pickle."""
+    try:
+        batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
+    except Exception as error:  # damaged opcodes raise any exception
+        reason = " ".join(str(error).split())
+        raise DataError(f"{source} must be a whole pickle of arrays, it cannot be read ({reason})") from None
+    if not isinstance(batch, dict):
+        raise DataError(f"{source} must hold a dict, got {type(batch).__name__}")
+    return {_text(key): value for key, value in batch.items()}
+
+
+def _text(value: Any) -> str:
+    """Return text as the Pythons write it: as bytes, as text, or as bytes made of text; "" for anything else."""
+    if isinstance(value, _Arguments) and value.function == "encode":
+        value = value.given[0]
+    return value.decode("latin-1") if isinstance(value, bytes) else value if isinstance(value, str) else ""
+
+
+def _array(source: str, value: Any) -> NDArray[np.uint8]:
+    """Return the array of bytes that a pickle describes; DataError if it is described in another way."""
+    try:
+        _, shape, kind, by_columns, content = value.state
+        if value.function != "_reconstruct" or kind.function != "dtype" or _text(kind.given[0]) != "u1":
+            raise TypeError
+        raw = content if isinstance(content, bytes) else _text(content).encode("latin-1")
+        return np.frombuffer(raw, np.uint8).reshape(shape, order="F" if by_columns else "C")
+    except (AttributeError, TypeError, ValueError, IndexError):
+        raise DataError(f"{source}: data must be an array of bytes, got {type(value).__name__}") from None

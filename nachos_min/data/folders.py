@@ -1,0 +1,217 @@
+"""Folders of images, a folder a class, read with Pillow: the extra `images`.
+
+Either the folder holds the classes, or it holds train, and maybe validation and test, which hold the classes.
+Pixels become bytes: 16 bits are cut to 8, transparent images are put on white, an orientation in Exif is applied.
+Left out: images without classes, several labels an image.
+"""
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nachos_min.data.dataset import MAX_VALUES, REDUCED, DataError, fitted_size
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".webp"}
+_DECODERS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "WEBP")
+_SPLITS = {"": ("train", "training"), "validation_": ("validation", "valid", "val", "dev"), "test_": ("test",)}
+_NOT_DATA = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what systems leave in folders, beside hidden files
+_LONGEST = 32  # times the shorter side: an image of 2 pixels by a million would be resized to an enormous one
+
+Classes = dict[str, list[Path]]
+
+
+def holds_images(path: Path) -> bool:
+    """Return whether `path` is a folder with images or with folders."""
+    return path.is_dir() and any(each.is_dir() or each.suffix.lower() in ENDINGS for each in _inside(path))
+
+
+def read_images(path: Path, resolution: int | None = None) -> dict[str, Any]:
+    """Return images uint8 [N, H, W, C], labels int64 [N], those of other splits, class_names and notes.
+
+    C is 1 if all images are grey, else 3. Images of one size are kept if their shorter side is at most 96.
+    Otherwise the shorter side becomes `resolution`, and images of several sizes are cropped to squares around the
+    centre. Samples stand in the order of their classes' and files' names.
+
+    Args:
+        path: the folder.
+        resolution: shorter side in pixels; None: 64 for images that cannot be kept.
+
+    Raises:
+        DataError: Pillow is missing; there are no folders of classes, or a class has no image; a split has a class
+            that train lacks; a file cannot be read as an image; the images have more than 2^31 values.
+    """
+    notes: list[str] = []
+    splits = _splits(path, notes)
+    names = tuple(splits[""])
+    labelled = [
+        (file, names.index(name)) for split in splits.values() for name, files in split.items() for file in files
+    ]
+    pixels = _read(path, [file for file, _ in labelled], resolution, notes)
+    arrays: dict[str, Any] = {"class_names": names, "notes": tuple(notes)}
+    begin = 0
+    for prefix, split in splits.items():
+        end = begin + sum(map(len, split.values()))
+        arrays[f"{prefix}images"] = pixels[begin:end]
+        arrays[f"{prefix}labels"] = np.array([label for _, label in labelled[begin:end]], np.int64)
+        begin = end
+    return arrays
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Return what a person put into a folder, sorted by name: the same order on every machine."""
+    kept = (each for each in folder.iterdir() if each.name[0] != "." and each.name not in _NOT_DATA)
+    return sorted(kept, key=lambda each: each.name)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for each in _inside(folder):
+        if each.is_dir() and not each.is_symlink():  # a link may lead back here
+            yield from _files(each)
+        else:
+            yield each
+
+
+def _classes(folder: Path) -> Classes:
+    return {each.name: [*_files(each)] for each in _inside(folder) if each.is_dir()}
+
+
+def _splits(path: Path, notes: list[str]) -> dict[str, Classes]:
+    """Return prefix of the split -> class -> its images."""
+    folders = {each.name.lower(): each for each in _inside(path) if each.is_dir()}
+    named = {prefix: folders[name] for prefix, names in _SPLITS.items() for name in names if name in folders}
+    splits = {"": _classes(path)}
+    if "" in named and _classes(named[""]):
+        splits = {prefix: _classes(folder) for prefix, folder in named.items()}
+        for prefix in [prefix for prefix, split in splits.items() if not split]:
+            notes.append(f"{named[prefix].name} is not used: it holds no folder for each class")
+            del splits[prefix]
+        if "validation_" in splits and "test_" not in splits:
+            notes.append(f"there is no test: {named['validation_'].name} is used as test, since it chose nothing")
+            splits["test_"] = splits.pop("validation_")
+    if not splits[""]:
+        raise DataError(f"{path}: a folder of images must hold a folder for each class, got none")
+    others = [file for split in splits.values() for files in split.values() for file in files if _is_other(file)]
+    if others:
+        notes.append(
+            f"{len(others):,} files are no images and left out, the first is {others[0].relative_to(path)}"
+        )
+    for prefix, split in splits.items():
+        for name, files in split.items():
+            files[:] = [file for file in files if not _is_other(file)]
+            if name not in splits[""]:
+                raise DataError(
+                    f"{path}: classes must be those of {named[''].name}, {named[prefix].name} has {name!r}"
+                )
+            if not files:
+                raise DataError(
+                    f"{path}: each class must have an image ({', '.join(sorted(ENDINGS))}), {name!r} has none"
+                )
+    return splits
+
+
+def _is_other(file: Path) -> bool:
+    return file.suffix.lower() not in ENDINGS
+
+
+def _read(path: Path, files: list[Path], resolution: int | None, notes: list[str]) -> NDArray[np.uint8]:
+    """Return the pixels of all files, [N, H, W, C]; what was done is added to `notes`."""
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError:
+        raise DataError(f"{path}: a folder of images needs Pillow: pip install 'nachos_min[images]'") from None
+
+    parts: list[NDArray[np.uint8]] = []
+    sizes: set[tuple[int, int]] = set()
+    done, failed, values = Counter[str](), [], 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is odd in Exif and palettes
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for file in files:
+            try:
+                with Image.open(file, formats=_DECODERS) as opened:
+                    picture = _plain(opened, done)
+                if max(picture.size) > _LONGEST * min(picture.size):
+                    raise ValueError(f"a side is over {_LONGEST} times the other")
+            except Exception as error:  # decoders raise any exception
+                reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
+                failed.append(f"{file.relative_to(path)}: {' '.join(str(reason).split())}")
+                continue
+            size = (picture.height, picture.width)
+            sizes.add(size)
+            parts.append(_resized(picture, fitted_size(size, resolution)))
+            values += parts[-1].size
+            if values > MAX_VALUES:
+                raise DataError(
+                    f"{path}: images must have at most {MAX_VALUES} values, {len(parts)} files have more"
+                )
+    if failed:
+        raise DataError(f"{path}: {len(failed)} of {len(files)} images cannot be read, the first is {failed[0]}")
+    grey = sum(part.ndim == 2 for part in parts)
+    if grey < len(parts):
+        done["grey among coloured ones, and get three equal channels"] = grey
+    notes += [f"{count:,} of {len(files):,} images are {what}" for what, count in sorted(done.items()) if count]
+    shape, least, most = parts[0].shape[:2], min(sizes), max(sizes)
+    if least != most:
+        shape = (resolution or REDUCED,) * 2
+        what = f"images of {len(sizes):,} sizes, from {_by(least)} to {_by(most)} pixels, are resized"
+        notes.append(f"{what} to a shorter side of {shape[0]} and cropped to the square at their centre")
+    elif shape != least:
+        notes.append(f"images of {_by(least)} pixels are resized to {_by(shape)}")
+    pixels = np.empty((len(parts), *shape, 1 if grey == len(parts) else 3), np.uint8)
+    for index, part in enumerate(parts):
+        if part.shape[:2] != shape:
+            part = _square(part, shape[0])
+        pixels[index] = part[..., None] if part.ndim == 2 else part
+        parts[index] = part[:0]  # frees its memory: all images fit once, perhaps not twice
+    return pixels
+
+
+def _by(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))
+
+
+def _plain(picture: "Picture", done: Counter[str]) -> "Picture":
+    """Return an upright picture in grey ("L") or colour ("RGB"), a byte a value; count what had to be done."""
+    from PIL import Image, ImageOps
+
+    upright = ImageOps.exif_transpose(picture)
+    mode = upright.mode
+    if mode in ("I", "I;16", "I;16B", "I;16L"):  # Pillow's own conversion clips at 255
+        done["of 16 bits a value, and cut to the upper 8"] += 1
+        return Image.fromarray((np.asarray(upright).clip(0, 65_535) >> 8).astype(np.uint8))
+    if mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"):
+        raise ValueError(f"its pixels are of the kind {mode}")
+    target = "L" if mode in ("1", "L", "LA") else "RGB"
+    if mode in ("LA", "PA", "RGBA") or "transparency" in upright.info:
+        layer = upright.convert("RGBA")
+        if layer.getchannel("A").getextrema() != (255, 255):
+            done["transparent, and put on white"] += 1
+            layer = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+        return layer.convert("RGB").convert(target)
+    return upright.convert(target)
+
+
+def _resized(picture: "Picture", size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the pixels at `size`, (H, W); the weights are those of `dataset.resize`."""
+    from PIL import Image
+
+    height, width = size
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return the square of `side` pixels at the centre, once the shorter side is as long."""
+    from PIL import Image
+
+    if min(pixels.shape[:2]) != side:
+        pixels = _resized(Image.fromarray(pixels), fitted_size((pixels.shape[0], pixels.shape[1]), side))
+    top, left = ((length - side) // 2 for length in pixels.shape[:2])
+    return pixels[top : top + side, left : left + side]
