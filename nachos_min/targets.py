@@ -149,19 +149,19 @@ def _configuration(
     fields: Mapping[str, Any], image: Image | None, classes: int, unpadded: bool
 ) -> "tuple[GenomeCoder, Genome]":
     """Return the genome of a CNAS configuration; it may have any resolution, not only the space's own."""
+    from nachos_min.eenn.architecture import is_flat, least_side
     from nachos_min.nas.genome import GenomeCoder, from_cnas
     from nachos_min.nas.space import load_space
 
-    table = dict(fields) | {"classes": classes, "r": fields.get("r") if image is None else image[1]}
+    resolution = fields.get("r") if image is None else least_side(image[1:], is_flat((*image[1:], image[0])))
+    table = dict(fields) | {"classes": classes, "r": resolution}
     checked = Fields(table, lambda message: TargetError(f"configuration: {message}"), _BITS)
     side, classes = checked.integer("r"), checked.integer("classes")
     if side > 1 << 20:
         raise checked.fail("r", "an integer from 1 to 2^20", side)
-    if image is not None and image[1] != image[2]:
-        raise TargetError(f"--input must be square for a configuration, got {image}")
-    channels = 3 if image is None else image[0]
+    channels, height, width = image or (3, side, side)
     space = replace(load_space("ofa-mbv3"), resolutions=(side,))
-    coder = GenomeCoder(space, (side, side, channels), classes)
+    coder = GenomeCoder(space, (height, width, channels), classes)
     return coder, from_cnas(coder, dict(fields) | {"r": side}, unpadded=unpadded)
 
 

@@ -29,6 +29,21 @@ class ArchitectureError(InputError):
     """The object is not an architecture; the message names the field and the rule."""
 
 
+def is_flat(input_shape: Map) -> bool:
+    """Return whether a network is one-dimensional: its input has height 1, and so has every window."""
+    return input_shape[0] == 1
+
+
+def window(side: int, flat: bool) -> tuple[int, int]:
+    """Return (height, width) of a window, stride or pool of `side` pixels, in a network that `is_flat` or not."""
+    return (1 if flat else side), side
+
+
+def least_side(feature_map: tuple[int, ...], flat: bool) -> int:
+    """Return the shorter side in pixels of a map (H, W, ...), or its length in a network that `is_flat`."""
+    return feature_map[1] if flat else min(feature_map[:2])
+
+
 def strided(feature_map: Map, stride: int, channels: int) -> Map:
     """Return (H, W, C) behind an odd kernel k padded by k // 2: (side - 1) // stride + 1 pixels a side."""
     height, width, _ = feature_map
@@ -37,7 +52,7 @@ def strided(feature_map: Map, stride: int, channels: int) -> Map:
 
 @dataclass(frozen=True)
 class Stem:
-    """The first convolution: `kernel` x `kernel` with `stride`, batch norm, `activation`."""
+    """The first convolution: a `window` of `kernel` pixels with `stride`, batch norm, `activation`."""
 
     channels: int
     kernel: int
@@ -111,6 +126,11 @@ class Architecture:
     stages: tuple[tuple[MBConvSpec, ...], ...]
     exits: tuple[Exit, ...]  # early exits in order of their stage; empty for a static network
     final: FinalHead
+
+    @property
+    def flat(self) -> bool:
+        """Whether the network is one-dimensional."""
+        return is_flat(self.input_shape)
 
     @property
     def exit_stages(self) -> tuple[int, ...]:
@@ -192,9 +212,9 @@ def architecture_from_json(
         raise top.fail("stages of exits", f"ascending numbers from 1 to {len(stages) - 1}", places)
     shape, outputs = (image[1], image[2], image[0]), top.integer("classes")
     found = Architecture(shape, outputs, first, trunk, tuple(stages), tuple(exits), last)
-    for early, (rows, columns, _) in zip(exits, found.exit_maps(), strict=False):
-        if early.head.pool > min(rows, columns):
-            rule = f"at most the {min(rows, columns)} pixels of its map"
+    for early, feature_map in zip(exits, found.exit_maps(), strict=False):
+        if early.head.pool > (most := least_side(feature_map, found.flat)):
+            rule = f"at most the {most} pixels of its map"
             raise top.fail(f"exit after stage {early.stage}: pool", rule, early.head.pool)
     return found
 

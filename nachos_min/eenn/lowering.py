@@ -11,7 +11,17 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
-from nachos_min.eenn.architecture import Architecture, Exit, ExitHead, FinalHead, Map, MBConvSpec, Stem
+from nachos_min.eenn.architecture import (
+    Architecture,
+    Exit,
+    ExitHead,
+    FinalHead,
+    Map,
+    MBConvSpec,
+    Stem,
+    least_side,
+    window,
+)
 from nachos_min.macs import ops
 from nachos_min.macs.count import count, peak_activation_bytes
 from nachos_min.macs.ops import Graph, Node, Written
@@ -46,8 +56,8 @@ _WRITTEN: dict[type[Operator] | str, Written] = {
 class _Builder:
     """Appends nodes and returns their indices; index -1 is the input."""
 
-    def __init__(self, input_shape: Map) -> None:
-        self.input_shape, self.nodes, self.exit = input_shape, list[Node](), 0
+    def __init__(self, input_shape: Map, flat: bool) -> None:
+        self.input_shape, self.flat, self.nodes, self.exit = input_shape, flat, list[Node](), 0
 
     def shape(self, index: int) -> Any:
         return self.input_shape if index < 0 else self.nodes[index].op.output
@@ -60,7 +70,8 @@ class _Builder:
     def convolution(
         self, name: str, x: int, channels: int, kernel: int, stride: int = 1, groups: int = 1, bias: bool = False
     ) -> int:
-        size, strides, padding = (kernel, kernel), (stride, stride), (kernel // 2,) * 4
+        size, strides = window(kernel, self.flat), window(stride, self.flat)
+        padding = (size[0] // 2, size[0] // 2, size[1] // 2, size[1] // 2)
         return self.add(name, ops.Conv2d(self.shape(x), channels, size, strides, padding, (1, 1), groups, bias), x)
 
     def activation(self, name: str, x: int, kind: str) -> int:
@@ -98,7 +109,7 @@ def _mbconv(b: _Builder, name: str, x: int, block: MBConvSpec) -> int:
 
 
 def _exit_head(b: _Builder, name: str, x: int, head: ExitHead, classes: int) -> None:
-    y, size = x, (head.pool, head.pool)
+    y, size = x, window(head.pool, b.flat)
     if head.pool > 1:
         y = b.add(f"{name}.pool", ops.MaxPool(b.shape(y), size, size), y)
     y = b.activation(f"{name}.relu", y, "relu")
@@ -126,7 +137,7 @@ def _final_head(b: _Builder, x: int, head: FinalHead, classes: int) -> None:
 
 def lower(architecture: Architecture) -> Graph:
     """Return the operator records of `architecture` for one sample; nodes of the i-th exit's head carry exit i."""
-    b = _Builder(architecture.input_shape)
+    b = _Builder(architecture.input_shape, architecture.flat)
     x = _stem(b, architecture.stem)
     for layer, block in enumerate(architecture.trunk, start=1):
         x = _mbconv(b, f"trunk.{layer}", x, block)
@@ -143,12 +154,12 @@ def lower(architecture: Architecture) -> Graph:
     return tuple(b.nodes)
 
 
-def lower_part(part: Part, feature_map: Map, classes: int) -> Graph:
-    """Return the operator records of one part alone, reading a map of shape (H, W, C).
+def lower_part(part: Part, feature_map: Map, classes: int, flat: bool) -> Graph:
+    """Return the operator records of one part alone, reading a map (H, W, C) of a network that `is_flat` or not.
 
     The backbone goes on from the map that an early exit reads: a last record that computes nothing keeps it alive.
     """
-    b = _Builder(feature_map)
+    b = _Builder(feature_map, flat)
     match part:
         case Stem():
             _stem(b, part)
@@ -194,9 +205,9 @@ class StaticCosts:
 
 
 @lru_cache(maxsize=1 << 16)
-def part_cost(part: Part, feature_map: Map, classes: int = 0) -> PartCost:
-    """Return the counts of one part that reads a map of shape (H, W, C); `classes` are read for heads alone."""
-    graph = lower_part(part, feature_map, classes)
+def part_cost(part: Part, feature_map: Map, classes: int = 0, *, flat: bool) -> PartCost:
+    """Return the counts of one part, arguments as of `lower_part`; `classes` are read for heads alone."""
+    graph = lower_part(part, feature_map, classes, flat)
     counted = count(graph)
     return PartCost(counted.macs, counted.params, peak_activation_bytes(graph))
 
@@ -209,11 +220,11 @@ def together(parts: Sequence[PartCost]) -> PartCost:
 
 def segment_costs(architecture: Architecture) -> tuple[PartCost, ...]:
     """Return the E counts of the backbone between consecutive exits, heads left out."""
-    stem, image, found = architecture.stem, architecture.input_shape, []
-    parts, shape = [part_cost(stem, image)], stem.output(image)
+    stem, image, flat, found = architecture.stem, architecture.input_shape, architecture.flat, []
+    parts, shape = [part_cost(stem, image, flat=flat)], stem.output(image)
     for blocks in architecture.segments():
         for block in blocks:
-            parts.append(part_cost(block, shape))
+            parts.append(part_cost(block, shape, flat=flat))
             shape = block.output(shape)
         found.append(together(parts))
         parts = []
@@ -223,8 +234,12 @@ def segment_costs(architecture: Architecture) -> tuple[PartCost, ...]:
 def head_costs(architecture: Architecture) -> tuple[PartCost, ...]:
     """Return the counts of the E heads, the final one last."""
     heads = (*(early.head for early in architecture.exits), architecture.final)
-    maps = architecture.exit_maps()
-    return tuple(part_cost(head, each, architecture.classes) for head, each in zip(heads, maps, strict=True))
+    pairs, classes, flat = (
+        zip(heads, architecture.exit_maps(), strict=True),
+        architecture.classes,
+        architecture.flat,
+    )
+    return tuple(part_cost(head, each, classes, flat=flat) for head, each in pairs)
 
 
 @lru_cache(maxsize=1 << 8)
@@ -253,18 +268,18 @@ class CostOrderError(ValueError):
 
 @dataclass(frozen=True)
 class GridHead:
-    """A head for maps of any size: pooled to about `cells` x `cells`, 3x3 convolutions `widths`, a linear layer."""
+    """A head for maps of any size: pooled to about `cells` a side, 3x3 convolutions `widths`, a linear layer."""
 
     cells: int
     widths: tuple[int, ...]
 
     def on(self, size: int) -> ExitHead:
-        """Return the head on a map whose shorter side is `size` pixels."""
+        """Return the head on a map whose `least_side` is `size` pixels."""
         return ExitHead(max(1, size // self.cells), self.widths)
 
 
 def head_ladder(size: int, widths: Sequence[int]) -> Iterator[ExitHead]:
-    """Yield heads from the richest to the poorest, for a map whose shorter side is `size` pixels.
+    """Yield heads from the richest to the poorest, for a map whose `least_side` is `size` pixels.
 
     Pooling 1, 2, 4, ... up to `size` with all convolutions `widths`; then with the last convolution left out, and
     so on; at the end pooling by `size` and the linear layer alone.
@@ -307,12 +322,13 @@ def design_exits(
     placed = backbone.with_exits(tuple(Exit(stage, ExitHead(1, ())) for stage in stages))
     maps = placed.exit_maps()
     reached = list(accumulate(segment.macs for segment in segment_costs(placed)))
-    bound = reached[-1] + part_cost(backbone.final, maps[-1], backbone.classes).macs
+    classes, flat = backbone.classes, backbone.flat
+    bound = reached[-1] + part_cost(backbone.final, maps[-1], classes, flat=flat).macs
     exits: list[Exit] = []
     for index, stage in reversed(list(enumerate(stages))):
-        costs, size = [], min(maps[index][:2])
+        costs, size = [], least_side(maps[index], flat)
         for head in [heads[index].on(size)] if heads else head_ladder(size, widths):
-            costs.append(reached[index] + part_cost(head, maps[index], backbone.classes).macs)
+            costs.append(reached[index] + part_cost(head, maps[index], classes, flat=flat).macs)
             if costs[-1] < bound:
                 exits.append(Exit(stage, head))
                 break

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nachos_min.autograd import Tensor, global_avg_pool, hswish, max_pool, relu, sigmoid
-from nachos_min.eenn.architecture import Architecture, ExitHead, FinalHead, Map
+from nachos_min.eenn.architecture import Architecture, ExitHead, FinalHead, Map, window
 from nachos_min.nn.blocks import ConvBatchNorm, MBConv
 from nachos_min.nn.layers import Conv2d, Linear
 from nachos_min.nn.module import Module
@@ -40,20 +40,22 @@ class Segment(Module):
 class ExitClassifier(Module):
     """Max-pool, ReLU, 3x3 convolutions with bias and ReLU, flatten, linear to C logits and one confidence."""
 
-    def __init__(self, feature_map: Map, head: ExitHead, classes: int, rng: np.random.Generator) -> None:
+    def __init__(
+        self, feature_map: Map, head: ExitHead, classes: int, flat: bool, rng: np.random.Generator
+    ) -> None:
         """Draw the weights of a head that reads a `feature_map` of shape (H, W, C); there are C + 1 outputs."""
         height, width, channels = feature_map
         self.convolutions: list[Module] = []
         for out in head.widths:
-            self.convolutions.append(Conv2d(channels, out, 3, rng, bias=True, activation="relu"))
+            self.convolutions.append(Conv2d(channels, out, window(3, flat), rng, bias=True, activation="relu"))
             channels = out
-        features = (height // head.pool) * (width // head.pool) * channels
+        self.pool, self.classes = window(head.pool, flat), classes
+        features = (height // self.pool[0]) * (width // self.pool[1]) * channels
         self.linear = Linear(features, classes + 1, rng)
-        self.pool, self.classes = head.pool, classes
 
     def __call__(self, x: Tensor) -> ExitOutput:
         """Return the exit's logits and confidence for the map `x` (N, H, W, C)."""
-        if self.pool > 1:
+        if self.pool != (1, 1):
             x = max_pool(x, size=self.pool, stride=self.pool)
         x = relu(x)
         for convolution in self.convolutions:
@@ -99,19 +101,21 @@ class EarlyExitNetwork(Module):
         on where the exits are; `exits_rng` those of the early exits, first to last.
         """
         self.architecture = architecture
-        stem, channels = architecture.stem, architecture.input_shape[2]
+        stem, channels, flat = architecture.stem, architecture.input_shape[2], architecture.flat
+        kernel, stride = window(stem.kernel, flat), stem.stride
         convolution = ConvBatchNorm(
-            channels, stem.channels, stem.kernel, backbone_rng, stride=stem.stride, activation=stem.activation
+            channels, stem.channels, kernel, backbone_rng, stride=stride, activation=stem.activation
         )
+        # A stride needs no window: along a side of one pixel there is no step.
         self.segments = [
-            Segment([MBConv(rng=backbone_rng, **vars(block)) for block in blocks])
+            Segment([MBConv(rng=backbone_rng, **vars(b) | {"kernel": window(b.kernel, flat)}) for b in blocks])
             for blocks in architecture.segments()
         ]
         self.segments[0].blocks.insert(0, convolution)
         width, classes = architecture.stages[-1][-1].out_channels, architecture.classes
         final_classifier = FinalClassifier(width, architecture.final, classes, backbone_rng)
         self.heads: list[ExitClassifier | FinalClassifier] = [
-            ExitClassifier(feature_map, early.head, classes, exits_rng)
+            ExitClassifier(feature_map, early.head, classes, flat, exits_rng)
             for early, feature_map in zip(architecture.exits, architecture.exit_maps(), strict=False)
         ]
         self.heads.append(final_classifier)

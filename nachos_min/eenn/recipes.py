@@ -30,7 +30,8 @@ class DeepRecipe:
         rate: learning rate after the warm-up, from where it falls to 0 as a cosine.
         warmup: share of the steps in which the rate rises to it.
         momentum, weight_decay: of SGD with Nesterov's momentum.
-        augment: one of AUGMENTATIONS; `auto`: `shift` for images of at least 12x12.
+        augment: one of AUGMENTATIONS; `auto`: `shift` for images of at least 12x12. Maps of height 1 may be tables,
+            whose columns have no order, so they are shifted on request alone.
         last: weight of the final exit's cross-entropy, where every early exit has 1: the blocks before it serve
             the early exits, too.
         confidence, beta, gamma: weights of the confidence, the cost and the peak term.

@@ -20,7 +20,7 @@ from nachos_min.data import ImageSource
 from nachos_min.eenn.inference import FloatArray, IntArray, group_size
 from nachos_min.eenn.losses import Budget, exits_loss
 from nachos_min.eenn.network import EarlyExitNetwork
-from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
+from nachos_min.eenn.recipes import LEAST_SHIFTED, DeepRecipe, PaperRecipe
 from nachos_min.nn.optim import SGD, cosine_rate
 
 # The E maps of some samples, on which T is measured
@@ -170,14 +170,15 @@ def rate_of(recipe: DeepRecipe, step: int, steps: int) -> float:
 def augmented(images: FloatArray, how: str, rng: np.random.Generator) -> FloatArray:
     """Return `images` (N, H, W, C), each shifted by up to side / 24 pixels, rounded up; the edge is repeated.
 
-    `how` is `none`, `shift`, or `shift-flip`, which mirrors each with probability 1/2 from left to right.
+    `how` is `none`, `shift`, or `shift-flip`, which mirrors each with probability 1/2 from left to right. Maps of
+    height 1 are shifted along their length alone, if it is at least LEAST_SHIFTED.
     """
     if how == "none":
         return images
     places = []
     for axis in (1, 2):
         side = images.shape[axis]
-        most = -(-side // 24)
+        most = 0 if images.shape[1] == 1 and side < LEAST_SHIFTED else -(-side // 24)
         shifts = rng.integers(-most, most, (len(images), 1), endpoint=True)
         places.append(np.clip(np.arange(side) + shifts, 0, side - 1))
     rows, columns = places

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from nachos_min.eenn.architecture import Architecture, Exit, ExitHead, Map, Stem
+from nachos_min.data.dataset import fitted_size
+from nachos_min.eenn.architecture import Architecture, Exit, ExitHead, Map, Stem, is_flat, least_side
 from nachos_min.eenn.lowering import PartCost, design_exits, part_cost, segment_costs
 from nachos_min.nas.space import Genes, Space, SpaceError
 
@@ -89,8 +90,9 @@ class GenomeCoder:
         """Least gene of the same head, by the genes of resolution and stem stride, stage and head gene."""
         found = []
         for side, stride in product(self.space.optional["resolution"], self.space.stem.stride):
-            for sides in self.space.maps(self.input_shape(side), stride)[1:-1]:
-                heads = self.space.heads(min(sides))
+            image = self.input_shape(side)
+            for sides in self.space.maps(image, stride)[1:-1]:
+                heads = self.space.heads(least_side(sides, is_flat(image)))
                 found.append([heads.index(head) for head in heads])
         return np.array(found).reshape(-1, len(self.space.stem.stride), len(self.space.stages) - 1, len(found[0]))
 
@@ -139,7 +141,7 @@ class GenomeCoder:
     def input_shape(self, resolution: int | None) -> Map:
         """Return (H, W, C) of an image as the network sees it at `resolution` (None: the data's own)."""
         height, width, channels = self.image_shape
-        return (height, width, channels) if resolution is None else (resolution, resolution, channels)
+        return (*((height, width) if resolution is None else fitted_size((height, width), resolution)), channels)
 
     def backbone(self, genome: Sequence[int] | Genes) -> Architecture:
         """Return the backbone of a genome, or of its genes, without early exits."""
@@ -162,14 +164,14 @@ class GenomeCoder:
         heads = [genes.heads[stage - 1] for stage in genes.exits] if genes.heads else ()
         return design_exits(self.backbone(genes), genes.exits, self.space.exit_widths, heads)
 
-    def heads(self, feature_map: Map) -> list[tuple[ExitHead, PartCost]]:
+    def heads(self, feature_map: Map, flat: bool) -> list[tuple[ExitHead, PartCost]]:
         """Return the heads, with their counts, that an exit may have on a map (H, W, C): by gene, or of the ladder.
 
-        A head of the ladder must be cheaper than all before it, since the first below a bound is taken; they are
-        returned cheapest first.
+        `flat` says whether the network `is_flat`. A head of the ladder must be cheaper than all before it, because
+        the first below a bound is taken. They are returned cheapest first.
         """
-        heads = self.space.heads(min(feature_map[:2]))
-        found = [(head, part_cost(head, feature_map, self.classes)) for head in heads]
+        heads = self.space.heads(least_side(feature_map, flat))
+        found = [(head, part_cost(head, feature_map, self.classes, flat=flat)) for head in heads]
         if self.space.exit_heads:
             return found
         return [each for i, each in enumerate(found) if all(each[1].macs < c.macs for _, c in found[:i])][::-1]
@@ -189,20 +191,21 @@ class GenomeCoder:
         form = space.kernels[-1], space.expansions[-1]
 
         @cache
-        def ways(maps: tuple[tuple[int, int], ...], number: int, reads: int) -> list[_Way]:
+        def ways(maps: tuple[tuple[int, int], ...], flat: bool, number: int, reads: int) -> list[_Way]:
             """Return the ways on from a map at stage `number`, none of them dominated, that of most MACs first."""
             here = (*maps[number - 1], reads)
             if number > stages:
-                final = part_cost(space.final, here, self.classes).macs
+                final = part_cost(space.final, here, self.classes, flat=flat).macs
                 return [(final, final, (), ())]
             stage, on = space.stages[number - 1], list[_Way]()
             for width in stage.channels:
-                first = part_cost(space.block(stage, reads, width, *form, stage.stride), here).macs
-                further = part_cost(space.block(stage, width, width, *form, 1), (*maps[number], width)).macs
+                block, behind = space.block(stage, reads, width, *form, stage.stride), (*maps[number], width)
+                first = part_cost(block, here, flat=flat).macs
+                further = part_cost(space.block(stage, width, width, *form, 1), behind, flat=flat).macs
                 macs = first + (slots - 1) * further
-                for near, far, widths, exits in ways(maps, number + 1, width):
+                for near, far, widths, exits in ways(maps, flat, number + 1, width):
                     on.append((near + macs, far + macs, (width, *widths), exits))
-            heads = self.heads(here) if number > 1 else []
+            heads = self.heads(here, flat) if number > 1 else []
             on += [
                 (cost.macs, far + cost.macs, widths, (Exit(number - 1, head), *exits))
                 for near, far, widths, exits in on
@@ -218,9 +221,10 @@ class GenomeCoder:
         kernels, expansions = (((value,) * slots,) * stages for value in form)
         found = []
         for side, stride in product(space.optional["resolution"], space.stem.stride):
-            maps = tuple(space.maps(self.input_shape(side), stride))
+            image = self.input_shape(side)
+            maps, flat = tuple(space.maps(image, stride)), is_flat(image)
             for channels, reads in zip(space.stem.channels, space.entering(1), strict=True):
-                stem, (_, macs, widths, exits) = space.stem.one(channels, stride), ways(maps, 1, reads)[0]
+                stem, (_, macs, widths, exits) = space.stem.one(channels, stride), ways(maps, flat, 1, reads)[0]
                 genes = Genes((slots,) * stages, kernels, expansions, (), side, widths, stem, ())
                 found.append((macs + self.before(side, stem).macs, genes, exits))
         _, genes, exits = max(found, key=itemgetter(0))
@@ -280,7 +284,7 @@ def from_cnas(coder: GenomeCoder, fields: Mapping[str, Any], *, unpadded: bool =
         genome += genes
     genome += _choices({"b": [0] * (stages - 1)} | dict(fields), "b", (0, 1), (stages - 1,))
     if len(space.resolutions) > 1 or "r" in fields:
-        resolutions = space.resolutions or coder.image_shape[:1]
+        resolutions = space.resolutions or (least_side(coder.image_shape, is_flat(coder.image_shape)),)
         resolution = _choices({"r": [fields.get("r")]}, "r", resolutions, (1,))
         genome += resolution if len(space.resolutions) > 1 else []
     return as_genome(coder.canonical(np.array([genome]))[0])

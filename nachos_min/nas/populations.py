@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nachos_min.eenn.architecture import is_flat
 from nachos_min.eenn.lowering import CostOrderError, PartCost, StaticCosts, part_cost, static_costs, together
 from nachos_min.nas.genome import GenomeCoder, IntArray, NotAnEENNError, as_genome
 from nachos_min.nas.space import SpaceError
@@ -218,17 +219,19 @@ def _layer_counts(coder: GenomeCoder, stage: int) -> tuple[IntArray, IntArray]:
     first: list[PartCost] = []
     further: list[PartCost] = []
     for side, stride in product(space.optional["resolution"], space.stem.stride):
-        maps = space.maps(coder.input_shape(side), stride)
+        image = coder.input_shape(side)
+        maps, flat = space.maps(image, stride), is_flat(image)
         for channels, reads in zip(space.stem.channels if stage == 0 else entering, entering, strict=True):
             stem = [coder.before(side, space.stem.one(channels, stride))] if stage == 0 else []
             for width in spec.channels:
-                final = [part_cost(space.final, (*maps[-1], width), coder.classes)] if last else []
+                final = [part_cost(space.final, (*maps[-1], width), coder.classes, flat=flat)] if last else []
                 for form in forms:
                     block = space.block(spec, reads, width, *form, spec.stride)
-                    first.append(together([part_cost(block, (*maps[stage], reads)), *stem, *final]))
+                    here = part_cost(block, (*maps[stage], reads), flat=flat)
+                    first.append(together([here, *stem, *final]))
         for width in spec.channels:
             blocks = [space.block(spec, width, width, *form, 1) for form in forms]
-            further += [part_cost(block, (*maps[stage + 1], width)) for block in blocks]
+            further += [part_cost(block, (*maps[stage + 1], width), flat=flat) for block in blocks]
     axes = len(spec.channels), len(space.kernels), len(space.expansions)
     return _counts(coder, first, len(entering), *axes), _counts(coder, further, 1, *axes)
 
@@ -236,9 +239,11 @@ def _layer_counts(coder: GenomeCoder, stage: int) -> tuple[IntArray, IntArray]:
 def _head_counts(coder: GenomeCoder, stage: int) -> IntArray:
     """Return the counts (3, R, T, W, h) of the heads of a stage; a shorter list is filled up with its last head."""
     space, channels = coder.space, coder.space.stages[stage].channels
-    settings = product(space.optional["resolution"], space.stem.stride)
-    maps = [space.maps(coder.input_shape(side), stride)[stage + 1] for side, stride in settings]
-    found = [[cost for _, cost in coder.heads((*sides, width))] for sides in maps for width in channels]
+    images = map(coder.input_shape, space.optional["resolution"])
+    maps = [
+        (space.maps(image, stride)[stage + 1], is_flat(image)) for image in images for stride in space.stem.stride
+    ]
+    found = [[cost for _, cost in coder.heads((*sides, w), flat)] for sides, flat in maps for w in channels]
     most = max(map(len, found))
     filled = [cost for costs in found for cost in costs + costs[-1:] * (most - len(costs))]
     return _counts(coder, filled, len(channels), most)

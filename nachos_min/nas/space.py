@@ -90,7 +90,7 @@ class Space:
     depths: tuple[int, ...]
     kernels: tuple[int, ...]
     expansions: tuple[int, ...]
-    resolutions: tuple[int, ...]  # input sides in pixels; empty: the data's own; several: one more gene
+    resolutions: tuple[int, ...]  # of the input, see `fitted_size`; empty: the data's own; several: one more gene
     divisor: int  # of expanded and squeezed widths
     exit_widths: tuple[int, ...]  # 3x3 convolutions of the richest exit head, from which a ladder of heads descends
     stem: StemSpec
@@ -133,7 +133,7 @@ class Space:
         return [shape[:2] for shape in maps][len(self.trunk) :]
 
     def heads(self, size: int) -> list[arch.ExitHead]:
-        """Return the heads that an early exit may have on a map of shorter side `size`: by gene, or the ladder."""
+        """Return the heads that an early exit may have on a map whose `least_side` is `size`."""
         return [head.on(size) for head in self.exit_heads] or list(head_ladder(size, self.exit_widths))
 
     def trunk_behind(self, stem: Stem) -> tuple[MBConvSpec, ...]:

@@ -5,7 +5,7 @@ from typing import final
 import numpy as np
 
 from nachos_min.autograd import Normed, Tensor, global_avg_pool, hsigmoid, inverted_residual, relu
-from nachos_min.nn.layers import BatchNorm, Conv2d, DepthwiseConv2d, Linear
+from nachos_min.nn.layers import BatchNorm, Conv2d, DepthwiseConv2d, Linear, Window
 from nachos_min.nn.module import Module
 
 LARGEST = 64  # cells of a map; beyond 8x8 the arithmetic takes longer than the calls, and layers in turn are faster
@@ -19,7 +19,7 @@ class ConvBatchNorm(Module):
         self,
         in_channels: int,
         out_channels: int,
-        kernel: int,
+        kernel: Window,
         rng: np.random.Generator,
         *,
         stride: int = 1,
@@ -66,7 +66,7 @@ class MBConv(Module):
         in_channels: int,
         middle: int,
         out_channels: int,
-        kernel: int,
+        kernel: Window,
         rng: np.random.Generator,
         *,
         stride: int = 1,
@@ -76,7 +76,7 @@ class MBConv(Module):
     ) -> None:
         """Draw the weights, in order of execution.
 
-        `middle` is the width of the depthwise filter, of `kernel` pixels a side and with `stride`. Without `expand`
+        `middle` is the width of the depthwise filter, a `kernel` window with `stride`. Without `expand`
         the first 1x1 is left out, and `middle` is `in_channels`. `activation`, relu or hswish, follows both.
         `squeezed` is the inner width of squeeze-and-excitation, 0 for none. Where it fits, the input is added.
         """

@@ -15,6 +15,7 @@ from nachos_min.autograd import Array, Tensor
 from nachos_min.nn.module import Module
 
 Dtype = type[np.floating[Any]]
+Window = int | tuple[int, int]  # one side of a square, or (height, width)
 
 
 def kaiming_normal(
@@ -45,15 +46,21 @@ def _parameter(data: NDArray[Any]) -> Tensor:
     return Tensor(data, requires_grad=True)
 
 
+def _sides(kernel: Window) -> tuple[int, int, Window]:
+    """Return height and width of a window, and the padding by half of each: odd windows keep the map."""
+    height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
+    return height, width, height // 2 if height == width else (height // 2, width // 2)
+
+
 @final
 class Conv2d(Module):
-    """A dense or grouped convolution, padded by `kernel // 2` on every side (odd kernels keep the map)."""
+    """A dense or grouped convolution, padded by half of the kernel (odd kernels keep the map)."""
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel: int,
+        kernel: Window,
         rng: np.random.Generator,
         *,
         stride: int = 1,
@@ -63,13 +70,14 @@ class Conv2d(Module):
     ) -> None:
         """Draw He-normal weights (fan-out); the bias, one number per output channel, starts at 0.
 
-        `kernel` is the side of the square window and `stride` the step between windows, in pixels; `groups` divides
-        both numbers of channels; `activation` is identity or relu.
+        `kernel` is the window and `stride` the step between windows, in pixels; `groups` divides both numbers of
+        channels; `activation` is identity or relu.
         """
-        shape = (kernel, kernel, in_channels // groups, out_channels)
-        self.weight = _parameter(kaiming_normal(shape, kernel * kernel * out_channels // groups, rng))
+        height, width, padding = _sides(kernel)
+        shape = (height, width, in_channels // groups, out_channels)
+        self.weight = _parameter(kaiming_normal(shape, height * width * out_channels // groups, rng))
         self.bias = _parameter(np.zeros(out_channels, np.float32)) if bias else None
-        self.settings: dict[str, Any] = {"stride": stride, "padding": kernel // 2, "groups": groups}
+        self.settings: dict[str, Any] = {"stride": stride, "padding": padding, "groups": groups}
         self.activation = activation
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -79,12 +87,13 @@ class Conv2d(Module):
 
 @final
 class DepthwiseConv2d(Module):
-    """One `kernel` x `kernel` filter per channel, `stride` pixels apart, padded by `kernel // 2` on every side."""
+    """One filter per channel, `stride` pixels apart, padded by half of the `kernel`."""
 
-    def __init__(self, channels: int, kernel: int, rng: np.random.Generator, *, stride: int = 1) -> None:
+    def __init__(self, channels: int, kernel: Window, rng: np.random.Generator, *, stride: int = 1) -> None:
         """Draw He-normal weights: the fan of a depthwise filter is its own kernel area."""
-        self.weight = _parameter(kaiming_normal((kernel, kernel, channels), kernel * kernel, rng))
-        self.stride, self.padding = stride, kernel // 2
+        height, width, self.padding = _sides(kernel)
+        self.weight = _parameter(kaiming_normal((height, width, channels), height * width, rng))
+        self.stride = stride
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return `x` (N, H, W, C) filtered channel by channel, shape (N, OH, OW, C)."""

@@ -186,7 +186,6 @@ def test_a_field_that_breaks_its_rule(file, changes, message, refused):
         ("net.json --convention flops", "convention must be one of exact, exact-valid"),
         ("net.json --explain flops", "convention must be one of exact, exact-valid"),
         ("net.json --input 8,8", "--input must be C,H,W of one image for this kind of target, got (8, 8)"),
-        ("cnas.json --input 3,32,31", "'cnas.json': --input must be square for a configuration, got"),
         ("net.json --unpadded", "'net.json': --unpadded does not apply to this kind of target, got 'True'"),
         ("net.onnx --classes 3", "--classes does not apply to this kind of target, got '3'"),
         ("net.json --verify", "--verify needs a PyTorch module (torch:...), got 'net.json'"),

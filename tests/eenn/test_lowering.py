@@ -71,6 +71,13 @@ def orders_of(architecture: Architecture) -> list[int]:
         ("tiny", (8, 8, 1), 10, 200),
         ("tiny", (32, 32, 3), 10, 20),
         ("tiny", (11, 6, 2), 10, 20),
+        ("tiny", (1, 48, 2), 3, 10),
+        ("flex8", (1, 8, 1), 2, 10),
+        ("flex16", (1, 1000, 1), 3, 3),  # lengths 12 and 16
+        ("flex16", (5, 40, 3), 10, 5),  # resized to 12x96 and 16x128
+        ("micro", (1, 4, 1), 2, 5),
+        ("micro", (1, 1000, 1), 2, 3),
+        ("micro", (5, 40, 1), 2, 5),
         ("micro", (8, 8, 1), 10, 200),
         ("micro", (32, 32, 3), 10, 20),
         ("ofa-mbv3", (8, 8, 1), 10, 3),  # resized to 32
@@ -113,7 +120,7 @@ def test_sums_of_parts_are_the_counts_of_the_records_and_what_is_executed(
 
 def test_the_map_that_the_backbone_goes_on_from_is_held_while_a_head_runs() -> None:
     """With a head so wide that it makes the peak: 4*4*8 floats of the map beside 4*4*(64 + 64) in the head."""
-    assert part_cost(ExitHead(1, (64, 64)), (4, 4, 8), 10).peak_bytes == 4 * (128 + 1024 + 1024)
+    assert part_cost(ExitHead(1, (64, 64)), (4, 4, 8), 10, flat=False).peak_bytes == 4 * (128 + 1024 + 1024)
     stages = ((MBConvSpec(8, 8, 8, 3, 1, "relu"),),) * 3
     exits = (Exit(1, ExitHead(1, (64, 64))), Exit(2, ExitHead(2, (64,))))
     architecture = Architecture((8, 8, 1), 10, Stem(8, 3, 2, "relu"), (), stages, exits, FinalHead(0, 0, "relu"))
@@ -124,10 +131,10 @@ def test_the_map_that_the_backbone_goes_on_from_is_held_while_a_head_runs() -> N
 def test_parts_by_hand() -> None:
     # 3x3 stem, stride 2, on 8x8x1: 4*4 outputs * 8 channels * 9 taps; 72 weights, 2*8 of batch norm.
     # Alive at once: before and behind the batch norm, 2 * 4*4*8 floats.
-    stem = part_cost(Stem(8, 3, 2, "relu"), (8, 8, 1))
+    stem = part_cost(Stem(8, 3, 2, "relu"), (8, 8, 1), flat=False)
     assert (stem.macs, stem.params, stem.peak_bytes) == (1152, 72 + 16, 2 * 128 * 4)
     # Mean of a 2x2x6 map, 6 -> 10 with bias: 24 + 6 floats at the mean, 16 at the linear layer.
-    final = part_cost(FinalHead(0, 0, "relu"), (2, 2, 6), 10)
+    final = part_cost(FinalHead(0, 0, "relu"), (2, 2, 6), 10, flat=False)
     assert (final.macs, final.params, final.peak_bytes) == (60, 70, 30 * 4)
 
 
@@ -197,7 +204,7 @@ def narrowing(kernel: int, channels: int = 1, classes: int = 100) -> Architectur
     wide = MBConvSpec(4, 4, 64, 3, 1, "relu", expand=False)
     narrow = MBConvSpec(64, 64, channels, kernel, 1, "relu", expand=False)
     final = FinalHead(0, 0, "relu")
-    return Architecture((1, 1, 1), classes, Stem(4, 3, 1, "relu"), (), ((wide,), (narrow,)), (), final)
+    return Architecture((2, 2, 1), classes, Stem(4, 3, 2, "relu"), (), ((wide,), (narrow,)), (), final)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,9 @@ def test_published_figures(index):
     placed = architecture.with_exits(tuple(Exit(stage, ExitHead(1, ())) for stage in stages))
     for stage, feature_map in zip(stages, placed.exit_maps(), strict=False):
         channels = feature_map[2]
-        head = lower_part(FinalHead(6 * channels, 8 * channels, "hswish"), feature_map, record["classes"])
+        head = lower_part(
+            FinalHead(6 * channels, 8 * channels, "hswish"), feature_map, record["classes"], flat=False
+        )
         totals.append(OLD.total(up_to(graph, stage)) + OLD.total(head))
         params += count(head).params
     totals.append(OLD.total(graph))

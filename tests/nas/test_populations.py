@@ -119,11 +119,11 @@ def test_a_head_that_costs_just_as_much_as_going_on_is_too_dear() -> None:
     bare: dict[str, Any] = {"exit_widths": (), "final": FinalHead(0, 0, "relu")}
     space = replace(MICRO.space, depths=(1,), expansions=(2,), stages=stages, **bare)
     genomes = np.array([[0, 0, 0, 0, 0, 0, 1]])
-    backbone = GenomeCoder(space, (1, 1, 1), 1).backbone(as_genome(genomes[0]))
-    last_stage = part_cost(backbone.stages[1][0], (1, 1, 10)).macs
+    backbone = GenomeCoder(space, (2, 2, 1), 1).backbone(as_genome(genomes[0]))
+    last_stage = part_cost(backbone.stages[1][0], (1, 1, 10), flat=False).macs
     tie = last_stage - 10  # 10 (classes + 1) = last_stage + 9 classes
     for classes, unordered in ((tie - 1, 0), (tie, 1), (tie + 1, 1)):
-        coder = GenomeCoder(space, (1, 1, 1), classes)
+        coder = GenomeCoder(space, (2, 2, 1), classes)
         found = CostTables(coder).costs(genomes)
         assert found.unordered.tolist() == [unordered]
         assert_equal(found, count_each(coder, genomes))
@@ -183,7 +183,7 @@ def test_where_tables_would_overflow_or_burst_genomes_are_counted(changes: Any, 
 
 def test_sums_just_below_the_edge_are_exact() -> None:
     space = replace(MICRO.space, stages=(wide, wide), expansions=(1 << 20,), depths=(1, 2), exit_widths=())
-    coder = GenomeCoder(space, (1, 1, 1), 10)
+    coder = GenomeCoder(space, (2, 2, 1), 10)
     assert 1 << 62 < static_costs(coder.largest()).worst_macs < 1 << 63
     genomes = random_genomes(coder, 40)
     assert_equal(CostTables(coder).costs(genomes), count_each(coder, genomes))
