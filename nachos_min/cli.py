@@ -24,7 +24,7 @@ from fire.core import FireExit
 from fire.decorators import SetParseFns
 
 from nachos_min.errors import InputError, printable, shorten
-from nachos_min.nas.configuration import Options
+from nachos_min.nas.configuration import First, Options
 from nachos_min.options import COUNT, REQUIRED, SIDES, SWITCH, Option, options_of, taking, text
 
 PROGRAM = "python -m nachos_min"
@@ -41,8 +41,8 @@ WIDTH, INDENT = 80, 6
 
 def search(
     *,
-    json: Annotated[bool, Option(SWITCH)] = False,
-    quiet: Annotated[bool, Option(SWITCH)] = False,
+    json: Annotated[bool, First(SWITCH)] = False,
+    quiet: Annotated[bool, First(SWITCH)] = False,
     **options: Unpack[Options],
 ) -> int:
     """The front of admissible early-exit networks that a search finds for a data set.
@@ -228,16 +228,19 @@ def _program_help() -> list[str]:
 
 
 def _command_help(name: str) -> list[str]:
-    """Return what a command does, then every option with its form, its default and its meaning."""
+    """Return what a command does, then its options by group, each with form, default and meaning."""
     options, (summary, *description) = options_of(COMMANDS[name]), _paragraphs(COMMANDS[name])
     needed = [option.upper() for option, each in options.items() if each.default is REQUIRED]
     lines = [*_paragraph(summary), ""]
-    lines += [f"usage: {' '.join([PROGRAM, name, *needed])} [--option VALUE ...]", "", "options:"]
-    for option, each in options.items():
-        if each.default is not REQUIRED:
-            form = f"{_flag(option)} {each.kind.form}".strip()
-            lines += _paragraph(f"{form}  (default: {each.default_text})", 2)
-            lines += _paragraph(each.meaning, INDENT)
+    lines += [f"usage: {' '.join([PROGRAM, name, *needed])} [--option VALUE ...]"]
+    optional = {option: each for option, each in options.items() if each.default is not REQUIRED}
+    for group in dict.fromkeys(each.group for each in optional.values()):
+        lines += ["", f"{group}:"]
+        for option, each in optional.items():
+            if each.group == group:
+                form = f"{_flag(option)} {each.kind.form}".strip()
+                lines += _paragraph(f"{form}  (default: {each.default_text})", 2)
+                lines += _paragraph(each.meaning, INDENT)
     for paragraph in description:
         lines += ["", *_paragraph(paragraph)]
     return lines

@@ -115,6 +115,7 @@ SHARE = number("SHARE", "a number from 0 to 1", lambda value: 0 <= value <= 1)
 MARGIN = number("SHARE", "a number >= 0 and below 1", lambda value: 0 <= value < 1)
 CHANCE = number("SHARE", "a number above 0 and below 1", lambda value: 0 < value < 1)
 WEIGHT = number("NUMBER", "a number >= 0", lambda value: 0 <= value < inf)
+RATE = number("NUMBER", "a number above 0", lambda value: 0 < value < inf)
 # On when named, `--json`, and off when negated, `--nojson`; also as `--json=true`, `--json=false`.
 SWITCH = Kind(
     "",
@@ -142,6 +143,7 @@ class Option:
     default: Any = None
     by: Mapping[str, Any] = field(default_factory=dict)  # of a recipe, a data set, or both as "RECIPE DATA"
     absent: str = "none"  # the default in words where it is None
+    group: str = "Options"  # the heading under which the help lists it
     meaning: str = ""  # for the help, from the docstring where the option is declared
 
     def default_of(self, recipe: str, data: str) -> Any:

@@ -194,6 +194,11 @@ class StaticCosts:
     peak_bytes: int
 
     @property
+    def exit_count(self) -> int:
+        """Number of exits, the final one included."""
+        return len(self.exit_costs)
+
+    @property
     def cheapest(self) -> int:
         """MACs of a sample that leaves at the first exit."""
         return self.exit_costs[0]

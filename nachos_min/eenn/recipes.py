@@ -79,6 +79,7 @@ class PaperRecipe:
         backbone_epochs, warmup_epochs, support_epochs: passes over the training set in each phase.
         backbone_rate, exits_rate: rates at the start of the cosine of phase 1, and of phases 2 and 3 together.
         alpha, beta, gamma: weights of the classification, cost and peak term.
+        augment: one of AUGMENTATIONS but `auto`; `none` with a frozen backbone.
         joint: whether the backbone goes on training with the exits, in phases 2 and 3, or is frozen (the paper's).
     """
 
@@ -95,6 +96,7 @@ class PaperRecipe:
     beta: float = 1.0
     gamma: float = 1.0
     joint: bool = True
+    augment: str = "none"
 
 
 Recipe = DeepRecipe | PaperRecipe
@@ -109,14 +111,17 @@ def lengthened(recipe: Recipe, times: int, samples: int) -> Recipe:
 
 
 def as_record(recipe: Recipe) -> dict[str, Any]:
-    """Return `recipe` as plain values, with its name unless it is `paper`, which a stored run does not name."""
-    return ({} if isinstance(recipe, PaperRecipe) else {"name": "deep"}) | asdict(recipe)
+    """Return `recipe` as plain values; `paper` and its augmentation `none` are not named, as in older runs."""
+    if isinstance(recipe, DeepRecipe):
+        return {"name": "deep"} | asdict(recipe)
+    return {name: value for name, value in asdict(recipe).items() if (name, value) != ("augment", "none")}
 
 
 def from_record(record: Mapping[str, Any]) -> Recipe:
     """Return the recipe that `as_record` made `record` from; KeyError if a field is missing."""
-    kind = RECIPES[record.get("name", "paper")]
-    return kind(**{entry.name: record[entry.name] for entry in fields(kind)})
+    known = record if "name" in record else {"name": "paper", "augment": "none", **record}
+    kind = RECIPES[known["name"]]
+    return kind(**{entry.name: known[entry.name] for entry in fields(kind)})
 
 
 def recipe_of(
@@ -124,6 +129,8 @@ def recipe_of(
     usual: Mapping[str, Any],
     *,
     epochs: int | None = None,
+    batch: int | None = None,
+    rate: float | None = None,
     augment: str = "auto",
     beta: float | None = None,
     gamma: float | None = None,
@@ -131,17 +138,23 @@ def recipe_of(
 ) -> Recipe:
     """Return the recipe `name` with the `usual` values of a data set, and those given, in place of its own.
 
-    `epochs` >= 1 are passes over the training set in all, which the paper's phases share 2:1:1. `augment` is one
-    of AUGMENTATIONS, `backbone` `joint` or `frozen`. RecipeError if the recipe does not have such a value.
+    `epochs` >= 1 are passes over the training set in all, which the paper's phases share 2:1:1. `rate` is that of
+    the paper's first phase; the other keeps its proportion. `augment` is one of AUGMENTATIONS, `backbone` `joint`
+    or `frozen`. RecipeError if the recipe does not have such a value.
     """
-    given: dict[str, Any] = {key: value for key, value in (("beta", beta), ("gamma", gamma)) if value is not None}
-    if name == "deep":
+    given = {key: value for key, value in (("batch", batch), ("beta", beta), ("gamma", gamma)) if value is not None}
+    made = RECIPES[name](**{**usual, **given})
+    if isinstance(made, DeepRecipe):
         if backbone != "joint":
             raise RecipeError(f"backbone must be joint with the recipe deep, which has one phase, got {backbone!r}")
-        given |= {"augment": augment} | ({} if epochs is None else {"epochs": epochs})
-        return DeepRecipe(**{**usual, **given})
-    if augment not in ("auto", "none"):
-        raise RecipeError(f"augment must be none with the recipe paper, got {augment!r}")
+        return replace(made, augment=augment, epochs=epochs or made.epochs, rate=rate or made.rate)
+    if backbone == "frozen" and augment not in ("auto", "none"):
+        raise RecipeError(
+            f"augment must be none with a frozen backbone, whose maps are computed once, got {augment!r}"
+        )
     if epochs is not None:
-        given |= zip(PHASES, (epochs - epochs // 4 * 2, epochs // 4, epochs // 4), strict=True)
-    return PaperRecipe(**{**usual, **given, "joint": backbone == "joint"})
+        quarter = epochs // 4
+        made = replace(made, backbone_epochs=epochs - 2 * quarter, warmup_epochs=quarter, support_epochs=quarter)
+    if rate is not None:
+        made = replace(made, backbone_rate=rate, exits_rate=rate * made.exits_rate / made.backbone_rate)
+    return replace(made, augment="none" if augment == "auto" else augment, joint=backbone == "joint")

@@ -71,7 +71,7 @@ def train_backbone(
     """Return the mean loss of each epoch of phase 1, which trains stages and final classifier; see `train_deep`."""
 
     def loss_of(chosen: IntArray, _: FloatArray | None) -> Tensor:
-        final = network.heads[-1](network.maps(Tensor(images[chosen]))[-1])
+        final = network.heads[-1](network.maps(Tensor(augmented(images[chosen], recipe.augment, rng)))[-1])
         return cross_entropy(final.logits, labels[chosen]).mean()
 
     optimiser = SGD(network.backbone_parameters(), momentum=recipe.momentum, weight_decay=recipe.weight_decay)
@@ -96,7 +96,10 @@ def train_exits(
     frozen = None if recipe.joint else exit_maps(network, images)
 
     def loss_of(chosen: IntArray, support: FloatArray | None) -> Tensor:
-        maps = network.maps(Tensor(images[chosen])) if frozen is None else [Tensor(each[chosen]) for each in frozen]
+        if frozen is None:
+            maps = network.maps(Tensor(augmented(images[chosen], recipe.augment, rng)))
+        else:
+            maps = [Tensor(each[chosen]) for each in frozen]
         outputs, (alpha, beta, gamma) = network.outputs(maps), (recipe.alpha, recipe.beta, recipe.gamma)
         return exits_loss(outputs, labels[chosen], budget, support, alpha=alpha, beta=beta, gamma=gamma)
 

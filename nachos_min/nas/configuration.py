@@ -8,11 +8,21 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 from nachos_min import options as of
-from nachos_min.eenn.recipes import AUGMENTATIONS, RECIPES, DeepRecipe, Recipe, as_record, from_record, recipe_of
+from nachos_min.eenn.recipes import (
+    AUGMENTATIONS,
+    RECIPES,
+    DeepRecipe,
+    PaperRecipe,
+    Recipe,
+    as_record,
+    from_record,
+    recipe_of,
+)
 from nachos_min.errors import InputError
 from nachos_min.options import Option, choice
 
@@ -58,6 +68,17 @@ PREDICTORS = choice("switching", "rbf", "trees", "mlp", "gp")
 OTHER_SPACES = {"digits32": "flex32", "paper": "tiny", "paper digits32": "small32"}
 
 
+First, Limit, Training, Research = (
+    partial(Option, group=heading)
+    for heading in (
+        "Data, limits and effort",
+        "Further limits",
+        "Training",
+        "Research switches: parts of the method that studies compare",
+    )
+)
+
+
 class Options(TypedDict, total=False):
     """The options of a search. None stands for the default; `max_macs` None is no limit.
 
@@ -70,33 +91,38 @@ class Options(TypedDict, total=False):
             .toml file.
         max_macs: Limit on the average number of MACs per inference, measured on the validation split.
         min_accuracy: Limit from below on the accuracy on the validation split, as a share of its samples.
+        evaluations: Number of networks to train and measure, those found in the run's folder included.
+        epochs: Passes over the training set for each network; the paper's three phases share them 2:1:1.
+        workers: Number of processes that train networks side by side.
+        seed: Seed of every random choice. The same seed gives the same result with any number of workers.
+        out: Folder of the run, created if missing. A folder that holds the same search is continued.
         max_worst_macs: Limit on the MACs of an inference that passes every exit.
         max_params: Limit on the number of trained parameters.
         max_peak_bytes: Limit on the bytes of activations alive at once, for one sample in float32.
-        evaluations: Number of networks to train and measure, those found in the run's folder included.
-        finalists: Number of the best networks that are trained again, four times as long; none with a table.
+        max_exits: Limit on the number of exits of a network, the final one included.
+        margin: How far inside both limits networks must stay on the validation split, so that they keep them on
+            data never seen; accuracy by so much, average MACs by this share.
+        guarantee: Return only rows that keep both limits on new images with this probability, all of them
+            together; needs validation halves.
         recipe: How networks are trained, every exit on every sample from the first step (deep), or in the paper's
             three phases; some other defaults follow it, each option says which.
-        epochs: Passes over the training set for each network.
+        batch: Samples in a step of the gradient.
+        rate: Learning rate of the first phase of training; the paper's other phases keep their proportion to it.
         augment: How training images are varied; auto shifts images of at least 12x12 pixels by up to a
-            24th of a side.
-        confidence: What an exit is believed by, its own head (learned), the softmax of its scores at a fitted
-            temperature, or whichever is better for the network.
-        seed: Seed of every random choice. The same seed gives the same result with any number of workers.
-        constraints: How the limits enter the search, by constrained domination or by the paper's penalty.
-        thresholds: How exit thresholds are chosen, the best admissible or by the paper's grid and repair.
+            24th of a side, and with the recipe paper none.
+        finalists: Number of the best networks that are trained again, four times as long; none with a table.
         method: NACHOS, or what it is compared with for as many evaluations - random search, exits placed by hand
             on searched backbones, networks without exits, a search without limits and regularisers, two networks
             by a rule, or the larger of them alone.
-        margin: How far inside both limits networks must stay on the validation split, so that they keep them on
-            data never seen; accuracy by so much, average MACs by this share.
+        constraints: How the limits enter the search, by constrained domination or by the paper's penalty.
+        thresholds: How exit thresholds are chosen, the best admissible or by the paper's grid and repair.
+        confidence: What an exit is believed by, its own head (learned), the softmax of its scores at a fitted
+            temperature, or whichever is better for the network.
         beta: Weight of the cost term in training, which pulls the expected MACs below the limit.
         gamma: Weight of the peak term in training, which pulls each exit's confidence to its record by class.
         backbone: With the recipe paper, whether the backbone is frozen while the exits train, or trains on.
         validation: Whether one of the halves of the validation split chooses and the figures shown are of the
             other, or the whole split does both (paper), and flatters.
-        guarantee: Return only rows that keep both limits on new images with this probability, all of them
-            together; needs validation halves.
         standardise: What of the images has mean 0 and variance 1, each channel or each pixel (paper).
         start: The first networks, random (the paper), spread evenly over what they cost, or first those that an
             engineer would try.
@@ -106,47 +132,50 @@ class Options(TypedDict, total=False):
         features: What the surrogates see of a network, its genes (the paper) or its exact costs, too.
         points: What of a trained network enters the front, its best thresholds (the paper) or its whole curve of
             accuracy against MACs.
-        workers: Number of processes that train networks side by side.
         table: Answer from the networks in this file, made by bench/make_table.py, instead of training any.
-        out: Folder of the run, created if missing. A folder that holds the same search is continued.
     """
 
-    data: Annotated[Any, Option(of.DATA, "digits")]
-    layout: Annotated[str | None, Option(choice("chw", "hwc", "signal"), absent="as the shape says, or asked for")]
-    resolution: Annotated[int | None, Option(of.whole(1), absent="as they are; above 96: 64")]
-    space: Annotated[str | None, Option(of.text("name or file"), "flex8", OTHER_SPACES)]
-    max_macs: Annotated[int | None, Option(of.COUNT, 40_000, {"digits32": 450_000})]
-    min_accuracy: Annotated[float | None, Option(of.SHARE, 0.9, {"digits32": 0.8})]
-    max_worst_macs: Annotated[int | None, Option(of.COUNT, absent=f"{FAR} times max-macs; paper: no limit")]
-    max_params: Annotated[int | None, Option(of.COUNT, absent=NO_LIMIT)]
-    max_peak_bytes: Annotated[int | None, Option(of.COUNT, absent=NO_LIMIT)]
-    evaluations: Annotated[int | None, Option(of.COUNT, 16, {"paper": 100})]
-    finalists: Annotated[int | None, Option(of.whole(0), 2, {"paper": 0})]
-    recipe: Annotated[str | None, Option(choice(*RECIPES), "deep")]
-    epochs: Annotated[int | None, Option(of.whole(1), absent="as the recipe says")]
-    augment: Annotated[str | None, Option(choice(*AUGMENTATIONS), "auto")]
-    confidence: Annotated[str | None, Option(choice("learned", "softmax", "best"), "best", {"paper": "learned"})]
-    seed: Annotated[int | None, Option(of.whole(0), 0)]
-    constraints: Annotated[str | None, Option(choice("domination", "adaptive-penalty"), "domination")]
-    thresholds: Annotated[str | None, Option(choice("exact", "grid-repair"), "exact")]
-    method: Annotated[str | None, Option(choice(*METHODS), "nachos")]
-    margin: Annotated[float | None, Option(of.MARGIN, 0.0)]
-    beta: Annotated[float | None, Option(of.WEIGHT, 0.0, {"paper": 1.0})]
-    gamma: Annotated[float | None, Option(of.WEIGHT, 0.0, {"paper": 1.0})]
-    backbone: Annotated[str | None, Option(choice("frozen", "joint"), "joint")]
-    validation: Annotated[str | None, Option(choice("halves", "whole"), "halves", {"paper": "whole"})]
-    guarantee: Annotated[float | None, Option(of.CHANCE)]
-    standardise: Annotated[str | None, Option(choice("channel", "pixel"), "channel")]
-    start: Annotated[str | None, Option(choice("random", "spread", "rule"), "rule", {"paper": "spread"})]
-    aims: Annotated[
-        str | None, Option(choice("ends", "budgets"), absent="budgets; ends with paper, --points best or penalty")
+    data: Annotated[Any, First(of.DATA, "digits")]
+    layout: Annotated[str | None, First(choice("chw", "hwc", "signal"), absent="as the shape says, or asked for")]
+    resolution: Annotated[int | None, First(of.whole(1), absent="as they are; above 96: 64")]
+    space: Annotated[str | None, First(of.text("name or file"), "flex8", OTHER_SPACES)]
+    max_macs: Annotated[int | None, First(of.COUNT, 40_000, {"digits32": 450_000})]
+    min_accuracy: Annotated[float | None, First(of.SHARE, 0.9, {"digits32": 0.8})]
+    evaluations: Annotated[int | None, First(of.COUNT, 16, {"paper": 100})]
+    epochs: Annotated[int | None, First(of.whole(1), absent="as the recipe says")]
+    workers: Annotated[int | None, First(of.whole(1), absent="number of processors")]
+    seed: Annotated[int | None, First(of.whole(0), 0)]
+    out: Annotated[str | Path | None, First(of.text("folder"), absent="runs/ and the data set's name")]
+    max_worst_macs: Annotated[int | None, Limit(of.COUNT, absent=f"{FAR} times max-macs; paper: no limit")]
+    max_params: Annotated[int | None, Limit(of.COUNT, absent=NO_LIMIT)]
+    max_peak_bytes: Annotated[int | None, Limit(of.COUNT, absent=NO_LIMIT)]
+    max_exits: Annotated[int | None, Limit(of.whole(2), absent=NO_LIMIT)]
+    margin: Annotated[float | None, Limit(of.MARGIN, 0.0)]
+    guarantee: Annotated[float | None, Limit(of.CHANCE)]
+    recipe: Annotated[str | None, Training(choice(*RECIPES), "deep")]
+    batch: Annotated[int | None, Training(of.whole(2), absent=f"{DeepRecipe.batch}; paper: {PaperRecipe.batch}")]
+    rate: Annotated[
+        float | None, Training(of.RATE, absent=f"{DeepRecipe.rate}; paper: {PaperRecipe.backbone_rate}")
     ]
-    surrogate: Annotated[str | None, Option(PREDICTORS, absent="gp; switching for ends")]
-    features: Annotated[str | None, Option(choice("genes", "costs"), absent="costs; genes for ends")]
-    points: Annotated[str | None, Option(choice("best", "curve"), absent="curve; best with grid-repair")]
-    workers: Annotated[int | None, Option(of.whole(1), absent="number of processors")]
-    table: Annotated[str | Path | None, Option(of.text("file"), absent="train")]
-    out: Annotated[str | Path | None, Option(of.text("folder"), absent="runs/ and the data set's name")]
+    augment: Annotated[str | None, Training(choice(*AUGMENTATIONS), "auto")]
+    finalists: Annotated[int | None, Training(of.whole(0), 2, {"paper": 0})]
+    method: Annotated[str | None, Research(choice(*METHODS), "nachos")]
+    constraints: Annotated[str | None, Research(choice("domination", "adaptive-penalty"), "domination")]
+    thresholds: Annotated[str | None, Research(choice("exact", "grid-repair"), "exact")]
+    confidence: Annotated[str | None, Research(choice("learned", "softmax", "best"), "best", {"paper": "learned"})]
+    beta: Annotated[float | None, Research(of.WEIGHT, 0.0, {"paper": 1.0})]
+    gamma: Annotated[float | None, Research(of.WEIGHT, 0.0, {"paper": 1.0})]
+    backbone: Annotated[str | None, Research(choice("frozen", "joint"), "joint")]
+    validation: Annotated[str | None, Research(choice("halves", "whole"), "halves", {"paper": "whole"})]
+    standardise: Annotated[str | None, Research(choice("channel", "pixel"), "channel")]
+    start: Annotated[str | None, Research(choice("random", "spread", "rule"), "rule", {"paper": "spread"})]
+    aims: Annotated[
+        str | None, Research(choice("ends", "budgets"), absent="budgets; ends with paper, --points best or penalty")
+    ]
+    surrogate: Annotated[str | None, Research(PREDICTORS, absent="gp; switching for ends")]
+    features: Annotated[str | None, Research(choice("genes", "costs"), absent="costs; genes for ends")]
+    points: Annotated[str | None, Research(choice("best", "curve"), absent="curve; best with grid-repair")]
+    table: Annotated[str | Path | None, Research(of.text("file"), absent="train")]
 
 
 OPTIONS = of.options_of(Options)
@@ -154,18 +183,20 @@ OPTIONS = of.options_of(Options)
 PAPER_DIGITS32 = {"backbone_epochs": 3, "warmup_epochs": 2, "support_epochs": 2, "exits_rate": 0.02}
 # What aims decide: the paper has 100 random candidates of 180 before the first surrogate, and 8 an iteration.
 BY_AIMS: Mapping[str, Mapping[str, Any]] = {
-    "ends": {"surrogate": "switching", "features": "genes", "initial": 40, "batch": 8},
-    "budgets": {"surrogate": "gp", "features": "costs", "initial": 10, "batch": 3},
+    "ends": {"surrogate": "switching", "features": "genes", "initial": 40, "chosen": 8},
+    "budgets": {"surrogate": "gp", "features": "costs", "initial": 10, "chosen": 3},
 }
 # Some stored runs and tables lack these fields, and mean these values, which therefore stand in no identity.
-AS_BEFORE = {
+AS_BEFORE: Mapping[str, Any] = {
     "aims": "ends",
     "confidence": "learned",
     "standardise": "pixel",
     "validation": "whole",
     "layout": None,
     "resolution": None,
+    "max_exits": None,
 }
+STORED_AS = {"chosen": "batch"}  # fields that identities have under another name
 
 
 def check(given: Mapping[str, Any]) -> None:
@@ -229,7 +260,7 @@ class Configuration:
     constraints: str = "domination"
     thresholds: str = "exact"
     initial: int = 10  # candidates before the first surrogate
-    batch: int = 3  # candidates chosen per iteration; the paper calls it K
+    chosen: int = 3  # candidates an iteration chooses; the paper calls it K
     population: int = 40  # of NSGA-II on the surrogates (the paper's)
     generations: int = 20  # the paper's
     patience: int = 10  # iterations without growth of the hypervolume before the search stops (the paper's)
@@ -278,7 +309,7 @@ def configure(asked: Mapping[str, Any]) -> Configuration:
     sizes = {entry.name: entry.default for entry in fields(Configuration)}
     known = {**sizes, **BY_AIMS[asked["aims"]], **asked}
     own = PAPER_DIGITS32 if (known["recipe"], known["data"]) == ("paper", "digits32") else {}
-    trained = {name: known[name] for name in ("epochs", "augment", "beta", "gamma", "backbone")}
+    trained = {name: known[name] for name in ("epochs", "batch", "rate", "augment", "beta", "gamma", "backbone")}
     known["recipe"] = recipe_of(known["recipe"], own, **trained)
     known["backbones"] = -(-known["evaluations"] // 2) if known["method"] == "two-stage" else 0
     return _configuration(known)
@@ -298,9 +329,12 @@ def configuration_of(identity: Mapping[str, Any]) -> Configuration:
     Raises:
         ConfigurationError: if a field is missing or breaks a rule: the run was made by another version.
     """
-    known = {**AS_BEFORE, **identity}
+    named = {stored: name for name, stored in STORED_AS.items()}
+    known = {**AS_BEFORE, **{named.get(name, name): value for name, value in identity.items()}}
     try:
-        trained = {name: known["recipe"].get(name) for name in ("epochs", "augment", "beta", "gamma")}
+        trained = {
+            name: known["recipe"].get(name) for name in ("epochs", "batch", "rate", "augment", "beta", "gamma")
+        }
         check(known | trained | {"recipe": None, "table": None})
         return _configuration(known | {"recipe": from_record(known["recipe"])})
     except KeyError as missing:
@@ -321,7 +355,11 @@ class Problem:
         """Return what a run folder stores to recognise this problem; data and space by their content, too."""
         options = asdict(self.configuration) | {"recipe": as_record(self.configuration.recipe)}
         options |= options.pop("limits")  # so that a message says `max_macs`, as the command line does
-        options = {name: value for name, value in options.items() if AS_BEFORE.get(name, self) != value}
+        options = {
+            STORED_AS.get(name, name): value
+            for name, value in options.items()
+            if AS_BEFORE.get(name, self) != value
+        }
         options |= {"data_content": self.dataset.digest, "space_content": self.space.content}
         return options if self.table is None else options | {"table": dict(self.table)}
 

@@ -34,6 +34,7 @@ class Limits:
     max_worst_macs: int | None = None  # of the most expensive inference
     max_params: int | None = None
     max_peak_bytes: int | None = None  # activations alive at once, float32, one sample
+    max_exits: int | None = None  # with the final one
 
     def tightened(self, margin: float) -> "Limits":
         """Return limits further inside: accuracy by `margin`, average MACs by this share.
@@ -65,6 +66,7 @@ class Limits:
             (costs.worst_macs, self.max_worst_macs),
             (costs.params, self.max_params),
             (costs.peak_bytes, self.max_peak_bytes),
+            (costs.exit_count, self.max_exits),
         )
         found: Any = np.zeros(len(costs), bool) if isinstance(costs, PopulationCosts) else False
         for counted, limit in limited:

@@ -152,7 +152,7 @@ class _Loop:
         best, stale = self.archive.hypervolume(self.archive.networks), 0
         while self.rules.guided and len(self.archive) < until and stale < self.configuration.patience:
             self.iteration += 1
-            chosen = self.next_candidates(self.configuration.batch)
+            chosen = self.next_candidates(self.configuration.chosen)
             if not chosen:
                 break
             # All are chosen and then some cut: with more evaluations the same ones come first.

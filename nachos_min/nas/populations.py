@@ -59,6 +59,11 @@ class PopulationCosts:
         return np.asarray(~self.static & (self.unordered == 0))
 
     @property
+    def exit_count(self) -> IntArray:
+        """Number of exits, the final one included, int64 (n,)."""
+        return np.asarray(self.exits.sum(axis=1))
+
+    @property
     def leaving(self) -> IntArray:
         """MACs of leaving after each stage, or at the next exit where there is none, int64 (n, S)."""
         found = self.exit_costs.copy()

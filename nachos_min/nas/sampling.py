@@ -98,13 +98,16 @@ def rule_genomes(check: StaticCheck) -> list[Genome]:
 def filling_genomes(check: StaticCheck, budgets: Sequence[float], rng: np.random.Generator) -> list[Genome]:
     """Return networks whose first exit takes most of a budget of average MACs, up to two distinct genomes for each.
 
-    All exits are placed. `rng` draws each gene of resolution, stem and first stage, and one size of the rest.
+    As many exits are placed as `max_exits` allows, the first ones. `rng` draws each gene of resolution, stem and
+    first stage, and one size of the rest.
     """
     coder, upper = check.coder, check.coder.upper
     first = rng.integers(0, upper + 1, (_DRAWN, coder.length))
     rest = np.rint(rng.random((_DRAWN, 1)) * upper).astype(np.int64)
     genomes = np.where(_first_genes(coder), first, rest)
-    genomes[:, coder.exit_genes], genomes[:, coder.head_genes] = 1, linear_heads(coder)[-1]
+    most = check.limits.max_exits or coder.length
+    genomes[:, coder.exit_genes] = next(bits for bits in placements(coder) if sum(bits) < most)
+    genomes[:, coder.head_genes] = linear_heads(coder)[-1]
     genomes = coder.canonical(genomes)
     costs, admissible = check.population(genomes)
     chosen: dict[Genome, None] = {}

@@ -214,6 +214,14 @@ def test_every_term_of_deep_supervision_moves_the_weights() -> None:
     assert len({network.backbone_state().tobytes() for network in networks}) == len(changes)
 
 
+@pytest.mark.parametrize("fit", [fit_backbone, fit_exits])
+def test_the_papers_phases_vary_images_when_asked(fit: Any) -> None:
+    plain, shifted = build(), build()
+    fit(plain, PAPER)
+    fit(shifted, replace(PAPER, augment="shift"))
+    assert moved(plain.state(), shifted.state())
+
+
 @pytest.mark.parametrize("wrong", [-1, 3])
 def test_a_label_that_is_no_class_is_refused(wrong: int) -> None:
     network, labels = build(), LABELS.copy()
@@ -283,15 +291,19 @@ def test_images_are_shifted_by_at_most_their_share_and_mirrored() -> None:
 
 
 def test_recipes_are_named_and_stored_as_plain_values() -> None:
-    for recipe in (DeepRecipe(epochs=3), PaperRecipe(beta=2.0)):
+    for recipe in (DeepRecipe(epochs=3), PaperRecipe(beta=2.0), PaperRecipe(augment="shift")):
         assert from_record(as_record(recipe)) == recipe
-    assert as_record(PaperRecipe()) == asdict(PaperRecipe())
+    assert as_record(PaperRecipe()) | {"augment": "none"} == asdict(PaperRecipe())
+    assert "augment" not in as_record(PaperRecipe()), "as in runs that were stored before it had one"
     assert recipe_of("paper", {}, epochs=21) == PaperRecipe(11, 5, 5)
     assert recipe_of("deep", {"rate": 0.1}, epochs=7, beta=1.0) == DeepRecipe(epochs=7, rate=0.1, beta=1.0)
     with pytest.raises(RecipeError, match="backbone must be joint"):
         recipe_of("deep", {}, backbone="frozen")
-    with pytest.raises(RecipeError, match="augment must be none"):
-        recipe_of("paper", {}, augment="shift")
+    faster = recipe_of("paper", {"exits_rate": 0.02}, rate=0.2, batch=8, augment="shift")
+    assert faster == PaperRecipe(backbone_rate=0.2, exits_rate=0.04, batch=8, augment="shift")
+    assert recipe_of("deep", {}, rate=0.2, batch=8) == DeepRecipe(rate=0.2, batch=8)
+    with pytest.raises(RecipeError, match="augment must be none with a frozen backbone"):
+        recipe_of("paper", {}, augment="shift", backbone="frozen")
     # Small images are shifted only on request.
     assert [DeepRecipe().augmentation(side, 40) for side in (8, 11, 12, 32)] == ["none", "none", "shift", "shift"]
     assert DeepRecipe(augment="shift-flip").augmentation(8, 8) == "shift-flip"

@@ -15,7 +15,7 @@ from nachos_min.nas.space import load_space
 
 DEEP = {"recipe": DeepRecipe(), "start": "rule"}
 PAPER = {"recipe": PaperRecipe(), "start": "spread", "confidence": "learned", "validation": "whole", "aims": "ends"}
-PAPER |= {"surrogate": "switching", "features": "genes", "initial": 40, "batch": 8}
+PAPER |= {"surrogate": "switching", "features": "genes", "initial": 40, "chosen": 8}
 LONGER = {"recipe": PaperRecipe(**PAPER_DIGITS32)}
 DEFAULTS = [
     ({}, "digits", "flex8", Limits(40_000, 0.9, 120_000), DEEP, (16, 2)),
@@ -65,6 +65,8 @@ def test_limits_and_curves_follow_from_what_is_given() -> None:
 
 
 GRID, ENDS = {"thresholds": "grid-repair"}, "ends with points best and constraints domination"
+PAPER_FROZEN = {"recipe": "paper", "backbone": "frozen"}
+FROZEN = "a frozen backbone, whose maps are computed once"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,10 @@ GRID, ENDS = {"thresholds": "grid-repair"}, "ends with points best and constrain
         ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
         ({"recipe": "best"}, "recipe must be one of deep, paper, got 'best'"),
         ({"backbone": "frozen"}, "backbone must be joint with the recipe deep, which has one phase, got 'frozen'"),
-        ({"recipe": "paper", "augment": "shift"}, "augment must be none with the recipe paper, got 'shift'"),
+        (PAPER_FROZEN | {"augment": "shift"}, f"augment must be none with {FROZEN}, got 'shift'"),
+        ({"batch": 1}, "batch must be a whole number >= 2, got 1"),
+        ({"rate": 0}, "rate must be a number above 0, got 0"),
+        ({"max_exits": 1}, "max_exits must be a whole number >= 2, got 1"),
         ({"epochs": 1.5}, "epochs must be a whole number >= 1, got 1.5"),
         ({"beta": -1}, "beta must be a number >= 0, got -1"),
         ({"gamma": float("nan")}, "gamma must be a number >= 0, got nan"),

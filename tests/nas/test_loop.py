@@ -58,7 +58,7 @@ def figures(coder: GenomeCoder, trial: Trial, correct: int | None = None) -> Eva
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    small = {"initial": 8, "batch": 4, "generations": 5, "patience": 2}
+    small = {"initial": 8, "chosen": 4, "generations": 5, "patience": 2}
     monkeypatch.setattr(nachos, "configure", lambda asked: replace(configure(asked), **small))
 
     def search(

@@ -28,7 +28,7 @@ PAPER = {"confidence": "learned", "standardise": "pixel", "validation": "whole"}
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[SearchResult, list[Evaluation]]]:
     """Search with hardly any training, in this process; return the result and all evaluations in their order."""
-    small = {"recipe": QUICK, "initial": 4, "batch": 3, "generations": 3}
+    small = {"recipe": QUICK, "initial": 4, "chosen": 3, "generations": 3}
     monkeypatch.setattr(nachos, "configure", lambda asked: replace(configure(asked), **small))
     evaluations: list[Evaluation] = []
 

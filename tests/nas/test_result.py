@@ -55,9 +55,9 @@ def test_admissible_is_judged_on_whole_numbers() -> None:
     assert evaluations(Archive(small, [large, enough]).admissible) == [enough]
 
 
-@pytest.mark.parametrize("name", ["max_macs", "max_worst_macs", "max_params", "max_peak_bytes"])
+@pytest.mark.parametrize("name", ["max_macs", "max_worst_macs", "max_params", "max_peak_bytes", "max_exits"])
 def test_static_counts_are_compared_with_each_limit(name: str) -> None:
-    costs, kept = StaticCosts((100, 250), params=30, peak_bytes=64), Limits(100, 0.5, 250, 30, 64)
+    costs, kept = StaticCosts((100, 250), params=30, peak_bytes=64), Limits(100, 0.5, 250, 30, 64, 2)
     assert not kept.exceeded(costs)
     assert replace(kept, **{name: getattr(kept, name) - 1}).exceeded(costs)
 
@@ -236,11 +236,11 @@ def changed(name: str, value: Any) -> Any:
     return 0.25 if isinstance(value, float) else value * 2 + 1
 
 
-OTHERS = {"space": "tiny", "limits": Limits(1, 0.25, 2, 3, 4), "recipe": DeepRecipe(batch=7, beta=2.0)}
+OTHERS = {"space": "tiny", "limits": Limits(1, 0.25, 2, 3, 4, 5), "recipe": DeepRecipe(batch=7, beta=2.0)}
 NAMED = [(option.name, OTHERS.get(option.name)) for option in fields(Configuration) if option.name != "data"]
 
 
-@pytest.mark.parametrize(("name", "value"), [*NAMED, ("recipe", PaperRecipe(batch=7))])
+@pytest.mark.parametrize(("name", "value"), [*NAMED, ("recipe", PaperRecipe(batch=7, augment="shift"))])
 def test_a_stored_configuration_is_read_back(name: str, value: Any, tmp_path: Path) -> None:
     configuration = replace(PROBLEM.configuration, points="curve") if name == "aims" else PROBLEM.configuration
     other = replace(configuration, **{name: value or changed(name, getattr(configuration, name))})

@@ -121,6 +121,20 @@ def test_networks_that_fill_a_budget_do_so_with_their_first_exit_and_have_a_larg
     assert sampling.filling_genomes(check, [100], np.random.default_rng(0)) == []
 
 
+@pytest.mark.parametrize("most", [2, 3])
+def test_every_start_meets_a_limit_on_exits(most: int) -> None:
+    coder = GenomeCoder(load_space("tiny"), (8, 8, 1), 10)
+    check, rng = StaticCheck(coder, Limits(40_000, 0.0, max_exits=most)), np.random.default_rng(0)
+    by_rule = sampling.rule_genomes(check)
+    filling = sampling.filling_genomes(check, [40_000], rng)
+    assert (len(by_rule), len(filling)) == (2, 2)
+    for genome in by_rule + filling:
+        assert coder.genes(genome).exits == tuple(range(1, most))
+    genomes = sampling.random_genomes(check, 20, rng) + sampling.neighbour_genomes(check, 20, rng, by_rule)
+    counts = [len(coder.genes(genome).exits) + 1 for genome in genomes]
+    assert (len(counts), max(counts)) == (40, most)
+
+
 def test_neighbours_are_new_admissible_and_mostly_like_a_parent(check: StaticCheck) -> None:
     parents = sampling.random_genomes(check, 2, np.random.default_rng(0))
     near = sampling.neighbour_genomes(check, 30, np.random.default_rng(1), parents)

@@ -85,7 +85,7 @@ def search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """The public search with short training; without a table it must not get as far as a worker."""
 
     def small(asked: Any) -> Configuration:
-        return replace(configure(asked), initial=6, batch=4, recipe=replace(SHORT, beta=asked["beta"]))
+        return replace(configure(asked), initial=6, chosen=4, recipe=replace(SHORT, beta=asked["beta"]))
 
     monkeypatch.setattr(nachos, "configure", small)
     monkeypatch.setattr(nachos, "Workers", lambda *_: pytest.fail("a worker was asked for"))
