@@ -237,6 +237,7 @@ def changed(name: str, value: Any) -> Any:
 
 
 OTHERS = {"space": "tiny", "limits": Limits(1, 0.25, 2, 3, 4, 5), "recipe": DeepRecipe(batch=7, beta=2.0)}
+OTHERS |= {"layout": "chw", "resolution": 7}
 NAMED = [(option.name, OTHERS.get(option.name)) for option in fields(Configuration) if option.name != "data"]
 
 
