@@ -24,7 +24,7 @@ from fire.core import FireExit
 from fire.decorators import SetParseFns
 
 from nachos_min.errors import InputError, printable, shorten
-from nachos_min.nas.configuration import First, Options
+from nachos_min.nas.configuration import OPTIONS, First, Options
 from nachos_min.options import COUNT, REQUIRED, SIDES, SWITCH, Option, options_of, taking, text
 
 PROGRAM = "python -m nachos_min"
@@ -129,7 +129,39 @@ def macs(
     return DONE
 
 
-COMMANDS: dict[str, Callable[..., int]] = {"search": search, "macs": macs}
+def data(
+    path: Annotated[str, Option(text("name or path"))],
+    *,
+    layout: Annotated[str | None, OPTIONS["layout"]] = None,
+    resolution: Annotated[int | None, OPTIONS["resolution"]] = None,
+    json: Annotated[bool, Option(SWITCH)] = False,
+) -> int:
+    """What a data set is understood to be: splits, classes, values, samples, and how to search networks for it.
+
+    PATH is a built-in name, a file or a folder: images and labels as .npz, .h5 or .mat; the files of MNIST and
+    its family; CIFAR-10 or CIFAR-100, unpacked or as .tar.gz; images (.png, .jpg, ...) in a folder for each class.
+
+    Exit status is 0 when done, 2 for bad usage or input.
+
+    Args:
+        path: What to read.
+        layout: What the axes of images are, channels first (chw) or last (hwc), or one-dimensional signals.
+        resolution: Shorter side in pixels that images are brought to, with their aspect kept.
+        json: Print one JSON object instead of text.
+    """
+    from nachos_min.data import load
+    from nachos_min.report.data_report import report_data, show_data
+
+    understood = load(path, layout=layout, resolution=resolution)
+    report = report_data(understood, path, layout=layout, resolution=resolution)
+    if json:
+        print(json_format.dumps(report.as_dict(), allow_nan=False))
+    else:
+        show_data(report)
+    return DONE
+
+
+COMMANDS: dict[str, Callable[..., int]] = {"search": search, "data": data, "macs": macs}
 
 
 def main(line: Sequence[str]) -> int:

@@ -79,46 +79,47 @@ def _files(folder: Path) -> Iterator[Path]:
             yield each
 
 
-def _classes(folder: Path) -> Classes:
-    return {each.name: [*_files(each)] for each in _inside(folder) if each.is_dir()}
+def _classes(folder: Path, others: list[Path]) -> Classes:
+    """Return class -> its images; files that are none are added to `others`."""
+    classes: Classes = {each.name: [] for each in _inside(folder) if each.is_dir()}
+    for name, images in classes.items():
+        for file in _files(folder / name):
+            (images if file.suffix.lower() in ENDINGS else others).append(file)
+    return classes
 
 
 def _splits(path: Path, notes: list[str]) -> dict[str, Classes]:
     """Return prefix of the split -> class -> its images."""
     folders = {each.name.lower(): each for each in _inside(path) if each.is_dir()}
     named = {prefix: folders[name] for prefix, names in _SPLITS.items() for name in names if name in folders}
-    splits = {"": _classes(path)}
-    if "" in named and _classes(named[""]):
-        splits = {prefix: _classes(folder) for prefix, folder in named.items()}
-        for prefix in [prefix for prefix, split in splits.items() if not split]:
-            notes.append(f"{named[prefix].name} is not used: it holds no folder for each class")
-            del splits[prefix]
-        if "validation_" in splits and "test_" not in splits:
-            notes.append(f"there is no test: {named['validation_'].name} is used as test, since it chose nothing")
-            splits["test_"] = splits.pop("validation_")
-    if not splits[""]:
-        raise DataError(f"{path}: a folder of images must hold a folder for each class, got none")
-    others = [file for split in splits.values() for files in split.values() for file in files if _is_other(file)]
-    if others:
-        notes.append(
-            f"{len(others):,} files are no images and left out, the first is {others[0].relative_to(path)}"
+    others: list[Path] = []
+    if "" in named and _classes(named[""], []):
+        splits = {prefix: _classes(folder, others) for prefix, folder in named.items()}
+    else:  # also where a class is called train
+        splits = {"": _classes(path, others)}
+    for prefix in [prefix for prefix, split in splits.items() if prefix and not split]:
+        notes.append(f"{named[prefix].name} is not used: it holds no folder for each class")
+        del splits[prefix]
+    if "validation_" in splits and "test_" not in splits:
+        used = f"{named['validation_'].name} is used as test, and a validation split is made of {named[''].name}"
+        notes.append(f"there is no test split: {used}")
+        splits["test_"] = splits.pop("validation_")
+    known = ", ".join(sorted(ENDINGS))
+    if not any(splits[""].values()):
+        raise DataError(
+            f"{path}: a folder of images must hold a folder for each class with images ({known}), got none"
         )
-    for prefix, split in splits.items():
-        for name, files in split.items():
-            files[:] = [file for file in files if not _is_other(file)]
+    for split in splits.values():
+        for name, images in split.items():
             if name not in splits[""]:
                 raise DataError(
-                    f"{path}: classes must be those of {named[''].name}, {named[prefix].name} has {name!r}"
+                    f"{path}: classes must be those of {named[''].name}, another split has {name!r}, too"
                 )
-            if not files:
-                raise DataError(
-                    f"{path}: each class must have an image ({', '.join(sorted(ENDINGS))}), {name!r} has none"
-                )
+            if not images:
+                raise DataError(f"{path}: each class must have an image ({known}), {name!r} has none")
+    if others:
+        notes.append(f"{len(others):,} files are left out: they are no images ({others[0].relative_to(path)})")
     return splits
-
-
-def _is_other(file: Path) -> bool:
-    return file.suffix.lower() not in ENDINGS
 
 
 def _read(path: Path, files: list[Path], resolution: int | None, notes: list[str]) -> NDArray[np.uint8]:

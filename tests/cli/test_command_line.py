@@ -84,6 +84,7 @@ def test_command_and_python_function_take_the_same_options() -> None:
 
 # Refusals
 
+ALL = ", ".join(cli.COMMANDS)
 REFUSALS = [
     ("search --sede 4", "unknown option --sede; did you mean --seed?"),
     ("search --max_mac 4k", "unknown option --max_mac; did you mean --max-macs?"),
@@ -100,9 +101,9 @@ REFUSALS = [
     ("search -- --trace", "'--' must not be used: it would separate options for the Fire library"),
     ("macs", "macs needs a TARGET, got none; try python -m nachos_min macs --help"),
     ("macs net.json run", "macs takes one TARGET and options, got 'run'"),
-    ("serch", "unknown command, got 'serch'; did you mean search? (commands: search, macs)"),
-    ("items", "unknown command, got 'items'; try python -m nachos_min --help (commands: search, macs)"),
-    ("-z", "a command must come first, got '-z'; try python -m nachos_min --help (commands: search, macs)"),
+    ("serch", f"unknown command, got 'serch'; did you mean search? (commands: {ALL})"),
+    ("items", f"unknown command, got 'items'; try python -m nachos_min --help (commands: {ALL})"),
+    ("-z", f"a command must come first, got '-z'; try python -m nachos_min --help (commands: {ALL})"),
 ]
 
 

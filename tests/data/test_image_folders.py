@@ -68,9 +68,8 @@ def test_folders_of_splits(tmp_path, held):
         if split is not None:
             np.testing.assert_array_equal(read[f"{prefix}images"], [pixels[split, "n01"], pixels[split, "n02"]])
             np.testing.assert_array_equal(read[f"{prefix}labels"], [0, 1])
-    assert read["notes"] == (
-        () if held[1] else (f"there is no test: {held[0]} is used as test, since it chose nothing",)
-    )
+    said = f"there is no test split: {held[0]} is used as test, and a validation split is made of train"
+    assert read["notes"] == (() if held[1] else (said,))
 
 
 def test_a_class_named_train_and_a_test_folder_without_classes(tmp_path):
@@ -99,7 +98,7 @@ def test_what_systems_leave_is_skipped_and_other_files_are_said(tmp_path):
     (tmp_path / "b" / "x.tiff").write_text("words")
     read = readers.read(tmp_path)
     assert len(read["images"]) == 2
-    assert read["notes"] == ("2 files are no images and left out, the first is b/labels.txt",)
+    assert read["notes"] == ("2 files are left out: they are no images (b/labels.txt)",)
 
 
 GREY, COLOUR = picture((6, 5)), picture((6, 5, 3))
@@ -210,17 +209,20 @@ def test_images_of_other_formats_or_enormous_ones(tmp_path, monkeypatch):
 
 
 def test_folders_that_are_no_data_set(tmp_path, monkeypatch):
+    known = ".bmp, .gif, .jpeg, .jpg, .pgm, .png, .ppm, .webp"
     put(tmp_path / "x.png", picture())
-    assert message(tmp_path) == "a folder of images must hold a folder for each class, got none"
-    put(tmp_path / "a" / "x.png", picture())
+    none = f"a folder of images must hold a folder for each class with images ({known}), got none"
+    assert message(tmp_path) == none
     (tmp_path / "b").mkdir()
-    assert message(tmp_path).endswith(".ppm, .webp), 'b' has none")
+    assert message(tmp_path) == none
+    put(tmp_path / "a" / "x.png", picture())
+    assert message(tmp_path) == f"each class must have an image ({known}), 'b' has none"
     (tmp_path / "b").rmdir()
     with pytest.raises(DataError, match="labels must name at least 2 classes, got 1"):
         load(str(tmp_path))
     for name in ("train/cat", "train/dog", "test/cat", "test/emu"):
         put(tmp_path / "pets" / name / "x.png", picture())
-    assert message(tmp_path / "pets") == "classes must be those of train, test has 'emu'"
+    assert message(tmp_path / "pets") == "classes must be those of train, another split has 'emu', too"
     monkeypatch.setitem(sys.modules, "PIL", None)
     said = "a folder of images needs Pillow: pip install 'nachos_min[images]'"
     assert message(tmp_path) == said

@@ -1,0 +1,164 @@
+"""What `data` prints: what was understood of a data set, and how to go on, as JSON or for people."""
+
+import shlex
+import sys
+from dataclasses import dataclass, replace
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nachos_min.data import Dataset, Images, Split
+from nachos_min.errors import printable
+from nachos_min.report.blocks import GAP, curve, drawn, fitted
+from nachos_min.report.console import output
+
+WIDTH = 80  # columns that pictures take
+_ROWS = 12  # classes listed
+_WIDEST = 24  # columns of one picture
+_MOST, _SIGNALS = 8, 4  # images drawn side by side, signals drawn one below the other
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """One data set, as a search would see it.
+
+    Attributes:
+        dataset: as `load` returns it.
+        search: the command line that goes on.
+    """
+
+    dataset: Dataset
+    search: str
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits by name: validation chooses, calibration gives the figures that a search shows."""
+        named = ((name, getattr(self.dataset, name)) for name in ("train", "validation", "calibration", "test"))
+        return {name: split for name, split in named if split is not None}
+
+    @property
+    def stored(self) -> NDArray[Any]:
+        """The images that train is of, as they are kept."""
+        images = self.dataset.train.images
+        return images.stored if isinstance(images, Images) else images
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The least and the largest value of the images, before they are standardised."""
+        return self.stored.min().item(), self.stored.max().item()
+
+    @property
+    def counts(self) -> dict[str, NDArray[np.int64]]:
+        """The samples of each class, by split."""
+        return {
+            name: np.bincount(split.labels, minlength=self.dataset.classes) for name, split in self.splits.items()
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report for JSON."""
+        counts = self.counts
+        classes = [
+            {"name": name, **{split: int(each[label]) for split, each in counts.items()}}
+            for label, name in enumerate(self.dataset.class_names)
+        ]
+        return {
+            "data": self.dataset.name,
+            "image_shape": list(self.dataset.image_shape),
+            "dtype": str(self.stored.dtype),
+            "range": list(self.range),
+            "splits": {name: len(split) for name, split in self.splits.items()},
+            "classes": classes,
+            "notes": list(self.dataset.notes),
+            "search": self.search,
+        }
+
+
+def report_data(dataset: Dataset, typed: str, **options: Any) -> DataReport:
+    """Return the report on a data set.
+
+    Args:
+        dataset: as `load` returns it.
+        typed: its name or path as the user wrote it.
+        options: those that a search of it needs, too; None is left out.
+    """
+    flags = [f"--{name} {value}" for name, value in options.items() if value is not None]
+    return DataReport(dataset, " ".join(["python -m nachos_min search --data", shlex.quote(typed), *flags]))
+
+
+def show_data(report: DataReport, stream: TextIO | None = None) -> None:
+    """Print a report to `stream` or standard output, with a few samples as blocks."""
+    console = output(stream or sys.stdout, WIDTH)
+    data, (least, most) = report.dataset, report.range
+    height, width, channels = data.image_shape
+    kind = f"signals of length {width}" if height == 1 else f"images of {height}x{width} pixels"
+    total = sum(map(len, report.splits.values()))
+    console.print(f"{printable(data.name)}: {total:,} {kind}, {channels} channel{'s'[: channels > 1]}")
+    console.print(f"values: {report.stored.dtype} from {least:g} to {most:g}")
+    console.print(_classes(report))
+    shares = report.counts["train"] / len(data.train)
+    extremes = (("largest", shares.argmax()), ("smallest", shares.argmin()))
+    said = (f"{what} class {printable(data.class_names[label])} ({shares[label]:.1%})" for what, label in extremes)
+    console.print("in train: " + ", ".join(said))
+    for note in data.notes:
+        console.print(f"- {printable(note)}")
+    console.print("", *_samples(report, console), sep="\n")
+    console.print("", f"To search it: {report.search}", sep="\n")
+
+
+def _classes(report: DataReport) -> Table:
+    """Return the table of classes: how many samples of each split, and which share of train."""
+    counts, names = report.counts, report.dataset.class_names
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("class", overflow="fold")
+    for name in (*counts, "share of train"):
+        table.add_column(name, justify="right")
+
+    def add(title: str, chosen: Any) -> None:
+        each = {split: int(count[chosen].sum()) for split, count in counts.items()}
+        share = f"{each['train'] / len(report.splits['train']):.1%}"
+        table.add_row(printable(title), *(f"{count:,}" for count in each.values()), share)
+
+    order = np.argsort(-counts["train"], kind="stable")
+    shown = range(len(names)) if len(names) <= _ROWS else sorted([*order[: _ROWS // 2], *order[-_ROWS // 2 :]])
+    for label in shown:
+        add(names[label], label)
+    if hidden := len(names) - len(shown):
+        add(f"... and {hidden} more", np.setdiff1d(order, shown))
+    table.add_section()
+    add(f"{len(names)} classes", slice(None))
+    return table
+
+
+def _samples(report: DataReport, console: Console) -> list[Text]:
+    """Return lines that show samples of evenly spaced classes; of fewer classes than fit, several of each."""
+    data, (least, most) = report.dataset, report.range
+    height, width, _ = data.image_shape
+    columns = min(width, _WIDEST)
+    wanted = _SIGNALS if height == 1 else min(max(2, (WIDTH + GAP) // (columns + GAP)), _MOST)
+    step = max(1, data.classes // wanted)
+    classes = [step * (number % data.classes) for number in range(wanted)]
+    members = [np.flatnonzero(data.train.labels == label) for label in classes]
+    places = [each[number // data.classes % len(each)] for number, each in enumerate(members)]
+    names = [printable(data.class_names[label]) for label in classes]
+    images = data.train.images
+    raw = (replace(images, scaling=None) if isinstance(images, Images) else images)[np.array(places)]
+    shares = ((raw - least) / (most - least)).astype(np.float32)
+    unicode = console.is_terminal and console.encoding.startswith("utf")
+    if height == 1:
+        return [
+            Text(f"{_cut(name, _WIDEST)} {curve(each, WIDTH - _WIDEST - 1, bars=unicode)}")
+            for name, each in zip(names, shares, strict=True)
+        ]
+    pictures = fitted(shares, columns)
+    titles = (" " * GAP).join(_cut(name, pictures.shape[2]) for name in names)
+    return [*drawn(pictures, colours=unicode and console.color_system is not None), Text(titles.rstrip())]
+
+
+def _cut(name: str, columns: int) -> str:
+    """Return a name that takes exactly so many columns."""
+    return name.ljust(columns) if len(name) <= columns else name[: columns - 1] + "~"
