@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nachos_min.data.dataset import MAX_VALUES, DataError, Images, Split
-from nachos_min.data.readers import NAMES, PREFIXES
+from nachos_min.data.dataset import DataError, Images, Split
+from nachos_min.data.keys import NAMES, PREFIXES
+from nachos_min.data.labels import find_classes, plain_labels
 
 LAYOUTS = ("chw", "hwc", "signal")
 LONGEST = 4_096  # of a signal; a network would see longer ones through many more layers than a space has
@@ -30,44 +31,44 @@ def check_arrays(source: str, arrays: Mapping[str, Any], layout: str | None = No
 
     Args:
         source: the file, for messages.
-        arrays: "images" [N, H, W] or [N, H, W, C] of numbers, "labels" [N] or [N, 1] of integers; if there are
-            any, "difficulty" [N] of numbers from 0 to 1; and the same with "test_" or "validation_" in front.
+        arrays: "images" with the axes that `layout` allows; "labels" as `plain_labels` takes them; if there is
+            one, "difficulty" [N] of numbers from 0 to 1; the same with "test_" or "validation_" in front; maybe
+            "class_names" of the labels 0 .. K - 1, and "notes" of the reader.
         layout: what the axes of images are: one of `LAYOUTS`; None: channels last, or a refusal where that is open.
 
     Raises:
-        DataError: an array is missing, empty, of the wrong shape or type, not finite; counts differ; a label
-            is negative; a class between 0 and the largest label has no sample; fewer than two classes; an
-            image or label of another split is unlike those of the first; a difficulty is not from 0 to 1.
+        DataError: an array is missing, empty, of the wrong shape or type, not finite; counts differ; fewer than two
+            classes; an image or label of another split is unlike those of the first; a difficulty is not from 0
+            to 1.
     """
     notes = [*arrays.get("notes", ())]
-    for name in ("images", "labels"):
-        if name not in arrays:
-            found = ", ".join(sorted(arrays)) or "neither"
-            raise DataError(f"{source}: arrays 'images' and 'labels' are needed, found {found}")
-    train = _split(source, "", arrays, layout, notes)
-    named = np.unique(train.labels)
-    classes = int(named[-1]) + 1
-    if len(named) < classes:
-        missing = int(np.flatnonzero(named != np.arange(len(named)))[0])
-        raise DataError(f"{source}: labels must use every class 0 .. {classes - 1}, none is {missing}")
-    if classes < 2:
-        raise DataError(f"{source}: labels must name at least 2 classes, got {classes}")
-    splits = {"": train}
-    for prefix in PREFIXES[1:]:
-        present = [name for name in NAMES if name.startswith(prefix) and name in arrays]
-        if not present:
-            continue
-        if not {f"{prefix}images", f"{prefix}labels"} <= set(present):
+    for prefix in PREFIXES:
+        present = [name for name in NAMES if name.startswith(prefix) and name in arrays] if prefix else []
+        if present and not {f"{prefix}images", f"{prefix}labels"} <= set(present):
             found = " and ".join(present)
             raise DataError(f"{source}: {prefix}images and {prefix}labels are needed together, found only {found}")
-        split = _split(source, prefix, arrays, layout, [])
-        expected, shape = train.images.shape[1:], split.images.shape[1:]
+    given = [prefix for prefix in PREFIXES if f"{prefix}images" in arrays]
+    images, labels = {}, {}
+    for prefix in given:
+        told = [] if prefix else notes
+        images[prefix] = _images(source, f"{prefix}images", arrays[f"{prefix}images"], layout, told)
+        labels[prefix] = plain_labels(source, f"{prefix}labels", arrays[f"{prefix}labels"])
+        if len(images[prefix]) != len(labels[prefix]):
+            counts = f"{len(images[prefix])} and {len(labels[prefix])}"
+            raise DataError(f"{source}: {prefix}images and {prefix}labels must be equally many, got {counts}")
+        expected, shape = images[""].shape[1:], images[prefix].shape[1:]
         if shape != expected:
             raise DataError(f"{source}: {prefix}images must be {expected} like images, got {shape}")
-        if split.labels.max() >= classes:
-            raise DataError(f"{source}: {prefix}labels must be below {classes}, got {split.labels.max()}")
-        splits[prefix] = split
-    return Checked(splits, arrays.get("class_names", tuple(map(str, range(classes)))), tuple(notes))
+    names = arrays.get("class_names")
+    if isinstance(names, np.ndarray):
+        names = plain_labels(source, "class_names", names).astype(str).tolist()
+    classes = find_classes(source, labels[""], names)
+    splits = {}
+    for prefix in given:
+        numbers, hard = classes.number(source, f"{prefix}labels", labels[prefix]), f"{prefix}difficulty"
+        difficulty = _difficulty(source, hard, arrays[hard], len(numbers)) if hard in arrays else None
+        splits[prefix] = Split(images[prefix], numbers, difficulty)
+    return Checked(splits, classes.names, (*notes, *classes.notes))
 
 
 def _laid_out(source: str, name: str, array: NDArray[Any], layout: str | None, notes: list[str]) -> NDArray[Any]:
@@ -108,18 +109,6 @@ def digest(splits: Mapping[str, Split]) -> str:
     return told.hexdigest()
 
 
-def _split(source: str, prefix: str, arrays: Mapping[str, Any], layout: str | None, notes: list[str]) -> Split:
-    images = _images(source, f"{prefix}images", arrays[f"{prefix}images"], layout, notes)
-    labels = _labels(source, f"{prefix}labels", arrays[f"{prefix}labels"])
-    if len(images) != len(labels):
-        raise DataError(
-            f"{source}: {prefix}images and {prefix}labels must be equally many, got {len(images)} and {len(labels)}"
-        )
-    hard = f"{prefix}difficulty"
-    difficulty = _difficulty(source, hard, arrays[hard], len(images)) if hard in arrays else None
-    return Split(images, labels, difficulty)
-
-
 def _images(source: str, name: str, array: NDArray[Any], layout: str | None, notes: list[str]) -> Images:
     """Return images as bytes where all are whole numbers from 0 to 255, else as float32."""
     channels_last = _laid_out(source, name, array, layout, notes)
@@ -143,19 +132,6 @@ def _are_bytes(array: NDArray[Any]) -> bool:
         return True
     parts = (array[begin : begin + _CHUNK] for begin in range(0, len(array), _CHUNK))
     return all(((part >= 0) & (part <= 255) & (part == np.floor(part))).all() for part in parts)
-
-
-def _labels(source: str, name: str, array: NDArray[Any]) -> NDArray[np.int64]:
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1:
-        raise DataError(f"{source}: {name} must be [N], got shape {array.shape}")
-    if array.dtype.kind not in "ui":
-        raise DataError(f"{source}: {name} must be integers, got {array.dtype}")
-    if array.size and (array.min() < 0 or array.max() >= MAX_VALUES):
-        worst = array.min() if array.min() < 0 else array.max()
-        raise DataError(f"{source}: {name} must be 0 .. number of classes - 1, got {worst}")
-    return array.astype(np.int64)
 
 
 def _difficulty(source: str, name: str, array: NDArray[Any], samples: int) -> NDArray[np.float32]:

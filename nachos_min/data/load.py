@@ -21,6 +21,7 @@ from nachos_min.data.dataset import (
     statistics,
     stratified_split,
 )
+from nachos_min.data.keys import choose, meaning
 
 Pair: TypeAlias = tuple[NDArray[Any], NDArray[Any]]  # images, labels
 Source: TypeAlias = str | os.PathLike[str] | Pair | Mapping[str, Pair] | Dataset
@@ -151,21 +152,27 @@ def _from_place(said: str, resolution: int | None) -> tuple[str, readers.Arrays]
 
 
 def _from_memory(source: Any) -> readers.Arrays:
-    """Return the arrays of (images, labels), or of a mapping from split to such a pair."""
+    """Return the arrays of (images, labels), of a mapping from split to such a pair, or of one by known names."""
     splits = {"train": source} if isinstance(source, tuple) else source
     if not isinstance(splits, Mapping):
         rule = "a name, a path, (images, labels), a mapping of splits to such pairs, or a Dataset"
         raise DataError(f"data must be {rule}, got {type(source).__name__}")
-    if "train" not in splits or not splits.keys() <= SPLITS.keys():
-        raise DataError(f"splits of data must be train, and if given validation and test, got {[*splits]}")
-    arrays = {}
-    for split, pair in splits.items():
-        if not (isinstance(pair, tuple) and len(pair) == 2):
-            raise DataError(f"{split} must be (images, labels), got {type(pair).__name__}")
-        for noun, array in zip(("images", "labels"), pair, strict=True):
-            if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
-                raise DataError(f"{split}: {noun} must be a NumPy array, got {type(array).__name__}")
-            arrays[SPLITS[split] + noun] = array
+    if any(meaning(str(name)) for name in splits):
+        arrays = {
+            name: splits[own]
+            for name, own in choose(IN_MEMORY, map(str, splits), lambda name: type(splits[name]).__name__).items()
+        }
+    else:
+        if "train" not in splits or not splits.keys() <= SPLITS.keys():
+            raise DataError(f"splits of data must be train, and if given validation and test, got {[*splits]}")
+        arrays = {}
+        for split, pair in splits.items():
+            if not (isinstance(pair, tuple) and len(pair) == 2):
+                raise DataError(f"{split} must be (images, labels), got {type(pair).__name__}")
+            arrays |= {SPLITS[split] + noun: array for noun, array in zip(("images", "labels"), pair, strict=True)}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+            raise DataError(f"{name} must be a NumPy array, got {type(array).__name__}")
     return arrays
 
 

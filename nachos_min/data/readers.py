@@ -5,26 +5,24 @@ objects are never loaded. SciPy and h5py are slow to import, so each is imported
 """
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from numpy.lib import format as npy
-from numpy.typing import NDArray
 
 from nachos_min.data.cifar import holds_cifar, read_cifar
+from nachos_min.data.csv_table import read_csv
 from nachos_min.data.dataset import MAX_VALUES, DataError
 from nachos_min.data.folders import holds_images, read_images
 from nachos_min.data.idx import holds_idx, read_idx
+from nachos_min.data.keys import choose, meaning
 
-# Arrays under names of `NAMES`; maybe "class_names", tuple of str, by label 0 .. K-1; and "notes", tuple of str.
+# Arrays under `keys.NAMES`; maybe "class_names", tuple of str, by label 0 .. K-1; and "notes", tuple of str.
 Arrays: TypeAlias = dict[str, Any]
-
-PREFIXES = ("", "test_", "validation_")  # of the arrays of each split, in the order of the digest
-NAMES = tuple(prefix + name for prefix in PREFIXES for name in ("images", "labels", "difficulty"))
 
 
 def read(path: Path, resolution: int | None = None) -> Arrays:
@@ -68,75 +66,145 @@ def _check_declared(path: Path, name: str, shape: tuple[int, ...]) -> None:
 def _read_hdf5(path: Path) -> Arrays:
     import h5py
 
-    arrays = {}
     with h5py.File(path, "r") as file:
-        for name in NAMES:
-            entry = file.get(name)
-            if isinstance(entry, h5py.Dataset):
-                _check_declared(path, name, entry.shape or ())
-                arrays[name] = entry[()]
+
+        def describe(name: str) -> str:
+            entry = file.get(name)  # None: a link to nowhere
+            return f"{list(entry.shape or ())} {entry.dtype}" if isinstance(entry, h5py.Dataset) else "(a group)"
+
+        entries = {name: file.get(name) for name in file}
+        groups = {name for name, entry in entries.items() if not isinstance(entry, h5py.Dataset)}
+        arrays = {}
+        for name, own in choose(path, entries, describe, groups).items():
+            entry = entries[own]
+            _check_declared(path, own, entry.shape or ())
+            text = h5py.check_string_dtype(entry.dtype)
+            if entry.dtype.hasobject and text is None:
+                raise DataError(f"{path}: {own} must be numbers or text, got {entry.dtype}")
+            arrays[name] = entry[()]
     return arrays
 
 
 def _read_npz(path: Path) -> Arrays:
-    arrays = {}
     with zipfile.ZipFile(path) as archive:
-        members = {member.filename: member for member in archive.infolist()}
-        for name in NAMES:
-            member = members.get(f"{name}.npy")
-            if member is not None:
-                with archive.open(member) as stream:
-                    version = npy.read_magic(stream)
-                    header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-                    shape, _, dtype = header(stream)
-                _check_declared(path, name, shape)
-                size = member.file_size
-                if not dtype.hasobject and prod(shape) * dtype.itemsize > size:
-                    declared = f"declares shape {shape} of {dtype}"
-                    raise DataError(f"{path}: {name} {declared}, but holds only {size} bytes")
-                with archive.open(member) as stream:
-                    arrays[name] = npy.read_array(stream, allow_pickle=False)
+        members = {each.filename.removesuffix(".npy"): each for each in archive.infolist()}
+
+        def describe(name: str) -> str:
+            with archive.open(members[name]) as stream:
+                return _described(stream)
+
+        arrays = {}
+        for name, own in choose(path, members, describe).items():
+            with archive.open(members[own]) as stream:
+                _check_npy(path, own, stream, members[own].file_size)
+            with archive.open(members[own]) as stream:
+                arrays[name] = npy.read_array(stream, allow_pickle=False)
     return arrays
+
+
+def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return the shape and the type that a .npy stream declares."""
+    version = npy.read_magic(stream)
+    header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, _, dtype = header(stream)
+    return shape, dtype
+
+
+def _described(stream: IO[bytes]) -> str:
+    try:
+        shape, dtype = _npy_header(stream)
+    except ValueError:
+        return "(no array)"
+    return f"{list(shape)} {dtype}"
+
+
+def _check_npy(path: Path, name: str, stream: IO[bytes], size: int) -> None:
+    """Check what a .npy stream of `size` bytes declares."""
+    shape, dtype = _npy_header(stream)
+    _check_declared(path, name, shape)
+    if not dtype.hasobject and prod(shape) * dtype.itemsize > size:
+        raise DataError(f"{path}: {name} declares shape {shape} of {dtype}, but holds only {size} bytes")
+
+
+def _read_npy(path: Path) -> Arrays:
+    """Read the file of images, and the files of labels and of other splits beside it, named in the same way."""
+    meant = meaning(path.stem)
+    if meant is None or meant[0] != "images":
+        rule = (
+            "the training images, called images.npy, x.npy, data.npy or x_train.npy, with labels.npy, y.npy or .."
+        )
+        raise DataError(f"{path}: a .npy file must be {rule}, got {path.name}")
+    files = {path.stem: path}
+    for stem, file in _npy_files(path.parent).items():
+        other = meaning(stem)
+        if other is not None and other[0] != "images" and other[1] == meant[1]:
+            files[stem] = file
+    return _read_npy_files(path, files)
+
+
+def _npy_files(folder: Path) -> dict[str, Path]:
+    return {file.stem: file for file in sorted(folder.glob("*.npy"))}
+
+
+def _read_npy_files(path: Path, files: Mapping[str, Path]) -> Arrays:
+    def describe(stem: str) -> str:
+        with open(files[stem], "rb") as stream:
+            return _described(stream)
+
+    arrays = {}
+    for name, stem in choose(path, files, describe).items():
+        with open(files[stem], "rb") as stream:
+            _check_npy(files[stem], stem, stream, files[stem].stat().st_size)
+            stream.seek(0)
+            arrays[name] = npy.read_array(stream, allow_pickle=False)
+    return arrays
+
+
+def _holds_npy(path: Path) -> bool:
+    return path.is_dir() and any(meaning(stem) for stem in _npy_files(path))
 
 
 def _read_mat(path: Path) -> Arrays:
-    """Read X [H, W, C, N] and y [N, 1] with classes 1 .. K, K meaning 0; a file of test images may be beside it.
+    """Read variables of known names; X [H, W, C, N] with y is laid out like SVHN, whose test file may be beside it.
 
     Source: SVHN's format 2 (Netzer et al., "Reading digits in natural images", 2011), in train_32x32.mat.
     """
-    images, labels = _read_svhn(path)
-    classes = int(labels.max(initial=0))
-    arrays = {"images": images, "labels": _from_one(labels, classes)}
+    arrays, svhn = _read_variables(path)
     beside = path.with_name(path.name.replace("train", "test"))
-    if beside != path and beside.exists():
-        images, labels = _read_svhn(beside)
-        arrays |= {"test_images": images, "test_labels": _from_one(labels, classes)}
+    if svhn:
+        others = _read_variables(beside)[0] if beside != path and beside.exists() else {}
+        arrays |= {f"test_{name}": array for name, array in others.items()}
+        labels = arrays["labels"]
+        if labels.dtype.kind in "uif" and (labels > 0).all():
+            # Class K of 1 .. K is class 0.
+            for name in {"labels", "test_labels"} & arrays.keys():
+                arrays[name] = np.where(arrays[name] == labels.max(), 0, arrays[name])
     return arrays
 
 
-def _from_one(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """Return classes 1 .. K as 1 .. K - 1, 0; classes that already start at 0 stay as they are."""
-    return labels if (labels == 0).any() else np.where(labels == classes, 0, labels)
-
-
-def _read_svhn(path: Path) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def _read_variables(path: Path) -> tuple[Arrays, bool]:
+    """Return the arrays of a MATLAB file, and whether images were [H, W, C, N]."""
     from scipy import io
 
-    for name, shape, _ in io.whosmat(path):
-        _check_declared(path, name, shape)
-    content = io.loadmat(path, variable_names=["X", "y"])
-    if "X" not in content or "y" not in content:
-        raise DataError(f"{path}: variables X [H, W, C, N] and y [N, 1] are needed, as in SVHN")
-    images, labels = content["X"], content["y"].ravel()
-    if images.ndim != 4:
-        raise DataError(f"{path}: X must be [H, W, C, N], got shape {images.shape}")
-    if labels.dtype.kind not in "uif":
-        raise DataError(f"{path}: y must be numbers, got {labels.dtype}")
-    # MATLAB's own numbers are float64, so whole floats are labels too; a NaN equals nothing and is wrong.
-    wrong = ~((labels >= 0) & (labels < MAX_VALUES) & (labels == np.floor(labels)))
-    if wrong.any():
-        raise DataError(f"{path}: y must be whole numbers >= 0 below {MAX_VALUES}, got {labels[wrong][0]}")
-    return images.transpose(3, 0, 1, 2), labels.astype(np.int64)
+    declared = {name: (shape, kind) for name, shape, kind in io.whosmat(path)}
+    chosen = choose(path, declared, lambda name: f"{list(declared[name][0])} {declared[name][1]}")
+    for own in chosen.values():
+        _check_declared(path, own, declared[own][0])
+    content = io.loadmat(path, variable_names=[*chosen.values()])
+    arrays: Arrays = {}
+    for name, own in chosen.items():
+        array = content[own]
+        if not isinstance(array, np.ndarray) or array.dtype.kind in "OV":
+            raise DataError(f"{path}: {own} must be numbers or text, got {declared[own][1]}")
+        rows = (
+            array.ndim == 2 and 1 in array.shape and not name.endswith("images")
+        )  # MATLAB has no one-dimensional arrays
+        arrays[name] = array.ravel() if rows else array
+    images, labels = arrays["images"], arrays["labels"]
+    svhn = (chosen["images"], chosen["labels"], images.ndim) == ("X", "y", 4) and images.shape[3] == len(labels)
+    if svhn:
+        arrays["images"] = images.transpose(3, 0, 1, 2)
+    return arrays, svhn
 
 
 # Formats recognised by content or by a name within, in the order in which they are tried: what it is, whether a
@@ -144,6 +212,7 @@ def _read_svhn(path: Path) -> tuple[NDArray[Any], NDArray[np.int64]]:
 RECOGNISED: list[tuple[str, Callable[[Path], bool], Callable[[Path, int | None], Arrays]]] = [
     ("folder or file of the MNIST family", holds_idx, lambda path, _: read_idx(path)),
     ("folder or archive of CIFAR-10 or CIFAR-100", holds_cifar, lambda path, _: read_cifar(path)),
+    ("folder of .npy files", _holds_npy, lambda path, _: _read_npy_files(path, _npy_files(path))),
     ("folder of images, with a folder for each class", holds_images, read_images),
 ]
 # Formats recognised by the ending of a file's name.
@@ -151,5 +220,7 @@ FORMATS: dict[str, tuple[str, Callable[[Path], Arrays]]] = {
     ".h5": ("HDF5 file", _read_hdf5),
     ".hdf5": ("HDF5 file", _read_hdf5),
     ".npz": (".npz file", _read_npz),
+    ".npy": (".npy file", _read_npy),
+    ".csv": ("table of numbers", read_csv),
     ".mat": ("MATLAB file of version 7 or before", _read_mat),
 }

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from scipy import io
+from scipy.sparse import csc_matrix
 
 from nachos_min.data import DataError, load, readers
 
@@ -41,11 +42,18 @@ def for_test(images, *labels):
     return {"test_images": images, "test_labels": np.array(labels)}
 
 
+def lacking(holds):
+    known = "images and labels, x and y, data and target; also as x_train, test_images, val_labels"
+    return f"images and labels are needed under known names ({known}); it holds {holds}"
+
+
 # What is changed of a good file (None: left out), and what is said.
 CASES = [
-    ({"images": None}, "arrays 'images' and 'labels' are needed, found labels"),
-    ({"images": None, "images/inside": IMAGES}, "arrays 'images' and 'labels' are needed, found labels"),  # a group
-    ({"images": None, "labels": None}, "arrays 'images' and 'labels' are needed, found neither"),
+    ({"images": None}, lacking("labels [30] int64")),
+    ({"images": None, "labels": None}, lacking("nothing")),
+    ({"images": None, "labels": None, **{f"a{i:02}": LABELS for i in range(13)}},
+     lacking(", ".join(f"a{i:02} [30] int64" for i in range(12)) + ", 1 more")),
+    ({"images": None, "X": IMAGES, "data": IMAGES}, "one array must be the images, got X and data"),
     ({"test_labels": np.arange(3)}, "test_images and test_labels are needed together, found only test_labels"),
     ({"validation_difficulty": np.zeros(3)},
      "validation_images and validation_labels are needed together, found only validation_difficulty"),
@@ -61,13 +69,23 @@ CASES = [
     (changed(118, -np.inf), "images must be finite in float32, got -inf at [7, 1, 2]"),
     (changed(0, 1e300), "images must be finite in float32, got 1e+300 at [0, 0, 0]"),
     ({"images": np.ones((30, 4, 4))}, "images must differ, but all 18 training images are the same"),
-    ({"labels": np.zeros((30, 3), int)}, "labels must be [N], got shape (30, 3)"),
-    ({"labels": np.arange(30) / 2}, "labels must be integers, got float64"),
-    ({"labels": np.arange(30) % 3 - 1}, "labels must be 0 .. number of classes - 1, got -1"),
+    ({"labels": np.zeros((30, 3), int)},
+     "labels must be [N], or [N, K] with one 1 and else 0 in each row, got shape (30, 3)"),
+    ({"labels": np.full((30, 3), 1 / 3)},
+     "labels must be [N], or [N, K] with one 1 and else 0 in each row, got shape (30, 3)"),
+    ({"labels": np.zeros((30, 3, 1), int)}, "labels must be [N], got shape (30, 3, 1)"),
+    ({"labels": np.arange(30) / 2}, "labels must be whole numbers or text, got 0.5"),
+    ({"labels": np.where(np.arange(30) == 4, np.nan, 0)}, "labels must be whole numbers or text, got nan"),
+    ({"labels": np.arange(30) * 1e16}, "labels must be whole numbers or text, got 1e+16"),
+    ({"labels": np.arange(30) * 1j}, "labels must be integers, whole numbers, text or one-hot, got complex128"),
     ({"labels": np.where(np.arange(30) == 4, 2**63, 0).astype(np.uint64)},
-     "labels must be 0 .. number of classes - 1, got 9223372036854775808"),
+     "labels must be below 2^63, got 9223372036854775808"),
+    ({"labels": np.array([b"a", b"b", b" "] * 10)}, "labels must be text of 1 to 200 characters, row 2 has 0"),
+    ({"labels": np.array([b"a", b"b" * 201] * 15)}, "labels must be text of 1 to 200 characters, row 1 has 201"),
+    ({"labels": np.array([b"a", b"\xff"] * 15)}, "labels must be text in UTF-8, got other bytes"),
+    ({"class_names": np.array([b"a", b"b"])},
+     "labels must be whole numbers from 0 to 1, one for each of the class names, got 0 to 2"),
     ({"labels": np.arange(29) % 3}, "images and labels must be equally many, got 30 and 29"),
-    ({"labels": np.arange(30) % 3 * 2}, "labels must use every class 0 .. 4, none is 1"),
     ({"labels": np.zeros(30, int)}, "labels must name at least 2 classes, got 1"),
     ({"labels": np.array([0, 1] * 14 + [2, 2])},
      "every class must have at least 3 samples, one for each split that is made of them, class 2 has 2"),
@@ -75,7 +93,8 @@ CASES = [
      "every class must have at least 2 samples, one for each split that is made of them, class 2 has 1"),
     (for_test(np.zeros((2, 5, 4)), 0, 1), "test_images must be (4, 4, 1) like images, got (5, 4, 1)"),
     (for_test(TWO, 0), "test_images and test_labels must be equally many, got 2 and 1"),
-    (for_test(TWO, 0, 3), "test_labels must be below 3, got 3"),
+    (for_test(TWO, 0, 3), "test_labels must each be one of the 3 labels of the training images, got 3"),
+    (for_test(TWO, b"a", b"b"), "test_labels must each be one of the 3 labels of the training images, got a"),
     ({"validation_images": np.zeros((2, 5, 4)), "validation_labels": np.array([0, 1])},
      "validation_images must be (4, 4, 1) like images, got (5, 4, 1)"),
     ({"images": IMAGES * 1e-20, **for_test(TWO + 1e30, 0, 1)},
@@ -100,14 +119,14 @@ def test_content_that_breaks_a_rule(tmp_path, changes, said, ending):
 def test_a_place_that_is_no_data_set(tmp_path):
     for name in ("", "x" * 5000, "a\0b"):
         assert "data must be" in message(name)
-    rule = "data must be one of the built-in names (digits, digits32), a file (.h5, .hdf5, .npz, .mat) or a folder"
+    rule = f"data must be one of the built-in names (digits, digits32), a file ({ENDINGS}) or a folder"
     assert message("digit") == f"{rule}, got 'digit', which does not exist"
     assert "a data folder must be one of: " in message(tmp_path)
-    (tmp_path / "data.csv").write_text("1,2\n")
-    rule = "a data file must end in one of .h5, .hdf5, .npz, .mat, got '.csv'"
-    assert message(tmp_path / "data.csv") == rule
+    (tmp_path / "data.tsv").write_text("1,2\n")
+    assert message(tmp_path / "data.tsv") == f"a data file must end in one of {ENDINGS}, got '.tsv'"
 
 
+ENDINGS = ".h5, .hdf5, .npz, .npy, .csv, .mat"
 KINDS = {".h5": "HDF5 file", ".npz": ".npz file", ".mat": "MATLAB file of version 7 or before"}
 
 
@@ -122,7 +141,13 @@ def test_a_file_of_another_format_or_cut_short(tmp_path, ending):
     load(str(path))
     for content in (b"these are words\n" * 100, *(whole[: int(len(whole) * s)] for s in (0, 0.1, 0.5, 0.9, 0.99))):
         path.write_bytes(content)
-        assert message(path).startswith(unreadable(ending))
+        cut_between_variables = lacking("X [4, 4, 1, 30] double")
+        assert message(path).startswith((unreadable(ending), cut_between_variables))
+
+
+def test_a_group_is_no_array(tmp_path):
+    path = write(tmp_path / "data.h5", {"images/inside": IMAGES, "labels": LABELS})
+    assert message(path) == lacking("images (a group), labels [30] int64")
 
 
 def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
@@ -155,6 +180,7 @@ def npz(path, shape, content, compression=zipfile.ZIP_STORED):
         np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
     with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr("images.npy", stream.getvalue() + content)
+        archive.writestr("labels.npy", b"")
     return path
 
 
@@ -182,15 +208,91 @@ X = np.zeros((4, 4, 3, 2))
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"X": X}, "variables X [H, W, C, N] and y [N, 1] are needed, as in SVHN"),
-        ({"X": np.zeros((4, 4)), "y": [[1], [2]]}, "X must be [H, W, C, N], got shape (4, 4)"),
-        ({"X": X, "y": [[1.5], [2]]}, "y must be whole numbers >= 0 below 2147483648, got 1.5"),
-        ({"X": X, "y": [[1], [-2]]}, "y must be whole numbers >= 0 below 2147483648, got -2"),
-        ({"X": X, "y": [[1.0], [np.nan]]}, "y must be whole numbers >= 0 below 2147483648, got nan"),
-        ({"X": X, "y": ["a", "b"]}, "y must be numbers, got <U1"),
+        ({"X": X}, lacking("X [4, 4, 3, 2] double")),
+        ({"X": np.zeros((4, 4)), "y": [[1], [2]]}, "images and labels must be equally many, got 4 and 2"),
+        ({"X": X, "y": [[1.5], [2]]}, "labels must be whole numbers or text, got 1.5"),
+        ({"X": X, "y": [[1.0], [np.nan]]}, "labels must be whole numbers or text, got nan"),
+        ({"X": X, "y": np.array(["a", "b"], object)}, "y must be numbers or text, got cell"),
+        ({"X": csc_matrix(np.eye(4)), "y": np.arange(4)}, "X must be numbers or text, got sparse"),
     ],
 )
-def test_mat_that_is_not_laid_out_like_svhn(tmp_path, content, said):
+def test_mat_that_is_no_data_set(tmp_path, content, said):
     path = tmp_path / "data.mat"
     io.savemat(path, content)
     assert message(path) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "a table must have rows, got none"),
+        ("a,b,label\n", "a table must have rows, got none"),
+        ("1\n2\n", "a table must have features and a label in each row, got 1 column"),
+        ("y,x,class\n1,2,3\n", "one column must hold the labels, got y, class"),
+        ("1,2,a\n1,2\n", "line 2 must have 3 cells like the first, got 2"),
+        ("1,2,a\n\n1,2,\n", "line 3 must have a label, got ''"),
+        ("1,2,a\n1,,b\n", "a feature in one of the 2 rows up to line 2 must be a number, got ''"),
+        ("1,2,0.5\n1,3,0\n", "labels must be whole numbers or text, got 0.5"),
+        ("1,nan,0\n1,3,0\n", "images must be finite in float32, got nan at [0, 1]"),
+    ],
+)
+def test_a_table_that_breaks_a_rule(tmp_path, text, said):
+    (tmp_path / "data.csv").write_text(text)
+    assert message(tmp_path / "data.csv") == said
+
+
+def test_npy_files_that_are_no_data_set(tmp_path, monkeypatch):
+    for name, array in {"X": IMAGES, "labels": LABELS, "other": LABELS}.items():
+        np.save(tmp_path / name, array)
+    assert message(tmp_path / "X.npy") == lacking("X [30, 4, 4] float64")  # labels belong to images
+    rule = "a .npy file must be the training images, called images.npy, x.npy, data.npy or x_train.npy"
+    assert message(tmp_path / "other.npy").startswith(rule)
+    np.save(tmp_path / "y.npy", np.array([{}], object), allow_pickle=True)
+    assert "Object arrays cannot be loaded" in message(tmp_path / "X.npy")
+    np.save(tmp_path / "y.npy", LABELS)
+    load(tmp_path / "X.npy")
+    whole = (tmp_path / "X.npy").read_bytes()
+    (tmp_path / "X.npy").write_bytes(whole[:1000])
+    assert "X declares shape (30, 4, 4) of float64, but holds only 1000 bytes" in message(tmp_path / "X.npy")
+    monkeypatch.setattr(readers, "MAX_VALUES", 100)
+    assert "X must have at most 100 values, it declares shape (30, 4, 4)" in message(tmp_path / "X.npy")
+
+
+MASKED = np.ma.masked_array(IMAGES, IMAGES > 3)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (7, "data must be a name, a path, (images, labels), a mapping of splits to such pairs, or a Dataset, "
+         "got int"),
+        ((IMAGES, LABELS.tolist()), "labels must be a NumPy array, got list"),
+        ((MASKED, LABELS), "images must be a NumPy array, got MaskedArray"),
+        ((IMAGES, LABELS, LABELS), "train must be (images, labels), got tuple"),
+        ((IMAGES.astype(object), LABELS), "arrays: images must be real numbers, got object"),
+        ((IMAGES, np.array([[1], [2, 3]] * 15, object)),
+         "arrays: labels must be integers, whole numbers, text or one-hot, got object"),
+        ({"training": (IMAGES, LABELS)}, "splits of data must be train, and if given validation and test, "
+         "got ['training']"),
+        ({"x_train": IMAGES}, f"arrays: {lacking('x_train ndarray')}"),
+    ],
+)  # fmt: skip
+def test_arrays_in_memory_that_break_a_rule(source, said):
+    with pytest.raises(DataError) as caught:
+        load(source)
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"layout": "nchw"}, "layout must be one of chw, hwc, signal, got 'nchw'"),
+        ({"layout": "chw"}, "arrays: images must be [N, C, H, W], none 0, got shape (30, 4, 4)"),
+        ({"resolution": 0}, "resolution must be a whole number >= 1, got 0"),
+        ({"resolution": True}, "resolution must be a whole number >= 1, got True"),
+    ],
+)
+def test_options_that_break_a_rule(options, said):
+    with pytest.raises(DataError) as caught:
+        load((IMAGES, LABELS), **options)
+    assert str(caught.value) == said

@@ -1,0 +1,105 @@
+"""Read a table of numbers with a column of labels from a .csv file: commas, semicolons or tabs, maybe a header."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nachos_min.data.dataset import MAX_VALUES, DataError
+
+LABELS = ("label", "labels", "class", "target", "y")  # what the column of labels is called
+_ROWS = 1000  # converted together
+
+
+def read_csv(path: Path) -> dict[str, Any]:
+    """Return images float32 [N, features], labels [N], integers or text, and notes.
+
+    The first line is a header if none of its cells is a number, or if one is in `LABELS`. Labels stand in the
+    column that the header calls so, else in the last one. Empty lines are passed over.
+
+    Raises:
+        DataError: no rows, fewer than two columns, rows of unequal length, a feature that is no number, a label
+            that is empty, two columns of labels, or more than 2^31 values.
+    """
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        first = file.readline()
+        file.seek(0)
+        rows = csv.reader(file, delimiter=max(",;\t", key=first.count), strict=True)
+        parts: list[NDArray[np.float32]] = []
+        labels: list[str] = []
+        waiting: list[Sequence[str]] = []
+        header: list[str] | None = None
+        at, width = -1, 0
+        for row in filter(None, rows):
+            if not width:
+                width = len(row)
+                at, header = _columns(path, row)
+                if header is not None:
+                    continue
+            if len(row) != width:
+                rule = f"must have {width} cells like the first, got {len(row)}"
+                raise DataError(f"{path}: line {rows.line_num} {rule}")
+            label = row.pop(at).strip()
+            if not label:
+                raise DataError(f"{path}: line {rows.line_num} must have a label, got ''")
+            labels.append(label)
+            waiting.append(row)
+            if len(waiting) == _ROWS:
+                parts.append(_numbers(path, waiting, rows.line_num))
+                waiting = []
+            if len(labels) * width > MAX_VALUES:
+                raise DataError(f"{path}: a table must have at most {MAX_VALUES} values, it has more")
+        if waiting:
+            parts.append(_numbers(path, waiting, rows.line_num))
+    if not parts:
+        raise DataError(f"{path}: a table must have rows, got none")
+    named = "the last column" if header is None else f"column {header[at]!r}"
+    return {"images": np.concatenate(parts), "labels": _labels(labels), "notes": (f"labels are in {named}",)}
+
+
+def _columns(path: Path, row: list[str]) -> tuple[int, list[str] | None]:
+    """Return the index of the column of labels, and the header if `row` is one."""
+    names = [cell.strip() for cell in row]
+    if len(names) < 2:
+        raise DataError(f"{path}: a table must have features and a label in each row, got {len(names)} column")
+    called = [index for index, name in enumerate(names) if name.lower() in LABELS]
+    if len(called) > 1:
+        raise DataError(f"{path}: one column must hold the labels, got {', '.join(names[at] for at in called)}")
+    if called:
+        return called[0], names
+    return len(names) - 1, None if any(map(_is_number, names)) else names
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _numbers(path: Path, rows: Sequence[Sequence[str]], line: int) -> NDArray[np.float32]:
+    """Return the cells as numbers; `line` is the number of the last row's line."""
+    try:
+        with np.errstate(over="ignore"):  # becomes infinite, which is reported with the images
+            return np.array(rows, np.float64).astype(np.float32)
+    except ValueError:
+        for row in rows:
+            for cell in row:
+                if not _is_number(cell):
+                    where = f"a feature in one of the {len(rows)} rows up to line {line}"
+                    raise DataError(f"{path}: {where} must be a number, got {cell!r}") from None
+        raise
+
+
+def _labels(cells: list[str]) -> NDArray[Any]:
+    """Return labels as numbers if all of them are, else as text."""
+    if not all(map(_is_number, cells)):
+        return np.array(cells, dtype=np.str_)
+    try:
+        return np.array([int(cell) for cell in cells], np.int64)
+    except (ValueError, OverflowError):
+        return np.array(cells, np.float64)
