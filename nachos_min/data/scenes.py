@@ -45,7 +45,7 @@ def digits32(train: Split, validation: Split, test: Split) -> dict[str, NDArray[
     folder = cache_folder()
     file = None if folder is None else folder / f"digits32-{_fingerprint(digits)}.h5"
     if file is not None:
-        with suppress(DataError):  # there is none yet, or it is damaged, which its checksums tell
+        with suppress(DataError, OSError):  # there is none yet, or it is damaged, which its checksums tell
             return read(file)
     arrays: dict[str, NDArray[Any]] = {}
     for index, (prefix, count) in enumerate(SCENES.items()):
