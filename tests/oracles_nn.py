@@ -51,11 +51,11 @@ def gradient_error(module: Module, loss: Callable[[], Tensor], rng: np.random.Ge
     return worst
 
 
-def architecture(*stages: int, mix: int = 5) -> Architecture:
+def architecture(*stages: int, mix: int = 5, image: tuple[int, int, int] = (7, 6, 2)) -> Architecture:
     """Every kind of part once: stride, no expand, excitation, residual, both activations, pooled head."""
     heads = {1: ExitHead(1, (3, 4)), 2: ExitHead(2, (3,)), 3: ExitHead(2, ())}
     return Architecture(
-        (7, 6, 2),
+        image,
         CLASSES,
         Stem(4, 3, 1, "hswish"),
         (MBConvSpec(4, 4, 4, 3, 1, "relu", expand=False),),

@@ -1,5 +1,7 @@
 """The modules of `nn` and `eenn` once more, in PyTorch: its functions, on copies of our parameters.
 
+Maps without an axis of height, N C W, go through its one-dimensional functions.
+
 A parameter keeps our layout and is brought into PyTorch's inside the function that uses it, so that its
 gradient comes back in our layout. Maps are N C H W here. Without PyTorch, importing this file skips the test.
 """
@@ -56,6 +58,8 @@ class Peer:
         if weight.ndim == 3:  # depthwise (KH, KW, C): as many groups as channels, one input channel each
             weight, groups = weight[:, :, None], weight.shape[2]
         weight = weight.permute(3, 2, 0, 1)
+        if x.ndim == 3:
+            return F.conv1d(x, weight[:, :, 0], bias, stride, weight.shape[-1] // 2, groups=groups)
         return F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, groups=groups)
 
     def linear(self, name: str, x: Theirs) -> Theirs:
@@ -71,8 +75,9 @@ class Peer:
         return self.norm(f"{name}norm.", self.conv(f"{name}convolution.", x, stride), activation)
 
     def excite(self, name: str, x: Theirs) -> Theirs:
-        squeezed = F.relu(self.linear(f"{name}reduce.", x.mean(dim=(2, 3))))
-        return x * hsigmoid(self.linear(f"{name}expand.", squeezed))[:, :, None, None]
+        squeezed = F.relu(self.linear(f"{name}reduce.", x.flatten(2).mean(dim=2)))
+        gate = hsigmoid(self.linear(f"{name}expand.", squeezed))
+        return x * gate.reshape(*gate.shape, *[1] * (x.ndim - 2))
 
     def mbconv(self, name: str, x: Theirs, block: MBConvSpec) -> Theirs:
         y = self.conv_norm(f"{name}expand.", x, activation=block.activation) if block.expand else x
@@ -83,15 +88,15 @@ class Peer:
         return x + y if block.stride == 1 and block.in_channels == block.out_channels else y
 
     def early_exit(self, name: str, x: Theirs, head: ExitHead) -> tuple[Theirs, Theirs]:
-        y = F.relu(F.max_pool2d(x, head.pool))
+        y = F.relu((F.max_pool1d if x.ndim == 3 else F.max_pool2d)(x, head.pool))
         for layer in range(len(head.widths)):
             y = F.relu(self.conv(f"{name}convolutions.{layer}.", y))
-        outputs = self.linear(f"{name}linear.", y.permute(0, 2, 3, 1).flatten(1))
+        outputs = self.linear(f"{name}linear.", y.movedim(1, -1).flatten(1))
         return outputs[:, :-1], torch.sigmoid(outputs[:, -1])
 
     def final(self, name: str, x: Theirs, head: FinalHead) -> Theirs:
         y = self.conv_norm(f"{name}expand.", x, activation=head.activation) if head.expand else x
-        y = y.mean(dim=(2, 3))
+        y = y.flatten(2).mean(dim=2)
         if head.mix:
             y = ACTIVATIONS[head.activation](self.linear(f"{name}mix.", y))
         return self.linear(f"{name}linear.", y)

@@ -105,7 +105,8 @@ def torch_block(t: Any, x: Any, *parts: Any, stride: int = 1, residual: bool = F
     y, last = x, len(parts) - 3
     for i in range(0, len(parts), 3):
         w, gamma, beta = parts[i : i + 3]
-        y = torch_conv(t, y, w, padding=w.shape[0] // 2, stride=stride if w.ndim == 3 else 1)
+        padding = (w.shape[0] // 2,) * 2 + (w.shape[1] // 2,) * 2 if w.ndim == 3 else 0
+        y = torch_conv(t, y, w, padding=padding, stride=stride if w.ndim == 3 else 1)
         y = torch_norm(t, y, gamma, beta, **({"activation": "relu"} | f if i < last else {}))
     return x + y if residual else y
 
@@ -211,6 +212,7 @@ CASES = [
     layer("conv2d", normal(2, 5, 6, 3), normal(3, 3, 3, 4)),
     layer("conv2d", normal(2, 3, 3, 4), normal(1, 1, 4, 5), normal(5)),
     layer("conv2d", normal(1, 7, 6, 2), normal(3, 2, 2, 3), stride=(2, 1), padding=(1, 0, 2, 1), dilation=(1, 2)),
+    layer("conv2d", normal(2, 1, 9, 3), normal(1, 5, 3, 4), normal(4), stride=(1, 2), padding=(0, 0, 2, 2)),
     layer("conv2d", normal(2, 5, 4, 6), normal(3, 3, 2, 9), normal(9), stride=2, padding=1, groups=3),
     layer("conv2d", normal(2, 5, 4, 3), normal(3, 3, 3, 4), normal(4), padding=1, activation="relu"),
     layer("conv2d", normal(2, 5, 4, 3), normal(1, 1, 3, 4), activation="relu"),
@@ -219,7 +221,9 @@ CASES = [
          normal(2, 4, 5, 2), normal(3, 2, 3, 3)),
     layer("depthwise_conv2d", normal(2, 4, 5, 3), normal(3, 3, 3)),
     layer("depthwise_conv2d", normal(1, 5, 6, 4), normal(3, 5, 4), stride=2, padding=3, dilation=(2, 1)),
+    layer("depthwise_conv2d", normal(2, 1, 13, 4), normal(1, 7, 4), stride=(1, 3), padding=(0, 0, 3, 3)),
     layer("max_pool", distinct(2, 5, 4, 3), size=2),
+    layer("max_pool", distinct(2, 1, 9, 3), size=(1, 4)),
     layer("max_pool", distinct(2, 5, 4, 3), size=3, stride=(2, 1), padding=1),
     layer("avg_pool", normal(2, 5, 4, 3), size=2),
     layer("avg_pool", normal(2, 5, 4, 3), size=(3, 2), stride=2, padding=1),
@@ -231,6 +235,8 @@ CASES = [
     layer("inverted_residual", normal(3, 4, 5, 2), normal(1, 1, 2, 6), positive(6), normal(6), normal(3, 3, 6),
           positive(6), normal(6), normal(1, 1, 6, 2), positive(2), normal(2), activation="hswish", residual=True),
     layer("inverted_residual", normal(5, 6, 5, 2), normal(1, 1, 2, 4), positive(4), normal(4), normal(5, 5, 4),
+          positive(4), normal(4), normal(1, 1, 4, 3), positive(3), normal(3), stride=2),
+    layer("inverted_residual", normal(6, 1, 9, 2), normal(1, 1, 2, 4), positive(4), normal(4), normal(1, 5, 4),
           positive(4), normal(4), normal(1, 1, 4, 3), positive(3), normal(3), stride=2),
     layer("inverted_residual", normal(4, 3, 2, 3), normal(3, 3, 3), positive(3), normal(3), normal(1, 1, 3, 4),
           positive(4), normal(4)),

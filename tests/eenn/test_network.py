@@ -13,13 +13,16 @@ from nachos_min.eenn.network import EarlyExitNetwork
 SAMPLES = 6
 
 
-def problem(seed: int) -> tuple[EarlyExitNetwork, np.ndarray, np.ndarray, np.ndarray]:
+IMAGES = {"image": (7, 6, 2), "signal": (1, 19, 2)}
+
+
+def problem(seed: int, image: str = "image") -> tuple[EarlyExitNetwork, np.ndarray, np.ndarray, np.ndarray]:
     """A float64 network with three early exits, images, labels, support matrix."""
-    network, rng = initialised(architecture(1, 2, 3), seed), np.random.default_rng([seed, 2])
+    network, rng = initialised(architecture(1, 2, 3, image=IMAGES[image]), seed), np.random.default_rng([seed, 2])
     randomised(network).astype(np.float64)
     for head in network.heads[:-1]:  # every sample weighs something at every exit
         head.linear.weight.data *= 0.3
-    images = rng.standard_normal((SAMPLES, 7, 6, 2))
+    images = rng.standard_normal((SAMPLES, *IMAGES[image]))
     return network, images, rng.integers(0, CLASSES, SAMPLES), rng.random((CLASSES, 3))
 
 
@@ -30,9 +33,9 @@ def budget(network: EarlyExitNetwork, max_macs: int | None = None) -> Budget:
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "frozen statistics"])
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_gradients_of_the_loss_are_the_numeric_derivatives(seed: int, training: bool) -> None:
-    network, images, labels, support = problem(seed)
+@pytest.mark.parametrize(("seed", "image"), [(0, "image"), (1, "image"), (2, "image"), (0, "signal")])
+def test_gradients_of_the_loss_are_the_numeric_derivatives(seed: int, image: str, training: bool) -> None:
+    network, images, labels, support = problem(seed, image)
     network.train(training)
 
     def loss() -> Tensor:
@@ -42,15 +45,18 @@ def test_gradients_of_the_loss_are_the_numeric_derivatives(seed: int, training: 
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "frozen statistics"])
-def test_outputs_loss_and_gradients_are_pytorchs(training: bool) -> None:
+@pytest.mark.parametrize("image", IMAGES)
+def test_outputs_loss_and_gradients_are_pytorchs(image: str, training: bool) -> None:
+    """Where the input has height 1, those of one-dimensional layers."""
     import oracles_torch
 
-    network, images, labels, support = problem(3)
+    network, images, labels, support = problem(3, image)
     network.train(training)
     peer = oracles_torch.Peer(network)
     outputs = network(Tensor(images))
     loss = exits_loss(outputs, labels, budget(network), support)
-    logits, confidences = peer.network(oracles_torch.nchw(images), network.architecture)
+    x = oracles_torch.nchw(images if image == "image" else images[:, 0])
+    logits, confidences = peer.network(x, network.architecture)
     for output, answer in zip(outputs, logits, strict=True):
         np.testing.assert_allclose(output.logits.data, answer.detach().numpy(), rtol=1e-9, atol=1e-10)
     for output, confidence in zip(outputs, confidences, strict=False):

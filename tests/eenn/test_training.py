@@ -290,6 +290,17 @@ def test_images_are_shifted_by_at_most_their_share_and_mirrored() -> None:
         assert len(made) >= 0.9 * len(possible)
 
 
+def test_signals_are_shifted_along_their_length_and_short_ones_not_at_all() -> None:
+    for length, most in ((30, 2), (12, 1), (11, 0)):
+        signal = np.arange(length, dtype=np.float32).reshape(1, length, 1)
+        shifted = [signal[:, np.clip(np.arange(length) + by, 0, length - 1)] for by in range(-most, most + 1)]
+        many, flipped = np.repeat(signal[None], 100, axis=0), [each[:, ::-1] for each in shifted]
+        for how, possible in (("shift", shifted), ("shift-flip", shifted + flipped)):
+            made = {each.tobytes() for each in augmented(many, how, np.random.default_rng(1))}
+            assert made == {each.tobytes() for each in possible}
+        assert DeepRecipe().augmentation(1, length) == "none"  # it may be a table
+
+
 def test_recipes_are_named_and_stored_as_plain_values() -> None:
     for recipe in (DeepRecipe(epochs=3), PaperRecipe(beta=2.0), PaperRecipe(augment="shift")):
         assert from_record(as_record(recipe)) == recipe
