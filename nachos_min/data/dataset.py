@@ -180,12 +180,15 @@ def statistics(images: ImageSource, per: str) -> Scaling:
     size = images.shape[0] * images.shape[1] * images.shape[2]
     count, shape = (size, images.shape[3:]) if per == "channel" else (len(images), images.shape[1:])
     total, squares = np.zeros(shape), np.zeros(shape)
-    least, most = np.full(shape, np.inf), np.full(shape, -np.inf)
+    least, most = np.full(images.shape[1:], np.inf), np.full(images.shape[1:], -np.inf)
     parts = [slice(begin, begin + _CHUNK) for begin in range(0, len(images), _CHUNK)]
     for part in parts:
-        total += images[part].sum(axis=together, dtype=np.float64)
-        np.minimum(least, images[part].min(axis=together), out=least)
-        np.maximum(most, images[part].max(axis=together), out=most)
+        these = images[part]
+        total += these.sum(axis=together, dtype=np.float64)
+        np.minimum(least, these.min(axis=0), out=least)
+        np.maximum(most, these.max(axis=0), out=most)
+    if per == "channel":
+        least, most = least.min(axis=(0, 1)), most.max(axis=(0, 1))
     mean = total / count
     for part in parts:
         squares += ((images[part] - mean) ** 2).sum(axis=together)

@@ -72,7 +72,9 @@ def load(
     splits: dict[str, Any] = {"train": data.train, "validation": data.validation, "test": data.test}
     for name, split in splits.items():
         scaled = replace(split.images, scaling=scaling)
-        if not all(np.isfinite(scaled[begin : begin + 1024]).all() for begin in range(0, len(scaled), 1024)):
+        # Bytes are never that many deviations out.
+        parts = range(0, len(scaled), 1024) if scaled.stored.dtype == np.float32 else ()
+        if not all(np.isfinite(scaled[begin : begin + 1024]).all() for begin in parts):
             where = f"a feature of the {name} images"
             raise DataError(f"{said}: {where} lies too many deviations out for float32")
         splits[name] = replace(split, images=scaled)
