@@ -54,16 +54,16 @@ def search(
 
     Args:
         json: Print one JSON object instead of a table.
-        quiet: Show no progress.
+        quiet: Show no plan and no progress.
         options: as declared in `Options`.
     """
     from nachos_min.nas import nachos
     from nachos_min.nas.workers import WorkerDiedError
-    from nachos_min.report.search_report import SearchProgress, closest_sentence, show_result
+    from nachos_min.report.search_report import SearchProgress, closest_sentence, show_plan, show_result
 
     with SearchProgress(quiet=quiet) as progress:
         try:
-            result = nachos.search(**options, on_progress=progress)
+            result = nachos.search(**options, on_progress=progress, on_plan=None if quiet else show_plan)
         except KeyboardInterrupt:
             done = f"interrupted after {progress.evaluated} evaluations"
             raise KeyboardInterrupt(f"{done}; the same command continues") from None

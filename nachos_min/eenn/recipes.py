@@ -15,6 +15,8 @@ PHASES = ("backbone_epochs", "warmup_epochs", "support_epochs")
 LEAST_SHIFTED = 12  # pixels of the shorter side: shifted by one, a digit of 8x8 loses what tells it apart
 STEPS, FEWEST, MOST = 1_500, 4, 40  # gradient steps of a candidate, and the epochs they may take
 
+LONG = 4  # a finalist trains LONG times a candidate's epochs; a network chosen by a rule up to LONG times
+
 
 class RecipeError(InputError):
     """A recipe does not have the value that is given for it."""
@@ -97,6 +99,10 @@ class PaperRecipe:
     gamma: float = 1.0
     joint: bool = True
     augment: str = "none"
+
+    def passes(self, _samples: int) -> int:
+        """Return the epochs of all phases together."""
+        return self.backbone_epochs + self.warmup_epochs + self.support_epochs
 
 
 Recipe = DeepRecipe | PaperRecipe

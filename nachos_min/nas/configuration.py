@@ -65,7 +65,9 @@ METHODS = {
 FAR = 3  # budgets that the last exit may cost with the recipe deep; larger networks are slow and rarely better
 NO_LIMIT = "no limit"
 PREDICTORS = choice("switching", "rbf", "trees", "mlp", "gp")
-OTHER_SPACES = {"digits32": "flex32", "paper": "tiny", "paper digits32": "small32"}
+AUTO = "auto"  # a space, or a limit, that is decided when the data are known
+SPACES = {"digits": "flex8", "digits32": "flex32", "paper digits": "tiny", "paper digits32": "small32"}
+MACS = {"digits": 40_000, "digits32": 450_000}
 
 
 First, Limit, Training, Research = (
@@ -87,8 +89,8 @@ class Options(TypedDict, total=False):
             (images, labels), or {"train": (images, labels), "validation": ..., "test": ...}.
         layout: What the axes of images are, channels first (chw) or last (hwc), or one-dimensional signals.
         resolution: Shorter side in pixels that images are brought to, with their aspect kept.
-        space: Search space, a built-in name (tiny, flex8, flex16, flex32, micro, small32, ofa-mbv3) or a
-            .toml file.
+        space: Search space, one that fits the images (auto), a built-in name (flex8, flex16, flex32, flex64, tiny,
+            micro, small32, ofa-mbv3) or a .toml file.
         max_macs: Limit on the average number of MACs per inference, measured on the validation split.
         min_accuracy: Limit from below on the accuracy on the validation split, as a share of its samples.
         evaluations: Number of networks to train and measure, those found in the run's folder included.
@@ -138,15 +140,15 @@ class Options(TypedDict, total=False):
     data: Annotated[Any, First(of.DATA, "digits")]
     layout: Annotated[str | None, First(choice("chw", "hwc", "signal"), absent="as the shape says, or asked for")]
     resolution: Annotated[int | None, First(of.whole(1), absent="as they are; above 96: 64")]
-    space: Annotated[str | None, First(of.text("name or file"), "flex8", OTHER_SPACES)]
-    max_macs: Annotated[int | None, First(of.COUNT, 40_000, {"digits32": 450_000})]
-    min_accuracy: Annotated[float | None, First(of.SHARE, 0.9, {"digits32": 0.8})]
+    space: Annotated[str | None, First(of.text("name or file"), AUTO, SPACES)]
+    max_macs: Annotated[int | None, First(of.COUNT, None, MACS, "what a quarter of random networks can keep")]
+    min_accuracy: Annotated[float | None, First(of.SHARE, 0.0, {"digits": 0.9, "digits32": 0.8})]
     evaluations: Annotated[int | None, First(of.COUNT, 16, {"paper": 100})]
     epochs: Annotated[int | None, First(of.whole(1), absent="as the recipe says")]
     workers: Annotated[int | None, First(of.whole(1), absent="number of processors")]
     seed: Annotated[int | None, First(of.whole(0), 0)]
     out: Annotated[str | Path | None, First(of.text("folder"), absent="runs/ and the data set's name")]
-    max_worst_macs: Annotated[int | None, Limit(of.COUNT, absent=f"{FAR} times max-macs; paper: no limit")]
+    max_worst_macs: Annotated[int | None, Limit(of.COUNT, absent=f"{FAR} times max-macs or more; paper: no limit")]
     max_params: Annotated[int | None, Limit(of.COUNT, absent=NO_LIMIT)]
     max_peak_bytes: Annotated[int | None, Limit(of.COUNT, absent=NO_LIMIT)]
     max_exits: Annotated[int | None, Limit(of.whole(2), absent=NO_LIMIT)]
@@ -217,6 +219,7 @@ def resolved(options: Options) -> dict[str, Any]:
     """Return every option, checked: as given, or by the defaults of the recipe and the data set.
 
     Of `data` it is the name or path as text, "arrays" for those in memory.
+    Limits that depend on the data are left: `fitting.decided` has them. `max_macs` is then AUTO.
 
     Raises:
         TypeError: if an option is unknown.
@@ -233,8 +236,8 @@ def resolved(options: Options) -> dict[str, Any]:
     found = {name: option.default_of(recipe, data) for name, option in OPTIONS.items()} | given
     if "max_macs" in options:
         found["max_macs"] = options["max_macs"]
-    if found["max_worst_macs"] is None and recipe == "deep" and found["max_macs"] is not None:
-        found["max_worst_macs"] = FAR * found["max_macs"]
+    elif found["max_macs"] is None:
+        found["max_macs"] = AUTO
     found["points"] = found["points"] or ("curve" if found["thresholds"] == "exact" else "best")
     budgets = recipe == "deep" and (found["points"], found["constraints"]) == ("curve", "domination")
     found["aims"] = found["aims"] or ("budgets" if budgets else "ends")
@@ -305,9 +308,13 @@ class Configuration:
 
 
 def configure(asked: Mapping[str, Any]) -> Configuration:
-    """Return the configuration of a search with the `resolved` options; InputError if they exclude each other."""
+    """Return the configuration of a search with the `resolved` options; InputError if they exclude each other.
+
+    Without a limit on MACs where it is AUTO.
+    """
     sizes = {entry.name: entry.default for entry in fields(Configuration)}
     known = {**sizes, **BY_AIMS[asked["aims"]], **asked}
+    known["max_macs"] = None if asked["max_macs"] == AUTO else asked["max_macs"]
     own = PAPER_DIGITS32 if (known["recipe"], known["data"]) == ("paper", "digits32") else {}
     trained = {name: known[name] for name in ("epochs", "batch", "rate", "augment", "beta", "gamma", "backbone")}
     known["recipe"] = recipe_of(known["recipe"], own, **trained)
@@ -372,10 +379,11 @@ def load_problem(configuration: Configuration, source: Any = None) -> Problem:
         source: the data set as `load` takes it; None: the name or path in `configuration`.
     """
     from nachos_min.data import load
+    from nachos_min.nas.fitting import fitted_space
     from nachos_min.nas.genome import GenomeCoder
     from nachos_min.nas.space import load_space
 
-    space = load_space(configuration.space)
+    named = None if configuration.space == AUTO else load_space(configuration.space)
     dataset = load(
         configuration.data if source is None else source,
         configuration.standardise,
@@ -384,5 +392,6 @@ def load_problem(configuration: Configuration, source: Any = None) -> Problem:
         resolution=configuration.resolution,
     )
     height, width, channels = dataset.train.images.shape[1:]
+    space = named or fitted_space((height, width, channels))
     coder = GenomeCoder(space, (height, width, channels), dataset.classes, configuration.rules.static)
     return Problem(configuration, dataset, space, coder)

@@ -18,11 +18,22 @@ from nachos_min.eenn.thresholds import Figures, SplitLimits, split_limits
 from nachos_min.nas.genome import Genome, GenomeCoder, IntArray, as_genome
 from nachos_min.nas.populations import Bools, CostTables, NoTablesError, PopulationCosts, count_each
 
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
 # Random genomes drawn and counted together: this takes hardly longer than counting one.
 _DRAWN = 64
 
 # Shares of the MACs limit. Users mean to spend it, or somewhat less: accuracy far below it counts for nothing.
 BUDGETS = (0.5, 0.75, 1.0)
+
+# The limits that static counts can break, and which count is compared with each.
+COUNTED = {
+    "max_macs": "cheapest",
+    "max_worst_macs": "worst_macs",
+    "max_params": "params",
+    "max_peak_bytes": "peak_bytes",
+    "max_exits": "exit_count",
+}
 
 
 @dataclass(frozen=True)
@@ -59,19 +70,23 @@ class Limits:
         """Return whether the accuracy and the average MACs of a split keep the limits."""
         return self.on(figures.samples).admit(figures)
 
+    @property
+    def counted(self) -> dict[str, int]:
+        """The limits on static counts that are set, by their names in COUNTED."""
+        return {name: limit for name in COUNTED if (limit := getattr(self, name)) is not None}
+
     def exceeded(self, costs: StaticCosts | PopulationCosts) -> Any:
         """Return whether static counts alone exceed a limit: a bool, or bool (n,) of a population."""
-        limited = (
-            (costs.cheapest, self.max_macs),
-            (costs.worst_macs, self.max_worst_macs),
-            (costs.params, self.max_params),
-            (costs.peak_bytes, self.max_peak_bytes),
-            (costs.exit_count, self.max_exits),
-        )
         found: Any = np.zeros(len(costs), bool) if isinstance(costs, PopulationCosts) else False
-        for counted, limit in limited:
-            if limit is not None:
-                found = found | (counted > limit)
+        for name, limit in self.counted.items():
+            found = found | (getattr(costs, COUNTED[name]) > limit)
+        return found
+
+    def excess(self, costs: PopulationCosts) -> Floats:
+        """Return by how much static counts exceed the limits, as the sum of shares of each: float64 (n,)."""
+        found = np.zeros(len(costs))
+        for name, limit in self.counted.items():
+            found += np.maximum(0.0, np.asarray(getattr(costs, COUNTED[name]) / limit - 1, np.float64))
         return found
 
 

@@ -26,6 +26,7 @@ import numpy as np
 
 from nachos_min.data import load
 from nachos_min.data.load import IN_MEMORY
+from nachos_min.eenn.recipes import LONG
 from nachos_min.nas import aims as aiming
 from nachos_min.nas import sampling
 from nachos_min.nas.configuration import (
@@ -33,14 +34,14 @@ from nachos_min.nas.configuration import (
     ConfigurationError,
     Options,
     Problem,
-    configure,
-    load_problem,
     resolved,
 )
 from nachos_min.nas.evaluate import Evaluation, Failure, Trial, seeded
+from nachos_min.nas.fitting import nearest, prepared
 from nachos_min.nas.genome import Genome, as_genome
 from nachos_min.nas.limits import StaticCheck
 from nachos_min.nas.nsga2 import minimize
+from nachos_min.nas.plan import Plan, plan_of
 from nachos_min.nas.result import Archive, Network, SearchResult, result_of
 from nachos_min.nas.runs import from_record, to_record, trial_key
 from nachos_min.nas.tabular import TableAnswers, read_table
@@ -67,11 +68,17 @@ class Progress:
 
 
 @taking(OPTIONS)
-def search(*, on_progress: Callable[[Progress], None] | None = None, **options: Unpack[Options]) -> SearchResult:
+def search(
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_plan: Callable[[Plan], None] | None = None,
+    **options: Unpack[Options],
+) -> SearchResult:
     """Return the admissible networks that are best among those evaluated, each under its thresholds.
 
     Args:
         on_progress: called whenever something was done.
+        on_plan: called once, before the first training.
         options: those of `Options` in `configuration.py`. One that is not given, or None, has its default;
             only `max_macs` None is no limit.
 
@@ -86,9 +93,8 @@ def search(*, on_progress: Callable[[Progress], None] | None = None, **options: 
     Source: NACHOS, arXiv 2401.13330.
     """
     asked = resolved(options)
-    configuration = configure(asked)
-    problem = load_problem(configuration, options.get("data"))
-    folder, finalists = Path(asked["out"]), asked["finalists"]
+    problem, folder, finalists = prepared(asked, options.get("data")), Path(asked["out"]), asked["finalists"]
+    configuration = problem.configuration
     pool: Callable[[], Workers | TableAnswers]
     if asked["table"] is not None:
         if configuration.rules.ruled:
@@ -107,6 +113,8 @@ def search(*, on_progress: Callable[[Progress], None] | None = None, **options: 
         processes = min(asked["workers"], asked["evaluations"])
         pool = partial(Workers, processes, problem.coder, load_dataset, configuration.acting, folder / "backbones")
     with create_or_open(folder, problem.identity()) as run, pool() as trained:
+        if on_plan is not None:
+            on_plan(plan_of(problem, asked))
         loop = _Loop(problem, run, trained, asked["evaluations"], finalists, on_progress)
         loop.run_to_end()
         counts = {"reused": loop.reused, "inadmissible": loop.static.inadmissible}
@@ -162,7 +170,7 @@ class _Loop:
             best, stale = (now, 0) if now > best else (best, stale + 1)
         if self.rules.placed:
             self.place_exits()
-        finalists = [Trial(genome, sampling.LONG) for genome in self.archive.best_together(self.finalists)]
+        finalists = [Trial(genome, LONG) for genome in self.archive.best_together(self.finalists)]
         self.evaluate(finalists, "training the best networks for longer")
 
     def first_candidates(self, most: int) -> list[Trial]:
@@ -171,16 +179,20 @@ class _Loop:
         start, initial = self.configuration.start, self.configuration.initial
         if self.rules.ruled:
             return sampling.ruled_trials(sampling.rule_genomes(self.static)[-self.rules.ruled :], most)
-        if start == "random" or not self.rules.guided:
-            count = min(initial, most) if self.rules.guided else most
-            return [*map(Trial, sampling.random_genomes(self.static, count, rng))]
+        wanted = min(initial, most) if self.rules.guided else most
         genomes: list[Genome] = []
-        if start == "rule":
+        if start == "random" or not self.rules.guided:
+            genomes = sampling.random_genomes(self.static, wanted, rng)
+        elif start == "rule":
             genomes = sampling.rule_genomes(self.static)
             genomes += sampling.filling_genomes(self.static, self.archive.budgets, rng)
             genomes += sampling.neighbour_genomes(self.static, initial, rng, genomes) if genomes else []
         genomes = genomes or sampling.spread_genomes(self.static, initial, rng)
-        return [*map(Trial, dict.fromkeys(genomes))][: min(initial, most)]
+        if not genomes:  # admissible members are too rare to be drawn
+            near = nearest(self.static.coder, self.static.limits)
+            genomes = [] if near.excess else [near.genome]
+            genomes += sampling.neighbour_genomes(self.static, initial, rng, genomes) if genomes else []
+        return [*map(Trial, dict.fromkeys(genomes))][:wanted]
 
     def place_exits(self) -> None:
         """Spend the evaluations that are left on exits placed by hand on the backbones evaluated so far."""
@@ -217,7 +229,7 @@ class _Loop:
         done = [*self.archive.candidates, *pending]
         evaluated = [found for found in done if isinstance(found, Evaluation)]
         elapsed = time.monotonic() - self.started
-        ahead = self.evaluations + sampling.LONG * self.finalists - sum(found.trial.effort for found in done)
+        ahead = self.evaluations + LONG * self.finalists - sum(found.trial.effort for found in done)
         chosen = [self.archive.network(found, found.chosen) for found in evaluated]
         front = self.archive.front([network for network in chosen if self.archive.admits(network)])
         self.on_progress(

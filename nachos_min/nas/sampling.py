@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nachos_kernels.dominance import non_dominated_ranks
+from nachos_min.eenn.recipes import LONG
 from nachos_min.nas.evaluate import Evaluation, Trial
 from nachos_min.nas.genome import Genome, GenomeCoder, IntArray, as_genome
 from nachos_min.nas.limits import StaticCheck
@@ -25,7 +26,6 @@ _DRAWN = 2000  # networks from which those are taken whose first exit fills a sh
 _FILLED = (0.75, 0.95)
 _ANEW = 0.15  # share of the genes that are drawn anew: some five of thirty
 _POOL = 8  # candidates drawn for each one kept; more change little
-LONG = 4  # a finalist trains LONG times a candidate's epochs; a network chosen by a rule up to LONG times
 
 
 def random_genomes(

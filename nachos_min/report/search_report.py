@@ -16,7 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from nachos_min.eenn.guarantee import fewest_samples
+from nachos_min.errors import printable
 from nachos_min.nas.nachos import Progress
+from nachos_min.nas.plan import Plan
 from nachos_min.nas.result import Network, SearchResult, level_of
 from nachos_min.report.console import output
 
@@ -88,6 +90,11 @@ def time_left(seconds: float | None) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d} left" if hours else f"{minute}:{second:02d} left"
+
+
+def show_plan(plan: Plan, stream: TextIO | None = None) -> None:
+    """Print what a search is about to do to `stream` or standard error, also where that is no terminal."""
+    print(*map(printable, plan.lines()), sep="\n", file=stream or sys.stderr, flush=True)
 
 
 def show_result(result: SearchResult, stream: TextIO | None = None) -> None:

@@ -36,7 +36,8 @@ def searching(monkeypatch: pytest.MonkeyPatch) -> Any:
     def stand_in(outcome: Any = None, progress: Any = None) -> dict[str, Any]:
         seen: dict[str, Any] = {}
 
-        def search(on_progress: Any, **options: Any) -> SearchResult:
+        def search(on_progress: Any, on_plan: Any, **options: Any) -> SearchResult:
+            assert callable(on_plan)
             seen.update(options)
             if isinstance(outcome, BaseException):
                 on_progress(progress)
@@ -71,13 +72,14 @@ def test_help_lists_every_option_with_its_default(run: Any) -> None:
     for name, option in options_of(cli.search).items():
         form = f"--{name.replace('_', '-')} {option.kind.form}".strip()
         assert f"{form} (default: {option.default_text}) {option.meaning}" in shown
-    assert "--max-macs COUNT (default: 40k; digits32: 450k) Limit on the average number of MACs" in shown
+    macs = "what a quarter of random networks can keep; digits: 40k; digits32: 450k"
+    assert f"--max-macs COUNT (default: {macs}) Limit on the average number of MACs" in shown
     assert "--evaluations COUNT (default: 16; paper: 100) " in shown
 
 
 def test_command_and_python_function_take_the_same_options() -> None:
     of_function = {name: each.default for name, each in inspect.signature(nachos.search).parameters.items()}
-    del of_function["on_progress"]
+    del of_function["on_progress"], of_function["on_plan"]
     of_command = {name: each.default for name, each in options_of(cli.search).items()}
     assert of_command == of_function | {"json": False, "quiet": False}
 

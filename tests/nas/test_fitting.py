@@ -1,0 +1,196 @@
+"""Spaces and limits that fit the data, what is planned, and limits that no network can keep."""
+
+import re
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nachos_min
+from nachos_min.nas import fitting
+from nachos_min.nas.configuration import AUTO, ConfigurationError, Problem, resolved
+from nachos_min.nas.genome import GenomeCoder
+from nachos_min.nas.limits import COUNTED, Limits, StaticCheck
+from nachos_min.nas.plan import plan_of
+from nachos_min.nas.space import load_space
+
+SIDES = (8, 12, 16, 28, 32, 48, 64, 96)
+NONE = Limits(None, 0.0)
+MICRO = GenomeCoder(load_space("micro"), (8, 8, 1), 10)
+MEMBERS = MICRO.canonical(np.array([*product(*(range(most + 1) for most in MICRO.upper))]))
+
+
+def all_costs(coder: GenomeCoder = MICRO) -> tuple[Any, Any]:
+    return StaticCheck(coder, NONE).population(MEMBERS)
+
+
+@pytest.mark.parametrize(
+    ("shape", "name", "sides"),
+    [
+        ((1, 1, 1), "flex8", ()),
+        ((8, 8, 1), "flex8", ()),
+        ((12, 12, 3), "flex16", (9, 12)),
+        ((16, 16, 1), "flex16", (12, 16)),
+        ((28, 28, 1), "flex32", (14, 21, 28)),
+        ((32, 32, 3), "flex32", (16, 24, 32)),
+        ((48, 48, 3), "flex64", (24, 36, 48)),
+        ((96, 96, 3), "flex64", (48, 72, 96)),
+        ((20, 60, 3), "flex32", (10, 15, 20)),  # 35 pixels in the mean, 20 the shorter side
+        ((2, 2000, 1), "flex64", (1, 2)),
+        ((1, 13, 1), "flex8", ()),  # a signal: its cells shrink twofold where those of an image shrink fourfold
+        ((1, 512, 2), "flex32", (256, 384, 512)),
+    ],
+)
+def test_the_space_follows_from_the_pixels_and_never_enlarges(shape: Any, name: str, sides: Any) -> None:
+    space = fitting.fitted_space(shape)
+    assert (space.name, space.resolutions) == (name, sides)
+    assert replace(space, resolutions=()) == replace(load_space(name), resolutions=())
+
+
+@pytest.mark.parametrize(("side", "channels", "classes"), [*product(SIDES, (1, 3), (10,)), (8, 1, 100), (96, 3, 2)])
+def test_the_limits_leave_a_tenth_of_the_space(side: int, channels: int, classes: int) -> None:
+    shape = (side, side, channels)
+    coder = GenomeCoder(fitting.fitted_space(shape), shape, classes)
+    asked = resolved({"data": "mine.npz"})
+    assert (asked["space"], asked["max_macs"], asked["min_accuracy"]) == (AUTO, AUTO, 0.0)
+    found = fitting.decided(asked, coder)
+    assert found["max_worst_macs"] >= 3 * found["max_macs"]
+    limits = Limits(found["max_macs"], 0.0, found["max_worst_macs"])
+    costs, legal = StaticCheck(coder, NONE).population(coder.draw(np.random.default_rng(1), 2_000))
+    assert 0.2 < (costs.cheapest[legal] <= found["max_macs"]).mean() < 0.3
+    assert 0.1 < (legal & ~limits.exceeded(costs)).mean() < 0.3
+
+
+def test_limits_follow_from_what_is_given() -> None:
+    def limits(**options: Any) -> tuple[int | None, int | None]:
+        found = fitting.decided(resolved({"data": "mine.npz", **options}), MICRO)
+        return found["max_macs"], found["max_worst_macs"]
+
+    costs, legal = all_costs()
+    usual = fitting.usual_limits(MICRO)
+    for name, count in COUNTED.items():
+        counts = getattr(costs, count)[legal]
+        assert 0.2 < (counts <= usual[name]).mean() < 0.5
+    assert limits() == (usual["max_macs"], max(3 * usual["max_macs"], usual["max_worst_macs"]))
+    assert limits(recipe="paper") == (usual["max_macs"], None)
+    assert limits(max_macs=None) == (None, None)
+    assert limits(max_macs=30_000) == (30_000, 90_000)
+    assert limits(max_macs=30_000, max_worst_macs=31_000) == (30_000, 31_000)
+    # Three times a tight limit would leave no network whose first exit keeps it.
+    least = int(costs.cheapest[legal].min())
+    assert limits(max_macs=least) == (least, max(3 * least, usual["max_worst_macs"]))
+    # Methods are compared under the same limits.
+    assert fitting.decided(resolved({"data": "mine.npz"}), replace(MICRO, static=True))["max_macs"] == limits()[0]
+
+
+TIGHT = [
+    {"max_macs": 1},
+    {"max_macs": 8_000},
+    {"max_params": 10},
+    {"max_worst_macs": 1},
+    {"max_peak_bytes": 1},
+    {"max_macs": 10_208, "max_params": 6_197},
+    {"max_macs": 9_000, "max_worst_macs": 12_000, "max_params": 2_400, "max_peak_bytes": 2_000},
+    {"max_worst_macs": 40_000, "max_params": 7_000},
+]
+
+
+@pytest.mark.parametrize("given", TIGHT, ids=str)
+@pytest.mark.parametrize("static", [False, True])
+def test_the_nearest_is_that_of_all_members(given: dict[str, int], static: bool) -> None:
+    coder = replace(MICRO, static=static)
+    limits = replace(NONE, **given)
+    costs, legal = StaticCheck(coder, NONE).population(coder.canonical(MEMBERS))
+    near = fitting.nearest(coder, limits)
+    assert near.excess == limits.excess(costs)[legal].min()
+    assert (near.excess == 0) is bool((legal & ~limits.exceeded(costs)).any())
+    own = StaticCheck(coder, NONE).population(np.array([near.genome]))[0]
+    assert near.counts == {name: getattr(own, count)[0] for name, count in COUNTED.items()}
+
+
+def test_in_a_large_space_the_nearest_beats_many_random_members() -> None:
+    coder = GenomeCoder(fitting.fitted_space((28, 28, 1)), (28, 28, 1), 10)
+    costs, legal = StaticCheck(coder, NONE).population(coder.draw(np.random.default_rng(5), 20_000))
+    for given in (
+        {"max_macs": 1},
+        {"max_params": 1},
+        {"max_peak_bytes": 1},
+        {"max_macs": 9_000, "max_params": 3_000},
+    ):
+        limits = replace(NONE, **given)
+        assert fitting.nearest(coder, limits).excess <= limits.excess(costs)[legal].min()
+
+
+def refusal(space: str, side: int, margin: float = 0.0, **limits: int) -> str:
+    """The message for images of side x side, whose advice is taken: it must work."""
+    coder = GenomeCoder(load_space(space), (side, side, 1), 10)
+    configuration: Any = type("Configuration", (), {"limits": replace(NONE, **limits), "margin": margin})
+    with pytest.raises(ConfigurationError) as refused:
+        fitting.check_counts(coder, configuration)
+    message = str(refused.value)
+    flags = dict(re.findall(r"--(max-\S+) (\d+k?)", message))
+    wider = {name.replace("-", "_"): int(value.replace("k", "000")) for name, value in flags.items()}
+    assert wider
+    configuration.limits = replace(configuration.limits, **wider)
+    fitting.check_counts(coder, configuration)
+    if other := re.search(r"--space (\w+)", message):
+        shape = coder.image_shape
+        space_there = fitting.fitted_space(shape) if other[1] == AUTO else load_space(other[1])
+        configuration.limits = replace(NONE, **limits)
+        fitting.check_counts(replace(coder, space=space_there), configuration)
+    return message
+
+
+def test_limits_that_nothing_keeps_are_refused_with_what_would_work() -> None:
+    least = "112,504, the least that a network of space tiny for 28x28x1 images takes"
+    advice = r"try --max-macs \d+k or --space auto"
+    assert re.fullmatch(f"max_macs must be >= {least}, got 40,000; {advice}", refusal("tiny", 28, max_macs=40_000))
+    assert refusal("tiny", 28, margin=0.5, max_macs=200_000).startswith("max_macs must be >= 225,008, ")
+    assert refusal("tiny", 8, max_params=6_000).startswith("max_params must be >= ")
+    together = refusal("micro", 8, max_macs=10_208, max_params=6_197)
+    assert together.startswith("max_macs 10,208 and max_params 6,197 must together leave a network of space micro")
+
+
+def test_a_space_without_legal_networks_is_refused() -> None:
+    narrow = replace(MICRO.space, exit_widths=(), stages=MICRO.space.stages[::-1])
+    coder = GenomeCoder(replace(narrow, final=replace(narrow.final, expand=0)), (8, 8, 1), 100_000)
+    with pytest.raises(ConfigurationError, match="space micro for 8x8x1 images must have networks whose exits"):
+        fitting.usual_limits(coder)
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Grey images of 13x13, one class larger than the other."""
+    path, rng = tmp_path_factory.mktemp("data") / "mine.npz", np.random.default_rng(0)
+    labels = np.repeat([0, 1], (90, 60))
+    images = rng.integers(0, 200, (150, 13, 13)) + 55 * labels[:, None, None]
+    np.savez(path, images=images.astype(np.uint8), labels=labels)
+    return path
+
+
+def test_the_plan_says_what_will_be_searched_and_why(mine: Path) -> None:
+    asked = resolved({"data": str(mine), "evaluations": 6, "epochs": 2})
+    problem: Problem = fitting.prepared(asked)
+    assert problem.configuration.space == AUTO
+    assert problem.space.resolutions == (10, 13)
+    plan = plan_of(problem, asked)
+    assert (plan.data, plan.image_shape, plan.classes) == ("mine", (13, 13, 1), 2)
+    assert plan.largest_class == pytest.approx(0.6, abs=0.01)
+    assert sum(plan.samples.values()) == 150
+    assert (plan.networks, plan.finalists, plan.epochs, plan.steps) == (6, 2, 2, 12)
+    assert plan.as_dict()["limits"] == plan.limits
+    assert plan.limits["max_macs"] == fitting.usual_limits(problem.coder)["max_macs"]
+    text = "\n".join(plan.lines())
+    for said in ("mine", "flex16, at 10 and 13 pixels", f"{plan.limits['max_macs']:,}", "6 networks"):
+        assert said in text
+    given = plan_of(*[fitting.prepared(other := resolved({"data": "digits"})), other])
+    assert (given.fitted_space, given.fitted_macs, given.limits["max_macs"]) == (False, False, 40_000)
+
+
+def test_impossible_counts_write_nothing(mine: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="max_params must be >= "):
+        nachos_min.search(data=str(mine), max_params=3, out=tmp_path / "run")
+    assert not any(tmp_path.iterdir())
