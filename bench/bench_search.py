@@ -126,7 +126,7 @@ def parts_of_a_search(evaluations: int, workers: int, out: Path) -> dict[str, fl
 
     spent: dict[str, float] = {}
     with (
-        timed(nachos, {"load_problem": "loading", "search": "whole search"}, spent),
+        timed(nachos, {"prepared": "loading", "search": "whole search"}, spent),
         timed(nachos._Loop, {"evaluate": "training", "search_surrogates": "NSGA-II", "tell": "progress"}, spent),
         timed(nachos.Run, {"write": "store"}, spent),
         timed(aims, {"fit_models": "surrogates"}, spent),

@@ -22,7 +22,7 @@ from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.eenn.thresholds import Figures
 from nachos_min.errors import InputError
-from nachos_min.nas import nachos
+from nachos_min.nas import fitting, nachos
 from nachos_min.nas.configuration import configuration_of, configure
 from nachos_min.nas.evaluate import Evaluation, Failure, Point, Trial, seeded
 from nachos_min.nas.genome import Genome, GenomeCoder
@@ -59,7 +59,7 @@ def figures(coder: GenomeCoder, trial: Trial, correct: int | None = None) -> Eva
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     small = {"initial": 8, "chosen": 4, "generations": 5, "patience": 2}
-    monkeypatch.setattr(nachos, "configure", lambda asked: replace(configure(asked), **small))
+    monkeypatch.setattr(fitting, "configure", lambda asked: replace(configure(asked), **small))
 
     def search(
         out: Path, answer: Answer = figures, *, backwards: bool = False, evaluations: int = 18, **options: Any

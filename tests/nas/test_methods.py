@@ -12,7 +12,7 @@ from candidates import instant
 import nachos_min
 from nachos_min.eenn.lowering import GridHead
 from nachos_min.eenn.recipes import PaperRecipe
-from nachos_min.nas import nachos
+from nachos_min.nas import fitting, nachos
 from nachos_min.nas.configuration import Configuration, Problem, configure, load_problem
 from nachos_min.nas.evaluate import Evaluation, evaluate
 from nachos_min.nas.limits import Limits, StaticCheck
@@ -29,7 +29,7 @@ PAPER = {"confidence": "learned", "standardise": "pixel", "validation": "whole"}
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[SearchResult, list[Evaluation]]]:
     """Search with hardly any training, in this process; return the result and all evaluations in their order."""
     small = {"recipe": QUICK, "initial": 4, "chosen": 3, "generations": 3}
-    monkeypatch.setattr(nachos, "configure", lambda asked: replace(configure(asked), **small))
+    monkeypatch.setattr(fitting, "configure", lambda asked: replace(configure(asked), **small))
     evaluations: list[Evaluation] = []
 
     def here(_count: int, coder: Any, load_dataset: Any, asked: Configuration, _keep: Path) -> Any:

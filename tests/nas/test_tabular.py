@@ -14,7 +14,7 @@ import nachos_min
 from nachos_min.data import load
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.errors import InputError
-from nachos_min.nas import nachos
+from nachos_min.nas import fitting, nachos
 from nachos_min.nas.configuration import Configuration, Problem, configure, load_problem
 from nachos_min.nas.evaluate import Evaluation, ExecutionError, Failure, Trial, evaluate
 from nachos_min.nas.limits import Limits
@@ -87,7 +87,7 @@ def search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     def small(asked: Any) -> Configuration:
         return replace(configure(asked), initial=6, chosen=4, recipe=replace(SHORT, beta=asked["beta"]))
 
-    monkeypatch.setattr(nachos, "configure", small)
+    monkeypatch.setattr(fitting, "configure", small)
     monkeypatch.setattr(nachos, "Workers", lambda *_: pytest.fail("a worker was asked for"))
     given: dict[str, Any] = {"max_macs": 6_000, "min_accuracy": 0.1, "recipe": "paper", "standardise": "pixel"}
     given |= {"validation": "halves", "confidence": "best", "table": folder / "small.h5"}
@@ -186,7 +186,7 @@ def test_another_space_or_data_set_is_refused(search: Any, table: Table, problem
     with pytest.raises(
         TableError, match=r"small.h5 must be of the space asked for, micro, got one of .*small.toml"
     ):
-        search(out=tmp_path / "run", space="micro")
+        search(out=tmp_path / "run", space="micro", max_macs=20_000)
     with pytest.raises(
         InputError, match="method must be one that trains each network once with a table, got 'rule'"
     ):
