@@ -11,6 +11,16 @@ from nachos_min.eenn.recipes import LONG
 from nachos_min.nas.configuration import AUTO, Problem
 from nachos_min.nas.fitting import DRAWS, SHARE
 
+# Limits as they are read.
+NAMES = {
+    "min_accuracy": "accuracy >=",
+    "max_macs": "average MACs <=",
+    "max_worst_macs": "worst MACs <=",
+    "max_params": "parameters <=",
+    "max_peak_bytes": "bytes of activations <=",
+    "max_exits": "exits <=",
+}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -48,9 +58,7 @@ class Plan:
         found += self.notes
         sides = f", at {' and '.join(map(str, self.sides))} pixels a side" if self.sides else ""
         found.append(f"Space: {self.space}{sides}{', which fits the images' if self.fitted_space else ''}.")
-        names = {"min_accuracy": "accuracy >=", "max_macs": "average MACs <=", "max_worst_macs": "worst MACs <="}
-        names |= {"max_params": "parameters <=", "max_peak_bytes": "bytes of activations <=", "max_exits": "exits <="}
-        limits = ", ".join(f"{names[name]} {limit:,}" for name, limit in self.limits.items())
+        limits = ", ".join(f"{NAMES[name]} {limit:,}" for name, limit in self.limits.items())
         why = f"; 1 of {SHARE} of {DRAWS:,} random networks can keep this average" if self.fitted_macs else ""
         found.append(f"Limits: {limits}{why}.")
         finalists = f", then the best {self.finalists} for {LONG} times as long" if self.finalists else ""

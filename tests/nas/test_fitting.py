@@ -73,7 +73,7 @@ def test_limits_follow_from_what_is_given() -> None:
     usual = fitting.usual_limits(MICRO)
     for name, count in COUNTED.items():
         counts = getattr(costs, count)[legal]
-        assert 0.2 < (counts <= usual[name]).mean() < 0.5
+        assert 0.2 < (counts <= usual[name]).mean() < 0.7
     assert limits() == (usual["max_macs"], max(3 * usual["max_macs"], usual["max_worst_macs"]))
     assert limits(recipe="paper") == (usual["max_macs"], None)
     assert limits(max_macs=None) == (None, None)
