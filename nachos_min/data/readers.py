@@ -78,9 +78,9 @@ def _read_hdf5(path: Path) -> Arrays:
         for name, own in choose(path, entries, describe, groups).items():
             entry = entries[own]
             _check_declared(path, own, entry.shape or ())
-            text = h5py.check_string_dtype(entry.dtype)
-            if entry.dtype.hasobject and text is None:
-                raise DataError(f"{path}: {own} must be numbers or text, got {entry.dtype}")
+            objects = entry.dtype.hasobject and h5py.check_string_dtype(entry.dtype) is None
+            if objects or entry.shape in (None, ()):
+                raise DataError(f"{path}: {own} must be an array of numbers or text, got {describe(own)}")
             arrays[name] = entry[()]
     return arrays
 

@@ -148,6 +148,13 @@ def test_a_file_of_another_format_or_cut_short(tmp_path, ending):
 def test_a_group_is_no_array(tmp_path):
     path = write(tmp_path / "data.h5", {"images/inside": IMAGES, "labels": LABELS})
     assert message(path) == lacking("images (a group), labels [30] int64")
+    for value, found in ((h5py.Empty("f4"), "[] float32"), (np.float32(3), "[] float32")):
+        write(path, {"images": value, "labels": LABELS})
+        assert message(path) == f"images must be an array of numbers or text, got {found}"
+    with h5py.File(path, "w") as file:
+        file["labels"] = LABELS
+        file.create_dataset("images", (30,), h5py.vlen_dtype(np.uint8))
+    assert message(path) == "images must be an array of numbers or text, got [30] object"
 
 
 def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
@@ -296,3 +303,8 @@ def test_options_that_break_a_rule(options, said):
     with pytest.raises(DataError) as caught:
         load((IMAGES, LABELS), **options)
     assert str(caught.value) == said
+
+
+def test_a_dataset_was_laid_out_and_resized_before():
+    with pytest.raises(DataError, match="layout and resolution must not be given with a Dataset, got None and 8"):
+        load(load("digits"), resolution=8)
