@@ -64,7 +64,9 @@ def load(
     """
     if isinstance(source, Dataset):
         if layout is not None or resolution is not None:
-            raise DataError(f"layout and resolution must not be given with a Dataset, got {layout} and {resolution}")
+            raise DataError(
+                f"layout and resolution must not be given with a Dataset, got {layout} and {resolution}"
+            )
         return source
     data, said = load_unscaled(source, layout=layout, resolution=resolution), _said(source)
     scaling = statistics(data.train.images, standardise)
