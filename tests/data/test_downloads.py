@@ -285,7 +285,7 @@ BAD_PICKLES = [
     (as_batch(data=Evil(np.ndarray, (10**12,))), "data must be an array of bytes, got _Arguments"),
     (as_batch(data=[[0] * 3072]), "data must be an array of bytes, got list"),
     (as_batch(data=None), "data must be an array of bytes, got NoneType"),
-    (as_batch(data=np.zeros((2, 3071), np.uint8)), "data must be [N, 3072], got shape (2, 3071)"),
+    (as_batch(data=np.zeros((2, 3071), np.uint8)), "data must be [N, 3072], N >= 1, got shape (2, 3071)"),
     (as_batch(labels=[1]), "labels must be a list of 2 whole numbers"),
     (as_batch(labels=[1, 2.5]), "labels must be a list of 2 whole numbers"),
     (as_batch(labels=[1, -1]), "labels must be from 0 to 9, got -1"),
