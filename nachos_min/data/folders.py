@@ -23,6 +23,7 @@ ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".webp"}
 _DECODERS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "WEBP")
 _SPLITS = {"": ("train", "training"), "validation_": ("validation", "valid", "val", "dev"), "test_": ("test",)}
 _NOT_DATA = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what systems leave in folders, beside hidden files
+_ORIENTATION = 0x0112  # its key in Exif
 _LONGEST = 32  # times the shorter side: an image of 2 pixels by a million would be resized to an enormous one
 
 Classes = dict[str, list[Path]]
@@ -183,7 +184,9 @@ def _plain(picture: "Picture", done: Counter[str]) -> "Picture":
     """Return an upright picture in grey ("L") or colour ("RGB"), a byte a value; count what had to be done."""
     from PIL import Image, ImageOps
 
-    upright = ImageOps.exif_transpose(picture)
+    picture.load()  # some formats have their Exif at the end
+    turned = picture.getexif().get(_ORIENTATION, 1) != 1
+    upright = ImageOps.exif_transpose(picture) if turned else picture
     mode = upright.mode
     if mode in ("I", "I;16", "I;16B", "I;16L"):  # Pillow's own conversion clips at 255
         done["of 16 bits a value, and cut to the upper 8"] += 1
@@ -197,15 +200,15 @@ def _plain(picture: "Picture", done: Counter[str]) -> "Picture":
             done["transparent, and put on white"] += 1
             layer = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
         return layer.convert("RGB").convert(target)
-    return upright.convert(target)
+    return upright if mode == target else upright.convert(target)
 
 
 def _resized(picture: "Picture", size: tuple[int, int]) -> NDArray[np.uint8]:
     """Return the pixels at `size`, (H, W); the weights are those of `dataset.resize`."""
     from PIL import Image
 
-    height, width = size
-    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+    wanted = size[::-1]
+    return np.asarray(picture if picture.size == wanted else picture.resize(wanted, Image.Resampling.BILINEAR))
 
 
 def _square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
