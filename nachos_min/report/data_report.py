@@ -103,7 +103,8 @@ def show_data(report: DataReport, stream: TextIO | None = None) -> None:
     shares = report.counts["train"] / len(data.train)
     extremes = (("largest", shares.argmax()), ("smallest", shares.argmin()))
     said = (f"{what} class {printable(data.class_names[label])} ({shares[label]:.1%})" for what, label in extremes)
-    console.print("in train: " + ", ".join(said))
+    equal = shares.min() == shares.max()
+    console.print("in train: " + ("all classes are equally large" if equal else ", ".join(said)))
     for note in data.notes:
         console.print(f"- {printable(note)}")
     console.print("", *_samples(report, console), sep="\n")
