@@ -136,7 +136,7 @@ def data(
     resolution: Annotated[int | None, OPTIONS["resolution"]] = None,
     json: Annotated[bool, Option(SWITCH)] = False,
 ) -> int:
-    """What a data set is understood to be: splits, classes, values, samples, and how to search networks for it.
+    """What a data set is understood to be: splits, classes, values, samples, and what a search of it would take.
 
     PATH is a built-in name, a file or a folder: images and labels as .npz, .h5 or .mat; the files of MNIST and
     its family; CIFAR-10 or CIFAR-100, unpacked or as .tar.gz; images (.png, .jpg, ...) in a folder for each class.
@@ -149,11 +149,9 @@ def data(
         resolution: Shorter side in pixels that images are brought to, with their aspect kept.
         json: Print one JSON object instead of text.
     """
-    from nachos_min.data import load
     from nachos_min.report.data_report import report_data, show_data
 
-    understood = load(path, layout=layout, resolution=resolution)
-    report = report_data(understood, path, layout=layout, resolution=resolution)
+    report = report_data(path, layout, resolution)
     if json:
         print(json_format.dumps(report.as_dict(), allow_nan=False))
     else:

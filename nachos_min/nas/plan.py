@@ -55,9 +55,12 @@ class Plan:
         splits = ", ".join(f"{count:,} {name}" for name, count in self.samples.items())
         of = f"{self.classes} classes, {height}x{width}x{channels}"
         found = [f"Data: {self.data}, {of}; {splits}. The largest class has {self.largest_class:.1%}."]
-        found += self.notes
+        return [*found, *self.notes, *self.search_lines()]
+
+    def search_lines(self) -> list[str]:
+        """Return those that say what is searched, and how."""
         sides = f", at {' and '.join(map(str, self.sides))} pixels a side" if self.sides else ""
-        found.append(f"Space: {self.space}{sides}{', which fits the images' if self.fitted_space else ''}.")
+        found = [f"Space: {self.space}{sides}{', which fits the images' if self.fitted_space else ''}."]
         limits = ", ".join(f"{NAMES[name]} {limit:,}" for name, limit in self.limits.items())
         why = f"; 1 of {SHARE} of {DRAWS:,} random networks can keep this average" if self.fitted_macs else ""
         found.append(f"Limits: {limits}{why}.")

@@ -12,8 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nachos_min.data import Dataset, Images, Split
-from nachos_min.errors import printable
+from nachos_min.data import Dataset, Images, Split, load
+from nachos_min.errors import InputError, printable
+from nachos_min.nas.configuration import Options, resolved
+from nachos_min.nas.fitting import prepared
+from nachos_min.nas.plan import Plan, plan_of
 from nachos_min.report.blocks import GAP, curve, drawn, fitted
 from nachos_min.report.console import output
 
@@ -30,10 +33,12 @@ class DataReport:
     Attributes:
         dataset: as `load` returns it.
         search: the command line that goes on.
+        plan: what that searches; or why it is refused, on one line.
     """
 
     dataset: Dataset
     search: str
+    plan: Plan | str
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -75,19 +80,27 @@ class DataReport:
             "classes": classes,
             "notes": list(self.dataset.notes),
             "search": self.search,
+            "plan": {"refused": self.plan} if isinstance(self.plan, str) else self.plan.as_dict(),
         }
 
 
-def report_data(dataset: Dataset, typed: str, **options: Any) -> DataReport:
-    """Return the report on a data set.
+def report_data(path: str, layout: str | None = None, resolution: int | None = None) -> DataReport:
+    """Return the report on a data set; InputError if it cannot be read. A search that is refused is part of it.
 
     Args:
-        dataset: as `load` returns it.
-        typed: its name or path as the user wrote it.
-        options: those that a search of it needs, too; None is left out.
+        path: a name or path as `load` takes it.
+        layout: as `load` takes it.
+        resolution: as `load` takes it.
     """
-    flags = [f"--{name} {value}" for name, value in options.items() if value is not None]
-    return DataReport(dataset, " ".join(["python -m nachos_min search --data", shlex.quote(typed), *flags]))
+    options: Options = {"data": path, "layout": layout, "resolution": resolution}
+    asked = resolved(options)
+    dataset = load(path, layout=layout, resolution=resolution)
+    flags = (f"--{name} {shlex.quote(str(value))}" for name, value in options.items() if value is not None)
+    search = " ".join(["python -m nachos_min search", *flags])
+    try:
+        return DataReport(dataset, search, plan_of(prepared(asked, dataset), asked))
+    except InputError as refusal:
+        return DataReport(dataset, search, str(refusal))
 
 
 def show_data(report: DataReport, stream: TextIO | None = None) -> None:
@@ -102,13 +115,15 @@ def show_data(report: DataReport, stream: TextIO | None = None) -> None:
     console.print(_classes(report))
     shares = report.counts["train"] / len(data.train)
     extremes = (("largest", shares.argmax()), ("smallest", shares.argmin()))
-    said = (f"{what} class {printable(data.class_names[label])} ({shares[label]:.1%})" for what, label in extremes)
+    named = (f"{what} class {printable(data.class_names[label])} ({shares[label]:.1%})" for what, label in extremes)
     equal = shares.min() == shares.max()
-    console.print("in train: " + ("all classes are equally large" if equal else ", ".join(said)))
+    console.print("in train: " + ("all classes are equally large" if equal else ", ".join(named)))
     for note in data.notes:
         console.print(f"- {printable(note)}")
     console.print("", *_samples(report, console), sep="\n")
-    console.print("", f"To search it: {report.search}", sep="\n")
+    plan = report.plan
+    lines = [f"A search is refused: {plan}"] if isinstance(plan, str) else plan.search_lines()
+    console.print("", *map(printable, lines), f"To search: {printable(report.search)}", sep="\n")
 
 
 def _classes(report: DataReport) -> Table:

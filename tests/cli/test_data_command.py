@@ -4,6 +4,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from rich.console import Console
 
 from nachos_min.data import load
 from nachos_min.data.load import load_unscaled
+from nachos_min.errors import InputError
+from nachos_min.nas.configuration import resolved
+from nachos_min.nas.fitting import prepared
 from nachos_min.report import data_report
 from nachos_min.report.blocks import curve, drawn, fitted
 from nachos_min.report.console import Output
@@ -41,6 +45,21 @@ def test_json_has_the_facts(run):
     assert report["search"] == "python -m nachos_min search --data own.npz"
 
 
+def test_it_says_what_a_search_would_take(run, monkeypatch):
+    write("own.npz", (12, 12), 3)
+    plan = json.loads(run("data", "own.npz", "--json").out)["plan"]
+    problem = prepared(resolved({"data": "own.npz"}))
+    assert (plan["space"], plan["classes"], plan["image_shape"]) == (problem.space.name, 3, [12, 12, 1])
+    assert plan["limits"]["max_macs"] == problem.configuration.limits.max_macs
+    assert f"average MACs <= {plan['limits']['max_macs']:,}" in run("data", "own.npz").out
+
+    monkeypatch.setattr(data_report, "prepared", Mock(side_effect=InputError("max_macs must be >= 9, got 8")))
+    assert json.loads(run("data", "own.npz", "--json").out)["plan"] == {"refused": "max_macs must be >= 9, got 8"}
+    outcome = run("data", "own.npz")
+    assert outcome.status == 0
+    assert "A search is refused: max_macs must be >= 9, got 8\n" in outcome.out
+
+
 def test_options_are_understood_and_needed_again_to_search(run):
     write("my data.npz", (3, 10, 10), 3)
     status, out, err = run("data", "my data.npz")
@@ -58,8 +77,8 @@ SHAPES = [((8, 8), 2), ((28, 28, 1), 11), ((32, 48, 3), 2), ((96, 40, 2), 2), ((
 def test_in_a_pipe_it_is_plain_text_of_at_most_80_columns(run, shape, classes):
     write("own.npz", shape, classes)
     out = run("data", "own.npz", *(["--layout", "hwc"] if shape == (1, 5, 3) else [])).out
-    lines = [line.rstrip() for line in out.splitlines()]
-    assert max(len(line) for line in lines if not line.startswith("- ")) <= 80  # a note is one line in a pipe
+    lines = [line.rstrip() for line in out[: out.index("\nSpace:")].splitlines()]
+    assert max(len(line) for line in lines if not line.startswith("- ")) <= 80  # a sentence is one line in a pipe
     assert re.sub("─+", "", out).isascii()
     rows = [line for line in lines if re.fullmatch(r" *\d+( +\d+)+ +\d+\.\d%", line)]
     assert len(rows) == min(classes, 12)
@@ -80,7 +99,7 @@ def test_the_largest_and_the_smallest_classes_are_listed(run):
 def test_names_cannot_steer_a_terminal():
     data = replace(load("digits"), class_names=("\x1b[31mred", *"123456789"), notes=("a\nb",))
     stream = io.StringIO()
-    data_report.show_data(data_report.report_data(data, "digits"), stream)
+    data_report.show_data(data_report.DataReport(data, "search --data 'a\nb'", "refused"), stream)
     assert "\x1b" not in stream.getvalue()
     assert "- a?b\n" in stream.getvalue()
 
