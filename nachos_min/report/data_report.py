@@ -93,7 +93,7 @@ def report_data(path: str, layout: str | None = None, resolution: int | None = N
         resolution: as `load` takes it.
     """
     options: Options = {"data": path, "layout": layout, "resolution": resolution}
-    asked = resolved(options)
+    asked = resolved({"data": path})  # the data are loaded here, with the other options
     dataset = load(path, layout=layout, resolution=resolution)
     flags = (f"--{name} {shlex.quote(str(value))}" for name, value in options.items() if value is not None)
     search = " ".join(["python -m nachos_min search", *flags])

@@ -66,6 +66,7 @@ def test_options_are_understood_and_needed_again_to_search(run):
     assert (status, out, err.count("\n")) == (2, "", 1)
     out = run("data", "my data.npz", "--layout", "chw", "--resolution", "5").out
     assert "images of 5x5 pixels, 3 channels" in out
+    assert "\nSpace: " in out
     assert "search --data 'my data.npz' --layout chw --resolution 5\n" in out
     assert all(f"- {note}\n" in out for note in load("my data.npz", layout="chw", resolution=5).notes)
 
