@@ -105,7 +105,7 @@ def main(
     import numpy as np
     from intervals import mean_interval, paired_interval
 
-    from nachos_min.nas.workers import leave_with_parent
+    from nachos_min.nas.pools import leave_with_parent
 
     weights = [float(beta) for beta in (betas if isinstance(betas, tuple | list) else (betas,))]
     chosen = genomes(data, space, max_macs, networks)

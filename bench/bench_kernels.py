@@ -179,7 +179,7 @@ def main(
     --only takes the kernels whose names begin so.
     """
     on_threads(threads)
-    from nachos_min.nas.workers import keep_freed_memory
+    from nachos_min.nas.pools import keep_freed_memory
 
     keep_freed_memory()
     peers = peer_on_threads(threads)

@@ -80,7 +80,7 @@ def main(
     import numpy as np
     from intervals import mean_interval
 
-    from nachos_min.nas.workers import leave_with_parent
+    from nachos_min.nas.pools import leave_with_parent
 
     chosen = genomes(data, space, max_macs, networks)
     asked = [(data, space, max_macs, genome, seed) for seed in range(seeds) for genome in chosen]

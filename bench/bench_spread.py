@@ -12,7 +12,6 @@ shows the point with the best figure on the validation split; its accuracy on th
 
 import os
 import sys
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,7 +36,6 @@ def main(
     import numpy as np
     from measuring import machine, show
 
-    from nachos_min.data import load
     from nachos_min.nas.configuration import FAR, Configuration, load_problem
     from nachos_min.nas.evaluate import Evaluation, Trial
     from nachos_min.nas.limits import Limits, StaticCheck
@@ -51,11 +49,10 @@ def main(
         problem = load_problem(Configuration(data, space, limits, 0))
         genomes = random_genomes(StaticCheck(problem.coder, limits), members, np.random.default_rng(0))
         trials = [Trial(genome, 1, repeat) for genome in genomes for repeat in (0, 1)]
-        images = partial(load, data, problem.configuration.standardise, problem.configuration.validation)
         settings = problem.configuration.acting
         with (
             TemporaryDirectory() as folder,
-            Workers(workers, problem.coder, images, settings, Path(folder)) as pool,
+            Workers(workers, problem.coder, problem.dataset, settings, Path(folder)) as pool,
         ):
             trained = {each.trial: each for each in pool.evaluate(trials)}
         for budget in limits.budgets(max_macs):

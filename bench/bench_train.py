@@ -75,7 +75,7 @@ def main(threads: int = 1, rounds: int = 15, json: bool = False) -> None:
     import torch
 
     from nachos_min.autograd import set_threads
-    from nachos_min.nas.workers import keep_freed_memory
+    from nachos_min.nas.pools import keep_freed_memory
 
     keep_freed_memory()  # as the workers of a search do; PyTorch profits too
     torch.set_num_threads(threads)

@@ -171,7 +171,7 @@ def run_all(jobs: Sequence[Job], results: Results, workers: int, tell: Callable[
 
     Searches on a table go side by side, one in a process; searches that train go one by one, each with `workers`.
     """
-    from nachos_min.nas.workers import leave_with_parent
+    from nachos_min.nas.pools import leave_with_parent
 
     missing = [job for job in {job.key: job for job in jobs}.values() if job.key not in results.records]
     begin = time.monotonic()

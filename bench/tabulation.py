@@ -8,7 +8,7 @@ table, so the same command continues. Left out: spaces with more genomes than ca
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from nachos_min.atomic import replacing
-from nachos_min.data import Dataset, Split, load
+from nachos_min.data import Dataset, Split
 from nachos_min.eenn.confidence import Confidence, fit_softmax
 from nachos_min.eenn.inference import exit_answers
 from nachos_min.eenn.lowering import CostOrderError, static_costs
@@ -145,8 +145,7 @@ def tabulate(
         found = set(run.keys())
         missing = [unit for name, unit in wanted.items() if name not in found][:units]
         asked = [(replace(configuration, seed=seed), genomes) for genomes, seed in missing]
-        loader = partial(load, configuration.data, configuration.standardise, configuration.validation)
-        with Workers(workers, problem.coder, loader, configuration.acting, parts / "backbones") as pool:
+        with Workers(workers, problem.coder, problem.dataset, configuration.acting, parts) as pool:
             for done, record in enumerate(pool.as_done(train_members, asked), start=1):
                 genomes = [entry["genome"] for entry in record["members"].values()]
                 run.write(_unit(problem.coder.backbone_genes(genomes[0]), record["seed"]), record)

@@ -191,7 +191,8 @@ def statistics(images: ImageSource, per: str) -> Scaling:
         least, most = least.min(axis=(0, 1)), most.max(axis=(0, 1))
     mean = total / count
     for part in parts:
-        squares += ((images[part] - mean) ** 2).sum(axis=together)
+        difference = images[part] - mean
+        squares += np.square(difference, out=difference).sum(axis=together)
     deviation = np.sqrt(squares / count)
     return Scaling(mean, np.divide(1.0, deviation, out=np.zeros_like(mean), where=most > least))
 

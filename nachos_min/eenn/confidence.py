@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 Floats = NDArray[np.floating[Any]]
 
@@ -80,6 +79,8 @@ def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
 
     Source: Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks", ICML 2017.
     """
+    from scipy.optimize import minimize_scalar  # slow to import, and many processes never need it
+
     scores = logits.astype(np.float64)
     scores -= scores.max(axis=1, keepdims=True)
     right = scores[np.arange(len(labels)), labels]

@@ -95,7 +95,7 @@ class Options(TypedDict, total=False):
         min_accuracy: Limit from below on the accuracy on the validation split, as a share of its samples.
         evaluations: Number of networks to train and measure, those found in the run's folder included.
         epochs: Passes over the training set for each network; the paper's three phases share them 2:1:1.
-        workers: Number of processes that train networks side by side.
+        workers: Number of processes that train networks side by side; 0 trains in this process.
         seed: Seed of every random choice. The same seed gives the same result with any number of workers.
         out: Folder of the run, created if missing. A folder that holds the same search is continued.
         max_worst_macs: Limit on the MACs of an inference that passes every exit.
@@ -112,6 +112,8 @@ class Options(TypedDict, total=False):
         rate: Learning rate of the first phase of training; the paper's other phases keep their proportion to it.
         augment: How training images are varied; auto shifts images of at least 12x12 pixels by up to a
             24th of a side, and with the recipe paper none.
+        threads: Number of threads of each worker. More than one is for few large networks, and may change last
+            bits of the result.
         finalists: Number of the best networks that are trained again, four times as long; none with a table.
         method: NACHOS, or what it is compared with for as many evaluations - random search, exits placed by hand
             on searched backbones, networks without exits, a search without limits and regularisers, two networks
@@ -145,7 +147,7 @@ class Options(TypedDict, total=False):
     min_accuracy: Annotated[float | None, First(of.SHARE, 0.0, {"digits": 0.9, "digits32": 0.8})]
     evaluations: Annotated[int | None, First(of.COUNT, 16, {"paper": 100})]
     epochs: Annotated[int | None, First(of.whole(1), absent="as the recipe says")]
-    workers: Annotated[int | None, First(of.whole(1), absent="number of processors")]
+    workers: Annotated[int | None, First(of.whole(0), absent="number of processors, divided by threads")]
     seed: Annotated[int | None, First(of.whole(0), 0)]
     out: Annotated[str | Path | None, First(of.text("folder"), absent="runs/ and the data set's name")]
     max_worst_macs: Annotated[int | None, Limit(of.COUNT, absent=f"{FAR} times max-macs or more; paper: no limit")]
@@ -160,6 +162,7 @@ class Options(TypedDict, total=False):
         float | None, Training(of.RATE, absent=f"{DeepRecipe.rate}; paper: {PaperRecipe.backbone_rate}")
     ]
     augment: Annotated[str | None, Training(choice(*AUGMENTATIONS), "auto")]
+    threads: Annotated[int | None, Training(of.whole(1), 1)]
     finalists: Annotated[int | None, Training(of.whole(0), 2, {"paper": 0})]
     method: Annotated[str | None, Research(choice(*METHODS), "nachos")]
     constraints: Annotated[str | None, Research(choice("domination", "adaptive-penalty"), "domination")]
@@ -243,7 +246,8 @@ def resolved(options: Options) -> dict[str, Any]:
     found["aims"] = found["aims"] or ("budgets" if budgets else "ends")
     for name in ("surrogate", "features"):
         found[name] = found[name] or BY_AIMS[found["aims"]][name]
-    found["workers"] = found["workers"] or os.cpu_count() or 1
+    if found["workers"] is None:
+        found["workers"] = max(1, (os.cpu_count() or 1) // found["threads"])
     found["out"] = found["out"] or Path("runs") / Path(os.path.abspath(data)).stem
     check_guarantee(found["guarantee"], found["validation"])
     return found

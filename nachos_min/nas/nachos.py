@@ -16,6 +16,7 @@ Early Exit Neural Networks", arXiv 2401.13330.
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -24,8 +25,6 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from nachos_min.data import load
-from nachos_min.data.load import IN_MEMORY
 from nachos_min.eenn.recipes import LONG
 from nachos_min.nas import aims as aiming
 from nachos_min.nas import sampling
@@ -42,9 +41,11 @@ from nachos_min.nas.genome import Genome, as_genome
 from nachos_min.nas.limits import StaticCheck
 from nachos_min.nas.nsga2 import minimize
 from nachos_min.nas.plan import Plan, plan_of
+from nachos_min.nas.pools import refuse_inside_import
 from nachos_min.nas.result import Archive, Network, SearchResult, result_of
 from nachos_min.nas.runs import from_record, to_record, trial_key
 from nachos_min.nas.tabular import TableAnswers, read_table
+from nachos_min.nas.tasks import threads
 from nachos_min.nas.workers import Workers
 from nachos_min.options import taking
 from nachos_min.store import Run, StoreError, create_or_open
@@ -72,6 +73,7 @@ def search(
     *,
     on_progress: Callable[[Progress], None] | None = None,
     on_plan: Callable[[Plan], None] | None = None,
+    executor: Executor | None = None,
     **options: Unpack[Options],
 ) -> SearchResult:
     """Return the admissible networks that are best among those evaluated, each under its thresholds.
@@ -79,6 +81,7 @@ def search(
     Args:
         on_progress: called whenever something was done.
         on_plan: called once, before the first training.
+        executor: trains the networks, such as a process pool of your own, in place of `workers`.
         options: those of `Options` in `configuration.py`. One that is not given, or None, has its default;
             only `max_macs` None is no limit.
 
@@ -87,11 +90,13 @@ def search(
 
     Raises:
         InputError: if an option breaks its rule, before anything is written; the message names it.
-        WorkerDiedError: if a worker process died.
+        WorkerDiedError: if the worker of a network died, twice.
+        UnguardedError: if a script calls this while a worker imports it.
         KeyboardInterrupt: passed on after the workers were stopped; what was evaluated is on disk.
 
     Source: NACHOS, arXiv 2401.13330.
     """
+    refuse_inside_import()
     asked = resolved(options)
     problem, folder, finalists = prepared(asked, options.get("data")), Path(asked["out"]), asked["finalists"]
     configuration = problem.configuration
@@ -105,14 +110,10 @@ def search(
         problem, finalists = replace(problem, table=table.identity(problem)), 0
         pool = partial(TableAnswers, table, problem)
     else:
-        again = (
-            problem.dataset if configuration.data == IN_MEMORY else configuration.data
-        )  # a Dataset stays as it is
-        kept = configuration.standardise, configuration.validation
-        load_dataset = partial(load, again, *kept, layout=configuration.layout, resolution=configuration.resolution)
-        processes = min(asked["workers"], asked["evaluations"])
-        pool = partial(Workers, processes, problem.coder, load_dataset, configuration.acting, folder / "backbones")
-    with create_or_open(folder, problem.identity()) as run, pool() as trained:
+        chosen = min(asked["workers"], asked["evaluations"]) if executor is None else executor
+        sent = problem.coder, problem.dataset, configuration.acting
+        pool = partial(Workers, chosen, *sent, folder, asked["threads"])
+    with threads(asked["threads"]), create_or_open(folder, problem.identity()) as run, pool() as trained:
         if on_plan is not None:
             on_plan(plan_of(problem, asked))
         loop = _Loop(problem, run, trained, asked["evaluations"], finalists, on_progress)

@@ -4,6 +4,7 @@
     <run>/evaluations/<key>.h5    one record per evaluation
     <run>/lock                    empty; held by the process that writes the run
     <run>/backbones/              a cache that `nas/workers.py` keeps; may be deleted
+    <run>/shared/                 the data, which `nas/tasks.py` puts there for the workers of a search
     *.h5.*.tmp                    left by a killed process; removed when the run is next opened for writing
 
 Every file is written completely or not at all and never changed afterwards, so the evaluations on disk are the
@@ -12,6 +13,7 @@ checkpoint. What a record means is not known here.
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -97,6 +99,7 @@ def create_or_open(path: str | Path, configuration: Mapping[str, Any]) -> Run:
         _make_folder(path / "evaluations")
         for leftover in (*path.glob("run.h5.*.tmp"), *path.glob("evaluations/*.h5.*.tmp")):
             leftover.unlink()
+        shutil.rmtree(path / "shared", ignore_errors=True)  # of a search that was killed
         if not (path / "run.h5").exists():
             _write(path / "run.h5", content)
         on_error.pop_all()

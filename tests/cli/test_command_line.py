@@ -79,7 +79,8 @@ def test_help_lists_every_option_with_its_default(run: Any) -> None:
 
 def test_command_and_python_function_take_the_same_options() -> None:
     of_function = {name: each.default for name, each in inspect.signature(nachos.search).parameters.items()}
-    del of_function["on_progress"], of_function["on_plan"]
+    for other in ("on_progress", "on_plan", "executor"):
+        del of_function[other]
     of_command = {name: each.default for name, each in options_of(cli.search).items()}
     assert of_command == of_function | {"json": False, "quiet": False}
 

@@ -10,6 +10,7 @@ import pytest
 from candidates import instant
 
 import nachos_min
+from nachos_min.data import Dataset
 from nachos_min.eenn.lowering import GridHead
 from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.nas import fitting, nachos
@@ -32,9 +33,8 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[
     monkeypatch.setattr(fitting, "configure", lambda asked: replace(configure(asked), **small))
     evaluations: list[Evaluation] = []
 
-    def here(_count: int, coder: Any, load_dataset: Any, asked: Configuration, _keep: Path) -> Any:
+    def here(_count: int, coder: Any, data: Dataset, asked: Configuration, *_: Any) -> Any:
         """Stand in for `Workers`."""
-        data = load_dataset()
 
         def answer(coder: Any, trial: Any) -> Evaluation:
             evaluations.append(evaluate(coder, data, asked, trial))

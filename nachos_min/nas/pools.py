@@ -1,0 +1,175 @@
+"""Where the calls of a search run: in processes of this machine, in this process, or wherever an executor says.
+
+A local worker is a fresh interpreter: NumPy's BLAS and Numba hold threads and locks that a fork would break.
+"""
+
+import ctypes
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from math import inf
+from multiprocessing import connection, current_process, get_context, parent_process
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from nachos_min.errors import InputError
+from nachos_min.nas.tasks import Worker, set_threads
+
+_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+_MARK = "NACHOS_MIN_WORKER"  # set in the environment of local workers
+_UNGUARDED = 113  # exit status of a worker that would start a search of its own
+
+
+class UnguardedError(InputError):
+    """A search is called whenever its script is imported, and every worker imports the script."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'search must be called below `if __name__ == "__main__":` in a script, or with workers=0: '
+            "every worker imports the script, and would start the search again"
+        )
+
+
+class Pool(Executor):
+    """An executor of the standard kind that may also bring what running calls `tell`."""
+
+    at_once: float = inf  # calls that are submitted and not done
+    told: Callable[[Any], None] = staticmethod(lambda _: None)
+
+    def deliver(self) -> None:
+        """Call `told` with each message that came since the last time."""
+
+
+class Borrowed(Pool):
+    """The executor of a caller, who starts and ends it."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        """Return the future of a call."""
+        return self._executor.submit(function, *arguments, **named)
+
+
+class Here(Pool):
+    """This process: a call is done when `submit` returns. For notebooks, debuggers and tests."""
+
+    at_once = 1
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        """Return the future of a call, done."""
+        Worker.told, future = self.told, Future[Any]()
+        try:
+            future.set_result(function(*arguments, **named))
+        except Exception as error:  # an interruption ends the search instead
+            future.set_exception(error)
+        return future
+
+
+class LocalPool(Pool):
+    """Worker processes of this machine. After the death of one, the next call starts all anew."""
+
+    def __init__(self, count: int, threads: int = 1) -> None:
+        """Prepare `count` workers of `threads` threads each, which start with the first call."""
+        self.at_once = count + 1  # the next call is there when a worker is done
+        self._count, self._threads = count, threads
+        # Without a lock, which a killed worker would keep: short messages are written in one piece.
+        self._received, self._sent = get_context("spawn").Pipe(duplex=False)
+        self._started: dict[int, BaseProcess] = {}
+        self._pool = self._fresh()
+
+    def _fresh(self) -> ProcessPoolExecutor:
+        prepared = (self._threads, self._sent)
+        return ProcessPoolExecutor(self._count, get_context("spawn"), initializer=_start, initargs=prepared)
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        """Return the future of a call; BrokenProcessPool if workers die as soon as they start."""
+        try:
+            return self._submit(function, arguments, named)
+        except BrokenProcessPool:
+            self._pool.shutdown(wait=True)
+            if any(process.exitcode == _UNGUARDED for process in self._started.values()):
+                raise UnguardedError from None
+            self._pool = self._fresh()
+            return self._submit(function, arguments, named)
+
+    def _submit(self, function: Callable[..., Any], arguments: Any, named: Any) -> Future[Any]:
+        with _children_prepared(self._threads):
+            future = self._pool.submit(function, *arguments, **named)
+        self._started |= getattr(self._pool, "_processes", None) or {}
+        return future
+
+    def deliver(self) -> None:
+        """Call `told` with each message that came since the last time."""
+        while self._received.poll():
+            self.told(self._received.recv())
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the workers; with `cancel_futures` without waiting for what they are doing."""
+        if cancel_futures:
+            # Through its Process object: by now the process id may be another process's.
+            for process in self._started.values():
+                process.kill()
+        self._pool.shutdown(wait, cancel_futures=cancel_futures)
+
+
+def refuse_inside_import() -> None:
+    """Raise UnguardedError in a process that imports the script of its parent; a worker ends without a word."""
+    if getattr(current_process(), "_inheriting", False):
+        if _MARK in os.environ:
+            os._exit(_UNGUARDED)
+        raise UnguardedError
+
+
+@contextmanager
+def _children_prepared(threads: int) -> Iterator[None]:
+    """Start processes inside with BLAS on `threads` threads, and with Ctrl-C blocked until they are prepared."""
+    wanted = dict.fromkeys(_THREADS, str(threads)) | {_MARK: "1"}
+    before = {name: os.environ[name] for name in wanted if name in os.environ}
+    os.environ.update(wanted)
+    masked = os.name != "nt"  # Windows has no such mask
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masked else None
+    try:
+        yield
+    finally:
+        for name in wanted:
+            del os.environ[name]
+        os.environ.update(before)
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _start(threads: int, parent: "connection.Connection") -> None:
+    """Prepare a worker. Runs in the worker."""
+    # Ctrl-C goes to the process group: the parent alone acts on it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_with_parent()
+    keep_freed_memory()
+    set_threads(threads)
+    Worker.told = staticmethod(parent.send)
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library keep freed memory, as every new page is filled with zeros; False where it cannot."""
+    trim_threshold, mmap_threshold = -1, -3  # parameters of mallopt(3) in the GNU C library
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # macOS, musl, Windows
+        return False
+    return bool(set_option(trim_threshold, 2**31 - 1)) and bool(set_option(mmap_threshold, 2**30))  # bytes
+
+
+def leave_with_parent() -> None:
+    """End this process as soon as its parent is gone: a killed parent cannot tell its workers."""
+    parent = parent_process()
+
+    def leave() -> None:
+        if parent is not None:
+            connection.wait([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=leave, daemon=True).start()

@@ -1,0 +1,165 @@
+"""What runs in a worker: a task, small however large the data is, and its answers to trials.
+
+The parent loads and checks the data. It puts large arrays into files once, and every worker of the machine maps the
+same files into its memory. So a task can be sent with each trial, to any process that sees the files.
+"""
+
+import ctypes
+import io
+import os
+import pickle
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from nachos_kernels import _jit
+from nachos_min.data import Dataset
+from nachos_min.nas.configuration import Configuration
+from nachos_min.nas.evaluate import Backbones, Evaluation, Failure, Trial, evaluate
+from nachos_min.nas.genome import GenomeCoder
+
+Answer = TypeVar("Answer")
+
+_LARGE = 1 << 14  # bytes of an array; smaller ones travel inside the task
+# What sets and gets the threads of the libraries that NumPy and SciPy come with: OpenBLAS under its names, or MKL.
+_OPENBLAS = ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "openblas_{}_num_threads")
+_BLAS = [(name.format("set"), name.format("get")) for name in _OPENBLAS]
+_BLAS += [("MKL_Set_Num_Threads", "MKL_Get_Max_Threads")]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What evaluates the trials of a search.
+
+    Attributes:
+        content: coder, data set, settings and backbones, pickled without large arrays.
+        folder: holds these as 0.npy, 1.npy, ...
+    """
+
+    content: bytes
+    folder: str
+
+
+def share(coder: GenomeCoder, dataset: Dataset, acting: Configuration, backbones: Path, folder: Path) -> Task:
+    """Return the task of `evaluate` with these arguments, having put large arrays into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
+    _Writer(content, folder).dump((coder, dataset, acting, Backbones(backbones.absolute())))
+    return Task(content.getvalue(), str(folder.absolute()))
+
+
+class _Writer(pickle.Pickler):
+    """A pickler that puts each large array into a file, once."""
+
+    def __init__(self, stream: io.BytesIO, folder: Path) -> None:
+        super().__init__(stream, pickle.HIGHEST_PROTOCOL)
+        self._folder, self._files = folder, dict[int, str]()
+
+    def persistent_id(self, value: Any) -> str | None:
+        """Return the name of the file of a large array, None for all else."""
+        if not isinstance(value, np.ndarray) or value.nbytes < _LARGE:
+            return None
+        if id(value) not in self._files:
+            self._files[id(value)] = name = f"{len(self._files)}.npy"
+            np.save(self._folder / name, value)
+        return self._files[id(value)]
+
+
+class _Reader(pickle.Unpickler):
+    """An unpickler that maps the files of `_Writer` into memory."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(io.BytesIO(task.content))
+        self._folder, self._arrays = Worker.folders.get(task.content, task.folder), dict[str, Any]()
+
+    def persistent_load(self, name: str) -> Any:
+        """Return the array of a file, for reading only; each file is mapped once."""
+        if name not in self._arrays:
+            self._arrays[name] = np.asarray(np.load(os.path.join(self._folder, name), mmap_mode="r"))
+        return self._arrays[name]
+
+
+def opened(task: Task) -> tuple[GenomeCoder, Dataset, Configuration, Backbones]:
+    """Return what `share` made a task of; large arrays are for reading only."""
+    found: tuple[GenomeCoder, Dataset, Configuration, Backbones] = _Reader(task).load()
+    return found
+
+
+class Worker:
+    """What this process is as a worker."""
+
+    folders: ClassVar[dict[bytes, str]] = {}  # content of a task -> where its files lie here, if not in its folder
+    told: ClassVar[Callable[[Any], None]] = staticmethod(lambda _: None)
+
+
+def tell(message: Any) -> None:
+    """Send `message`, whose pickle must be shorter than 4 kB, to the parent's `told` if there is a way."""
+    Worker.told(message)
+
+
+@lru_cache(maxsize=1)
+def _prepared(task: Task) -> Callable[[Trial], Evaluation]:
+    """Return what evaluates the trials of a task; a process prepares it once."""
+    coder, dataset, acting, backbones = opened(task)
+    return partial(evaluate, coder, dataset, acting, backbones=backbones)
+
+
+def answer(task: Task, trial: Trial) -> Evaluation | Failure:
+    """Return the evaluation of one trial, or the reason why there is none."""
+    evaluated = _prepared(task)
+    try:
+        with warnings.catch_warnings():  # a diverging training is a Failure; NumPy's warnings would fill the screen
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return evaluated(trial)
+    except MemoryError:  # says something about the machine, not the candidate: nothing to keep with it
+        raise
+    except Exception as error:  # one bad candidate must not end the search; its reason is kept and shown
+        return Failure(trial, f"{type(error).__name__}: {error}")
+
+
+def run(threads: int, function: Callable[..., Answer], *arguments: Any) -> Answer:
+    """Return `function(*arguments)`, run on this number of threads. Runs in the worker."""
+    set_threads(threads)
+    return function(*arguments)
+
+
+# Threads
+
+
+def _blas() -> Iterator[tuple[Callable[[int], None], Callable[[], int]]]:
+    """Yield what sets and what gets the threads of each BLAS library that is found."""
+    for name in ("numpy._core._multiarray_umath", "scipy.linalg.cython_blas"):  # Numba uses the BLAS of SciPy
+        with suppress(ImportError, OSError, TypeError):
+            library = ctypes.CDLL(import_module(name).__file__)  # symbols of libraries that it needs are found, too
+            for setter, getter in _BLAS:
+                with suppress(AttributeError):
+                    yield getattr(library, setter), getattr(library, getter)
+
+
+@lru_cache(maxsize=1)
+def set_threads(count: int) -> None:
+    """Let BLAS and kernels use `count` threads in this process."""
+    for setter, _ in _blas():
+        setter(count)
+    _jit.set_threads(count)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Run BLAS and kernels of this process on `count` threads inside."""
+    before = [(setter, getter()) for setter, getter in _blas()]
+    set_threads(count)
+    try:
+        yield
+    finally:
+        set_threads.cache_clear()
+        _jit.set_threads(1)
+        for setter, number in before:
+            setter(number)
