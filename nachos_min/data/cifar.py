@@ -25,6 +25,7 @@ _PIXELS = 3 * _SIDE * _SIDE
 _LARGEST = (
     256 << 20
 )  # bytes of one file; CIFAR-100's train has 155 MB, and 230 MB once Python 3 wrote it for Python 2
+_MEMBERS = 100  # of an archive; the published ones have 9 at most
 _TOTAL = 512 << 20  # bytes of an unpacked archive; the published ones have 180 MB
 
 
@@ -82,7 +83,8 @@ def read_cifar(path: Path) -> dict[str, Any]:
     version = next((each for each in _VERSIONS if each.train[0] in found), None)
     if version is None or not set(version.train) <= found.keys() <= set(version.files):
         needed = f"{_TEN[0]} .. {_TEN[-1][-1]} or train, with .bin or without"
-        raise DataError(f"{path}: all files of one version of CIFAR are needed ({needed}), found {_listed(found)}")
+        listed = ", ".join(sorted(found)) or "none"
+        raise DataError(f"{path}: all files of one version of CIFAR are needed ({needed}), found {listed}")
     arrays = {}
     for prefix, names in (("", version.train), ("test_", (version.test,))):
         parts = [found.pop(name) for name in names if name in found]
@@ -100,10 +102,6 @@ def _empty(samples: int) -> NDArray[np.uint8]:
     """Return images whose memory goes back to the system as soon as they are not used; malloc might keep it."""
     pixels = np.frombuffer(mmap.mmap(-1, samples * _PIXELS), np.uint8)
     return pixels.reshape(samples, _SIDE, _SIDE, 3)
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(sorted(names)) or "none"
 
 
 def _unpacked(folder: Path) -> Iterator[tuple[str, IO[bytes]]]:
@@ -124,12 +122,15 @@ def _packed(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with gzip.open(path) if zipped else open(path, "rb") as file:
         bounded: Any = _Bounded(path, file)
         with tarfile.open(fileobj=bounded, mode="r|") as archive:
-            for member in archive:
+            for number, member in enumerate(archive):
                 place = PurePosixPath(member.name)
                 plain = member.isdir() or (member.isreg() and not member.issparse())
                 if not plain or place.is_absolute() or ".." in place.parts:
                     rule = "must hold files and folders below its own place only"
                     raise DataError(f"{path}: an archive {rule}, got {member.name!r} of type {member.type!r}")
+                if number > _MEMBERS:
+                    rule = "must be that of CIFAR-10 or CIFAR-100; unpack others, and give the folder"
+                    raise DataError(f"{path}: an archive {rule}, got more than {_MEMBERS} files")
                 if member.isdir() or place.name not in _VERSION_OF:
                     continue
                 if place.name in seen:

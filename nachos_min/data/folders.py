@@ -29,9 +29,15 @@ _LONGEST = 32  # times the shorter side: an image of 2 pixels by a million would
 Classes = dict[str, list[Path]]
 
 
+def inside(folder: Path) -> list[Path]:
+    """Return what a person put into a folder, sorted by name: the same order on every machine."""
+    kept = (each for each in folder.iterdir() if each.name[0] != "." and each.name not in _NOT_DATA)
+    return sorted(kept, key=lambda each: each.name)
+
+
 def holds_images(path: Path) -> bool:
     """Return whether `path` is a folder with images or with folders."""
-    return path.is_dir() and any(each.is_dir() or each.suffix.lower() in ENDINGS for each in _inside(path))
+    return path.is_dir() and any(each.is_dir() or each.suffix.lower() in ENDINGS for each in inside(path))
 
 
 def read_images(path: Path, resolution: int | None = None) -> dict[str, Any]:
@@ -52,28 +58,22 @@ def read_images(path: Path, resolution: int | None = None) -> dict[str, Any]:
     notes: list[str] = []
     splits = _splits(path, notes)
     names = tuple(splits[""])
-    labelled = [
-        (file, names.index(name)) for split in splits.values() for name, files in split.items() for file in files
-    ]
-    pixels = _read(path, [file for file, _ in labelled], resolution, notes)
+    numbers = {name: number for number, name in enumerate(names)}
+    listed = [(file, name) for split in splits.values() for name, files in split.items() for file in files]
+    labels = np.array([numbers[name] for _, name in listed], np.int64)
+    pixels = _read(path, [file for file, _ in listed], resolution, notes)
     arrays: dict[str, Any] = {"class_names": names, "notes": tuple(notes)}
     begin = 0
     for prefix, split in splits.items():
         end = begin + sum(map(len, split.values()))
         arrays[f"{prefix}images"] = pixels[begin:end]
-        arrays[f"{prefix}labels"] = np.array([label for _, label in labelled[begin:end]], np.int64)
+        arrays[f"{prefix}labels"] = labels[begin:end]
         begin = end
     return arrays
 
 
-def _inside(folder: Path) -> list[Path]:
-    """Return what a person put into a folder, sorted by name: the same order on every machine."""
-    kept = (each for each in folder.iterdir() if each.name[0] != "." and each.name not in _NOT_DATA)
-    return sorted(kept, key=lambda each: each.name)
-
-
 def _files(folder: Path) -> Iterator[Path]:
-    for each in _inside(folder):
+    for each in inside(folder):
         if each.is_dir() and not each.is_symlink():  # a link may lead back here
             yield from _files(each)
         else:
@@ -82,7 +82,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _classes(folder: Path, others: list[Path]) -> Classes:
     """Return class -> its images; files that are none are added to `others`."""
-    classes: Classes = {each.name: [] for each in _inside(folder) if each.is_dir()}
+    classes: Classes = {each.name: [] for each in inside(folder) if each.is_dir()}
     for name, images in classes.items():
         for file in _files(folder / name):
             (images if file.suffix.lower() in ENDINGS else others).append(file)
@@ -91,7 +91,7 @@ def _classes(folder: Path, others: list[Path]) -> Classes:
 
 def _splits(path: Path, notes: list[str]) -> dict[str, Classes]:
     """Return prefix of the split -> class -> its images."""
-    folders = {each.name.lower(): each for each in _inside(path) if each.is_dir()}
+    folders = {each.name.lower(): each for each in inside(path) if each.is_dir()}
     named = {prefix: folders[name] for prefix, names in _SPLITS.items() for name in names if name in folders}
     others: list[Path] = []
     if "" in named and _classes(named[""], []):

@@ -17,12 +17,13 @@ from numpy.lib import format as npy
 from nachos_min.data.cifar import holds_cifar, read_cifar
 from nachos_min.data.csv_table import read_csv
 from nachos_min.data.dataset import MAX_VALUES, DataError
-from nachos_min.data.folders import holds_images, read_images
+from nachos_min.data.folders import holds_images, inside, read_images
 from nachos_min.data.idx import holds_idx, read_idx
 from nachos_min.data.keys import choose, meaning
 
 # Arrays under `keys.NAMES`; maybe "class_names", tuple of str, by label 0 .. K-1; and "notes", tuple of str.
 Arrays: TypeAlias = dict[str, Any]
+ARCHIVES = (".7z", ".bz2", ".gz", ".rar", ".xz", ".zip", ".zst")  # which are not read: unpacked, they may be
 
 
 def read(path: Path, resolution: int | None = None) -> Arrays:
@@ -35,6 +36,9 @@ def read(path: Path, resolution: int | None = None) -> Arrays:
     Raises:
         DataError: unknown ending or content, a damaged file, objects, a shape that is too large.
     """
+    # An archive often unpacks to a folder in a folder.
+    while path.is_dir() and len(content := inside(path)) == 1 and content[0].is_dir():
+        path = content[0]
     for kind, recognised, reader in RECOGNISED:
         if recognised(path):
             return _reading(path, kind, partial(reader, path, resolution))
@@ -43,7 +47,8 @@ def read(path: Path, resolution: int | None = None) -> Arrays:
         raise DataError(f"{path}: a data folder must be one of: {kinds}; its content is none of them")
     ending = path.suffix.lower()
     if ending not in FORMATS:
-        raise DataError(f"{path}: a data file must end in one of {', '.join(FORMATS)}, got {ending!r}")
+        advice = "; unpack it, and give the folder" if ending in ARCHIVES else ""
+        raise DataError(f"{path}: a data file must end in one of {', '.join(FORMATS)}, got {ending!r}{advice}")
     kind, by_ending = FORMATS[ending]
     return _reading(path, kind, partial(by_ending, path))
 

@@ -348,3 +348,18 @@ def test_archives_too_large_cut_short_or_with_a_file_twice(tmp_path, monkeypatch
     with tarfile.open(tmp_path / "cifar.tar", "a") as archive:
         archive.addfile(tarfile.TarInfo("cifar/test_batch.bin"))
     assert message(tmp_path / "cifar.tar").endswith("must hold each file once, got a second 'cifar/test_batch.bin'")
+
+
+def test_an_archive_of_other_data(tmp_path):
+    path = packed(tmp_path / "other.tgz", {f"train/{number}.png": b"x" for number in range(120)})
+    said = "an archive must be that of CIFAR-10 or CIFAR-100; unpack others, and give the folder"
+    assert message(path) == f"{said}, got more than 100 files"
+    (tmp_path / "other.zip").write_bytes(b"PK")
+    assert message(tmp_path / "other.zip").endswith("got '.zip'; unpack it, and give the folder")
+
+
+def test_a_folder_in_a_folder(tmp_path):
+    files, _ = cifar_10("binary")
+    unpacked(tmp_path / "cifar", files)
+    (tmp_path / ".DS_Store").write_bytes(b"x")
+    assert len(readers.read(tmp_path)["class_names"]) == 10
