@@ -11,10 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from time import perf_counter
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 import numpy as np
+from numba.core import event
 from numpy.typing import NDArray
 
 P = ParamSpec("P")
@@ -56,6 +58,39 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     with suppress(AttributeError):  # no public way; with NUMBA_DISABLE_JIT=1 there is no cache
         compiled._cache._cache_file._source_stamp = STAMP
     return cast(Callable[P, R], compiled)
+
+
+class Compilation(event.Listener):
+    """Watches what is compiled inside a `with` block. What comes from the cache is not compiled.
+
+    Attributes:
+        seconds: how long it took so far.
+    """
+
+    def __init__(self, begins: Callable[[], None]) -> None:
+        """Call `begins` when the first compilation begins."""
+        self.seconds, self._begins, self._depth, self._since = 0.0, begins, 0, 0.0
+
+    def __enter__(self) -> "Compilation":
+        event.register("numba:compile", self)  # type: ignore[no-untyped-call]  # Numba has no types
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        event.unregister("numba:compile", self)  # type: ignore[no-untyped-call]  # Numba has no types
+
+    def on_start(self, _: object) -> None:
+        """Note the time; while one kernel is compiled, others that it calls may be."""
+        self._depth += 1
+        if self._depth == 1:
+            self._since = perf_counter()
+            if not self.seconds:
+                self._begins()
+
+    def on_end(self, _: object) -> None:
+        """Add the time, once the outermost kernel is done."""
+        self._depth -= 1
+        if not self._depth:
+            self.seconds += perf_counter() - self._since
 
 
 def set_threads(count: int) -> None:

@@ -25,6 +25,7 @@ from nachos_min.nn.optim import SGD, cosine_rate
 
 # The E maps of some samples, on which T is measured
 Maps = Callable[[IntArray], Sequence[FloatArray]]
+Told = Callable[[int], None]  # called with the number of epochs done, after each
 
 
 def train_deep(
@@ -34,6 +35,7 @@ def train_deep(
     budget: Budget,
     recipe: DeepRecipe,
     rng: np.random.Generator,
+    told: Told = lambda _: None,
 ) -> list[float]:
     """Return the mean loss of each epoch, having trained all weights in place.
 
@@ -44,6 +46,7 @@ def train_deep(
         budget: costs and limit of the cost term.
         recipe: epochs, batch, rates and weights of the loss.
         rng: order of the samples, augmentation, support sets.
+        told: called after each epoch with the number of epochs done.
 
     ValueError if a label is not a class, or the budget is of another number of exits.
     """
@@ -62,11 +65,16 @@ def train_deep(
     parameters = network.named_parameters()
     optimiser = SGD(parameters, momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay)
     epochs = [measured if recipe.gamma and early_exits else None] * recipe.passes(len(labels))
-    return _run(network, optimiser, partial(rate_of, recipe), epochs, loss_of, labels, recipe, rng)
+    return _run(network, optimiser, partial(rate_of, recipe), epochs, loss_of, labels, recipe, rng, told)
 
 
 def train_backbone(
-    network: EarlyExitNetwork, images: ImageSource, labels: IntArray, recipe: PaperRecipe, rng: np.random.Generator
+    network: EarlyExitNetwork,
+    images: ImageSource,
+    labels: IntArray,
+    recipe: PaperRecipe,
+    rng: np.random.Generator,
+    told: Told = lambda _: None,
 ) -> list[float]:
     """Return the mean loss of each epoch of phase 1, which trains stages and final classifier; see `train_deep`."""
 
@@ -76,7 +84,7 @@ def train_backbone(
 
     optimiser = SGD(network.backbone_parameters(), momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     schedule = partial(cosine_rate, recipe.backbone_rate)
-    return _run(network, optimiser, schedule, [None] * recipe.backbone_epochs, loss_of, labels, recipe, rng)
+    return _run(network, optimiser, schedule, [None] * recipe.backbone_epochs, loss_of, labels, recipe, rng, told)
 
 
 def train_exits(
@@ -86,6 +94,7 @@ def train_exits(
     budget: Budget,
     recipe: PaperRecipe,
     rng: np.random.Generator,
+    told: Told = lambda _: None,
 ) -> list[float]:
     """Return the mean loss of each epoch of phases 2 and 3, which train the E heads; see `train_deep`.
 
@@ -111,7 +120,7 @@ def train_exits(
     schedule = partial(cosine_rate, recipe.exits_rate)
     support = measured if len(network.heads) > 1 else None
     epochs = [None] * recipe.warmup_epochs + [support] * recipe.support_epochs
-    return _run(network, optimiser, schedule, epochs, loss_of, labels, recipe, rng)
+    return _run(network, optimiser, schedule, epochs, loss_of, labels, recipe, rng, told)
 
 
 def _run(
@@ -123,6 +132,7 @@ def _run(
     labels: IntArray,
     recipe: DeepRecipe | PaperRecipe,
     rng: np.random.Generator,
+    told: Told,
 ) -> list[float]:
     """Return the mean loss of each epoch, having minimised `loss_of` at the rates `schedule(step, steps)`.
 
@@ -145,6 +155,7 @@ def _run(
             losses.append(float(loss.data))
             step += 1
         history.append(float(np.mean(losses)))
+        told(len(history))
     network.train(False)
     return history
 

@@ -30,6 +30,7 @@ from nachos_min.eenn.training import train_backbone, train_deep, train_exits
 from nachos_min.nas.configuration import Configuration
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.hypervolume import hypervolume
+from nachos_min.nas.steps import Step, Steps
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -156,7 +157,12 @@ def build(coder: GenomeCoder, genome: Genome, seed: int) -> EarlyExitNetwork:
 
 
 def evaluate(
-    coder: GenomeCoder, dataset: Dataset, acting: Configuration, trial: Trial, backbones: Backbones | None = None
+    coder: GenomeCoder,
+    dataset: Dataset,
+    acting: Configuration,
+    trial: Trial,
+    backbones: Backbones | None = None,
+    told: Callable[[Step], None] | None = None,
 ) -> Evaluation:
     """Return the evaluation of a `trial`, equal to the last bit for equal arguments on the same machine.
 
@@ -166,6 +172,7 @@ def evaluate(
         acting: the run's `Configuration.acting`.
         trial: its genome is canonical and statically admissible.
         backbones: those trained before in this run; they do not change the result.
+        told: called at the start, after each epoch, and when a kernel is compiled for the first time.
 
     Raises:
         DivergenceError: if a training phase leaves a weight that is not finite.
@@ -177,7 +184,8 @@ def evaluate(
         own = replace(own, seed=int(np.random.SeedSequence([acting.seed, trial.repeat]).generate_state(1)[0]))
     if trial.effort > 1:
         own = replace(own, recipe=lengthened(acting.recipe, trial.effort, len(dataset.train)))
-    network, losses = train(coder, dataset, own, trial.genome, backbones if own is acting else None)
+    with Steps(trial, own.recipe.passes(len(dataset.train)), told) as steps:
+        network, losses = train(coder, dataset, own, trial.genome, backbones if own is acting else None, steps)
     costs = static_costs(network.architecture)
     there = {name: getattr(dataset, name) for name in SPLITS}
     splits = {name: as_seen(split, network) for name, split in there.items() if split is not None}
@@ -204,15 +212,23 @@ def evaluate(
 
 
 def train(
-    coder: GenomeCoder, dataset: Dataset, acting: Configuration, genome: Genome, backbones: Backbones | None = None
+    coder: GenomeCoder,
+    dataset: Dataset,
+    acting: Configuration,
+    genome: Genome,
+    backbones: Backbones | None = None,
+    told: Callable[[int], None] = lambda _: None,
 ) -> tuple[EarlyExitNetwork, tuple[float, ...]]:
-    """Return the trained network of a canonical `genome`, and the mean loss of each epoch; or DivergenceError."""
+    """Return the trained network of a canonical `genome`, and the mean loss of each epoch; or DivergenceError.
+
+    `told` is called with the number of epochs done, after each.
+    """
     network = build(coder, genome, acting.seed)
     split, recipe = as_seen(dataset.train, network), acting.recipe
     budget = Budget(static_costs(network.architecture).exit_costs, acting.limits.max_macs)
     order = seeded(acting.seed, "exits order", genome)
     if isinstance(recipe, DeepRecipe):
-        losses = train_deep(network, split.images, split.labels, budget, recipe, order)
+        losses = train_deep(network, split.images, split.labels, budget, recipe, order, told)
         _check_finite(network, "the network")
         return network, tuple(losses)
     genes = coder.backbone_genes(genome)
@@ -220,14 +236,16 @@ def train(
     if found is not None:
         weights, first = found
         network.load_backbone_state(weights)
+        told(len(first))
     else:
-        first = train_backbone(
-            network, split.images, split.labels, recipe, seeded(acting.seed, "backbone order", genes)
-        )
+        rng = seeded(acting.seed, "backbone order", genes)
+        first = train_backbone(network, split.images, split.labels, recipe, rng, told)
         _check_finite(network, "the backbone")
         if backbones is not None:
             backbones.keep(genes, network.backbone_state(), first)
-    losses = train_exits(network, split.images, split.labels, budget, recipe, order)
+    losses = train_exits(
+        network, split.images, split.labels, budget, recipe, order, lambda epoch: told(len(first) + epoch)
+    )
     _check_finite(network, "the exits")
     return network, (*first, *losses)
 

@@ -8,7 +8,9 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from numba.core.event import trigger_event
 
+from nachos_kernels import _jit
 from nachos_min.data import Dataset, Split, load
 from nachos_min.eenn.confidence import LEARNED, fit_softmax
 from nachos_min.eenn.inference import ExitAnswers, ExitTables
@@ -16,6 +18,7 @@ from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe, Recipe, lengthened
 from nachos_min.eenn.thresholds import OperatingPoint
 from nachos_min.nas import evaluate as room
+from nachos_min.nas import steps as steps_module
 from nachos_min.nas.configuration import Configuration, load_problem
 from nachos_min.nas.evaluate import Backbones, Evaluation, Failure, Trial, build, evaluate, measure
 from nachos_min.nas.genome import GenomeCoder
@@ -24,6 +27,7 @@ from nachos_min.nas.limits import Limits
 from nachos_min.nas.result import Archive
 from nachos_min.nas.runs import from_record, key, to_record, trial_key
 from nachos_min.nas.space import load_space
+from nachos_min.nas.steps import Step, Steps
 from nachos_min.store.values import decode, encode
 
 SHORT, DEEP = PaperRecipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1), DeepRecipe(epochs=1)
@@ -265,3 +269,38 @@ def test_an_archive_of_curves_holds_more_counts_candidates_and_leads_to_both_end
         errors = [1 - point.validation.accuracy for point in each.points]
         assert each.ends == (min(errors), min(point.validation.average_macs for point in each.points))
         assert any(error <= each.ends[0] and macs <= each.ends[1] for error, macs in ends)
+
+
+@pytest.mark.parametrize(("recipe", "epochs"), [(replace(SHORT, warmup_epochs=2), 4), (DEEP, 1)])
+def test_each_epoch_is_told_once(recipe: Recipe, epochs: int, digits: Dataset, tmp_path: Path) -> None:
+    backbones, trial = Backbones(tmp_path), Trial(GENOME)
+    steps: list[Step] = []
+    asked = replace(ASKED, recipe=recipe)
+    alone = evaluate(CODER, digits, asked, trial)
+    assert equal(evaluate(CODER, digits, asked, trial, backbones, steps.append), alone)
+    told = [step for step in steps if not step.compiling]
+    assert [step.epoch for step in told] == [*range(epochs + 1)]
+    assert all((step.trial, step.epochs) == (trial, epochs) for step in steps)
+    assert [step.seconds for step in told] == sorted(step.seconds for step in told)
+    steps.clear()  # the backbone is there now: its epoch is done at once
+    assert equal(evaluate(CODER, digits, asked, trial, backbones, steps.append), alone)
+    assert [step.epoch for step in steps] == [*range(epochs + 1)]
+
+
+def test_compilation_is_told_once_and_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 1000, 10))
+    for module in (steps_module, _jit):
+        monkeypatch.setattr(module, "perf_counter", lambda: next(clock))
+    told: list[Step] = []
+    with Steps(Trial(GENOME), 3, told.append) as steps:  # begins at 0, told at 10
+        for _ in range(2):
+            with trigger_event("numba:compile"), trigger_event("numba:compile"):  # 20 to 40, told at 30; 50 to 60
+                pass
+        steps(1)  # at 70
+    with trigger_event("numba:compile"):
+        pass
+    assert [(step.epoch, step.compiling, step.seconds) for step in told] == [
+        (0, False, 10),
+        (0, True, 30),
+        (1, False, 40),
+    ]

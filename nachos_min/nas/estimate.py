@@ -1,0 +1,59 @@
+"""Time and memory of one training, estimated from counts alone, before any weight exists.
+
+The constants were fitted on one processor by `bench/bench_estimate.py`. A search corrects them while it runs.
+"""
+
+from nachos_min.eenn.inference import GROUP_BYTES
+
+EXIT = 4.6e-4  # seconds of a gradient step for each exit and the layers before it, whatever their size
+WORK = 1.02e-8  # seconds of a gradient step on W multiplications (batch x MACs): WORK * W ** POWER
+POWER = 0.8  # large products take less time for each multiplication
+NUMBER = 4.8e-9  # seconds to scale, resize and vary each number of the training images of an epoch
+MEASURING = 2.5e-9  # seconds of measuring a sample of a network of M MACs: MEASURING * M ** POWER
+READING = 1.15e-8  # seconds to scale and resize each number of a measured image, twice
+THRESHOLDS = 7e-3  # seconds of what else an evaluation needs
+BASE = 100_000_000  # bytes of a process with its libraries and kernels that it shares with no other
+ALIVE = 7  # what a step keeps for its gradients, in peaks of one inference
+PARAMETER = 24  # bytes of a weight with gradient, momentum and copies
+
+
+def training_seconds(
+    worst_macs: int, samples: int, epochs: int, *, batch: int, exits: int, numbers: int, measured: int
+) -> float:
+    """Return the seconds that one processor takes to train a network and to measure it; compilation is left out.
+
+    Args:
+        worst_macs: MACs of a sample that passes every exit.
+        samples: of the training set.
+        epochs: passes over it.
+        batch: samples of a gradient step.
+        exits: number of exits, the final one included.
+        numbers: of one stored image, H * W * C.
+        measured: samples of all splits that are measured together.
+
+    >>> round(training_seconds(100_000, 1_000, 10, batch=16, exits=3, numbers=64, measured=700), 1)
+    1.5
+    """
+    steps = epochs * max(1, round(samples / batch))
+    training = steps * (EXIT * exits + WORK * (batch * worst_macs) ** POWER + NUMBER * batch * numbers)
+    return float(training + measured * (MEASURING * worst_macs**POWER + READING * numbers) + THRESHOLDS)
+
+
+def worker_bytes(
+    peak_bytes: int, params: int, *, batch: int, exits: int, classes: int, samples: int, measured: int
+) -> int:
+    """Return the bytes of a worker process that it shares with no other: the images are shared.
+
+    Args:
+        peak_bytes: of activations alive at once, for one sample.
+        params: number of trained parameters.
+        batch, exits, measured: as of `training_seconds`.
+        classes: number of classes.
+        samples: of all splits together.
+
+    >>> worker_bytes(16_384, 20_000, batch=16, exits=3, classes=10, samples=2_000, measured=700)
+    119275424
+    """
+    training = ALIVE * batch * peak_bytes + PARAMETER * params
+    answers = exits * measured * (4 * classes + 32)  # float32 scores; class and confidence of 8 bytes, sorted
+    return BASE + 2 * GROUP_BYTES + training + answers + 16 * samples  # label and place of 8 bytes
