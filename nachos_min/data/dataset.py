@@ -103,6 +103,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def largest_share(self) -> float:
+        """The largest class's share of the samples: the accuracy of always naming it."""
+        return float(np.bincount(self.labels).max() / len(self))
+
     def take(self, chosen: NDArray[np.int64]) -> "Split":
         """Return the samples whose indices are `chosen`, int64 [K], in that order."""
         hard = None if self.difficulty is None else self.difficulty[chosen]

@@ -252,6 +252,8 @@ class SearchResult:
     failure: str | None = None  # of the first candidate that failed
     table: Mapping[str, Any] | None = None  # which table answered for trainings; None: candidates were trained
     guarantee: float | None = None  # probability with which all rows of `front` keep both limits on new images
+    best_accuracy: float | None = None  # of all networks, whatever they cost
+    largest_class: float | None = None  # its share of the training split: what always naming it would reach
 
     max_macs = _Read[int | None]("limits.max_macs")
     min_accuracy = _Read[float]("limits.min_accuracy")
@@ -274,7 +276,7 @@ def result_of(
     archive: Archive, run: Path, *, reused: int, inadmissible: int | None, guarantee: float | None = None
 ) -> SearchResult:
     """Return the result that `archive` holds; `guarantee` as of `nachos_min.search`."""
-    configuration, limits = archive.problem.configuration, archive.limits
+    configuration, limits, dataset = archive.problem.configuration, archive.limits, archive.problem.dataset
     rows, closest = shown_rows(archive, guarantee), None
     failures = [found for found in archive.candidates if isinstance(found, Failure)]
     if not rows and archive.evaluations:
@@ -298,6 +300,8 @@ def result_of(
         failure=failures[0].reason if failures else None,
         table=archive.problem.table,
         guarantee=guarantee,
+        best_accuracy=max((row.accuracy for row in archive.networks), default=None),
+        largest_class=None if dataset is None else dataset.train.largest_share,
     )
 
 

@@ -180,9 +180,12 @@ def closest_sentence(result: SearchResult) -> str:
             lack = " No number of images can guarantee an accuracy of 1."
         elif samples < needed:
             lack = f" Such a guarantee takes at least {needed:,} images that chose nothing; there are {samples:,}."
+    best, share = result.best_accuracy, result.largest_class
+    reached = "" if best is None else f" The best accuracy at any cost is {best:.4f}."
+    reached += "" if share is None else f" The largest class's share is {share:.4f}."
     return (
         f"No admissible solution ({limits}): the closest of {result.evaluated} networks has accuracy "
-        f"{closest.accuracy:.4f} at {closest.average_macs:,.0f} average MACs.{lack}"
+        f"{closest.accuracy:.4f} at {closest.average_macs:,.0f} average MACs.{reached}{lack}"
     )
 
 

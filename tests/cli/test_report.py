@@ -119,6 +119,8 @@ SURE, BY = "guaranteed with probability 0.9", "both by a margin of 0.01"
     [
         ({}, f"accuracy >= 0.9 {AT}", CLOSEST),
         ({"margin": 0.01}, f"accuracy >= 0.9 {AT}, {BY}", CLOSEST),
+        ({"best_accuracy": 0.975, "largest_class": 0.1023}, f"accuracy >= 0.9 {AT}",
+         f"{CLOSEST} The best accuracy at any cost is 0.9750. The largest class's share is 0.1023."),
         # 288 images; 29 right ones reject 0.9 at a level of 0.05
         ({"guarantee": 0.9}, f"accuracy >= 0.9 {AT}, {SURE}", CLOSEST),
         ({"guarantee": 0.9, "limits": Limits(None, 0.98), "margin": 0.01}, f"accuracy >= 0.98, {SURE}, {BY}",
