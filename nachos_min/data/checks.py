@@ -84,6 +84,10 @@ def _laid_out(source: str, name: str, array: NDArray[Any], layout: str | None, n
             raise DataError(f"{source}: {rule}, {name} have {shape[1]}; cut or average them before")
         if layout is None:
             notes.append(f"{name} have 2 axes, {shape}: each row is a signal of length {shape[1]} (height 1)")
+        elif array.ndim == 3 and shape[1] < shape[2]:
+            notes.append(
+                f"{name} are {shape}: signals of length {shape[1]} with {shape[2]} channels, not the reverse"
+            )
         return array.reshape(shape[0], 1, shape[1], -1)
     if array.ndim not in (3, 4) or array.size == 0 or (layout == "chw" and array.ndim == 3):
         rule = "[N, C, H, W]" if layout == "chw" else "[N, H, W] or [N, H, W, C]"

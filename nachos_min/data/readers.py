@@ -127,7 +127,11 @@ def _check_npy(path: Path, name: str, stream: IO[bytes], size: int) -> None:
     """Check what a .npy stream of `size` bytes declares."""
     shape, dtype = _npy_header(stream)
     _check_declared(path, name, shape)
-    if not dtype.hasobject and prod(shape) * dtype.itemsize > size:
+    if dtype.hasobject:
+        raise DataError(
+            f"{path}: {name} must be numbers or text, got pickled objects; save texts with .astype(str)"
+        )
+    if prod(shape) * dtype.itemsize > size:
         raise DataError(f"{path}: {name} declares shape {shape} of {dtype}, but holds only {size} bytes")
 
 

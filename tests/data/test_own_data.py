@@ -152,6 +152,8 @@ def test_layouts() -> None:
     grey = IMAGES[..., 0]
     assert load((grey, LABELS)).image_shape == (6, 5, 1)
     assert load((grey, LABELS), layout="signal").image_shape == (1, 6, 5)
+    reverse = load((grey.transpose(0, 2, 1), LABELS), layout="signal").notes[0]
+    assert reverse == "images are [40, 5, 6]: signals of length 5 with 6 channels, not the reverse"
     table = load((grey.reshape(40, 30), LABELS))
     assert (table.image_shape, table.notes[0][:21]) == ((1, 30, 1), "images have 2 axes, [")
     same(table, load((grey.reshape(40, 30), LABELS), layout="signal"))

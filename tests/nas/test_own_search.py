@@ -11,7 +11,7 @@ import nachos_min
 from nachos_min.errors import InputError
 from nachos_min.nas.configuration import resolved
 
-TINY: dict[str, Any] = {"space": "micro", "evaluations": 2, "finalists": 0, "epochs": 1, "workers": 1}
+TINY: dict[str, Any] = {"space": "micro", "evaluations": 2, "finalists": 0, "epochs": 1, "workers": 0}
 TINY |= {"max_macs": 100_000, "min_accuracy": 0.0}
 
 
