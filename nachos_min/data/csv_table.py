@@ -66,6 +66,8 @@ def _columns(path: Path, row: list[str]) -> tuple[int, list[str] | None]:
     if len(names) < 2:
         raise DataError(f"{path}: a table must have features and a label in each row, got {len(names)} column")
     called = [index for index, name in enumerate(names) if name.lower() in LABELS]
+    if len(called) > 1:  # y may be a coordinate
+        called = [index for index in called if names[index].lower() != "y"]
     if len(called) > 1:
         raise DataError(f"{path}: one column must hold the labels, got {', '.join(names[at] for at in called)}")
     if called:

@@ -64,9 +64,8 @@ def load(
     """
     if isinstance(source, Dataset):
         if layout is not None or resolution is not None:
-            raise DataError(
-                f"layout and resolution must not be given with a Dataset, got {layout} and {resolution}"
-            )
+            given = f"{layout} and {resolution}"
+            raise DataError(f"layout and resolution must not be given with a Dataset, got {given}")
         return source
     data, said = load_unscaled(source, layout=layout, resolution=resolution), _said(source)
     scaling = statistics(data.train.images, standardise)
@@ -147,12 +146,10 @@ def _from_place(said: str, resolution: int | None) -> tuple[str, readers.Arrays]
         digits = load_unscaled("digits")
         return said, digits32(digits.train, digits.validation, digits.test)
     path = DIGITS if said == "digits" else Path(said)
-    if not said or not os.path.exists(
-        path
-    ):  # `os.path` and not `Path`: it answers for a name that is too long to be one, too
-        rule = (
-            f"one of the built-in names ({', '.join(BUILT_IN)}), a file ({', '.join(readers.FORMATS)}) or a folder"
-        )
+    # `os.path` and not `Path`: it answers for a name that is too long to be one, too.
+    if not said or not os.path.exists(path):
+        names, endings = ", ".join(BUILT_IN), ", ".join(readers.FORMATS)
+        rule = f"one of the built-in names ({names}), a file ({endings}) or a folder"
         raise DataError(f"data must be {rule}, got {said!r}, which does not exist")
     return Path(os.path.abspath(path)).stem, readers.read(path, resolution)
 
@@ -164,10 +161,8 @@ def _from_memory(source: Any) -> readers.Arrays:
         rule = "a name, a path, (images, labels), a mapping of splits to such pairs, or a Dataset"
         raise DataError(f"data must be {rule}, got {type(source).__name__}")
     if any(meaning(str(name)) for name in splits):
-        arrays = {
-            name: splits[own]
-            for name, own in choose(IN_MEMORY, map(str, splits), lambda name: type(splits[name]).__name__).items()
-        }
+        chosen = choose(IN_MEMORY, map(str, splits), lambda name: type(splits[name]).__name__)
+        arrays = {name: splits[own] for name, own in chosen.items()}
     else:
         if "train" not in splits or not splits.keys() <= SPLITS.keys():
             raise DataError(f"splits of data must be train, and if given validation and test, got {[*splits]}")

@@ -235,7 +235,7 @@ def test_mat_that_is_no_data_set(tmp_path, content, said):
         ("", "a table must have rows, got none"),
         ("a,b,label\n", "a table must have rows, got none"),
         ("1\n2\n", "a table must have features and a label in each row, got 1 column"),
-        ("y,x,class\n1,2,3\n", "one column must hold the labels, got y, class"),
+        ("target,x,class\n1,2,3\n", "one column must hold the labels, got target, class"),
         ("1,2,a\n1,2\n", "line 2 must have 3 cells like the first, got 2"),
         ("1,2,a\n\n1,2,\n", "line 3 must have a label, got ''"),
         ("1,2,a\n1,,b\n", "a feature in one of the 2 rows up to line 2 must be a number, got ''"),

@@ -166,6 +166,7 @@ def test_layouts() -> None:
         (None, 3, "labels are in the last column"),
         (["a", "b", "c", "species"], 3, "labels are in column 'species'"),
         (["Label", "0", "1", "2"], 0, "labels are in column 'Label'"),
+        (["x", "y", "class", "z"], 2, "labels are in column 'class'"),
     ],
 )
 def test_a_table_is_read_as_the_csv_module_reads_it(
