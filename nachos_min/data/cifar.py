@@ -225,8 +225,11 @@ class _Arguments:
 
 
 @final
-class _Unpickler(pickle.Unpickler):
-    """Reads numbers, texts, lists and dicts; of all functions it knows the names of those that make arrays."""
+class _Unpickler(pickle._Unpickler):
+    """Reads numbers, texts, lists and dicts; of all functions it knows the names of those that make arrays.
+
+    It is derived from the one in Python: the one in C sets aside memory for whatever index a damaged file names.
+    """
 
     def find_class(self, module: str, name: str) -> Callable[..., _Arguments]:
         """Return what keeps the arguments; UnpicklingError for any other function."""

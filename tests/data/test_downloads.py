@@ -293,6 +293,10 @@ BAD_PICKLES = [
     (pickle.dumps([1, 2]), "data_batch_1 must hold a dict, got list"),
     (as_batch()[:-50], "data_batch_1 must be a whole pickle of arrays, it cannot be read ("),
     (b"\x80\x02cos\nsystem\n.", "it asks for os.system"),
+    (
+        b"\x80\x02}r\xff\xff\xff\x7f.",
+        "data must be an array of bytes, got NoneType",
+    ),  # an index to set aside memory for
     (b"these are words", "data_batch_1 must be a whole pickle of arrays, it cannot be read ("),
     (b"", "data_batch_1 must be a whole pickle of arrays, it cannot be read ("),
 ]
