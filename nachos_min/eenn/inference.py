@@ -31,9 +31,10 @@ class ExitTables:
     confidence: FloatArray  # cumulative c, float64 (N, E), non-decreasing along a row, last column 1
     predicted: IntArray  # class with the largest logit, int64 (N, E)
 
-    def policy_tables(self, labels: IntArray, costs: tuple[int, ...]) -> PolicyTables:
+    def policy_tables(self, labels: IntArray, costs: tuple[int, ...], *, balanced: bool = False) -> PolicyTables:
         """Return what thresholds are chosen on, for the right `labels` (N,) and the `costs` of the E exits."""
-        return PolicyTables(self.confidence, np.asarray(self.predicted == labels[:, None]), costs)
+        right = np.asarray(self.predicted == labels[:, None])
+        return PolicyTables(self.confidence, right, costs, labels if balanced else None)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nachos_min.eenn.thresholds import ALWAYS, NEVER, OperatingPoint, PolicyTables, SplitLimits, preference
+from nachos_min.eenn.thresholds import (
+    ALWAYS,
+    NEVER,
+    OperatingPoint,
+    PolicyTables,
+    SplitLimits,
+    preference,
+    sweep_weights,
+)
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -44,24 +52,24 @@ def grid_repair(tables: PolicyTables, limits: SplitLimits) -> OperatingPoint:
         return tables.point([tenth / 10 for tenth in tenths])
 
     trials = [[tenth if i else max(tenth, FIRST_EXIT_AT_LEAST) for i in range(early_exits)] for tenth in TRIALS]
-    tenths = max(trials, key=lambda trial: point_of(trial).figures.correct)  # max keeps the first of equals
+    tenths = max(trials, key=lambda trial: point_of(trial).figures.score)  # max keeps the first of equals
     point = point_of(tenths)
-    if point.figures.correct < limits.least_correct:
+    if point.figures.score < limits.least_correct:
         return point
     for exit_ in reversed(range(early_exits)):
         while not limits.affordable(point.figures) and tenths[exit_] > 0:
             lowered = [tenth - (index == exit_) for index, tenth in enumerate(tenths)]
             attempt = point_of(lowered)
-            if attempt.figures.correct < limits.least_correct:
+            if attempt.figures.score < limits.least_correct:
                 break
             tenths, point = lowered, attempt
     return point
 
 
 def best_thresholds(tables: PolicyTables, limits: SplitLimits, *, resolution: float = RESOLUTION) -> OperatingPoint:
-    """Return the best operating point: most correct answers within the MACs limit, then fewest MACs.
+    """Return the best operating point: the highest score within the MACs limit, then fewest MACs.
 
-    If no thresholds meet the limit: fewest MACs, then most correct answers. Optimal over all levels for one and
+    If no thresholds meet the limit: fewest MACs, then the highest score. Optimal over all levels for one and
     two early exits (two: up to about 5,800 samples), a good local optimum for more. Never worse than grid-repair.
 
     A threshold stands in the middle of a gap wider than `resolution` >= 0: confidences may each move by half of it
@@ -91,8 +99,7 @@ def threshold_curve(
     """Return the admissible non-dominated operating points of all thresholds, the most accurate first.
 
     Complete over all levels for one and two early exits, where `best_thresholds` is optimal; for more, over the
-    levels of the last early exit and a coarse grid of the others. Of the choices with one number of right answers
-    only the cheapest can be non-dominated: one pass over all totals keeps it for each of the N + 1 numbers.
+    levels of the last early exit and a coarse grid of the others.
 
     >>> sure = np.array([[0.9, 1.0], [0.5, 1.0], [0.1, 1.0]])
     >>> right = np.array([[True, True], [True, True], [False, True]])
@@ -105,14 +112,9 @@ def threshold_curve(
         return (only,) if limits.admit(only.figures) else ()
     sweep = Sweep(tables, limits, resolution)
     rows, _ = sweep.grid()
-    cheapest, places = sweep.cheapest(rows)
-    points, below = list[OperatingPoint](), sweep.allowance + 1
-    for right in range(tables.samples, max(limits.least_correct, 0) - 1, -1):
-        if cheapest[right] < below:
-            below = int(cheapest[right])
-            row, level = divmod(int(places[right]), len(sweep.levels[-1]))
-            points.append(tables.point([*rows[row, :-1], sweep.levels[-1][level]]))
-    return tuple(points)
+    cells = (divmod(place, len(sweep.levels[-1])) for place in sweep.non_dominated(rows))
+    points = (tables.point([*rows[row, :-1], sweep.levels[-1][level]]) for row, level in cells)
+    return tuple(point for point in points if limits.admit(point.figures))
 
 
 def levels(confidences: NDArray[np.floating[Any]], resolution: float) -> Floats:
@@ -140,6 +142,9 @@ class Sweep:
             raise ValueError(f"resolution must be >= 0, got {resolution}")
         self.samples, self.early_exits = tables.samples, len(tables.costs) - 1
         self.confidence, self.correct = tables.confidence, tables.correct.astype(np.int64)
+        if tables.labels is not None:
+            weights = sweep_weights(tuple(np.bincount(tables.labels).tolist()))
+            self.correct *= np.array(weights, np.int64)[tables.labels, None]
         self.costs = np.array(tables.costs, dtype=np.int64)
         self.most = self.samples * int(tables.costs[-1])
         # MACs that the split may spend
@@ -153,7 +158,7 @@ class Sweep:
         ]
 
     def totals(self, rows: Floats, exit_: int) -> tuple[Integers, Integers]:
-        """Return right answers and MACs of the split, each int64 [R, L], for each row and level of `exit_`.
+        """Return score and MACs of the split, each int64 [R, L], for each row and level of `exit_`.
 
         Column `exit_` of the rows is not read. With the others fixed, all that `exit_` decides about a sample is
         whether it leaves there: what that changes, summed over the k most confident samples, is a prefix sum.
@@ -185,30 +190,40 @@ class Sweep:
         leaving = self._leaving[exit_]
         return totals_right[:, leaving], totals_macs[:, leaving]
 
-    def best(self, rows: Floats, exit_: int) -> Integers:
-        """Return the best score of every row, int64 [R]; write the levels that reach it into column `exit_`."""
-        score = np.empty(len(rows), dtype=np.int64)
+    def best(self, rows: Floats, exit_: int) -> NDArray[np.object_]:
+        """Return how good every row is at best, int [R]; write the levels that reach it into column `exit_`."""
+        good = np.empty(len(rows), dtype=object)
         for part in self._blocks(rows):
             right, macs = self.totals(rows[part], exit_)
-            # `preference` as one integer. Within the limit, one more answer outweighs all the MACs there are.
-            # Outside, answers break no ties: the fewest MACs are reached in one way, all leave at the first exit.
-            each = np.where(macs <= self.allowance, right * (self.most + 1) + (self.most - macs), -macs)
-            best = each.argmax(axis=1)  # of equal levels the highest
-            score[part], rows[part, exit_] = each[np.arange(len(each)), best], self.levels[exit_][best]
-        return score
+            # Within the limit the highest score, then the fewest MACs. Without such a level the fewest MACs, which
+            # are reached in one way only: all leave at the first exit.
+            within = np.where(macs <= self.allowance, right, -1)
+            highest = within.max(axis=1)
+            best = np.where(within == highest[:, None], macs, self.most + 1).argmin(
+                axis=1
+            )  # of equal levels the highest
+            rows[part, exit_] = self.levels[exit_][best]
+            # As one Python integer, since int64 might not hold it: one more in score outweighs all the MACs.
+            found = macs[np.arange(len(best)), best].astype(object)
+            one = highest.astype(object) * (self.most + 1) + (self.most - found)
+            good[part] = np.where(highest < 0, -found, one)
+        return good
 
-    def cheapest(self, rows: Floats) -> tuple[Integers, Integers]:
-        """Return for each number of right answers the fewest MACs, and where: row x L + level; int64 [N+1]."""
+    def non_dominated(self, rows: Floats) -> list[int]:
+        """Return where the non-dominated totals within the limit are, row x L + level, the highest score first."""
         last = self.early_exits - 1
-        cheapest = np.full(self.samples + 1, np.iinfo(np.int64).max)
-        places = np.zeros(self.samples + 1, np.int64)
+        kept = np.empty((3, 0), np.int64)  # score, MACs and place
         for part in self._blocks(rows):
-            right, macs = (table.ravel() for table in self.totals(rows[part], last))
-            before = cheapest.copy()
-            np.minimum.at(cheapest, right, macs)
-            found = np.flatnonzero((macs == cheapest[right]) & (macs < before[right]))[::-1]
-            places[right[found]] = part.start * len(self.levels[last]) + found  # of equals the first
-        return cheapest, places
+            right, macs = self.totals(rows[part], last)
+            # From level to level more samples leave and MACs fall: a later level of a higher score dominates.
+            later = np.maximum.accumulate(right[:, ::-1], axis=1)[:, ::-1]
+            candidates = np.flatnonzero((right == later) & (macs <= self.allowance))
+            places = part.start * len(self.levels[last]) + candidates
+            found = np.hstack([kept, [right.ravel()[candidates], macs.ravel()[candidates], places]])
+            found = found[:, np.lexsort((found[2], found[1], -found[0]))]  # of equals the first place
+            fewest = np.minimum.accumulate(found[1])
+            kept = found[:, np.diff(fewest, prepend=self.most + 1) < 0]
+        return [int(place) for place in kept[2]]
 
     def _blocks(self, rows: Floats) -> list[slice]:
         """Return slices of `rows` that are handled at once."""

@@ -3,13 +3,17 @@
 One pass over a split gives, for every sample n and exit i, the cumulative confidence c[n, i] and whether exit i is
 right, r[n, i]. They suffice to judge thresholds: each sample leaves at an exit, which is looked up. Figures and
 limits are integers, so nothing is rounded.
+
+A search goes by top-1 accuracy, or by balanced accuracy, the mean of the classes' accuracies. For the second a
+right answer to one of the n_c samples of class c counts lcm(n_1, ..., n_K) / n_c.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
-from math import ceil, floor, isfinite, sqrt
+from functools import cached_property, lru_cache
+from math import ceil, floor, isfinite, lcm, sqrt
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -20,6 +24,9 @@ from scipy.special import ndtri
 NEVER = 2.0
 ALWAYS = 0.0
 
+LARGEST = 2**62  # scores and MACs of a sweep stay below this, so that int64 holds them and their differences
+RESAMPLES = 2_000  # of a bootstrap: the ends of its interval err by some 6 % of the standard deviation
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -29,11 +36,35 @@ class Figures:
     samples: int
     exit_counts: tuple[int, ...]  # samples that leave at each of the E exits
     total_macs: int  # of the split: the sum of exit_counts[i] * costs[i]
+    class_correct: tuple[int, ...] = ()  # of each class; empty: a search goes by top-1 accuracy
+    class_samples: tuple[int, ...] = ()  # of each class; one without a sample does not count
 
     @property
     def accuracy(self) -> float:
         """Top-1 accuracy in [0, 1]."""
         return self.correct / self.samples
+
+    @cached_property
+    def metric(self) -> float:
+        """What a search goes by, in [0, 1]: the balanced accuracy if classes were counted, else the accuracy."""
+        return self.score / self.full_score
+
+    @property
+    def balanced_accuracy(self) -> float | None:
+        """Mean of the classes' accuracies in [0, 1]; None if they were not counted."""
+        return self.metric if self.class_samples else None
+
+    @property
+    def score(self) -> int:
+        """Right answers, weighted by `class_weights` if classes were counted."""
+        if not self.class_samples:
+            return self.correct
+        return sum(map(mul, class_weights(self.class_samples), self.class_correct))
+
+    @property
+    def full_score(self) -> int:
+        """The score if all answers are right."""
+        return full_score(self.class_samples) if self.class_samples else self.samples
 
     @property
     def average_macs(self) -> float:
@@ -53,7 +84,7 @@ class OperatingPoint:
 class SplitLimits:
     """The limits on accuracy and average MACs as integers of one split; `most_macs` None: no limit."""
 
-    least_correct: int
+    least_correct: int  # compared with `Figures.score`
     most_macs: int | None
 
     def affordable(self, figures: Figures) -> bool:
@@ -62,13 +93,16 @@ class SplitLimits:
 
     def admit(self, figures: Figures) -> bool:
         """Return whether both limits hold."""
-        return figures.correct >= self.least_correct and self.affordable(figures)
+        return figures.score >= self.least_correct and self.affordable(figures)
 
 
 @lru_cache(maxsize=64)
-def split_limits(max_macs: float | None, min_accuracy: float, samples: int) -> SplitLimits:
+def split_limits(
+    max_macs: float | None, min_accuracy: float, samples: int, full_score: int | None = None
+) -> SplitLimits:
     """Return limits as integers of a split: accuracy >= `min_accuracy` and average MACs <= `max_macs`.
 
+    With a `full_score`, of a split whose classes are counted, the first is a limit on balanced accuracy.
     Numbers are taken as the decimals they are written as: 0.7 of 10 samples are 7, not 7.000000000000001.
     ValueError if a limit is infinite or NaN.
 
@@ -79,7 +113,46 @@ def split_limits(max_macs: float | None, min_accuracy: float, samples: int) -> S
         if value is not None and not isfinite(value):
             raise ValueError(f"{name} must be finite, got {value}")
     most = None if max_macs is None else floor(Fraction(str(max_macs)) * samples)
-    return SplitLimits(ceil(Fraction(str(min_accuracy)) * samples), most)
+    return SplitLimits(ceil(Fraction(str(min_accuracy)) * (full_score or samples)), most)
+
+
+@lru_cache(maxsize=64)
+def class_weights(class_samples: tuple[int, ...]) -> tuple[int, ...]:
+    """Return what a right answer to a sample of each class counts, so that all classes that occur count the same.
+
+    It is the least common multiple of the numbers of samples, divided by the class's own; 0 without a sample.
+
+    >>> class_weights((4, 0, 6))
+    (3, 0, 2)
+    """
+    multiple = lcm(*filter(None, class_samples))
+    return tuple(multiple // samples if samples else 0 for samples in class_samples)
+
+
+@lru_cache(maxsize=64)
+def full_score(class_samples: tuple[int, ...]) -> int:
+    """Return the sum of the weights of all samples."""
+    return sum(map(mul, class_weights(class_samples), class_samples))
+
+
+@lru_cache(maxsize=64)
+def sweep_weights(class_samples: tuple[int, ...]) -> tuple[int, ...]:
+    """Return `class_weights`, or integers nearly in proportion to them if the full score is not below 2^62.
+
+    Those are 2^k / n_c, rounded, for the largest k with K 2^k < 2^61, where K classes occur. Each is off by 1/2 at
+    most. So balanced accuracies of N samples by these weights are off by less than N / (K 2^k) <= N / 2^60.
+    """
+    if full_score(class_samples) < LARGEST:
+        return class_weights(class_samples)
+    occurring = sum(map(bool, class_samples))
+    unit = 2 ** (LARGEST.bit_length() - 2 - occurring.bit_length())
+    return tuple((2 * unit + samples) // (2 * samples) if samples else 0 for samples in class_samples)
+
+
+def by_class(labels: NDArray[np.int64], right: NDArray[np.bool_]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the right answers to, and the number of, samples of each class; `labels` and `right` are (N,)."""
+    samples = np.bincount(labels)
+    return tuple(np.bincount(labels[right], minlength=len(samples)).tolist()), tuple(samples.tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +167,7 @@ class PolicyTables:
     confidence: NDArray[np.floating[Any]]  # float64 [N, E], cumulative, in [0, 1]
     correct: NDArray[np.bool_]  # [N, E], whether exit i is right about sample n
     costs: tuple[int, ...]  # MACs of a sample that leaves at exit i, growing from exit to exit
+    labels: NDArray[np.int64] | None = None  # [N], right classes, if they are to be counted
 
     def __post_init__(self) -> None:
         """Check that the tables fit together."""
@@ -109,21 +183,28 @@ class PolicyTables:
         if not (self.confidence.min() >= 0.0 and self.confidence.max() <= 1.0):  # NaN fails both comparisons
             outside = self.confidence[~((self.confidence >= 0.0) & (self.confidence <= 1.0))]
             raise ValueError(f"confidence must lie in [0, 1], got {outside[0]}")
-        # A search ranks choices by one integer of this size: correct answers first, then MACs.
-        if (shape[0] + 1) ** 2 * int(costs[-1]) >= 2**63:
-            raise ValueError(f"(samples + 1)^2 * cost must be < 2^63, got {shape[0]} samples at {costs[-1]} MACs")
+        if shape[0] * int(costs[-1]) >= LARGEST:
+            raise ValueError(f"samples * cost must be < 2^62, got {shape[0]} samples at {costs[-1]} MACs")
+        if self.labels is not None and self.labels.shape != shape[:1]:
+            raise ValueError(f"labels must have one entry for each of {shape[0]} samples, got {self.labels.shape}")
 
     @property
     def samples(self) -> int:
         """Return N."""
         return len(self.confidence)
 
+    @property
+    def full_score(self) -> int:
+        """Return `Figures.full_score` of the split."""
+        return self.samples if self.labels is None else full_score(tuple(np.bincount(self.labels).tolist()))
+
     def figures(self, thresholds: Sequence[float]) -> Figures:
         """Return what `thresholds`, one per exit, do on the split."""
         leaves_at = apply_thresholds(self.confidence, thresholds)
         exit_counts = tuple(np.bincount(leaves_at, minlength=len(self.costs)).tolist())
-        correct = int(self.correct[np.arange(self.samples), leaves_at].sum())
-        return Figures(correct, self.samples, exit_counts, spent(exit_counts, self.costs))
+        right = self.correct[np.arange(self.samples), leaves_at]
+        counted = () if self.labels is None else by_class(self.labels, right)
+        return Figures(int(right.sum()), self.samples, exit_counts, spent(exit_counts, self.costs), *counted)
 
     def point(self, early: Sequence[float]) -> OperatingPoint:
         """Return the operating point with the thresholds `early` at the E-1 early exits."""
@@ -157,11 +238,11 @@ def spent(exit_counts: Sequence[int], costs: Sequence[int]) -> int:
 def preference(figures: Figures, limits: SplitLimits) -> tuple[bool, int, int]:
     """Return a key that is larger for better figures of one split: first those within the MACs limit.
 
-    Within it: more correct answers, then fewer MACs. Outside it: fewer MACs, then more correct answers.
+    Within it: the higher score, then fewer MACs. Outside it: fewer MACs, then the higher score.
     """
     if limits.affordable(figures):
-        return True, figures.correct, -figures.total_macs
-    return False, -figures.total_macs, figures.correct
+        return True, figures.score, -figures.total_macs
+    return False, -figures.total_macs, figures.score
 
 
 def wilson_interval(correct: int, samples: int) -> tuple[float, float]:
@@ -186,3 +267,27 @@ def wilson_interval(correct: int, samples: int) -> tuple[float, float]:
     # At correct = 0 and = samples one end is exactly 0 or 1; the square root reaches it only up to rounding.
     low, high = (centre - half_width) / scale, (centre + half_width) / scale
     return 0.0 if correct == 0 else low, 1.0 if correct == samples else high
+
+
+def bootstrap_interval(
+    class_correct: Sequence[int], class_samples: Sequence[int], rng: np.random.Generator
+) -> tuple[float, float]:
+    """Return the 95 % interval (low, high) of a balanced accuracy by a stratified bootstrap, both in [0, 1].
+
+    A resample draws as many samples of each class as there are, so its right answers are binomial. The interval is
+    between percentiles of the balanced accuracies of the resamples. It is too narrow for small classes: one whose
+    answers are all right, or all wrong, does not vary. ValueError if no class has a sample.
+
+    Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, percentile intervals.
+
+    >>> low, high = bootstrap_interval((90, 5), (100, 10), np.random.default_rng(0))
+    >>> round(low, 2), round(high, 2)
+    (0.55, 0.85)
+    """
+    samples = np.array([samples for samples in class_samples if samples])
+    correct = np.array([right for right, samples in zip(class_correct, class_samples, strict=True) if samples])
+    if not len(samples):
+        raise ValueError(f"class_samples must have a class with a sample, got {tuple(class_samples)}")
+    drawn = rng.binomial(samples, correct / samples, (RESAMPLES, len(samples)))
+    low, high = np.quantile((drawn / samples).mean(axis=1), (0.025, 0.975)).tolist()
+    return low, high

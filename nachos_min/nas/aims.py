@@ -165,18 +165,18 @@ class Budgets:
 Aim = Ends | Budgets
 
 
-def log_odds_at_shares(evaluation: Evaluation, labels: IntArray) -> Floats:
+def log_odds_at_shares(evaluation: Evaluation, labels: IntArray, *, balanced: bool = False) -> Floats:
     """Return the log-odds of the least error within each of SHARES of the range of costs, float64 (shares,).
 
     log((wrong + 1/2) / (right + 1/2)) is finite even if all or none are right. `labels` (N,) are those of the split
-    of the tables. No limits apply.
+    of the tables. No limits apply. `balanced`: right and wrong are N balanced accuracies and their complement.
     """
     costs = evaluation.costs
-    policy = evaluation.tables.policy_tables(labels, costs.exit_costs)
+    policy = evaluation.tables.policy_tables(labels, costs.exit_costs, balanced=balanced)
     curve = [point.figures for point in reversed(threshold_curve(policy, SplitLimits(0, None)))]
     allowed = len(labels) * (costs.cheapest + np.array(SHARES) * (costs.worst_macs - costs.cheapest))
     within = np.searchsorted([point.total_macs for point in curve], allowed, side="right") - 1
-    right = np.array([point.correct for point in curve])[within]
+    right = np.array([point.score * len(labels) / point.full_score for point in curve])[within]
     return np.log((len(labels) - right + 0.5) / (right + 0.5))
 
 

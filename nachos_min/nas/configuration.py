@@ -98,6 +98,8 @@ class Options(TypedDict, total=False):
         workers: Number of processes that train networks side by side; 0 trains in this process.
         seed: Seed of every random choice. The same seed gives the same result with any number of workers.
         out: Folder of the run, created if missing. A folder that holds the same search is continued.
+        metric: Which accuracy is searched for and limited by min-accuracy, that of all samples or the mean of the
+            classes' (balanced); training is the same.
         max_worst_macs: Limit on the MACs of an inference that passes every exit.
         max_params: Limit on the number of trained parameters.
         max_peak_bytes: Limit on the bytes of activations alive at once, for one sample in float32.
@@ -150,6 +152,7 @@ class Options(TypedDict, total=False):
     workers: Annotated[int | None, First(of.whole(0), absent="number of processors, divided by threads")]
     seed: Annotated[int | None, First(of.whole(0), 0)]
     out: Annotated[str | Path | None, First(of.text("folder"), absent="runs/ and the data set's name")]
+    metric: Annotated[str | None, Limit(choice("accuracy", "balanced"), "accuracy")]
     max_worst_macs: Annotated[int | None, Limit(of.COUNT, absent=f"{FAR} times max-macs or more; paper: no limit")]
     max_params: Annotated[int | None, Limit(of.COUNT, absent=NO_LIMIT)]
     max_peak_bytes: Annotated[int | None, Limit(of.COUNT, absent=NO_LIMIT)]
@@ -200,6 +203,7 @@ AS_BEFORE: Mapping[str, Any] = {
     "layout": None,
     "resolution": None,
     "max_exits": None,
+    "metric": "accuracy",
 }
 STORED_AS = {"chosen": "batch"}  # fields that identities have under another name
 
@@ -211,9 +215,14 @@ def check(given: Mapping[str, Any]) -> None:
             raise ConfigurationError(f"{name} must be {OPTIONS[name].kind.rule}, got {value!r}")
 
 
-def check_guarantee(guarantee: float | None, validation: str) -> None:
-    """Check that rows can be tested for `guarantee`: on a half of the validation split that chose nothing."""
+def check_guarantee(guarantee: float | None, validation: str, metric: str) -> None:
+    """Check that rows can be tested for `guarantee`: on a half of the validation split that chose nothing.
+
+    The test of the accuracy limit is of a binomial number, which a balanced accuracy is not.
+    """
     check({"guarantee": guarantee})
+    if guarantee is not None and metric != "accuracy":
+        raise ConfigurationError(f"guarantee needs metric accuracy, got {metric!r}")
     if guarantee is not None and validation != "halves":
         raise ConfigurationError(f"guarantee needs validation halves, got {validation!r}")
 
@@ -302,6 +311,11 @@ class Configuration:
     def rules(self) -> Method:
         """Which parts of the loop the method keeps."""
         return METHODS[self.method]
+
+    @property
+    def balanced(self) -> bool:
+        """Whether all classes count the same, however many samples they have."""
+        return self.metric == "balanced"
 
     @property
     def acting(self) -> "Configuration":

@@ -25,7 +25,7 @@ from nachos_min.eenn.lowering import StaticCosts, static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.eenn.recipes import DeepRecipe, lengthened
 from nachos_min.eenn.threshold_search import best_thresholds, grid_repair, threshold_curve
-from nachos_min.eenn.thresholds import Figures, OperatingPoint, PolicyTables, spent
+from nachos_min.eenn.thresholds import Figures, OperatingPoint, PolicyTables, by_class, spent
 from nachos_min.eenn.training import train_backbone, train_deep, train_exits
 from nachos_min.nas.configuration import Configuration
 from nachos_min.nas.genome import Genome, GenomeCoder
@@ -102,7 +102,7 @@ class Evaluation:
     def ends(self) -> tuple[float, float]:
         """The least error and the fewest average MACs of all points: both ends of the curve, if there is one."""
         figures = [point.validation for point in self.points]
-        return min(1 - each.accuracy for each in figures), min(each.average_macs for each in figures)
+        return min(1 - each.metric for each in figures), min(each.average_macs for each in figures)
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,8 @@ def evaluate(
         lambda name, confidence: answers[name].tables(confidence), labels, softmax, costs, acting
     )
     thresholds, promised = points[0].thresholds, points[0].validation
-    executed = {name: measure(network, split, thresholds, confidence, costs) for name, split in splits.items()}
+    how = thresholds, confidence, costs
+    executed = {name: measure(network, split, *how, balanced=acting.balanced) for name, split in splits.items()}
     if executed["validation"] != promised:
         raise ExecutionError(f"thresholds promised {promised}, inference gave {executed['validation']}")
     return Evaluation(
@@ -266,20 +267,20 @@ def choose(
         costs: static counts.
         acting: the run's `Configuration.acting`.
     """
-    limits, early = acting.limits.on(len(labels["validation"])), len(costs.exit_costs) > 1
-    tables = cache(tables_of)
+    early, tables = len(costs.exit_costs) > 1, cache(tables_of)
 
     @cache
     def policy(name: str, confidence: Confidence) -> PolicyTables:
-        return tables(name, confidence).policy_tables(labels[name], costs.exit_costs)
+        return tables(name, confidence).policy_tables(labels[name], costs.exit_costs, balanced=acting.balanced)
 
     @cache
     def curve(confidence: Confidence) -> tuple[OperatingPoint, ...]:
         """Return the non-dominated points within the MACs limit, of any accuracy."""
-        return threshold_curve(policy("validation", confidence), replace(limits, least_correct=0))
+        split = policy("validation", confidence)
+        return threshold_curve(split, replace(acting.limits.on(split), least_correct=0))
 
     def area(confidence: Confidence) -> float:
-        found = [(1 - point.figures.accuracy, point.figures.average_macs) for point in curve(confidence)]
+        found = [(1 - point.figures.metric, point.figures.average_macs) for point in curve(confidence)]
         return hypervolume(np.array(found), (1.0, costs.worst_macs)) if found else 0.0
 
     if acting.confidence == "learned" or not early:
@@ -288,7 +289,9 @@ def choose(
         confidence = softmax()
     else:
         confidence = max((softmax(), LEARNED), key=area)
-    chosen = [THRESHOLDS[acting.thresholds](policy("validation", confidence), limits)]
+    split = policy("validation", confidence)
+    limits = acting.limits.on(split)
+    chosen = [THRESHOLDS[acting.thresholds](split, limits)]
     if acting.points == "curve" and early:
         chosen += [point for point in curve(confidence) if limits.admit(point.figures)]
     points = [
@@ -317,8 +320,10 @@ def measure(
     thresholds: tuple[float, ...],
     confidence: Confidence,
     costs: StaticCosts,
+    *,
+    balanced: bool = False,
 ) -> Figures:
-    """Return the figures of `network` on `split`, run with early stopping.
+    """Return the figures of `network` on `split`, run with early stopping; `balanced`: with those of each class.
 
     ExecutionError if the executed MACs are not sum_i n_i cost_i, to the last integer.
     """
@@ -328,7 +333,9 @@ def measure(
     counted = spent(counts, costs.exit_costs)
     if counter.total != counted:
         raise ExecutionError(f"executed {counter.total} MACs, counted {counted} for exit counts {counts}")
-    return Figures(int((answer.labels == split.labels).sum()), len(split), counts, counted)
+    right = answer.labels == split.labels
+    classes = by_class(split.labels, right) if balanced else ()
+    return Figures(int(right.sum()), len(split), counts, counted, *classes)
 
 
 def _check_finite(network: EarlyExitNetwork, phase: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nachos_min.eenn.lowering import StaticCosts
-from nachos_min.eenn.thresholds import Figures, SplitLimits, split_limits
+from nachos_min.eenn.thresholds import Figures, PolicyTables, SplitLimits, split_limits
 from nachos_min.nas.genome import Genome, GenomeCoder, IntArray, as_genome
 from nachos_min.nas.populations import Bools, CostTables, NoTablesError, PopulationCosts, count_each
 
@@ -41,7 +41,7 @@ class Limits:
     """What a network must keep; None means no limit."""
 
     max_macs: int | None  # average of one inference under the exit policy
-    min_accuracy: float  # top-1 on the validation split, in 0..1
+    min_accuracy: float  # `Figures.metric` on the validation split, in 0..1
     max_worst_macs: int | None = None  # of the most expensive inference
     max_params: int | None = None
     max_peak_bytes: int | None = None  # activations alive at once, float32, one sample
@@ -62,13 +62,13 @@ class Limits:
         """Return the budgets of average MACs that a search improves on; `most`: of the space's largest network."""
         return tuple(share * min(self.max_macs or most, most) for share in BUDGETS)
 
-    def on(self, samples: int) -> SplitLimits:
-        """Return the limits on accuracy and average MACs as integers of a split of `samples`."""
-        return split_limits(self.max_macs, self.min_accuracy, samples)
+    def on(self, split: Figures | PolicyTables) -> SplitLimits:
+        """Return the limits on accuracy and average MACs as integers of a split."""
+        return split_limits(self.max_macs, self.min_accuracy, split.samples, split.full_score)
 
     def admissible(self, figures: Figures) -> bool:
         """Return whether the accuracy and the average MACs of a split keep the limits."""
-        return self.on(figures.samples).admit(figures)
+        return self.on(figures).admit(figures)
 
     @property
     def counted(self) -> dict[str, int]:

@@ -277,7 +277,10 @@ class _Loop:
             fewest = np.array([found.ends[1] for found in self.archive.leading(limited=self.rules.limited)])
             return aiming.Ends(self.features, fitted(map(aiming.ends_of, evaluated)), self.limits, fewest)
         labels = self.problem.dataset.validation.labels
-        self.log_odds += [aiming.log_odds_at_shares(found, labels) for found in evaluated[len(self.log_odds) :]]
+        self.log_odds += [
+            aiming.log_odds_at_shares(found, labels, balanced=self.configuration.balanced)
+            for found in evaluated[len(self.log_odds) :]
+        ]
         budgets, best = np.array(self.archive.budgets), np.array(self.archive.best_accuracies())
         return aiming.Budgets(self.features, fitted(self.log_odds), budgets, best, self.limits.min_accuracy)
 

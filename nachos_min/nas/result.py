@@ -4,7 +4,7 @@ Everything here follows from the stored evaluations: `load_run` (`runs.py`) give
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -14,7 +14,7 @@ import numpy as np
 from nachos_kernels.dominance import non_dominated_ranks
 from nachos_min.eenn.guarantee import certified
 from nachos_min.eenn.lowering import static_costs
-from nachos_min.eenn.thresholds import Figures, wilson_interval
+from nachos_min.eenn.thresholds import Figures, bootstrap_interval, wilson_interval
 from nachos_min.nas.configuration import Problem
 from nachos_min.nas.evaluate import Evaluation, Failure, Point, Trial
 from nachos_min.nas.genome import Genome
@@ -30,12 +30,24 @@ RANKS = 2  # fronts that are shown where the figures are of samples that chose n
 class FiguresOnTest(Figures):
     """Figures on the test split, which takes part in no choice; `kept`: whether both limits hold there."""
 
-    kept: bool
+    kept: bool = field(kw_only=True)
 
     @property
     def interval95(self) -> tuple[float, float]:
         """95 % Wilson interval of the accuracy."""
         return wilson_interval(self.correct, self.samples)
+
+    @property
+    def balanced_interval95(self) -> tuple[float, float] | None:
+        """95 % interval of the balanced accuracy by a stratified bootstrap; None if classes were not counted."""
+        if not self.class_samples:
+            return None
+        return bootstrap_interval(self.class_correct, self.class_samples, np.random.default_rng(0))
+
+    @property
+    def metric_interval95(self) -> tuple[float, float]:
+        """The interval of `metric`."""
+        return self.balanced_interval95 or self.interval95
 
 
 class _Read(Generic[Value]):
@@ -65,6 +77,8 @@ class Network:
     exits = _Read[tuple[int, ...]]("evaluation.exits")  # stage numbers (from 1) of the E exits, the final one last
     thresholds = _Read[tuple[float, ...]]("point.thresholds")  # on the cumulative confidence; the last is 0
     accuracy = _Read[float]("point.shown.accuracy")
+    balanced_accuracy = _Read[float | None]("point.shown.balanced_accuracy")
+    metric = _Read[float]("point.shown.metric")  # of the two, the one that the search went by
     correct = _Read[int]("point.shown.correct")
     samples = _Read[int]("point.shown.samples")
     total_macs = _Read[int]("point.shown.total_macs")
@@ -84,28 +98,32 @@ class Network:
     @property
     def test(self) -> FiguresOnTest:
         """Figures on the test split."""
-        return FiguresOnTest(**vars(self.point.test), kept=self.limits.admissible(self.point.test))
+        return FiguresOnTest(**asdict(self.point.test), kept=self.limits.admissible(self.point.test))
 
     def __repr__(self) -> str:
         return f"Network({', '.join(f'{name}={value!r}' for name, value in self.as_dict().items())})"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the row of the JSON object, with temperatures if there are any."""
-        names = [name for name in ROW if name != "temperatures" or self.temperatures]
-        return _listed(self, names) | {"test": _listed(self.test, ROW_ON_TEST)}
+        """Return the row of the JSON object, with temperatures and balanced accuracy if there are any."""
+        return _listed(self, ROW) | {"test": _listed(self.test, ROW_ON_TEST)}
 
 
 # What stands in the JSON of a row, and of its test figures, in this order.
 ROW = (
-    *("solution", "genome", "exits", "thresholds", "accuracy", "correct", "samples", "total_macs", "average_macs"),
-    *("exit_counts", "exit_costs", "worst_macs", "params", "peak_bytes", "confidence", "temperatures"),
+    *("solution", "genome", "exits", "thresholds", "accuracy", "balanced_accuracy", "correct", "samples"),
+    *("total_macs", "average_macs", "exit_counts", "exit_costs", "worst_macs", "params", "peak_bytes"),
+    *("confidence", "temperatures"),
 )
-ROW_ON_TEST = ("accuracy", "correct", "samples", "interval95", "kept", "total_macs", "average_macs", "exit_counts")
+ROW_ON_TEST = (
+    *("accuracy", "balanced_accuracy", "correct", "samples", "interval95", "balanced_interval95", "kept"),
+    *("total_macs", "average_macs", "exit_counts"),
+)
 
 
 def _listed(row: Any, names: Sequence[str]) -> dict[str, Any]:
-    """Return attributes of `row` by their names, tuples as lists."""
+    """Return attributes of `row` by their names, tuples as lists, without those that are None or ()."""
     values = {name: getattr(row, name) for name in names}
+    values = {name: value for name, value in values.items() if value not in (None, ())}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
@@ -186,7 +204,7 @@ class Archive:
         given = self.admissible or self.networks if networks is None else networks
         figures = [network.point.validation for network in given]
         return [
-            max((each.accuracy for each in figures if each.average_macs <= budget), default=0.0)
+            max((each.metric for each in figures if each.average_macs <= budget), default=0.0)
             for budget in self.budgets
         ]
 
@@ -216,7 +234,7 @@ class Archive:
 
 
 def _figures(found: Figures) -> tuple[float, float]:
-    return 1 - found.accuracy, found.average_macs
+    return 1 - found.metric, found.average_macs
 
 
 def _non_dominated(
@@ -254,14 +272,16 @@ class SearchResult:
     guarantee: float | None = None  # probability with which all rows of `front` keep both limits on new images
     best_accuracy: float | None = None  # of all networks, whatever they cost
     largest_class: float | None = None  # its share of the training split: what always naming it would reach
+    metric: str = "accuracy"  # what the search went by, and `min_accuracy` limits
 
     max_macs = _Read[int | None]("limits.max_macs")
     min_accuracy = _Read[float]("limits.min_accuracy")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the object that `search --json` prints: plain lists, numbers and texts."""
-        constraints = {"max_macs": self.limits.max_macs, "min_accuracy": self.limits.min_accuracy}
+        constraints: dict[str, Any] = {"max_macs": self.limits.max_macs, "min_accuracy": self.limits.min_accuracy}
         constraints |= {"margin": self.margin} if self.margin else {}
+        constraints |= {} if self.metric == "accuracy" else {"metric": self.metric}
         constraints |= {} if self.guarantee is None else {"guarantee": self.guarantee}
         areas = {"all": self.hypervolume_all, "admissible": self.hypervolume_admissible}
         found = _listed(self, ("run", "seed", "evaluated", "reused", "failed", "admissible")) | {
@@ -300,8 +320,9 @@ def result_of(
         failure=failures[0].reason if failures else None,
         table=archive.problem.table,
         guarantee=guarantee,
-        best_accuracy=max((row.accuracy for row in archive.networks), default=None),
+        best_accuracy=max((row.metric for row in archive.networks), default=None),
         largest_class=None if dataset is None else dataset.train.largest_share,
+        metric=configuration.metric,
     )
 
 
@@ -333,5 +354,5 @@ def level_of(guarantee: float) -> float:
 def _distance(evaluation: Evaluation, limits: Limits) -> float:
     """Return the sum of both violations on validation, each relative to its limit; 0 when both are kept."""
     found = evaluation.chosen.validation
-    short = max(0.0, limits.min_accuracy - found.accuracy) / max(limits.min_accuracy, 1e-9)
+    short = max(0.0, limits.min_accuracy - found.metric) / max(limits.min_accuracy, 1e-9)
     return short + (0.0 if limits.max_macs is None else max(0.0, found.average_macs / limits.max_macs - 1))

@@ -31,7 +31,7 @@ def load_run(path: str | Path, guarantee: float | None = None) -> SearchResult:
             `guarantee` breaks its rule.
     """
     problem = stored_problem(path)
-    stored.check_guarantee(guarantee, problem.configuration.validation)
+    stored.check_guarantee(guarantee, problem.configuration.validation, problem.configuration.metric)
     evaluated = tuple(stored_evaluations(path))
     archive = Archive(problem, evaluated)
     return result_of(archive, Path(path), reused=len(evaluated), inadmissible=None, guarantee=guarantee)
@@ -85,8 +85,8 @@ def to_record(evaluated: Evaluation | Failure) -> dict[str, Any]:
         "exits": evaluated.exits,
         "thresholds": chosen.thresholds,
         "costs": asdict(evaluated.costs),
-        "validation": asdict(chosen.validation),
-        "test": asdict(chosen.test),
+        "validation": _listed(chosen.validation),
+        "test": _listed(chosen.test),
         "tables": {"confidence": evaluated.tables.confidence, "predicted": evaluated.tables.predicted},
         "losses": evaluated.losses,
         "weights": evaluated.weights,
@@ -101,8 +101,11 @@ def to_record(evaluated: Evaluation | Failure) -> dict[str, Any]:
             "correct": np.array([[each.correct for each in split] for split in figures], np.int64),
             "exit_counts": np.array([[each.exit_counts for each in split] for split in figures], np.int64),
         }
+        if chosen.validation.class_samples:
+            classes = [np.array([each.class_correct for each in split], np.int64) for split in figures]
+            record["curve"]["class_correct"] = classes
     if chosen.calibration is not None:
-        record["calibration"] = asdict(chosen.calibration)
+        record["calibration"] = _listed(chosen.calibration)
     record |= unusual
     if evaluated.confidence.temperatures is not None:
         record["temperatures"] = np.array(evaluated.confidence.temperatures)
@@ -121,7 +124,7 @@ def from_record(record: Mapping[str, Any]) -> Evaluation | Failure:
         trial=trial,
         exits=record["exits"],
         costs=costs,
-        points=(chosen, *_curve(record["curve"], splits, costs)) if "curve" in record else (chosen,),
+        points=(chosen, *_curve(record["curve"], chosen, splits, costs)) if "curve" in record else (chosen,),
         confidence=Confidence(tuple(record["temperatures"].tolist())) if "temperatures" in record else LEARNED,
         tables=ExitTables(**record["tables"]),
         losses=record["losses"],
@@ -129,12 +132,21 @@ def from_record(record: Mapping[str, Any]) -> Evaluation | Failure:
     )
 
 
-def _curve(curve: Mapping[str, Any], splits: Sequence[str], costs: StaticCosts) -> Iterator[Point]:
-    """Yield the points of a stored curve."""
-    by_point = curve["thresholds"], curve["correct"].T, curve["exit_counts"].swapaxes(0, 1)
-    for thresholds, correct, counts in zip(*(column.tolist() for column in by_point), strict=True):
-        figures = [
-            Figures(right, sum(left), tuple(left), spent(left, costs.exit_costs))
-            for right, left in zip(correct, counts, strict=True)
-        ]
-        yield Point(tuple(thresholds), **dict(zip(splits, figures, strict=True)))
+def _listed(figures: Figures) -> dict[str, Any]:
+    """Return the figures as a dictionary, without those of the classes if they were not counted."""
+    return {name: value for name, value in asdict(figures).items() if value != ()}
+
+
+def _curve(curve: Mapping[str, Any], chosen: Point, splits: Sequence[str], costs: StaticCosts) -> Iterator[Point]:
+    """Yield the points of a stored curve; `chosen` has the samples of each class."""
+
+    def figures(place: int, split: int, name: str) -> Figures:
+        left = tuple(curve["exit_counts"][split, place].tolist())
+        classes: tuple[Any, ...] = ()
+        if "class_correct" in curve:
+            classes = tuple(curve["class_correct"][split][place].tolist()), getattr(chosen, name).class_samples
+        right = int(curve["correct"][split, place])
+        return Figures(right, sum(left), left, spent(left, costs.exit_costs), *classes)
+
+    for place, thresholds in enumerate(curve["thresholds"].tolist()):
+        yield Point(tuple(thresholds), **{name: figures(place, split, name) for split, name in enumerate(splits)})

@@ -190,7 +190,7 @@ def place_by_hand(check: StaticCheck, backbones: Sequence[Evaluation]) -> Iterat
 
     All exits come first, on each backbone from the best non-dominated front (error, MACs) to the worst; then fewer.
     """
-    figures = [(1 - found.chosen.validation.accuracy, found.chosen.validation.average_macs) for found in backbones]
+    figures = [(1 - found.chosen.validation.metric, found.chosen.validation.average_macs) for found in backbones]
     points = np.array(figures, np.float64).reshape(-1, 2)
     ranks = non_dominated_ranks(points, np.zeros(len(points))).tolist()
     order = sorted(range(len(backbones)), key=lambda place: (ranks[place], figures[place], backbones[place].genome))

@@ -74,7 +74,7 @@ def progress_row(progress: Progress) -> Table:
         ProgressBar(total=progress.evaluations, completed=progress.evaluated),
         f"{progress.evaluated}/{progress.evaluations} networks",
         time_left(progress.seconds_left),
-        f"best {best.accuracy:.1%}, {best.average_macs:,.0f} MACs" if best else "none admissible yet",
+        f"best {best.metric:.1%}, {best.average_macs:,.0f} MACs" if best else "none admissible yet",
     )
     return row
 
@@ -110,7 +110,7 @@ def show_result(result: SearchResult, stream: TextIO | None = None) -> None:
 def rows_shown(front: tuple[Network, ...]) -> tuple[Network, ...]:
     """Return at most MOST of the rows that no other of `front` dominates, evenly spaced from first to last."""
     best, rows = float("inf"), []
-    for row in sorted(front, key=lambda row: (-row.accuracy, row.average_macs)):
+    for row in sorted(front, key=lambda row: (-row.metric, row.average_macs)):
         if row.average_macs < best:
             best = row.average_macs
             rows.append(row)
@@ -124,20 +124,21 @@ def front_table(front: tuple[Network, ...]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("leave after stage", style="cyan", min_width=6)
-    for heading in ("accuracy", "average\nMACs", "worst\nMACs", "params"):
+    of = "accuracy" if front[0].balanced_accuracy is None else "balanced\naccuracy"
+    for heading in (of, "average\nMACs", "worst\nMACs", "params"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("test accuracy (95%)", justify="right", style="bold", min_width=11)
+    table.add_column(f"test {of} (95%)", justify="right", style="bold", min_width=11)
     table.add_column("test\nMACs", justify="right", no_wrap=True)
     for row in front:
-        low, high = row.test.interval95
+        low, high = row.test.metric_interval95
         table.add_row(
             str(row.solution),
             exit_shares(row),
-            f"{row.accuracy:.1%}",
+            f"{row.metric:.1%}",
             f"{round(row.average_macs):,}",
             f"{row.worst_macs:,}",
             f"{row.params:,}",
-            f"{row.test.accuracy:.1%} ({low * 100:.1f}-{high * 100:.1f}){'' if row.test.kept else MISSED}",
+            f"{row.test.metric:.1%} ({low * 100:.1f}-{high * 100:.1f}){'' if row.test.kept else MISSED}",
             f"{round(row.test.average_macs):,}",
         )
     return table
@@ -163,7 +164,8 @@ def share(count: int, total: int) -> str:
 
 def closest_sentence(result: SearchResult) -> str:
     """Return why a search whose front is empty found nothing, and which candidate came closest to the limits."""
-    limits = f"accuracy >= {result.limits.min_accuracy}"
+    accuracy = "accuracy" if result.metric == "accuracy" else "balanced accuracy"
+    limits = f"{accuracy} >= {result.limits.min_accuracy}"
     if result.limits.max_macs is not None:
         limits += f" at <= {result.limits.max_macs:,} average MACs"
     if result.guarantee is not None:
@@ -181,11 +183,11 @@ def closest_sentence(result: SearchResult) -> str:
         elif samples < needed:
             lack = f" Such a guarantee takes at least {needed:,} images that chose nothing; there are {samples:,}."
     best, share = result.best_accuracy, result.largest_class
-    reached = "" if best is None else f" The best accuracy at any cost is {best:.4f}."
-    reached += "" if share is None else f" The largest class's share is {share:.4f}."
+    reached = "" if best is None else f" The best {accuracy} at any cost is {best:.4f}."
+    reached += "" if share is None or result.metric != "accuracy" else f" The largest class's share is {share:.4f}."
     return (
-        f"No admissible solution ({limits}): the closest of {result.evaluated} networks has accuracy "
-        f"{closest.accuracy:.4f} at {closest.average_macs:,.0f} average MACs.{reached}{lack}"
+        f"No admissible solution ({limits}): the closest of {result.evaluated} networks has {accuracy} "
+        f"{closest.metric:.4f} at {closest.average_macs:,.0f} average MACs.{reached}{lack}"
     )
 
 

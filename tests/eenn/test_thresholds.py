@@ -275,7 +275,7 @@ TABLES = PolicyTables(CONFIDENCE, CORRECT, (1, 2))
         (PolicyTables, (CONFIDENCE + 0.5, CORRECT, (1, 2)), r"confidence must lie in \[0, 1\], got 1.5"),
         (PolicyTables, (CONFIDENCE - 0.5, CORRECT, (1, 2)), "confidence must lie in"),
         (PolicyTables, (CONFIDENCE * np.nan, CORRECT, (1, 2)), "confidence must lie in"),
-        (PolicyTables, (CONFIDENCE, CORRECT, (1, 2**60)), r"\(samples \+ 1\)\^2 \* cost must be < 2\^63"),
+        (PolicyTables, (CONFIDENCE, CORRECT, (1, 2**61)), r"samples \* cost must be < 2\^62"),
         (apply_thresholds, (CONFIDENCE, (0.5,)), "thresholds must have one entry for each of 2 exits, got 1"),
         (partial(best_thresholds, resolution=-1e-9), (TABLES, SplitLimits(0, None)), "resolution must be >= 0"),
         (partial(best_thresholds, resolution=np.nan), (TABLES, SplitLimits(0, None)), "resolution must be >= 0"),
