@@ -258,7 +258,7 @@ def resolved(options: Options) -> dict[str, Any]:
     if found["workers"] is None:
         found["workers"] = max(1, (os.cpu_count() or 1) // found["threads"])
     found["out"] = found["out"] or Path("runs") / Path(os.path.abspath(data)).stem
-    check_guarantee(found["guarantee"], found["validation"])
+    check_guarantee(found["guarantee"], found["validation"], found["metric"])
     return found
 
 
@@ -294,6 +294,7 @@ class Configuration:
     validation: str = "halves"
     layout: str | None = None
     resolution: int | None = None
+    metric: str = "accuracy"
 
     def __post_init__(self) -> None:
         """Check the rules between options."""
