@@ -24,7 +24,8 @@ threading.setprofile(note)
 SEARCHES = {
     "default": "--min-accuracy 0 --max-macs 40k --evaluations 12 --finalists 1 --guarantee 0.5",
     "paper": "--recipe paper --space micro --min-accuracy 0 --max-macs 20k --evaluations 42 --points best "
-    "--start random --backbone frozen --thresholds grid-repair --standardise pixel --constraints adaptive-penalty",
+    "--start random --backbone frozen --thresholds grid-repair --standardise pixel --constraints adaptive-penalty "
+    "--metric balanced",
 }
 
 
