@@ -1,8 +1,8 @@
 """An early-exit network as frozen data, before any weight exists, and its form as JSON.
 
 `lowering.py` makes operator records of an Architecture (for counting), `network.py` modules (for running). Both
-read nothing but this data. If the input has height 1, kernels, strides and pools have one dimension: 3 means 1x3. Its
-JSON, in which input shapes are (C, H, W):
+read nothing but this data. If the input has height 1, kernels, strides and pools have one dimension: 3 means 1x3.
+Its JSON, in which input shapes are (C, H, W):
 
     {"input": [3, 32, 32], "classes": 10,
      "stem": {"channels": 16, "kernel": 3, "stride": 2, "activation": "hswish"},
