@@ -4,18 +4,23 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
+from nachos_min.data import Images
 from nachos_min.eenn.recipes import LONG
 from nachos_min.nas.configuration import AUTO, Problem
-from nachos_min.nas.fitting import DRAWS, SHARE
+from nachos_min.nas.estimate import BASE, training_seconds, worker_bytes
+from nachos_min.nas.fitting import DRAWS, SHARE, drawn
+from nachos_min.nas.limits import StaticCheck
 
 # Limits as they are read.
 NAMES = {
-    "min_accuracy": "accuracy >=",
     "max_macs": "average MACs <=",
     "max_worst_macs": "worst MACs <=",
     "max_params": "parameters <=",
     "max_peak_bytes": "bytes of activations <=",
     "max_exits": "exits <=",
+    "min_accuracy": "accuracy >=",
 }
 
 
@@ -30,7 +35,7 @@ class Plan:
     largest_class: float  # its share of the training split: the accuracy of always naming it
     notes: tuple[str, ...]  # what was done to the data, a sentence each
     space: str
-    sides: tuple[int, ...]  # resolutions that are searched, in pixels
+    sides: tuple[int, ...]  # resolutions that are searched, in pixels of the shorter side or of a signal's length
     fitted_space: bool  # whether the space followed from the images
     limits: Mapping[str, float]  # those that are set, by their names
     fitted_macs: bool  # whether `max_macs` followed from the space
@@ -38,8 +43,9 @@ class Plan:
     finalists: int  # of them, trained again LONG times as long
     epochs: int  # of one that is no finalist
     steps: int  # of gradient, of one
-    seconds: float | None = None  # of the whole search, an estimate
-    bytes: int | None = None  # of memory, of all processes, an estimate
+    processes: int  # that train
+    seconds: float | None  # of all trainings, an estimate; None if nothing is trained
+    bytes: int | None  # of memory of all processes, an estimate
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values."""
@@ -52,31 +58,55 @@ class Plan:
         splits = ", ".join(f"{count:,} {name}" for name, count in self.samples.items())
         of = f"{self.classes} classes, {height}x{width}x{channels}"
         found = [f"Data: {self.data}, {of}; {splits}. The largest class has {self.largest_class:.1%}."]
-        return [*found, *self.notes, *self.search_lines()]
+        return [*found, *(f"- {note}" for note in self.notes), *self.search_lines()]
 
     def search_lines(self) -> list[str]:
         """Return those that say what is searched, and how."""
-        sides = f", at {' and '.join(map(str, self.sides))} pixels a side" if self.sides else ""
-        found = [f"Space: {self.space}{sides}{', which fits the images' if self.fitted_space else ''}."]
-        limits = ", ".join(f"{NAMES[name]} {limit:,}" for name, limit in self.limits.items())
-        why = f"; 1 of {SHARE} of {DRAWS:,} random networks can keep this average" if self.fitted_macs else ""
-        found.append(f"Limits: {limits}{why}.")
+        *others, last = map(str, self.sides or ("",))
+        sides = f", at {', '.join(others)}{' and ' * bool(others)}{last} pixels" if last else ""
+        limits = [f"{NAMES[name]} {self.limits[name]:,}" for name in NAMES if self.limits.get(name)]
+        why = f"; 1 in {SHARE} of {DRAWS:,} random networks can keep this average" if self.fitted_macs else ""
         finalists = f", then the best {self.finalists} for {LONG} times as long" if self.finalists else ""
-        found.append(f"Training: {self.networks:,} networks for {self.epochs} epochs each{finalists}.")
+        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        found = [
+            f"Space: {self.space}{sides}{', chosen by the size of the data' if self.fitted_space else ''}.",
+            f"Limits: {', '.join(limits) or 'none'}{why}.",
+            f"Training: {self.networks:,} networks, {epochs} each{finalists}.",
+        ]
+        if self.seconds is not None and self.bytes is not None:
+            there = "1 process" if self.processes == 1 else f"{self.processes} processes"
+            memory = f"{self.bytes / 1e9:.1f} GB of memory"
+            found.append(f"This takes about {duration(self.seconds)} in {there}, and {memory}.")
         return found
+
+
+def duration(seconds: float) -> str:
+    """Return a time for reading, two digits of it at most.
+
+    >>> duration(41.7), duration(150), duration(9_000)
+    ('42 seconds', '2.5 minutes', '2.5 hours')
+    """
+    unit, length = next((pair for pair in (("hours", 3600), ("minutes", 60)) if seconds >= pair[1]), ("seconds", 1))
+    value = seconds / length
+    return f"{max(1, round(value))} {unit}" if value >= 10 or length == 1 else f"{value:.1f} {unit}"
 
 
 def plan_of(problem: Problem, asked: Mapping[str, Any]) -> Plan:
     """Return the plan of a search for `problem`, which `fitting.prepared` has made of the options `asked`."""
     configuration, data, coder = problem.configuration, problem.dataset, problem.coder
-    recipe, samples = configuration.recipe, len(data.train)
     splits = {name: getattr(data, name) for name in ("train", "validation", "calibration", "test")}
+    samples = {name: len(split) for name, split in splits.items() if split is not None}
+    recipe, epochs = configuration.recipe, configuration.recipe.passes(samples["train"])
+    finalists = 0 if asked["table"] is not None or configuration.rules.ruled else asked["finalists"]
+    processes = max(1, min(asked["workers"], asked["evaluations"]))
     limits = {name: value for name, value in asdict(configuration.limits).items() if value is not None}
+    stored = data.train.images.stored if isinstance(data.train.images, Images) else data.train.images
+    one = None if asked["table"] is not None else _one(problem, samples, epochs)
     return Plan(
         data=data.name,
         image_shape=coder.image_shape,
         classes=data.classes,
-        samples={name: len(split) for name, split in splits.items() if split is not None},
+        samples=samples,
         largest_class=data.train.largest_share,
         notes=data.notes,
         space=problem.space.name,
@@ -85,7 +115,26 @@ def plan_of(problem: Problem, asked: Mapping[str, Any]) -> Plan:
         limits=limits,
         fitted_macs=asked["max_macs"] == AUTO,
         networks=asked["evaluations"],
-        finalists=0 if asked["table"] is not None or configuration.rules.ruled else asked["finalists"],
-        epochs=recipe.passes(samples),
-        steps=recipe.passes(samples) * -(-samples // recipe.batch),
+        finalists=finalists,
+        epochs=epochs,
+        steps=epochs * -(-samples["train"] // recipe.batch),
+        processes=processes,
+        seconds=one and one[0] * (asked["evaluations"] + LONG * finalists) / processes,
+        bytes=one and BASE + processes * one[1] + stored.nbytes,
     )
+
+
+def _one(problem: Problem, samples: Mapping[str, int], epochs: int) -> tuple[float, int] | None:
+    """Return the seconds of the mean admissible network, and the bytes of the largest; None if none is drawn."""
+    coder, batch, rows = problem.coder, problem.configuration.recipe.batch, drawn(problem.coder)
+    costs, admissible = StaticCheck(coder, problem.configuration.acting.limits).population(rows)
+    if not admissible.any():
+        return None
+    costs, total = costs[admissible], sum(samples.values())
+    exits, measured = round(float(np.mean(costs.exit_count))), total - samples["train"]
+    shape = {"batch": batch, "exits": exits, "measured": measured}
+    seconds = training_seconds(
+        int(np.mean(costs.worst_macs)), samples["train"], epochs, numbers=int(np.prod(coder.image_shape)), **shape
+    )
+    largest = int(costs.peak_bytes.max()), int(costs.params.max())
+    return seconds, worker_bytes(*largest, classes=coder.classes, samples=total, **shape)

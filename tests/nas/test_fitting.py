@@ -183,6 +183,12 @@ def test_the_plan_says_what_will_be_searched_and_why(mine: Path) -> None:
     assert (plan.networks, plan.finalists, plan.epochs, plan.steps) == (6, 2, 2, 12)
     assert plan.as_dict()["limits"] == plan.limits
     assert plan.limits["max_macs"] == fitting.usual_limits(problem.coder)["max_macs"]
+    assert plan.seconds is not None
+    assert plan.bytes is not None
+    assert 0.1 < plan.seconds < 60
+    assert 1e8 < plan.bytes < 1e9 * (1 + plan.processes)
+    longer = plan_of(problem, asked | {"evaluations": 60, "finalists": 20})
+    assert longer.seconds == pytest.approx(10 * plan.seconds * plan.processes / longer.processes)
     text = "\n".join(plan.lines())
     for said in ("mine", "flex16, at 10 and 13 pixels", f"{plan.limits['max_macs']:,}", "6 networks"):
         assert said in text
