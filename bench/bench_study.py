@@ -193,7 +193,7 @@ def correct_at(run_folder: Path, found: Mapping[str, Any], budget: int) -> Any:
     from nachos_min.nas.evaluate import Evaluation, as_seen, build
     from nachos_min.nas.runs import stored_evaluations, stored_problem
 
-    row, problem = at_budget(found, budget), stored_problem(run_folder)
+    row, problem = at_budget(found, budget), stored_problem(run_folder, with_data=True)
     if row is None:
         return None
     for evaluated in stored_evaluations(run_folder):

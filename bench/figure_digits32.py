@@ -90,7 +90,7 @@ def exits_of(run: str, solution: int, split: str) -> tuple[list[Any], Any, Any, 
 
     Besides, which samples are answered rightly, at which exit each leaves, and the split before it is standardised.
     """
-    problem, chosen = stored_problem(run), load_run(run).front[solution]
+    problem, chosen = stored_problem(run, with_data=True), load_run(run).front[solution]
     found = next(
         each for each in stored_evaluations(run) if isinstance(each, Evaluation) and each.genome == chosen.genome
     )

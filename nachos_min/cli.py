@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, NoReturn, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Unpack
 
 from fire import Fire
 from fire.core import FireExit
@@ -25,7 +25,10 @@ from fire.decorators import SetParseFns
 
 from nachos_min.errors import InputError, printable, shorten
 from nachos_min.nas.configuration import OPTIONS, First, Options
-from nachos_min.options import COUNT, REQUIRED, SIDES, SWITCH, Option, options_of, taking, text
+from nachos_min.options import CHANCE, COUNT, REQUIRED, SHARE, SIDES, SWITCH, Option, options_of, taking, text
+
+if TYPE_CHECKING:
+    from nachos_min.nas.result import SearchResult
 
 PROGRAM = "python -m nachos_min"
 PURPOSE = (
@@ -59,7 +62,7 @@ def search(
     """
     from nachos_min.nas import nachos
     from nachos_min.nas.workers import WorkerDiedError
-    from nachos_min.report.search_report import SearchProgress, closest_sentence, show_plan, show_result
+    from nachos_min.report.search_report import SearchProgress, show_plan
 
     with SearchProgress(quiet=quiet) as progress:
         try:
@@ -69,6 +72,39 @@ def search(
             raise KeyboardInterrupt(f"{done}; the same command continues") from None
         except WorkerDiedError as died:
             raise KeyboardInterrupt(str(died)) from None
+    return _printed(result, json=json)
+
+
+def show(
+    run: Annotated[str, Option(text("folder"))],
+    *,
+    max_macs: Annotated[int | None, Option(COUNT, absent="as searched")] = None,
+    min_accuracy: Annotated[float | None, Option(SHARE, absent="as searched")] = None,
+    guarantee: Annotated[float | None, Option(CHANCE)] = None,
+    json: Annotated[bool, Option(SWITCH)] = False,
+) -> int:
+    """The result of a stored run again, at once; with tighter limits, what the run holds within them.
+
+    RUN is the folder of a search, finished or not. Nothing is trained, and the data set is not needed.
+
+    Exit status is 0 when done, 2 for bad usage or input, 3 when no network keeps the limits.
+
+    Args:
+        run: What to show.
+        max_macs: Limit on the average number of MACs per inference, at most that of the search.
+        min_accuracy: Limit from below on the accuracy, at least that of the search.
+        guarantee: Show only rows that keep both limits on new images with this probability, all of them together.
+        json: Print one JSON object instead of a table.
+    """
+    from nachos_min.nas.runs import load_run
+
+    return _printed(load_run(run, max_macs, min_accuracy, guarantee), json=json)
+
+
+def _printed(result: "SearchResult", *, json: bool) -> int:
+    """Return the exit status of a search, its result printed."""
+    from nachos_min.report.search_report import closest_sentence, show_result
+
     if json:
         print(json_format.dumps(result.as_dict(), allow_nan=False))
     else:
@@ -159,7 +195,7 @@ def data(
     return DONE
 
 
-COMMANDS: dict[str, Callable[..., int]] = {"search": search, "data": data, "macs": macs}
+COMMANDS: dict[str, Callable[..., int]] = {"search": search, "show": show, "data": data, "macs": macs}
 
 
 def main(line: Sequence[str]) -> int:

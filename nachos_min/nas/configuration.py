@@ -372,10 +372,17 @@ class Problem:
     """A configuration with its data and its space, loaded and checked."""
 
     configuration: Configuration
-    dataset: "Dataset"
+    dataset: "Dataset | None"  # None: a run is read again without its data
     space: "Space"
     coder: "GenomeCoder"
     table: Mapping[str, Any] | None = None  # `Table.identity` of what answers; None: candidates are trained
+    about: Mapping[str, Any] = field(default_factory=dict)  # of the data: what a run stores, to do without them
+
+    @property
+    def data(self) -> "Dataset":
+        """The data set, which is there."""
+        assert self.dataset is not None, "load_problem has loaded it"
+        return self.dataset
 
     def identity(self) -> dict[str, Any]:
         """Return what a run folder stores to recognise this problem; data and space by their content, too."""
@@ -386,31 +393,36 @@ class Problem:
             for name, value in options.items()
             if AS_BEFORE.get(name, self) != value
         }
-        options |= {"data_content": self.dataset.digest, "space_content": self.space.content}
+        options |= {"data_content": self.data.digest, "space_content": self.space.content}
         return options if self.table is None else options | {"table": dict(self.table)}
 
 
-def load_problem(configuration: Configuration, source: Any = None) -> Problem:
+def load_problem(
+    configuration: Configuration, source: Any = None, about: Mapping[str, Any] | None = None
+) -> Problem:
     """Return `configuration` with its data set and space; InputError if one of them cannot be read.
 
     Args:
         configuration: what is searched, and how.
         source: the data set as `load` takes it; None: the name or path in `configuration`.
+        about: `Problem.about` of an earlier run; then no data set is loaded.
     """
     from nachos_min.data import load
     from nachos_min.nas.fitting import fitted_space
     from nachos_min.nas.genome import GenomeCoder
     from nachos_min.nas.space import load_space
 
-    named = None if configuration.space == AUTO else load_space(configuration.space)
-    dataset = load(
-        configuration.data if source is None else source,
-        configuration.standardise,
-        configuration.validation,
-        layout=configuration.layout,
-        resolution=configuration.resolution,
-    )
-    height, width, channels = dataset.train.images.shape[1:]
-    space = named or fitted_space((height, width, channels))
-    coder = GenomeCoder(space, (height, width, channels), dataset.classes, configuration.rules.static)
-    return Problem(configuration, dataset, space, coder)
+    named, dataset = None if configuration.space == AUTO else load_space(configuration.space), None
+    if about is None:
+        dataset = load(
+            configuration.data if source is None else source,
+            configuration.standardise,
+            configuration.validation,
+            layout=configuration.layout,
+            resolution=configuration.resolution,
+        )
+        about = {name: getattr(dataset, name) for name in ("image_shape", "classes", "class_names")}
+        about |= {"largest_class": dataset.train.largest_share}
+    space = named or fitted_space(about["image_shape"])
+    coder = GenomeCoder(space, about["image_shape"], about["classes"], configuration.rules.static)
+    return Problem(configuration, dataset, space, coder, about=about)

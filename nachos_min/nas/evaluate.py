@@ -86,7 +86,7 @@ class Evaluation:
     confidence: Confidence
     tables: ExitTables = field(compare=False, repr=False)  # answers of all exits on the validation split
     losses: tuple[float, ...] = field(compare=False, repr=False)  # mean of each epoch, all phases in order
-    weights: dict[str, Array] = field(compare=False, repr=False)  # parameters and buffers by name
+    weights: Mapping[str, Array] = field(compare=False, repr=False)  # parameters and buffers by name
 
     @property
     def genome(self) -> Genome:

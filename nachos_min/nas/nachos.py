@@ -43,12 +43,12 @@ from nachos_min.nas.nsga2 import minimize
 from nachos_min.nas.plan import Plan, plan_of
 from nachos_min.nas.pools import refuse_inside_import
 from nachos_min.nas.result import Archive, Network, SearchResult, result_of
-from nachos_min.nas.runs import from_record, to_record, trial_key
+from nachos_min.nas.runs import from_record, own_run, to_record, trial_key
 from nachos_min.nas.tabular import TableAnswers, read_table
 from nachos_min.nas.tasks import threads
 from nachos_min.nas.workers import Workers
 from nachos_min.options import taking
-from nachos_min.store import Run, StoreError, create_or_open
+from nachos_min.store import Run, StoreError
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -111,9 +111,9 @@ def search(
         pool = partial(TableAnswers, table, problem)
     else:
         chosen = min(asked["workers"], asked["evaluations"]) if executor is None else executor
-        sent = problem.coder, problem.dataset, configuration.acting
+        sent = problem.coder, problem.data, configuration.acting
         pool = partial(Workers, chosen, *sent, folder, asked["threads"])
-    with threads(asked["threads"]), create_or_open(folder, problem.identity()) as run, pool() as trained:
+    with threads(asked["threads"]), own_run(folder, problem) as run, pool() as trained:
         if on_plan is not None:
             on_plan(plan_of(problem, asked))
         loop = _Loop(problem, run, trained, asked["evaluations"], finalists, on_progress)
@@ -276,7 +276,7 @@ class _Loop:
         if self.configuration.aims == "ends":
             fewest = np.array([found.ends[1] for found in self.archive.leading(limited=self.rules.limited)])
             return aiming.Ends(self.features, fitted(map(aiming.ends_of, evaluated)), self.limits, fewest)
-        labels = self.problem.dataset.validation.labels
+        labels = self.problem.data.validation.labels
         self.log_odds += [
             aiming.log_odds_at_shares(found, labels, balanced=self.configuration.balanced)
             for found in evaluated[len(self.log_odds) :]

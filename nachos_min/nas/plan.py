@@ -93,7 +93,7 @@ def duration(seconds: float) -> str:
 
 def plan_of(problem: Problem, asked: Mapping[str, Any]) -> Plan:
     """Return the plan of a search for `problem`, which `fitting.prepared` has made of the options `asked`."""
-    configuration, data, coder = problem.configuration, problem.dataset, problem.coder
+    configuration, data, coder = problem.configuration, problem.data, problem.coder
     splits = {name: getattr(data, name) for name in ("train", "validation", "calibration", "test")}
     samples = {name: len(split) for name, split in splits.items() if split is not None}
     recipe, epochs = configuration.recipe, configuration.recipe.passes(samples["train"])

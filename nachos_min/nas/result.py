@@ -296,12 +296,11 @@ def result_of(
     archive: Archive, run: Path, *, reused: int, inadmissible: int | None, guarantee: float | None = None
 ) -> SearchResult:
     """Return the result that `archive` holds; `guarantee` as of `nachos_min.search`."""
-    configuration, limits, dataset = archive.problem.configuration, archive.limits, archive.problem.dataset
+    configuration, limits = archive.problem.configuration, archive.limits
     rows, closest = shown_rows(archive, guarantee), None
     failures = [found for found in archive.candidates if isinstance(found, Failure)]
     if not rows and archive.evaluations:
-        nearest = min(archive.evaluations, key=lambda found: (_distance(found, limits), found.trial))
-        closest = archive.network(nearest, nearest.chosen)
+        closest = min(archive.networks, key=lambda row: (_distance(row, limits), row.evaluation.trial))
     return SearchResult(
         run=str(run),
         seed=configuration.seed,
@@ -321,7 +320,7 @@ def result_of(
         table=archive.problem.table,
         guarantee=guarantee,
         best_accuracy=max((row.metric for row in archive.networks), default=None),
-        largest_class=None if dataset is None else dataset.train.largest_share,
+        largest_class=archive.problem.about.get("largest_class"),
         metric=configuration.metric,
     )
 
@@ -351,8 +350,8 @@ def level_of(guarantee: float) -> float:
     return (1 - guarantee) / 2
 
 
-def _distance(evaluation: Evaluation, limits: Limits) -> float:
+def _distance(network: Network, limits: Limits) -> float:
     """Return the sum of both violations on validation, each relative to its limit; 0 when both are kept."""
-    found = evaluation.chosen.validation
+    found = network.point.validation
     short = max(0.0, limits.min_accuracy - found.metric) / max(limits.min_accuracy, 1e-9)
     return short + (0.0 if limits.max_macs is None else max(0.0, found.average_macs / limits.max_macs - 1))

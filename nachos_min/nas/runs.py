@@ -4,7 +4,8 @@ The store takes plain values and arrays only: a run can be read without this pro
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,44 +17,120 @@ from nachos_min.eenn.inference import ExitTables
 from nachos_min.eenn.lowering import StaticCosts
 from nachos_min.eenn.thresholds import Figures, spent
 from nachos_min.nas import configuration as stored
-from nachos_min.nas.configuration import Problem
+from nachos_min.nas.configuration import OPTIONS, Problem
 from nachos_min.nas.evaluate import SPLITS, Evaluation, Failure, Point, Trial
 from nachos_min.nas.genome import Genome
 from nachos_min.nas.result import Archive, SearchResult, result_of
-from nachos_min.store import open_run
+from nachos_min.store import OtherRunError, Run, StoreError, create_or_open, open_run
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+SHOWN = {"max_macs": "<=", "min_accuracy": ">="}  # limits that stored curves can be held against, the tighter side
 
 
-def load_run(path: str | Path, guarantee: float | None = None) -> SearchResult:
-    """Return the result of the run in folder `path`, from its stored evaluations; `guarantee` as of `search`.
+def own_run(folder: Path, problem: Problem) -> Run:
+    """Return the run of `problem`, new or continued; StoreError if there is another one in `folder`.
+
+    Where only wider limits set that one apart, the message says how to see its networks within these.
+    """
+    try:
+        return create_or_open(folder, problem.identity(), problem.about)
+    except OtherRunError as error:
+        asked = {name: wanted for name, (_, wanted) in error.different.items() if name in SHOWN}
+        there = {name: stored for name, (stored, _) in error.different.items() if name in SHOWN}
+        if not asked or error.different.keys() - {*SHOWN, "max_worst_macs"} or _looser(asked, there):
+            raise
+        flags = [f"--{name.replace('_', '-')} {OPTIONS[name].kind.show(value)}" for name, value in asked.items()]
+        command = f"python -m nachos_min show {folder} {' '.join(flags)}"
+        raise StoreError(f"{error}, or see which of its networks keep these limits: {command}") from None
+
+
+def load_run(
+    path: str | Path,
+    max_macs: int | None = None,
+    min_accuracy: float | None = None,
+    guarantee: float | None = None,
+) -> SearchResult:
+    """Return the result of the run in folder `path`, from its stored evaluations; its data set is not needed.
+
+    Args:
+        path: folder of the run.
+        max_macs, min_accuracy: tighter limits, which some of the stored networks and thresholds may keep; None:
+            those of the run.
+        guarantee: as of `search`.
 
     Raises:
-        InputError: if there is no run, it is damaged, its data set or space has other content than before, or
-            `guarantee` breaks its rule.
+        InputError: if there is no run, it is damaged, its space has other content than before, a limit is looser
+            than the run's, or an argument breaks its rule. An older run needs its data set as it was.
     """
     problem = stored_problem(path)
-    stored.check_guarantee(guarantee, problem.configuration.validation, problem.configuration.metric)
+    configuration = problem.configuration
+    stored.check_guarantee(guarantee, configuration.validation, configuration.metric)
+    asked = {"max_macs": max_macs, "min_accuracy": min_accuracy}
+    tighter = {name: value for name, value in asked.items() if value is not None}
+    stored.check(tighter)
+    there = {name: getattr(configuration.limits, name) for name in SHOWN}
+    if name := _looser(tighter, there):
+        rule = f"{SHOWN[name]} {there[name]}, the run's own limit, since it stores nothing beyond"
+        raise stored.ConfigurationError(f"{name} must be {rule}, got {tighter[name]}")
+    limits = replace(configuration.limits, **dict[str, Any](tighter))
+    own = replace(configuration, limits=limits)
     evaluated = tuple(stored_evaluations(path))
-    archive = Archive(problem, evaluated)
+    archive = Archive(replace(problem, configuration=own), evaluated)
     return result_of(archive, Path(path), reused=len(evaluated), inadmissible=None, guarantee=guarantee)
 
 
-def stored_problem(path: str | Path) -> Problem:
-    """Return the configuration of the run in folder `path`, with its data and space; InputError as `load_run`."""
-    identity = open_run(path).configuration
-    problem = replace(stored.load_problem(stored.configuration_of(identity)), table=identity.get("table"))
-    now = problem.identity()
+def _looser(asked: Mapping[str, Any], there: Mapping[str, Any]) -> str | None:
+    """Return the first limit `asked` for that admits what the one `there` does not, or None."""
+    for name, value in asked.items():
+        limit, most = there[name], SHOWN[name] == "<="
+        if value is None or (limit is not None and (value > limit if most else value < limit)):
+            return name
+    return None
+
+
+def stored_problem(path: str | Path, *, with_data: bool = False) -> Problem:
+    """Return the configuration of the run in folder `path`, with its space; InputError as `load_run`.
+
+    With `with_data` its data set is loaded, too, and is what it was.
+    """
+    run = open_run(path)
+    identity, about = run.configuration, None if with_data else run.about or None
+    problem = stored.load_problem(stored.configuration_of(identity), about=about)
+    now = {"space_content": problem.space.content} | ({} if about else {"data_content": problem.data.digest})
     for name, what in (("data_content", "data set"), ("space_content", "space")):
-        if identity.get(name) != now[name]:
+        if name in now and identity.get(name) != now[name]:
             raise stored.ConfigurationError(f"run {path}: its {what} must be what it was, got other content")
-    return problem
+    return replace(problem, table=identity.get("table"))
 
 
 def stored_evaluations(path: str | Path) -> Iterator[Evaluation | Failure]:
     """Yield what was evaluated in the run in folder `path`, by key; InputError as `load_run`."""
     run = open_run(path)
     for name in run.keys():  # noqa: SIM118  (a run is no mapping)
-        if (record := run.read(name)) is not None:
-            yield from_record(record)
+        if (record := run.read(name, without=("weights",))) is not None:
+            yield from_record(record | {"weights": StoredWeights(run, name)})
+
+
+@dataclass(frozen=True)
+class StoredWeights(Mapping[str, Array]):
+    """Weights of an evaluation in a run, by name, read when they are first asked for."""
+
+    run: Run
+    key: str
+
+    @cached_property
+    def _read(self) -> dict[str, Array]:
+        return dict((self.run.read(self.key) or {})["weights"])
+
+    def __getitem__(self, name: str) -> Array:
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read)
+
+    def __len__(self) -> int:
+        return len(self._read)
 
 
 def key(genome: Genome) -> str:

@@ -5,7 +5,7 @@ there is; in a pipe a row is one line. Numbers are rounded for reading; `search 
 """
 
 import sys
-from typing import TextIO, final
+from typing import TYPE_CHECKING, TextIO, final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
@@ -17,10 +17,12 @@ from rich.text import Text
 
 from nachos_min.eenn.guarantee import fewest_samples
 from nachos_min.errors import printable
-from nachos_min.nas.nachos import Progress
-from nachos_min.nas.plan import Plan
 from nachos_min.nas.result import Network, SearchResult, level_of
 from nachos_min.report.console import output
+
+if TYPE_CHECKING:  # a stored run is shown without the loop
+    from nachos_min.nas.nachos import Progress
+    from nachos_min.nas.plan import Plan
 
 MOST = 20  # rows shown: a network's curve can have a hundred, each hardly different from the next
 MISSED = " !"  # behind the test figures of a row that misses a limit on the test split
@@ -48,7 +50,7 @@ class SearchProgress:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: "Progress") -> None:
         """Show `progress`, and remember how far the search is."""
         self.evaluated = progress.evaluated
         if self._shown:
@@ -57,14 +59,14 @@ class SearchProgress:
             self._live.update(Group(self._spinner, progress_row(progress)))
 
 
-def activity_text(progress: Progress) -> str:
+def activity_text(progress: "Progress") -> str:
     """Return what is being done, with what was reused or failed when there is any."""
     counts = ((progress.reused, "reused"), (progress.failed, "failed"))
     notes = ", ".join(f"{count} {what}" for count, what in counts if count)
     return f"{progress.activity} ({notes})" if notes else progress.activity
 
 
-def progress_row(progress: Progress) -> Table:
+def progress_row(progress: "Progress") -> Table:
     """Return the line with the bar: how much is done, how long it will take, the best so far."""
     best, row = progress.best, Table.grid(padding=(0, 2), expand=True)
     row.add_column(ratio=1)
@@ -92,7 +94,7 @@ def time_left(seconds: float | None) -> str:
     return f"{hours}:{minute:02d}:{second:02d} left" if hours else f"{minute}:{second:02d} left"
 
 
-def show_plan(plan: Plan, stream: TextIO | None = None) -> None:
+def show_plan(plan: "Plan", stream: TextIO | None = None) -> None:
     """Print what a search is about to do to `stream` or standard error, also where that is no terminal."""
     print(*map(printable, plan.lines()), sep="\n", file=stream or sys.stderr, flush=True)
 

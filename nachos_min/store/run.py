@@ -1,6 +1,6 @@
 """A run on the disk: one folder, its configuration, and one file per evaluation.
 
-    <run>/run.h5                  {"format", "version", "configuration"}, written once
+    <run>/run.h5                  {"format", "version", "configuration", "about"}
     <run>/evaluations/<key>.h5    one record per evaluation
     <run>/lock                    empty; held by the process that writes the run
     <run>/backbones/              a cache that `nas/workers.py` keeps; may be deleted
@@ -8,14 +8,15 @@
     *.h5.*.tmp                    left by a killed process; removed when the run is next opened for writing
 
 Every file is written completely or not at all and never changed afterwards, so the evaluations on disk are the
-checkpoint. What a record means is not known here.
+checkpoint. Only a run without an evaluation gives way to another configuration. What a record means is not known
+here.
 """
 
 import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, Self, final
@@ -34,12 +35,26 @@ _ELSEWHERE = "choose another --out"
 _NONE = object()  # unequal to every value, None included
 
 
+class OtherRunError(StoreError):
+    """The folder holds evaluations of another configuration.
+
+    Attributes:
+        different: place in the configuration -> what is there, and what was asked for; None where it is missing.
+    """
+
+    def __init__(self, message: str, different: Mapping[str, tuple[Any, Any]]) -> None:
+        super().__init__(message)
+        self.different = different
+
+
 @final
 class Run:
     """An open run. As a context manager it closes itself, which releases the `lock`; None: for reading only."""
 
-    def __init__(self, path: Path, configuration: dict[str, Any], lock: IO[Any] | None) -> None:
-        self.path, self.configuration, self._lock = path, configuration, lock
+    def __init__(
+        self, path: Path, configuration: dict[str, Any], about: dict[str, Any], lock: IO[Any] | None
+    ) -> None:
+        self.path, self.configuration, self.about, self._lock = path, configuration, about, lock
 
     def write(self, key: str, record: Mapping[str, Any]) -> None:
         """Put the record on the disk, in place of one with the same key; a StoreError leaves that as it was."""
@@ -47,10 +62,13 @@ class Run:
             raise StoreError(f"run {self.path} is not open for writing")
         _write(self._file(key), encode(record))
 
-    def read(self, key: str) -> dict[str, Any] | None:
-        """Return the record as it was written, or None if there is none; StoreError if it is damaged."""
+    def read(self, key: str, without: Collection[str] = ()) -> dict[str, Any] | None:
+        """Return the record as it was written, or None if there is none; StoreError if it is damaged.
+
+        Its keys `without` are left out, which is faster.
+        """
         file = self._file(key)
-        return decode(file) if file.exists() else None
+        return decode(file, without) if file.exists() else None
 
     def keys(self) -> tuple[str, ...]:
         """Return the keys of all records, damaged ones included, in alphabetical order."""
@@ -74,36 +92,54 @@ class Run:
         return self.path / "evaluations" / f"{key}.h5"
 
 
-def create_or_open(path: str | Path, configuration: Mapping[str, Any]) -> Run:
+def create_or_open(
+    path: str | Path, configuration: Mapping[str, Any], about: Mapping[str, Any] | None = None
+) -> Run:
     """Return the run, open for writing and locked: a new one, or the one there if it has this configuration.
+
+    A run of another configuration is replaced if it has no evaluation.
 
     Args:
         path: the run's folder; made, with the folders above it, if it does not exist.
         configuration: plain values and dicts of them; what makes two runs the same run.
+        about: what else to store with a new run, to be read without recomputing it from the configuration.
 
     Raises:
-        StoreError: the path cannot be written, holds something else or a run of another configuration or
-            version, damaged, or open for writing in another process.
+        OtherRunError: the path holds evaluations of another configuration.
+        StoreError: the path cannot be written, holds something else, or a run of another version, damaged, or
+            open for writing in another process.
     """
     path, wanted = Path(path), dict(configuration)
     for key, value in _leaves(wanted).items():
         if isinstance(value, np.ndarray):  # `==` of arrays is not one answer
             raise StoreError(f"configuration: {key} must be a plain value, got an array")
-    content = encode({"format": FORMAT, "version": VERSION, "configuration": wanted})
+    new: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "configuration": wanted,
+        "about": dict(about or {}),
+    }
+    encoded = encode(new)
     with _refusals(path), ExitStack() as on_error:
         _check_place(path)
         _make_folder(path)
         lock = on_error.enter_context(_locked(path / "lock"))
-        if (path / "run.h5").exists():
-            _check_same(path, _read_configuration(path), wanted)
+        there = _read_content(path) if (path / "run.h5").exists() else new
+        if any(path.glob("evaluations/*.h5")):
+            _check_same(path, there["configuration"], wanted)
+        elif there != new:
+            if (path / "backbones").exists():  # trained by another configuration
+                shutil.rmtree(path / "backbones")
+            (path / "run.h5").unlink()
+            there = new
         _make_folder(path / "evaluations")
         for leftover in (*path.glob("run.h5.*.tmp"), *path.glob("evaluations/*.h5.*.tmp")):
             leftover.unlink()
         shutil.rmtree(path / "shared", ignore_errors=True)  # of a search that was killed
         if not (path / "run.h5").exists():
-            _write(path / "run.h5", content)
+            _write(path / "run.h5", encoded)
         on_error.pop_all()
-    return Run(path, wanted, lock)
+    return Run(path, wanted, there.get("about", {}), lock)
 
 
 def open_run(path: str | Path) -> Run:
@@ -112,7 +148,8 @@ def open_run(path: str | Path) -> Run:
     Raises:
         StoreError: there is no run, or run.h5 is damaged or of another version.
     """
-    return Run(Path(path), _read_configuration(Path(path)), None)
+    content = _read_content(Path(path))
+    return Run(Path(path), content["configuration"], content.get("about", {}), None)
 
 
 def _check_place(path: Path) -> None:
@@ -173,7 +210,7 @@ def _refusals(path: Path) -> Iterator[None]:
         raise StoreError(f"{path} cannot be written: {reason}") from None
 
 
-def _read_configuration(path: Path) -> dict[str, Any]:
+def _read_content(path: Path) -> dict[str, Any]:
     if not os.path.isdir(path):
         raise StoreError(f"run {path} does not exist")
     if not (path / "run.h5").exists():
@@ -184,17 +221,18 @@ def _read_configuration(path: Path) -> dict[str, Any]:
         raise StoreError(f"{path} is no run: run.h5 must say {FORMAT!r}, got {of!r}")
     if version != VERSION:
         raise StoreError(f"run {path} has version {version!r}, this program reads {VERSION}")
-    return dict(content["configuration"])
+    return content
 
 
 def _check_same(path: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Name the first difference, in the order of the wanted configuration."""
+    """Raise an OtherRunError that names the first difference, in the order of the wanted configuration."""
     holds, wants = _leaves(there), _leaves(wanted)
-    for key in (*wants, *holds):
-        if holds.get(key, _NONE) != wants.get(key, _NONE):
-            has = f"with {key} {holds[key]}" if key in holds else f"without {key}"
-            other = f"this one asks for {wants.get(key, 'none')}"
-            raise StoreError(f"out {path} holds a run {has}, {other}; {_ELSEWHERE}")
+    different = [key for key in {**wants, **holds} if holds.get(key, _NONE) != wants.get(key, _NONE)]
+    if different:
+        key = different[0]
+        has = f"with {key} {holds[key]}" if key in holds else f"without {key}"
+        message = f"out {path} holds a run {has}, this one asks for {wants.get(key, 'none')}; {_ELSEWHERE}"
+        raise OtherRunError(message, {key: (holds.get(key), wants.get(key)) for key in different})
 
 
 def _leaves(value: Any, place: str = "") -> dict[str, Any]:

@@ -64,8 +64,8 @@ def test_the_front_is_admissible_and_non_dominated(tmp_path: Path) -> None:
 
 def test_rows_keep_the_limits_on_both_halves_and_are_what_their_networks_do(finished: SearchResult) -> None:
     check_front(finished)
-    problem = stored_problem(finished.run)
-    data = problem.dataset
+    problem = stored_problem(finished.run, with_data=True)
+    data = problem.data
     for row in finished.front:
         assert finished.limits.admissible(row.point.validation)
         stored = row.evaluation
@@ -117,11 +117,14 @@ def test_a_run_whose_data_changed_is_not_what_it_was(tmp_path: Path) -> None:
     images = np.random.default_rng(0).random((90, 8, 8, 1), np.float32)
     data = tmp_path / "own.npz"
     np.savez(data, images=images, labels=np.arange(90) % 3)
-    own = run(tmp_path / "run", data=str(data), evaluations=1, finalists=0, min_accuracy=0.0)
-    assert nachos_min.load_run(tmp_path / "run").evaluated == own.evaluated == 1
+    given = {"data": str(data), "evaluations": 1, "finalists": 0, "min_accuracy": 0.0}
+    own = run(tmp_path / "run", **given)
     np.savez(data, images=images[::-1], labels=np.arange(90) % 3)
+    assert nachos_min.load_run(tmp_path / "run").evaluated == own.evaluated == 1
     with pytest.raises(InputError, match="its data set must be what it was, got other content"):
-        nachos_min.load_run(tmp_path / "run")
+        stored_problem(tmp_path / "run", with_data=True)
+    with pytest.raises(InputError, match="holds a run with data_content"):
+        run(tmp_path / "run", **given)
 
 
 FROZEN = {"recipe": "paper", "backbone": "frozen", "standardise": "pixel", "epochs": 4}

@@ -18,7 +18,7 @@ from nachos_min.nas import fitting, nachos
 from nachos_min.nas.configuration import Configuration, Problem, configure, load_problem
 from nachos_min.nas.evaluate import Evaluation, ExecutionError, Failure, Trial, evaluate
 from nachos_min.nas.limits import Limits
-from nachos_min.nas.result import result_of
+from nachos_min.nas.result import Archive, result_of
 from nachos_min.nas.runs import stored_problem, to_record
 from nachos_min.nas.tabular import Table, TableError, read_table
 from nachos_min.report.search_report import summary
@@ -152,6 +152,19 @@ def test_limits_choose_thresholds(folder: Path, problem: Problem, table: Table, 
         other = answer(limit)
         assert other.tables.confidence.tobytes() == found.tables.confidence.tobytes()
         assert other.chosen.validation.total_macs <= limit * other.chosen.validation.samples
+
+
+def test_stored_curves_within_tighter_limits_are_those_chosen_for_them(problem: Problem, table: Table) -> None:
+    def shown(stored_within: int, limit: int) -> set[Any]:
+        how = {"confidence": "softmax", "points": "curve"}
+        given = (replace(problem.configuration, limits=Limits(most, 0.1), **how) for most in (stored_within, limit))
+        searched, asked = (replace(problem, configuration=each) for each in given)
+        archive = Archive(asked, archive_of(table, searched).candidates)
+        return {(row.genome, row.point.validation, row.point.shown) for row in archive.admissible}
+
+    for limit in (3_000, 4_500):
+        assert shown(6_000, limit) == shown(limit, limit)
+        assert shown(6_000, limit) < shown(6_000, 6_000)
 
 
 def test_the_true_front_is_the_best_of_all_members(problem: Problem, table: Table) -> None:

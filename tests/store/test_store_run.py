@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from nachos_min.store import StoreError, create_or_open, open_run
+from nachos_min.store import OtherRunError, StoreError, create_or_open, open_run
 from nachos_min.store.values import encode
 
 SPACE = {"depth": (1, 2), "stages": [{"width": 8}, {"width": 16}]}
@@ -84,6 +84,31 @@ def test_another_configuration_is_refused_by_its_first_difference(path, change, 
     assert _message(create_or_open, path, changed) == told
     assert (path / "run.h5").read_bytes() == before
     create_or_open(path, CONFIGURATION).close()  # the refusal released the lock
+
+
+def test_a_run_without_an_evaluation_gives_way_to_another_configuration(path):
+    (path / "evaluations" / "k.h5").unlink()
+    other, about = CONFIGURATION | {"max_macs": 90000}, {"image_shape": (8, 8, 1), "class_names": ("cat", "dog")}
+    (path / "backbones").mkdir()
+    (path / "backbones" / "trained.npz").write_bytes(b"by the former configuration")
+    with create_or_open(path, CONFIGURATION):
+        assert _message(create_or_open, path, other) == f"run {path} is in use by another process"
+    with create_or_open(path, other, about) as run:
+        assert (run.configuration, run.about) == (other, about)
+        run.write("k", {"a": 1})
+    assert _tree(path) == ["evaluations", "evaluations/k.h5", "lock", "run.h5"]
+    assert (open_run(path).configuration, open_run(path).about) == (other, about)
+    with pytest.raises(OtherRunError) as refusal:
+        create_or_open(path, CONFIGURATION | {"seed": 1}, about)
+    assert refusal.value.different == {"max_macs": (90000, 60000), "seed": (None, 1)}
+    with create_or_open(path, other) as run:
+        assert run.about == about, "what is stored with a run stays"
+
+
+def test_some_of_a_record_can_be_left_unread(path):
+    with create_or_open(path, CONFIGURATION) as run:
+        run.write("k", {"a": 1, "weights": {"stem": np.eye(2)}, "b": "x"})
+    assert open_run(path).read("k", without=("weights",)) == {"a": 1, "b": "x"}
 
 
 def test_a_configuration_is_plain_and_nothing_is_written_for_one_that_is_not(tmp_path):

@@ -1,0 +1,136 @@
+"""`show`: a stored run again, within its own limits and tighter ones, without its data set."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from candidates import evaluation, instant
+
+import nachos_min
+from nachos_min.eenn.thresholds import Figures
+from nachos_min.errors import InputError
+from nachos_min.nas import nachos
+from nachos_min.nas.evaluate import Evaluation, Point, Trial
+from nachos_min.nas.genome import GenomeCoder
+from nachos_min.nas.runs import stored_evaluations, stored_problem
+
+LIMITS = {"max_macs": 40_000, "min_accuracy": 0.5}
+
+
+def two_points(_: GenomeCoder, trial: Trial) -> Evaluation:
+    """95 of 100 right at 35,000 MACs, or 80 at 15,000, of a network that costs 10,000 or 60,000."""
+    right, fewer = Figures(95, 100, (50, 50), 3_500_000), Figures(80, 100, (90, 10), 1_500_000)
+    points = Point((0.5, 0.0), right, right), Point((0.1, 0.0), fewer, fewer)
+    return evaluation(trial, right, points=points, weights={"stem": np.arange(3.0)})
+
+
+@pytest.fixture
+def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the run in the folder `run` was searched with; its data set is gone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(nachos, "Workers", instant(two_points))
+    images, labels = np.random.default_rng(0).random((90, 8, 8), np.float32), np.arange(90) % 3
+    np.savez("own.npz", images=images, labels=np.array(["cat", "dog", "eel"])[labels])
+    found: dict[str, Any] = {
+        "data": "own.npz",
+        "space": "micro",
+        "evaluations": 1,
+        "finalists": 0,
+        "out": "run",
+        **LIMITS,
+    }
+    assert nachos_min.search(**found).evaluated == 1
+    Path("own.npz").rename("elsewhere.npz")
+    return found
+
+
+@pytest.mark.usefixtures("options")
+def test_a_run_is_shown_without_its_data(run: Any) -> None:
+    shown = run("show", "run")
+    assert (shown.status, shown.err) == (0, "")
+    assert [line.split()[3:5] for line in shown.out.splitlines() if ":" in line][:2] == [
+        ["95.0%", "35,000"],
+        ["80.0%", "15,000"],
+    ]
+    assert "1 evaluated (1 reused), 1 admissible" in shown.out
+    front = json.loads(run("show", "run", "--json").out)["front"]
+    assert [(row["accuracy"], row["average_macs"]) for row in front] == [(0.95, 35_000.0), (0.8, 15_000.0)]
+    assert json.loads(run("macs", "run#1", "--json").out)["exits"][-1]["cost"] > 0
+    problem = stored_problem("run")
+    assert (problem.dataset, problem.about["class_names"]) == (None, ("cat", "dog", "eel"))
+    assert (problem.coder.image_shape, problem.coder.classes) == ((8, 8, 1), 3)
+    with pytest.raises(InputError, match=r"own\.npz"):
+        stored_problem("run", with_data=True)
+    (stored,) = stored_evaluations("run")
+    assert isinstance(stored, Evaluation)
+    assert {name: weight.tolist() for name, weight in stored.weights.items()} == {"stem": [0.0, 1.0, 2.0]}
+
+
+@pytest.mark.usefixtures("options")
+@pytest.mark.parametrize(
+    ("typed", "limits", "front"),
+    [
+        ("--max-macs 20k", {"max_macs": 20_000}, [0.8]),
+        ("--min-accuracy 0.9", {"min_accuracy": 0.9}, [0.95]),
+        ("--max-macs 40k --min-accuracy 0.5", {}, [0.95, 0.8]),
+    ],
+)
+def test_tighter_limits_leave_some_of_the_stored_curve(typed: str, limits: Any, front: Any, run: Any) -> None:
+    shown = run("show", "run", *typed.split(), "--json")
+    found = json.loads(shown.out)
+    assert (shown.status, [row["accuracy"] for row in found["front"]]) == (0, front)
+    assert found["constraints"] == LIMITS | limits
+
+
+@pytest.mark.usefixtures("options")
+def test_limits_that_nothing_keeps_name_what_came_closest(run: Any) -> None:
+    shown = run("show", "run", "--max-macs", "12k")
+    assert (shown.status, shown.err) == (3, "")
+    limits = "accuracy >= 0.5 at <= 12,000 average MACs"
+    told = (
+        f"No admissible solution ({limits}): the closest of 1 networks has accuracy 0.8000 at 15,000 average MACs."
+    )
+    assert " ".join(shown.out.split()).startswith(told)
+
+
+OWN = "the run's own limit, since it stores nothing beyond"
+
+
+@pytest.mark.usefixtures("options")
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("run --max-macs 50k", f"max_macs must be <= 40000, {OWN}, got 50000"),
+        ("run --min-accuracy 0", f"min_accuracy must be >= 0.5, {OWN}, got 0.0"),
+        ("run --guarantee 1", "--guarantee must be a number above 0 and below 1, got '1'"),
+        ("none", "run none does not exist"),
+        ("", "show needs a RUN, got none; try python -m nachos_min show --help"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_line(typed: str, message: str, run: Any) -> None:
+    assert run("show", *typed.split()) == (2, "", f"error: {message}\n")
+
+
+def test_a_search_with_other_limits_is_told_of_it(options: Any) -> None:
+    Path("elsewhere.npz").rename("own.npz")
+
+    def told(**changes: Any) -> str:
+        with pytest.raises(InputError) as refusal:
+            nachos_min.search(**options | changes)
+        return str(refusal.value)
+
+    first = "out run holds a run with max_macs 40000, this one asks for 20000; choose another --out"
+    see = "or see which of its networks keep these limits: python -m nachos_min show run --max-macs 20k"
+    assert told(max_macs=20_000) == f"{first}, {see}"
+    assert told(max_macs=20_000, min_accuracy=0.75) == f"{first}, {see} --min-accuracy 0.75"
+    assert told(min_accuracy=0.75).endswith("show run --min-accuracy 0.75")
+    for others in (
+        {"max_macs": 50_000},
+        {"max_macs": 20_000, "seed": 1},
+        {"max_macs": 20_000, "max_params": 9_999},
+    ):
+        assert told(**others).endswith("; choose another --out")
+    other = np.random.default_rng(1).random((90, 8, 8)), np.arange(90) % 3
+    assert "holds a run with data" in told(data=other)
