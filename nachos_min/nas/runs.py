@@ -166,7 +166,7 @@ def to_record(evaluated: Evaluation | Failure) -> dict[str, Any]:
         "test": _listed(chosen.test),
         "tables": {"confidence": evaluated.tables.confidence, "predicted": evaluated.tables.predicted},
         "losses": evaluated.losses,
-        "weights": evaluated.weights,
+        "weights": dict(evaluated.weights),
     }
     if curve:
         # As arrays: a curve has tens of points, and each number of a nested list would be a member of the file.
