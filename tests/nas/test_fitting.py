@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import nachos_min
+from nachos_min.errors import InputError
 from nachos_min.nas import fitting
 from nachos_min.nas.configuration import AUTO, ConfigurationError, Problem, resolved
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.limits import COUNTED, Limits, StaticCheck
-from nachos_min.nas.plan import plan_of
+from nachos_min.nas.plan import Plan, plan_of
 from nachos_min.nas.space import load_space
 
 SIDES = (8, 12, 16, 28, 32, 48, 64, 96)
@@ -200,3 +201,14 @@ def test_impossible_counts_write_nothing(mine: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="max_params must be >= "):
         nachos_min.search(data=str(mine), max_params=3, out=tmp_path / "run")
     assert not any(tmp_path.iterdir())
+
+
+def test_a_search_of_own_data_tells_its_plan_once_and_is_read_again(mine: Path, tmp_path: Path) -> None:
+    told: list[Plan] = []
+    few: dict[str, Any] = {"data": str(mine), "evaluations": 2, "finalists": 0, "epochs": 1, "workers": 0}
+    result = nachos_min.search(on_plan=told.append, out=tmp_path / "run", **few)
+    assert [plan.sides for plan in told] == [(10, 13)]
+    assert result.max_macs == told[0].limits["max_macs"]
+    assert nachos_min.load_run(tmp_path / "run").front == result.front != ()
+    with pytest.raises(InputError, match="holds a run with space auto, this one asks for flex16"):
+        nachos_min.search(out=tmp_path / "run", space="flex16", max_macs=result.max_macs, **few)

@@ -31,7 +31,7 @@ from nachos_min.nas.nachos import Progress
 from nachos_min.nas.nsga2 import minimize
 from nachos_min.nas.result import Archive, SearchResult
 from nachos_min.nas.runs import key, stored_evaluations, stored_problem, to_record
-from nachos_min.nas.sampling import filling_genomes, rule_genomes
+from nachos_min.nas.sampling import filling_genomes, random_genomes, rule_genomes
 from nachos_min.store import create_or_open, open_run
 
 PAPER = {"recipe": "paper", "standardise": "pixel"}
@@ -247,3 +247,14 @@ def test_a_former_run_is_known_read_and_continued(run: Run, tmp_path: Path) -> N
     (stored,) = (each for each in stored_evaluations(tmp_path / "former") if each.genome == trained[0])
     assert to_record(stored).keys() == former_record(trained[0]).keys()
     np.testing.assert_equal(to_record(stored), former_record(trained[0]))
+
+
+def test_a_start_that_random_genomes_miss_is_the_nearest_and_its_neighbours(run: Run, tmp_path: Path) -> None:
+    tight = {"space": "flex8", "max_macs": None, "max_params": 3_900, "method": "random"}
+    result = run(tmp_path / "run", evaluations=3, **tight)
+    trained = [found for found in stored_evaluations(tmp_path / "run") if isinstance(found, Evaluation)]
+    assert len(trained) == result.evaluated == 3
+    assert max(found.costs.params for found in trained) <= 3_900
+    problem = stored_problem(tmp_path / "run")
+    check = StaticCheck(problem.coder, problem.configuration.limits)
+    assert random_genomes(check, 1, np.random.default_rng(0)) == []
