@@ -163,7 +163,7 @@ def _samples(report: DataReport, console: Console) -> list[Text]:
     names = [printable(data.class_names[label]) for label in classes]
     images = data.train.images
     raw = (replace(images, scaling=None) if isinstance(images, Images) else images)[np.array(places)]
-    shares = ((raw - least) / (most - least)).astype(np.float32)
+    shares = ((raw.astype(np.float64) - least) / (most - least)).astype(np.float32)
     unicode = console.is_terminal and console.encoding.startswith("utf")
     if height == 1:
         return [
