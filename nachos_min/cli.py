@@ -48,12 +48,12 @@ def search(
     quiet: Annotated[bool, First(SWITCH)] = False,
     **options: Unpack[Options],
 ) -> int:
-    """The front of admissible early-exit networks that a search finds for a data set.
+    """Trained networks with early exits for a data set, the most accurate at each cost within your limits.
 
-    COUNT is a whole number such as 60000, 60k or 2.7M (k, M, G stand for thousand, million, thousand million).
+    Without options it searches networks for the digits that come along. The same command continues an interrupted
+    search. COUNT is a whole number such as 60000, 60k or 2.7M (thousand, million; G is thousand million).
 
-    The same command continues an interrupted search. Exit status is 0 when done, 2 for bad usage or input, 3
-    when no network within the limits was found, 130 when interrupted.
+    Exit status is 0 when done, 2 for bad usage or input, 3 when no network keeps the limits, 130 when interrupted.
 
     Args:
         json: Print one JSON object instead of a table.
@@ -294,11 +294,13 @@ def _program_help() -> list[str]:
 
 
 def _command_help(name: str) -> list[str]:
-    """Return what a command does, then its options by group, each with form, default and meaning."""
+    """Return what a command does, then its options by group, each with its form, default and meaning."""
     options, (summary, *description) = options_of(COMMANDS[name]), _paragraphs(COMMANDS[name])
     needed = [option.upper() for option, each in options.items() if each.default is REQUIRED]
     lines = [*_paragraph(summary), ""]
     lines += [f"usage: {' '.join([PROGRAM, name, *needed])} [--option VALUE ...]"]
+    for paragraph in description:
+        lines += ["", *_paragraph(paragraph)]
     optional = {option: each for option, each in options.items() if each.default is not REQUIRED}
     for group in dict.fromkeys(each.group for each in optional.values()):
         lines += ["", f"{group}:"]
@@ -307,8 +309,6 @@ def _command_help(name: str) -> list[str]:
                 form = f"{_flag(option)} {each.kind.form}".strip()
                 lines += _paragraph(f"{form}  (default: {each.default_text})", 2)
                 lines += _paragraph(each.meaning, INDENT)
-    for paragraph in description:
-        lines += ["", *_paragraph(paragraph)]
     return lines
 
 

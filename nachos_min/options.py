@@ -158,7 +158,8 @@ class Option:
         '40k; digits32: 450k'
         """
         usual = self.absent if self.default is None else self.kind.show(self.default)
-        return "; ".join([usual, *(f"{key}: {self.kind.show(value)}" for key, value in self.by.items())])
+        others = (f"{key.replace(' ', ' on ')}: {self.kind.show(value)}" for key, value in self.by.items())
+        return "; ".join([usual, *others])
 
 
 def options_of(declared: Any) -> dict[str, Option]:

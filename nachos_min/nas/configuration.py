@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 from nachos_min import options as of
 from nachos_min.eenn.recipes import (
     AUGMENTATIONS,
+    FEWEST,
+    MOST,
     RECIPES,
+    STEPS,
     DeepRecipe,
     PaperRecipe,
     Recipe,
@@ -64,6 +67,7 @@ METHODS = {
 }
 FAR = 3  # budgets that the last exit may cost with the recipe deep; larger networks are slow and rarely better
 NO_LIMIT = "no limit"
+EPOCHS = f"{FEWEST} to {MOST}, for about {STEPS:,} steps; paper: {PaperRecipe().passes(0)}"
 PREDICTORS = choice("switching", "rbf", "trees", "mlp", "gp")
 AUTO = "auto"  # a space, or a limit, that is decided when the data are known
 SPACES = {"digits": "flex8", "digits32": "flex32", "paper digits": "tiny", "paper digits32": "small32"}
@@ -85,37 +89,40 @@ class Options(TypedDict, total=False):
     """The options of a search. None stands for the default; `max_macs` None is no limit.
 
     Attributes:
-        data: Data set, a built-in name (digits, digits32), a file or a folder; from Python also
-            (images, labels), or {"train": (images, labels), "validation": ..., "test": ...}.
+        data: What to learn from, a built-in name (digits, digits32), a file or a folder; the command `data` shows
+            how it is read. From Python also (images, labels), or {"train": (images, labels), "validation": ...,
+            "test": ...}.
         layout: What the axes of images are, channels first (chw) or last (hwc), or one-dimensional signals.
-        resolution: Shorter side in pixels that images are brought to, with their aspect kept.
-        space: Search space, one that fits the images (auto), a built-in name (flex8, flex16, flex32, flex64, tiny,
-            micro, small32, ofa-mbv3) or a .toml file.
-        max_macs: Limit on the average number of MACs per inference, measured on the validation split.
-        min_accuracy: Limit from below on the accuracy on the validation split, as a share of its samples.
+        resolution: Shorter side in pixels that images are resized to; their aspect is kept.
+        space: Which networks are searched, those that fit the images (auto), a built-in name (flex8, flex16,
+            flex32, flex64, tiny, micro, small32, ofa-mbv3) or a .toml file.
+        max_macs: Most multiply-accumulates (MACs) that an answer may cost on average, measured on the validation
+            split.
+        min_accuracy: Least accuracy on the validation split, as a share of its samples (0.9 is 90 %).
         evaluations: Number of networks to train and measure, those found in the run's folder included.
         epochs: Passes over the training set for each network; the paper's three phases share them 2:1:1.
         workers: Number of processes that train networks side by side; 0 trains in this process.
-        seed: Seed of every random choice. The same seed gives the same result with any number of workers.
-        out: Folder of the run, created if missing. A folder that holds the same search is continued.
-        metric: Which accuracy is searched for and limited by min-accuracy, that of all samples or the mean of the
-            classes' (balanced); training is the same.
-        max_worst_macs: Limit on the MACs of an inference that passes every exit.
-        max_params: Limit on the number of trained parameters.
-        max_peak_bytes: Limit on the bytes of activations alive at once, for one sample in float32.
-        max_exits: Limit on the number of exits of a network, the final one included.
-        margin: How far inside both limits networks must stay on the validation split, so that they keep them on
-            data never seen; accuracy by so much, average MACs by this share.
-        guarantee: Return only rows that keep both limits on new images with this probability, all of them
-            together; needs validation halves.
-        recipe: How networks are trained, every exit on every sample from the first step (deep), or in the paper's
-            three phases; some other defaults follow it, each option says which.
-        batch: Samples in a step of the gradient.
-        rate: Learning rate of the first phase of training; the paper's other phases keep their proportion to it.
-        augment: How training images are varied; auto shifts images of at least 12x12 pixels by up to a
-            24th of a side, and with the recipe paper none.
         threads: Number of threads of each worker. More than one is for few large networks, and may change last
             bits of the result.
+        seed: Seed of every random choice. The same seed gives the same result with any number of workers.
+        out: Folder of the run, created if missing. The same search in the same folder continues.
+        metric: Which accuracy is searched for and limited by min-accuracy, that of all samples or the mean of the
+            classes' (balanced); training is the same.
+        max_worst_macs: Most MACs of an answer that passes every exit.
+        max_params: Most trained parameters of a network.
+        max_peak_bytes: Most bytes of activations alive at once, for one image in float32.
+        max_exits: Most exits of a network, the final one included.
+        margin: Distance kept to both limits on the validation split, so that they hold on data never seen; 0.01 is
+            0.01 more accuracy and 1 % fewer average MACs.
+        guarantee: Return only rows that keep both limits on new images with this probability, all of them
+            together; needs validation halves.
+        recipe: How networks are trained, all exits on every image from the first step (deep), or in the paper's
+            three phases; some other defaults follow it.
+        batch: Images in a step of training.
+        rate: Highest learning rate; with the recipe paper that of the first phase, and the other phases keep their
+            proportion to it.
+        augment: How training images are varied; auto shifts images of at least 12x12 pixels by up to a 24th of a
+            side, with the recipe paper none.
         finalists: Number of the best networks that are trained again, four times as long; none with a table.
         method: NACHOS, or what it is compared with for as many evaluations - random search, exits placed by hand
             on searched backbones, networks without exits, a search without limits and regularisers, two networks
@@ -142,14 +149,17 @@ class Options(TypedDict, total=False):
     """
 
     data: Annotated[Any, First(of.DATA, "digits")]
-    layout: Annotated[str | None, First(choice("chw", "hwc", "signal"), absent="as the shape says, or asked for")]
+    layout: Annotated[
+        str | None, First(choice("chw", "hwc", "signal"), absent="from the shape; refused where it is unclear")
+    ]
     resolution: Annotated[int | None, First(of.whole(1), absent="as they are; above 96: 64")]
     space: Annotated[str | None, First(of.text("name or file"), AUTO, SPACES)]
     max_macs: Annotated[int | None, First(of.COUNT, None, MACS, "what a quarter of random networks can keep")]
     min_accuracy: Annotated[float | None, First(of.SHARE, 0.0, {"digits": 0.9, "digits32": 0.8})]
     evaluations: Annotated[int | None, First(of.COUNT, 16, {"paper": 100})]
-    epochs: Annotated[int | None, First(of.whole(1), absent="as the recipe says")]
+    epochs: Annotated[int | None, First(of.whole(1), absent=EPOCHS)]
     workers: Annotated[int | None, First(of.whole(0), absent="number of processors, divided by threads")]
+    threads: Annotated[int | None, First(of.whole(1), 1)]
     seed: Annotated[int | None, First(of.whole(0), 0)]
     out: Annotated[str | Path | None, First(of.text("folder"), absent="runs/ and the data set's name")]
     metric: Annotated[str | None, Limit(choice("accuracy", "balanced"), "accuracy")]
@@ -165,7 +175,6 @@ class Options(TypedDict, total=False):
         float | None, Training(of.RATE, absent=f"{DeepRecipe.rate}; paper: {PaperRecipe.backbone_rate}")
     ]
     augment: Annotated[str | None, Training(choice(*AUGMENTATIONS), "auto")]
-    threads: Annotated[int | None, Training(of.whole(1), 1)]
     finalists: Annotated[int | None, Training(of.whole(0), 2, {"paper": 0})]
     method: Annotated[str | None, Research(choice(*METHODS), "nachos")]
     constraints: Annotated[str | None, Research(choice("domination", "adaptive-penalty"), "domination")]

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def own_run(folder: Path, problem: Problem) -> Run:
         if not asked or error.different.keys() - {*SHOWN, "max_worst_macs"} or _looser(asked, there):
             raise
         flags = [f"--{name.replace('_', '-')} {OPTIONS[name].kind.show(value)}" for name, value in asked.items()]
-        command = f"python -m nachos_min show {folder} {' '.join(flags)}"
+        command = f"python -m nachos_min show {quote(str(folder))} {' '.join(flags)}"
         raise StoreError(f"{error}, or see which of its networks keep these limits: {command}") from None
 
 

@@ -124,22 +124,20 @@ def create_or_open(
         _check_place(path)
         _make_folder(path)
         lock = on_error.enter_context(_locked(path / "lock"))
-        there = _read_content(path) if (path / "run.h5").exists() else new
-        if any(path.glob("evaluations/*.h5")):
+        there = _read_content(path) if (path / "run.h5").exists() else {}
+        kept = any(path.glob("evaluations/*.h5"))
+        if kept:
             _check_same(path, there["configuration"], wanted)
-        elif there != new:
-            if (path / "backbones").exists():  # trained by another configuration
-                shutil.rmtree(path / "backbones")
-            (path / "run.h5").unlink()
-            there = new
+        elif (path / "backbones").exists():  # perhaps trained by another configuration
+            shutil.rmtree(path / "backbones")
         _make_folder(path / "evaluations")
         for leftover in (*path.glob("run.h5.*.tmp"), *path.glob("evaluations/*.h5.*.tmp")):
             leftover.unlink()
         shutil.rmtree(path / "shared", ignore_errors=True)  # of a search that was killed
-        if not (path / "run.h5").exists():
+        if not kept:
             _write(path / "run.h5", encoded)
         on_error.pop_all()
-    return Run(path, wanted, there.get("about", {}), lock)
+    return Run(path, wanted, (there if kept else new).get("about", {}), lock)
 
 
 def open_run(path: str | Path) -> Run:

@@ -73,7 +73,7 @@ def test_help_lists_every_option_with_its_default(run: Any) -> None:
         form = f"--{name.replace('_', '-')} {option.kind.form}".strip()
         assert f"{form} (default: {option.default_text}) {option.meaning}" in shown
     macs = "what a quarter of random networks can keep; digits: 40k; digits32: 450k"
-    assert f"--max-macs COUNT (default: {macs}) Limit on the average number of MACs" in shown
+    assert f"--max-macs COUNT (default: {macs}) Most multiply-accumulates (MACs) that" in shown
     assert "--evaluations COUNT (default: 16; paper: 100) " in shown
 
 
