@@ -8,6 +8,7 @@ Left out: images without classes, several labels an image.
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ _ORIENTATION = 0x0112  # its key in Exif
 _LONGEST = 32  # times the shorter side: an image of 2 pixels by a million would be resized to an enormous one
 
 Classes = dict[str, list[Path]]
+Groups = dict[
+    tuple[int, ...], tuple[bytearray, list[int]]
+]  # shape -> pixels of the images that have it, their places
 
 
 def inside(folder: Path) -> list[Path]:
@@ -125,18 +129,49 @@ def _splits(path: Path, notes: list[str]) -> dict[str, Classes]:
 
 def _read(path: Path, files: list[Path], resolution: int | None, notes: list[str]) -> NDArray[np.uint8]:
     """Return the pixels of all files, [N, H, W, C]; what was done is added to `notes`."""
+    done = Counter[str]()
+    groups, sizes = _decoded(path, files, resolution, done)
+    grey = sum(len(places) for shape, (_, places) in groups.items() if len(shape) == 2)
+    if grey < len(files):
+        done["grey among coloured ones, and get three equal channels"] = grey
+    notes += [f"{count:,} of {len(files):,} images are {what}" for what, count in sorted(done.items()) if count]
+    least, most = min(sizes), max(sizes)
+    size = (resolution or REDUCED,) * 2 if least != most else fitted_size(least, resolution)
+    if least != most:
+        what = f"images of {len(sizes):,} sizes, from {_by(least)} to {_by(most)} pixels, are resized"
+        notes.append(f"{what} to a shorter side of {size[0]} and cropped to the square at their centre")
+    elif size != least:
+        notes.append(f"images of {_by(least)} pixels are resized to {_by(size)}")
+    wanted = (len(files), *size, 1 if grey == len(files) else 3)
+    if prod(wanted) > MAX_VALUES:
+        raise DataError(f"{path}: images must have at most {MAX_VALUES} values, they would be {_by(wanted)}")
+    made = np.empty(wanted, np.uint8)
+    for shape, (content, places) in groups.items():
+        images = np.frombuffer(content, np.uint8).reshape(len(places), *shape)
+        if len(groups) == 1 and shape[:2] == size:
+            return images.reshape(wanted)
+        for place, image in zip(places, images, strict=True):
+            square = image if shape[:2] == size else _square(image, size[0])
+            made[place] = square.reshape(*size, -1)
+    return made
+
+
+def _decoded(
+    path: Path, files: list[Path], resolution: int | None, done: Counter[str]
+) -> tuple[Groups, set[tuple[int, int]]]:
+    """Return the pixels of all files, at their resolution; and the sizes before. What was done is counted."""
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError:
         raise DataError(f"{path}: a folder of images needs Pillow: pip install 'nachos_min[images]'") from None
 
-    parts: list[NDArray[np.uint8]] = []
+    groups: Groups = {}
     sizes: set[tuple[int, int]] = set()
-    done, failed, values = Counter[str](), [], 0
+    failed, values = [], 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what is odd in Exif and palettes
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for file in files:
+        for place, file in enumerate(files):
             try:
                 with Image.open(file, formats=_DECODERS) as opened:
                     picture = _plain(opened, done)
@@ -148,32 +183,18 @@ def _read(path: Path, files: list[Path], resolution: int | None, notes: list[str
                 continue
             size = (picture.height, picture.width)
             sizes.add(size)
-            parts.append(_resized(picture, fitted_size(size, resolution)))
-            values += parts[-1].size
+            pixels = _resized(picture, fitted_size(size, resolution))
+            content, places = groups.setdefault(pixels.shape, (bytearray(), []))
+            content += pixels.tobytes()
+            places.append(place)
+            values += pixels.size
             if values > MAX_VALUES:
                 raise DataError(
-                    f"{path}: images must have at most {MAX_VALUES} values, {len(parts)} files have more"
+                    f"{path}: images must have at most {MAX_VALUES} values, {place + 1} files have more"
                 )
     if failed:
         raise DataError(f"{path}: {len(failed)} of {len(files)} images cannot be read, the first is {failed[0]}")
-    grey = sum(part.ndim == 2 for part in parts)
-    if grey < len(parts):
-        done["grey among coloured ones, and get three equal channels"] = grey
-    notes += [f"{count:,} of {len(files):,} images are {what}" for what, count in sorted(done.items()) if count]
-    shape, least, most = parts[0].shape[:2], min(sizes), max(sizes)
-    if least != most:
-        shape = (resolution or REDUCED,) * 2
-        what = f"images of {len(sizes):,} sizes, from {_by(least)} to {_by(most)} pixels, are resized"
-        notes.append(f"{what} to a shorter side of {shape[0]} and cropped to the square at their centre")
-    elif shape != least:
-        notes.append(f"images of {_by(least)} pixels are resized to {_by(shape)}")
-    pixels = np.empty((len(parts), *shape, 1 if grey == len(parts) else 3), np.uint8)
-    for index, part in enumerate(parts):
-        if part.shape[:2] != shape:
-            part = _square(part, shape[0])
-        pixels[index] = part[..., None] if part.ndim == 2 else part
-        parts[index] = part[:0]  # frees its memory: all images fit once, perhaps not twice
-    return pixels
+    return groups, sizes
 
 
 def _by(size: tuple[int, ...]) -> str:

@@ -170,6 +170,12 @@ def test_sizes(tmp_path):
     said = "images of 3 sizes, from 40x50 to 130x97 pixels, are resized to a shorter side of 64"
     assert read["several"]["notes"] == (f"{said} and cropped to the square at their centre",)
 
+    alike = [picture((100, 200, 3)), picture((200, 400, 3))]  # of one size once the shorter side is 64
+    for number, pixels in enumerate(alike):
+        put(tmp_path / "alike" / str(number) / "x.png", pixels)
+    expected = [resized(each, (64, 128))[:, 32:96] for each in alike]
+    np.testing.assert_array_equal(readers.read(tmp_path / "alike")["images"], expected)
+
     np.testing.assert_array_equal(
         readers.read(tmp_path / "kept", 32)["images"], [resized(each, (32, 40)) for each in images["kept"]]
     )
@@ -206,6 +212,9 @@ def test_images_of_other_formats_or_enormous_ones(tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(folders, "MAX_VALUES", 50)
     assert message(tmp_path) == "images must have at most 50 values, 2 files have more"
+    put(tmp_path / "b" / "x.ppm", picture((4, 4)))
+    monkeypatch.setattr(folders, "MAX_VALUES", 8000)
+    assert message(tmp_path) == "images must have at most 8000 values, they would be 2x64x64x1"
 
 
 def test_folders_that_are_no_data_set(tmp_path, monkeypatch):
