@@ -101,6 +101,7 @@ class Options(TypedDict, total=False):
         min_accuracy: Least accuracy on the validation split, as a share of its samples (0.9 is 90 %).
         evaluations: Number of networks to train and measure, those found in the run's folder included.
         epochs: Passes over the training set for each network; the paper's three phases share them 2:1:1.
+        max_minutes: Minutes after which no more networks are begun. The same command continues.
         workers: Number of processes that train networks side by side; 0 trains in this process.
         threads: Number of threads of each worker. More than one is for few large networks, and may change last
             bits of the result.
@@ -158,6 +159,7 @@ class Options(TypedDict, total=False):
     min_accuracy: Annotated[float | None, First(of.SHARE, 0.0, {"digits": 0.9, "digits32": 0.8})]
     evaluations: Annotated[int | None, First(of.COUNT, 16, {"paper": 100})]
     epochs: Annotated[int | None, First(of.whole(1), absent=EPOCHS)]
+    max_minutes: Annotated[float | None, First(of.RATE, absent=NO_LIMIT)]
     workers: Annotated[int | None, First(of.whole(0), absent="number of processors, divided by threads")]
     threads: Annotated[int | None, First(of.whole(1), 1)]
     seed: Annotated[int | None, First(of.whole(0), 0)]

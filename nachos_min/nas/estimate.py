@@ -3,7 +3,12 @@
 The constants were fitted on one processor by `bench/bench_estimate.py`. A search corrects them while it runs.
 """
 
+from typing import TYPE_CHECKING
+
 from nachos_min.eenn.inference import GROUP_BYTES
+
+if TYPE_CHECKING:
+    from nachos_min.nas.configuration import Problem
 
 EXIT = 4.6e-4  # seconds of a gradient step for each exit and the layers before it, whatever their size
 WORK = 1.02e-8  # seconds of a gradient step on W multiplications (batch x MACs): WORK * W ** POWER
@@ -57,3 +62,19 @@ def worker_bytes(
     training = ALIVE * batch * peak_bytes + PARAMETER * params
     answers = exits * measured * (4 * classes + 32)  # float32 scores; class and confidence of 8 bytes, sorted
     return BASE + 2 * GROUP_BYTES + training + answers + 16 * samples  # label and place of 8 bytes
+
+
+def seconds_of(problem: "Problem", worst_macs: int, exits: int, effort: int = 1) -> float:
+    """Return `training_seconds` of a network of `problem`, trained `effort` times as long as its recipe says."""
+    data, recipe = problem.dataset, problem.configuration.acting.recipe
+    splits = [split for split in (data.validation, data.test, data.calibration) if split is not None]
+    height, width, channels = data.image_shape
+    return training_seconds(
+        worst_macs,
+        len(data.train),
+        effort * recipe.passes(len(data.train)),
+        batch=recipe.batch,
+        exits=exits,
+        numbers=height * width * channels,
+        measured=sum(map(len, splits)),
+    )

@@ -14,17 +14,20 @@ Source: Gambella, Pomponi, Scardapane and Roveri, "NACHOS: Neural Architecture S
 Early Exit Neural Networks", arXiv 2401.13330.
 """
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import islice
+from math import inf
 from pathlib import Path
+from time import time
 from typing import Any, Unpack
 
 import numpy as np
 
+from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.recipes import LONG
 from nachos_min.nas import aims as aiming
 from nachos_min.nas import sampling
@@ -35,6 +38,7 @@ from nachos_min.nas.configuration import (
     Problem,
     resolved,
 )
+from nachos_min.nas.estimate import seconds_of
 from nachos_min.nas.evaluate import Evaluation, Failure, Trial, seeded
 from nachos_min.nas.fitting import nearest, prepared
 from nachos_min.nas.genome import Genome, as_genome
@@ -42,8 +46,10 @@ from nachos_min.nas.limits import StaticCheck
 from nachos_min.nas.nsga2 import minimize
 from nachos_min.nas.plan import Plan, plan_of
 from nachos_min.nas.pools import refuse_inside_import
-from nachos_min.nas.result import Archive, Network, SearchResult, result_of
+from nachos_min.nas.progress import Pace, Progress
+from nachos_min.nas.result import Archive, SearchResult, result_of
 from nachos_min.nas.runs import from_record, own_run, to_record, trial_key
+from nachos_min.nas.steps import Step
 from nachos_min.nas.tabular import TableAnswers, read_table
 from nachos_min.nas.tasks import threads
 from nachos_min.nas.workers import Workers
@@ -52,26 +58,17 @@ from nachos_min.store import Run, StoreError
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
+Told = Callable[[Progress], None]
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What a search is doing."""
-
-    activity: str  # a clause in words
-    iteration: int  # 0 for the first candidates, then 1, 2, ...
-    evaluated: int  # candidates done
-    evaluations: int  # candidates to be done
-    reused: int  # of those done, found on disk
-    failed: int  # of those done, that raised an error
-    seconds_left: float | None  # estimate; None while nothing was trained yet
-    best: Network | None  # the most accurate admissible network so far, under its chosen thresholds
+class _TimeUp(Exception):
+    """No further candidate may be started; what was evaluated has a result."""
 
 
 @taking(OPTIONS)
 def search(
     *,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Told | None = None,
     on_plan: Callable[[Plan], None] | None = None,
     executor: Executor | None = None,
     **options: Unpack[Options],
@@ -97,7 +94,10 @@ def search(
     Source: NACHOS, arXiv 2401.13330.
     """
     refuse_inside_import()
-    asked = resolved(options)
+    asked, begun = resolved(options), time()
+    if on_progress is not None:
+        networks = asked["evaluations"] + asked["finalists"]
+        on_progress(Progress(f"reading {asked['data']}", 0, 0, networks, 0, 0, None, None))
     problem, folder, finalists = prepared(asked, options.get("data")), Path(asked["out"]), asked["finalists"]
     configuration = problem.configuration
     pool: Callable[[], Workers | TableAnswers]
@@ -116,9 +116,12 @@ def search(
     with threads(asked["threads"]), own_run(folder, problem) as run, pool() as trained:
         if on_plan is not None:
             on_plan(plan_of(problem, asked))
-        loop = _Loop(problem, run, trained, asked["evaluations"], finalists, on_progress)
-        loop.run_to_end()
-        counts = {"reused": loop.reused, "inadmissible": loop.static.inadmissible}
+        until = inf if asked["max_minutes"] is None else begun + 60 * asked["max_minutes"]
+        abreast = 1 if executor else max(asked["workers"], 1)
+        loop = _Loop(problem, run, trained, asked["evaluations"], finalists, on_progress, abreast, until)
+        with suppress(_TimeUp):
+            loop.run_to_end()
+        counts = {"reused": loop.reused, "inadmissible": loop.static.inadmissible, "unfinished": loop.unfinished}
         return result_of(loop.archive, folder, **counts, guarantee=asked["guarantee"])
 
 
@@ -132,7 +135,9 @@ class _Loop:
         pool: Workers | TableAnswers,
         evaluations: int,
         finalists: int,
-        on_progress: Callable[[Progress], None] | None,
+        on_progress: Told | None,
+        abreast: int,
+        until: float,
     ) -> None:
         self.problem, self.run, self.pool = problem, run, pool
         self.configuration, self.rules = problem.configuration, problem.configuration.rules
@@ -146,18 +151,21 @@ class _Loop:
         scale = self.archive.largest.worst_macs, self.archive.largest.params
         self.features = aiming.Features(problem.coder.upper, self.configuration.features == "costs", scale)
         self.log_odds: list[Floats] = []  # of the evaluations in the archive, in their order
-        self.iteration = self.reused = self.trained = 0
+        self.iteration = self.reused = 0
         self.expected = evaluations + self.finalists
-        self.started = time.monotonic()
+        self.efforts = evaluations + LONG * self.finalists  # of all trials together
+        self.pace = Pace(self.seconds_of, abreast, self.configuration.chosen)
+        self.until, self.unfinished = until, 0
 
     def run_to_end(self) -> None:
         """Run the method until the evaluations are used up, nothing new is left, or nothing improves."""
         until = min(self.configuration.backbones, self.evaluations) if self.rules.placed else self.evaluations
+        self.tell("choosing the first networks")
         first = self.first_candidates(until)
         if self.rules.ruled:
-            self.expected = len(first)
+            self.expected, self.efforts = len(first), sum(trial.effort for trial in first)
         kind = self.configuration.start if self.rules.guided else "random"
-        self.evaluate(first, f"training the {kind} start (a first run compiles the kernels, too)")
+        self.evaluate(first, f"training the {kind} start")
         best, stale = self.archive.hypervolume(self.archive.networks), 0
         while self.rules.guided and len(self.archive) < until and stale < self.configuration.patience:
             self.iteration += 1
@@ -206,14 +214,35 @@ class _Loop:
         """Evaluate `trials` and append them to the archive in their own order, whichever is done first."""
         found = {trial: known for trial in trials if (known := self.stored(trial)) is not None}
         self.reused += len(found)
-        self.tell(activity, found.values())
-        for evaluated in self.pool.evaluate([trial for trial in trials if trial not in found]):
+        if self.on_progress is not None:
+            self.pace.begin(trials, len(self.archive) + 1)
+
+        def waiting() -> list[Trial]:
+            return [trial for trial in trials if trial not in found]
+
+        def told(step: Step) -> None:
+            if self.on_progress is not None and step.trial in waiting():
+                self.pace.step(step)
+                self.tell(activity, found.values(), waiting())
+
+        self.tell(activity, found.values(), waiting())
+        for evaluated in self.pool.evaluate(waiting(), told, self.until):
             self.run.write(trial_key(evaluated.trial), to_record(evaluated))
             found[evaluated.trial] = evaluated
-            self.trained += evaluated.trial.effort
-            self.tell(activity, found.values())
-        for trial in trials:
+            self.pace.running.pop(evaluated.trial, None)
+            self.tell(activity, found.values(), waiting())
+        for trial in filter(found.__contains__, trials):
             self.archive.add(found[trial])
+        if waiting():
+            self.unfinished = self.expected - len(self.archive)
+            raise _TimeUp
+
+    def seconds_of(self, trial: Trial) -> float:
+        """Return an estimate of how long a trial takes; a table answers at once."""
+        if self.problem.table is not None:
+            return 0.0
+        costs = static_costs(self.problem.coder.decode(trial.genome))
+        return seconds_of(self.problem, costs.worst_macs, len(costs.exit_costs), trial.effort)
 
     def stored(self, trial: Trial) -> Evaluation | Failure | None:
         """Return the evaluation on disk, or None; a damaged file counts as missing."""
@@ -223,14 +252,18 @@ class _Loop:
             return None
         return None if record is None else from_record(record)
 
-    def tell(self, activity: str, pending: Iterable[Evaluation | Failure] = ()) -> None:
-        """Report progress; `pending` are evaluations done but not yet in the archive."""
+    def tell(
+        self, activity: str, pending: Iterable[Evaluation | Failure] = (), waiting: Sequence[Trial] = ()
+    ) -> None:
+        """Report progress; `pending` are evaluations done but not yet in the archive, `waiting` trials follow."""
         if self.on_progress is None:
             return
         done = [*self.archive.candidates, *pending]
         evaluated = [found for found in done if isinstance(found, Evaluation)]
-        elapsed = time.monotonic() - self.started
-        ahead = self.evaluations + LONG * self.finalists - sum(found.trial.effort for found in done)
+        longer = sum(trial.effort > 1 for trial in (*(found.trial for found in done), *waiting))
+        finalists = 0 if self.rules.ruled else self.finalists - longer
+        others = self.expected - len(done) - len(waiting) - finalists
+        efforts = sum(found.trial.effort for found in done) + self.pace.efforts()
         chosen = [self.archive.network(found, found.chosen) for found in evaluated]
         front = self.archive.front([network for network in chosen if self.archive.admits(network)])
         self.on_progress(
@@ -241,8 +274,10 @@ class _Loop:
                 evaluations=self.expected,
                 reused=self.reused,
                 failed=len(done) - len(evaluated),
-                seconds_left=elapsed / self.trained * max(ahead, 0) if self.trained else None,
+                seconds_left=self.pace.seconds_left(waiting, others, finalists),
                 best=front[0] if front else None,
+                share=efforts / max(self.efforts, 1),
+                running=self.pace.networks(),
             )
         )
 

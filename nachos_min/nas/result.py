@@ -273,6 +273,7 @@ class SearchResult:
     best_accuracy: float | None = None  # of all networks, whatever they cost
     largest_class: float | None = None  # its share of the training split: what always naming it would reach
     metric: str = "accuracy"  # what the search went by, and `min_accuracy` limits
+    unfinished: int = 0  # networks for which there was no time
 
     max_macs = _Read[int | None]("limits.max_macs")
     min_accuracy = _Read[float]("limits.min_accuracy")
@@ -289,11 +290,18 @@ class SearchResult:
             "hypervolume": areas | {"reference": list(self.reference)},
             "front": [row.as_dict() for row in self.front],
         }
+        found |= {"unfinished": self.unfinished} if self.unfinished else {}
         return found if self.table is None else found | {"table": dict(self.table)}
 
 
 def result_of(
-    archive: Archive, run: Path, *, reused: int, inadmissible: int | None, guarantee: float | None = None
+    archive: Archive,
+    run: Path,
+    *,
+    reused: int,
+    inadmissible: int | None,
+    guarantee: float | None = None,
+    unfinished: int = 0,
 ) -> SearchResult:
     """Return the result that `archive` holds; `guarantee` as of `nachos_min.search`."""
     configuration, limits = archive.problem.configuration, archive.limits
@@ -322,6 +330,7 @@ def result_of(
         best_accuracy=max((row.metric for row in archive.networks), default=None),
         largest_class=archive.problem.about.get("largest_class"),
         metric=configuration.metric,
+        unfinished=unfinished,
     )
 
 

@@ -13,7 +13,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import starmap
+from math import inf
 from pathlib import Path
+from time import time
 from typing import Any, TypeVar
 
 import numpy as np
@@ -145,9 +147,11 @@ class TableAnswers(AbstractContextManager["TableAnswers"]):
 
     def __exit__(self, *_: object) -> None: ...
 
-    def evaluate(self, trials: Sequence[Trial]) -> Iterator[Evaluation | Failure]:
-        """Yield the evaluation of each of `trials`, in their order."""
-        return (self.table.answer(self.problem, trial.genome) for trial in trials)
+    def evaluate(
+        self, trials: Sequence[Trial], _told: object = None, until: float = inf
+    ) -> Iterator[Evaluation | Failure]:
+        """Yield the evaluation of each of `trials`, in their order; none at the time `until` or later."""
+        return (self.table.answer(self.problem, trial.genome) for trial in trials if time() < until)
 
     def starmap(self, function: Callable[..., Answer], arguments: Iterable[tuple[Any, ...]]) -> list[Answer]:
         """Return `function(*each)` for each of `arguments`, in their order."""

@@ -14,7 +14,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import import_module
+from math import inf
 from pathlib import Path
+from time import time
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -108,11 +110,13 @@ def tell(message: Any) -> None:
 def _prepared(task: Task) -> Callable[[Trial], Evaluation]:
     """Return what evaluates the trials of a task; a process prepares it once."""
     coder, dataset, acting, backbones = opened(task)
-    return partial(evaluate, coder, dataset, acting, backbones=backbones)
+    return partial(evaluate, coder, dataset, acting, backbones=backbones, told=tell)
 
 
-def answer(task: Task, trial: Trial) -> Evaluation | Failure:
-    """Return the evaluation of one trial, or the reason why there is none."""
+def answer(task: Task, trial: Trial, until: float = inf) -> Evaluation | Failure | None:
+    """Return the evaluation of one trial, or the reason why there is none; None at the time `until` or later."""
+    if time() >= until:
+        return None
     evaluated = _prepared(task)
     try:
         with warnings.catch_warnings():  # a diverging training is a Failure; NumPy's warnings would fill the screen

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from functools import cached_property, partial
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from nachos_min.nas.configuration import Configuration
 from nachos_min.nas.evaluate import Evaluation, Failure, Trial
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.pools import Borrowed, Here, LocalPool, Pool
+from nachos_min.nas.steps import Step
 from nachos_min.nas.tasks import Task, answer, run, share
 
 Answer = TypeVar("Answer")
@@ -73,12 +75,12 @@ class Workers:
         shutil.rmtree(self._shared, ignore_errors=True)
 
     def evaluate(
-        self, trials: Sequence[Trial], told: Callable[[Any], None] = lambda _: None
+        self, trials: Sequence[Trial], told: Callable[[Step], None] = lambda _: None, until: float = inf
     ) -> Iterator[Evaluation | Failure]:
         """Yield the evaluation of each of `trials`, in the order in which they are done.
 
         Of trials that share the training of a backbone, one goes first and the others wait for it. Meanwhile
-        `told` is called with what running trials `tell`.
+        `told` is called with each `Step` of running trials. None is started at the time `until` or later.
         """
         siblings: dict[Any, list[Trial]] = {}
         for trial in trials:
@@ -87,11 +89,12 @@ class Workers:
         def calls(backbone: Any, count: int | None) -> list[Call]:
             chosen = siblings[backbone][:count]
             del siblings[backbone][:count]
-            return [(trial, answer, (self._task, trial)) for trial in chosen]
+            return [(trial, answer, (self._task, trial, until)) for trial in chosen]
 
         self._pool.told = told
         first = [call for backbone in siblings for call in calls(backbone, 1)]
-        return (found for _, found in self._results(first, lambda trial: calls(self._backbone(trial), None)))
+        answers = self._results(first, lambda trial: calls(self._backbone(trial), None))
+        return (found for _, found in answers if found is not None)
 
     def as_done(self, function: Callable[..., Answer], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Answer]:
         """Yield `function(*each)` for each of `arguments`, in the order in which they are done."""

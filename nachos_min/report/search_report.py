@@ -5,6 +5,9 @@ there is; in a pipe a row is one line. Numbers are rounded for reading; `search 
 """
 
 import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO, final
 
 from rich.box import SIMPLE_HEAD
@@ -21,8 +24,8 @@ from nachos_min.nas.result import Network, SearchResult, level_of
 from nachos_min.report.console import output
 
 if TYPE_CHECKING:  # a stored run is shown without the loop
-    from nachos_min.nas.nachos import Progress
     from nachos_min.nas.plan import Plan
+    from nachos_min.nas.progress import Progress
 
 MOST = 20  # rows shown: a network's curve can have a hundred, each hardly different from the next
 MISSED = " !"  # behind the test figures of a row that misses a limit on the test split
@@ -36,13 +39,16 @@ class SearchProgress:
     It is shown on `stream`, or standard error, if that is a terminal, unless `quiet`, from the first call on.
     """
 
-    def __init__(self, *, quiet: bool, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, *, quiet: bool, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.evaluated = 0
+        self._spinner, self._clock, self._told_at = Spinner("line"), clock, 0.0
+        self._progress: Progress | None = None
         console = Console(file=stream or sys.stderr)
-        # transient: the lines vanish at the end. 8 a second keep the spinner turning while a kernel compiles.
-        self._live = Live(console=console, transient=True, refresh_per_second=8)
+        # transient: the lines vanish at the end. 8 a second keep the spinner turning while an epoch lasts.
+        self._live = Live(console=console, transient=True, refresh_per_second=8, get_renderable=self._lines)
         self._shown = console.is_terminal and not quiet
-        self._spinner = Spinner("line")
 
     def __enter__(self) -> "SearchProgress":
         return self
@@ -54,9 +60,27 @@ class SearchProgress:
         """Show `progress`, and remember how far the search is."""
         self.evaluated = progress.evaluated
         if self._shown:
+            self._progress, self._told_at = progress, self._clock()
             self._live.start()
-            self._spinner.update(text=Text(activity_text(progress), no_wrap=True, overflow="ellipsis"))
-            self._live.update(Group(self._spinner, progress_row(progress)))
+            self._live.refresh()
+
+    def _lines(self) -> Group:
+        """Return what is shown now: the time left goes on while nothing is told."""
+        progress = self._progress
+        if progress is None:
+            return Group()
+        left = progress.seconds_left
+        if left is not None:
+            progress = replace(progress, seconds_left=max(0.0, left - (self._clock() - self._told_at)))
+        activity = Table.grid(padding=(0, 1))
+        activity.add_row(self._spinner, line(activity_text(progress)))
+        running = [line(f"  {running_text(progress)}")] if progress.running else []
+        return Group(activity, *running, progress_row(progress))
+
+
+def line(text: str) -> Text:
+    """Return `text` in one line, cut where the terminal ends."""
+    return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 def activity_text(progress: "Progress") -> str:
@@ -66,6 +90,23 @@ def activity_text(progress: "Progress") -> str:
     return f"{progress.activity} ({notes})" if notes else progress.activity
 
 
+def running_text(progress: "Progress") -> str:
+    """Return which networks are being trained and how far they are: "networks 3 and 4 of 100: epoch 4 of 20"."""
+    numbers = [each.number for each in progress.running]
+    epochs = sorted({each.epoch for each in progress.running})
+    most = max(each.epochs for each in progress.running)
+    named = f"network{'s' if len(numbers) > 1 else ''} {_span(numbers)} of {progress.evaluations}"
+    first = "a first run compiles the kernels; " if any(each.compiling for each in progress.running) else ""
+    return f"{first}{named}: epoch{'s' if len(epochs) > 1 else ''} {_span(epochs)} of {most}"
+
+
+def _span(numbers: Sequence[int]) -> str:
+    """Return ascending numbers for reading: "3", "3 and 4", or "3 to 9" when there are more."""
+    if len(numbers) < 3:
+        return " and ".join(map(str, numbers))
+    return f"{numbers[0]} to {numbers[-1]}"
+
+
 def progress_row(progress: "Progress") -> Table:
     """Return the line with the bar: how much is done, how long it will take, the best so far."""
     best, row = progress.best, Table.grid(padding=(0, 2), expand=True)
@@ -73,7 +114,7 @@ def progress_row(progress: "Progress") -> Table:
     for _ in range(3):
         row.add_column(no_wrap=True)
     row.add_row(
-        ProgressBar(total=progress.evaluations, completed=progress.evaluated),
+        ProgressBar(total=1.0, completed=progress.share),
         f"{progress.evaluated}/{progress.evaluations} networks",
         time_left(progress.seconds_left),
         f"best {best.metric:.1%}, {best.average_macs:,.0f} MACs" if best else "none admissible yet",
@@ -221,4 +262,6 @@ def summary(result: SearchResult) -> str:
         name, limit, seed = (result.table[key] for key in ("name", "trained_with_max_macs", "trained_with_seed"))
         trained = f"(trained with max_macs {limit}, seed {seed}), nothing was trained."
         lines.append(f"Answered from table {name} {trained}")
+    if result.unfinished:
+        lines.append(f"The time was up: {result.unfinished} networks were not begun. The same command continues.")
     return "\n".join([*lines, f"Run: {result.run}"])

@@ -16,7 +16,7 @@ from nachos_min.eenn.thresholds import Figures, spent
 from nachos_min.nas.evaluate import Point, Trial
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.limits import Limits
-from nachos_min.nas.nachos import Progress
+from nachos_min.nas.progress import Progress
 from nachos_min.nas.result import Network, SearchResult
 from nachos_min.nas.space import load_space
 

@@ -12,9 +12,16 @@ import pytest
 from nachos_min.eenn.thresholds import Figures
 from nachos_min.nas.evaluate import Trial
 from nachos_min.nas.limits import Limits
-from nachos_min.nas.nachos import Progress
+from nachos_min.nas.progress import Progress, Running
 from nachos_min.nas.result import Network, SearchResult
-from nachos_min.report.search_report import SearchProgress, causes, closest_sentence, rows_shown, show_result
+from nachos_min.report.search_report import (
+    SearchProgress,
+    causes,
+    closest_sentence,
+    rows_shown,
+    running_text,
+    show_result,
+)
 
 
 class Terminal(io.StringIO):
@@ -165,6 +172,46 @@ def test_progress_fits_a_terminal(progress: Progress, terminal: Terminal) -> Non
     assert "57/104 networks  -:-- left  none admissible yet" in first
     assert "iteration 3 (" not in first
     assert displayed(progress, io.StringIO()) == displayed(progress, Terminal(), quiet=True) == ""
+
+
+def test_the_bar_says_which_networks_are_in_which_epoch(progress: Progress, terminal: Terminal) -> None:
+    three, four, nine = Running(3, 4, 20, False), Running(4, 4, 20, False), Running(9, 6, 20, True)
+    for running, text in (
+        ((three,), "network 3 of 104: epoch 4 of 20"),
+        ((three, four), "networks 3 and 4 of 104: epoch 4 of 20"),
+        ((four, nine), "a first run compiles the kernels; networks 4 and 9 of 104: epochs 4 and 6 of 20"),
+        ((three, four, nine), "a first run compiles the kernels; networks 3 to 9 of 104: epochs 4 and 6 of 20"),
+    ):
+        assert running_text(replace(progress, running=running)) == text
+    assert "networks 3 and 4 of 104: epoch 4 of 20" in displayed(replace(progress, running=(three, four)), terminal)
+
+
+@pytest.mark.parametrize("columns", [1, 10, 40, 80])
+def test_progress_keeps_to_the_width_there_is(
+    columns: int, progress: Progress, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    running = (Running(3, 4, 20, False), Running(9, 6, 20, True))
+    text = displayed(replace(progress, share=0.5, running=running), terminal)
+    lines = re.split(r"[\r\n]", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.replace("\x1b[2K", "\n")))
+    assert max(map(len, lines)) <= columns
+
+
+def test_the_time_left_goes_on_while_nothing_is_told(progress: Progress, terminal: Terminal) -> None:
+    now = [0.0]
+    with SearchProgress(quiet=False, stream=terminal, clock=lambda: now[0]) as show:
+        show(progress)
+        now[0] = 15.0
+        show._live.refresh()
+        assert "1:00 left" in terminal.getvalue()
+        now[0] = 1000.0
+        show._live.refresh()
+        assert "0:00 left" in terminal.getvalue()
+
+
+def test_a_result_out_of_time_says_how_to_continue(result: SearchResult) -> None:
+    lines = shown(result, unfinished=3).splitlines()
+    assert lines[-2] == "The time was up: 3 networks were not begun. The same command continues."
 
 
 def test_a_reader_that_leaves_is_reported_to_the_caller(result: SearchResult) -> None:

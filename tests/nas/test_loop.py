@@ -27,8 +27,8 @@ from nachos_min.nas.configuration import configuration_of, configure
 from nachos_min.nas.evaluate import Evaluation, Failure, Point, Trial, seeded
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.limits import StaticCheck
-from nachos_min.nas.nachos import Progress
 from nachos_min.nas.nsga2 import minimize
+from nachos_min.nas.progress import Progress
 from nachos_min.nas.result import Archive, SearchResult
 from nachos_min.nas.runs import key, stored_evaluations, stored_problem, to_record
 from nachos_min.nas.sampling import filling_genomes, random_genomes, rule_genomes
@@ -62,9 +62,15 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(fitting, "configure", lambda asked: replace(configure(asked), **small))
 
     def search(
-        out: Path, answer: Answer = figures, *, backwards: bool = False, evaluations: int = 18, **options: Any
+        out: Path,
+        answer: Answer = figures,
+        *,
+        backwards: bool = False,
+        evaluations: int = 18,
+        clock: Callable[[], float] = float,
+        **options: Any,
     ) -> SearchResult:
-        monkeypatch.setattr(nachos, "Workers", instant(answer, backwards))
+        monkeypatch.setattr(nachos, "Workers", instant(answer, backwards, clock))
         given = {"space": "micro", "max_macs": 40_000, "min_accuracy": 0.2, "evaluations": evaluations, "out": out}
         return nachos_min.search(**given | {"finalists": 0} | options)
 
@@ -101,6 +107,36 @@ def test_a_run_is_the_same_whoever_is_done_first_and_wherever_it_was_cut(run: Ru
     damaged = min((folder / "evaluations").iterdir())  # it is trained again
     damaged.write_bytes(damaged.read_bytes()[:1000])
     check_again(run(folder, seed=1), whole, reused=17)
+
+
+def test_a_search_out_of_time_goes_on_as_if_it_had_not_stopped(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(tmp_path / "whole", seed=1, finalists=2)
+    for minutes in (3, 10, 18):
+        now = [1000.0]
+        monkeypatch.setattr(nachos, "time", lambda now=now: now[0])
+
+        def slow(coder: GenomeCoder, trial: Trial, now: list[float] = now) -> Evaluation:
+            now[0] += 60
+            return figures(coder, trial)
+
+        folder = tmp_path / str(minutes)
+        given = {"seed": 1, "finalists": 2, "clock": lambda now=now: now[0]}
+        cut = run(folder, slow, max_minutes=minutes, backwards=True, **given)
+        assert (cut.evaluated, cut.unfinished) == (minutes, whole.evaluated - minutes)
+        assert cut.as_dict()["unfinished"] == cut.unfinished
+        assert len(stored(folder)) == minutes
+        again = run(folder, slow, max_minutes=0.5, **given)  # one is begun and finished
+        assert (again.evaluated, again.reused) == (minutes + 1, minutes)
+        assert "unfinished" not in whole.as_dict()
+        check_again(run(folder, seed=1, finalists=2), whole, reused=minutes + 1)
+        assert stored(folder) == stored(tmp_path / "whole")
+
+
+def test_without_any_time_nothing_is_trained(run: Run, tmp_path: Path) -> None:
+    found = run(tmp_path / "run", max_minutes=1e-9, clock=lambda: 1e12)
+    assert (found.evaluated, found.front, found.closest, found.unfinished) == (0, (), None, 18)
 
 
 def test_failures_count_are_kept_and_not_tried_again(run: Run, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 import nachos_min
 from nachos_min.errors import InputError
 from nachos_min.nas.evaluate import build, measure
-from nachos_min.nas.nachos import Progress
+from nachos_min.nas.progress import Progress
 from nachos_min.nas.result import SearchResult
 from nachos_min.nas.runs import stored_problem
 

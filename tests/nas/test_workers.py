@@ -24,6 +24,7 @@ from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.pools import keep_freed_memory
 from nachos_min.nas.space import load_space
+from nachos_min.nas.steps import Step
 from nachos_min.nas.tasks import opened, share, tell, threads
 from nachos_min.nas.workers import WorkerDiedError, Workers
 
@@ -247,3 +248,12 @@ def test_a_shared_backbone_is_trained_once(recipe: Recipe, tmp_path: Path) -> No
 def test_a_c_library_that_keeps_no_freed_memory_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.CDLL", lambda _: object())  # a C library without mallopt
     assert keep_freed_memory() is False
+
+
+def test_running_trials_tell_their_epochs_and_none_starts_out_of_time(two: Workers) -> None:
+    trials, steps = [Trial(CODER.sample(np.random.default_rng(seed))) for seed in (0, 1)], list[Step]()
+    assert list(two.evaluate(trials, steps.append, until=0.0)) == []
+    assert steps == []
+    assert len(list(two.evaluate(trials, steps.append))) == 2
+    told = [(step.trial, step.epoch) for step in steps if not step.compiling]
+    assert sorted(told) == sorted((trial, epoch) for trial in trials for epoch in range(4))
