@@ -65,17 +65,17 @@ class SearchProgress:
             self._live.refresh()
 
     def _lines(self) -> Group:
-        """Return what is shown now: the time left goes on while nothing is told."""
+        """Return what is shown now: the time left goes on while networks are trained."""
         progress = self._progress
         if progress is None:
             return Group()
-        left = progress.seconds_left
-        if left is not None:
+        left, running = progress.seconds_left, progress.running
+        if left is not None and running and not any(each.compiling for each in running):
             progress = replace(progress, seconds_left=max(0.0, left - (self._clock() - self._told_at)))
         activity = Table.grid(padding=(0, 1))
         activity.add_row(self._spinner, line(activity_text(progress)))
-        running = [line(f"  {running_text(progress)}")] if progress.running else []
-        return Group(activity, *running, progress_row(progress))
+        networks = [line(f"  {running_text(progress)}")] if running else []
+        return Group(activity, *networks, progress_row(progress))
 
 
 def line(text: str) -> Text:

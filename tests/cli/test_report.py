@@ -197,11 +197,18 @@ def test_progress_keeps_to_the_width_there_is(
     assert max(map(len, lines)) <= columns
 
 
-def test_the_time_left_goes_on_while_nothing_is_told(progress: Progress, terminal: Terminal) -> None:
+def test_the_time_left_goes_on_while_networks_are_trained(progress: Progress, terminal: Terminal) -> None:
     now = [0.0]
     with SearchProgress(quiet=False, stream=terminal, clock=lambda: now[0]) as show:
         show(progress)
-        now[0] = 15.0
+        now[0] = 10.0
+        show(replace(progress, running=(Running(3, 4, 20, True),)))
+        now[0] = 20.0
+        show._live.refresh()
+        assert "1:15 left" in terminal.getvalue()
+        assert "1:05 left" not in terminal.getvalue()
+        show(replace(progress, running=(Running(3, 4, 20, False),)))
+        now[0] = 35.0
         show._live.refresh()
         assert "1:00 left" in terminal.getvalue()
         now[0] = 1000.0
