@@ -66,7 +66,7 @@ def worker_bytes(
 
 def seconds_of(problem: "Problem", worst_macs: int, exits: int, effort: int = 1) -> float:
     """Return `training_seconds` of a network of `problem`, trained `effort` times as long as its recipe says."""
-    data, recipe = problem.dataset, problem.configuration.acting.recipe
+    data, recipe = problem.data, problem.configuration.acting.recipe
     splits = [split for split in (data.validation, data.test, data.calibration) if split is not None]
     height, width, channels = data.image_shape
     return training_seconds(
