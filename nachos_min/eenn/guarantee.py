@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from itertools import takewhile
 from math import exp, log, log1p, sqrt
 
-from scipy.special import bdtrc
-
 from nachos_min.eenn.thresholds import Figures
 
 
@@ -62,6 +60,8 @@ def fewest_samples(min_accuracy: float, level: float) -> int | None:
 
 def accuracy_p_value(correct: int, samples: int, min_accuracy: float) -> float:
     """Return the p-value of "the true accuracy is below `min_accuracy`": P(X >= correct), X binomial."""
+    from scipy.special import bdtrc  # slow to import, and without a guarantee never needed
+
     return float(bdtrc(correct - 1, samples, min_accuracy)) if min_accuracy > 0 else 0.0
 
 
