@@ -103,6 +103,7 @@ class Options(TypedDict, total=False):
         epochs: Passes over the training set for each network; the paper's three phases share them 2:1:1.
         max_minutes: Minutes after which no more networks are begun. The same command continues.
         workers: Number of processes that train networks side by side; 0 trains in this process.
+        dask: Train on the workers of the Dask scheduler at this address; needs the extra dask.
         threads: Number of threads of each worker. More than one is for few large networks, and may change last
             bits of the result.
         seed: Seed of every random choice. The same seed gives the same result with any number of workers.
@@ -161,6 +162,7 @@ class Options(TypedDict, total=False):
     epochs: Annotated[int | None, First(of.whole(1), absent=EPOCHS)]
     max_minutes: Annotated[float | None, First(of.RATE, absent=NO_LIMIT)]
     workers: Annotated[int | None, First(of.whole(0), absent="number of processors, divided by threads")]
+    dask: Annotated[str | None, First(of.text("address"), absent="this machine")]
     threads: Annotated[int | None, First(of.whole(1), 1)]
     seed: Annotated[int | None, First(of.whole(0), 0)]
     out: Annotated[str | Path | None, First(of.text("folder"), absent="runs/ and the data set's name")]

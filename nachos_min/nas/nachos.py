@@ -16,7 +16,7 @@ Early Exit Neural Networks", arXiv 2401.13330.
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -78,7 +78,7 @@ def search(
     Args:
         on_progress: called whenever something was done.
         on_plan: called once, before the first training.
-        executor: trains the networks, such as a process pool of your own, in place of `workers`.
+        executor: trains the networks, such as a process pool of your own, in place of `workers` and `dask`.
         options: those of `Options` in `configuration.py`. One that is not given, or None, has its default;
             only `max_macs` None is no limit.
 
@@ -101,6 +101,7 @@ def search(
     problem, folder, finalists = prepared(asked, options.get("data")), Path(asked["out"]), asked["finalists"]
     configuration = problem.configuration
     pool: Callable[[], Workers | TableAnswers]
+    at_end = ExitStack()
     if asked["table"] is not None:
         if configuration.rules.ruled:
             raise ConfigurationError(
@@ -110,10 +111,14 @@ def search(
         problem, finalists = replace(problem, table=table.identity(problem)), 0
         pool = partial(TableAnswers, table, problem)
     else:
+        if executor is None and asked["dask"] is not None:
+            from nachos_min.nas.cluster import DaskPool
+
+            executor = at_end.enter_context(DaskPool(asked["dask"]))
         chosen = min(asked["workers"], asked["evaluations"]) if executor is None else executor
         sent = problem.coder, problem.data, configuration.acting
         pool = partial(Workers, chosen, *sent, folder, asked["threads"])
-    with threads(asked["threads"]), own_run(folder, problem) as run, pool() as trained:
+    with at_end, threads(asked["threads"]), own_run(folder, problem) as run, pool() as trained:
         if on_plan is not None:
             on_plan(plan_of(problem, asked))
         until = inf if asked["max_minutes"] is None else begun + 60 * asked["max_minutes"]

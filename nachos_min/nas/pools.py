@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from nachos_min.errors import InputError
-from nachos_min.nas.tasks import Worker, set_threads
+from nachos_min.nas.tasks import Task, Worker, set_threads
 
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _MARK = "NACHOS_MIN_WORKER"  # set in the environment of local workers
@@ -39,6 +39,10 @@ class Pool(Executor):
 
     at_once: float = inf  # calls that are submitted and not done
     told: Callable[[Any], None] = staticmethod(lambda _: None)
+    final: tuple[type[BaseException], ...] = ()  # errors of calls that were tried again already
+
+    def place(self, task: Callable[[], Task]) -> None:
+        """Bring the files of `task()` to where calls run, if these do not see the folder of the run."""
 
     def deliver(self) -> None:
         """Call `told` with each message that came since the last time."""

@@ -115,6 +115,7 @@ class Workers:
         self, calls: Iterable[Call], then: Callable[[Any], Iterable[Call]] = lambda _: ()
     ) -> Iterator[tuple[Any, Any]]:
         """Yield the name and the result of each call as it is done; the calls `then(name)` follow."""
+        self._pool.place(lambda: self._task)
         waiting, running, lost = deque(calls), dict[Future[Any], Call](), set[Any]()
         try:
             while waiting or running:
@@ -128,6 +129,8 @@ class Workers:
                         result = future.result()
                     except (BrokenExecutor, MemoryError):
                         dead.append(call)
+                    except self._pool.final:
+                        raise WorkerDiedError(_DIED) from None
                     else:
                         waiting.extend(then(call[0]))
                         yield call[0], result

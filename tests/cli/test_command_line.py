@@ -93,7 +93,7 @@ REFUSALS = [
     ("search --max_mac 4k", "unknown option --max_mac; did you mean --max-macs?"),
     ("search --no-json", "unknown option --no-json; did you mean --nojson?"),
     ("search --xyzzy", "unknown option --xyzzy; try python -m nachos_min search --help"),
-    ("search --class--", "unknown option --class--; did you mean --aims?"),
+    ("search --class--", "unknown option --class--; did you mean --dask?"),
     ("search --seed", "--seed must be a whole number >= 0, got no value"),
     ("search --max-macs banana", "--max-macs must be a whole number >= 1 such as 60000, 60k or 2.7M, got 'banana'"),
     ("search --recipe best", "--recipe must be one of deep, paper, got 'best'"),
