@@ -117,7 +117,7 @@ class Options(TypedDict, total=False):
         margin: Distance kept to both limits on the validation split, so that they hold on data never seen; 0.01 is
             0.01 more accuracy and 1 % fewer average MACs.
         guarantee: Return only rows that keep both limits on new images with this probability, all of them
-            together; needs validation halves.
+            together; needs validation halves and metric accuracy.
         recipe: How networks are trained, all exits on every image from the first step (deep), or in the paper's
             three phases; some other defaults follow it.
         batch: Images in a step of training.
