@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import nachos_min
+from nachos_min.data import load
 from nachos_min.eenn.threshold_search import best_thresholds
 from nachos_min.eenn.thresholds import SplitLimits, apply_thresholds
 from nachos_min.errors import InputError
@@ -17,8 +18,9 @@ from nachos_min.nas.aims import log_odds_at_shares
 from nachos_min.nas.configuration import configuration_of, configure, load_problem, resolved
 from nachos_min.nas.evaluate import Evaluation, Trial, evaluate
 from nachos_min.nas.result import Archive, SearchResult, result_of
-from nachos_min.nas.runs import from_record, stored_evaluations, stored_problem, to_record
+from nachos_min.nas.runs import from_record, stored_evaluations, to_record
 from nachos_min.report.search_report import show_result
+from nachos_min.store import open_run
 from nachos_min.store.values import decode, encode
 
 pytest.importorskip("bench.tabulation", reason="an installed copy has no bench")
@@ -124,6 +126,9 @@ def test_the_json_gains_keys_and_a_run_read_again_gives_them(finished: SearchRes
     again = nachos_min.load_run(finished.run).as_dict() | {"reused": 0}
     assert json.dumps(again, allow_nan=False) == json.dumps(finished.as_dict(), allow_nan=False)
     assert again["constraints"]["metric"] == "balanced"
+    tighter = nachos_min.load_run(finished.run, min_accuracy=0.95).front
+    assert 0 < len(tighter) < len(finished.front)
+    assert all(Fraction(row.point.validation.score, row.point.validation.full_score) >= 0.95 for row in tighter)
     plain = nachos_min.search(**TABLE | {"metric": None, "evaluations": 6}, out=tmp_path).as_dict()
     assert "metric" not in plain["constraints"]
     for ours, theirs in ((again["front"][0], plain["front"][0]), (again["front"][0]["test"],) * 2):
@@ -133,9 +138,8 @@ def test_the_json_gains_keys_and_a_run_read_again_gives_them(finished: SearchRes
 
 
 def test_the_metric_is_part_of_the_run(finished: SearchResult, tmp_path: Path) -> None:
-    problem = stored_problem(finished.run)
-    assert problem.identity()["metric"] == "balanced"
-    assert configuration_of(problem.identity()) == problem.configuration
+    identity = open_run(finished.run).configuration
+    assert identity["metric"] == configuration_of(identity).metric == "balanced"
     plain: Any = TABLE | {"metric": None}
     assert "metric" not in load_problem(configure(resolved(plain))).identity()
     with pytest.raises(InputError, match="metric"):
@@ -149,7 +153,7 @@ def test_the_metric_is_part_of_the_run(finished: SearchResult, tmp_path: Path) -
 
 
 def test_targets_of_surrogates_are_of_balanced_accuracy(finished: SearchResult) -> None:
-    labels = stored_problem(finished.run).dataset.validation.labels
+    labels = load("digits", "pixel", "whole").validation.labels
     found = next(each for each in stored_evaluations(finished.run) if isinstance(each, Evaluation))
     policy = found.tables.policy_tables(labels, found.costs.exit_costs, balanced=True)
     best = best_thresholds(policy, SplitLimits(0, None)).figures
