@@ -30,15 +30,16 @@ OPTIONS = {"evaluations": 6, "epochs": 2}
 def pictures(side: int, channels: int, classes: int, samples: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return generated images, uint8 [samples, side, side, channels], and their classes, int64 [samples]."""
     rng = np.random.default_rng([side, channels, classes])
-    noise, blur = rng.standard_normal((classes, side, side, channels)), (0, side / 8, side / 8, 0)
-    smooth = gaussian_filter(noise, blur, mode="wrap")
+    drawn, blur = rng.standard_normal((classes, side, side, channels)), (0, side / 8, side / 8, 0)
+    smooth = gaussian_filter(drawn, blur, mode="wrap")
     smooth /= smooth.std(axis=(1, 2, 3), keepdims=True)
     labels = rng.permutation(np.arange(samples) % classes)
     shifts = rng.integers(-(side // 16), side // 16 + 1, (samples, 2))
     shown = np.stack([np.roll(smooth[label], shift, (0, 1)) for label, shift in zip(labels, shifts, strict=True)])
     shown *= rng.uniform(0.5, 1.5, (samples, 1, 1, 1))
-    shown += 1.5 * rng.standard_normal(shown.shape)
-    return np.clip(128 + 30 * shown, 0, 255).astype(np.uint8), labels
+    noise = side / 8  # in deviations of the picture: what can be known of it does not depend on the pixels
+    shown += noise * rng.standard_normal(shown.shape)
+    return np.clip(128 + 60 * shown / (1 + noise), 0, 255).astype(np.uint8), labels
 
 
 def searched(file: Path, folder: Path) -> dict[str, Any]:

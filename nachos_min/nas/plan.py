@@ -81,14 +81,14 @@ class Plan:
 
 
 def duration(seconds: float) -> str:
-    """Return a time for reading, two digits of it at most.
+    """Return a time for reading.
 
-    >>> duration(41.7), duration(150), duration(9_000)
-    ('42 seconds', '2.5 minutes', '2.5 hours')
+    >>> duration(0.2), duration(150), duration(9_000), duration(90_000)
+    ('1 s', '2.5 min', '2.5 h', '25 h')
     """
-    unit, length = next((pair for pair in (("hours", 3600), ("minutes", 60)) if seconds >= pair[1]), ("seconds", 1))
+    length, unit = next((pair for pair in ((3600, "h"), (60, "min")) if seconds >= pair[0]), (1, "s"))
     value = seconds / length
-    return f"{max(1, round(value))} {unit}" if value >= 10 or length == 1 else f"{value:.1f} {unit}"
+    return f"{max(1, round(value))} {unit}" if value >= 10 or unit == "s" else f"{value:.1f} {unit}"
 
 
 def plan_of(problem: Problem, asked: Mapping[str, Any]) -> Plan:

@@ -20,6 +20,7 @@ from nachos_min.report.search_report import (
     closest_sentence,
     rows_shown,
     running_text,
+    show_plan,
     show_result,
 )
 
@@ -153,6 +154,11 @@ def test_the_first_failure_says_why(without_solution: SearchResult) -> None:
     lost = replace(without_solution, failure=why)
     assert causes(lost) == f"2 failed (the first: {why}); 31 ruled out untrained"
     assert causes(replace(lost, inadmissible=None, failure=None)) == "2 failed"
+
+
+def test_a_plan_goes_to_standard_error_also_where_that_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    show_plan(Mock(lines=lambda: ["Data: own\x1b[2J.", "Space: flex8."]))
+    assert capsys.readouterr() == ("", "Data: own?[2J.\nSpace: flex8.\n")
 
 
 def displayed(progress: Progress, stream: io.StringIO, *, quiet: bool = False) -> str:
