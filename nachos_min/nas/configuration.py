@@ -103,11 +103,11 @@ class Options(TypedDict, total=False):
         epochs: Passes over the training set for each network; the paper's three phases share them 2:1:1.
         max_minutes: Minutes after which no more networks are begun. The same command continues.
         workers: Number of processes that train networks side by side; 0 trains in this process.
+        seed: Seed of every random choice. The same seed gives the same result with any number of workers.
+        out: Folder of the run, created if missing. The same search in the same folder continues.
         dask: Train on the workers of the Dask scheduler at this address; needs the extra dask.
         threads: Number of threads of each worker. More than one is for few large networks, and may change last
             bits of the result.
-        seed: Seed of every random choice. The same seed gives the same result with any number of workers.
-        out: Folder of the run, created if missing. The same search in the same folder continues.
         metric: Which accuracy is searched for and limited by min-accuracy, that of all samples or the mean of the
             classes' (balanced); training is the same.
         max_worst_macs: Most MACs of an answer that passes every exit.
@@ -162,10 +162,10 @@ class Options(TypedDict, total=False):
     epochs: Annotated[int | None, First(of.whole(1), absent=EPOCHS)]
     max_minutes: Annotated[float | None, First(of.RATE, absent=NO_LIMIT)]
     workers: Annotated[int | None, First(of.whole(0), absent="number of processors, divided by threads")]
-    dask: Annotated[str | None, First(of.text("address"), absent="this machine")]
-    threads: Annotated[int | None, First(of.whole(1), 1)]
     seed: Annotated[int | None, First(of.whole(0), 0)]
     out: Annotated[str | Path | None, First(of.text("folder"), absent="runs/ and the data set's name")]
+    dask: Annotated[str | None, First(of.text("address"), absent="this machine")]
+    threads: Annotated[int | None, First(of.whole(1), 1)]
     metric: Annotated[str | None, Limit(choice("accuracy", "balanced"), "accuracy")]
     max_worst_macs: Annotated[int | None, Limit(of.COUNT, absent=f"{FAR} times max-macs or more; paper: no limit")]
     max_params: Annotated[int | None, Limit(of.COUNT, absent=NO_LIMIT)]

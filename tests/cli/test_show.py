@@ -68,6 +68,16 @@ def test_a_run_is_shown_without_its_data(run: Any) -> None:
     assert {name: weight.tolist() for name, weight in stored.weights.items()} == {"stem": [0.0, 1.0, 2.0]}
 
 
+def test_a_run_of_arrays_in_memory_is_shown_and_continued_by_the_same_arrays_alone(options: Any, run: Any) -> None:
+    images, labels = np.random.default_rng(0).random((90, 8, 8)), np.arange(90) % 3
+    given = options | {"out": "memory"}
+    nachos_min.search(**given | {"data": (images, labels)})
+    assert run("show", "memory").status == 0
+    assert nachos_min.search(**given | {"data": (images, labels)}).reused == 1
+    with pytest.raises(InputError, match="holds a run with data_content"):
+        nachos_min.search(**given | {"data": (images[::-1], labels)})
+
+
 @pytest.mark.usefixtures("options")
 @pytest.mark.parametrize(
     ("typed", "limits", "front"),
