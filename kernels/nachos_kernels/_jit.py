@@ -67,9 +67,9 @@ class Compilation(event.Listener):
         seconds: how long it took so far.
     """
 
-    def __init__(self, begins: Callable[[], None]) -> None:
-        """Call `begins` when the first compilation begins."""
-        self.seconds, self._begins, self._depth, self._since = 0.0, begins, 0, 0.0
+    def __init__(self, told: Callable[[bool], None]) -> None:
+        """Call `told` with True when a compilation begins, with False when it is done."""
+        self.seconds, self._told, self._depth, self._since = 0.0, told, 0, 0.0
 
     def __enter__(self) -> "Compilation":
         event.register("numba:compile", self)  # type: ignore[no-untyped-call]  # Numba has no types
@@ -83,14 +83,14 @@ class Compilation(event.Listener):
         self._depth += 1
         if self._depth == 1:
             self._since = perf_counter()
-            if not self.seconds:
-                self._begins()
+            self._told(True)
 
     def on_end(self, _: object) -> None:
         """Add the time, once the outermost kernel is done."""
         self._depth -= 1
         if not self._depth:
             self.seconds += perf_counter() - self._since
+            self._told(False)
 
 
 def set_threads(count: int) -> None:

@@ -172,7 +172,7 @@ def evaluate(
         acting: the run's `Configuration.acting`.
         trial: its genome is canonical and statically admissible.
         backbones: those trained before in this run; they do not change the result.
-        told: called at the start, after each epoch, and when a kernel is compiled for the first time.
+        told: called at the start, after each epoch, and before and after a kernel is compiled.
 
     Raises:
         DivergenceError: if a training phase leaves a weight that is not finite.

@@ -23,12 +23,12 @@ class Step:
 
 
 class Steps:
-    """Tells the steps of one trial, inside a `with` block: its start, each epoch, and the first compilation."""
+    """Tells the steps of one trial, inside a `with` block: its start, each epoch, each compilation."""
 
     def __init__(self, trial: "Trial", epochs: int, told: Callable[[Step], None] | None) -> None:
         self._trial, self._epochs, self._told = trial, epochs, told
         self._epoch, self._begun = 0, perf_counter()
-        self._compilation = Compilation(lambda: self._tell(compiling=True))
+        self._compilation = Compilation(self._tell)
 
     def __enter__(self) -> "Steps":
         self._compilation.__enter__()
@@ -41,9 +41,9 @@ class Steps:
     def __call__(self, epoch: int) -> None:
         """Tell that `epoch` epochs are done."""
         self._epoch = epoch
-        self._tell(compiling=False)
+        self._tell(False)
 
-    def _tell(self, *, compiling: bool) -> None:
+    def _tell(self, compiling: bool) -> None:
         if self._told is not None:
             seconds = perf_counter() - self._begun - self._compilation.seconds
             self._told(Step(self._trial, self._epoch, self._epochs, compiling, seconds))
