@@ -3,7 +3,7 @@
     python bench/bench_estimate.py [--genomes 3] [--json]
 
 Random members of spaces are trained for two epochs on random images, one process for each row, so that its memory
-is its own. Seconds are of the processor; the first epoch is left out, since it loads or compiles the kernels.
+is its own. Seconds are of the processor, of one epoch and of what follows the last.
 """
 
 import json as json_format
@@ -46,9 +46,9 @@ def one(space: str, side: int, channels: int, classes: int, batch: int, seed: in
     from nachos_min.nas.estimate import training_seconds, worker_bytes
     from nachos_min.nas.evaluate import Trial, evaluate
     from nachos_min.nas.genome import GenomeCoder
+    from nachos_min.nas.pools import keep_freed_memory
     from nachos_min.nas.space import load_space
     from nachos_min.nas.steps import Step
-    from nachos_min.nas.workers import keep_freed_memory
 
     keep_freed_memory()  # as workers do
     rng = np.random.default_rng(seed)
@@ -65,15 +65,18 @@ def one(space: str, side: int, channels: int, classes: int, batch: int, seed: in
         except CostOrderError:
             continue
     samples = batch * STEPS
-    data = Dataset("random", *map(split, (samples, MEASURED, MEASURED)), classes, "0", split(MEASURED))
     asked = configuration("digits", space, None, recipe={}, points="curve", confidence="best")
+    asked = replace(asked, recipe=DeepRecipe(epochs=2, batch=batch))
     marks: list[float] = []
 
     def told(step: Step) -> None:
-        if not step.compiling:
+        if step.epoch > len(marks):
             marks.append(time.process_time())
 
-    evaluate(coder, data, replace(asked, recipe=DeepRecipe(epochs=2, batch=batch)), Trial(genome), told=told)
+    for sizes in ((2 * batch, batch), (samples, MEASURED)):  # the first loads or compiles the kernels
+        marks.clear()
+        data = Dataset("random", *map(split, (*sizes, sizes[1])), classes, "0", split(sizes[1]))
+        evaluate(coder, data, asked, Trial(genome), told=told)
     end, exits = time.process_time(), len(costs.exit_costs)
     shape = {"batch": batch, "exits": exits, "measured": 3 * MEASURED}
     seconds = training_seconds(costs.worst_macs, samples, 1, numbers=side * side * channels, **shape)
@@ -81,7 +84,7 @@ def one(space: str, side: int, channels: int, classes: int, batch: int, seed: in
     memory = worker_bytes(costs.peak_bytes, costs.params, classes=classes, samples=all_samples, **shape)
     fields = dict(line.split()[:2] for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:])
     private = int(fields["Private_Clean:"]) + int(fields["Private_Dirty:"])
-    measured = end - marks[1]  # the second epoch, and what follows
+    measured = end - marks[0]  # the second epoch, and what follows
     row = {"space": space, "images": f"{side}x{side}x{channels}", "batch": batch, "MACs": costs.worst_macs}
     row |= {"s": measured, "estimated": seconds, "ratio": measured / seconds}
     own = private * 1024 - all_samples * side * side * channels  # workers share the images
