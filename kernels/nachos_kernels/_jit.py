@@ -69,7 +69,8 @@ class Compilation(event.Listener):
 
     def __init__(self, told: Callable[[bool], None]) -> None:
         """Call `told` with True when a compilation begins, with False when it is done."""
-        self.seconds, self._told, self._depth, self._since = 0.0, told, 0, 0.0
+        self.seconds = 0.0
+        self._told, self._depth, self._since = told, 0, 0.0
 
     def __enter__(self) -> "Compilation":
         event.register("numba:compile", self)  # type: ignore[no-untyped-call]  # Numba has no types
