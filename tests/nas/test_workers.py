@@ -230,7 +230,7 @@ def test_a_shared_backbone_is_trained_once(recipe: Recipe, tmp_path: Path) -> No
 
     class Delayed(Executor):
         def submit(self, *call: Any) -> Future[Any]:
-            asked.append(call[-1])
+            asked.append(call[-2])  # behind the task; the time to stop follows
             future: Future[Any] = Future()
             if len(asked) == 1:
                 threading.Timer(0.05, lambda: ahead.append(len(asked)) or future.set_result(0)).start()
