@@ -167,18 +167,27 @@ def test_a_write_that_fails_leaves_the_old_record_and_nothing_else(path, monkeyp
         assert run.read("k") == {"a": "new"}
 
 
+def test_shared_data_of_a_killed_search_is_removed_in_a_run_alone(path):
+    (path / "shared").mkdir()
+    (path / "shared" / "0.npy").write_bytes(b"half")
+    create_or_open(path, CONFIGURATION).close()
+    assert not (path / "shared").exists()
+    other = path.parent / "no run"
+    (other / "shared").mkdir(parents=True)
+    assert "it holds 'shared'" in _message(create_or_open, other, CONFIGURATION)
+    assert (other / "shared").exists()
+
+
 def test_leftovers_of_a_killed_process_are_removed_once_the_lock_is_held(path):
     (path / "run.h5.1.2.tmp").write_bytes(b"half")
     (path / "evaluations" / "x.h5.1.2.tmp").write_bytes(b"half")
-    (path / "shared").mkdir()
-    (path / "shared" / "0.npy").write_bytes(b"half")
     assert open_run(path).keys() == ("k",)
     assert len(list(path.rglob("*.tmp"))) == 2  # a reader changes nothing
     (path / "evaluations" / "k.h5").unlink()
     (path / "run.h5").unlink()  # as if it was killed before the run was made
     assert _message(open_run, path) == f"{path} is no run: it holds no run.h5"
     create_or_open(path, CONFIGURATION).close()
-    assert [*path.rglob("*.tmp"), *path.rglob("shared")] == []
+    assert list(path.rglob("*.tmp")) == []
     assert open_run(path).configuration == CONFIGURATION
 
 
