@@ -127,7 +127,24 @@ def _images(source: str, name: str, array: NDArray[Any], layout: str | None, not
                     at = np.argwhere(~finite)[0].tolist()
                     at[0] += begin
                     raise DataError(f"{source}: {name} must be finite in float32, got {array[tuple(at)]} at {at}")
+        if kind == np.float32:
+            notes += _rounded(name, channels_last)
         return Images(channels_last.astype(kind, order="C", copy=False))
+
+
+def _rounded(name: str, images: NDArray[Any]) -> list[str]:
+    """Return a sentence if float32 rounds a feature, of a table or a channel, by much of the range it has."""
+    if np.can_cast(images.dtype, np.float32):
+        return []
+    apart = 0 if images.shape[1] == 1 else (0, 1, 2)
+    parts = [images[begin : begin + _CHUNK] for begin in range(0, len(images), _CHUNK)]
+    least = np.min([part.min(axis=apart) for part in parts], axis=0)
+    most = np.max([part.max(axis=apart) for part in parts], axis=0)
+    lost = np.max([np.abs(part - part.astype(np.float32)).max(axis=apart) for part in parts], axis=0)
+    spread = np.subtract(most, least, dtype=np.float64)
+    wrong = int(((spread > 0) & (10 * lost > spread)).sum())
+    what = f"{name}: float32 rounds {wrong} of {lost.size} features by over a tenth of its range"
+    return [f"{what}; subtract its mean before"] if wrong else []
 
 
 def _are_bytes(array: NDArray[Any]) -> bool:

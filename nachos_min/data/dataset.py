@@ -12,6 +12,7 @@ from nachos_min.errors import InputError
 _CHUNK = 1024  # images converted to float64 at a time: 25 MB of 32 x 32 x 3, instead of a copy of everything
 MAX_VALUES = 2**31  # of one array: 8 GiB as float32, more than this program can train on in reasonable time
 LARGEST, REDUCED = 96, 64  # shorter sides: the largest that is kept, and what larger ones become
+_ROUNDED = 64  # least range of bytes that are resized to bytes: a mask of 0 and 1 would lose all between
 
 
 class DataError(InputError):
@@ -243,9 +244,10 @@ def fitted_size(size: tuple[int, int], resolution: int | None) -> tuple[int, int
 
 
 def resized(images: Images, size: tuple[int, int]) -> Images:
-    """Return unscaled images stored at `size`, (H, W): float32, or bytes rounded half up where they were bytes."""
+    """Return unscaled images stored at `size`, (H, W): bytes of a wide range rounded half up, others as float32."""
     stored = images.stored
-    made = np.empty((len(stored), *size, stored.shape[3]), stored.dtype)
+    kept = stored.dtype == np.uint8 and np.ptp(stored) >= _ROUNDED
+    made = np.empty((len(stored), *size, stored.shape[3]), np.uint8 if kept else np.float32)
     for begin in range(0, len(stored), _CHUNK):
         part = resize(stored[begin : begin + _CHUNK].astype(np.float32), size)
         if made.dtype == np.uint8:

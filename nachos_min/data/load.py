@@ -70,7 +70,7 @@ def load(
     data, said = load_unscaled(source, layout=layout, resolution=resolution), _said(source)
     scaling = statistics(data.train.images, standardise)
     if not scaling.inverse.any():
-        same = f"but all {len(data.train)} training images are the same"
+        same = f"but all {len(data.train)} training images are the same in float32"
         raise DataError(f"{said}: images must differ, {same}")
     splits: dict[str, Any] = {"train": data.train, "validation": data.validation, "test": data.test}
     for name, split in splits.items():

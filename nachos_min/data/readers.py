@@ -184,10 +184,9 @@ def _read_mat(path: Path) -> Arrays:
         others = _read_variables(beside)[0] if beside != path and beside.exists() else {}
         arrays |= {f"test_{name}": array for name, array in others.items()}
         labels = arrays["labels"]
-        if labels.dtype.kind in "uif" and (labels > 0).all():
-            # Class K of 1 .. K is class 0.
+        if np.array_equal(np.unique(labels), np.arange(1, 11)):  # the label of the digit 0 is 10
             for name in {"labels", "test_labels"} & arrays.keys():
-                arrays[name] = np.where(arrays[name] == labels.max(), 0, arrays[name])
+                arrays[name] = np.where(arrays[name] == 10, 0, arrays[name])
     return arrays
 
 

@@ -162,8 +162,8 @@ class Nearest:
 def nearest(coder: GenomeCoder, limits: Limits) -> Nearest:
     """Return the member that exceeds the limits on static counts least, all together.
 
-    From the best of DRAWS random members the genes are changed one at a time, as long as the excess falls. It is
-    infinite where no network is met.
+    From the best random members the genes are changed, one at a time, or two where that does not help, as long as
+    the excess falls. It is infinite where no network is met.
     """
     check = StaticCheck(coder, NONE)
 
@@ -178,6 +178,9 @@ def nearest(coder: GenomeCoder, limits: Limits) -> Nearest:
         while least:
             changed = coder.canonical(single_changes(coder, genome))
             each = excess_of(changed)
+            if not each.min() < least:
+                changed = coder.canonical(np.vstack([single_changes(coder, other) for other in changed]))
+                each = excess_of(changed)
             if not each.min() < least:
                 break
             genome, least = changed[each.argmin()], float(each.min())

@@ -10,7 +10,7 @@ from nachos_min.data import Images
 from nachos_min.eenn.recipes import LONG
 from nachos_min.nas.configuration import AUTO, Problem
 from nachos_min.nas.estimate import BASE, training_seconds, worker_bytes
-from nachos_min.nas.fitting import DRAWS, SHARE, drawn
+from nachos_min.nas.fitting import SHARE, drawn
 from nachos_min.nas.limits import StaticCheck
 
 # Limits as they are read.
@@ -65,7 +65,7 @@ class Plan:
         *others, last = map(str, self.sides or ("",))
         sides = f", at {', '.join(others)}{' and ' * bool(others)}{last} pixels" if last else ""
         limits = [f"{NAMES[name]} {self.limits[name]:,}" for name in NAMES if self.limits.get(name)]
-        why = f"; 1 in {SHARE} of {DRAWS:,} random networks can keep this average" if self.fitted_macs else ""
+        why = f"; 1 in {SHARE} random networks can keep this average" if self.fitted_macs else ""
         finalists = f", then the best {self.finalists} for {LONG} times as long" if self.finalists else ""
         epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         found = [

@@ -68,7 +68,7 @@ CASES = [
     (changed(118, np.nan), "images must be finite in float32, got nan at [7, 1, 2]"),
     (changed(118, -np.inf), "images must be finite in float32, got -inf at [7, 1, 2]"),
     (changed(0, 1e300), "images must be finite in float32, got 1e+300 at [0, 0, 0]"),
-    ({"images": np.ones((30, 4, 4))}, "images must differ, but all 18 training images are the same"),
+    ({"images": np.ones((30, 4, 4))}, "images must differ, but all 18 training images are the same in float32"),
     ({"labels": np.zeros((30, 3), int)},
      "labels must be [N], or [N, K] with one 1 and else 0 in each row, got shape (30, 3)"),
     ({"labels": np.full((30, 3), 1 / 3)},

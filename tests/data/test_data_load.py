@@ -156,6 +156,8 @@ def test_svhn_layout_calls_class_ten_zero_and_finds_its_test_file(tmp_path):
     assert sizes(both) == (80, 20, 30)
     np.testing.assert_array_equal(both.test.labels, (np.arange(30) + 1) % 10)
     assert both.digest != alone.digest
+    five = load_unscaled(save("five.mat", 100, 0, np.arange(100) % 5 + 1))
+    assert five.class_names == ("1", "2", "3", "4", "5")  # not SVHN's
     data = load_unscaled(save("zero.mat", 100, 0, np.arange(100) % 10 * 1.0))  # from zero, as floats: they stay
     assert sorted([*data.train.labels, *data.validation.labels, *data.test.labels]) == sorted(np.arange(100) % 10)
 

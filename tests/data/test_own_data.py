@@ -236,6 +236,22 @@ def test_resized_images_are_rounded_only_if_they_were_bytes(kind: Any) -> None:
     np.testing.assert_array_equal(stored, expected.astype(kind))
 
 
+@pytest.mark.parametrize("kind", [np.bool_, np.uint8, np.float64])
+def test_a_resized_mask_keeps_its_edges(kind: Any) -> None:
+    masks = RNG.integers(0, 2, (20, 8, 8)).astype(kind)
+    stored = load_unscaled((masks, np.arange(20) % 2), resolution=4).train.images.stored
+    np.testing.assert_array_equal(stored[..., 0], resize(masks[..., None].astype(np.float32), (4, 4))[..., 0])
+
+
+def test_numbers_that_float32_cannot_tell_apart_are_named() -> None:
+    table = RNG.normal([0.0, 1e6, 1e8], 1.0, (40, 3))
+    notes = load((table, LABELS)).notes
+    assert "images: float32 rounds 1 of 3 features by over a tenth of its range; subtract its mean before" in notes
+    assert load((RNG.normal(0.1, [0, 1, 2], (40, 3)), LABELS)).notes[1:] == notes[2:]
+    with pytest.raises(DataError, match="all 24 training images are the same in float32"):
+        load((1e9 + RNG.random((40, 3)), LABELS))
+
+
 def test_nothing_is_warned_of() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

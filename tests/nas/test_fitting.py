@@ -125,6 +125,14 @@ def test_in_a_large_space_the_nearest_beats_many_random_members() -> None:
         assert fitting.nearest(coder, limits).excess <= limits.excess(costs)[legal].min()
 
 
+def test_the_nearest_is_found_where_only_two_genes_together_help() -> None:
+    coder = GenomeCoder(fitting.fitted_space((96, 96, 3)), (96, 96, 3), 2)
+    near = fitting.nearest(coder, replace(NONE, max_params=1))
+    pairs = [fitting.single_changes(coder, each) for each in fitting.single_changes(coder, np.array(near.genome))]
+    costs, legal = StaticCheck(coder, NONE).population(coder.canonical(np.vstack(pairs)))
+    assert near.counts["max_params"] <= costs.params[legal].min()
+
+
 def refusal(space: str, side: int, margin: float = 0.0, **limits: int) -> str:
     """The message for images of side x side, whose advice is taken: it must work."""
     coder = GenomeCoder(load_space(space), (side, side, 1), 10)
