@@ -271,6 +271,8 @@ def resolved(options: Options) -> dict[str, Any]:
     if found["workers"] is None:
         found["workers"] = max(1, (os.cpu_count() or 1) // found["threads"])
     found["out"] = found["out"] or Path("runs") / Path(os.path.abspath(data)).stem
+    if found["table"] is not None or METHODS[found["method"]].ruled:
+        found["finalists"] = 0
     check_guarantee(found["guarantee"], found["validation"], found["metric"])
     return found
 

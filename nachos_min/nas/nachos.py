@@ -14,11 +14,10 @@ Source: Gambella, Pomponi, Scardapane and Roveri, "NACHOS: Neural Architecture S
 Early Exit Neural Networks", arXiv 2401.13330.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 from math import inf
 from pathlib import Path
@@ -27,18 +26,10 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.recipes import LONG
 from nachos_min.nas import aims as aiming
 from nachos_min.nas import sampling
-from nachos_min.nas.configuration import (
-    OPTIONS,
-    ConfigurationError,
-    Options,
-    Problem,
-    resolved,
-)
-from nachos_min.nas.estimate import seconds_of
+from nachos_min.nas.configuration import OPTIONS, Options, Problem, resolved
 from nachos_min.nas.evaluate import Evaluation, Failure, Trial, seeded
 from nachos_min.nas.fitting import nearest, prepared
 from nachos_min.nas.genome import Genome, as_genome
@@ -46,11 +37,10 @@ from nachos_min.nas.limits import StaticCheck
 from nachos_min.nas.nsga2 import minimize
 from nachos_min.nas.plan import Plan, plan_of
 from nachos_min.nas.pools import refuse_inside_import
-from nachos_min.nas.progress import Pace, Progress
+from nachos_min.nas.progress import Progress, Told, Watch
 from nachos_min.nas.result import Archive, SearchResult, result_of
 from nachos_min.nas.runs import from_record, own_run, to_record, trial_key
-from nachos_min.nas.steps import Step
-from nachos_min.nas.tabular import TableAnswers, read_table
+from nachos_min.nas.tabular import TableAnswers, answers_from
 from nachos_min.nas.tasks import threads
 from nachos_min.nas.workers import Workers
 from nachos_min.options import taking
@@ -58,7 +48,6 @@ from nachos_min.store import Run, StoreError
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
-Told = Callable[[Progress], None]
 
 
 class _TimeUp(Exception):
@@ -96,38 +85,38 @@ def search(
     refuse_inside_import()
     asked, begun = resolved(options), time()
     if on_progress is not None:
-        networks = asked["evaluations"] + asked["finalists"]
-        on_progress(Progress(f"reading {asked['data']}", 0, 0, networks, 0, 0, None, None))
-    problem, folder, finalists = prepared(asked, options.get("data")), Path(asked["out"]), asked["finalists"]
-    configuration = problem.configuration
-    pool: Callable[[], Workers | TableAnswers]
+        on_progress(Progress(f"reading {asked['data']}", evaluations=asked["evaluations"] + asked["finalists"]))
+    problem, folder = prepared(asked, options.get("data")), Path(asked["out"])
     at_end = ExitStack()
-    if asked["table"] is not None:
-        if configuration.rules.ruled:
-            raise ConfigurationError(
-                f"method must be one that trains each network once with a table, got {configuration.method!r}"
-            )
-        table = read_table(asked["table"])
-        problem, finalists = replace(problem, table=table.identity(problem)), 0
-        pool = partial(TableAnswers, table, problem)
-    else:
-        if executor is None and asked["dask"] is not None:
-            from nachos_min.nas.cluster import DaskPool
-
-            executor = at_end.enter_context(DaskPool(asked["dask"]))
-        chosen = min(asked["workers"], asked["evaluations"]) if executor is None else executor
-        sent = problem.coder, problem.data, configuration.acting
-        pool = partial(Workers, chosen, *sent, folder, asked["threads"])
-    with at_end, threads(asked["threads"]), own_run(folder, problem) as run, pool() as trained:
+    problem, pool = _answering(problem, asked, executor, at_end)
+    with at_end, threads(asked["threads"]), own_run(folder, problem) as run, pool as trained:
         if on_plan is not None:
             on_plan(plan_of(problem, asked))
-        until = inf if asked["max_minutes"] is None else begun + 60 * asked["max_minutes"]
-        abreast = 1 if executor else max(asked["workers"], 1)
-        loop = _Loop(problem, run, trained, asked["evaluations"], finalists, on_progress, abreast, until)
+        abreast = 1 if executor or asked["dask"] else max(asked["workers"], 1)
+        evaluations, finalists, archive = asked["evaluations"], asked["finalists"], Archive(problem)
+        watch = Watch(archive, evaluations, finalists, on_progress, abreast)
+        until = begun + 60 * (asked["max_minutes"] or inf)
+        loop = _Loop(archive, run, trained, watch, evaluations, finalists, until)
         with suppress(_TimeUp):
             loop.run_to_end()
-        counts = {"reused": loop.reused, "inadmissible": loop.static.inadmissible, "unfinished": loop.unfinished}
-        return result_of(loop.archive, folder, **counts, guarantee=asked["guarantee"])
+        counts = {"reused": watch.reused, "inadmissible": loop.static.inadmissible, "unfinished": loop.unfinished}
+        return result_of(archive, folder, **counts, guarantee=asked["guarantee"])
+
+
+def _answering(
+    problem: Problem, asked: Mapping[str, Any], executor: Executor | None, at_end: ExitStack
+) -> tuple[Problem, Workers | TableAnswers]:
+    """Return the problem and what evaluates its trials: a table, whose identity it then has, or workers."""
+    if asked["table"] is not None:
+        answers = answers_from(asked["table"], problem)
+        return answers.problem, answers
+    if executor is None and asked["dask"] is not None:
+        from nachos_min.nas.cluster import DaskPool
+
+        executor = at_end.enter_context(DaskPool(asked["dask"]))
+    chosen = min(asked["workers"], asked["evaluations"]) if executor is None else executor
+    sent = problem.coder, problem.data, problem.configuration.acting
+    return problem, Workers(chosen, *sent, Path(asked["out"]), asked["threads"])
 
 
 class _Loop:
@@ -135,40 +124,33 @@ class _Loop:
 
     def __init__(
         self,
-        problem: Problem,
+        archive: Archive,
         run: Run,
         pool: Workers | TableAnswers,
+        watch: Watch,
         evaluations: int,
         finalists: int,
-        on_progress: Told | None,
-        abreast: int,
         until: float,
     ) -> None:
-        self.problem, self.run, self.pool = problem, run, pool
-        self.configuration, self.rules = problem.configuration, problem.configuration.rules
-        self.evaluations, self.finalists = evaluations, 0 if self.rules.ruled else finalists
-        self.on_progress = on_progress
-        self.limits = self.configuration.acting.limits
-        self.archive = Archive(problem)
+        self.archive, self.run, self.pool, self.watch = archive, run, pool, watch
+        self.problem, self.configuration = archive.problem, archive.problem.configuration
+        self.rules, self.limits = self.configuration.rules, self.configuration.acting.limits
+        self.evaluations, self.finalists, self.until = evaluations, finalists, until
         # Two-stage search: a backbone may exceed max_macs, because exits added later reduce the average.
         searched = replace(self.limits, max_macs=None) if self.rules.placed else self.limits
-        self.static = StaticCheck(problem.coder, searched)
-        scale = self.archive.largest.worst_macs, self.archive.largest.params
-        self.features = aiming.Features(problem.coder.upper, self.configuration.features == "costs", scale)
+        self.static = StaticCheck(self.problem.coder, searched)
+        scale = archive.largest.worst_macs, archive.largest.params
+        self.features = aiming.Features(self.problem.coder.upper, self.configuration.features == "costs", scale)
         self.log_odds: list[Floats] = []  # of the evaluations in the archive, in their order
-        self.iteration = self.reused = 0
-        self.expected = evaluations + self.finalists
-        self.efforts = evaluations + LONG * self.finalists  # of all trials together
-        self.pace = Pace(self.seconds_of, abreast, self.configuration.chosen)
-        self.until, self.unfinished = until, 0
+        self.iteration = self.unfinished = 0
 
     def run_to_end(self) -> None:
         """Run the method until the evaluations are used up, nothing new is left, or nothing improves."""
         until = min(self.configuration.backbones, self.evaluations) if self.rules.placed else self.evaluations
-        self.tell("choosing the first networks")
+        self.watch.tell("choosing the first networks", self.iteration)
         first = self.first_candidates(until)
         if self.rules.ruled:
-            self.expected, self.efforts = len(first), sum(trial.effort for trial in first)
+            self.watch.expect(first)
         kind = self.configuration.start if self.rules.guided else "random"
         self.evaluate(first, f"training the {kind} start")
         best, stale = self.archive.hypervolume(self.archive.networks), 0
@@ -218,36 +200,17 @@ class _Loop:
     def evaluate(self, trials: Sequence[Trial], activity: str) -> None:
         """Evaluate `trials` and append them to the archive in their own order, whichever is done first."""
         found = {trial: known for trial in trials if (known := self.stored(trial)) is not None}
-        self.reused += len(found)
-        if self.on_progress is not None:
-            self.pace.begin(trials, len(self.archive) + 1)
-
-        def waiting() -> list[Trial]:
-            return [trial for trial in trials if trial not in found]
-
-        def told(step: Step) -> None:
-            if self.on_progress is not None and step.trial in waiting():
-                self.pace.step(step)
-                self.tell(activity, found.values(), waiting())
-
-        self.tell(activity, found.values(), waiting())
-        for evaluated in self.pool.evaluate(waiting(), told, self.until):
+        missing = [trial for trial in trials if trial not in found]
+        self.watch.training(activity, trials, found)
+        for evaluated in self.pool.evaluate(missing, self.watch.step, self.until):
             self.run.write(trial_key(evaluated.trial), to_record(evaluated))
             found[evaluated.trial] = evaluated
-            self.pace.running.pop(evaluated.trial, None)
-            self.tell(activity, found.values(), waiting())
+            self.watch.done(evaluated.trial)
         for trial in filter(found.__contains__, trials):
             self.archive.add(found[trial])
-        if waiting():
-            self.unfinished = self.expected - len(self.archive)
+        if not found.keys() >= {*trials}:
+            self.unfinished = self.watch.expected - len(self.archive)
             raise _TimeUp
-
-    def seconds_of(self, trial: Trial) -> float:
-        """Return an estimate of how long a trial takes; a table answers at once."""
-        if self.problem.table is not None:
-            return 0.0
-        costs = static_costs(self.problem.coder.decode(trial.genome))
-        return seconds_of(self.problem, costs.worst_macs, len(costs.exit_costs), trial.effort)
 
     def stored(self, trial: Trial) -> Evaluation | Failure | None:
         """Return the evaluation on disk, or None; a damaged file counts as missing."""
@@ -257,38 +220,9 @@ class _Loop:
             return None
         return None if record is None else from_record(record)
 
-    def tell(
-        self, activity: str, pending: Iterable[Evaluation | Failure] = (), waiting: Sequence[Trial] = ()
-    ) -> None:
-        """Report progress; `pending` are evaluations done but not yet in the archive, `waiting` trials follow."""
-        if self.on_progress is None:
-            return
-        done = [*self.archive.candidates, *pending]
-        evaluated = [found for found in done if isinstance(found, Evaluation)]
-        longer = sum(trial.effort > 1 for trial in (*(found.trial for found in done), *waiting))
-        finalists = 0 if self.rules.ruled else self.finalists - longer
-        others = self.expected - len(done) - len(waiting) - finalists
-        efforts = sum(found.trial.effort for found in done) + self.pace.efforts()
-        chosen = [self.archive.network(found, found.chosen) for found in evaluated]
-        front = self.archive.front([network for network in chosen if self.archive.admits(network)])
-        self.on_progress(
-            Progress(
-                activity=activity,
-                iteration=self.iteration,
-                evaluated=len(done),
-                evaluations=self.expected,
-                reused=self.reused,
-                failed=len(done) - len(evaluated),
-                seconds_left=self.pace.seconds_left(waiting, others, finalists),
-                best=front[0] if front else None,
-                share=efforts / max(self.efforts, 1),
-                running=self.pace.networks(),
-            )
-        )
-
     def next_candidates(self, wanted: int) -> list[Genome]:
         """Return up to `wanted` new genomes: surrogates, NSGA-II on them, a choice from its population."""
-        self.tell(f"fitting surrogates and running NSGA-II, iteration {self.iteration}")
+        self.watch.tell(f"fitting surrogates and running NSGA-II, iteration {self.iteration}", self.iteration)
         rng, known = seeded(self.configuration.seed, "iteration", (self.iteration,)), self.archive.genomes()
         if len(self.archive.evaluations) < 2:
             return sampling.random_genomes(self.static, wanted, rng, known)

@@ -9,7 +9,7 @@ import numpy as np
 from nachos_min.data import Images
 from nachos_min.eenn.recipes import LONG
 from nachos_min.nas.configuration import AUTO, Problem
-from nachos_min.nas.estimate import BASE, training_seconds, worker_bytes
+from nachos_min.nas.estimate import BASE, seconds_of, worker_bytes
 from nachos_min.nas.fitting import SHARE, drawn
 from nachos_min.nas.limits import StaticCheck
 
@@ -97,11 +97,10 @@ def plan_of(problem: Problem, asked: Mapping[str, Any]) -> Plan:
     splits = {name: getattr(data, name) for name in ("train", "validation", "calibration", "test")}
     samples = {name: len(split) for name, split in splits.items() if split is not None}
     recipe, epochs = configuration.recipe, configuration.recipe.passes(samples["train"])
-    finalists = 0 if asked["table"] is not None or configuration.rules.ruled else asked["finalists"]
     processes = max(1, min(asked["workers"], asked["evaluations"]))
     limits = {name: value for name, value in asdict(configuration.limits).items() if value is not None}
     stored = data.train.images.stored if isinstance(data.train.images, Images) else data.train.images
-    one = None if asked["table"] is not None else _one(problem, samples, epochs)
+    one = None if asked["table"] is not None else _one(problem, samples)
     return Plan(
         data=data.name,
         image_shape=coder.image_shape,
@@ -115,26 +114,24 @@ def plan_of(problem: Problem, asked: Mapping[str, Any]) -> Plan:
         limits=limits,
         fitted_macs=asked["max_macs"] == AUTO,
         networks=asked["evaluations"],
-        finalists=finalists,
+        finalists=asked["finalists"],
         epochs=epochs,
         steps=epochs * -(-samples["train"] // recipe.batch),
         processes=processes,
-        seconds=one and one[0] * (asked["evaluations"] + LONG * finalists) / processes,
+        seconds=one and one[0] * (asked["evaluations"] + LONG * asked["finalists"]) / processes,
         bytes=one and BASE + processes * one[1] + stored.nbytes,
     )
 
 
-def _one(problem: Problem, samples: Mapping[str, int], epochs: int) -> tuple[float, int] | None:
+def _one(problem: Problem, samples: Mapping[str, int]) -> tuple[float, int] | None:
     """Return the seconds of the mean admissible network, and the bytes of the largest; None if none is drawn."""
-    coder, batch, rows = problem.coder, problem.configuration.recipe.batch, drawn(problem.coder)
-    costs, admissible = StaticCheck(coder, problem.configuration.acting.limits).population(rows)
+    coder = problem.coder
+    costs, admissible = StaticCheck(coder, problem.configuration.acting.limits).population(drawn(coder))
     if not admissible.any():
         return None
     costs, total = costs[admissible], sum(samples.values())
-    exits, measured = round(float(np.mean(costs.exit_count))), total - samples["train"]
-    shape = {"batch": batch, "exits": exits, "measured": measured}
-    seconds = training_seconds(
-        int(np.mean(costs.worst_macs)), samples["train"], epochs, numbers=int(np.prod(coder.image_shape)), **shape
-    )
+    exits = round(float(np.mean(costs.exit_count)))
     largest = int(costs.peak_bytes.max()), int(costs.params.max())
-    return seconds, worker_bytes(*largest, classes=coder.classes, samples=total, **shape)
+    shape = {"batch": problem.configuration.recipe.batch, "exits": exits, "classes": coder.classes}
+    own = worker_bytes(*largest, **shape, samples=total, measured=total - samples["train"])
+    return seconds_of(problem, int(np.mean(costs.worst_macs)), exits), own

@@ -3,15 +3,18 @@
 Before the first epoch the counts of networks say it (`estimate.py`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.recipes import LONG
-from nachos_min.nas.evaluate import Trial
-from nachos_min.nas.result import Network
+from nachos_min.nas.estimate import seconds_of
+from nachos_min.nas.evaluate import Evaluation, Failure, Trial
+from nachos_min.nas.result import Archive, Network
 from nachos_min.nas.steps import Step
 
+Answer = Evaluation | Failure
 TRUST = 5.0  # seconds of training that the estimate weighs: kernels are loaded in the first epoch
 
 
@@ -30,15 +33,18 @@ class Progress:
     """What a search is doing."""
 
     activity: str  # a clause in words
-    iteration: int  # 0 for the first candidates, then 1, 2, ...
-    evaluated: int  # candidates done
-    evaluations: int  # candidates to be done
-    reused: int  # of those done, found on disk
-    failed: int  # of those done, that raised an error
-    seconds_left: float | None  # estimate; None while no network was chosen yet
-    best: Network | None  # the most accurate admissible network so far, under its chosen thresholds
+    iteration: int = 0  # 0 for the first candidates, then 1, 2, ...
+    evaluated: int = 0  # candidates done
+    evaluations: int = 0  # candidates to be done
+    reused: int = 0  # of those done, found on disk
+    failed: int = 0  # of those done, that raised an error
+    seconds_left: float | None = None  # estimate; None while no network was chosen yet
+    best: Network | None = None  # the most accurate admissible network so far, under its chosen thresholds
     share: float = 0.0  # of all epochs, how many are done
     running: tuple[Running, ...] = ()
+
+
+Told = Callable[[Progress], None]
 
 
 class Pace:
@@ -95,3 +101,88 @@ class Pace:
 
     def _rounds(self, trials: int) -> int:
         return -(-trials // self._abreast)
+
+
+class Watch:
+    """Tells how far a search is, whenever something was done.
+
+    Attributes:
+        expected: networks that the search trains, if nothing ends it before.
+        reused: evaluations found on disk.
+    """
+
+    def __init__(self, archive: Archive, evaluations: int, finalists: int, told: Told | None, abreast: int) -> None:
+        """Prepare for a search that trains `abreast` networks at a time; `told` None: nobody listens."""
+        self._archive, self._finalists, self._told = archive, finalists, told
+        self._pace = Pace(self._seconds_of, abreast, archive.problem.configuration.chosen)
+        self._activity, self._iteration, self.reused = "", 0, 0
+        self._trials: Sequence[Trial] = ()
+        self._found: Mapping[Trial, Answer] = {}
+        self.expected = evaluations + finalists
+        self._efforts = evaluations + LONG * finalists
+
+    def expect(self, trials: Sequence[Trial]) -> None:
+        """Note that a search consists of these trials."""
+        self.expected, self._efforts = len(trials), sum(trial.effort for trial in trials)
+
+    def tell(self, activity: str, iteration: int) -> None:
+        """Tell what the search does while it trains nothing."""
+        self._activity, self._iteration, self._trials, self._found = activity, iteration, (), {}
+        self._tell()
+
+    def training(self, activity: str, trials: Sequence[Trial], found: Mapping[Trial, Answer]) -> None:
+        """Tell that `trials` are trained, but those `found`, to which the search adds the others."""
+        self._activity, self._trials, self._found = activity, trials, found
+        self.reused += len(found)
+        if self._told is not None:
+            self._pace.begin(trials, len(self._archive) + 1)
+        self._tell()
+
+    def step(self, step: Step) -> None:
+        """Tell how far a running trial is."""
+        if self._told is not None and step.trial in self._waiting():
+            self._pace.step(step)
+            self._tell()
+
+    def done(self, trial: Trial) -> None:
+        """Tell that a trial is among those found."""
+        self._pace.running.pop(trial, None)
+        self._tell()
+
+    def _waiting(self) -> list[Trial]:
+        return [trial for trial in self._trials if trial not in self._found]
+
+    def _seconds_of(self, trial: Trial) -> float:
+        """Return an estimate of how long a trial takes; a table answers at once."""
+        problem = self._archive.problem
+        if problem.table is not None:
+            return 0.0
+        costs = static_costs(problem.coder.decode(trial.genome))
+        return seconds_of(problem, costs.worst_macs, len(costs.exit_costs), trial.effort)
+
+    def _tell(self) -> None:
+        if self._told is None:
+            return
+        archive, waiting = self._archive, self._waiting()
+        done = [*archive.candidates, *self._found.values()]
+        evaluated = [each for each in done if isinstance(each, Evaluation)]
+        longer = sum(trial.effort > 1 for trial in (*(each.trial for each in done), *waiting))
+        finalists = max(0, self._finalists - longer)
+        others = self.expected - len(done) - len(waiting) - finalists
+        efforts = sum(each.trial.effort for each in done) + self._pace.efforts()
+        chosen = [archive.network(each, each.chosen) for each in evaluated]
+        front = archive.front([network for network in chosen if archive.admits(network)])
+        self._told(
+            Progress(
+                activity=self._activity,
+                iteration=self._iteration,
+                evaluated=len(done),
+                evaluations=self.expected,
+                reused=self.reused,
+                failed=len(done) - len(evaluated),
+                seconds_left=self._pace.seconds_left(waiting, others, finalists),
+                best=front[0] if front else None,
+                share=efforts / max(self._efforts, 1),
+                running=self._pace.networks(),
+            )
+        )

@@ -10,7 +10,7 @@ thresholds for its own limit on those networks. Run seed s is answered from the 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import starmap
 from math import inf
@@ -25,7 +25,7 @@ from nachos_min.eenn.inference import ExitTables
 from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.recipes import as_record
 from nachos_min.errors import InputError
-from nachos_min.nas.configuration import AS_BEFORE, Problem
+from nachos_min.nas.configuration import AS_BEFORE, ConfigurationError, Problem
 from nachos_min.nas.evaluate import SPLITS, Evaluation, ExecutionError, Failure, Trial, choose
 from nachos_min.nas.genome import Genome
 from nachos_min.nas.runs import key
@@ -156,6 +156,18 @@ class TableAnswers(AbstractContextManager["TableAnswers"]):
     def starmap(self, function: Callable[..., Answer], arguments: Iterable[tuple[Any, ...]]) -> list[Answer]:
         """Return `function(*each)` for each of `arguments`, in their order."""
         return list(starmap(function, arguments))
+
+
+def answers_from(path: str | Path, problem: Problem) -> TableAnswers:
+    """Return what answers `problem`, which then has the table's identity.
+
+    InputError if there is no whole table at `path`, it is of another problem, or the method trains a network twice.
+    """
+    if problem.configuration.rules.ruled:
+        named = problem.configuration.method
+        raise ConfigurationError(f"method must be one that trains each network once with a table, got {named!r}")
+    table = read_table(path)
+    return TableAnswers(table, replace(problem, table=table.identity(problem)))
 
 
 def failure_key(genome: Genome, seed: int) -> str:

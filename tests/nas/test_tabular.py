@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from candidates import instant
 
 import nachos_min
 from nachos_min.data import load
@@ -88,7 +89,7 @@ def search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         return replace(configure(asked), initial=6, chosen=4, recipe=replace(SHORT, beta=asked["beta"]))
 
     monkeypatch.setattr(fitting, "configure", small)
-    monkeypatch.setattr(nachos, "Workers", lambda *_: pytest.fail("a worker was asked for"))
+    monkeypatch.setattr(nachos, "Workers", instant(lambda *_: pytest.fail("a worker was asked for")))
     given: dict[str, Any] = {"max_macs": 6_000, "min_accuracy": 0.1, "recipe": "paper", "standardise": "pixel"}
     given |= {"validation": "halves", "confidence": "best", "table": folder / "small.h5"}
     return partial(nachos_min.search, data=str(folder / "few.npz"), space=str(folder / "small.toml"), **given)
