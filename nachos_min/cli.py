@@ -11,6 +11,7 @@ import io
 import json as json_format
 import os
 import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -275,7 +276,8 @@ def _explain(name: str, options: dict[str, Option], refused: list[str]) -> NoRet
     if needed and not refused:
         raise InputError(f"{name} needs a {needed[0]}, got none; try {PROGRAM} {name} --help")
     takes = f"one {needed[0]} and options" if needed else "options only"
-    raise InputError(f"{name} takes {takes}, got {shorten(' '.join(refused))}")
+    advice = f"; did you mean --data {shlex.quote(refused[0])}?" if "data" in options and len(refused) == 1 else ""
+    raise InputError(f"{name} takes {takes}, got {shorten(' '.join(refused))}{advice}")
 
 
 def _advice(word: str, known: Iterable[str], program: str) -> str:

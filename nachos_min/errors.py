@@ -16,3 +16,12 @@ def printable(text: str) -> str:
 def shorten(text: str) -> str:
     """Return `text` in quotes on one line, cut in the middle when it is longer than 60 characters."""
     return repr(text if len(text) <= 60 else f"{text[:40]}...{text[-15:]}")
+
+
+def some(count: int, noun: str, ending: str = "s") -> str:
+    """Return a count of things for reading.
+
+    >>> some(1, "epoch"), some(2_000, "process", "es")
+    ('1 epoch', '2,000 processes')
+    """
+    return f"{count:,} {noun}{ending if count != 1 else ''}"

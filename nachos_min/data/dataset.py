@@ -222,6 +222,20 @@ def resize(images: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.flo
     return np.ascontiguousarray(images)
 
 
+def kind_of(size: tuple[int, int]) -> str:
+    """Return what samples of (height, width) are, for reading.
+
+    >>> kind_of((28, 20)), kind_of((1, 187))
+    ('images of 28x20 pixels', 'signals of length 187')
+    """
+    return f"{'signals of length' if size[0] == 1 else 'images of'} {extent(size)}{' pixels' * (size[0] > 1)}"
+
+
+def extent(size: tuple[int, int]) -> str:
+    """Return (height, width) for reading; of a signal, its length."""
+    return str(size[1]) if size[0] == 1 else f"{size[0]}x{size[1]}"
+
+
 def fitted_size(size: tuple[int, int], resolution: int | None) -> tuple[int, int]:
     """Return the (H, W) that images of `size` are brought to: the shorter side is `resolution`, the aspect kept.
 

@@ -16,7 +16,9 @@ from nachos_min.data.dataset import (
     Dataset,
     Images,
     Split,
+    extent,
     fitted_size,
+    kind_of,
     resized,
     statistics,
     stratified_split,
@@ -111,7 +113,7 @@ def load_unscaled(source: Source, *, layout: str | None = None, resolution: int 
     before = train.images.shape[1:3]
     size = fitted_size(before, resolution)
     if size != before:
-        notes.append(f"images of {_by(before)} pixels are resized to {_by(size)}")
+        notes.append(f"{kind_of(before)} are resized to {extent(size)}")
         found = {prefix: _resized(split, size) for prefix, split in found.items()}
         train, test, validation = found[""], found.get("test_"), found.get("validation_")
     digest = checks.digest(found)
@@ -134,8 +136,14 @@ def _said(source: Source) -> str:
     return str(source) if isinstance(source, str | os.PathLike) else IN_MEMORY
 
 
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
+def named(path: str | os.PathLike[str]) -> str:
+    """Return what the data at a path are called, as the folder of their run is: without the endings of a file.
+
+    >>> named("mine/photos.tar.gz"), named("mine/x.npz")
+    ('photos', 'x')
+    """
+    place = Path(os.path.abspath(path))
+    return place.name if place.is_dir() else place.stem.removesuffix(".tar")
 
 
 def _from_place(said: str, resolution: int | None) -> tuple[str, readers.Arrays]:
@@ -151,7 +159,7 @@ def _from_place(said: str, resolution: int | None) -> tuple[str, readers.Arrays]
         names, endings = ", ".join(BUILT_IN), ", ".join(readers.FORMATS)
         rule = f"one of the built-in names ({names}), a file ({endings}) or a folder"
         raise DataError(f"data must be {rule}, got {said!r}, which does not exist")
-    return Path(os.path.abspath(path)).stem, readers.read(path, resolution)
+    return named(path), readers.read(path, resolution)
 
 
 def _from_memory(source: Any) -> readers.Arrays:

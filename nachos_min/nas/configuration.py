@@ -250,6 +250,8 @@ def resolved(options: Options) -> dict[str, Any]:
         TypeError: if an option is unknown.
         ConfigurationError: if a value breaks its rule.
     """
+    from nachos_min.data.load import named
+
     for name in options:
         if name not in OPTIONS:
             raise TypeError(f"search() got an unexpected keyword argument {name!r}")
@@ -270,9 +272,9 @@ def resolved(options: Options) -> dict[str, Any]:
         found[name] = found[name] or BY_AIMS[found["aims"]][name]
     if found["workers"] is None:
         found["workers"] = max(1, (os.cpu_count() or 1) // found["threads"])
-    found["out"] = found["out"] or Path("runs") / Path(os.path.abspath(data)).stem
-    if found["table"] is not None or METHODS[found["method"]].ruled:
-        found["finalists"] = 0
+    found["out"] = found["out"] or Path("runs") / named(data)
+    repeated = found["table"] is None and not METHODS[found["method"]].ruled
+    found["finalists"] = min(found["finalists"], found["evaluations"]) if repeated else 0
     check_guarantee(found["guarantee"], found["validation"], found["metric"])
     return found
 

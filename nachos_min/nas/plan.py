@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from nachos_min.data import Images
+from nachos_min.data import Images, kind_of
 from nachos_min.eenn.recipes import LONG
+from nachos_min.errors import some
 from nachos_min.nas.configuration import AUTO, Problem
 from nachos_min.nas.estimate import BASE, seconds_of, worker_bytes
 from nachos_min.nas.fitting import SHARE, drawn
@@ -54,30 +55,38 @@ class Plan:
 
     def lines(self) -> list[str]:
         """Return the sentences that people read."""
-        height, width, channels = self.image_shape
         splits = ", ".join(f"{count:,} {name}" for name, count in self.samples.items())
-        of = f"{self.classes} classes, {height}x{width}x{channels}"
+        of = f"{self.classes} classes of {kinds(self.image_shape)}"
         found = [f"Data: {self.data}, {of}; {splits}. The largest class has {self.largest_class:.1%}."]
         return [*found, *(f"- {note}" for note in self.notes), *self.search_lines()]
 
     def search_lines(self) -> list[str]:
         """Return those that say what is searched, and how."""
+        unit = "values" if self.image_shape[0] == 1 else "pixels"
         *others, last = map(str, self.sides or ("",))
-        sides = f", at {', '.join(others)}{' and ' * bool(others)}{last} pixels" if last else ""
+        sides = f", at {', '.join(others)}{' and ' * bool(others)}{last} {unit}" if last else ""
         limits = [f"{NAMES[name]} {self.limits[name]:,}" for name in NAMES if self.limits.get(name)]
         why = f"; 1 in {SHARE} random networks can keep this average" if self.fitted_macs else ""
-        finalists = f", then the best {self.finalists} for {LONG} times as long" if self.finalists else ""
-        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        best = "best" if self.finalists == 1 else f"best {self.finalists}"
+        finalists = f", then the {best} for {LONG} times as long" if self.finalists else ""
         found = [
             f"Space: {self.space}{sides}{', chosen by the size of the data' if self.fitted_space else ''}.",
             f"Limits: {', '.join(limits) or 'none'}{why}.",
-            f"Training: {self.networks:,} networks, {epochs} each{finalists}.",
+            f"Training: {some(self.networks, 'network')}, {some(self.epochs, 'epoch')} each{finalists}.",
         ]
         if self.seconds is not None and self.bytes is not None:
-            there = "1 process" if self.processes == 1 else f"{self.processes} processes"
-            memory = f"{self.bytes / 1e9:.1f} GB of memory"
+            there, memory = some(self.processes, "process", "es"), f"{self.bytes / 1e9:.1f} GB of memory"
             found.append(f"This takes about {duration(self.seconds)} in {there}, and {memory}.")
         return found
+
+
+def kinds(image_shape: tuple[int, int, int]) -> str:
+    """Return what samples of (H, W, C) are, for reading.
+
+    >>> kinds((28, 20, 1)), kinds((1, 187, 2))
+    ('images of 28x20 pixels, 1 channel', 'signals of length 187, 2 channels')
+    """
+    return f"{kind_of(image_shape[:2])}, {some(image_shape[2], 'channel')}"
 
 
 def duration(seconds: float) -> str:

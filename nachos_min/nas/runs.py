@@ -37,6 +37,9 @@ def own_run(folder: Path, problem: Problem) -> Run:
     try:
         return create_or_open(folder, problem.identity(), problem.about)
     except OtherRunError as error:
+        if next(iter(error.different)) == "data_content":  # the same name
+            rule = f"out {folder} holds a run on {problem.configuration.data} of other content"
+            raise StoreError(f"{rule}; choose another --out") from None
         asked = {name: wanted for name, (_, wanted) in error.different.items() if name in SHOWN}
         there = {name: stored for name, (stored, _) in error.different.items() if name in SHOWN}
         if not asked or error.different.keys() - {*SHOWN, "max_worst_macs"} or _looser(asked, there):
@@ -72,8 +75,8 @@ def load_run(
     stored.check(tighter)
     there = {name: getattr(configuration.limits, name) for name in SHOWN}
     if name := _looser(tighter, there):
-        rule = f"{SHOWN[name]} {there[name]}, the run's own limit, since it stores nothing beyond"
-        raise stored.ConfigurationError(f"{name} must be {rule}, got {tighter[name]}")
+        rule = f"{SHOWN[name]} {there[name]:,}, the run's own limit, since it stores nothing beyond"
+        raise stored.ConfigurationError(f"{name} must be {rule}, got {tighter[name]:,}")
     limits = replace(configuration.limits, **dict[str, Any](tighter))
     own = replace(configuration, limits=limits)
     evaluated = tuple(stored_evaluations(path))

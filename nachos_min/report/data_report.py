@@ -16,7 +16,7 @@ from nachos_min.data import Dataset, Images, Split, load
 from nachos_min.errors import InputError, printable
 from nachos_min.nas.configuration import Options, resolved
 from nachos_min.nas.fitting import prepared
-from nachos_min.nas.plan import Plan, plan_of
+from nachos_min.nas.plan import Plan, kinds, plan_of
 from nachos_min.report.blocks import GAP, curve, drawn, fitted
 from nachos_min.report.console import output
 
@@ -107,10 +107,8 @@ def show_data(report: DataReport, stream: TextIO | None = None) -> None:
     """Print a report to `stream` or standard output, with a few samples as blocks."""
     console = output(stream or sys.stdout, WIDTH)
     data, (least, most) = report.dataset, report.range
-    height, width, channels = data.image_shape
-    kind = f"signals of length {width}" if height == 1 else f"images of {height}x{width} pixels"
     total = sum(map(len, report.splits.values()))
-    console.print(f"{printable(data.name)}: {total:,} {kind}, {channels} channel{'s'[: channels > 1]}")
+    console.print(f"{printable(data.name)}: {total:,} {kinds(data.image_shape)}")
     console.print(f"values: {report.stored.dtype} from {least:g} to {most:g}")
     console.print(_classes(report))
     shares = report.counts["train"] / len(data.train)

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nachos_min.eenn.guarantee import fewest_samples
-from nachos_min.errors import printable
+from nachos_min.errors import printable, some
 from nachos_min.nas.result import Network, SearchResult, level_of
 from nachos_min.report.console import output
 
@@ -208,13 +208,15 @@ def share(count: int, total: int) -> str:
 def closest_sentence(result: SearchResult) -> str:
     """Return why a search whose front is empty found nothing, and which candidate came closest to the limits."""
     accuracy = "accuracy" if result.metric == "accuracy" else "balanced accuracy"
-    limits = f"{accuracy} >= {result.limits.min_accuracy}"
-    if result.limits.max_macs is not None:
-        limits += f" at <= {result.limits.max_macs:,} average MACs"
+    given = [f"{accuracy} >= {result.limits.min_accuracy}"] if result.limits.min_accuracy else []
+    given += [f"<= {result.limits.max_macs:,} average MACs"] if result.limits.max_macs is not None else []
+    limits = " at ".join(given) or "no limits"
     if result.guarantee is not None:
         limits += f", guaranteed with probability {result.guarantee}"
     if result.margin:
         limits += f", both by a margin of {result.margin}"
+    if result.closest is None and result.unfinished and not result.failed:
+        return f"No network is trained yet ({limits})."
     if result.closest is None:
         return f"No admissible solution ({limits}): no network could be evaluated, {causes(result)}."
     closest = result.closest
@@ -229,7 +231,7 @@ def closest_sentence(result: SearchResult) -> str:
     reached = "" if best is None else f" The best {accuracy} at any cost is {best:.4f}."
     reached += "" if share is None or result.metric != "accuracy" else f" The largest class's share is {share:.4f}."
     return (
-        f"No admissible solution ({limits}): the closest of {result.evaluated} networks has {accuracy} "
+        f"No admissible solution ({limits}): the closest of {some(result.evaluated, 'network')} has {accuracy} "
         f"{closest.metric:.4f} at {closest.average_macs:,.0f} average MACs.{reached}{lack}"
     )
 
@@ -247,7 +249,7 @@ def summary(result: SearchResult) -> str:
     networks, shown = len({row.genome for row in result.front}), len(rows_shown(result.front))
     if networks < rows:
         of = "one network" if networks == 1 else f"{networks} networks"
-        part = f" {shown} are shown, --json lists all." if shown < rows else ""
+        part = f" {shown} {'is' if shown == 1 else 'are'} shown, --json lists all." if shown < rows else ""
         lines.append(f"{rows} solutions: {of}, under different thresholds.{part}")
     if missed := sum(not row.test.kept for row in result.front):
         lines.append(f"{missed} of {rows} rows miss a limit on the test images; they are marked{MISSED}.")
@@ -263,5 +265,6 @@ def summary(result: SearchResult) -> str:
         trained = f"(trained with max_macs {limit}, seed {seed}), nothing was trained."
         lines.append(f"Answered from table {name} {trained}")
     if result.unfinished:
-        lines.append(f"The time was up: {result.unfinished} networks were not begun. The same command continues.")
+        left = some(result.unfinished, "network")
+        lines.append(f"The time was up before {left} could begin. The same command continues.")
     return "\n".join([*lines, f"Run: {result.run}"])

@@ -99,7 +99,7 @@ REFUSALS = [
     ("search --recipe best", "--recipe must be one of deep, paper, got 'best'"),
     ("search --json=maybe", "--json must be given without a value, or as true or false, got 'maybe'"),
     ("search --data=", "--data must be a name or file, got ''"),
-    ("search run", "search takes options only, got 'run'"),
+    ("search run", "search takes options only, got 'run'; did you mean --data run?"),
     ("search - run", "search takes options only, got '- run'"),
     ("search -- --trace", "'--' must not be used: it would separate options for the Fire library"),
     ("macs", "macs needs a TARGET, got none; try python -m nachos_min macs --help"),

@@ -86,6 +86,10 @@ def test_the_summary_says_when_solutions_share_networks(result: SearchResult) ->
         front = tuple(replace(row, evaluation=replace(row.evaluation, trial=trial)) for row, trial in pairs)
         assert shown(result, front=front).splitlines()[-4] == f"3 solutions: {of}, under different thresholds."
     assert "solutions:" not in shown(result)
+    twice = (result.front[0], replace(result.front[0], solution=1))
+    assert "2 solutions: one network, under different thresholds. 1 is shown, --json lists all.\n" in shown(
+        result, front=twice
+    )
 
 
 def test_a_long_front_is_shown_in_part(result: SearchResult) -> None:
@@ -136,6 +140,8 @@ SURE, BY = "guaranteed with probability 0.9", "both by a margin of 0.01"
         ({"guarantee": 0.9, "limits": Limits(None, 1.0)}, f"accuracy >= 1.0, {SURE}", CLOSEST + NEVER),
         ({"evaluated": 0, "closest": None, "limits": Limits(None, 0.9)}, "accuracy >= 0.9",
          "no network could be evaluated, 2 failed; 31 ruled out untrained."),
+        ({"evaluated": 1, "limits": Limits(60_000, 0.0)}, "<= 60,000 average MACs",
+         CLOSEST.replace("104 networks", "1 network")),
     ],
 )  # fmt: skip
 def test_without_a_solution_the_limits_and_the_closest_are_named(
@@ -147,6 +153,11 @@ def test_without_a_solution_the_limits_and_the_closest_are_named(
     options = {name: changes[name] for name in ("margin", "guarantee") if name in changes}
     constraints = {"max_macs": result.limits.max_macs, "min_accuracy": result.limits.min_accuracy}
     assert result.as_dict()["constraints"] == constraints | options
+
+
+def test_a_search_without_time_has_trained_nothing_yet(without_solution: SearchResult) -> None:
+    none = replace(without_solution, evaluated=0, failed=0, closest=None, unfinished=3, limits=Limits(None, 0.0))
+    assert closest_sentence(none) == "No network is trained yet (no limits)."
 
 
 def test_the_first_failure_says_why(without_solution: SearchResult) -> None:
@@ -224,7 +235,7 @@ def test_the_time_left_goes_on_while_networks_are_trained(progress: Progress, te
 
 def test_a_result_out_of_time_says_how_to_continue(result: SearchResult) -> None:
     lines = shown(result, unfinished=3).splitlines()
-    assert lines[-2] == "The time was up: 3 networks were not begun. The same command continues."
+    assert lines[-2] == "The time was up before 3 networks could begin. The same command continues."
 
 
 def test_a_reader_that_leaves_is_reported_to_the_caller(result: SearchResult) -> None:

@@ -74,7 +74,9 @@ def test_a_run_of_arrays_in_memory_is_shown_and_continued_by_the_same_arrays_alo
     nachos_min.search(**given | {"data": (images, labels)})
     assert run("show", "memory").status == 0
     assert nachos_min.search(**given | {"data": (images, labels)}).reused == 1
-    with pytest.raises(InputError, match="holds a run with data_content"):
+    with pytest.raises(
+        InputError, match=r"^out memory holds a run on arrays of other content; choose another --out$"
+    ):
         nachos_min.search(**given | {"data": (images[::-1], labels)})
 
 
@@ -100,7 +102,7 @@ def test_limits_that_nothing_keeps_name_what_came_closest(run: Any) -> None:
     assert (shown.status, shown.err) == (3, "")
     limits = "accuracy >= 0.5 at <= 12,000 average MACs"
     told = (
-        f"No admissible solution ({limits}): the closest of 1 networks has accuracy 0.8000 at 15,000 average MACs."
+        f"No admissible solution ({limits}): the closest of 1 network has accuracy 0.8000 at 15,000 average MACs."
     )
     assert " ".join(shown.out.split()).startswith(told)
 
@@ -112,7 +114,7 @@ OWN = "the run's own limit, since it stores nothing beyond"
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ("run --max-macs 50k", f"max_macs must be <= 40000, {OWN}, got 50000"),
+        ("run --max-macs 50k", f"max_macs must be <= 40,000, {OWN}, got 50,000"),
         ("run --min-accuracy 0", f"min_accuracy must be >= 0.5, {OWN}, got 0.0"),
         ("run --guarantee 1", "--guarantee must be a number above 0 and below 1, got '1'"),
         ("none", "run none does not exist"),

@@ -11,7 +11,7 @@ import pytest
 from scipy import io
 
 from nachos_min.data import DataError, Dataset, load
-from nachos_min.data.dataset import fitted_size, resize
+from nachos_min.data.dataset import extent, fitted_size, kind_of, resize
 from nachos_min.data.load import load_unscaled
 
 RNG = np.random.default_rng(0)
@@ -221,7 +221,7 @@ def test_the_shorter_side_is_brought_to_the_resolution(
     images = RNG.integers(0, 256, (20, *shape, 1), np.uint8)
     data = load_unscaled((images, np.arange(20) % 2), resolution=resolution)
     assert data.image_shape == (*size, 1)
-    told = f"images of {shape[0]}x{shape[1]} pixels are resized to {size[0]}x{size[1]}"
+    told = f"{kind_of(shape)} are resized to {extent(size)}"
     assert (told in data.notes) == (shape != size)
 
 

@@ -199,8 +199,11 @@ def test_the_plan_says_what_will_be_searched_and_why(mine: Path) -> None:
     longer = plan_of(problem, asked | {"evaluations": 60, "finalists": 20})
     assert longer.seconds == pytest.approx(10 * plan.seconds * plan.processes / longer.processes)
     text = "\n".join(plan.lines())
-    for said in ("mine", "flex16, at 10 and 13 pixels", f"{plan.limits['max_macs']:,}", "6 networks"):
+    for said in ("images of 13x13 pixels, 1 channel", "flex16, at 10 and 13 pixels", "6 networks, 2 epochs each"):
         assert said in text
+    one = plan_of(problem, resolved({"data": str(mine), "evaluations": 1}))
+    assert "Training: 1 network, 2 epochs each, then the best for 4 times as long." in one.search_lines()
+    assert one.seconds == pytest.approx(plan.seconds * plan.processes * 5 / 14)
     given = plan_of(*[fitting.prepared(other := resolved({"data": "digits"})), other])
     assert (given.fitted_space, given.fitted_macs, given.limits["max_macs"]) == (False, False, 40_000)
 

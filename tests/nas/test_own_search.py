@@ -32,12 +32,15 @@ def test_arrays_in_memory_and_a_file_are_one_data_set(tmp_path: Path) -> None:
 
 def test_data_in_a_configuration_is_text(tmp_path: Path) -> None:
     pair = np.zeros((3, 2, 2)), np.arange(3)
+    (tmp_path / "birds v1.2").mkdir()
     for source, text, folder in (
         (pair, "arrays", "arrays"),
         ({"train": pair}, "arrays", "arrays"),
         (tmp_path / "a.npz", str(tmp_path / "a.npz"), "a"),
         ("mine/b.h5", "mine/b.h5", "b"),
         (tmp_path / "folder" / ".", str(tmp_path / "folder"), "folder"),
+        ("mine/cifar-10-binary.tar.gz", "mine/cifar-10-binary.tar.gz", "cifar-10-binary"),
+        (tmp_path / "birds v1.2", str(tmp_path / "birds v1.2"), "birds v1.2"),
     ):
         asked = resolved({"data": source, "layout": None})
         assert (asked["data"], asked["out"], asked["layout"]) == (text, Path("runs") / folder, None)
