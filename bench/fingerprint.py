@@ -161,7 +161,7 @@ def training() -> Things:
 
     import numpy as np
 
-    from nachos_min.data import Split
+    from nachos_min.data import Images, Split
     from nachos_min.nas import evaluate
     from nachos_min.nas.limits import Limits
 
@@ -170,7 +170,7 @@ def training() -> Things:
         rng = np.random.default_rng(0)
         labels = rng.permutation(np.arange(256) % 10)
         classes, noise = (rng.standard_normal((n, *coder.image_shape), np.float32) for n in (10, 256))
-        images: Any = SimpleNamespace(train=Split(classes[labels] + noise, labels))
+        images: Any = SimpleNamespace(train=Split(Images(classes[labels] + noise), labels))
         limits = Limits(max_macs=PAPER["max_macs"], min_accuracy=0.0)
         asked = configured(evaluate, seed=0, limits=limits, thresholds="exact", recipe=recipe(name))
         network, losses = evaluate.train(coder, images, asked, genomes[member])

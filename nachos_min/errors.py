@@ -13,6 +13,11 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
+def one_line(text: object) -> str:
+    """Return the text of an error, or of anything else, on one line."""
+    return " ".join(str(text).split())
+
+
 def shorten(text: str) -> str:
     """Return `text` in quotes on one line, cut in the middle when it is longer than 60 characters."""
     return repr(text if len(text) <= 60 else f"{text[:40]}...{text[-15:]}")

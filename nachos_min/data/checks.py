@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nachos_min.data.dataset import DataError, Images, Split
+from nachos_min.data.dataset import DataError, Images, Split, chunks
 from nachos_min.data.keys import NAMES, PREFIXES
 from nachos_min.data.labels import find_classes, plain_labels
 
 LAYOUTS = ("chw", "hwc", "signal")
 LONGEST = 4_096  # of a signal; a network would see longer ones through many more layers than a space has
-_CHUNK = 1024  # samples converted at a time
 
 
 @dataclass(frozen=True)
@@ -108,8 +107,8 @@ def digest(splits: Mapping[str, Split]) -> str:
         for name, array in (("images", split.images), ("labels", split.labels)):
             kind = "<f4" if name == "images" else "<i8"
             told.update(f"{prefix}{name} {kind} {array.shape}\n".encode())
-            for begin in range(0, len(array), 1024):
-                told.update(np.ascontiguousarray(array[begin : begin + 1024], dtype=kind).data)
+            for part in chunks(len(array)):
+                told.update(np.ascontiguousarray(array[part], dtype=kind).data)
     return told.hexdigest()
 
 
@@ -121,11 +120,11 @@ def _images(source: str, name: str, array: NDArray[Any], layout: str | None, not
     kind = np.uint8 if array.dtype.kind == "b" or _are_bytes(array) else np.float32
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is reported below
         if array.dtype.kind == "f" and kind == np.float32:
-            for begin in range(0, len(array), _CHUNK):
-                finite = np.isfinite(array[begin : begin + _CHUNK].astype(np.float32))
+            for part in chunks(len(array)):
+                finite = np.isfinite(array[part].astype(np.float32))
                 if not finite.all():
                     at = np.argwhere(~finite)[0].tolist()
-                    at[0] += begin
+                    at[0] += part.start
                     raise DataError(f"{source}: {name} must be finite in float32, got {array[tuple(at)]} at {at}")
         if kind == np.float32:
             notes += _rounded(name, channels_last)
@@ -137,7 +136,7 @@ def _rounded(name: str, images: NDArray[Any]) -> list[str]:
     if np.can_cast(images.dtype, np.float32):
         return []
     apart = 0 if images.shape[1] == 1 else (0, 1, 2)
-    parts = [images[begin : begin + _CHUNK] for begin in range(0, len(images), _CHUNK)]
+    parts = [images[part] for part in chunks(len(images))]
     least = np.min([part.min(axis=apart) for part in parts], axis=0)
     most = np.max([part.max(axis=apart) for part in parts], axis=0)
     lost = np.max([np.abs(part - part.astype(np.float32)).max(axis=apart) for part in parts], axis=0)
@@ -151,7 +150,7 @@ def _are_bytes(array: NDArray[Any]) -> bool:
     """Return whether every number is whole and from 0 to 255."""
     if array.dtype == np.uint8:
         return True
-    parts = (array[begin : begin + _CHUNK] for begin in range(0, len(array), _CHUNK))
+    parts = (array[part] for part in chunks(len(array)))
     return all(((part >= 0) & (part <= 255) & (part == np.floor(part))).all() for part in parts)
 
 

@@ -19,12 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nachos_min.data.dataset import DataError
+from nachos_min.errors import one_line
 
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
-_LARGEST = (
-    256 << 20
-)  # bytes of one file; CIFAR-100's train has 155 MB, and 230 MB once Python 3 wrote it for Python 2
+_LARGEST = 256 << 20  # bytes of one file; CIFAR-100's train has 155 MB, as Python 3 writes it for Python 2 230 MB
 _MEMBERS = 100  # of an archive; the published ones have 9 at most
 _TOTAL = 512 << 20  # bytes of an unpacked archive; the published ones have 180 MB
 
@@ -243,8 +242,8 @@ def _unpickled(source: str, file: IO[bytes]) -> dict[str, Any]:
     try:
         batch = _Unpickler(file, encoding="bytes").load()
     except Exception as error:  # damaged opcodes raise any exception
-        reason = " ".join(str(error).split())
-        raise DataError(f"{source} must be a whole pickle of arrays, it cannot be read ({reason})") from None
+        rule = "must be a whole pickle of arrays"
+        raise DataError(f"{source} {rule}, it cannot be read ({one_line(error)})") from None
     if not isinstance(batch, dict):
         raise DataError(f"{source} must hold a dict, got {type(batch).__name__}")
     return {_text(key): value for key, value in batch.items()}

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from nachos_min.errors import InputError
 
-_CHUNK = 1024  # images converted to float64 at a time: 25 MB of 32 x 32 x 3, instead of a copy of everything
 MAX_VALUES = 2**31  # of one array: 8 GiB as float32, more than this program can train on in reasonable time
 LARGEST, REDUCED = 96, 64  # shorter sides: the largest that is kept, and what larger ones become
 _ROUNDED = 64  # least range of bytes that are resized to bytes: a mask of 0 and 1 would lose all between
@@ -17,6 +16,11 @@ _ROUNDED = 64  # least range of bytes that are resized to bytes: a mask of 0 and
 
 class DataError(InputError):
     """A data set that cannot be used; the message gives the file, the value and the rule."""
+
+
+def chunks(samples: int) -> list[slice]:
+    """Return slices of samples to convert at a time: 25 MB of 32 x 32 x 3 in float64, not a copy of everything."""
+    return [slice(begin, begin + 1024) for begin in range(0, samples, 1024)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +76,7 @@ class Images:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.float32]:
         """Return all images as one array: for tests and figures, since it can be large."""
-        parts = [self[begin : begin + _CHUNK] for begin in range(0, len(self), _CHUNK)]
+        parts = [self[part] for part in chunks(len(self))]
         return np.asarray(np.concatenate(parts) if parts else self[:0], dtype)
 
     def take(self, chosen: NDArray[np.int64]) -> "Images":
@@ -92,12 +96,12 @@ class Split:
     """Images with their labels.
 
     Attributes:
-        images: float32 [N, H, W, C], or what gives them.
+        images: give float32 [N, H, W, C].
         labels: int64 [N], 0 .. classes - 1.
         difficulty: float32 [N] from 0 to 1, where the data have it; only reports show it.
     """
 
-    images: ImageSource
+    images: Images
     labels: NDArray[np.int64]
     difficulty: NDArray[np.float32] | None = None
 
@@ -112,8 +116,7 @@ class Split:
     def take(self, chosen: NDArray[np.int64]) -> "Split":
         """Return the samples whose indices are `chosen`, int64 [K], in that order."""
         hard = None if self.difficulty is None else self.difficulty[chosen]
-        images = self.images.take(chosen) if isinstance(self.images, Images) else self.images[chosen]
-        return Split(images, self.labels[chosen], hard)
+        return Split(self.images.take(chosen), self.labels[chosen], hard)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +144,12 @@ class Dataset:
     calibration: Split | None = None
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits that there are, by name."""
+        named = ((name, getattr(self, name)) for name in ("train", "validation", "calibration", "test"))
+        return {name: split for name, split in named if split is not None}
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -187,8 +196,7 @@ def statistics(images: ImageSource, per: str) -> Scaling:
     count, shape = (size, images.shape[3:]) if per == "channel" else (len(images), images.shape[1:])
     total, squares = np.zeros(shape), np.zeros(shape)
     least, most = np.full(images.shape[1:], np.inf), np.full(images.shape[1:], -np.inf)
-    parts = [slice(begin, begin + _CHUNK) for begin in range(0, len(images), _CHUNK)]
-    for part in parts:
+    for part in chunks(len(images)):
         these = images[part]
         total += these.sum(axis=together, dtype=np.float64)
         np.minimum(least, these.min(axis=0), out=least)
@@ -196,7 +204,7 @@ def statistics(images: ImageSource, per: str) -> Scaling:
     if per == "channel":
         least, most = least.min(axis=(0, 1)), most.max(axis=(0, 1))
     mean = total / count
-    for part in parts:
+    for part in chunks(len(images)):
         difference = images[part] - mean
         squares += np.square(difference, out=difference).sum(axis=together)
     deviation = np.sqrt(squares / count)
@@ -262,11 +270,9 @@ def resized(images: Images, size: tuple[int, int]) -> Images:
     stored = images.stored
     kept = stored.dtype == np.uint8 and np.ptp(stored) >= _ROUNDED
     made = np.empty((len(stored), *size, stored.shape[3]), np.uint8 if kept else np.float32)
-    for begin in range(0, len(stored), _CHUNK):
-        part = resize(stored[begin : begin + _CHUNK].astype(np.float32), size)
-        if made.dtype == np.uint8:
-            part = np.clip(np.floor(part + np.float32(0.5)), 0, 255)
-        made[begin : begin + _CHUNK] = part
+    for part in chunks(len(stored)):
+        pixels = resize(stored[part].astype(np.float32), size)
+        made[part] = np.clip(np.floor(pixels + np.float32(0.5)), 0, 255) if kept else pixels
     return replace(images, stored=made)
 
 

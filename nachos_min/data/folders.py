@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nachos_min.data.dataset import MAX_VALUES, REDUCED, DataError, fitted_size
+from nachos_min.data.dataset import MAX_VALUES, REDUCED, DataError, extent, fitted_size, kind_of
+from nachos_min.errors import one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -28,9 +29,8 @@ _ORIENTATION = 0x0112  # its key in Exif
 _LONGEST = 32  # times the shorter side: an image of 2 pixels by a million would be resized to an enormous one
 
 Classes = dict[str, list[Path]]
-Groups = dict[
-    tuple[int, ...], tuple[bytearray, list[int]]
-]  # shape -> pixels of the images that have it, their places
+# Shape -> pixels of the images that have it, their places
+Groups = dict[tuple[int, ...], tuple[bytearray, list[int]]]
 
 
 def inside(folder: Path) -> list[Path]:
@@ -138,13 +138,14 @@ def _read(path: Path, files: list[Path], resolution: int | None, notes: list[str
     least, most = min(sizes), max(sizes)
     size = (resolution or REDUCED,) * 2 if least != most else fitted_size(least, resolution)
     if least != most:
-        what = f"images of {len(sizes):,} sizes, from {_by(least)} to {_by(most)} pixels, are resized"
+        what = f"images of {len(sizes):,} sizes, from {extent(least)} to {extent(most)} pixels, are resized"
         notes.append(f"{what} to a shorter side of {size[0]} and cropped to the square at their centre")
     elif size != least:
-        notes.append(f"images of {_by(least)} pixels are resized to {_by(size)}")
+        notes.append(f"{kind_of(least)} are resized to {extent(size)}")
     wanted = (len(files), *size, 1 if grey == len(files) else 3)
     if prod(wanted) > MAX_VALUES:
-        raise DataError(f"{path}: images must have at most {MAX_VALUES} values, they would be {_by(wanted)}")
+        shape = "x".join(map(str, wanted))
+        raise DataError(f"{path}: images must have at most {MAX_VALUES} values, they would be {shape}")
     made = np.empty(wanted, np.uint8)
     for shape, (content, places) in groups.items():
         images = np.frombuffer(content, np.uint8).reshape(len(places), *shape)
@@ -178,8 +179,8 @@ def _decoded(
                 if max(picture.size) > _LONGEST * min(picture.size):
                     raise ValueError(f"a side is over {_LONGEST} times the other")
             except Exception as error:  # decoders raise any exception
-                reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
-                failed.append(f"{file.relative_to(path)}: {' '.join(str(reason).split())}")
+                reason = "not an image" if isinstance(error, UnidentifiedImageError) else one_line(error)
+                failed.append(f"{file.relative_to(path)}: {reason}")
                 continue
             size = (picture.height, picture.width)
             sizes.add(size)
@@ -195,10 +196,6 @@ def _decoded(
     if failed:
         raise DataError(f"{path}: {len(failed)} of {len(files)} images cannot be read, the first is {failed[0]}")
     return groups, sizes
-
-
-def _by(size: tuple[int, ...]) -> str:
-    return "x".join(map(str, size))
 
 
 def _plain(picture: "Picture", done: Counter[str]) -> "Picture":

@@ -14,8 +14,8 @@ from nachos_min.data import checks, readers
 from nachos_min.data.dataset import (
     DataError,
     Dataset,
-    Images,
     Split,
+    chunks,
     extent,
     fitted_size,
     kind_of,
@@ -74,12 +74,12 @@ def load(
     if not scaling.inverse.any():
         same = f"but all {len(data.train)} training images are the same in float32"
         raise DataError(f"{said}: images must differ, {same}")
-    splits: dict[str, Any] = {"train": data.train, "validation": data.validation, "test": data.test}
+    splits: dict[str, Any] = data.splits
     for name, split in splits.items():
         scaled = replace(split.images, scaling=scaling)
         # Bytes are never that many deviations out.
-        parts = range(0, len(scaled), 1024) if scaled.stored.dtype == np.float32 else ()
-        if not all(np.isfinite(scaled[begin : begin + 1024]).all() for begin in parts):
+        parts = chunks(len(scaled)) if scaled.stored.dtype == np.float32 else ()
+        if not all(np.isfinite(scaled[part]).all() for part in parts):
             where = f"a feature of the {name} images"
             raise DataError(f"{said}: {where} lies too many deviations out for float32")
         splits[name] = replace(split, images=scaled)
@@ -102,20 +102,19 @@ def load_unscaled(source: Source, *, layout: str | None = None, resolution: int 
     checked = checks.check_arrays(said, arrays, layout)
     del arrays
     found, notes = checked.splits, [*checked.notes]
-    train, test, validation = found[""], found.get("test_"), found.get("validation_")
-    sizes = np.bincount(train.labels)
-    label, needed = int(sizes.argmin()), 1 + (test is None) + (validation is None)
+    sizes = np.bincount(found[""].labels)
+    label, needed = int(sizes.argmin()), 1 + ("test_" not in found) + ("validation_" not in found)
     if sizes[label] < needed:
         raise DataError(
             f"{said}: every class must have at least {needed} samples, one for each split that is made of "
             f"them, class {checked.class_names[label]} has {sizes[label]}"
         )
-    before = train.images.shape[1:3]
+    before = found[""].images.shape[1:3]
     size = fitted_size(before, resolution)
     if size != before:
         notes.append(f"{kind_of(before)} are resized to {extent(size)}")
-        found = {prefix: _resized(split, size) for prefix, split in found.items()}
-        train, test, validation = found[""], found.get("test_"), found.get("validation_")
+        found = {prefix: replace(split, images=resized(split.images, size)) for prefix, split in found.items()}
+    train, test, validation = found[""], found.get("test_"), found.get("validation_")
     digest = checks.digest(found)
     if test is None:
         train, test = _divide(train, Fraction(1, 5), _TEST_SEED, "test", notes)
@@ -125,10 +124,6 @@ def load_unscaled(source: Source, *, layout: str | None = None, resolution: int 
     return Dataset(
         name, train, validation, test, len(sizes), digest, class_names=checked.class_names, notes=tuple(notes)
     )
-
-
-def _resized(split: Split, size: tuple[int, int]) -> Split:
-    return replace(split, images=resized(split.images, size)) if isinstance(split.images, Images) else split
 
 
 def _said(source: Source) -> str:

@@ -20,6 +20,7 @@ from nachos_min.data.dataset import MAX_VALUES, DataError
 from nachos_min.data.folders import holds_images, inside, read_images
 from nachos_min.data.idx import holds_idx, read_idx
 from nachos_min.data.keys import choose, meaning
+from nachos_min.errors import one_line
 
 # Arrays under `keys.NAMES`; maybe "class_names", tuple of str, by label 0 .. K-1; and "notes", tuple of str.
 Arrays: TypeAlias = dict[str, Any]
@@ -59,8 +60,7 @@ def _reading(path: Path, kind: str, reader: Callable[[], Arrays]) -> Arrays:
     except DataError:
         raise
     except Exception as error:  # libraries and decompressors raise another class for every kind of damage
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path}: must be a whole {kind}, but it cannot be read ({reason})") from None
+        raise DataError(f"{path}: must be a whole {kind}, but it cannot be read ({one_line(error)})") from None
 
 
 def _check_declared(path: Path, name: str, shape: tuple[int, ...]) -> None:
@@ -204,9 +204,8 @@ def _read_variables(path: Path) -> tuple[Arrays, bool]:
         array = content[own]
         if not isinstance(array, np.ndarray) or array.dtype.kind in "OV":
             raise DataError(f"{path}: {own} must be numbers or text, got {declared[own][1]}")
-        rows = (
-            array.ndim == 2 and 1 in array.shape and not name.endswith("images")
-        )  # MATLAB has no one-dimensional arrays
+        # MATLAB has no one-dimensional arrays.
+        rows = array.ndim == 2 and 1 in array.shape and not name.endswith("images")
         arrays[name] = array.ravel() if rows else array
     images, labels = arrays["images"], arrays["labels"]
     svhn = (chosen["images"], chosen["labels"], images.ndim) == ("X", "y", 4) and images.shape[3] == len(labels)

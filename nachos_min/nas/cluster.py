@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from nachos_min.errors import InputError
+from nachos_min.errors import InputError, one_line
 from nachos_min.nas.pools import Pool, keep_freed_memory
 from nachos_min.nas.tasks import Task, Worker
 
@@ -69,8 +69,8 @@ class DaskPool(Pool):
         try:
             self._client = Client(address, timeout=_TIMEOUT, set_as_default=False)
         except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise ClusterError(f"dask must be the address of a scheduler, got {address!r} ({reason})") from None
+            rule = "dask must be the address of a scheduler"
+            raise ClusterError(f"{rule}, got {address!r} ({one_line(error)})") from None
         self._wanted = about_this_process()
         there = self._client.run(why_refused, self._wanted)
         if there and all(there.values()):

@@ -67,7 +67,6 @@ def worker_bytes(
 def seconds_of(problem: "Problem", worst_macs: int, exits: int, effort: int = 1) -> float:
     """Return `training_seconds` of a network of `problem`, trained `effort` times as long as its recipe says."""
     data, recipe = problem.data, problem.configuration.acting.recipe
-    splits = [split for split in (data.validation, data.test, data.calibration) if split is not None]
     height, width, channels = data.image_shape
     return training_seconds(
         worst_macs,
@@ -76,5 +75,5 @@ def seconds_of(problem: "Problem", worst_macs: int, exits: int, effort: int = 1)
         batch=recipe.batch,
         exits=exits,
         numbers=height * width * channels,
-        measured=sum(map(len, splits)),
+        measured=sum(map(len, data.splits.values())) - len(data.train),
     )

@@ -17,7 +17,7 @@ import numpy as np
 
 from nachos_min.atomic import replacing
 from nachos_min.autograd import count_macs
-from nachos_min.data import Dataset, Images, Split
+from nachos_min.data import Dataset, Split
 from nachos_min.eenn.confidence import LEARNED, Confidence, fit_softmax
 from nachos_min.eenn.inference import ExitTables, exit_answers, predict
 from nachos_min.eenn.losses import Budget
@@ -187,8 +187,7 @@ def evaluate(
     with Steps(trial, own.recipe.passes(len(dataset.train)), told) as steps:
         network, losses = train(coder, dataset, own, trial.genome, backbones if own is acting else None, steps)
     costs = static_costs(network.architecture)
-    there = {name: getattr(dataset, name) for name in SPLITS}
-    splits = {name: as_seen(split, network) for name, split in there.items() if split is not None}
+    splits = {name: as_seen(split, network) for name, split in dataset.splits.items() if name in SPLITS}
     answers = {name: exit_answers(network, split.images) for name, split in splits.items()}
     labels = {name: split.labels for name, split in splits.items()}
     softmax = partial(fit_softmax, answers["validation"].logits, labels["validation"])
@@ -310,8 +309,7 @@ def as_seen(split: Split, network: EarlyExitNetwork) -> Split:
     height, width, _ = network.architecture.input_shape
     if split.images.shape[1:3] == (height, width):
         return split
-    images = split.images if isinstance(split.images, Images) else Images(split.images)
-    return replace(split, images=images.at((height, width)))
+    return replace(split, images=split.images.at((height, width)))
 
 
 def measure(

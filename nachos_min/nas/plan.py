@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nachos_min.data import Images, kind_of
+from nachos_min.data import kind_of
 from nachos_min.eenn.recipes import LONG
 from nachos_min.errors import some
 from nachos_min.nas.configuration import AUTO, Problem
@@ -103,12 +103,10 @@ def duration(seconds: float) -> str:
 def plan_of(problem: Problem, asked: Mapping[str, Any]) -> Plan:
     """Return the plan of a search for `problem`, which `fitting.prepared` has made of the options `asked`."""
     configuration, data, coder = problem.configuration, problem.data, problem.coder
-    splits = {name: getattr(data, name) for name in ("train", "validation", "calibration", "test")}
-    samples = {name: len(split) for name, split in splits.items() if split is not None}
+    samples = {name: len(split) for name, split in data.splits.items()}
     recipe, epochs = configuration.recipe, configuration.recipe.passes(samples["train"])
     processes = max(1, min(asked["workers"], asked["evaluations"]))
     limits = {name: value for name, value in asdict(configuration.limits).items() if value is not None}
-    stored = data.train.images.stored if isinstance(data.train.images, Images) else data.train.images
     one = None if asked["table"] is not None else _one(problem, samples)
     return Plan(
         data=data.name,
@@ -128,7 +126,7 @@ def plan_of(problem: Problem, asked: Mapping[str, Any]) -> Plan:
         steps=epochs * -(-samples["train"] // recipe.batch),
         processes=processes,
         seconds=one and one[0] * (asked["evaluations"] + LONG * asked["finalists"]) / processes,
-        bytes=one and BASE + processes * one[1] + stored.nbytes,
+        bytes=one and BASE + processes * one[1] + data.train.images.stored.nbytes,
     )
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nachos_min.data import Dataset, Images, Split, load
+from nachos_min.data import Dataset, load
 from nachos_min.errors import InputError, printable
 from nachos_min.nas.configuration import Options, resolved
 from nachos_min.nas.fitting import prepared
@@ -41,16 +41,9 @@ class DataReport:
     plan: Plan | str
 
     @property
-    def splits(self) -> dict[str, Split]:
-        """The splits by name: validation chooses, calibration gives the figures that a search shows."""
-        named = ((name, getattr(self.dataset, name)) for name in ("train", "validation", "calibration", "test"))
-        return {name: split for name, split in named if split is not None}
-
-    @property
     def stored(self) -> NDArray[Any]:
         """The images that train is of, as they are kept."""
-        images = self.dataset.train.images
-        return images.stored if isinstance(images, Images) else images
+        return self.dataset.train.images.stored
 
     @property
     def range(self) -> tuple[float, float]:
@@ -60,9 +53,8 @@ class DataReport:
     @property
     def counts(self) -> dict[str, NDArray[np.int64]]:
         """The samples of each class, by split."""
-        return {
-            name: np.bincount(split.labels, minlength=self.dataset.classes) for name, split in self.splits.items()
-        }
+        splits, classes = self.dataset.splits, self.dataset.classes
+        return {name: np.bincount(split.labels, minlength=classes) for name, split in splits.items()}
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report for JSON."""
@@ -76,7 +68,7 @@ class DataReport:
             "image_shape": list(self.dataset.image_shape),
             "dtype": str(self.stored.dtype),
             "range": list(self.range),
-            "splits": {name: len(split) for name, split in self.splits.items()},
+            "splits": {name: len(split) for name, split in self.dataset.splits.items()},
             "classes": classes,
             "notes": list(self.dataset.notes),
             "search": self.search,
@@ -107,7 +99,7 @@ def show_data(report: DataReport, stream: TextIO | None = None) -> None:
     """Print a report to `stream` or standard output, with a few samples as blocks."""
     console = output(stream or sys.stdout, WIDTH)
     data, (least, most) = report.dataset, report.range
-    total = sum(map(len, report.splits.values()))
+    total = sum(map(len, data.splits.values()))
     console.print(f"{printable(data.name)}: {total:,} {kinds(data.image_shape)}")
     console.print(f"values: {report.stored.dtype} from {least:g} to {most:g}")
     console.print(_classes(report))
@@ -134,7 +126,7 @@ def _classes(report: DataReport) -> Table:
 
     def add(title: str, chosen: Any) -> None:
         each = {split: int(count[chosen].sum()) for split, count in counts.items()}
-        share = f"{each['train'] / len(report.splits['train']):.1%}"
+        share = f"{each['train'] / len(report.dataset.train):.1%}"
         table.add_row(printable(title), *(f"{count:,}" for count in each.values()), share)
 
     order = np.argsort(-counts["train"], kind="stable")
@@ -159,8 +151,7 @@ def _samples(report: DataReport, console: Console) -> list[Text]:
     members = [np.flatnonzero(data.train.labels == label) for label in classes]
     places = [each[number // data.classes % len(each)] for number, each in enumerate(members)]
     names = [printable(data.class_names[label]) for label in classes]
-    images = data.train.images
-    raw = (replace(images, scaling=None) if isinstance(images, Images) else images)[np.array(places)]
+    raw = replace(data.train.images, scaling=None)[np.array(places)]
     shares = ((raw.astype(np.float64) - least) / (most - least)).astype(np.float32)
     unicode = console.is_terminal and console.encoding.startswith("utf")
     if height == 1:

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nachos_min.eenn.guarantee import fewest_samples
-from nachos_min.errors import printable, some
+from nachos_min.errors import one_line, printable, some
 from nachos_min.nas.result import Network, SearchResult, level_of
 from nachos_min.report.console import output
 
@@ -238,7 +238,7 @@ def closest_sentence(result: SearchResult) -> str:
 
 def causes(result: SearchResult) -> str:
     """Return how many candidates were lost and how, as in "2 failed; 31 ruled out untrained"."""
-    why = f" (the first: {' '.join(result.failure.split())})" if result.failure else ""
+    why = f" (the first: {one_line(result.failure)})" if result.failure else ""
     untrained = "" if result.inadmissible is None else f"; {result.inadmissible:,} ruled out untrained"
     return f"{result.failed} failed{why}{untrained}"
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import nachos_min
 from nachos_min.autograd import count_macs as counted
-from nachos_min.data import Dataset, Split, load
+from nachos_min.data import Dataset, Images, Split, load
 from nachos_min.eenn.architecture import architecture_from_json, architecture_to_json
 from nachos_min.eenn.inference import exit_answers
 from nachos_min.eenn.lowering import lower, static_costs
@@ -104,7 +104,7 @@ def test_thin_shapes_have_networks_that_run_as_counted(space: str, image: tuple[
     coder, rng = GenomeCoder(load_space(space), image, 2), np.random.default_rng(0)
     genome = next(row for row in coder.draw(rng, 200) if count_each(coder, row[None]).legal)
     network = build(coder, as_genome(genome), seed=0)
-    seen = as_seen(Split(rng.standard_normal((3, *image), np.float32), np.array([0, 1, 0])), network)
+    seen = as_seen(Split(Images(rng.standard_normal((3, *image), np.float32)), np.array([0, 1, 0])), network)
     with counted() as executed:
         found = exit_answers(network, seen.images)
     costs = static_costs(network.architecture)
