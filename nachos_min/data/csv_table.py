@@ -11,18 +11,21 @@ from numpy.typing import NDArray
 from nachos_min.data.dataset import MAX_VALUES, DataError
 
 LABELS = ("label", "labels", "class", "target", "y")  # what the column of labels is called
+ROW_NUMBERS = ("", "id", "index", "unnamed: 0")  # what a first column that numbers the rows is called
 _ROWS = 1000  # converted together
+_ELSE = "labels stand in the last column, or in one that a first line calls label"
 
 
 def read_csv(path: Path) -> dict[str, Any]:
     """Return images float32 [N, features], labels [N], integers or text, and notes.
 
     The first line is a header if none of its cells is a number, or if one is in `LABELS`. Labels stand in the
-    column that the header calls so, else in the last one. Empty lines are passed over.
+    column that the header calls so, else in the last one. A first column in `ROW_NUMBERS` is left out, and empty
+    lines are passed over.
 
     Raises:
         DataError: no rows, fewer than two columns, rows of unequal length, a feature that is no number, a label
-            that is empty, two columns of labels, or more than 2^31 values.
+            that is empty or a fraction, two columns of labels, or more than 2^31 values.
     """
     with open(path, newline="", encoding="utf-8-sig") as file:
         first = file.readline()
@@ -32,17 +35,19 @@ def read_csv(path: Path) -> dict[str, Any]:
         labels: list[str] = []
         waiting: list[Sequence[str]] = []
         header: list[str] | None = None
-        at, width = -1, 0
+        at, width, numbered = -1, 0, False
         for row in filter(None, rows):
             if not width:
                 width = len(row)
                 at, header = _columns(path, row)
                 if header is not None:
+                    numbered = width > 2 and at > 0 and header[0].lower() in ROW_NUMBERS
                     continue
             if len(row) != width:
                 rule = f"must have {width} cells like the first, got {len(row)}"
                 raise DataError(f"{path}: line {rows.line_num} {rule}")
             label = row.pop(at).strip()
+            del row[:numbered]
             if not label:
                 raise DataError(f"{path}: line {rows.line_num} must have a label, got ''")
             labels.append(label)
@@ -57,7 +62,13 @@ def read_csv(path: Path) -> dict[str, Any]:
     if not parts:
         raise DataError(f"{path}: a table must have rows, got none")
     named = "the last column" if header is None else f"column {header[at]!r}"
-    return {"images": np.concatenate(parts), "labels": _labels(labels), "notes": (f"labels are in {named}",)}
+    found, notes = _labels(labels), [f"labels are in {named}"]
+    if numbered and header is not None:
+        notes.append(f"the first column, {header[0]!r}, is left out: it numbers the rows")
+    if found.dtype.kind == "f" and (fraction := found != np.floor(found)).any():
+        rule = f"labels must be whole numbers or text, {named} has {found[fraction][0]}"
+        raise DataError(f"{path}: {rule}; {_ELSE}")
+    return {"images": np.concatenate(parts), "labels": found, "notes": tuple(notes)}
 
 
 def _columns(path: Path, row: list[str]) -> tuple[int, list[str] | None]:
@@ -93,7 +104,8 @@ def _numbers(path: Path, rows: Sequence[Sequence[str]], line: int) -> NDArray[np
             for cell in row:
                 if not _is_number(cell):
                     where = f"a feature in one of the {len(rows)} rows up to line {line}"
-                    raise DataError(f"{path}: {where} must be a number, got {cell!r}") from None
+                    advice = f"; {_ELSE}" if cell.strip() else ""
+                    raise DataError(f"{path}: {where} must be a number, got {cell!r}{advice}") from None
         raise
 
 

@@ -107,7 +107,7 @@ def load_unscaled(source: Source, *, layout: str | None = None, resolution: int 
     if sizes[label] < needed:
         raise DataError(
             f"{said}: every class must have at least {needed} samples, one for each split that is made of "
-            f"them, class {checked.class_names[label]} has {sizes[label]}"
+            f"them, class {checked.class_names[label]} of {len(sizes):,} has {sizes[label]}"
         )
     before = found[""].images.shape[1:3]
     size = fitted_size(before, resolution)

@@ -13,6 +13,7 @@ from typing import IO, Any, TypeAlias
 
 import numpy as np
 from numpy.lib import format as npy
+from numpy.typing import NDArray
 
 from nachos_min.data.cifar import holds_cifar, read_cifar
 from nachos_min.data.csv_table import read_csv
@@ -202,6 +203,8 @@ def _read_variables(path: Path) -> tuple[Arrays, bool]:
     arrays: Arrays = {}
     for name, own in chosen.items():
         array = content[own]
+        if name.endswith("labels") and isinstance(array, np.ndarray) and array.dtype.hasobject:
+            array = _cells(array)
         if not isinstance(array, np.ndarray) or array.dtype.kind in "OV":
             raise DataError(f"{path}: {own} must be numbers or text, got {declared[own][1]}")
         # MATLAB has no one-dimensional arrays.
@@ -212,6 +215,13 @@ def _read_variables(path: Path) -> tuple[Arrays, bool]:
     if svhn:
         arrays["images"] = images.transpose(3, 0, 1, 2)
     return arrays, svhn
+
+
+def _cells(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a cell array of texts, as SciPy reads it, as an array of text; another array as it is."""
+    texts = [cell.ravel() for cell in array.ravel() if isinstance(cell, np.ndarray) and cell.dtype.kind == "U"]
+    alike = len(texts) == array.size and all(len(text) == 1 for text in texts)
+    return np.concatenate(texts).reshape(array.shape) if texts and alike else array
 
 
 # Formats recognised by content or by a name within, in the order in which they are tried: what it is, whether a

@@ -88,9 +88,9 @@ CASES = [
     ({"labels": np.arange(29) % 3}, "images and labels must be equally many, got 30 and 29"),
     ({"labels": np.zeros(30, int)}, "labels must name at least 2 classes, got 1"),
     ({"labels": np.array([0, 1] * 14 + [2, 2])},
-     "every class must have at least 3 samples, one for each split that is made of them, class 2 has 2"),
+     "every class must have at least 3 samples, one for each split that is made of them, class 2 of 3 has 2"),
     ({"labels": np.array([0, 1] * 14 + [0, 2]), **for_test(THREE, 0, 1, 2)},
-     "every class must have at least 2 samples, one for each split that is made of them, class 2 has 1"),
+     "every class must have at least 2 samples, one for each split that is made of them, class 2 of 3 has 1"),
     (for_test(np.zeros((2, 5, 4)), 0, 1), "test_images must be (4, 4, 1) like images, got (5, 4, 1)"),
     (for_test(TWO, 0), "test_images and test_labels must be equally many, got 2 and 1"),
     (for_test(TWO, 0, 3), "test_labels must each be one of the 3 labels of the training images, got 3"),
@@ -210,6 +210,7 @@ def test_an_npz_that_is_damaged_or_needs_more_than_reading(tmp_path):
 
 
 X = np.zeros((4, 4, 3, 2))
+ELSE = "labels stand in the last column, or in one that a first line calls label"
 
 
 @pytest.mark.parametrize(
@@ -219,7 +220,7 @@ X = np.zeros((4, 4, 3, 2))
         ({"X": np.zeros((4, 4)), "y": [[1], [2]]}, "images and labels must be equally many, got 4 and 2"),
         ({"X": X, "y": [[1.5], [2]]}, "labels must be whole numbers or text, got 1.5"),
         ({"X": X, "y": [[1.0], [np.nan]]}, "labels must be whole numbers or text, got nan"),
-        ({"X": X, "y": np.array(["a", "b"], object)}, "y must be numbers or text, got cell"),
+        ({"X": X, "y": np.array(["a", np.eye(2)], object)}, "y must be numbers or text, got cell"),
         ({"X": csc_matrix(np.eye(4)), "y": np.arange(4)}, "X must be numbers or text, got sparse"),
     ],
 )
@@ -239,7 +240,8 @@ def test_mat_that_is_no_data_set(tmp_path, content, said):
         ("1,2,a\n1,2\n", "line 2 must have 3 cells like the first, got 2"),
         ("1,2,a\n\n1,2,\n", "line 3 must have a label, got ''"),
         ("1,2,a\n1,,b\n", "a feature in one of the 2 rows up to line 2 must be a number, got ''"),
-        ("1,2,0.5\n1,3,0\n", "labels must be whole numbers or text, got 0.5"),
+        ("a,2,0\nb,3,1\n", f"a feature in one of the 2 rows up to line 2 must be a number, got 'a'; {ELSE}"),
+        ("1,2,0.5\n1,3,0\n", f"labels must be whole numbers or text, the last column has 0.5; {ELSE}"),
         ("1,nan,0\n1,3,0\n", "images must be finite in float32, got nan at [0, 1]"),
     ],
 )

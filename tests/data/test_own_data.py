@@ -185,6 +185,22 @@ def test_a_table_is_read_as_the_csv_module_reads_it(
     same(data, load_unscaled((numbers, labels)))
 
 
+@pytest.mark.parametrize("name", ["", "Id", "Unnamed: 0", "a"])
+def test_a_column_that_numbers_the_rows_of_a_table_is_no_feature(tmp_path: Path, name: str) -> None:
+    rows = [f"{row},{row % 7},{row % 3},{row % 5}" for row in range(30)]
+    (tmp_path / "own.csv").write_text("\n".join([f"{name},b,label,c", *rows]))
+    data = load_unscaled(tmp_path / "own.csv")
+    said = f"the first column, {name!r}, is left out: it numbers the rows"
+    assert (data.image_shape[1], said in data.notes) == ((3, False) if name == "a" else (2, True))
+
+
+@pytest.mark.parametrize("shape", [(30,), (1, 30), (30, 1)])
+def test_labels_in_a_cell_array_are_text(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    images, words = RNG.random((30, 4, 5)), np.array(["oak", "elm", "fir"])[np.arange(30) % 3]
+    io.savemat(tmp_path / "own.mat", {"X": images, "y": words.astype(object).reshape(shape)})
+    same(load_unscaled(tmp_path / "own.mat"), load_unscaled((images, words)))
+
+
 @pytest.mark.parametrize(("labels", "names"), [("321", ("1", "2", "3")), (["1.0", "2", "-1e1"], ("-10", "1", "2"))])
 def test_labels_in_a_table_are_numbers_where_all_are(tmp_path: Path, labels: Any, names: tuple[str, ...]) -> None:
     (tmp_path / "own.csv").write_text("".join(f"{row},{row % 5},{labels[row % 3]}\n" for row in range(30)))
