@@ -144,8 +144,8 @@ def _read(path: Path, files: list[Path], resolution: int | None, notes: list[str
         notes.append(f"{kind_of(least)} are resized to {extent(size)}")
     wanted = (len(files), *size, 1 if grey == len(files) else 3)
     if prod(wanted) > MAX_VALUES:
-        shape = "x".join(map(str, wanted))
-        raise DataError(f"{path}: images must have at most {MAX_VALUES} values, they would be {shape}")
+        they = "x".join(map(str, wanted))
+        raise DataError(f"{path}: images must have at most {MAX_VALUES} values, they would be {they}")
     made = np.empty(wanted, np.uint8)
     for shape, (content, places) in groups.items():
         images = np.frombuffer(content, np.uint8).reshape(len(places), *shape)

@@ -199,9 +199,8 @@ class Sweep:
             # are reached in one way only: all leave at the first exit.
             within = np.where(macs <= self.allowance, right, -1)
             highest = within.max(axis=1)
-            best = np.where(within == highest[:, None], macs, self.most + 1).argmin(
-                axis=1
-            )  # of equal levels the highest
+            fewest = np.where(within == highest[:, None], macs, self.most + 1)
+            best = fewest.argmin(axis=1)  # of equal levels the highest
             rows[part, exit_] = self.levels[exit_][best]
             # As one Python integer, since int64 might not hold it: one more in score outweighs all the MACs.
             found = macs[np.arange(len(best)), best].astype(object)

@@ -49,9 +49,7 @@ class SplitTable:
     labels: Array  # right classes, (N,)
     confidence: Array  # h of the exit after each stage but the last, float32 (n, T, N, S-1); NaN without an exit
     predicted: Array  # class by the exit after each stage, (n, T, N, S); means nothing without an exit
-    softmax: Array | None = (
-        None  # largest softmax at the table's temperatures, as `confidence`; None in older tables
-    )
+    softmax: Array | None = None  # at the table's temperatures, the largest, as `confidence`; None in older tables
 
     def tables(self, member: int, training: int, stages: Sequence[int], confidence: Confidence) -> ExitTables:
         """Return the tables of the exits after `stages` (from 1, the last stage last) of one training."""
