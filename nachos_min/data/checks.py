@@ -132,7 +132,7 @@ def _images(source: str, name: str, array: NDArray[Any], layout: str | None, not
 
 
 def _rounded(name: str, images: NDArray[Any]) -> list[str]:
-    """Return a sentence if float32 rounds a feature, of a table or a channel, by much of the range it has."""
+    """Return a sentence if float32 rounds a column of a table, or a channel, by much of its range."""
     if np.can_cast(images.dtype, np.float32):
         return []
     apart = 0 if images.shape[1] == 1 else (0, 1, 2)

@@ -158,7 +158,7 @@ def _from_place(said: str, resolution: int | None) -> tuple[str, readers.Arrays]
 
 
 def _from_memory(source: Any) -> readers.Arrays:
-    """Return the arrays of (images, labels), of a mapping from split to such a pair, or of one by known names."""
+    """Return the arrays of (images, labels), of a mapping of splits to such pairs, or of known names to arrays."""
     splits = {"train": source} if isinstance(source, tuple) else source
     if not isinstance(splits, Mapping):
         rule = "a name, a path, (images, labels), a mapping of splits to such pairs, or a Dataset"

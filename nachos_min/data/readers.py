@@ -137,7 +137,7 @@ def _check_npy(path: Path, name: str, stream: IO[bytes], size: int) -> None:
 
 
 def _read_npy(path: Path) -> Arrays:
-    """Read the file of images, and the files of labels and of other splits beside it, named in the same way."""
+    """Read the file of images, and files beside it that are named like it: labels, and other splits."""
     meant = meaning(path.stem)
     if meant is None or meant[0] != "images":
         rule = (

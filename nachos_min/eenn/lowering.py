@@ -155,7 +155,7 @@ def lower(architecture: Architecture) -> Graph:
 
 
 def lower_part(part: Part, feature_map: Map, classes: int, flat: bool) -> Graph:
-    """Return the operator records of one part alone, reading a map (H, W, C) of a network that `is_flat` or not.
+    """Return the operator records of one part alone; it reads a map (H, W, C) of a network that `is_flat` or not.
 
     The backbone goes on from the map that an early exit reads: a last record that computes nothing keeps it alive.
     """
@@ -239,12 +239,8 @@ def segment_costs(architecture: Architecture) -> tuple[PartCost, ...]:
 def head_costs(architecture: Architecture) -> tuple[PartCost, ...]:
     """Return the counts of the E heads, the final one last."""
     heads = (*(early.head for early in architecture.exits), architecture.final)
-    pairs, classes, flat = (
-        zip(heads, architecture.exit_maps(), strict=True),
-        architecture.classes,
-        architecture.flat,
-    )
-    return tuple(part_cost(head, each, classes, flat=flat) for head, each in pairs)
+    pairs, classes = zip(heads, architecture.exit_maps(), strict=True), architecture.classes
+    return tuple(part_cost(head, each, classes, flat=architecture.flat) for head, each in pairs)
 
 
 @lru_cache(maxsize=1 << 8)

@@ -117,7 +117,7 @@ def split_limits(
 
 @lru_cache(maxsize=64)
 def class_weights(class_samples: tuple[int, ...]) -> tuple[int, ...]:
-    """Return what a right answer to a sample of each class counts, so that all classes that occur count the same.
+    """Return what a right answer to a sample of each class counts: all classes that occur count the same.
 
     It is the least common multiple of the numbers of samples, divided by the class's own; 0 without a sample.
 

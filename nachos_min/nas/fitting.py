@@ -39,7 +39,7 @@ _STARTS = 4  # members from which the nearest is sought
 def fitted_space(image_shape: tuple[int, int, int]) -> Space:
     """Return the space that `auto` stands for: a shipped one, its resolutions as shares of the data's own side.
 
-    The side is the shorter one of an image, and the length of a signal, which is an image of height 1.
+    The side is the shorter one of an image; of a signal, an image of height 1, it is the length.
 
     Args:
         image_shape: (H, W, C) of the data.
@@ -162,8 +162,8 @@ class Nearest:
 def nearest(coder: GenomeCoder, limits: Limits) -> Nearest:
     """Return the member that exceeds the limits on static counts least, all together.
 
-    From the best random members the genes are changed, one at a time, or two where that does not help, as long as
-    the excess falls. It is infinite where no network is met.
+    From the best random members on, a gene is changed as long as the excess falls, or two where one does not help.
+    The excess is infinite where no network is met.
     """
     check = StaticCheck(coder, NONE)
 

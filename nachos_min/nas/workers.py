@@ -7,7 +7,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
-from functools import cached_property, partial
+from functools import cache, partial
 from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from nachos_min.nas.evaluate import Evaluation, Failure, Trial
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.pools import Borrowed, Here, LocalPool, Pool
 from nachos_min.nas.steps import Step
-from nachos_min.nas.tasks import Task, answer, run, share
+from nachos_min.nas.tasks import answer, run, share
 
 Answer = TypeVar("Answer")
 Call = tuple[Any, Callable[..., Any], tuple[Any, ...]]  # its name among its like, the function, its arguments
@@ -53,7 +53,7 @@ class Workers:
         """
         self._coder, self._share, self._threads = coder, isinstance(acting.recipe, PaperRecipe), threads
         self._shared = folder / "shared"
-        self._task_of = partial(share, coder, dataset, acting, folder / "backbones", self._shared)
+        self._task = cache(partial(share, coder, dataset, acting, folder / "backbones", self._shared))
         self._pool: Pool
         if isinstance(executor, Pool):
             self._pool = executor
@@ -61,10 +61,6 @@ class Workers:
             self._pool = Borrowed(executor)
         else:
             self._pool = LocalPool(executor, threads) if executor else Here()
-
-    @cached_property
-    def _task(self) -> Task:
-        return self._task_of()
 
     def __enter__(self) -> "Workers":
         return self
@@ -89,7 +85,7 @@ class Workers:
         def calls(backbone: Any, count: int | None) -> list[Call]:
             chosen = siblings[backbone][:count]
             del siblings[backbone][:count]
-            return [(trial, answer, (self._task, trial, until)) for trial in chosen]
+            return [(trial, answer, (self._task(), trial, until)) for trial in chosen]
 
         self._pool.told = told
         first = [call for backbone in siblings for call in calls(backbone, 1)]
@@ -115,7 +111,7 @@ class Workers:
         self, calls: Iterable[Call], then: Callable[[Any], Iterable[Call]] = lambda _: ()
     ) -> Iterator[tuple[Any, Any]]:
         """Yield the name and the result of each call as it is done; the calls `then(name)` follow."""
-        self._pool.place(lambda: self._task)
+        self._pool.place(self._task)
         waiting, running, lost = deque(calls), dict[Future[Any], Call](), set[Any]()
         try:
             while waiting or running:

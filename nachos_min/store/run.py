@@ -3,13 +3,12 @@
     <run>/run.h5                  {"format", "version", "configuration", "about"}
     <run>/evaluations/<key>.h5    one record per evaluation
     <run>/lock                    empty; held by the process that writes the run
-    <run>/backbones/              a cache that `nas/workers.py` keeps; may be deleted
+    <run>/backbones/              a cache that `nas/evaluate.py` keeps; may be deleted
     <run>/shared/                 the data, which `nas/tasks.py` puts there for the workers of a search
     *.h5.*.tmp                    left by a killed process; removed when the run is next opened for writing
 
 Every file is written completely or not at all and never changed afterwards, so the evaluations on disk are the
-checkpoint. Only a run without an evaluation gives way to another configuration. What a record means is not known
-here.
+checkpoint. Only a run without an evaluation gives way to another configuration. Here records have no meaning.
 """
 
 import os
@@ -113,13 +112,8 @@ def create_or_open(
     for key, value in _leaves(wanted).items():
         if isinstance(value, np.ndarray):  # `==` of arrays is not one answer
             raise StoreError(f"configuration: {key} must be a plain value, got an array")
-    new: dict[str, Any] = {
-        "format": FORMAT,
-        "version": VERSION,
-        "configuration": wanted,
-        "about": dict(about or {}),
-    }
-    encoded = encode(new)
+    facts = dict(about or {})
+    encoded = encode({"format": FORMAT, "version": VERSION, "configuration": wanted, "about": facts})
     with _refusals(path), ExitStack() as on_error:
         _check_place(path)
         _make_folder(path)
@@ -137,7 +131,7 @@ def create_or_open(
         if not kept:
             _write(path / "run.h5", encoded)
         on_error.pop_all()
-    return Run(path, wanted, (there if kept else new).get("about", {}), lock)
+    return Run(path, wanted, there.get("about", {}) if kept else facts, lock)
 
 
 def open_run(path: str | Path) -> Run:

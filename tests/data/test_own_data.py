@@ -1,7 +1,6 @@
 """People's own data: files in each layout, read as an independent reader reads them, and arrays in memory."""
 
 import csv
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -266,9 +265,3 @@ def test_numbers_that_float32_cannot_tell_apart_are_named() -> None:
     assert load((RNG.normal(0.1, [0, 1, 2], (40, 3)), LABELS)).notes[1:] == notes[2:]
     with pytest.raises(DataError, match="all 24 training images are the same in float32"):
         load((1e9 + RNG.random((40, 3)), LABELS))
-
-
-def test_nothing_is_warned_of() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        load((IMAGES.astype(np.float64) * 1e-3, LABELS.astype(np.float64)))
