@@ -88,13 +88,11 @@ def test_in_a_pipe_it_is_plain_text_of_at_most_80_columns(run, shape, classes):
 
 def test_the_largest_and_the_smallest_classes_are_listed(run):
     labels = np.repeat(np.arange(40), 12 + np.arange(40)[::-1])
-    names = np.array([f"name{label}" for label in labels])
     np.savez("own.npz", images=RANDOM.random((len(labels), 4, 4)), labels=labels)
     out = run("data", "own.npz").out
     listed = [int(number) for number in re.findall(r"^ (\d+) ", out, re.MULTILINE)]
     assert listed == [0, 1, 2, 3, 4, 5, 34, 35, 36, 37, 38, 39, 40]  # the last is the sum
     assert re.search(r"largest class 0 \(\d\.\d%\), smallest class 3\d \(\d\.\d%\)", out)
-    assert len(names) == len(labels)
 
 
 def test_names_cannot_steer_a_terminal():
@@ -146,7 +144,7 @@ def test_a_drawing_has_two_pixels_in_a_cell():
 def test_a_curve_is_one_line():
     ramp = np.linspace(0, 1, 8, dtype=np.float32)[None, :, None]
     assert curve(ramp, 60, bars=True) == "▁▂▃▄▅▆▇█"
-    assert curve(ramp, 4, bars=False)[::3] == " @" or len(curve(ramp, 4, bars=False)) == 4
+    assert curve(ramp, 4, bars=False) == ".-*%"
 
 
 @pytest.mark.parametrize(

@@ -131,17 +131,6 @@ def test_each_image_keeps_its_difficulty(tmp_path):
     assert sorted(found) == list(range(60))
 
 
-def test_the_same_arrays_are_the_same_data_in_every_format(tmp_path):
-    arrays = arrays_of(shape=(4, 4))
-    one, two = (load(write(tmp_path / f"blobs{ending}", arrays)) for ending in (".h5", ".npz"))
-    column = load(write(tmp_path / "column.npz", arrays | {"labels": arrays["labels"][:, None]}))
-    assert one.digest == two.digest == column.digest
-    for split in ("train", "validation", "calibration", "test"):
-        np.testing.assert_array_equal(getattr(one, split).images, getattr(two, split).images)
-    arrays["images"][3, 1, 1] += 1
-    assert load(write(tmp_path / "other.npz", arrays)).digest != one.digest
-
-
 def test_svhn_layout_calls_class_ten_zero_and_finds_its_test_file(tmp_path):
     def save(name, samples, seed, labels):
         images = np.random.default_rng(seed).integers(0, 256, size=(4, 4, 3, samples), dtype=np.uint8)
