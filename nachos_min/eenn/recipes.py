@@ -109,6 +109,15 @@ Recipe = DeepRecipe | PaperRecipe
 RECIPES: Mapping[str, type[DeepRecipe] | type[PaperRecipe]] = {"deep": DeepRecipe, "paper": PaperRecipe}
 
 
+def steps_of(samples: int, batch: int) -> int:
+    """Return the gradient steps of an epoch of `samples` >= 1; a last batch of one sample is left out.
+
+    >>> steps_of(32, 16), steps_of(33, 16), steps_of(34, 16)
+    (2, 2, 3)
+    """
+    return -(-(samples - 1) // batch)
+
+
 def lengthened(recipe: Recipe, times: int, samples: int) -> Recipe:
     """Return `recipe` with `times` as many passes over a training set of `samples`."""
     if isinstance(recipe, DeepRecipe):
@@ -144,9 +153,9 @@ def recipe_of(
 ) -> Recipe:
     """Return the recipe `name` with the `usual` values of a data set, and those given, in place of its own.
 
-    `epochs` >= 1 are passes over the training set in all, which the paper's phases share 2:1:1. `rate` is that of
-    the paper's first phase; the other keeps its proportion. `augment` is one of AUGMENTATIONS, `backbone` `joint`
-    or `frozen`. RecipeError if the recipe does not have such a value.
+    `epochs` are passes over the training set in all, which the paper's phases share 2:1:1 as nearly as can be; its
+    exits train from the second on. `rate` is that of its first phase; the other keeps its proportion. `augment` is
+    one of AUGMENTATIONS, `backbone` `joint` or `frozen`. RecipeError if the recipe does not have such a value.
     """
     given = {key: value for key, value in (("batch", batch), ("beta", beta), ("gamma", gamma)) if value is not None}
     made = RECIPES[name](**{**usual, **given})
@@ -159,8 +168,12 @@ def recipe_of(
             f"augment must be none with a frozen backbone, whose maps are computed once, got {augment!r}"
         )
     if epochs is not None:
-        quarter = epochs // 4
-        made = replace(made, backbone_epochs=epochs - 2 * quarter, warmup_epochs=quarter, support_epochs=quarter)
+        if epochs < 2:
+            raise RecipeError(f"epochs must be >= 2 with the recipe paper, whose exits train last, got {epochs}")
+        warmup, support = (epochs + 2) // 4, (epochs + 1) // 4
+        made = replace(
+            made, backbone_epochs=epochs - warmup - support, warmup_epochs=warmup, support_epochs=support
+        )
     if rate is not None:
         made = replace(made, backbone_rate=rate, exits_rate=rate * made.exits_rate / made.backbone_rate)
     return replace(made, augment="none" if augment == "auto" else augment, joint=backbone == "joint")

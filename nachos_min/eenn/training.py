@@ -20,7 +20,7 @@ from nachos_min.data import ImageSource
 from nachos_min.eenn.inference import FloatArray, IntArray, group_size
 from nachos_min.eenn.losses import Budget, exits_loss
 from nachos_min.eenn.network import EarlyExitNetwork
-from nachos_min.eenn.recipes import LEAST_SHIFTED, DeepRecipe, PaperRecipe
+from nachos_min.eenn.recipes import LEAST_SHIFTED, DeepRecipe, PaperRecipe, steps_of
 from nachos_min.nn.optim import SGD, cosine_rate
 
 # The E maps of some samples, on which T is measured
@@ -139,7 +139,7 @@ def _run(
     An epoch that can measure the maps of a support set draws one and trains on the other samples.
     """
     # An upper bound: support sets shorten epochs, so the rate ends a little above 0.
-    step, steps, history = 0, len(epochs) * -(-len(labels) // recipe.batch), []
+    step, steps, history = 0, len(epochs) * steps_of(len(labels), recipe.batch), []
     for measured in epochs:
         samples, table = np.arange(len(labels)), None
         support = draw_support(labels, recipe.support_share, rng) if measured else samples[:0]

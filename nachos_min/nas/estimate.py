@@ -6,6 +6,7 @@ The constants were fitted on one processor by `bench/bench_estimate.py`. A searc
 from typing import TYPE_CHECKING
 
 from nachos_min.eenn.inference import GROUP_BYTES
+from nachos_min.eenn.recipes import LONG
 
 if TYPE_CHECKING:
     from nachos_min.nas.configuration import Problem
@@ -62,6 +63,21 @@ def worker_bytes(
     training = ALIVE * batch * peak_bytes + PARAMETER * params
     answers = exits * measured * (4 * classes + 32)  # float32 scores; class and confidence of 8 bytes, sorted
     return BASE + 2 * GROUP_BYTES + training + answers + 16 * samples  # label and place of 8 bytes
+
+
+def rounds_of(others: int, finalists: int, abreast: int, chosen: int, first: int = 0) -> int:
+    """Return how many trainings follow each other if `abreast` run at a time, a finalist's as LONG ones.
+
+    Of `others` up to `first` begin together. The rest are chosen in iterations, which follow each other: some
+    workers have nothing to do at the end of each.
+
+    >>> rounds_of(16, 2, abreast=4, chosen=3, first=10)
+    9
+    """
+    first = min(first, others := max(others, 0))
+    iterations, rest = divmod(others - first, chosen)
+    one_by_one = ((1, first), (iterations, chosen), (1, rest), (LONG, finalists))
+    return sum(times * -(-trials // abreast) for times, trials in one_by_one)
 
 
 def seconds_of(problem: "Problem", worst_macs: int, exits: int, effort: int = 1) -> float:

@@ -91,7 +91,7 @@ def search(
     problem, pool = _answering(problem, asked, executor, at_end)
     with at_end, threads(asked["threads"]), own_run(folder, problem) as run, pool as trained:
         if on_plan is not None:
-            on_plan(plan_of(problem, asked))
+            on_plan(plan_of(problem, asked, len(run.keys())))
         abreast = 1 if executor or asked["dask"] else max(asked["workers"], 1)
         evaluations, finalists, archive = asked["evaluations"], asked["finalists"], Archive(problem)
         watch = Watch(archive, evaluations, finalists, on_progress, abreast)

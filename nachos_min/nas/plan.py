@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from nachos_min.data import kind_of
-from nachos_min.eenn.recipes import LONG
+from nachos_min.eenn.recipes import LONG, steps_of
 from nachos_min.errors import some
 from nachos_min.nas.configuration import AUTO, Problem
-from nachos_min.nas.estimate import BASE, seconds_of, worker_bytes
+from nachos_min.nas.estimate import BASE, rounds_of, seconds_of, worker_bytes
 from nachos_min.nas.fitting import SHARE, drawn
 from nachos_min.nas.limits import StaticCheck
 
@@ -100,14 +100,21 @@ def duration(seconds: float) -> str:
     return f"{max(1, round(value))} {unit}" if value >= 10 or unit == "s" else f"{value:.1f} {unit}"
 
 
-def plan_of(problem: Problem, asked: Mapping[str, Any]) -> Plan:
-    """Return the plan of a search for `problem`, which `fitting.prepared` has made of the options `asked`."""
+def plan_of(problem: Problem, asked: Mapping[str, Any], stored: int = 0) -> Plan:
+    """Return the plan of a search for `problem`, which `fitting.prepared` has made of the options `asked`.
+
+    `stored` networks are in the run's folder and take no time.
+    """
     configuration, data, coder = problem.configuration, problem.data, problem.coder
     samples = {name: len(split) for name, split in data.splits.items()}
     recipe, epochs = configuration.recipe, configuration.recipe.passes(samples["train"])
     processes = max(1, min(asked["workers"], asked["evaluations"]))
     limits = {name: value for name, value in asdict(configuration.limits).items() if value is not None}
     one = None if asked["table"] is not None else _one(problem, samples)
+    left = max(0, asked["evaluations"] + asked["finalists"] - stored)
+    last = min(asked["finalists"], left)  # finalists are trained last
+    first = max(0, configuration.initial - stored) if configuration.rules.guided else left
+    rounds = rounds_of(left - last, last, processes, configuration.chosen, first)
     return Plan(
         data=data.name,
         image_shape=coder.image_shape,
@@ -123,9 +130,9 @@ def plan_of(problem: Problem, asked: Mapping[str, Any]) -> Plan:
         networks=asked["evaluations"],
         finalists=asked["finalists"],
         epochs=epochs,
-        steps=epochs * -(-samples["train"] // recipe.batch),
+        steps=epochs * steps_of(samples["train"], recipe.batch),
         processes=processes,
-        seconds=one and one[0] * (asked["evaluations"] + LONG * asked["finalists"]) / processes,
+        seconds=one and one[0] * rounds,
         bytes=one and BASE + processes * one[1] + data.train.images.stored.nbytes,
     )
 

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.recipes import LONG
-from nachos_min.nas.estimate import seconds_of
+from nachos_min.nas.estimate import rounds_of, seconds_of
 from nachos_min.nas.evaluate import Evaluation, Failure, Trial
 from nachos_min.nas.result import Archive, Network
 from nachos_min.nas.steps import Step
@@ -93,14 +93,9 @@ class Pace:
         usual = fmean(seconds / trial.effort for trial, seconds in self._seconds.items())
         done = {trial: step.epoch / step.epochs for trial, step in self.running.items()}
         ahead = [self._seconds[trial] * (1 - done.get(trial, 0.0)) for trial in waiting]
-        # Iterations follow each other: some workers have nothing to do at the end of each.
-        iterations, rest = divmod(max(others, 0), self._chosen)
-        rounds = iterations * self._rounds(self._chosen) + self._rounds(rest) + LONG * self._rounds(finalists)
+        rounds = rounds_of(others, finalists, self._abreast, self._chosen)
         seconds = max(sum(ahead) / self._abreast, *ahead, 0.0) + rounds * usual
         return seconds * (TRUST + self._measured) / (TRUST + self._estimated)
-
-    def _rounds(self, trials: int) -> int:
-        return -(-trials // self._abreast)
 
 
 class Watch:

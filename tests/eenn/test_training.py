@@ -130,8 +130,8 @@ def slow_train(
 
 @pytest.mark.parametrize("gamma", [0.0, 1.5])
 def test_deep_training_is_the_slow_loop(gamma: float) -> None:
-    def rate(step: int) -> float:  # 4 of the 20 steps rise, 16 fall
-        return 0.08 * (step + 1) / 4 if step < 4 else 0.08 * (1 + cos(pi * (step - 4) / 16)) / 2
+    def rate(step: int) -> float:  # 3 of the 16 steps rise, 13 fall: the 37th sample makes no batch
+        return 0.08 * (step + 1) / 3 if step < 3 else 0.08 * (1 + cos(pi * (step - 3) / 13)) / 2
 
     fast, slow, weights = build(), build(), {"beta": 2.0, "gamma": gamma, "kappa": 0.5, "fixed": (1.0, 1.0, 3.0)}
     history = fit_deep(fast, replace(DEEP, gamma=gamma))
@@ -306,7 +306,11 @@ def test_recipes_are_named_and_stored_as_plain_values() -> None:
         assert from_record(as_record(recipe)) == recipe
     assert as_record(PaperRecipe()) | {"augment": "none"} == asdict(PaperRecipe())
     assert "augment" not in as_record(PaperRecipe()), "as in runs that were stored before it had one"
-    assert recipe_of("paper", {}, epochs=21) == PaperRecipe(11, 5, 5)
+    shared = {2: (1, 1, 0), 3: (1, 1, 1), 5: (3, 1, 1), 6: (3, 2, 1), 7: (3, 2, 2), 8: (4, 2, 2), 21: (11, 5, 5)}
+    for epochs, phases in shared.items():
+        assert recipe_of("paper", {}, epochs=epochs) == PaperRecipe(*phases)
+    with pytest.raises(RecipeError, match="epochs must be >= 2 with the recipe paper"):
+        recipe_of("paper", {}, epochs=1)
     assert recipe_of("deep", {"rate": 0.1}, epochs=7, beta=1.0) == DeepRecipe(epochs=7, rate=0.1, beta=1.0)
     with pytest.raises(RecipeError, match="backbone must be joint"):
         recipe_of("deep", {}, backbone="frozen")

@@ -196,8 +196,20 @@ def test_the_plan_says_what_will_be_searched_and_why(mine: Path) -> None:
     assert plan.bytes is not None
     assert 0.1 < plan.seconds < 60
     assert 1e8 < plan.bytes < 1e9 * (1 + plan.processes)
-    longer = plan_of(problem, asked | {"evaluations": 60, "finalists": 20})
-    assert longer.seconds == pytest.approx(10 * plan.seconds * plan.processes / longer.processes)
+    # Ten networks begin together, then three in an iteration; a finalist takes as long as four.
+    for workers, evaluations, finalists, stored, rounds in (
+        (1, 60, 20, 0, 60 + 4 * 20),
+        (1, 60, 20, 60, 4 * 20),
+        (4, 16, 2, 0, 3 + 2 + 4),
+        (4, 16, 2, 8, 1 + 2 + 4),
+        (16, 16, 2, 0, 1 + 2 + 4),
+        (16, 16, 2, 20, 0),
+    ):
+        own = asked | {"workers": workers, "evaluations": evaluations, "finalists": finalists}
+        there = plan_of(problem, own, stored)
+        assert there.seconds == pytest.approx(
+            rounds * plan_of(problem, own | {"evaluations": 1, "finalists": 0}).seconds
+        )
     text = "\n".join(plan.lines())
     for said in ("images of 13x13 pixels, 1 channel", "flex16, at 10 and 13 pixels", "6 networks, 2 epochs each"):
         assert said in text
