@@ -175,8 +175,9 @@ def data(
 ) -> int:
     """What a data set is understood to be: splits, classes, values, samples, and what a search of it would take.
 
-    PATH is a built-in name, a file or a folder: images and labels as .npz, .h5 or .mat; the files of MNIST and
-    its family; CIFAR-10 or CIFAR-100, unpacked or as .tar.gz; images (.png, .jpg, ...) in a folder for each class.
+    PATH is a built-in name, a file or a folder: images and labels as .npz, .npy, .h5 or .mat; a table (.csv); the
+    files of MNIST and its family; CIFAR-10 or CIFAR-100, unpacked or as .tar.gz; images (.png, .jpg, ...) in a
+    folder for each class.
 
     Exit status is 0 when done, 2 for bad usage or input.
 

@@ -6,6 +6,7 @@ A local worker is a fresh interpreter: NumPy's BLAS and Numba hold threads and l
 import ctypes
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -137,12 +138,18 @@ def _children_prepared(threads: int) -> Iterator[None]:
     os.environ.update(wanted)
     masked = os.name != "nt"  # Windows has no such mask
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masked else None
+    main = vars(sys.modules["__main__"])
+    script = main.get("__file__")
+    if script is not None and not os.path.exists(script):  # standard input, which no worker can import
+        del main["__file__"]
     try:
         yield
     finally:
         for name in wanted:
             del os.environ[name]
         os.environ.update(before)
+        if script is not None:
+            main["__file__"] = script
         if mask is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
