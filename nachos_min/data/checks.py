@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from nachos_min.data.labels import find_classes, plain_labels
 
 LAYOUTS = ("chw", "hwc", "signal")
 LONGEST = 4_096  # of a signal; a network would see longer ones through many more layers than a space has
+_LONG = 4  # times as long as wide: arrays that may be signals
+_SIDE = 8  # of a square: rows of so many values may be images
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,10 @@ def _laid_out(source: str, name: str, array: NDArray[Any], layout: str | None, n
             rule = f"signals must have at most {LONGEST} values"
             raise DataError(f"{source}: {rule}, {name} have {shape[1]}; cut or average them before")
         if layout is None:
-            notes.append(f"{name} have 2 axes, {shape}: each row is a signal of length {shape[1]} (height 1)")
+            side = isqrt(shape[1])
+            square = side >= _SIDE and side**2 == shape[1]
+            other = f"; images of {side}x{side} must be {[shape[0], side, side]}" if square else ""
+            notes.append(f"{name} have 2 axes, {shape}: each row is a signal of length {shape[1]}{other}")
         elif array.ndim == 3 and shape[1] < shape[2]:
             notes.append(
                 f"{name} are {shape}: signals of length {shape[1]} with {shape[2]} channels, not the reverse"
@@ -92,6 +98,11 @@ def _laid_out(source: str, name: str, array: NDArray[Any], layout: str | None, n
         rule = "[N, C, H, W]" if layout == "chw" else "[N, H, W] or [N, H, W, C]"
         raise DataError(f"{source}: {name} must be {rule}, none 0, got shape {array.shape}")
     if array.ndim == 3:
+        if layout is None and max(shape[1:]) >= _LONG * min(shape[1:]):
+            notes.append(
+                f"{name} have 3 axes, {shape}: grey images of {shape[1]}x{shape[2]} pixels; signals must be "
+                "[N, length, channels], with --layout signal"
+            )
         return array[..., None]
     if layout is None and shape[1] in (1, 3, 4) and shape[3] > 4:
         _, a, b, c = shape

@@ -104,7 +104,7 @@ def _numbers(path: Path, rows: Sequence[Sequence[str]], line: int) -> NDArray[np
             for cell in row:
                 if not _is_number(cell):
                     where = f"a feature in one of the {len(rows)} rows up to line {line}"
-                    advice = f"; {_ELSE}" if cell.strip() else ""
+                    advice = f"; {_ELSE}" if cell.strip()[:1].isalpha() else ""
                     raise DataError(f"{path}: {where} must be a number, got {cell!r}{advice}") from None
         raise
 

@@ -107,7 +107,7 @@ def load_unscaled(source: Source, *, layout: str | None = None, resolution: int 
     if sizes[label] < needed:
         raise DataError(
             f"{said}: every class must have at least {needed} samples, one for each split that is made of "
-            f"them, class {checked.class_names[label]} of {len(sizes):,} has {sizes[label]}"
+            f"them, class {checked.class_names[label]}, one of {len(sizes):,}, has {sizes[label]}"
         )
     before = found[""].images.shape[1:3]
     size = fitted_size(before, resolution)
@@ -185,10 +185,8 @@ def _halves(source: str, split: Split) -> tuple[Split, Split]:
     alone = np.bincount(split.labels)[split.labels] == 1
     chosen = np.flatnonzero(~alone)
     if not len(chosen):
-        raise DataError(
-            f"{source}: validation must have at least 2 samples of a class to be halved, "
-            f"got {len(split)} of as many classes"
-        )
+        given = f"got one of each of {len(split)} classes; give more, or --validation whole"
+        raise DataError(f"{source}: validation must have at least 2 samples of a class to be halved, {given}")
     generator = np.random.Generator(np.random.PCG64(_CALIBRATION_SEED))
     kept, held_out = stratified_split(split.labels[chosen], Fraction(1, 2), generator)
     return split.take(np.sort(np.concatenate([chosen[kept], np.flatnonzero(alone)]))), split.take(chosen[held_out])

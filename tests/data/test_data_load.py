@@ -186,7 +186,8 @@ def test_a_class_with_one_validation_sample_keeps_it_where_choices_are_made(tmp_
 
     data = own(0, 1, 0, 2, 0)
     assert (sorted(data.validation.labels), sorted(data.calibration.labels)) == ([0, 1, 2], [0, 0])
-    rule = "own.npz: validation must have at least 2 samples of a class to be halved, got 3 of as many classes"
+    rule = "own.npz: validation must have at least 2 samples of a class to be halved, "
+    rule += "got one of each of 3 classes; give more, or --validation whole"
     with pytest.raises(DataError, match=rule):
         own(1, 0, 2)
 

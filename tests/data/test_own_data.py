@@ -184,6 +184,23 @@ def test_a_table_is_read_as_the_csv_module_reads_it(
     same(data, load_unscaled((numbers, labels)))
 
 
+@pytest.mark.parametrize(
+    ("shape", "note"),
+    [
+        ((7,), "images have 2 axes, [30, 7]: each row is a signal of length 7"),
+        ((4,), "images have 2 axes, [30, 4]: each row is a signal of length 4"),
+        ((64,), "images have 2 axes, [30, 64]: each row is a signal of length 64; "
+                "images of 8x8 must be [30, 8, 8]"),
+        ((8, 32), "images have 3 axes, [30, 8, 32]: grey images of 8x32 pixels; signals must be "
+                  "[N, length, channels], with --layout signal"),
+        ((8, 31), None),
+    ],
+)  # fmt: skip
+def test_axes_that_may_be_meant_otherwise_are_told(shape: tuple[int, ...], note: str | None) -> None:
+    notes = [each for each in load_unscaled((RNG.random((30, *shape)), np.arange(30) % 3)).notes if "axes" in each]
+    assert notes == ([note] if note else [])
+
+
 @pytest.mark.parametrize("name", ["", "Id", "Unnamed: 0", "a"])
 def test_a_column_that_numbers_the_rows_of_a_table_is_no_feature(tmp_path: Path, name: str) -> None:
     rows = [f"{row},{row % 7},{row % 3},{row % 5}" for row in range(30)]

@@ -222,7 +222,9 @@ def test_a_script_without_its_guard_is_told_so_in_one_line(tmp_path: Path) -> No
 
 def test_a_script_from_standard_input_needs_no_file(tmp_path: Path) -> None:
     given = "space='micro', evaluations=1, finalists=0, epochs=1, min_accuracy=0, workers=1"
-    script = f"import nachos_min\nprint(nachos_min.search({given}).evaluated, globals().get('__file__', '<stdin>'))\n"
+    script = (
+        f"import nachos_min\nprint(nachos_min.search({given}).evaluated, globals().get('__file__', '<stdin>'))\n"
+    )
     ended = subprocess.run([sys.executable], input=script, cwd=tmp_path, capture_output=True, text=True)
     assert (ended.stdout, ended.stderr) == ("1 <stdin>\n", "")
 
