@@ -90,9 +90,9 @@ def search(
     at_end = ExitStack()
     problem, pool = _answering(problem, asked, executor, at_end)
     with at_end, threads(asked["threads"]), own_run(folder, problem) as run, pool as trained:
+        abreast = 1 if executor or asked["dask"] else max(asked["workers"], 1)  # at least
         if on_plan is not None:
-            on_plan(plan_of(problem, asked, len(run.keys())))
-        abreast = 1 if executor or asked["dask"] else max(asked["workers"], 1)
+            on_plan(plan_of(problem, asked | {"workers": abreast}, len(run.keys())))
         evaluations, finalists, archive = asked["evaluations"], asked["finalists"], Archive(problem)
         watch = Watch(archive, evaluations, finalists, on_progress, abreast)
         until = begun + 60 * (asked["max_minutes"] or inf)

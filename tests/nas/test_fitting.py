@@ -1,6 +1,7 @@
 """Spaces and limits that fit the data, what is planned, and limits that no network can keep."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -181,7 +182,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_plan_says_what_will_be_searched_and_why(mine: Path) -> None:
-    asked = resolved({"data": str(mine), "evaluations": 6, "epochs": 2})
+    asked = resolved({"data": str(mine), "evaluations": 6, "epochs": 2, "workers": 1})
     problem: Problem = fitting.prepared(asked)
     assert problem.configuration.space == AUTO
     assert problem.space.resolutions == (10, 13)
@@ -226,11 +227,26 @@ def test_impossible_counts_write_nothing(mine: Path, tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
+def test_what_is_stored_takes_no_time_and_a_callers_executor_counts_as_one_process(
+    mine: Path, tmp_path: Path
+) -> None:
+    told: list[Plan] = []
+    own: dict[str, Any] = {"data": str(mine), "out": tmp_path / "run", "on_plan": told.append, "evaluations": 8}
+    own |= {"space": "micro", "max_macs": None, "finalists": 0, "epochs": 1}
+    with ThreadPoolExecutor(1) as executor:
+        nachos_min.search(**own, workers=4, executor=executor, max_minutes=1e-9)
+    nachos_min.search(**own | {"evaluations": 2}, workers=0)
+    nachos_min.search(**own, workers=0, max_minutes=1e-9)
+    assert [plan.processes for plan in told] == [1, 1, 1]
+    first, few, rest = (plan.seconds or 0.0 for plan in told)
+    assert (few, rest) == (pytest.approx(first * 2 / 8), pytest.approx(first * 6 / 8))
+
+
 def test_a_search_of_own_data_tells_its_plan_once_and_is_read_again(mine: Path, tmp_path: Path) -> None:
     told: list[Plan] = []
     few: dict[str, Any] = {"data": str(mine), "evaluations": 2, "finalists": 0, "epochs": 1, "workers": 0}
     result = nachos_min.search(on_plan=told.append, out=tmp_path / "run", **few)
-    assert [plan.sides for plan in told] == [(10, 13)]
+    assert [(plan.sides, plan.processes) for plan in told] == [((10, 13), 1)]
     assert result.max_macs == told[0].limits["max_macs"]
     assert nachos_min.load_run(tmp_path / "run").front == result.front != ()
     with pytest.raises(InputError, match="holds a run with space auto, this one asks for flex16"):
