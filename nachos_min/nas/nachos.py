@@ -31,7 +31,7 @@ from nachos_min.nas import aims as aiming
 from nachos_min.nas import sampling
 from nachos_min.nas.configuration import OPTIONS, Options, Problem, resolved
 from nachos_min.nas.evaluate import Evaluation, Failure, Trial, seeded
-from nachos_min.nas.fitting import nearest, prepared
+from nachos_min.nas.fitting import prepared
 from nachos_min.nas.genome import Genome, as_genome
 from nachos_min.nas.limits import StaticCheck
 from nachos_min.nas.nsga2 import minimize
@@ -136,6 +136,7 @@ class _Loop:
         self.problem, self.configuration = archive.problem, archive.problem.configuration
         self.rules, self.limits = self.configuration.rules, self.configuration.acting.limits
         self.evaluations, self.finalists, self.until = evaluations, finalists, until
+        self.start = self.configuration.start if self.rules.guided else "random"
         # Two-stage search: a backbone may exceed max_macs, because exits added later reduce the average.
         searched = replace(self.limits, max_macs=None) if self.rules.placed else self.limits
         self.static = StaticCheck(self.problem.coder, searched)
@@ -146,21 +147,20 @@ class _Loop:
 
     def run_to_end(self) -> None:
         """Run the method until the evaluations are used up, nothing new is left, or nothing improves."""
-        until = min(self.configuration.backbones, self.evaluations) if self.rules.placed else self.evaluations
+        most = min(self.configuration.backbones, self.evaluations) if self.rules.placed else self.evaluations
         self.watch.tell("choosing the first networks", self.iteration)
-        first = self.first_candidates(until)
+        first = self.first_candidates(most)
         if self.rules.ruled:
             self.watch.expect(first)
-        kind = self.configuration.start if self.rules.guided else "random"
-        self.evaluate(first, f"training the {kind} start")
+        self.evaluate(first, f"training the {self.start} start")
         best, stale = self.archive.hypervolume(self.archive.networks), 0
-        while self.rules.guided and len(self.archive) < until and stale < self.configuration.patience:
+        while self.rules.guided and len(self.archive) < most and stale < self.configuration.patience:
             self.iteration += 1
             chosen = self.next_candidates(self.configuration.chosen)
             if not chosen:
                 break
             # All are chosen and then some cut: with more evaluations the same ones come first.
-            trials = [*map(Trial, chosen[: until - len(self.archive)])]
+            trials = [*map(Trial, chosen[: most - len(self.archive)])]
             self.evaluate(trials, f"training the choice of iteration {self.iteration}")
             now = self.archive.hypervolume(self.archive.networks)
             best, stale = (now, 0) if now > best else (best, stale + 1)
@@ -171,24 +171,12 @@ class _Loop:
 
     def first_candidates(self, most: int) -> list[Trial]:
         """Return at most `most` trials to begin with; all that there will be, for a method that is not guided."""
-        rng = seeded(self.configuration.seed, "start", ())
-        start, initial = self.configuration.start, self.configuration.initial
         if self.rules.ruled:
             return sampling.ruled_trials(sampling.rule_genomes(self.static)[-self.rules.ruled :], most)
+        rng, initial = seeded(self.configuration.seed, "start", ()), self.configuration.initial
         wanted = min(initial, most) if self.rules.guided else most
-        genomes: list[Genome] = []
-        if start == "random" or not self.rules.guided:
-            genomes = sampling.random_genomes(self.static, wanted, rng)
-        elif start == "rule":
-            genomes = sampling.rule_genomes(self.static)
-            genomes += sampling.filling_genomes(self.static, self.archive.budgets, rng)
-            genomes += sampling.neighbour_genomes(self.static, initial, rng, genomes) if genomes else []
-        genomes = genomes or sampling.spread_genomes(self.static, initial, rng)
-        if not genomes:  # admissible members are too rare to be drawn
-            near = nearest(self.static.coder, self.static.limits)
-            genomes = [] if near.excess else [near.genome]
-            genomes += sampling.neighbour_genomes(self.static, initial, rng, genomes) if genomes else []
-        return [*map(Trial, dict.fromkeys(genomes))][:wanted]
+        genomes = sampling.first_genomes(self.static, self.start, initial, wanted, self.archive.budgets, rng)
+        return [*map(Trial, genomes)]
 
     def place_exits(self) -> None:
         """Spend the evaluations that are left on exits placed by hand on the backbones evaluated so far."""

@@ -15,6 +15,7 @@ import numpy as np
 from nachos_kernels.dominance import non_dominated_ranks
 from nachos_min.eenn.recipes import LONG
 from nachos_min.nas.evaluate import Evaluation, Trial
+from nachos_min.nas.fitting import nearest
 from nachos_min.nas.genome import Genome, GenomeCoder, IntArray, as_genome
 from nachos_min.nas.limits import StaticCheck
 from nachos_min.nas.populations import Bools, PopulationCosts
@@ -26,6 +27,27 @@ _DRAWN = 2000  # networks from which those are taken whose first exit fills a sh
 _FILLED = (0.75, 0.95)
 _ANEW = 0.15  # share of the genes that are drawn anew: some five of thirty
 _POOL = 8  # candidates drawn for each one kept; more change little
+
+
+def first_genomes(
+    check: StaticCheck, start: str, initial: int, wanted: int, budgets: Sequence[float], rng: np.random.Generator
+) -> list[Genome]:
+    """Return the first `wanted` of about `initial` genomes of a `start`: `random`, `spread` or `rule`.
+
+    Where it has none, they are spread; where admissible members are too rare, the nearest one and its neighbours.
+    """
+    genomes: list[Genome] = []
+    if start == "random":
+        genomes = random_genomes(check, wanted, rng)
+    elif start == "rule":
+        genomes = rule_genomes(check) + filling_genomes(check, budgets, rng)
+        genomes += neighbour_genomes(check, initial, rng, genomes)
+    genomes = genomes or spread_genomes(check, initial, rng)
+    if not genomes:
+        near = nearest(check.coder, check.limits)
+        genomes = [] if near.excess else [near.genome]
+        genomes += neighbour_genomes(check, initial, rng, genomes)
+    return [*dict.fromkeys(genomes)][:wanted]
 
 
 def random_genomes(
@@ -121,10 +143,10 @@ def filling_genomes(check: StaticCheck, budgets: Sequence[float], rng: np.random
 def neighbour_genomes(
     check: StaticCheck, wanted: int, rng: np.random.Generator, parents: Sequence[Genome]
 ) -> list[Genome]:
-    """Return up to `wanted` distinct admissible genomes: `parents` with some genes drawn anew."""
+    """Return up to `wanted` distinct admissible genomes: `parents`, if any, with some genes drawn anew."""
     chosen: dict[Genome, None] = {}
     draws = 0
-    while len(chosen) < wanted and (draws := draws + 1) <= _DRAWS:
+    while parents and len(chosen) < wanted and (draws := draws + 1) <= _DRAWS:
         parent = np.array(parents[int(rng.integers(len(parents)))])
         anew = rng.random(len(parent)) < _ANEW
         genomes = check.coder.canonical(np.where(anew, rng.integers(0, check.coder.upper + 1), parent)[None])
