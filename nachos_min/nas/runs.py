@@ -32,12 +32,16 @@ SHOWN = {"max_macs": "<=", "min_accuracy": ">="}  # limits that stored curves ca
 def own_run(folder: Path, problem: Problem) -> Run:
     """Return the run of `problem`, new or continued; StoreError if there is another one in `folder`.
 
-    Where only wider limits set that one apart, the message says how to see its networks within these.
+    Data are the same if their content is, wherever they stand. Where only wider limits set that run apart, the
+    message says how to see its networks within these.
     """
     try:
         return create_or_open(folder, problem.identity(), problem.about)
     except OtherRunError as error:
-        if next(iter(error.different)) == "data_content":  # the same name
+        if "data" in error.different and "data_content" not in error.different:
+            same = replace(problem.configuration, data=error.different["data"][0])
+            return own_run(folder, replace(problem, configuration=same))
+        if next(iter(error.different)) == "data_content":  # another content of the same name
             rule = f"out {folder} holds a run on {problem.configuration.data} of other content"
             raise StoreError(f"{rule}; choose another --out") from None
         asked = {name: wanted for name, (_, wanted) in error.different.items() if name in SHOWN}

@@ -80,6 +80,12 @@ def test_a_run_of_arrays_in_memory_is_shown_and_continued_by_the_same_arrays_alo
         nachos_min.search(**given | {"data": (images[::-1], labels)})
 
 
+def test_data_that_were_moved_are_the_same(options: Any) -> None:
+    assert nachos_min.search(**options | {"data": "./elsewhere.npz"}).reused == 1
+    with pytest.raises(InputError, match=r"^out run holds a run with seed 0, this one asks for 1; choose"):
+        nachos_min.search(**options | {"data": "./elsewhere.npz", "seed": 1})
+
+
 @pytest.mark.usefixtures("options")
 @pytest.mark.parametrize(
     ("typed", "limits", "front"),
