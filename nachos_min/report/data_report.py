@@ -8,6 +8,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -166,4 +167,4 @@ def _samples(report: DataReport, console: Console) -> list[Text]:
 
 def _cut(name: str, columns: int) -> str:
     """Return a name that takes exactly so many columns."""
-    return name.ljust(columns) if len(name) <= columns else name[: columns - 1] + "~"
+    return set_cell_size(name, columns) if cell_len(name) <= columns else set_cell_size(name, columns - 1) + "~"

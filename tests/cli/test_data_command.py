@@ -141,6 +141,15 @@ def test_a_drawing_has_two_pixels_in_a_cell():
     assert fitted(np.ones((2, 300, 100, 5), np.float32), 24).shape == (2, 24, 8, 3)
 
 
+def test_a_name_takes_as_many_columns_as_it_is_told():
+    assert [data_report._cut(name, 6) for name in ("cat", "a cat's", "猫 cat", "猫猫猫猫")] == [
+        "cat   ",
+        "a cat~",
+        "猫 cat",
+        "猫猫 ~",
+    ]
+
+
 def test_a_curve_is_one_line():
     ramp = np.linspace(0, 1, 8, dtype=np.float32)[None, :, None]
     assert curve(ramp, 60, bars=True) == "▁▂▃▄▅▆▇█"
