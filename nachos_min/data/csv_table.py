@@ -17,7 +17,7 @@ _ELSE = "labels stand in the last column, or in one that a first line calls labe
 
 
 def read_csv(path: Path) -> dict[str, Any]:
-    """Return images float32 [N, features], labels [N], integers or text, and notes.
+    """Return images float32 or float64 [N, features], labels [N], integers or text, and notes.
 
     The first line is a header if none of its cells is a number, or if one is in `LABELS`. Labels stand in the
     column that the header calls so, else in the last one. A first column in `ROW_NUMBERS` is left out, and empty
@@ -31,7 +31,7 @@ def read_csv(path: Path) -> dict[str, Any]:
         first = file.readline()
         file.seek(0)
         rows = csv.reader(file, delimiter=max(",;\t", key=first.count), strict=True)
-        parts: list[NDArray[np.float32]] = []
+        parts: list[NDArray[np.floating[Any]]] = []
         labels: list[str] = []
         waiting: list[Sequence[str]] = []
         header: list[str] | None = None
@@ -94,11 +94,13 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _numbers(path: Path, rows: Sequence[Sequence[str]], line: int) -> NDArray[np.float32]:
-    """Return the cells as numbers; `line` is the number of the last row's line."""
+def _numbers(path: Path, rows: Sequence[Sequence[str]], line: int) -> NDArray[np.floating[Any]]:
+    """Return the cells as numbers, float32 where that is exact; `line` is the number of the last row's line."""
     try:
-        with np.errstate(over="ignore"):  # becomes infinite, which is reported with the images
-            return np.array(rows, np.float64).astype(np.float32)
+        with np.errstate(over="ignore"):  # becomes infinite, and so is not exact
+            exact = np.array(rows, np.float64)
+            short = exact.astype(np.float32)
+            return short if np.array_equal(short, exact) else exact
     except ValueError:
         for row in rows:
             for cell in row:

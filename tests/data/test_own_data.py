@@ -275,10 +275,13 @@ def test_a_resized_mask_keeps_its_edges(kind: Any) -> None:
     np.testing.assert_array_equal(stored[..., 0], resize(masks[..., None].astype(np.float32), (4, 4))[..., 0])
 
 
-def test_numbers_that_float32_cannot_tell_apart_are_named() -> None:
+def test_numbers_that_float32_cannot_tell_apart_are_named(tmp_path: Path) -> None:
     table = RNG.normal([0.0, 1e6, 1e8], 1.0, (40, 3))
     notes = load((table, LABELS)).notes
     assert "images: float32 rounds 1 of 3 features by over a tenth of its range; subtract its mean before" in notes
     assert load((RNG.normal(0.1, [0, 1, 2], (40, 3)), LABELS)).notes[1:] == notes[2:]
+    rows = [",".join(map(repr, [*row.tolist(), label])) for row, label in zip(table, LABELS.tolist(), strict=True)]
+    (tmp_path / "table.csv").write_text("\n".join(rows))
+    assert notes[1] in load(tmp_path / "table.csv").notes
     with pytest.raises(DataError, match="all 24 training images are the same in float32"):
         load((1e9 + RNG.random((40, 3)), LABELS))
