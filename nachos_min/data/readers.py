@@ -4,6 +4,7 @@ Before an array is read, its declared shape is checked: a file of a few bytes ma
 objects are never loaded. SciPy and h5py are slow to import, so each is imported by the function that needs it.
 """
 
+import io
 import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -45,7 +46,7 @@ def read(path: Path, resolution: int | None = None) -> Arrays:
         if recognised(path):
             return _reading(path, kind, partial(reader, path, resolution))
     if path.is_dir():
-        kinds = ", ".join(kind for kind, *_ in RECOGNISED) or "none is known"
+        kinds = ", ".join(kind for kind, *_ in RECOGNISED)
         raise DataError(f"{path}: a data folder must be one of: {kinds}; its content is none of them")
     ending = path.suffix.lower()
     if ending not in FORMATS:
@@ -94,17 +95,35 @@ def _read_hdf5(path: Path) -> Arrays:
 def _read_npz(path: Path) -> Arrays:
     with zipfile.ZipFile(path) as archive:
         members = {each.filename.removesuffix(".npy"): each for each in archive.infolist()}
+        return _read_streams(
+            path, {name: (path, each.file_size, partial(archive.open, each)) for name, each in members.items()}
+        )
 
-        def describe(name: str) -> str:
-            with archive.open(members[name]) as stream:
-                return _described(stream)
 
-        arrays = {}
-        for name, own in choose(path, members, describe).items():
-            with archive.open(members[own]) as stream:
-                _check_npy(path, own, stream, members[own].file_size)
-            with archive.open(members[own]) as stream:
-                arrays[name] = npy.read_array(stream, allow_pickle=False)
+def _read_streams(path: Path, streams: Mapping[str, tuple[Path, int, Callable[[], IO[bytes]]]]) -> Arrays:
+    """Return the arrays of .npy streams; `streams` are by name their file, size in bytes, and what opens them."""
+
+    def describe(name: str) -> str:
+        with streams[name][2]() as stream:
+            try:
+                shape, dtype = _npy_header(stream)
+            except ValueError:
+                return "(no array)"
+        return f"{list(shape)} {dtype}"
+
+    arrays = {}
+    for name, own in choose(path, streams, describe).items():
+        file, size, opened = streams[own]
+        with opened() as stream:
+            shape, dtype = _npy_header(stream)
+        _check_declared(file, own, shape)
+        if dtype.hasobject:
+            rule = "must be numbers or text, got pickled objects"
+            raise DataError(f"{file}: {own} {rule}; save texts with .astype(str)")
+        if prod(shape) * dtype.itemsize > size:
+            raise DataError(f"{file}: {own} declares shape {shape} of {dtype}, but holds only {size} bytes")
+        with opened() as stream:
+            arrays[name] = npy.read_array(stream, allow_pickle=False)
     return arrays
 
 
@@ -116,34 +135,12 @@ def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return shape, dtype
 
 
-def _described(stream: IO[bytes]) -> str:
-    try:
-        shape, dtype = _npy_header(stream)
-    except ValueError:
-        return "(no array)"
-    return f"{list(shape)} {dtype}"
-
-
-def _check_npy(path: Path, name: str, stream: IO[bytes], size: int) -> None:
-    """Check what a .npy stream of `size` bytes declares."""
-    shape, dtype = _npy_header(stream)
-    _check_declared(path, name, shape)
-    if dtype.hasobject:
-        raise DataError(
-            f"{path}: {name} must be numbers or text, got pickled objects; save texts with .astype(str)"
-        )
-    if prod(shape) * dtype.itemsize > size:
-        raise DataError(f"{path}: {name} declares shape {shape} of {dtype}, but holds only {size} bytes")
-
-
 def _read_npy(path: Path) -> Arrays:
     """Read the file of images, and files beside it that are named like it: labels, and other splits."""
     meant = meaning(path.stem)
     if meant is None or meant[0] != "images":
-        rule = (
-            "the training images, called images.npy, x.npy, data.npy or x_train.npy, with labels.npy, y.npy or .."
-        )
-        raise DataError(f"{path}: a .npy file must be {rule}, got {path.name}")
+        rule = "the training images, called images.npy, x.npy, data.npy or x_train.npy"
+        raise DataError(f"{path}: a .npy file must be {rule}, with labels.npy, y.npy or .., got {path.name}")
     files = {path.stem: path}
     for stem, file in _npy_files(path.parent).items():
         other = meaning(stem)
@@ -157,17 +154,8 @@ def _npy_files(folder: Path) -> dict[str, Path]:
 
 
 def _read_npy_files(path: Path, files: Mapping[str, Path]) -> Arrays:
-    def describe(stem: str) -> str:
-        with open(files[stem], "rb") as stream:
-            return _described(stream)
-
-    arrays = {}
-    for name, stem in choose(path, files, describe).items():
-        with open(files[stem], "rb") as stream:
-            _check_npy(files[stem], stem, stream, files[stem].stat().st_size)
-            stream.seek(0)
-            arrays[name] = npy.read_array(stream, allow_pickle=False)
-    return arrays
+    opened = {name: (file, file.stat().st_size, partial(io.FileIO, file)) for name, file in files.items()}
+    return _read_streams(path, opened)
 
 
 def _holds_npy(path: Path) -> bool:
@@ -193,13 +181,13 @@ def _read_mat(path: Path) -> Arrays:
 
 def _read_variables(path: Path) -> tuple[Arrays, bool]:
     """Return the arrays of a MATLAB file, and whether images were [H, W, C, N]."""
-    from scipy import io
+    from scipy import io as matlab
 
-    declared = {name: (shape, kind) for name, shape, kind in io.whosmat(path)}
+    declared = {name: (shape, kind) for name, shape, kind in matlab.whosmat(path)}
     chosen = choose(path, declared, lambda name: f"{list(declared[name][0])} {declared[name][1]}")
     for own in chosen.values():
         _check_declared(path, own, declared[own][0])
-    content = io.loadmat(path, variable_names=[*chosen.values()])
+    content = matlab.loadmat(path, variable_names=[*chosen.values()])
     arrays: Arrays = {}
     for name, own in chosen.items():
         array = content[own]
