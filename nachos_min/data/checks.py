@@ -61,6 +61,9 @@ def check_arrays(source: str, arrays: Mapping[str, Any], layout: str | None = No
         expected, shape = images[""].shape[1:], images[prefix].shape[1:]
         if shape != expected:
             raise DataError(f"{source}: {prefix}images must be {expected} like images, got {shape}")
+        own, train = (float(np.ptp(images[each].stored)) for each in (prefix, ""))
+        if not train <= 10 * own <= 100 * train:
+            notes.append(f"{prefix}images span {own:g} and images {train:g}: both should be on one scale")
     names = arrays.get("class_names")
     if isinstance(names, np.ndarray):
         names = plain_labels(source, "class_names", names).astype(str).tolist()

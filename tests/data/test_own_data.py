@@ -285,3 +285,11 @@ def test_numbers_that_float32_cannot_tell_apart_are_named(tmp_path: Path) -> Non
     assert notes[1] in load(tmp_path / "table.csv").notes
     with pytest.raises(DataError, match="all 24 training images are the same in float32"):
         load((1e9 + RNG.random((40, 3)), LABELS))
+
+
+@pytest.mark.parametrize(("by", "said"), [(255, True), (1 / 255, True), (2, False), (-1, False)])
+def test_splits_on_different_scales_are_told_of(by: float, said: bool) -> None:
+    test_images = TEST_IMAGES / by
+    notes = load({"train": (IMAGES, LABELS), "test": (test_images, TEST_LABELS)}).notes
+    told = f"test_images span {np.ptp(test_images):g} and images 255: both should be on one scale"
+    assert (told in notes) is said
