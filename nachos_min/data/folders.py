@@ -34,9 +34,14 @@ Groups = dict[tuple[int, ...], tuple[bytearray, list[int]]]
 
 
 def inside(folder: Path) -> list[Path]:
-    """Return what a person put into a folder, sorted by name: the same order on every machine."""
+    """Return what a person put into a folder, sorted by name: the same order on every machine; no folder of runs."""
     kept = (each for each in folder.iterdir() if each.name[0] != "." and each.name not in _NOT_DATA)
-    return sorted(kept, key=lambda each: each.name)
+    return sorted((each for each in kept if not _holds_runs(each)), key=lambda each: each.name)
+
+
+def _holds_runs(path: Path) -> bool:
+    """Return whether a search inside a folder of images has made this one for its results."""
+    return path.is_dir() and any(next(path.glob(run), None) for run in ("run.h5", "*/run.h5"))
 
 
 def holds_images(path: Path) -> bool:
@@ -123,7 +128,8 @@ def _splits(path: Path, notes: list[str]) -> dict[str, Classes]:
             if not images:
                 raise DataError(f"{path}: each class must have an image ({known}), {name!r} has none")
     if others:
-        notes.append(f"{len(others):,} files are left out: they are no images ({others[0].relative_to(path)})")
+        first = others[0].relative_to(path)
+        notes.append(f"files that are no images are left out: {len(others):,}, the first is {first}")
     return splits
 
 

@@ -40,7 +40,8 @@ def training_seconds(
     >>> round(training_seconds(100_000, 1_000, 10, batch=16, exits=3, numbers=64, measured=700), 1)
     1.5
     """
-    steps = epochs * max(1, round(samples / batch))
+    batch = min(batch, samples)
+    steps = epochs * round(samples / batch)
     training = steps * (EXIT * exits + WORK * (batch * worst_macs) ** POWER + NUMBER * batch * numbers)
     return float(training + measured * (MEASURING * worst_macs**POWER + READING * numbers) + THRESHOLDS)
 

@@ -56,7 +56,7 @@ class Plan:
     def lines(self) -> list[str]:
         """Return the sentences that people read."""
         splits = ", ".join(f"{count:,} {name}" for name, count in self.samples.items())
-        of = f"{self.classes} classes of {kinds(self.image_shape)}"
+        of = f"{self.classes} classes, {kinds(self.image_shape)}"
         found = [f"Data: {self.data}, {of}; {splits}. The largest class has {self.largest_class:.1%}."]
         return [*found, *(f"- {note}" for note in self.notes), *self.search_lines()]
 
@@ -146,6 +146,7 @@ def _one(problem: Problem, samples: Mapping[str, int]) -> tuple[float, int] | No
     costs, total = costs[admissible], sum(samples.values())
     exits = round(float(np.mean(costs.exit_count)))
     largest = int(costs.peak_bytes.max()), int(costs.params.max())
-    shape = {"batch": problem.configuration.recipe.batch, "exits": exits, "classes": coder.classes}
+    batch = min(problem.configuration.recipe.batch, samples["train"])
+    shape = {"batch": batch, "exits": exits, "classes": coder.classes}
     own = worker_bytes(*largest, **shape, samples=total, measured=total - samples["train"])
     return seconds_of(problem, int(np.mean(costs.worst_macs)), exits), own

@@ -93,12 +93,15 @@ def test_what_systems_leave_is_skipped_and_other_files_are_said(tmp_path):
         put(tmp_path / name / "x.png", picture())
     (tmp_path / "a" / ".DS_Store").write_bytes(b"x")
     (tmp_path / "README.txt").write_text("beside the classes anything may lie")
+    for run in (tmp_path / "runs" / "own", tmp_path / "run"):  # of searches that were started here
+        run.mkdir(parents=True)
+        (run / "run.h5").write_bytes(b"x")
     assert readers.read(tmp_path)["notes"] == ()
     (tmp_path / "b" / "labels.txt").write_text("words")
     (tmp_path / "b" / "x.tiff").write_text("words")
     read = readers.read(tmp_path)
     assert len(read["images"]) == 2
-    assert read["notes"] == ("2 files are left out: they are no images (b/labels.txt)",)
+    assert read["notes"] == ("files that are no images are left out: 2, the first is b/labels.txt",)
 
 
 GREY, COLOUR = picture((6, 5)), picture((6, 5, 3))

@@ -19,6 +19,11 @@ def test_every_count_takes_time_and_larger_batches_spare_some() -> None:
         assert (training_seconds(**given | {name: 2 * given[name]}) > usual) is (name != "batch")
 
 
+def test_a_batch_has_no_more_samples_than_there_are() -> None:
+    one, more = (training_seconds(**COUNTS | SHAPE | {"batch": batch}) for batch in (6_400, 10_000))
+    assert one == more
+
+
 def test_training_takes_as_long_as_its_epochs() -> None:
     none, one, five = (training_seconds(**COUNTS | SHAPE | {"epochs": epochs}) for epochs in (0, 1, 5))
     assert five - none == pytest.approx(5 * (one - none))
