@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nachos_min.data.dataset import DataError, Images, Split, chunks
 from nachos_min.data.keys import NAMES, PREFIXES
 from nachos_min.data.labels import find_classes, plain_labels
+from nachos_min.errors import some
 
 LAYOUTS = ("chw", "hwc", "signal")
 LONGEST = 4_096  # of a signal; a network would see longer ones through many more layers than a space has
@@ -109,7 +110,9 @@ def _laid_out(source: str, name: str, array: NDArray[Any], layout: str | None, n
         return array[..., None]
     if layout is None and shape[1] in (1, 3, 4) and shape[3] > 4:
         _, a, b, c = shape
-        readings = f"chw for {a} channels of {b}x{c} pixels, or --layout hwc for {c} channels of {a}x{b} pixels"
+        readings = (
+            f"chw for {some(a, 'channel')} of {b}x{c} pixels, or --layout hwc for {c} channels of {a}x{b} pixels"
+        )
         raise DataError(f"{source}: {name} are {shape}: say --layout {readings}")
     return array.transpose(0, 2, 3, 1) if layout == "chw" else array
 

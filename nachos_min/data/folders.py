@@ -34,7 +34,7 @@ Groups = dict[tuple[int, ...], tuple[bytearray, list[int]]]
 
 
 def inside(folder: Path) -> list[Path]:
-    """Return what a person put into a folder, sorted by name: the same order on every machine; no folder of runs."""
+    """Return what a person put into a folder, by name: the same order on every machine; without folders of runs."""
     kept = (each for each in folder.iterdir() if each.name[0] != "." and each.name not in _NOT_DATA)
     return sorted((each for each in kept if not _holds_runs(each)), key=lambda each: each.name)
 

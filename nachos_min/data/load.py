@@ -176,7 +176,8 @@ def _from_memory(source: Any) -> readers.Arrays:
             arrays |= {SPLITS[split] + noun: array for noun, array in zip(("images", "labels"), pair, strict=True)}
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
-            raise DataError(f"{name} must be a NumPy array, got {type(array).__name__}")
+            advice = "" if isinstance(array, np.ndarray) else "; numpy.asarray makes one"
+            raise DataError(f"{name} must be a NumPy array, got {type(array).__name__}{advice}")
     return arrays
 
 

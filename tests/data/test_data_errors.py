@@ -275,7 +275,7 @@ MASKED = np.ma.masked_array(IMAGES, IMAGES > 3)
     [
         (7, "data must be a name, a path, (images, labels), a mapping of splits to such pairs, or a Dataset, "
          "got int"),
-        ((IMAGES, LABELS.tolist()), "labels must be a NumPy array, got list"),
+        ((IMAGES, LABELS.tolist()), "labels must be a NumPy array, got list; numpy.asarray makes one"),
         ((MASKED, LABELS), "images must be a NumPy array, got MaskedArray"),
         ((IMAGES, LABELS, LABELS), "train must be (images, labels), got tuple"),
         ((IMAGES.astype(object), LABELS), "arrays: images must be real numbers, got object"),
