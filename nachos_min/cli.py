@@ -26,7 +26,7 @@ from fire.decorators import SetParseFns
 
 from nachos_min.errors import InputError, one_line, printable, shorten
 from nachos_min.nas.configuration import OPTIONS, First, Options
-from nachos_min.options import CHANCE, COUNT, REQUIRED, SHARE, SIDES, SWITCH, Option, options_of, taking, text
+from nachos_min.options import CHANCE, COUNT, REQUIRED, SHARE, SIDES, SWITCH, Option, flag, options_of, taking, text
 
 if TYPE_CHECKING:
     from nachos_min.nas.result import SearchResult
@@ -254,7 +254,7 @@ def _job(name: str, rest: list[str]) -> _Job:
     def read(*needed: Any, **given: Any) -> _Job:
         return _Job(partial(COMMANDS[name], *needed, **given))
 
-    SetParseFns(**{option: partial(each.kind.typed, _flag(option)) for option, each in options.items()})(read)
+    SetParseFns(**{option: partial(each.kind.typed, flag(option)) for option, each in options.items()})(read)
     # Fire would go on behind a lone "-" with the job itself; a separator nobody can type turns that off.
     closed = [*rest, "--", "--separator=\0"]
     try:
@@ -267,7 +267,7 @@ def _job(name: str, rest: list[str]) -> _Job:
 
 def _explain(name: str, options: dict[str, Option], refused: list[str]) -> NoReturn:
     """Raise the InputError for arguments that Fire could not consume."""
-    flags = [_flag(option) for option in options]
+    flags = [flag(option) for option in options]
     negated = ["--no" + option for option, each in options.items() if each.kind is SWITCH]
     for argument in refused:
         typed = argument.split("=")[0]
@@ -309,7 +309,7 @@ def _command_help(name: str) -> list[str]:
         lines += ["", f"{group}:"]
         for option, each in optional.items():
             if each.group == group:
-                form = f"{_flag(option)} {each.kind.form}".strip()
+                form = f"{flag(option)} {each.kind.form}".strip()
                 lines += _paragraph(f"{form}  (default: {each.default_text})", 2)
                 lines += _paragraph(each.meaning, INDENT)
     return lines
@@ -318,11 +318,6 @@ def _command_help(name: str) -> list[str]:
 def _paragraphs(command: Callable[..., int]) -> list[str]:
     """Return the paragraphs of a command's docstring above its arguments."""
     return (inspect.getdoc(command) or "").split("\n\nArgs:")[0].split("\n\n")
-
-
-def _flag(parameter: str) -> str:
-    """Return the option for a parameter as it is typed: max_macs is --max-macs."""
-    return "--" + parameter.replace("_", "-")
 
 
 def _paragraph(text: str, indent: int = 0) -> list[str]:

@@ -46,6 +46,11 @@ def show_count(count: int) -> str:
     return f"{count // SCALES[suffix.lower()]}{suffix}"
 
 
+def flag(parameter: str) -> str:
+    """Return the option for a parameter as it is typed: max_macs is --max-macs."""
+    return "--" + parameter.replace("_", "-")
+
+
 def _reader(pattern: str, convert: Callable[[str], Any]) -> Callable[[str], Any]:
     """Return a reader of texts that match `pattern`; `int` and `float` alone also take other scripts' digits."""
     return lambda text: convert(text) if re.fullmatch(pattern, text) else None

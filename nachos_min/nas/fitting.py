@@ -24,7 +24,7 @@ from nachos_min.nas.configuration import (
 from nachos_min.nas.genome import Genome, GenomeCoder, IntArray, as_genome
 from nachos_min.nas.limits import COUNTED, Floats, Limits, StaticCheck
 from nachos_min.nas.space import Space, load_space
-from nachos_min.options import show_count
+from nachos_min.options import flag, show_count
 
 # The spaces of `auto`, each with the size in pixels below which it is taken. From 8x8 a stem of stride 2 leaves too
 # little; from 48x48 on three stages have to shrink the maps.
@@ -130,7 +130,7 @@ def check_counts(coder: GenomeCoder, configuration: Configuration) -> None:
 
     usual, counts = needed(usual_limits(coder)), needed(near.counts)
     flags = [
-        f"--{name.replace('_', '-')} {show_count(rounded_up(max(usual[name], counts[name])))}"
+        f"{flag(name)} {show_count(rounded_up(max(usual[name], counts[name])))}"
         for name, limit in asked.counted.items()
         if counts[name] > limit
     ]

@@ -22,6 +22,7 @@ from nachos_min.nas.configuration import OPTIONS, Problem
 from nachos_min.nas.evaluate import SPLITS, Evaluation, Failure, Point, Trial
 from nachos_min.nas.genome import Genome
 from nachos_min.nas.result import Archive, SearchResult, result_of
+from nachos_min.options import flag
 from nachos_min.store import OtherRunError, Run, StoreError, create_or_open, open_run
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -48,7 +49,7 @@ def own_run(folder: Path, problem: Problem) -> Run:
         there = {name: stored for name, (stored, _) in error.different.items() if name in SHOWN}
         if not asked or error.different.keys() - {*SHOWN, "max_worst_macs"} or _looser(asked, there):
             raise
-        flags = [f"--{name.replace('_', '-')} {OPTIONS[name].kind.show(value)}" for name, value in asked.items()]
+        flags = [f"{flag(name)} {OPTIONS[name].kind.show(value)}" for name, value in asked.items()]
         command = f"python -m nachos_min show {quote(str(folder))} {' '.join(flags)}"
         raise StoreError(f"{error}, or see which of its networks keep these limits: {command}") from None
 
