@@ -55,11 +55,13 @@ def test_the_papers_method_takes_one_option_for_each_of_its_parts() -> None:
     assert asked(recipe="paper", backbone="frozen", **parts) == replace(expected, recipe=PaperRecipe(joint=False))
 
 
-def test_curves_and_aims_follow_from_what_is_given() -> None:
+def test_curves_aims_and_finalists_follow_from_what_is_given() -> None:
     assert (asked(thresholds="grid-repair").points, asked(points="best").points) == ("best", "best")
     assert asked().aims == "budgets"
     assert asked(points="best").aims == asked(constraints="adaptive-penalty").aims == "ends"
     assert asked(aims="ends").surrogate == "switching"
+    for alone in ({"method": "rule"}, {"table": "members.h5"}):
+        assert resolved({"finalists": 3, **alone})["finalists"] == 0, "nothing is trained twice"
 
 
 GRID, ENDS = {"thresholds": "grid-repair"}, "ends with points best and constraints domination"
