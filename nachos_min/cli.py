@@ -24,7 +24,7 @@ from fire import Fire
 from fire.core import FireExit
 from fire.decorators import SetParseFns
 
-from nachos_min.errors import InputError, one_line, printable, shorten
+from nachos_min.errors import InputError, shorten
 from nachos_min.nas.configuration import OPTIONS, First, Options
 from nachos_min.options import CHANCE, COUNT, REQUIRED, SHARE, SIDES, SWITCH, Option, flag, options_of, taking, text
 
@@ -207,7 +207,7 @@ def main(line: Sequence[str]) -> int:
         sys.stdout.flush()
         return status
     except InputError as error:
-        print("error: " + printable(one_line(error)), file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt as stopped:  # the message says how far a search came
         print(str(stopped) or "interrupted", file=sys.stderr)

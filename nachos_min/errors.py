@@ -4,13 +4,16 @@ The command line prints it and exits with status 2. Any other exception is a def
 """
 
 
-class InputError(ValueError):
-    """A value from outside (an option, a file, a run folder) breaks a stated rule."""
-
-
 def printable(text: str) -> str:
     """Return `text` with a question mark for each character that would break the line or steer a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+class InputError(ValueError):
+    """A value from outside (an option, a file, a run folder) breaks a stated rule."""
+
+    def __str__(self) -> str:
+        return printable(one_line(super().__str__()))
 
 
 def one_line(text: object) -> str:

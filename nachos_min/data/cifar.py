@@ -10,7 +10,8 @@ import mmap
 import pickle
 import re
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, final
@@ -76,9 +77,10 @@ def read_cifar(path: Path) -> dict[str, Any]:
     packed = path.is_file() and path.name not in _VERSION_OF
     files = _packed(path) if packed else _unpacked(path if path.is_dir() else path.parent)
     found: dict[str, Any] = {}
-    for name, content in files:
-        read = _meta if name == _VERSION_OF[name].meta else _images
-        found[name] = read(f"{path}: {name}", _VERSION_OF[name], content)
+    with closing(files):
+        for name, content in files:
+            read = _meta if name == _VERSION_OF[name].meta else _images
+            found[name] = read(f"{path}: {name}", _VERSION_OF[name], content)
     version = next((each for each in _VERSIONS if each.train[0] in found), None)
     if version is None or not set(version.train) <= found.keys() <= set(version.files):
         needed = f"{_TEN[0]} .. {_TEN[-1][-1]} or train, with .bin or without"
@@ -103,7 +105,7 @@ def _empty(samples: int) -> NDArray[np.uint8]:
     return pixels.reshape(samples, _SIDE, _SIDE, 3)
 
 
-def _unpacked(folder: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def _unpacked(folder: Path) -> Generator[tuple[str, IO[bytes]]]:
     """Yield name and content of the wanted files of a folder."""
     for name in _VERSION_OF:
         file = folder / name
@@ -113,7 +115,7 @@ def _unpacked(folder: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 yield name, content
 
 
-def _packed(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def _packed(path: Path) -> Generator[tuple[str, IO[bytes]]]:
     """Yield name and content of the wanted files of an archive, in its order."""
     with open(path, "rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"

@@ -91,7 +91,10 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _classes(folder: Path, others: list[Path]) -> Classes:
     """Return class -> its images; files that are none are added to `others`."""
-    classes: Classes = {each.name: [] for each in inside(folder) if each.is_dir()}
+    own = folder.resolve()  # a link may lead back here
+    classes: Classes = {
+        each.name: [] for each in inside(folder) if each.is_dir() and not own.is_relative_to(each.resolve())
+    }
     for name, images in classes.items():
         for file in _files(folder / name):
             (images if file.suffix.lower() in ENDINGS else others).append(file)
@@ -180,6 +183,8 @@ def _decoded(
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for place, file in enumerate(files):
             try:
+                if not file.is_file():  # a pipe would be waited for
+                    raise ValueError("no file")
                 with Image.open(file, formats=_DECODERS) as opened:
                     picture = _plain(opened, done)
                 if max(picture.size) > _LONGEST * min(picture.size):
@@ -190,15 +195,16 @@ def _decoded(
                 continue
             size = (picture.height, picture.width)
             sizes.add(size)
-            pixels = _resized(picture, fitted_size(size, resolution))
-            content, places = groups.setdefault(pixels.shape, (bytearray(), []))
-            content += pixels.tobytes()
-            places.append(place)
-            values += pixels.size
+            fitted = fitted_size(size, resolution)
+            values += prod(fitted) * len(picture.getbands())
             if values > MAX_VALUES:
                 raise DataError(
                     f"{path}: images must have at most {MAX_VALUES} values, {place + 1} files have more"
                 )
+            pixels = _resized(picture, fitted)
+            content, places = groups.setdefault(pixels.shape, (bytearray(), []))
+            content += pixels.tobytes()
+            places.append(place)
     if failed:
         raise DataError(f"{path}: {len(failed)} of {len(files)} images cannot be read, the first is {failed[0]}")
     return groups, sizes

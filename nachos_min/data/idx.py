@@ -65,7 +65,7 @@ def read_idx_array(path: Path) -> NDArray[Any]:
         magic = file.read(4)
         if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _TYPES or not 1 <= magic[3] <= 4:
             raise DataError(
-                f"{path}: an IDX file must begin with 00 00, a type and 1 to 4 axes, got {magic.hex(' ')}"
+                f"{path}: an IDX file must begin with 00 00, a type and 1 to 4 axes, got {magic.hex(' ') or 'none'}"
             )
         sides = file.read(4 * magic[3])
         shape = tuple(int(side) for side in np.frombuffer(sides[: len(sides) // 4 * 4], ">u4"))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nachos_min.data.dataset import DataError
 
 LONGEST_TEXT = 200  # characters of a label; a longer one is a sentence and no class
-_WHOLE = 2**53  # whole numbers below are exact in float64
+_WHOLE = np.float64(2**53)  # whole numbers below are exact in float64; float16 cannot hold it
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +98,10 @@ def find_classes(source: str, labels: NDArray[Any], names: Sequence[str] | None 
         names: of the labels 0 .. K - 1, if the file has them; None: labels are their own names.
 
     Raises:
-        DataError: fewer than two classes, or a label without a name.
+        DataError: fewer than two classes, two of the same name, or a label without one.
     """
+    if names is not None and (twice := next((name for name in names if names.count(name) > 1), None)) is not None:
+        raise DataError(f"{source}: class names must differ, got {twice!r} more than once")
     values = np.unique(labels)
     if len(values) < 2:
         raise DataError(f"{source}: labels must name at least 2 classes, got {len(values)}")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nachos_min.data import checks, readers
 from nachos_min.data.dataset import (
+    MAX_VALUES,
     DataError,
     Dataset,
     Split,
@@ -112,6 +113,12 @@ def load_unscaled(source: Source, *, layout: str | None = None, resolution: int 
     before = found[""].images.shape[1:3]
     size = fitted_size(before, resolution)
     if size != before:
+        most = max(len(split) for split in found.values()) * found[""].images.shape[3] * size[0] * size[1]
+        if most > MAX_VALUES or (size[0] == 1 and size[1] > checks.LONGEST):
+            rule = f"at most {MAX_VALUES} values in all, and signals {checks.LONGEST} each"
+            raise DataError(
+                f"{said}: resized images must have {rule}, resolution {resolution} makes them {size[0]}x{size[1]}"
+            )
         notes.append(f"{kind_of(before)} are resized to {extent(size)}")
         found = {prefix: replace(split, images=resized(split.images, size)) for prefix, split in found.items()}
     train, test, validation = found[""], found.get("test_"), found.get("validation_")
@@ -150,10 +157,11 @@ def _from_place(said: str, resolution: int | None) -> tuple[str, readers.Arrays]
         return said, digits32(digits.train, digits.validation, digits.test)
     path = DIGITS if said == "digits" else Path(said)
     # `os.path` and not `Path`: it answers for a name that is too long to be one, too.
-    if not said or not os.path.exists(path):
+    if not said or not (os.path.isfile(path) or os.path.isdir(path)):
         names, endings = ", ".join(BUILT_IN), ", ".join(readers.FORMATS)
         rule = f"one of the built-in names ({names}), a file ({endings}) or a folder"
-        raise DataError(f"data must be {rule}, got {said!r}, which does not exist")
+        what = "is none of them" if os.path.exists(path) else "does not exist"
+        raise DataError(f"data must be {rule}, got {said!r}, which {what}")
     return named(path), readers.read(path, resolution)
 
 
@@ -172,13 +180,14 @@ def _from_memory(source: Any) -> readers.Arrays:
         arrays = {}
         for split, pair in splits.items():
             if not (isinstance(pair, tuple) and len(pair) == 2):
-                raise DataError(f"{split} must be (images, labels), got {type(pair).__name__}")
+                got = f"{len(pair)} values" if isinstance(pair, tuple) else type(pair).__name__
+                raise DataError(f"{split} must be (images, labels), got {got}")
             arrays |= {SPLITS[split] + noun: array for noun, array in zip(("images", "labels"), pair, strict=True)}
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
             advice = "" if isinstance(array, np.ndarray) else "; numpy.asarray makes one"
             raise DataError(f"{name} must be a NumPy array, got {type(array).__name__}{advice}")
-    return arrays
+    return {name: np.asarray(array) for name, array in arrays.items()}  # a matrix would keep its two axes
 
 
 def _halves(source: str, split: Split) -> tuple[Split, Split]:

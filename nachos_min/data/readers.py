@@ -1,7 +1,7 @@
 """Read arrays from a file or a folder, one function a format.
 
 Before an array is read, its declared shape is checked: a file of a few bytes may declare an enormous one. Pickled
-objects are never loaded. SciPy and h5py are slow to import, so each is imported by the function that needs it.
+objects are never loaded. h5py is slow to import, so the function that needs it imports it.
 """
 
 import io
@@ -14,7 +14,6 @@ from typing import IO, Any, TypeAlias
 
 import numpy as np
 from numpy.lib import format as npy
-from numpy.typing import NDArray
 
 from nachos_min.data.cifar import holds_cifar, read_cifar
 from nachos_min.data.csv_table import read_csv
@@ -22,6 +21,7 @@ from nachos_min.data.dataset import MAX_VALUES, DataError
 from nachos_min.data.folders import holds_images, inside, read_images
 from nachos_min.data.idx import holds_idx, read_idx
 from nachos_min.data.keys import choose, meaning
+from nachos_min.data.matlab import read_variables
 from nachos_min.errors import one_line
 
 # Arrays under `keys.NAMES`; maybe "class_names", tuple of str, by label 0 .. K-1; and "notes", tuple of str.
@@ -39,9 +39,14 @@ def read(path: Path, resolution: int | None = None) -> Arrays:
     Raises:
         DataError: unknown ending or content, a damaged file, objects, a shape that is too large.
     """
-    # An archive often unpacks to a folder in a folder.
-    while path.is_dir() and len(content := inside(path)) == 1 and content[0].is_dir():
-        path = content[0]
+    return _reading(path, "file or folder", partial(_recognised, path, resolution))
+
+
+def _recognised(path: Path, resolution: int | None) -> Arrays:
+    """Return the arrays as `read` does."""
+    # An archive often unpacks to a folder in a folder; a link may lead back.
+    while path.is_dir() and len(within := inside(path)) == 1 and within[0].is_dir() and not within[0].is_symlink():
+        path = within[0]
     for kind, recognised, reader in RECOGNISED:
         if recognised(path):
             return _reading(path, kind, partial(reader, path, resolution))
@@ -181,20 +186,13 @@ def _read_mat(path: Path) -> Arrays:
 
 def _read_variables(path: Path) -> tuple[Arrays, bool]:
     """Return the arrays of a MATLAB file, and whether images were [H, W, C, N]."""
-    from scipy import io as matlab
-
-    declared = {name: (shape, kind) for name, shape, kind in matlab.whosmat(path)}
-    chosen = choose(path, declared, lambda name: f"{list(declared[name][0])} {declared[name][1]}")
-    for own in chosen.values():
-        _check_declared(path, own, declared[own][0])
-    content = matlab.loadmat(path, variable_names=[*chosen.values()])
+    there = read_variables(path)
+    chosen = choose(path, there, lambda name: f"{list(there[name].shape)} {there[name].kind}")
     arrays: Arrays = {}
     for name, own in chosen.items():
-        array = content[own]
-        if name.endswith("labels") and isinstance(array, np.ndarray) and array.dtype.hasobject:
-            array = _cells(array)
-        if not isinstance(array, np.ndarray) or array.dtype.kind in "OV":
-            raise DataError(f"{path}: {own} must be numbers or text, got {declared[own][1]}")
+        _check_declared(path, own, there[own].shape)
+        if (array := there[own].values()) is None:
+            raise DataError(f"{path}: {own} must be numbers or text, got {there[own].kind}")
         # MATLAB has no one-dimensional arrays.
         rows = array.ndim == 2 and 1 in array.shape and not name.endswith("images")
         arrays[name] = array.ravel() if rows else array
@@ -203,13 +201,6 @@ def _read_variables(path: Path) -> tuple[Arrays, bool]:
     if svhn:
         arrays["images"] = images.transpose(3, 0, 1, 2)
     return arrays, svhn
-
-
-def _cells(array: NDArray[Any]) -> NDArray[Any]:
-    """Return a cell array of texts, as SciPy reads it, as an array of text; another array as it is."""
-    texts = [cell.ravel() for cell in array.ravel() if isinstance(cell, np.ndarray) and cell.dtype.kind == "U"]
-    alike = len(texts) == array.size and all(len(text) == 1 for text in texts)
-    return np.concatenate(texts).reshape(array.shape) if texts and alike else array
 
 
 # Formats recognised by content or by a name within, in the order in which they are tried: what it is, whether a
@@ -227,5 +218,5 @@ FORMATS: dict[str, tuple[str, Callable[[Path], Arrays]]] = {
     ".npz": (".npz file", _read_npz),
     ".npy": (".npy file", _read_npy),
     ".csv": ("table of numbers", read_csv),
-    ".mat": ("MATLAB file of version 7 or before", _read_mat),
+    ".mat": ("MATLAB file of version 5 to 7", _read_mat),
 }

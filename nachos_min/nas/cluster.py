@@ -26,6 +26,7 @@ from nachos_min.nas.tasks import Task, Worker
 
 try:
     from distributed import Client, KilledWorker, WorkerPlugin
+    from distributed.comm.addressing import get_address_host
 except ImportError:  # the extra is not installed
     Client, KilledWorker, WorkerPlugin = None, CancelledError, object
 
@@ -67,6 +68,7 @@ class DaskPool(Pool):
         if Client is None:
             raise ClusterError("dask must be installed for workers of a cluster: pip install 'nachos_min[dask]'")
         try:
+            get_address_host(address)  # a client with a wrong one would not end in 20 seconds
             self._client = Client(address, timeout=_TIMEOUT, set_as_default=False)
         except (OSError, ValueError) as error:
             rule = "dask must be the address of a scheduler"

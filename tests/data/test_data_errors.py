@@ -1,7 +1,9 @@
 """Every way a data file can be wrong is one clear line."""
 
 import io as streams
+import os
 import zipfile
+from contextlib import suppress
 from unittest.mock import Mock
 
 import h5py
@@ -11,6 +13,7 @@ from scipy import io
 from scipy.sparse import csc_matrix
 
 from nachos_min.data import DataError, load, readers
+from nachos_min.data.matlab import read_variables
 
 IMAGES, LABELS = np.random.default_rng(0).normal(size=(30, 4, 4)), np.arange(30) % 3
 TWO, THREE = np.zeros((2, 4, 4)), np.zeros((3, 4, 4))
@@ -127,7 +130,7 @@ def test_a_place_that_is_no_data_set(tmp_path):
 
 
 ENDINGS = ".h5, .hdf5, .npz, .npy, .csv, .mat"
-KINDS = {".h5": "HDF5 file", ".npz": ".npz file", ".mat": "MATLAB file of version 7 or before"}
+KINDS = {".h5": "HDF5 file", ".npz": ".npz file", ".mat": "MATLAB file of version 5 to 7"}
 
 
 def unreadable(ending, because=""):
@@ -230,6 +233,24 @@ def test_mat_that_is_no_data_set(tmp_path, content, said):
     assert message(path) == said
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_damaged_mat_is_one_line_and_whole_values_are_scipys(tmp_path, packed):
+    path, random = tmp_path / "data.mat", np.random.default_rng(0)
+    texts = np.array(["ab", "c", "d\u00e9"] * 10)
+    io.savemat(path, {"images": IMAGES, "labels": texts, "more": LABELS > 1}, do_compression=packed)
+    read, expected = read_variables(path), io.loadmat(path)
+    for name in read:
+        assert read[name].values().tolist() == expected[name].tolist()
+    whole = path.read_bytes()
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in random.integers(len(whole) if packed else 300, size=3):
+            damaged[place] = random.integers(256)
+        path.write_bytes(damaged[: random.integers(128, 2 * len(whole))])
+        with suppress(DataError):
+            load(path)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -277,7 +298,14 @@ MASKED = np.ma.masked_array(IMAGES, IMAGES > 3)
          "got int"),
         ((IMAGES, LABELS.tolist()), "labels must be a NumPy array, got list; numpy.asarray makes one"),
         ((MASKED, LABELS), "images must be a NumPy array, got MaskedArray"),
-        ((IMAGES, LABELS, LABELS), "train must be (images, labels), got tuple"),
+        ((IMAGES, LABELS, LABELS), "train must be (images, labels), got 3 values"),
+        ((IMAGES, LABELS + np.float16(0.5)), "arrays: labels must be whole numbers or text, got 0.5"),
+        ({"images": IMAGES, "labels": LABELS, "class_names": np.array(["a", "b", "a"])},
+         "arrays: class names must differ, got 'a' more than once"),
+        ({"train": (IMAGES, LABELS), "test": (IMAGES, np.array(["a\nb"] * 30))},
+         "arrays: test_labels must each be one of the 3 labels of the training images, got a b"),
+        (os.devnull, "data must be one of the built-in names (digits, digits32), a file (.h5, .hdf5, .npz, .npy, "
+         f".csv, .mat) or a folder, got '{os.devnull}', which is none of them"),
         ((IMAGES.astype(object), LABELS), "arrays: images must be real numbers, got object"),
         ((IMAGES, np.array([[1], [2, 3]] * 15, object)),
          "arrays: labels must be integers, whole numbers, text or one-hot, got object"),
@@ -299,8 +327,13 @@ def test_arrays_in_memory_that_break_a_rule(source, said):
         ({"layout": "chw"}, "arrays: images must be [N, C, H, W], none 0, got shape (30, 4, 4)"),
         ({"resolution": 0}, "resolution must be a whole number >= 1, got 0"),
         ({"resolution": True}, "resolution must be a whole number >= 1, got True"),
+        ({"resolution": 10**6}, "arrays: resized images must have at most 2147483648 values in all, and signals "
+         "4096 each, resolution 1000000 makes them 1000000x1000000"),
+        ({"resolution": 9999, "layout": "signal"},
+         "arrays: resized images must have at most 2147483648 values in all, and "
+         "signals 4096 each, resolution 9999 makes them 1x9999"),
     ],
-)
+)  # fmt: skip
 def test_options_that_break_a_rule(options, said):
     with pytest.raises(DataError) as caught:
         load((IMAGES, LABELS), **options)

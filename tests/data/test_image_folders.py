@@ -1,5 +1,6 @@
 """Folders of images, written and read again with Pillow."""
 
+import os
 import sys
 
 import numpy as np
@@ -254,3 +255,16 @@ def test_class_names_and_notes_reach_the_data_set(tmp_path):
     data = load(tmp_path, resolution=8)
     assert (data.class_names, data.image_shape, data.classes) == (("cat", "dog"), (8, 8, 3), 2)
     assert data.notes[0] == "images of 100x100 pixels are resized to 8x8"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links and pipes are those of Unix")
+def test_links_back_and_pipes(tmp_path):
+    for number in range(6):
+        put(tmp_path / "ab"[number % 2] / f"{number}.png", picture())
+    (tmp_path / "c").symlink_to(".")
+    assert readers.read(tmp_path)["class_names"] == ("a", "b")
+    os.mkfifo(tmp_path / "a" / "x.png")
+    assert message(tmp_path) == "1 of 7 images cannot be read, the first is a/x.png: no file"
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "self").symlink_to(".")
+    assert "got none" in message(tmp_path / "alone")

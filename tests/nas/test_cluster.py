@@ -52,8 +52,11 @@ def test_a_cluster_gives_the_same_bytes_and_a_worker_may_die(
         assert not [name for name in cluster.scheduler.worker_plugins if "nachos" in name]
 
 
-def test_an_address_without_a_scheduler_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense", "http://here:80"])
+def test_an_address_without_a_scheduler_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
     monkeypatch.setattr("nachos_min.nas.cluster._TIMEOUT", 0.1)
-    with pytest.raises(ClusterError, match=r"dask must be the address of a scheduler, got 'tcp://127.0.0.1:9'"):
-        nachos_min.search(**SMALL, out=tmp_path / "run", dask="tcp://127.0.0.1:9")
+    with pytest.raises(ClusterError, match=rf"dask must be the address of a scheduler, got '{address}'"):
+        nachos_min.search(**SMALL, out=tmp_path / "run", dask=address)
     assert not (tmp_path / "run").exists()
