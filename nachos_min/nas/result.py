@@ -14,7 +14,7 @@ import numpy as np
 from nachos_kernels.dominance import non_dominated_ranks
 from nachos_min.eenn.guarantee import certified
 from nachos_min.eenn.lowering import static_costs
-from nachos_min.eenn.thresholds import Figures, bootstrap_interval, wilson_interval
+from nachos_min.eenn.thresholds import Figures, balanced_interval, wilson_interval
 from nachos_min.nas.configuration import Problem
 from nachos_min.nas.evaluate import Evaluation, Failure, Point, Trial
 from nachos_min.nas.genome import Genome
@@ -39,10 +39,10 @@ class FiguresOnTest(Figures):
 
     @property
     def balanced_interval95(self) -> tuple[float, float] | None:
-        """95 % interval of the balanced accuracy by a stratified bootstrap; None if classes were not counted."""
+        """95 % interval of the balanced accuracy; None if classes were not counted."""
         if not self.class_samples:
             return None
-        return bootstrap_interval(self.class_correct, self.class_samples, np.random.default_rng(0))
+        return balanced_interval(self.class_correct, self.class_samples)
 
     @property
     def metric_interval95(self) -> tuple[float, float]:

@@ -18,11 +18,12 @@ from nachos_min.eenn.thresholds import (
     Figures,
     PolicyTables,
     apply_thresholds,
-    bootstrap_interval,
+    balanced_interval,
     class_weights,
     preference,
     split_limits,
     sweep_weights,
+    wilson_interval,
 )
 
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53)  # their product is near 2^65
@@ -127,12 +128,14 @@ def test_limits_on_balanced_accuracy_are_exact() -> None:
         assert split_limits(None, least, 100, third.full_score).admit(third) is admitted
 
 
-def test_the_interval_is_the_bootstraps() -> None:
-    counts = (900, 30, 0), (1_000, 50, 0)
-    interval = bootstrap_interval(*counts, np.random.default_rng(0))
-    assert interval == bootstrap_interval(*counts, np.random.default_rng(0))
-    deviation = np.sqrt(0.9 * 0.1 / 1_000 + 0.6 * 0.4 / 50) / 2
-    assert interval == pytest.approx((0.75 - 1.96 * deviation, 0.75 + 1.96 * deviation), abs=0.2 * deviation)
-    assert bootstrap_interval((5, 0), (5, 3), np.random.default_rng(1)) == (0.5, 0.5)
+def test_the_interval_is_normal_for_large_classes_and_covers_with_small_ones() -> None:
+    low, high = balanced_interval((90_000, 3_000, 0), (100_000, 5_000, 0))
+    deviation = np.sqrt(0.9 * 0.1 / 100_000 + 0.6 * 0.4 / 5_000) / 2
+    assert (low, high) == pytest.approx((0.75 - 1.96 * deviation, 0.75 + 1.96 * deviation), abs=0.02 * deviation)
+    assert balanced_interval((45,), (50,)) == pytest.approx(wilson_interval(45, 50))
+    rng, samples, accuracies = np.random.default_rng(0), np.array([1_000, 5]), np.array([0.9, 0.8])
+    drawn = rng.binomial(samples, accuracies, (500, 2)).tolist()
+    within = [low <= accuracies.mean() <= high for low, high in (balanced_interval(k, (1_000, 5)) for k in drawn)]
+    assert np.mean(within) > 0.92
     with pytest.raises(ValueError, match="class_samples must have a class with a sample"):
-        bootstrap_interval((0,), (0,), np.random.default_rng(0))
+        balanced_interval((0,), (0,))
