@@ -20,7 +20,7 @@ from nachos_min.data.csv_table import read_csv
 from nachos_min.data.dataset import MAX_VALUES, DataError
 from nachos_min.data.folders import holds_images, inside, read_images
 from nachos_min.data.idx import holds_idx, read_idx
-from nachos_min.data.keys import choose, meaning
+from nachos_min.data.keys import PREFIXES, choose, meaning
 from nachos_min.data.matlab import read_variables
 from nachos_min.errors import one_line
 
@@ -52,7 +52,9 @@ def _recognised(path: Path, resolution: int | None) -> Arrays:
             return _reading(path, kind, partial(reader, path, resolution))
     if path.is_dir():
         kinds = ", ".join(kind for kind, *_ in RECOGNISED)
-        raise DataError(f"{path}: a data folder must be one of: {kinds}; its content is none of them")
+        file = next((each.name for each in inside(path) if each.suffix.lower() in FORMATS), None)
+        advice = f"; is it the file {file}?" if file else ""
+        raise DataError(f"{path}: a data folder must be one of: {kinds}; its content is none of them{advice}")
     ending = path.suffix.lower()
     if ending not in FORMATS:
         advice = "; unpack it, and give the folder" if ending in ARCHIVES else ""
@@ -176,7 +178,7 @@ def _read_mat(path: Path) -> Arrays:
     beside = path.with_name(path.name.replace("train", "test"))
     if svhn:
         others = _read_variables(beside)[0] if beside != path and beside.exists() else {}
-        arrays |= {f"test_{name}": array for name, array in others.items()}
+        arrays |= {f"test_{name}": array for name, array in others.items() if name != "notes"}
         labels = arrays["labels"]
         if np.array_equal(np.unique(labels), np.arange(1, 11)):  # the label of the digit 0 is 10
             for name in {"labels", "test_labels"} & arrays.keys():
@@ -185,7 +187,7 @@ def _read_mat(path: Path) -> Arrays:
 
 
 def _read_variables(path: Path) -> tuple[Arrays, bool]:
-    """Return the arrays of a MATLAB file, and whether images were [H, W, C, N]."""
+    """Return the arrays of a MATLAB file, samples first, and whether they are laid out like SVHN's."""
     there = read_variables(path)
     chosen = choose(path, there, lambda name: f"{list(there[name].shape)} {there[name].kind}")
     arrays: Arrays = {}
@@ -198,9 +200,13 @@ def _read_variables(path: Path) -> tuple[Arrays, bool]:
         arrays[name] = array.ravel() if rows else array
     images, labels = arrays["images"], arrays["labels"]
     svhn = (chosen["images"], chosen["labels"], images.ndim) == ("X", "y", 4) and images.shape[3] == len(labels)
-    if svhn:
-        arrays["images"] = images.transpose(3, 0, 1, 2)
-    return arrays, svhn
+    notes = []
+    for name in chosen.keys() & {prefix + "images" for prefix in PREFIXES}:
+        array, count = arrays[name], len(arrays.get(name.replace("images", "labels"), ()))
+        if (svhn and name == "images") or array.shape[-1] == count != len(array):
+            arrays[name] = np.moveaxis(array, -1, 0)
+            notes += [] if svhn else [f"{name} are {list(array.shape)}: the last axis is that of the samples"]
+    return arrays | {"notes": tuple(sorted(notes))}, svhn
 
 
 # Formats recognised by content or by a name within, in the order in which they are tried: what it is, whether a

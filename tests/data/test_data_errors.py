@@ -343,3 +343,8 @@ def test_options_that_break_a_rule(options, said):
 def test_a_dataset_was_laid_out_and_resized_before():
     with pytest.raises(DataError, match="layout and resolution must not be given with a Dataset, got None and 8"):
         load(load("digits"), resolution=8)
+
+
+def test_a_folder_with_a_data_file_names_it(tmp_path):
+    (tmp_path / "own.csv").write_text("1,a\n")
+    assert message(tmp_path).endswith("its content is none of them; is it the file own.csv?")

@@ -210,6 +210,16 @@ def test_a_column_that_numbers_the_rows_of_a_table_is_no_feature(tmp_path: Path,
     assert (data.image_shape[1], said in data.notes) == ((3, False) if name == "a" else (2, True))
 
 
+@pytest.mark.parametrize("shape", [(5,), (4, 5), (4, 5, 3)])
+def test_samples_of_a_mat_file_may_stand_last(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    images, test_images = RNG.random((30, *shape)), RNG.random((12, *shape))
+    last = {"X": np.moveaxis(images, 0, -1), "Y": np.arange(30) % 3, "X_test": np.moveaxis(test_images, 0, -1)}
+    io.savemat(tmp_path / "own.mat", last | {"Y_test": np.arange(12) % 3})
+    data = load_unscaled(tmp_path / "own.mat")
+    same(data, load_unscaled({"train": (images, np.arange(30) % 3), "test": (test_images, np.arange(12) % 3)}))
+    assert data.notes[0] == f"images are {[*shape, 30]}: the last axis is that of the samples"
+
+
 @pytest.mark.parametrize("shape", [(30,), (1, 30), (30, 1)])
 def test_labels_in_a_cell_array_are_text(tmp_path: Path, shape: tuple[int, ...]) -> None:
     images, words = RNG.random((30, 4, 5)), np.array(["oak", "elm", "fir"])[np.arange(30) % 3]
