@@ -101,7 +101,8 @@ class Options(TypedDict, total=False):
         min_accuracy: Least accuracy on the validation split, as a share of its samples (0.9 is 90 %).
         evaluations: Number of networks to train and measure, those found in the run's folder included.
         epochs: Passes over the training set for each network; the paper's three phases share them 2:1:1.
-        max_minutes: Minutes after which no more networks are begun. The same command continues.
+        max_minutes: Minutes, once the data are read, after which no more networks are begun. The same command
+            continues.
         workers: Number of processes that train networks side by side; 0 trains in this process.
         seed: Seed of every random choice. The same seed gives the same result with any number of workers.
         out: Folder of the run, created if missing. The same search in the same folder continues.

@@ -83,7 +83,7 @@ def search(
     Source: NACHOS, arXiv 2401.13330.
     """
     refuse_inside_import()
-    asked, begun = resolved(options), time()
+    asked = resolved(options)
     if on_progress is not None:
         on_progress(Progress(f"reading {asked['data']}", evaluations=asked["evaluations"] + asked["finalists"]))
     problem, folder = prepared(asked, options.get("data")), Path(asked["out"])
@@ -95,7 +95,7 @@ def search(
             on_plan(plan_of(problem, asked | {"workers": abreast}, len(run.keys())))
         evaluations, finalists, archive = asked["evaluations"], asked["finalists"], Archive(problem)
         watch = Watch(archive, evaluations, finalists, on_progress, abreast)
-        until = begun + 60 * (asked["max_minutes"] or inf)
+        until = time() + 60 * (asked["max_minutes"] or inf)  # without the time that reading took
         loop = _Loop(archive, run, trained, watch, evaluations, finalists, until)
         with suppress(_TimeUp):
             loop.run_to_end()
