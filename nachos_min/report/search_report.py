@@ -215,7 +215,8 @@ def closest_sentence(result: SearchResult) -> str:
         limits += f", guaranteed with probability {result.guarantee}"
     if result.margin:
         limits += f", both by a margin of {result.margin}"
-    if result.closest is None and result.unfinished and not result.failed:
+    begun = result.inadmissible is not None  # by this search, and not read from a folder
+    if result.closest is None and not result.failed and (result.unfinished or not begun):
         return f"No network is trained yet ({limits})."
     if result.closest is None:
         return f"No admissible solution ({limits}): no network could be evaluated, {causes(result)}."

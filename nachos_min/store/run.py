@@ -122,12 +122,12 @@ def create_or_open(
         kept = any(path.glob("evaluations/*.h5"))
         if kept:
             _check_same(path, there["configuration"], wanted)
-        elif (path / "backbones").exists():  # perhaps trained by another configuration
-            shutil.rmtree(path / "backbones")
+        else:
+            _remove(path / "backbones")  # perhaps trained by another configuration
         _make_folder(path / "evaluations")
         for leftover in (*path.glob("run.h5.*.tmp"), *path.glob("evaluations/*.h5.*.tmp")):
             leftover.unlink()
-        shutil.rmtree(path / "shared", ignore_errors=True)  # of a search that was killed
+        _remove(path / "shared")  # of a search that was killed
         if not kept:
             _write(path / "run.h5", encoded)
         on_error.pop_all()
@@ -167,6 +167,14 @@ def _make_folder(path: Path) -> None:
         _make_folder(path.parent)
         path.mkdir(exist_ok=True)
         sync_folder(path.parent)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder with what it holds, or the file or link of this name; what a link leads to stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _locked(path: Path) -> IO[Any]:

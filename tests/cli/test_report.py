@@ -158,6 +158,8 @@ def test_without_a_solution_the_limits_and_the_closest_are_named(
 def test_a_search_without_time_has_trained_nothing_yet(without_solution: SearchResult) -> None:
     none = replace(without_solution, evaluated=0, failed=0, closest=None, unfinished=3, limits=Limits(None, 0.0))
     assert closest_sentence(none) == "No network is trained yet (no limits)."
+    shown_again = replace(none, unfinished=0, inadmissible=None)
+    assert closest_sentence(shown_again) == closest_sentence(none)
 
 
 def test_the_first_failure_says_why(without_solution: SearchResult) -> None:

@@ -178,6 +178,19 @@ def test_shared_data_of_a_killed_search_is_removed_in_a_run_alone(path):
     assert (other / "shared").exists()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+@pytest.mark.parametrize("name", ["shared", "backbones"])
+def test_what_stands_in_place_of_a_folder_is_removed_and_what_it_links_to_stays(tmp_path, name):
+    run, kept = tmp_path / "run", tmp_path / "kept"
+    kept.mkdir()
+    create_or_open(run, CONFIGURATION).close()
+    for put in (lambda: (run / name).write_text(""), lambda: (run / name).symlink_to(kept)):
+        put()
+        create_or_open(run, CONFIGURATION).close()
+        assert not os.path.lexists(run / name)
+        assert kept.exists()
+
+
 def test_leftovers_of_a_killed_process_are_removed_once_the_lock_is_held(path):
     (path / "run.h5.1.2.tmp").write_bytes(b"half")
     (path / "evaluations" / "x.h5.1.2.tmp").write_bytes(b"half")
