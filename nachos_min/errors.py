@@ -13,7 +13,7 @@ class InputError(ValueError):
     """A value from outside (an option, a file, a run folder) breaks a stated rule."""
 
     def __str__(self) -> str:
-        return printable(one_line(super().__str__()))
+        return printable(" ".join(line.strip() for line in super().__str__().splitlines()))
 
 
 def one_line(text: object) -> str:

@@ -98,7 +98,7 @@ def _is(kind: Any, within: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 def choice(*names: str) -> Kind:
     """Return the kind of a few names."""
-    return Kind("|".join(names), f"one of {', '.join(names)}", str, lambda value: value in names)
+    return Kind("|".join(names), f"one of {', '.join(names)}", str, _is(str, names.__contains__))
 
 
 def text(noun: str) -> Kind:
@@ -107,8 +107,9 @@ def text(noun: str) -> Kind:
     def holds(value: Any) -> bool:
         return isinstance(value, str | PathLike) and bool(str(value).strip()) and "\0" not in str(value)
 
+    article = "an" if noun.startswith(("a", "e", "i", "o", "u")) else "a"
     named = _reader(f"(?!({'|'.join(BARE)})$)(?s:.)*", str)
-    return Kind(noun.upper().replace(" OR ", "|"), f"a {noun}", named, holds)
+    return Kind(noun.upper().replace(" OR ", "|"), f"{article} {noun}", named, holds)
 
 
 # Values that are no text, such as arrays, are checked where they are loaded.

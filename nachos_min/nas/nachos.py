@@ -29,7 +29,7 @@ import numpy as np
 from nachos_min.eenn.recipes import LONG
 from nachos_min.nas import aims as aiming
 from nachos_min.nas import sampling
-from nachos_min.nas.configuration import OPTIONS, Options, Problem, resolved
+from nachos_min.nas.configuration import OPTIONS, ConfigurationError, Options, Problem, resolved
 from nachos_min.nas.evaluate import Evaluation, Failure, Trial, seeded
 from nachos_min.nas.fitting import prepared
 from nachos_min.nas.genome import Genome, as_genome
@@ -83,6 +83,9 @@ def search(
     Source: NACHOS, arXiv 2401.13330.
     """
     refuse_inside_import()
+    if not isinstance(executor, Executor | None):
+        rule = "executor must be a concurrent.futures.Executor"
+        raise ConfigurationError(f"{rule}, got {type(executor).__name__}")
     asked = resolved(options)
     if on_progress is not None:
         on_progress(Progress(f"reading {asked['data']}", evaluations=asked["evaluations"] + asked["finalists"]))

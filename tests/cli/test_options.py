@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,6 +79,12 @@ def test_a_kind_reads_its_values_and_names_its_rule(name: str) -> None:
     for bare in BARE if name != "switch" else ():
         with pytest.raises(InputError, match=r"^--it must be .*, got no value$"):
             kind.typed("--it", bare)
+
+
+def test_a_value_of_another_type_is_refused_and_never_compared() -> None:
+    assert not of.choice("a", "b").holds(np.array(["a", "b"]))
+    assert not of.choice("a", "b").holds({})
+    assert of.text("address").rule == "an address"
 
 
 def test_a_long_value_is_shortened() -> None:

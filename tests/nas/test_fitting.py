@@ -221,9 +221,12 @@ def test_the_plan_says_what_will_be_searched_and_why(mine: Path) -> None:
     assert (given.fitted_space, given.fitted_macs, given.limits["max_macs"]) == (False, False, 40_000)
 
 
-def test_impossible_counts_write_nothing(mine: Path, tmp_path: Path) -> None:
+def test_impossible_counts_and_a_wrong_executor_write_nothing(mine: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="max_params must be >= "):
         nachos_min.search(data=str(mine), max_params=3, out=tmp_path / "run")
+    wrong: Any = 2
+    with pytest.raises(ConfigurationError, match=r"executor must be a concurrent\.futures\.Executor, got int"):
+        nachos_min.search(data=str(mine), executor=wrong, out=tmp_path / "run")
     assert not any(tmp_path.iterdir())
 
 
