@@ -26,6 +26,7 @@ from nachos_min.errors import one_line
 
 # Arrays under `keys.NAMES`; maybe "class_names", tuple of str, by label 0 .. K-1; and "notes", tuple of str.
 Arrays: TypeAlias = dict[str, Any]
+_SMALL, _RATIO = 1 << 26, 1_100  # bytes that are read in any case; more than DEFLATE gains
 ARCHIVES = (".7z", ".bz2", ".gz", ".rar", ".xz", ".zip", ".zst")  # which are not read: unpacked, they may be
 
 
@@ -95,6 +96,10 @@ def _read_hdf5(path: Path) -> Arrays:
             objects = entry.dtype.hasobject and h5py.check_string_dtype(entry.dtype) is None
             if objects or entry.shape in (None, ()):
                 raise DataError(f"{path}: {own} must be an array of numbers or text, got {describe(own)}")
+            stored = entry.id.get_storage_size()
+            if entry.nbytes > max(_SMALL, _RATIO * stored) and not entry.is_virtual:
+                declared = f"declares shape {entry.shape} of {entry.dtype}"
+                raise DataError(f"{path}: {own} {declared}, but holds only {stored} bytes")
             arrays[name] = entry[()]
     return arrays
 

@@ -348,3 +348,11 @@ def test_a_dataset_was_laid_out_and_resized_before():
 def test_a_folder_with_a_data_file_names_it(tmp_path):
     (tmp_path / "own.csv").write_text("1,a\n")
     assert message(tmp_path).endswith("its content is none of them; is it the file own.csv?")
+
+
+def test_hdf5_that_declares_more_than_it_can_hold(tmp_path):
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file.create_dataset("images", (2**20, 32, 32), "u1", chunks=(32, 32, 32))
+        file["labels"] = LABELS
+    said = "images declares shape (1048576, 32, 32) of uint8, but holds only 0 bytes"
+    assert message(tmp_path / "data.h5") == said
