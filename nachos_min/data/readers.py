@@ -132,7 +132,7 @@ def _read_streams(path: Path, streams: Mapping[str, tuple[Path, int, Callable[[]
         if dtype.hasobject:
             rule = "must be numbers or text, got pickled objects"
             raise DataError(f"{file}: {own} {rule}; save texts with .astype(str)")
-        if prod(shape) * dtype.itemsize > size:
+        if prod(shape) * max(dtype.itemsize, 1) > size:
             raise DataError(f"{file}: {own} declares shape {shape} of {dtype}, but holds only {size} bytes")
         with opened() as stream:
             arrays[name] = npy.read_array(stream, allow_pickle=False)

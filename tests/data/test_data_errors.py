@@ -356,3 +356,11 @@ def test_hdf5_that_declares_more_than_it_can_hold(tmp_path):
         file["labels"] = LABELS
     said = "images declares shape (1048576, 32, 32) of uint8, but holds only 0 bytes"
     assert message(tmp_path / "data.h5") == said
+
+
+def test_values_without_a_byte_are_counted_as_one(tmp_path):
+    np.save(tmp_path / "x.npy", IMAGES)
+    empty = streams.BytesIO()
+    np.lib.format.write_array_header_1_0(empty, {"descr": "|V0", "fortran_order": False, "shape": (2**31,)})
+    (tmp_path / "y.npy").write_bytes(empty.getvalue())
+    assert "y declares shape (2147483648,) of |V0, but holds only 128 bytes" in message(tmp_path / "x.npy")
