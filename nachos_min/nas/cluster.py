@@ -90,7 +90,7 @@ class DaskPool(Pool):
         """Send the files of `task()` to all workers, now and when one joins; the first time only."""
         if not self._placed:
             self._placed, sent = True, task()
-            files = {path.name: path.read_bytes() for path in sorted(Path(sent.folder).glob("*.npy"))}
+            files = {path.name: path.read_bytes() for path in sorted(Path(sent.folder).iterdir())}
             self._client.register_plugin(_Data(sent, files, self._wanted, self._name), name=self._name)
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
@@ -141,14 +141,14 @@ class _Data(WorkerPlugin):
         for name, content in self._files.items():
             (folder / name).write_bytes(content)
         self._files = {}
-        Worker.folders[self._task.content] = str(folder)
+        Worker.folders[self._task.digest] = str(folder)
         Worker.told = staticmethod(partial(_log, worker, self._topic))
         keep_freed_memory()
         await worker.set_resources(**{_ROOM: 1})
 
     async def teardown(self, worker: Any) -> None:
         """Remove the files. Runs in the worker."""
-        Worker.folders.pop(self._task.content, None)
+        Worker.folders.pop(self._task.digest, None)
         shutil.rmtree(self._folder(worker), ignore_errors=True)
 
     def _folder(self, worker: Any) -> Path:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import inf
 from multiprocessing import connection, current_process, get_context, parent_process
 from multiprocessing.process import BaseProcess
@@ -96,7 +96,7 @@ class LocalPool(Pool):
         try:
             return self._submit(function, arguments, named)
         except BrokenProcessPool:
-            self._pool.shutdown(wait=True)
+            self._end()
             if any(process.exitcode == _UNGUARDED for process in self._started.values()):
                 raise UnguardedError from None
             self._pool = self._fresh()
@@ -119,7 +119,15 @@ class LocalPool(Pool):
             # Through its Process object: by now the process id may be another process's.
             for process in self._started.values():
                 process.kill()
-        self._pool.shutdown(wait, cancel_futures=cancel_futures)
+            self._end()
+        self._pool.shutdown(wait)
+
+    def _end(self) -> None:
+        """End a pool whose workers are dead."""
+        if sys.version_info < (3, 11, 5):  # it waits for ever for the thread that still writes to them
+            with suppress(AttributeError, OSError):  # so newer versions do (gh-94777)
+                self._pool._call_queue._reader.close()  # type: ignore[attr-defined]
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def refuse_inside_import() -> None:

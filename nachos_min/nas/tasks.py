@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from hashlib import sha256
 from importlib import import_module
 from math import inf
 from pathlib import Path
@@ -29,7 +30,8 @@ from nachos_min.nas.genome import GenomeCoder
 
 Answer = TypeVar("Answer")
 
-_LARGE = 1 << 14  # bytes of an array; smaller ones travel inside the task
+_LARGE = 1 << 14  # bytes of an array; smaller ones stand in the task's own file
+_NAME = "task"
 # What sets and gets the threads of the libraries that NumPy and SciPy come with: OpenBLAS under its names, or MKL.
 _OPENBLAS = ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "openblas_{}_num_threads")
 _BLAS = [(name.format("set"), name.format("get")) for name in _OPENBLAS]
@@ -38,14 +40,14 @@ _BLAS += [("MKL_Set_Num_Threads", "MKL_Get_Max_Threads")]
 
 @dataclass(frozen=True)
 class Task:
-    """What evaluates the trials of a search.
+    """What evaluates the trials of a search, by its name: a worker that dies must not leave a pipe full of data.
 
     Attributes:
-        content: coder, data set, settings and backbones, pickled without large arrays.
-        folder: holds these as 0.npy, 1.npy, ...
+        digest: SHA-256 of the file `task`: coder, data set, settings and backbones, pickled without large arrays.
+        folder: holds this file, and the large arrays as 0.npy, 1.npy, ...
     """
 
-    content: bytes
+    digest: str
     folder: str
 
 
@@ -54,7 +56,8 @@ def share(coder: GenomeCoder, dataset: Dataset, acting: Configuration, backbones
     folder.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
     _Writer(content, folder).dump((coder, dataset, acting, Backbones(backbones.absolute())))
-    return Task(content.getvalue(), str(folder.absolute()))
+    (folder / _NAME).write_bytes(content.getvalue())
+    return Task(sha256(content.getvalue()).hexdigest(), str(folder.absolute()))
 
 
 class _Writer(pickle.Pickler):
@@ -78,8 +81,11 @@ class _Reader(pickle.Unpickler):
     """An unpickler that maps the files of `_Writer` into memory."""
 
     def __init__(self, task: Task) -> None:
-        super().__init__(io.BytesIO(task.content))
-        self._folder, self._arrays = Worker.folders.get(task.content, task.folder), dict[str, Any]()
+        self._folder, self._arrays = Worker.folders.get(task.digest, task.folder), dict[str, Any]()
+        content = Path(self._folder, _NAME).read_bytes()
+        if sha256(content).hexdigest() != task.digest:
+            raise RuntimeError(f"{self._folder}: the file {_NAME} must be what the search wrote, got other content")
+        super().__init__(io.BytesIO(content))
 
     def persistent_load(self, name: str) -> Any:
         """Return the array of a file, for reading only; each file is mapped once."""
@@ -97,7 +103,7 @@ def opened(task: Task) -> tuple[GenomeCoder, Dataset, Configuration, Backbones]:
 class Worker:
     """What this process is as a worker."""
 
-    folders: ClassVar[dict[bytes, str]] = {}  # content of a task -> where its files lie here, if not in its folder
+    folders: ClassVar[dict[str, str]] = {}  # digest of a task -> where its files lie here, if not in its folder
     told: ClassVar[Callable[[Any], None]] = staticmethod(lambda _: None)
 
 

@@ -147,13 +147,22 @@ def test_a_second_death_is_an_error_and_leaves_no_process_and_no_data(data: Data
     assert not (tmp_path / "shared").exists()
 
 
+def fatal(_: np.ndarray) -> None:
+    os._exit(1)
+
+
+def test_workers_that_die_before_they_read_a_full_pipe_hold_nobody_up(data: Dataset, tmp_path: Path) -> None:
+    with Workers(1, CODER, data, ASKED, tmp_path) as pool, pytest.raises(WorkerDiedError, match="died"):
+        pool.starmap(fatal, [(np.zeros(1 << 17),)] * 3)  # a megabyte each; a pipe holds 64 kB
+
+
 def test_a_task_is_small_and_workers_map_its_data(tmp_path: Path) -> None:
     images = np.arange(5000 * 4, dtype=np.uint8).reshape(5000, 2, 2, 1)
     labels = np.arange(5000) % 2
     splits = Split(Images(images), labels), Split(Images(images, np.arange(4000)), labels[:4000])
     own = Dataset("own", splits[0], splits[1], splits[1], 2, "")
     task = share(CODER, own, ASKED, tmp_path / "backbones", tmp_path / "shared")
-    assert len(pickle.dumps(task)) < 30_000
+    assert len(pickle.dumps(task)) < 1_000
     _, found, _, _ = opened(task)
     assert isinstance(found.train.images.stored.base, np.memmap)
     assert found.validation.images.stored is found.train.images.stored, "it is mapped once"
