@@ -96,7 +96,7 @@ class LocalPool(Pool):
         try:
             return self._submit(function, arguments, named)
         except BrokenProcessPool:
-            self._end()
+            self.shutdown()
             if any(process.exitcode == _UNGUARDED for process in self._started.values()):
                 raise UnguardedError from None
             self._pool = self._fresh()
@@ -119,15 +119,10 @@ class LocalPool(Pool):
             # Through its Process object: by now the process id may be another process's.
             for process in self._started.values():
                 process.kill()
-            self._end()
-        self._pool.shutdown(wait)
-
-    def _end(self) -> None:
-        """End a pool whose workers are dead."""
-        if sys.version_info < (3, 11, 5):  # it waits for ever for the thread that still writes to them
+        if sys.version_info < (3, 11, 5):  # it waits for ever for the thread that still writes to dead workers
             with suppress(AttributeError, OSError):  # so newer versions do (gh-94777)
                 self._pool._call_queue._reader.close()  # type: ignore[attr-defined]
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.shutdown(wait, cancel_futures=cancel_futures)
 
 
 def refuse_inside_import() -> None:
