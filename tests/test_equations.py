@@ -22,10 +22,10 @@ sys.setprofile(note)
 threading.setprofile(note)
 """
 SEARCHES = {
-    "default": "--min-accuracy 0 --max-macs 40k --evaluations 12 --finalists 1 --guarantee 0.5",
-    "paper": "--recipe paper --space micro --min-accuracy 0 --max-macs 20k --evaluations 42 --points best "
-    "--start random --backbone frozen --thresholds grid-repair --standardise pixel --constraints adaptive-penalty "
-    "--metric balanced",
+    "default": "--epochs 1 --min-accuracy 0 --max-macs 40k --evaluations 12 --finalists 1 --guarantee 0.5",
+    "paper": "--epochs 2 --recipe paper --space micro --min-accuracy 0 --max-macs 20k --evaluations 42 "
+    "--points best --start random --backbone frozen --thresholds grid-repair --standardise pixel "
+    "--constraints adaptive-penalty --metric balanced",
 }
 
 
@@ -49,7 +49,7 @@ def test_two_searches_call_every_function_of_the_equation_table(tmp_path: Path) 
     for name, options in SEARCHES.items():
         command = [sys.executable, "-m", "nachos_min", "search", "--data", "data.npz", "--out", name]
         done = subprocess.run(
-            [*command, "--epochs", "1", "--workers", "2", *options.split()],
+            [*command, "--workers", "2", *options.split()],
             cwd=tmp_path,
             env=environment,
             capture_output=True,

@@ -121,7 +121,7 @@ class LocalPool(Pool):
                 process.kill()
         if sys.version_info < (3, 11, 5):  # it waits for ever for the thread that still writes to dead workers
             with suppress(AttributeError, OSError):  # so newer versions do (gh-94777)
-                self._pool._call_queue._reader.close()  # type: ignore[attr-defined]
+                self._pool._call_queue._reader.close()  # type: ignore[attr-defined]  # (no public way)
         self._pool.shutdown(wait, cancel_futures=cancel_futures)
 
 
