@@ -160,7 +160,7 @@ def _from_place(said: str, resolution: int | None) -> tuple[str, readers.Arrays]
     if not said or not (os.path.isfile(path) or os.path.isdir(path)):
         names, endings = ", ".join(BUILT_IN), ", ".join(readers.FORMATS)
         rule = f"one of the built-in names ({names}), a file ({endings}) or a folder"
-        what = "is none of them" if os.path.exists(path) else "does not exist"
+        what = "is a pipe or a device" if os.path.exists(path) else "does not exist"
         raise DataError(f"data must be {rule}, got {said!r}, which {what}")
     return named(path), readers.read(path, resolution)
 

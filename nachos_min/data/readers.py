@@ -55,7 +55,7 @@ def _recognised(path: Path, resolution: int | None) -> Arrays:
         kinds = ", ".join(kind for kind, *_ in RECOGNISED)
         file = next((each.name for each in inside(path) if each.suffix.lower() in FORMATS), None)
         advice = f"; is it the file {file}?" if file else ""
-        raise DataError(f"{path}: a data folder must be one of: {kinds}; its content is none of them{advice}")
+        raise DataError(f"{path}: a data folder must be one of: {kinds}; it holds something else{advice}")
     ending = path.suffix.lower()
     if ending not in FORMATS:
         advice = "; unpack it, and give the folder" if ending in ARCHIVES else ""

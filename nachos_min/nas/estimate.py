@@ -26,7 +26,7 @@ PARAMETER = 24  # bytes of a weight with gradient, momentum and copies
 def training_seconds(
     worst_macs: int, samples: int, epochs: int, *, batch: int, exits: int, numbers: int, measured: int
 ) -> float:
-    """Return the seconds that one processor takes to train a network and to measure it; compilation is left out.
+    """Return the seconds that one processor takes to train a network and to measure it, with compiled kernels.
 
     Args:
         worst_macs: MACs of a sample that passes every exit.

@@ -119,8 +119,9 @@ class LocalPool(Pool):
             # Through its Process object: by now the process id may be another process's.
             for process in self._started.values():
                 process.kill()
-        if sys.version_info < (3, 11, 5):  # it waits for ever for the thread that still writes to dead workers
-            with suppress(AttributeError, OSError):  # so newer versions do (gh-94777)
+        if sys.version_info < (3, 11, 5):
+            # These versions wait for ever for the thread that writes to dead workers (CPython's issue 94777).
+            with suppress(AttributeError, OSError):
                 self._pool._call_queue._reader.close()  # type: ignore[attr-defined]  # (no public way)
         self._pool.shutdown(wait, cancel_futures=cancel_futures)
 

@@ -107,7 +107,7 @@ class Watch:
     """
 
     def __init__(self, archive: Archive, evaluations: int, finalists: int, told: Told | None, abreast: int) -> None:
-        """Prepare for a search that trains `abreast` networks at a time; `told` None: nobody listens."""
+        """Prepare for a search that trains `abreast` networks at a time; `told` None: nothing is told."""
         self._archive, self._finalists, self._told = archive, finalists, told
         self._pace = Pace(self._seconds_of, abreast, archive.problem.configuration.chosen)
         self._activity, self._iteration, self.reused = "", 0, 0

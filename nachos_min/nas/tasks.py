@@ -40,7 +40,7 @@ _BLAS += [("MKL_Set_Num_Threads", "MKL_Get_Max_Threads")]
 
 @dataclass(frozen=True)
 class Task:
-    """What evaluates the trials of a search, by its name: a worker that dies must not leave a pipe full of data.
+    """What evaluates the trials of a search. It is sent with each trial, so it names files and holds no data.
 
     Attributes:
         digest: SHA-256 of the file `task`: coder, data set, settings and backbones, pickled without large arrays.

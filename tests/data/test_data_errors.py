@@ -305,7 +305,7 @@ MASKED = np.ma.masked_array(IMAGES, IMAGES > 3)
         ({"train": (IMAGES, LABELS), "test": (IMAGES, np.array(["a\nb"] * 30))},
          "arrays: test_labels must each be one of the 3 labels of the training images, got a b"),
         (os.devnull, "data must be one of the built-in names (digits, digits32), a file (.h5, .hdf5, .npz, .npy, "
-         f".csv, .mat) or a folder, got '{os.devnull}', which is none of them"),
+         f".csv, .mat) or a folder, got '{os.devnull}', which is a pipe or a device"),
         ((IMAGES.astype(object), LABELS), "arrays: images must be real numbers, got object"),
         ((IMAGES, np.array([[1], [2, 3]] * 15, object)),
          "arrays: labels must be integers, whole numbers, text or one-hot, got object"),
@@ -347,7 +347,7 @@ def test_a_dataset_was_laid_out_and_resized_before():
 
 def test_a_folder_with_a_data_file_names_it(tmp_path):
     (tmp_path / "own.csv").write_text("1,a\n")
-    assert message(tmp_path).endswith("its content is none of them; is it the file own.csv?")
+    assert message(tmp_path).endswith("it holds something else; is it the file own.csv?")
 
 
 def test_hdf5_that_declares_more_than_it_can_hold(tmp_path):

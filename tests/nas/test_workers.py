@@ -151,7 +151,7 @@ def fatal(_: np.ndarray) -> None:
     os._exit(1)
 
 
-def test_workers_that_die_before_they_read_a_full_pipe_hold_nobody_up(data: Dataset, tmp_path: Path) -> None:
+def test_the_death_of_workers_before_they_read_a_full_pipe_ends_the_search(data: Dataset, tmp_path: Path) -> None:
     with Workers(1, CODER, data, ASKED, tmp_path) as pool, pytest.raises(WorkerDiedError, match="died"):
         pool.starmap(fatal, [(np.zeros(1 << 17),)] * 3)  # a megabyte each; a pipe holds 64 kB
 
