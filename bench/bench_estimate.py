@@ -44,7 +44,8 @@ def one(space: str, side: int, channels: int, classes: int, batch: int, seed: in
     from nachos_min.eenn.lowering import CostOrderError, static_costs
     from nachos_min.eenn.recipes import DeepRecipe
     from nachos_min.nas.estimate import training_seconds, worker_bytes
-    from nachos_min.nas.evaluate import Trial, evaluate
+    from nachos_min.nas.evaluate import evaluate
+    from nachos_min.nas.evaluation import Trial
     from nachos_min.nas.genome import GenomeCoder
     from nachos_min.nas.pools import keep_freed_memory
     from nachos_min.nas.space import load_space

@@ -32,7 +32,8 @@ def genomes_of(coder: Any) -> dict[str, Any]:
 
 def task_of(problem: Any, genome: Any, answers: dict[str, Any]) -> Any:
     """Return a function that evaluates the genome with this project."""
-    from nachos_min.nas.evaluate import Trial, evaluate
+    from nachos_min.nas.evaluate import evaluate
+    from nachos_min.nas.evaluation import Trial
 
     def task() -> None:
         found = evaluate(problem.coder, problem.dataset, problem.configuration.acting, Trial(genome))

@@ -37,7 +37,7 @@ def main(
     from measuring import machine, show
 
     from nachos_min.nas.configuration import FAR, Configuration, load_problem
-    from nachos_min.nas.evaluate import Evaluation, Trial
+    from nachos_min.nas.evaluation import Evaluation, Trial
     from nachos_min.nas.limits import Limits, StaticCheck
     from nachos_min.nas.sampling import random_genomes
     from nachos_min.nas.surrogates.surrogate import kendall_tau

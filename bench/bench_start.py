@@ -22,7 +22,8 @@ from measuring import THREADS, machine, tell
 EVERYTHING = """
 import numpy as np
 from nachos_min.nas.configuration import Configuration, load_problem
-from nachos_min.nas.evaluate import Trial, evaluate
+from nachos_min.nas.evaluate import evaluate
+from nachos_min.nas.evaluation import Trial
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.nsga2 import minimize
 problem = load_problem(Configuration("digits", "flex8", Limits(40_000, 0.9), 0))

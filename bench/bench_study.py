@@ -190,7 +190,8 @@ def figures(kind: Kind, found: Mapping[str, Any]) -> dict[str, Any]:
 def correct_at(run_folder: Path, found: Mapping[str, Any], budget: int) -> Any:
     """Return whether the row shown at a budget is right about each test image, bool (N,); None without a row."""
     from nachos_min.eenn.inference import predict
-    from nachos_min.nas.evaluate import Evaluation, as_seen, build
+    from nachos_min.nas.evaluate import as_seen, build
+    from nachos_min.nas.evaluation import Evaluation
     from nachos_min.nas.runs import stored_evaluations, stored_problem
 
     row, problem = at_budget(found, budget), stored_problem(run_folder, with_data=True)

@@ -18,7 +18,8 @@ from scipy.stats import spearmanr
 
 from nachos_min.data.load import load_unscaled
 from nachos_min.eenn.inference import predict
-from nachos_min.nas.evaluate import Evaluation, as_seen, build
+from nachos_min.nas.evaluate import as_seen, build
+from nachos_min.nas.evaluation import Evaluation
 from nachos_min.nas.runs import load_run, stored_evaluations, stored_problem
 
 mpl.use("Agg")

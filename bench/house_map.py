@@ -29,6 +29,7 @@ ROOMS = {
     "nachos_min/nas": "the search",
     "nachos_min/nas/surrogates": "cheap predictions of a network's figures",
     "nachos_min/report": "what people look at",
+    "nachos_min/export": "the network out",
     "nachos_min": "the command line",
 }
 # In this order they tell the whole method, and nothing twice.

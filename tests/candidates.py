@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from nachos_min.eenn.confidence import LEARNED
-from nachos_min.eenn.inference import ExitTables
 from nachos_min.eenn.lowering import StaticCosts
-from nachos_min.eenn.thresholds import Figures
-from nachos_min.nas.evaluate import Evaluation, Failure, Point, Trial
+from nachos_min.eenn.thresholds import ExitTables, Figures
+from nachos_min.nas.evaluation import Evaluation, Failure, Point, Trial
 from nachos_min.nas.genome import GenomeCoder
 
 Answer = Callable[[GenomeCoder, Trial], Evaluation | Failure]

@@ -14,7 +14,7 @@ from nachos_min.data import ImageSource
 from nachos_min.eenn.confidence import LEARNED, Confidence
 from nachos_min.eenn.lowering import head_costs, segment_costs
 from nachos_min.eenn.network import EarlyExitNetwork, ExitClassifier, FinalClassifier, Segment
-from nachos_min.eenn.thresholds import PolicyTables
+from nachos_min.eenn.thresholds import ExitTables
 
 FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -22,19 +22,6 @@ IntArray = np.ndarray[Any, np.dtype[np.int64]]
 BATCH = 256  # samples that enter together: with fewer, Python calls take most of the time
 GROUP_BYTES = 1 << 23  # maps of a group; more than fits into the caches waits for memory
 LEAST = 8  # samples in a group, however large their maps are
-
-
-@dataclass(frozen=True)
-class ExitTables:
-    """What every exit says about every sample."""
-
-    confidence: FloatArray  # cumulative c, float64 (N, E), non-decreasing along a row, last column 1
-    predicted: IntArray  # class with the largest logit, int64 (N, E)
-
-    def policy_tables(self, labels: IntArray, costs: tuple[int, ...], *, balanced: bool = False) -> PolicyTables:
-        """Return what thresholds are chosen on, for the right `labels` (N,) and the `costs` of the E exits."""
-        right = np.asarray(self.predicted == labels[:, None])
-        return PolicyTables(self.confidence, right, costs, labels if balanced else None)
 
 
 @dataclass(frozen=True)

@@ -210,6 +210,21 @@ class PolicyTables:
         return OperatingPoint(thresholds, self.figures(thresholds))
 
 
+@dataclass(frozen=True)
+class ExitTables:
+    """What every exit says about every sample."""
+
+    confidence: NDArray[np.floating[Any]]  # cumulative c, float64 (N, E), non-decreasing along a row, last column 1
+    predicted: NDArray[np.int64]  # class with the largest logit, int64 (N, E)
+
+    def policy_tables(
+        self, labels: NDArray[np.int64], costs: tuple[int, ...], *, balanced: bool = False
+    ) -> PolicyTables:
+        """Return what thresholds are chosen on, for the right `labels` (N,) and the `costs` of the E exits."""
+        right = np.asarray(self.predicted == labels[:, None])
+        return PolicyTables(self.confidence, right, costs, labels if balanced else None)
+
+
 def apply_thresholds(confidence: NDArray[np.floating[Any]], thresholds: Sequence[float]) -> NDArray[np.intp]:
     """Return the exit at which each sample leaves, intp [N], counted from 0.
 

@@ -19,7 +19,7 @@ from scipy.special import expit
 
 from nachos_min.eenn.threshold_search import threshold_curve
 from nachos_min.eenn.thresholds import SplitLimits
-from nachos_min.nas.evaluate import Evaluation
+from nachos_min.nas.evaluation import Evaluation
 from nachos_min.nas.genome import IntArray
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.populations import Bools, PopulationCosts

@@ -428,10 +428,12 @@ def load_problem(
     from nachos_min.data import load
     from nachos_min.nas.fitting import fitted_space
     from nachos_min.nas.genome import GenomeCoder
-    from nachos_min.nas.space import load_space
+    from nachos_min.nas.space import load_space, read_space
 
-    named, dataset = None if configuration.space == AUTO else load_space(configuration.space), None
+    dataset = None
     if about is None:
+        if configuration.space != AUTO:
+            load_space(configuration.space)  # refused before the data are read
         dataset = load(
             configuration.data if source is None else source,
             configuration.standardise,
@@ -439,8 +441,37 @@ def load_problem(
             layout=configuration.layout,
             resolution=configuration.resolution,
         )
-        about = {name: getattr(dataset, name) for name in ("image_shape", "classes", "class_names")}
-        about |= {"largest_class": dataset.train.largest_share}
-    space = named or fitted_space(about["image_shape"])
+        about = facts(dataset)
+    if stored := about.get("space"):
+        space = read_space(stored["text"], stored["name"], stored["name"])
+        space = replace(space, resolutions=stored["resolutions"])
+    else:
+        auto = configuration.space == AUTO
+        space = fitted_space(about["image_shape"]) if auto else load_space(configuration.space)
+        kept = {"name": space.name, "text": space.text, "resolutions": space.resolutions}
+        about = {**about, "space": kept}
     coder = GenomeCoder(space, about["image_shape"], about["classes"], configuration.rules.static)
     return Problem(configuration, dataset, space, coder, about=about)
+
+
+def facts(dataset: "Dataset") -> dict[str, Any]:
+    """Return what a run stores of its data and of the program, to be used without either."""
+    from importlib.metadata import version
+
+    from nachos_min import __version__
+    from nachos_min.data.dataset import chunks
+
+    train = dataset.train.images
+    unscaled, scaling = replace(train, scaling=None), train.scaling
+    ends = [(part.min(), part.max()) for part in (unscaled[each] for each in chunks(len(train)))]
+    return {name: getattr(dataset, name) for name in ("image_shape", "classes", "class_names")} | {
+        "largest_class": dataset.train.largest_share,
+        "samples": {name: len(split) for name, split in dataset.splits.items()},
+        "values": {
+            "dtype": str(train.stored.dtype),
+            "least": float(min(least for least, _ in ends)),
+            "most": float(max(most for _, most in ends)),
+        },
+        "scaling": {} if scaling is None else {"mean": scaling.mean, "inverse": scaling.inverse},
+        "versions": {"nachos_min": __version__, **{name: version(name) for name in ("numpy", "numba", "scipy")}},
+    }

@@ -6,7 +6,7 @@ computed: (run seed, backbone genes) seed the backbone, (run seed, canonical gen
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
@@ -19,22 +19,22 @@ from nachos_min.atomic import replacing
 from nachos_min.autograd import count_macs
 from nachos_min.data import Dataset, Split
 from nachos_min.eenn.confidence import LEARNED, Confidence, fit_softmax
-from nachos_min.eenn.inference import ExitTables, exit_answers, predict
+from nachos_min.eenn.inference import exit_answers, predict
 from nachos_min.eenn.losses import Budget
 from nachos_min.eenn.lowering import StaticCosts, static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.eenn.recipes import DeepRecipe, lengthened
 from nachos_min.eenn.threshold_search import best_thresholds, grid_repair, threshold_curve
-from nachos_min.eenn.thresholds import Figures, OperatingPoint, PolicyTables, by_class, spent
+from nachos_min.eenn.thresholds import ExitTables, Figures, OperatingPoint, PolicyTables, by_class, spent
 from nachos_min.eenn.training import train_backbone, train_deep, train_exits
 from nachos_min.nas.configuration import Configuration
+from nachos_min.nas.evaluation import SPLITS, Evaluation, Point, Trial
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.steps import Step, Steps
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-SPLITS = ("validation", "test", "calibration")  # on which a network is measured; not all data have the last
 MOST_BYTES = 1 << 28  # of all stored backbones; one of space tiny has 90 kB, one of ofa-mbv3 some 10 MB
 THRESHOLDS = {"exact": best_thresholds, "grid-repair": grid_repair}
 
@@ -45,72 +45,6 @@ class DivergenceError(ArithmeticError):
 
 class ExecutionError(RuntimeError):
     """Counted and executed multiplications, or stored and repeated figures, disagree: a defect, never ignored."""
-
-
-@dataclass(frozen=True, order=True)
-class Trial:
-    """One training of a genome."""
-
-    genome: Genome  # canonical
-    effort: int = 1  # multiplies the epochs of the recipe
-    repeat: int = 0  # number of a repetition with another seed
-
-
-@dataclass(frozen=True)
-class Point:
-    """One choice of thresholds for a trained network, and its figures on each split."""
-
-    thresholds: tuple[float, ...]  # E thresholds on the cumulative confidence; the last is 0
-    validation: Figures  # on the split that the thresholds were chosen on
-    test: Figures  # takes part in no choice
-    calibration: Figures | None = None  # on the half of the validation split that is shown
-
-    @property
-    def shown(self) -> Figures:
-        """The figures that people see."""
-        return self.calibration or self.validation
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A trained candidate.
-
-    The first of `points` has the chosen thresholds, measured by early-stopping inference. With `points` curve,
-    those of the curve follow, looked up in the tables of all exits.
-    """
-
-    trial: Trial
-    exits: tuple[int, ...]  # stage numbers (from 1) of the E exits, the final one last
-    costs: StaticCosts
-    points: tuple[Point, ...]
-    confidence: Confidence
-    tables: ExitTables = field(compare=False, repr=False)  # answers of all exits on the validation split
-    losses: tuple[float, ...] = field(compare=False, repr=False)  # mean of each epoch, all phases in order
-    weights: Mapping[str, Array] = field(compare=False, repr=False)  # parameters and buffers by name
-
-    @property
-    def genome(self) -> Genome:
-        """The canonical genome."""
-        return self.trial.genome
-
-    @property
-    def chosen(self) -> Point:
-        """The point with the chosen thresholds."""
-        return self.points[0]
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """The least error and the fewest average MACs of all points: both ends of the curve, if there is one."""
-        figures = [point.validation for point in self.points]
-        return min(1 - each.metric for each in figures), min(each.average_macs for each in figures)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A training that raised an error; kept by its trial, so that it shifts no other figures."""
-
-    trial: Trial
-    reason: str
 
 
 class Backbones:
@@ -205,9 +139,10 @@ def evaluate(
         costs=costs,
         points=(Point(thresholds, **executed), *points[1:]),
         confidence=confidence,
-        tables=tables,
+        tables=tables["validation"],
         losses=losses,
         weights=network.state(),
+        on_test=tables["test"],
     )
 
 
@@ -256,8 +191,8 @@ def choose(
     softmax: Callable[[], Confidence],
     costs: StaticCosts,
     acting: Configuration,
-) -> tuple[Confidence, ExitTables, tuple[Point, ...]]:
-    """Return the confidence chosen on the split `validation`, the tables there, and the points of `Evaluation`.
+) -> tuple[Confidence, dict[str, ExitTables], tuple[Point, ...]]:
+    """Return the confidence chosen on the split `validation`, each split's tables, and the points of `Evaluation`.
 
     Args:
         tables_of: answers of all exits on a split, by its name, under a confidence.
@@ -301,7 +236,7 @@ def choose(
         )
         for each in chosen
     ]
-    return confidence, tables("validation", confidence), tuple(points)
+    return confidence, {name: tables(name, confidence) for name in labels}, tuple(points)
 
 
 def as_seen(split: Split, network: EarlyExitNetwork) -> Split:

@@ -30,7 +30,8 @@ from nachos_min.eenn.recipes import LONG
 from nachos_min.nas import aims as aiming
 from nachos_min.nas import sampling
 from nachos_min.nas.configuration import OPTIONS, ConfigurationError, Options, Problem, resolved
-from nachos_min.nas.evaluate import Evaluation, Failure, Trial, seeded
+from nachos_min.nas.evaluate import seeded
+from nachos_min.nas.evaluation import Evaluation, Failure, Trial
 from nachos_min.nas.fitting import prepared
 from nachos_min.nas.genome import Genome, as_genome
 from nachos_min.nas.limits import StaticCheck
@@ -171,6 +172,7 @@ class _Loop:
             self.place_exits()
         finalists = [Trial(genome, LONG) for genome in self.archive.best_together(self.finalists)]
         self.evaluate(finalists, "training the best networks for longer")
+        self.put_order(complete=True)
 
     def first_candidates(self, most: int) -> list[Trial]:
         """Return at most `most` trials to begin with; all that there will be, for a method that is not guided."""
@@ -199,9 +201,15 @@ class _Loop:
             self.watch.done(evaluated.trial)
         for trial in filter(found.__contains__, trials):
             self.archive.add(found[trial])
+        self.put_order(complete=False)
         if not found.keys() >= {*trials}:
             self.unfinished = self.watch.expected - len(self.archive)
             raise _TimeUp
+
+    def put_order(self, *, complete: bool) -> None:
+        """Store the order of the archive, and whether the search is complete."""
+        keys = [trial_key(found.trial) for found in self.archive.candidates]
+        self.run.put("order", {"keys": keys, "complete": complete})
 
     def stored(self, trial: Trial) -> Evaluation | Failure | None:
         """Return the evaluation on disk, or None; a damaged file counts as missing."""

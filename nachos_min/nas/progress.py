@@ -10,7 +10,7 @@ from statistics import fmean
 from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.recipes import LONG
 from nachos_min.nas.estimate import rounds_of, seconds_of
-from nachos_min.nas.evaluate import Evaluation, Failure, Trial
+from nachos_min.nas.evaluation import Evaluation, Failure, Trial
 from nachos_min.nas.result import Archive, Network
 from nachos_min.nas.steps import Step
 

@@ -5,21 +5,27 @@ Everything here follows from the stored evaluations: `load_run` (`runs.py`) give
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
 from nachos_kernels.dominance import non_dominated_ranks
+from nachos_min.data.dataset import Scaling
 from nachos_min.eenn.guarantee import certified
 from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.thresholds import Figures, balanced_interval, wilson_interval
+from nachos_min.errors import InputError
 from nachos_min.nas.configuration import Problem
-from nachos_min.nas.evaluate import Evaluation, Failure, Point, Trial
+from nachos_min.nas.evaluation import Evaluation, Failure, Point, Trial
 from nachos_min.nas.genome import Genome
 from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.limits import Limits
+
+if TYPE_CHECKING:
+    from nachos_min.eenn.trained import Trained
 
 Value = TypeVar("Value")
 
@@ -72,6 +78,8 @@ class Network:
     point: Point  # the thresholds, with the figures on each split
     limits: Limits  # without the margin; the test figures are compared with them
     solution: int = 0  # its number in the front, 0 is the most accurate
+    problem: Problem | None = field(default=None, compare=False)  # of its run
+    run: str = field(default="", compare=False)  # folder of its run
 
     genome = _Read[Genome]("evaluation.trial.genome")
     exits = _Read[tuple[int, ...]]("evaluation.exits")  # stage numbers (from 1) of the E exits, the final one last
@@ -99,6 +107,28 @@ class Network:
     def test(self) -> FiguresOnTest:
         """Figures on the test split."""
         return FiguresOnTest(**asdict(self.point.test), kept=self.limits.admissible(self.point.test))
+
+    @cached_property
+    def trained(self) -> "Trained":
+        """What is needed to use the network: weights, thresholds, scaling; InputError if the run lacks it."""
+        from nachos_min.eenn.trained import Seen, Trained  # a run is shown without the engine
+
+        about = {} if self.problem is None else self.problem.about
+        if self.problem is None or "scaling" not in about:
+            lacks = "stored by an earlier version, without the scaling of its images"
+            raise InputError(f"run {self.run} was {lacks}; the same search with its data adds it")
+        if not self.evaluation.weights:
+            raise InputError(f"run {self.run} has no weights: a table answered for its trainings")
+        values, layout = about["values"], self.problem.configuration.layout
+        shown = values["dtype"], values["least"], values["most"], Scaling(**about["scaling"]), layout
+        return Trained(
+            f"{Path(self.run).name}#{self.solution}",
+            self.problem.coder.decode(self.genome),
+            self.evaluation.weights,
+            self.evaluation.confidence,
+            self.thresholds,
+            Seen(about["image_shape"], *shown, about["class_names"]),
+        )
 
     def __repr__(self) -> str:
         return f"Network({', '.join(f'{name}={value!r}' for name, value in self.as_dict().items())})"
@@ -164,7 +194,7 @@ class Archive:
 
     def network(self, evaluation: Evaluation, point: Point) -> Network:
         """Return a candidate under certain thresholds."""
-        return Network(evaluation, point, self.problem.configuration.limits)
+        return Network(evaluation, point, self.problem.configuration.limits, problem=self.problem)
 
     def admits(self, network: Network) -> bool:
         """Return whether a network keeps every limit on the split that chose its thresholds."""
@@ -322,7 +352,7 @@ def result_of(
         hypervolume_all=archive.area(network.point.shown for network in archive.networks),
         hypervolume_admissible=archive.area(row.point.shown for row in rows),
         reference=archive.reference,
-        front=tuple(replace(row, solution=number) for number, row in enumerate(rows)),
+        front=tuple(replace(row, solution=number, run=str(run)) for number, row in enumerate(rows)),
         closest=closest,
         failure=failures[0].reason if failures else None,
         table=archive.problem.table,

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from nachos_min.data import Split
 from nachos_min.eenn.confidence import LEARNED, Confidence
-from nachos_min.eenn.inference import ExitTables
 from nachos_min.eenn.lowering import StaticCosts
-from nachos_min.eenn.thresholds import Figures, spent
+from nachos_min.eenn.thresholds import ExitTables, Figures, spent
 from nachos_min.nas import configuration as stored
 from nachos_min.nas.configuration import OPTIONS, Problem
-from nachos_min.nas.evaluate import SPLITS, Evaluation, Failure, Point, Trial
+from nachos_min.nas.evaluation import SPLITS, Evaluation, Failure, Point, Trial
 from nachos_min.nas.genome import Genome
 from nachos_min.nas.result import Archive, SearchResult, result_of
 from nachos_min.options import flag
@@ -27,6 +27,7 @@ from nachos_min.store import OtherRunError, Run, StoreError, create_or_open, ope
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+EXAMPLES, EXAMPLE_BYTES = 2_048, 4 << 20  # most test images that a run keeps, and their bytes
 SHOWN = {"max_macs": "<=", "min_accuracy": ">="}  # limits that stored curves can be held against, the tighter side
 
 
@@ -37,7 +38,10 @@ def own_run(folder: Path, problem: Problem) -> Run:
     message says how to see its networks within these.
     """
     try:
-        return create_or_open(folder, problem.identity(), problem.about)
+        run = create_or_open(folder, problem.identity(), problem.about)
+        if run.get("examples") is None:
+            run.put("examples", examples_of(problem.data.test))
+        return run
     except OtherRunError as error:
         if "data" in error.different and "data_content" not in error.different:
             same = replace(problem.configuration, data=error.different["data"][0])
@@ -52,6 +56,18 @@ def own_run(folder: Path, problem: Problem) -> Run:
         flags = [f"{flag(name)} {OPTIONS[name].kind.show(value)}" for name, value in asked.items()]
         command = f"python -m nachos_min show {quote(str(folder))} {' '.join(flags)}"
         raise StoreError(f"{error}, or see which of its networks keep these limits: {command}") from None
+
+
+def examples_of(test: Split) -> dict[str, Any]:
+    """Return what a run keeps of its test split, as `Run.put` takes it.
+
+    "labels" [N] of all its images; "images" [n, H, W, C], some of them, unscaled, and "rows" [n], which these are.
+    """
+    images, small = test.images, np.min_scalar_type(int(test.labels.max()))
+    most = min(len(test), EXAMPLES, max(1, EXAMPLE_BYTES // images.stored[:1].nbytes))
+    rows = np.linspace(0, len(test) - 1, most).round().astype(np.int64)  # evenly, since classes may stand in order
+    stored = images.stored[rows if images.rows is None else images.rows[rows]]
+    return {"labels": test.labels.astype(small), "images": stored, "rows": rows}
 
 
 def load_run(
@@ -114,9 +130,12 @@ def stored_problem(path: str | Path, *, with_data: bool = False) -> Problem:
 
 
 def stored_evaluations(path: str | Path) -> Iterator[Evaluation | Failure]:
-    """Yield what was evaluated in the run in folder `path`, by key; InputError as `load_run`."""
+    """Yield what the last search in folder `path` evaluated, in its archive's order; InputError as `load_run`."""
     run = open_run(path)
-    for name in run.keys():  # noqa: SIM118  (a run is no mapping)
+    order, stored = run.get("order") or {"keys": [], "complete": False}, run.keys()
+    # Without what a shorter search left: its finalists, or the choice that was cut off.
+    later = [] if order["complete"] else sorted({*stored} - {*order["keys"]})
+    for name in [*order["keys"], *later]:
         if (record := run.read(name, without=("weights",))) is not None:
             yield from_record(record | {"weights": StoredWeights(run, name)})
 
@@ -173,7 +192,7 @@ def to_record(evaluated: Evaluation | Failure) -> dict[str, Any]:
         "costs": asdict(evaluated.costs),
         "validation": _listed(chosen.validation),
         "test": _listed(chosen.test),
-        "tables": {"confidence": evaluated.tables.confidence, "predicted": evaluated.tables.predicted},
+        "tables": vars(evaluated.tables),
         "losses": evaluated.losses,
         "weights": dict(evaluated.weights),
     }
@@ -190,6 +209,10 @@ def to_record(evaluated: Evaluation | Failure) -> dict[str, Any]:
         if chosen.validation.class_samples:
             classes = [np.array([each.class_correct for each in split], np.int64) for split in figures]
             record["curve"]["class_correct"] = classes
+    if evaluated.on_test is not None:
+        answers = evaluated.on_test.predicted
+        small = answers.astype(np.min_scalar_type(int(answers.max(initial=0))))
+        record["on_test"] = {"confidence": evaluated.on_test.confidence, "predicted": small}
     if chosen.calibration is not None:
         record["calibration"] = _listed(chosen.calibration)
     record |= unusual
@@ -215,7 +238,12 @@ def from_record(record: Mapping[str, Any]) -> Evaluation | Failure:
         tables=ExitTables(**record["tables"]),
         losses=record["losses"],
         weights=record["weights"],
+        on_test=_answers(record["on_test"]) if "on_test" in record else None,
     )
+
+
+def _answers(tables: Mapping[str, Array]) -> ExitTables:
+    return ExitTables(tables["confidence"], tables["predicted"].astype(np.int64))
 
 
 def _listed(figures: Figures) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from nachos_kernels.dominance import non_dominated_ranks
 from nachos_min.eenn.recipes import LONG
-from nachos_min.nas.evaluate import Evaluation, Trial
+from nachos_min.nas.evaluation import Evaluation, Trial
 from nachos_min.nas.fitting import nearest
 from nachos_min.nas.genome import Genome, GenomeCoder, IntArray, as_genome
 from nachos_min.nas.limits import StaticCheck

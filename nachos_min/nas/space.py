@@ -6,7 +6,7 @@ a space builds architectures. Left out: members as integers (`genome.py`).
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -98,6 +98,7 @@ class Space:
     stages: tuple[StageSpec, ...]
     final: arch.FinalHead
     exit_heads: tuple[GridHead, ...] = ()  # the values of a gene for each early exit; empty: the ladder
+    text: str = field(default="", compare=False, repr=False)  # of its TOML file
 
     @property
     def slots(self) -> int:
@@ -115,6 +116,7 @@ class Space:
     def content(self) -> dict[str, Any]:
         """The fields by which a run recognises the space: what offers no choice is a plain number, or left out."""
         fields = asdict(self)
+        del fields["text"]
         for table in (fields["stem"], *fields["stages"]):
             table |= {name: value[0] for name, value in table.items() if type(value) is tuple and len(value) == 1}
         return fields if self.exit_heads else {name: fields[name] for name in fields if name != "exit_heads"}
@@ -196,12 +198,22 @@ def load_space(name_or_path: str) -> Space:
             known = ", ".join(shipped_spaces())
             raise SpaceError(f"space must be one of {known}, or a path to a .toml file, got {name_or_path!r}")
     try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+        return read_space(path.read_text(encoding="utf-8"), path.stem, name_or_path)
     except OSError as error:
         raise SpaceError(f"space {name_or_path!r}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, and lists 1,000 deep
+    except UnicodeDecodeError as error:
         raise SpaceError(f"space {name_or_path!r} is not TOML: {error}") from None
-    return _read_space(Fields(fields, lambda text: SpaceError(f"space {name_or_path!r}: {text}"), 20), path.stem)
+
+
+def read_space(text: str, name: str, said: str) -> Space:
+    """Return the space called `name` that the TOML `text` describes; SpaceError, which calls it `said`."""
+    try:
+        fields = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, and lists 1,000 deep
+        raise SpaceError(f"space {said!r} is not TOML: {error}") from None
+    return replace(
+        _read_space(Fields(fields, lambda rule: SpaceError(f"space {said!r}: {rule}"), 20), name), text=text
+    )
 
 
 def _read_space(table: Fields, name: str) -> Space:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nachos_kernels import Compilation
 
 if TYPE_CHECKING:
-    from nachos_min.nas.evaluate import Trial
+    from nachos_min.nas.evaluation import Trial
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from nachos_min.eenn.confidence import Confidence
-from nachos_min.eenn.inference import ExitTables
 from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.recipes import as_record
+from nachos_min.eenn.thresholds import ExitTables
 from nachos_min.errors import InputError
 from nachos_min.nas.configuration import AS_BEFORE, ConfigurationError, Problem
-from nachos_min.nas.evaluate import SPLITS, Evaluation, ExecutionError, Failure, Trial, choose
+from nachos_min.nas.evaluate import ExecutionError, choose
+from nachos_min.nas.evaluation import SPLITS, Evaluation, Failure, Trial
 from nachos_min.nas.genome import Genome
 from nachos_min.nas.runs import key
 from nachos_min.store import StoreError
@@ -102,7 +103,8 @@ class Table:
         labels = {name: split.labels for name, split in self.splits.items()}
         confidence, tables, points = choose(said, labels, softmax, costs, problem.configuration.acting)
         losses = tuple(self.losses[member, training].tolist())
-        return Evaluation(Trial(genome), exits, costs, points, confidence, tables, losses, weights={})
+        own = tables["validation"], losses
+        return Evaluation(Trial(genome), exits, costs, points, confidence, *own, weights={}, on_test=tables["test"])
 
     def training(self, seed: int) -> int:
         """Return which training of each member answers for run `seed`."""

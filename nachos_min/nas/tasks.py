@@ -25,7 +25,8 @@ import numpy as np
 from nachos_kernels import _jit
 from nachos_min.data import Dataset
 from nachos_min.nas.configuration import Configuration
-from nachos_min.nas.evaluate import Backbones, Evaluation, Failure, Trial, evaluate
+from nachos_min.nas.evaluate import Backbones, evaluate
+from nachos_min.nas.evaluation import Evaluation, Failure, Trial
 from nachos_min.nas.genome import GenomeCoder
 
 Answer = TypeVar("Answer")

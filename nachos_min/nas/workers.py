@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from nachos_min.data import Dataset
 from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.nas.configuration import Configuration
-from nachos_min.nas.evaluate import Evaluation, Failure, Trial
+from nachos_min.nas.evaluation import Evaluation, Failure, Trial
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.pools import Borrowed, Here, LocalPool, Pool
 from nachos_min.nas.steps import Step

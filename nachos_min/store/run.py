@@ -2,6 +2,8 @@
 
     <run>/run.h5                  {"format", "version", "configuration", "about"}
     <run>/evaluations/<key>.h5    one record per evaluation
+    <run>/order.h5                {"keys", "complete"}: evaluations of the last search, in the order of its archive
+    <run>/examples.h5             some images of the test split, and the labels of all
     <run>/lock                    empty; held by the process that writes the run
     <run>/backbones/              a cache that `nas/evaluate.py` keeps; may be deleted
     <run>/shared/                 the data, which `nas/tasks.py` puts there for the workers of a search
@@ -28,6 +30,7 @@ from nachos_min.store.values import StoreError, decode, encode
 FORMAT = "nachos_min run"
 VERSION = 1
 
+BESIDE = ("order", "examples")  # records of a run that are no evaluations
 _OURS = re.compile(r"run\.h5\..*\.tmp|evaluations|lock")  # left by a process killed before it wrote run.h5
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _ELSEWHERE = "choose another --out"
@@ -69,6 +72,17 @@ class Run:
         file = self._file(key)
         return decode(file, without) if file.exists() else None
 
+    def put(self, name: str, record: Mapping[str, Any]) -> None:
+        """Put one of the records in `BESIDE` on the disk, in place of the one that is there."""
+        if self._lock is None:
+            raise StoreError(f"run {self.path} is not open for writing")
+        _write(self.path / f"{name}.h5", encode(record))
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        """Return one of the records in `BESIDE`, or None if there is none; StoreError if it is damaged."""
+        file = self.path / f"{name}.h5"
+        return decode(file) if file.exists() else None
+
     def keys(self) -> tuple[str, ...]:
         """Return the keys of all records, damaged ones included, in alphabetical order."""
         return tuple(sorted(file.stem for file in (self.path / "evaluations").glob("*.h5")))
@@ -101,7 +115,8 @@ def create_or_open(
     Args:
         path: the run's folder; made, with the folders above it, if it does not exist.
         configuration: plain values and dicts of them; what makes two runs the same run.
-        about: what else to store with a new run, to be read without recomputing it from the configuration.
+        about: what else to store, to be read without recomputing it from the configuration. A run that is there
+            keeps its own values.
 
     Raises:
         OtherRunError: the path holds evaluations of another configuration.
@@ -113,25 +128,29 @@ def create_or_open(
         if isinstance(value, np.ndarray):  # `==` of arrays is not one answer
             raise StoreError(f"configuration: {key} must be a plain value, got an array")
     facts = dict(about or {})
-    encoded = encode({"format": FORMAT, "version": VERSION, "configuration": wanted, "about": facts})
+    content = {"format": FORMAT, "version": VERSION, "configuration": wanted, "about": facts}
+    encode(content)  # what cannot be stored is refused before anything is written
     with _refusals(path), ExitStack() as on_error:
         _check_place(path)
         _make_folder(path)
         lock = on_error.enter_context(_locked(path / "lock"))
         there = _read_content(path) if (path / "run.h5").exists() else {}
+        known = there.get("about", {})
         kept = any(path.glob("evaluations/*.h5"))
         if kept:
             _check_same(path, there["configuration"], wanted)
         else:
-            _remove(path / "backbones")  # perhaps trained by another configuration
+            for other in ("backbones", *(f"{name}.h5" for name in BESIDE)):  # perhaps of another configuration
+                _remove(path / other)
         _make_folder(path / "evaluations")
-        for leftover in (*path.glob("run.h5.*.tmp"), *path.glob("evaluations/*.h5.*.tmp")):
+        for leftover in (*path.glob("*.h5.*.tmp"), *path.glob("evaluations/*.h5.*.tmp")):
             leftover.unlink()
         _remove(path / "shared")  # of a search that was killed
-        if not kept:
-            _write(path / "run.h5", encoded)
+        facts = facts | known if kept else facts
+        if not kept or facts.keys() != known.keys():  # an earlier version stored less
+            _write(path / "run.h5", encode(content | {"about": facts}))
         on_error.pop_all()
-    return Run(path, wanted, there.get("about", {}) if kept else facts, lock)
+    return Run(path, wanted, facts, lock)
 
 
 def open_run(path: str | Path) -> Run:

@@ -13,7 +13,7 @@ from nachos_min import cli
 from nachos_min.eenn.architecture import architecture_to_json
 from nachos_min.eenn.lowering import StaticCosts
 from nachos_min.eenn.thresholds import Figures, spent
-from nachos_min.nas.evaluate import Point, Trial
+from nachos_min.nas.evaluation import Point, Trial
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.progress import Progress

@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import pytest
 
 from nachos_min.eenn.thresholds import Figures
-from nachos_min.nas.evaluate import Trial
+from nachos_min.nas.evaluation import Trial
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.progress import Progress, Running
 from nachos_min.nas.result import Network, SearchResult

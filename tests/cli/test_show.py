@@ -12,7 +12,7 @@ import nachos_min
 from nachos_min.eenn.thresholds import Figures
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
-from nachos_min.nas.evaluate import Evaluation, Point, Trial
+from nachos_min.nas.evaluation import Evaluation, Point, Trial
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.runs import stored_evaluations, stored_problem
 

@@ -7,10 +7,10 @@ from oracles_nn import architecture, initialised
 from nachos_min.autograd import count_macs
 from nachos_min.eenn import inference
 from nachos_min.eenn.confidence import LEARNED, Confidence
-from nachos_min.eenn.inference import ExitTables, exit_answers, predict
+from nachos_min.eenn.inference import exit_answers, predict
 from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
-from nachos_min.eenn.thresholds import spent
+from nachos_min.eenn.thresholds import ExitTables, spent
 
 N = 60
 

@@ -13,14 +13,15 @@ from numba.core.event import trigger_event
 from nachos_kernels import _jit
 from nachos_min.data import Dataset, Split, load
 from nachos_min.eenn.confidence import LEARNED, fit_softmax
-from nachos_min.eenn.inference import ExitAnswers, ExitTables
+from nachos_min.eenn.inference import ExitAnswers
 from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe, Recipe, lengthened
-from nachos_min.eenn.thresholds import OperatingPoint
+from nachos_min.eenn.thresholds import ExitTables, OperatingPoint
 from nachos_min.nas import evaluate as room
 from nachos_min.nas import steps as steps_module
 from nachos_min.nas.configuration import Configuration, load_problem
-from nachos_min.nas.evaluate import Backbones, Evaluation, Failure, Trial, build, evaluate, measure
+from nachos_min.nas.evaluate import Backbones, build, evaluate, measure
+from nachos_min.nas.evaluation import Evaluation, Failure, Trial
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.limits import Limits

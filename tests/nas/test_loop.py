@@ -17,14 +17,14 @@ from candidates import Answer, evaluation, instant
 
 import nachos_min
 from nachos_min.data import load
-from nachos_min.eenn.inference import ExitTables
 from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.recipes import PaperRecipe
-from nachos_min.eenn.thresholds import Figures
+from nachos_min.eenn.thresholds import ExitTables, Figures
 from nachos_min.errors import InputError
 from nachos_min.nas import fitting, nachos
 from nachos_min.nas.configuration import configuration_of, configure
-from nachos_min.nas.evaluate import Evaluation, Failure, Point, Trial, seeded
+from nachos_min.nas.evaluate import seeded
+from nachos_min.nas.evaluation import Evaluation, Failure, Point, Trial
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.limits import StaticCheck
 from nachos_min.nas.nsga2 import minimize

@@ -15,7 +15,8 @@ from nachos_min.eenn.lowering import GridHead
 from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.nas import fitting, nachos
 from nachos_min.nas.configuration import Configuration, Problem, configure, load_problem
-from nachos_min.nas.evaluate import Evaluation, evaluate
+from nachos_min.nas.evaluate import evaluate
+from nachos_min.nas.evaluation import Evaluation
 from nachos_min.nas.limits import Limits, StaticCheck
 from nachos_min.nas.result import SearchResult
 from nachos_min.nas.runs import stored_evaluations

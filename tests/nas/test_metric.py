@@ -16,7 +16,8 @@ from nachos_min.eenn.thresholds import SplitLimits, apply_thresholds
 from nachos_min.errors import InputError
 from nachos_min.nas.aims import log_odds_at_shares
 from nachos_min.nas.configuration import configuration_of, configure, load_problem, resolved
-from nachos_min.nas.evaluate import Evaluation, Trial, evaluate
+from nachos_min.nas.evaluate import evaluate
+from nachos_min.nas.evaluation import Evaluation, Trial
 from nachos_min.nas.result import Archive, SearchResult, result_of
 from nachos_min.nas.runs import from_record, stored_evaluations, to_record
 from nachos_min.report.search_report import show_result

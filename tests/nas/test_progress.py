@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from nachos_min.eenn.recipes import LONG
-from nachos_min.nas.evaluate import Trial
+from nachos_min.nas.evaluation import Trial
 from nachos_min.nas.progress import TRUST, Pace, Running
 from nachos_min.nas.steps import Step
 

@@ -18,7 +18,7 @@ from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.eenn.thresholds import Figures, wilson_interval
 from nachos_min.nas import configuration as options
 from nachos_min.nas.configuration import Configuration, configuration_of, load_problem
-from nachos_min.nas.evaluate import Evaluation, Failure, Trial
+from nachos_min.nas.evaluation import Evaluation, Failure, Trial
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.result import Archive, Network, SearchResult, result_of, shown_rows
 from nachos_min.report.search_report import closest_sentence

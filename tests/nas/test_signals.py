@@ -21,7 +21,8 @@ from nachos_min.eenn.recipes import DeepRecipe
 from nachos_min.macs.count import count
 from nachos_min.nas import nachos
 from nachos_min.nas.configuration import Configuration
-from nachos_min.nas.evaluate import Trial, as_seen, build, evaluate, measure
+from nachos_min.nas.evaluate import as_seen, build, evaluate, measure
+from nachos_min.nas.evaluation import Trial
 from nachos_min.nas.genome import GenomeCoder, as_genome
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.populations import count_each

@@ -17,7 +17,8 @@ from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.errors import InputError
 from nachos_min.nas import fitting, nachos
 from nachos_min.nas.configuration import Configuration, Problem, configure, load_problem
-from nachos_min.nas.evaluate import Evaluation, ExecutionError, Failure, Trial, evaluate
+from nachos_min.nas.evaluate import ExecutionError, evaluate
+from nachos_min.nas.evaluation import Evaluation, Failure, Trial
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.result import Archive, result_of
 from nachos_min.nas.runs import stored_problem, to_record

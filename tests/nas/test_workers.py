@@ -19,7 +19,8 @@ import pytest
 from nachos_min.data import Dataset, Images, Split, load
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe, Recipe
 from nachos_min.nas.configuration import Configuration
-from nachos_min.nas.evaluate import Backbones, Evaluation, Failure, Trial, evaluate
+from nachos_min.nas.evaluate import Backbones, evaluate
+from nachos_min.nas.evaluation import Evaluation, Failure, Trial
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.pools import keep_freed_memory

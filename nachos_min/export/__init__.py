@@ -1,0 +1,1 @@
+"""The network out: ONNX, C, plain arrays."""
