@@ -24,6 +24,7 @@ from fire import Fire
 from fire.core import FireExit
 from fire.decorators import SetParseFns
 
+from nachos_min import __version__
 from nachos_min.errors import InputError, shorten
 from nachos_min.nas.configuration import OPTIONS, First, Options
 from nachos_min.options import CHANCE, COUNT, REQUIRED, SHARE, SIDES, SWITCH, Option, flag, options_of, taking, text
@@ -224,6 +225,9 @@ def main(line: Sequence[str]) -> int:
 
 def _run(line: list[str]) -> int:
     name = line[0] if line else ""
+    if name == "--version":
+        print(f"nachos_min {__version__}")
+        return DONE
     if not line or not {"-h", "--help"}.isdisjoint(line):
         print("\n".join(_command_help(name) if name in COMMANDS else _program_help()))
         return DONE
@@ -293,7 +297,8 @@ def _program_help() -> list[str]:
     lines = [*_paragraph(PURPOSE), "", f"usage: {PROGRAM} COMMAND [--option VALUE ...]", "", "commands:"]
     for name, command in COMMANDS.items():
         lines += [f"  {name}", *_paragraph(_paragraphs(command)[0], INDENT)]
-    return [*lines, "", f"Every option of a command:  {PROGRAM} {next(iter(COMMANDS))} --help"]
+    lines += ["", f"Every option of a command:  {PROGRAM} {next(iter(COMMANDS))} --help"]
+    return [*lines, f"Which version this is:      {PROGRAM} --version"]
 
 
 def _command_help(name: str) -> list[str]:

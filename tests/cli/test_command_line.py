@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nachos_min import cli
+from nachos_min import __version__, cli
 from nachos_min.__main__ import Interruption
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
@@ -59,6 +59,10 @@ def test_help_goes_to_standard_output_within_80_columns(line: str, run: Any) -> 
     assert (shown.status, shown.err) == (0, "")
     assert "usage: python -m nachos_min" in shown.out
     assert max(map(len, shown.out.splitlines())) <= 80
+
+
+def test_the_version_is_told(run: Any) -> None:
+    assert run("--version") == (0, f"nachos_min {__version__}\n", "")
 
 
 def test_help_loads_neither_numpy_nor_numba() -> None:
