@@ -188,16 +188,12 @@ def _genome(fields: Mapping[str, Any], image: Image | None, classes: int | None)
 
 
 def _solution(name: str) -> Architecture:
-    """Return solution k of the front of a run, `RUN#k`."""
-    run, _, text = name.rpartition("#")
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise TargetError(f"target must end in # and the number of a solution, got {shorten(name)}")
-    from nachos_min.nas.runs import load_run, stored_problem
+    """Return network k of the front of a run, `RUN#k`."""
+    from nachos_min.nas.runs import solution
 
-    front = load_run(run).front
-    if int(text) >= len(front):
-        raise TargetError(f"run {shorten(run)} has {len(front)} solutions, numbered from 0, got {text}")
-    return stored_problem(run).coder.decode(front[int(text)].genome)
+    found = solution(name)
+    assert found.problem is not None, "a stored run knows its space"
+    return found.problem.coder.decode(found.genome)
 
 
 def _module(name: str, module: Any, inputs: Any) -> Target:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
-from math import ceil, floor, isfinite, lcm, sqrt
+from math import ceil, floor, isfinite, lcm, prod, sqrt
 from operator import mul
 from typing import Any
 
@@ -241,6 +241,38 @@ def apply_thresholds(confidence: NDArray[np.floating[Any]], thresholds: Sequence
     leaves[:, -1] = True
     first: NDArray[np.intp] = np.argmax(leaves, axis=1)  # of booleans: the first True
     return first
+
+
+def confusion_by_exit(
+    tables: ExitTables, thresholds: Sequence[float], labels: NDArray[np.int64], classes: int
+) -> NDArray[np.int64]:
+    """Return how many samples of each right class leave at each exit with each answer, int64 [E, C, C].
+
+    Entry [e, r, a] counts the samples of class r that leave at exit e and are taken for class a.
+
+    Args:
+        tables: of N samples.
+        thresholds: one per exit.
+        labels: int64 [N], right classes.
+        classes: C.
+
+    >>> tables = ExitTables(np.array([[0.9, 1.0], [0.1, 1.0]]), np.array([[1, 0], [0, 1]]))
+    >>> confusion_by_exit(tables, (0.5, 0.0), np.array([1, 0]), 2).tolist()
+    [[[0, 0], [0, 1]], [[0, 1], [0, 0]]]
+    """
+    leaves_at = apply_thresholds(tables.confidence, thresholds)
+    answers = tables.predicted[np.arange(len(labels)), leaves_at]
+    return counted_by(leaves_at, labels, answers, shape=(len(thresholds), classes, classes))
+
+
+def counted_by(*indices: NDArray[np.integer[Any]], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return how often each combination of indices, each [N], occurs, int64 of `shape`.
+
+    >>> counted_by(np.array([0, 1, 1]), np.array([1, 0, 0]), shape=(2, 2)).tolist()
+    [[0, 1], [2, 0]]
+    """
+    flat = np.ravel_multi_index(indices, shape)
+    return np.asarray(np.bincount(flat, minlength=prod(shape)).reshape(shape), np.int64)
 
 
 def spent(exit_counts: Sequence[int], costs: Sequence[int]) -> int:

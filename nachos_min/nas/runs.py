@@ -12,16 +12,18 @@ from shlex import quote
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nachos_min.data import Split
 from nachos_min.eenn.confidence import LEARNED, Confidence
 from nachos_min.eenn.lowering import StaticCosts
 from nachos_min.eenn.thresholds import ExitTables, Figures, spent
+from nachos_min.errors import InputError, shorten
 from nachos_min.nas import configuration as stored
 from nachos_min.nas.configuration import OPTIONS, Problem
 from nachos_min.nas.evaluation import SPLITS, Evaluation, Failure, Point, Trial
 from nachos_min.nas.genome import Genome
-from nachos_min.nas.result import Archive, SearchResult, result_of
+from nachos_min.nas.result import Archive, Network, SearchResult, result_of
 from nachos_min.options import flag
 from nachos_min.store import OtherRunError, Run, StoreError, create_or_open, open_run
 
@@ -103,6 +105,42 @@ def load_run(
     evaluated = tuple(stored_evaluations(path))
     archive = Archive(replace(problem, configuration=own), evaluated)
     return result_of(archive, Path(path), reused=len(evaluated), inadmissible=None, guarantee=guarantee)
+
+
+def solution(name: str) -> Network:
+    """Return network k of the front of a run.
+
+    Args:
+        name: RUN#k, the folder of the run and the number of the row, such as "runs/digits#0".
+
+    Raises:
+        InputError: `name` has another form, there is no such row, or the run cannot be read, as `load_run`.
+    """
+    run, _, number = name.rpartition("#")
+    if not run or not number.isascii() or not number.isdigit() or len(number) > 9:
+        raise InputError(f"a network must be RUN#k, k the number of a solution, got {shorten(name)}")
+    front = load_run(run).front
+    if int(number) >= len(front):
+        raise InputError(f"run {shorten(run)} has {len(front)} solutions, numbered from 0, got {number}")
+    return front[int(number)]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """What a run keeps of its test split: the labels of all images, and some of the images."""
+
+    images: Array  # [n, H, W, C], uint8 or float32, unscaled, whatever layout the data had
+    labels: NDArray[np.int64]  # [N], right class of each image of the test split
+    rows: NDArray[np.int64]  # [n], which of the N images these are
+
+
+def examples(path: str | Path) -> Examples:
+    """Return the examples of the run in folder `path`; InputError if there is no run, or it has no examples."""
+    kept = open_run(path).get("examples")
+    if kept is None:
+        rule = "was stored by an earlier version, without test images"
+        raise InputError(f"run {path} {rule}; the same search with its data adds them")
+    return Examples(kept["images"], kept["labels"].astype(np.int64), kept["rows"])
 
 
 def _looser(asked: Mapping[str, Any], there: Mapping[str, Any]) -> str | None:

@@ -181,7 +181,7 @@ def test_a_field_that_breaks_its_rule(file, changes, message, refused):
         ("net", "target must be an architecture .json, RUN#solution, an .onnx file or torch:"),
         ("nowhere.json", "target 'nowhere.json': No such file or directory"),
         ("NET.ONNX", "NET.ONNX"),
-        ("runs/digits#x", "target must end in # and the number of a solution, got 'runs/digits#x'"),
+        ("runs/digits#x", "a network must be RUN#k, k the number of a solution, got 'runs/digits#x'"),
         ("runs/digits#0", "run runs/digits does not exist"),
         ("net.json --convention flops", "convention must be one of exact, exact-valid"),
         ("net.json --explain flops", "convention must be one of exact, exact-valid"),
