@@ -1,4 +1,4 @@
-"""What NSGA-II sorts by: non-dominated ranks and crowding distances; and the area that a front dominates.
+"""What NSGA-II sorts by: non-dominated ranks and crowding distances.
 
 All objectives are minimised. NumPy sorts; the loops here are what NumPy cannot do. Left out: NaN (give a point with
 a NaN an infinite violation), and random tie-breaks, which are the caller's.
@@ -265,30 +265,3 @@ def _distance_in_lists(F: Floats, i: int, before: Ints, after: Ints, extent: Dou
         elif extent[m] > 0:
             distance = np.inf
     return distance
-
-
-@kernel
-def hypervolume_2d(F: Floats, reference: Floats) -> float:
-    """Return the area dominated by the points of F and bounded by the reference point.
-
-    Towards larger f1, each point that lowers the best f2 so far adds one strip:
-    (reference_1 - f1) * (best f2 so far - f2).
-
-    Args:
-        F: float[n, 2], sorted by the first objective; points that are dominated, beyond the reference or NaN add
-            nothing.
-        reference: float[2].
-
-    Source:
-        Zitzler, Thiele 1998 (the size of the space covered); the strips are derived here.
-
-    >>> float(hypervolume_2d(np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([2.0, 2.0])))
-    3.0
-    """
-    area = 0.0
-    best = reference[1]
-    for i in range(len(F)):
-        if F[i, 0] < reference[0] and F[i, 1] < best:
-            area += (reference[0] - F[i, 0]) * (best - F[i, 1])
-            best = F[i, 1]
-    return area

@@ -3,10 +3,11 @@
 It is the area (two objectives) or the volume (three) between the front and a reference point. Left out: more.
 """
 
+from fractions import Fraction
+
 import numpy as np
 import numpy.typing as npt
 
-from nachos_kernels.dominance import hypervolume_2d
 from nachos_min.errors import InputError
 
 
@@ -53,5 +54,12 @@ def hypervolume(F: npt.ArrayLike, reference: npt.ArrayLike) -> float:
 
 
 def _area(points: npt.NDArray[np.float64], corner: npt.NDArray[np.float64]) -> float:
-    """Return the dominated area of points in any order."""
-    return float(hypervolume_2d(points[np.argsort(points[:, 0])], corner))
+    """Return the dominated area of points in any order: each that lowers the best f2 so far adds one strip."""
+    right, best = corner.tolist()
+    area = 0.0
+    for f1, f2 in points[np.argsort(points[:, 0])].tolist():
+        if f2 < best:
+            # Rounded once, as a fused multiply-add rounds it: a compiler may fuse or not, so bits would differ.
+            area = float(Fraction(right - f1) * Fraction(best - f2) + Fraction(area))
+            best = f2
+    return area

@@ -3,16 +3,17 @@
 Everything here follows from the stored evaluations: `load_run` (`runs.py`) gives the same result again.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from math import inf
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from nachos_kernels.dominance import non_dominated_ranks
 from nachos_min.data.dataset import Scaling
 from nachos_min.eenn.guarantee import certified
 from nachos_min.eenn.lowering import static_costs
@@ -270,12 +271,16 @@ def _figures(found: Figures) -> tuple[float, float]:
 def _non_dominated(
     found: Sequence[Value], figures: Sequence[tuple[float, float]], trials: Sequence[Trial], ranks: int = 1
 ) -> list[Value]:
-    """Return the first `ranks` fronts by `figures`, ascending; of equals the one with the smallest trial."""
-    points = np.array(figures, np.float64).reshape(-1, 2)
-    rows = np.flatnonzero(non_dominated_ranks(points, np.zeros(len(points))) < ranks).tolist()
-    chosen = dict[tuple[float, float], Value]()
-    for row in sorted(rows, key=lambda row: (figures[row], trials[row])):
-        chosen.setdefault(figures[row], found[row])
+    """Return the first `ranks` fronts by `figures`, ascending; of equals the one with the smallest trial.
+
+    No point is dominated by a later one. `fewest` MACs of a front so far decide whether it dominates the next.
+    """
+    chosen, fewest = dict[tuple[float, float], Value](), [inf] * ranks
+    for row in sorted(range(len(found)), key=lambda row: (figures[row], trials[row])):
+        front = bisect_right(fewest, figures[row][1])
+        if front < ranks and figures[row] not in chosen:
+            fewest[front] = figures[row][1]
+            chosen[figures[row]] = found[row]
     return list(chosen.values())
 
 

@@ -1,6 +1,8 @@
 """`show`: a stored run again, within its own limits and tighter ones, without its data set."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,14 @@ def test_a_run_is_shown_without_its_data(run: Any) -> None:
     (stored,) = stored_evaluations("run")
     assert isinstance(stored, Evaluation)
     assert {name: weight.tolist() for name, weight in stored.weights.items()} == {"stem": [0.0, 1.0, 2.0]}
+
+
+@pytest.mark.usefixtures("options")
+def test_a_run_is_shown_without_the_engine() -> None:
+    program = "import sys; from nachos_min.cli import main; main(['show', 'run']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert not {"numba", "scipy", "nachos_kernels", "nachos_min.eenn.network"} & loaded
 
 
 def test_a_run_of_arrays_in_memory_is_shown_and_continued_by_the_same_arrays_alone(options: Any, run: Any) -> None:

@@ -1,4 +1,4 @@
-"""Ranks, crowding, thinned fronts and area against slow oracles that follow the definitions, and against pymoo."""
+"""Ranks, crowding and thinned fronts against slow oracles that follow the definitions, and against pymoo."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
-from nachos_kernels.dominance import crowding_distance, hypervolume_2d, non_dominated_ranks, thin_front
+from nachos_kernels.dominance import crowding_distance, non_dominated_ranks, thin_front
 
 
 def dominates(F, violation, i, j):
@@ -54,13 +54,6 @@ def test_a_nan_with_infinite_violation_ranks_last():
     F = np.array([[np.nan, 0.0], [1.0, 1.0], [0.0, 2.0], [5.0, np.nan]])
     violation = np.array([np.inf, 0.3, 0.0, np.inf])
     np.testing.assert_array_equal(non_dominated_ranks(F, violation), [2, 1, 0, 2])
-
-
-@given(st_np.arrays(np.float64, st.tuples(st.integers(0, 8), st.just(2)), elements=st.integers(0, 6)))
-def test_area_counts_the_dominated_unit_squares(F):
-    """Square [column, column + 1] x [row, row + 1] below the reference (5, 5)."""
-    squares = sum(any(x <= column and y <= row for x, y in F) for column in range(5) for row in range(5))
-    assert hypervolume_2d(F[np.argsort(F[:, 0])], np.array([5.0, 5.0])) == squares
 
 
 def crowding_by_definition(F, extents):
@@ -140,7 +133,6 @@ def test_both_float_types_and_no_point(dtype, objectives):
     np.testing.assert_array_equal(ranks, [0, 0, 1])
     np.testing.assert_array_equal(crowding_distance(F, ranks), np.full(3, np.inf))
     np.testing.assert_array_equal(thin_front(F, 3), [0, 1, 2])
-    assert hypervolume_2d(F[:, :2], np.array([3, 3], dtype)) == 5
     assert non_dominated_ranks(F[:0], np.empty(0)).shape == (0,)
     assert crowding_distance(F[:0], ranks[:0]).shape == thin_front(F[:0], 0).shape == (0,)
 

@@ -28,6 +28,13 @@ def test_it_is_the_union_of_boxes(F):
     assert hypervolume(F[:5], reference) <= volume + 1e-9
 
 
+@given(st_np.arrays(np.float64, st.tuples(st.integers(0, 8), st.just(2)), elements=st.integers(0, 6)))
+def test_area_counts_the_dominated_unit_squares(F):
+    """Square [column, column + 1] x [row, row + 1] below the reference (5, 5)."""
+    squares = sum(any(x <= column and y <= row for x, y in F) for column in range(5) for row in range(5))
+    assert hypervolume(F, [5, 5]) == squares
+
+
 def test_known_fronts():
     f1 = np.linspace(0, 1, 20_001)
     assert hypervolume(np.column_stack([f1, 1 - np.sqrt(f1)]), [1, 1]) == pytest.approx(2 / 3, abs=1e-4)

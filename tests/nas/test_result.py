@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from candidates import evaluation
 
+from nachos_kernels.dominance import non_dominated_ranks
 from nachos_min.eenn.confidence import Confidence
 from nachos_min.eenn.guarantee import certified
 from nachos_min.eenn.lowering import StaticCosts, static_costs
@@ -67,6 +68,19 @@ def test_the_front_is_the_most_accurate_first_and_of_equals_the_smallest_genome(
     assert evaluations(archive.front(archive.admissible)) == [BEST, TWIN]
     assert evaluations(archive.front(archive.networks)) == [DEAR, BEST, TWIN, WRONG]
     assert archive.front([]) == []
+
+
+def test_fronts_are_those_that_nsga2_ranks_by() -> None:
+    rng = np.random.default_rng(4)
+    for size in (0, 1, 40, 40, 40):
+        drawn = [found(n, *rng.integers((40, 1), (60, 20)).tolist()) for n in range(size)]
+        networks = Archive(PROBLEM, drawn).networks
+        figures = np.array([(1 - row.metric, row.average_macs) for row in networks]).reshape(-1, 2)
+        ranks = non_dominated_ranks(figures, np.zeros(size))
+        for most in (1, 2):
+            kept = {tuple(pair) for pair in figures[ranks < most].tolist()}
+            front = Archive(PROBLEM).front(networks, most)
+            assert [(1 - row.metric, row.average_macs) for row in front] == sorted(kept)
 
 
 def test_hypervolume_by_hand() -> None:
