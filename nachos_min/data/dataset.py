@@ -222,7 +222,7 @@ def resize(images: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.flo
     for axis, wanted in enumerate(size, start=1):
         if images.shape[axis] != wanted:
             # Term by term: a matrix product may round an image otherwise beside others.
-            pixels, weights = _taps(images.shape[axis], wanted)
+            pixels, weights = taps(images.shape[axis], wanted)
             shape = [1, 1, 1, 1]
             shape[axis] = wanted
             terms = zip(pixels, weights, strict=True)
@@ -276,7 +276,7 @@ def resized(images: Images, size: tuple[int, int]) -> Images:
     return replace(images, stored=made)
 
 
-def _taps(length: int, wanted: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def taps(length: int, wanted: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the pixels that make each output pixel, and their weights, which sum to 1: both [taps, wanted].
 
     The weights are a hat around the place of the output pixel.

@@ -1,0 +1,84 @@
+"""What a C compiler makes of an exported network: its sizes, and its answers to images."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nachos_min.eenn.inference import Prediction
+from nachos_min.errors import InputError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+STRICT = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror")
+SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+class CompilerError(InputError):
+    """There is no C compiler, or it refuses the source; the message names it and has its first line."""
+
+
+def compiler() -> str | None:
+    """Return the command of the C compiler, `CC` of the environment or else cc, or None if there is none."""
+    command = os.environ.get("CC") or "cc"
+    return command if shutil.which(shlex.split(command)[0]) else None
+
+
+def c_answers(
+    folder: str | Path, images: Array, exits: int, flags: Sequence[str] = ("-O2",)
+) -> tuple[Prediction, Array]:
+    """Return what the exported network answers under its thresholds, and the confidence (N, E) at every exit.
+
+    Args:
+        folder: as written by `write_c`.
+        images: uint8 or float32 [N, H, W, C], as the network takes them.
+        exits: E, of the network.
+        flags: of the compiler, beside `STRICT`.
+
+    Raises:
+        CompilerError: if there is no compiler, or it refuses the source.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        program = Path(place, "example")
+        sources = [str(Path(folder, name)) for name in ("example.c", "network.c")]
+        _run([*STRICT, *flags, "-o", str(program), *sources, "-lm"])
+        own = _answers(program, images)
+        staying = [2.0] * exits  # no confidence is that large
+        forced = [staying[:index] + [0.0] * (exits - index) for index in range(exits)]
+        confidences = np.stack([_answers(program, images, each).confidence for each in forced], axis=1)
+    return own, confidences
+
+
+def c_size(folder: str | Path) -> tuple[int, int]:
+    """Return bytes of flash and RAM of the exported network at -Os, by `size`; raises as `c_answers`."""
+    with tempfile.TemporaryDirectory() as place:
+        made = Path(place, "network.o")
+        _run([*STRICT, "-Os", "-c", "-o", str(made), str(Path(folder, "network.c"))])
+        size = subprocess.run(["size", str(made)], capture_output=True, text=True, check=True).stdout
+    text, data, bss = map(int, size.splitlines()[1].split()[:3])
+    return text + data, data + bss
+
+
+def _run(arguments: Sequence[str]) -> None:
+    """Run the compiler."""
+    if (command := compiler()) is None:
+        raise CompilerError(f"the C compiler must be a program, got {os.environ.get('CC') or 'cc'}")
+    done = subprocess.run([*shlex.split(command), *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        line = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
+        raise CompilerError(f"the C compiler {command} refuses the source: {line}")
+
+
+def _answers(program: Path, images: Array, thresholds: Sequence[float] = ()) -> Prediction:
+    """Return what the example prints of the images."""
+    command = [str(program), *map(repr, thresholds)]
+    done = subprocess.run(command, input=np.ascontiguousarray(images).tobytes(), capture_output=True, check=True)
+    rows = [line.split("\t") for line in done.stdout.decode("utf-8").splitlines()]
+    labels, left, confidence = (np.array([row[i] for row in rows]) for i in (0, 2, 3))
+    return Prediction(labels.astype(np.int64), left.astype(np.int64), confidence.astype(np.float64))
