@@ -16,11 +16,12 @@ from nachos_min.export.c_check import SANITIZED
 from nachos_min.export.c_code import Constants, Step, planned
 from nachos_min.export.c_source import write_c
 
+FLAGS = dict(zip(CASES, [SANITIZED, SANITIZED, ("-O2",), ("-O2",)], strict=True))
 compiled = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler here")
 
 
 @compiled
-@pytest.mark.parametrize(("case", "flags"), zip(CASES, [SANITIZED, SANITIZED, ("-O2",), ("-O2",)], strict=True))
+@pytest.mark.parametrize(("case", "flags"), FLAGS.items())
 def test_compiled_c_answers_as_the_engine(case, flags, tmp_path):
     network, images = trained(case)
     write_c(network, tmp_path)
