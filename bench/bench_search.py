@@ -127,7 +127,7 @@ def parts_of_a_search(evaluations: int, workers: int, out: Path) -> dict[str, fl
     spent: dict[str, float] = {}
     with (
         timed(nachos, {"prepared": "loading", "search": "whole search"}, spent),
-        timed(nachos._Loop, {"evaluate": "training", "search_surrogates": "NSGA-II"}, spent),
+        timed(nachos.Loop, {"evaluate": "training", "search_surrogates": "NSGA-II"}, spent),
         timed(progress.Watch, {"_tell": "progress"}, spent),
         timed(nachos.Run, {"write": "store"}, spent),
         timed(aims, {"fit_models": "surrogates"}, spent),

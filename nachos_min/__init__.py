@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nachos_min.nas.pools import UnguardedError as UnguardedError
     from nachos_min.nas.result import Network as Network
     from nachos_min.nas.result import SearchResult as SearchResult
+    from nachos_min.nas.retraining import retrain as retrain
     from nachos_min.nas.runs import load_run as load_run
     from nachos_min.nas.workers import WorkerDiedError as WorkerDiedError
     from nachos_min.store import StoreError as StoreError
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "search": "nas.nachos",
     "load_run": "nas.runs",
+    "retrain": "nas.retraining",
     "count_macs": "targets",
     "SearchResult": "nas.result",
     "Network": "nas.result",

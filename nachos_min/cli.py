@@ -27,7 +27,21 @@ from fire.decorators import SetParseFns
 from nachos_min import __version__
 from nachos_min.errors import InputError, shorten
 from nachos_min.nas.configuration import OPTIONS, First, Options
-from nachos_min.options import CHANCE, COUNT, REQUIRED, SHARE, SIDES, SWITCH, Option, flag, options_of, taking, text
+from nachos_min.options import (
+    CHANCE,
+    COUNT,
+    DATA,
+    REQUIRED,
+    SHARE,
+    SIDES,
+    SWITCH,
+    Option,
+    flag,
+    options_of,
+    taking,
+    text,
+    whole,
+)
 
 if TYPE_CHECKING:
     from nachos_min.nas.result import SearchResult
@@ -63,18 +77,23 @@ def search(
         options: as declared in `Options`.
     """
     from nachos_min.nas import nachos
+
+    return _printed(_watched(partial(nachos.search, **options), quiet=quiet), json=json)
+
+
+def _watched(training: "Callable[..., SearchResult]", *, quiet: bool) -> "SearchResult":
+    """Return the result of a search or its like, which shows its plan and its progress unless `quiet`."""
     from nachos_min.nas.workers import WorkerDiedError
     from nachos_min.report.search_report import SearchProgress, show_plan
 
     with SearchProgress(quiet=quiet) as progress:
         try:
-            result = nachos.search(**options, on_progress=progress, on_plan=None if quiet else show_plan)
+            return training(on_progress=progress, on_plan=None if quiet else show_plan)
         except KeyboardInterrupt:
             done = f"interrupted after {progress.evaluated} evaluations"
             raise KeyboardInterrupt(f"{done}; the same command continues") from None
         except WorkerDiedError as died:
             raise KeyboardInterrupt(str(died)) from None
-    return _printed(result, json=json)
 
 
 def show(
@@ -198,7 +217,50 @@ def data(
     return DONE
 
 
-COMMANDS: dict[str, Callable[..., int]] = {"search": search, "show": show, "data": data, "macs": macs}
+def retrain(
+    network: Annotated[str, Option(text("RUN#solution"))],
+    *,
+    data: Annotated[str | None, Option(DATA, absent="where the search found it")] = None,
+    epochs: Annotated[int | None, Option(whole(1), absent="twice those that it had")] = None,
+    seeds: Annotated[int, Option(whole(1))] = 3,
+    workers: Annotated[int | None, Option(whole(0), absent="number of processors")] = None,
+    out: Annotated[
+        str | None, Option(text("folder"), absent="beside RUN: its name, the solution, the epochs")
+    ] = None,
+    json: Annotated[bool, Option(SWITCH)] = False,
+    quiet: Annotated[bool, Option(SWITCH)] = False,
+) -> int:
+    """One network of a run trained again, for longer, and whether it became better.
+
+    NETWORK is RUN#solution (runs/digits#0). It is trained from new weights, several times, within the limits of its
+    search. The result is a run like others. Each training is compared with the network before on the test images,
+    under thresholds that cost no more MACs on the validation images. The same command continues.
+
+    Exit status is 0 when done, 2 for bad usage or input, 3 when no training keeps the limits, 130 when interrupted.
+
+    Args:
+        network: What to train again.
+        data: The data set of the search, if it has moved - a name, a file or a folder.
+        epochs: Passes over the training set in each training.
+        seeds: Number of trainings, each with another seed.
+        workers: Number of processes that train side by side; 0 trains in this process.
+        out: Folder of the new run, created if missing.
+        json: Print one JSON object instead of a table.
+        quiet: Show no plan and no progress.
+    """
+    from nachos_min.nas import retraining
+
+    options: dict[str, Any] = {"data": data, "epochs": epochs, "seeds": seeds, "workers": workers, "out": out}
+    return _printed(_watched(partial(retraining.retrain, network, **options), quiet=quiet), json=json)
+
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "search": search,
+    "show": show,
+    "retrain": retrain,
+    "data": data,
+    "macs": macs,
+}
 
 
 def main(line: Sequence[str]) -> int:

@@ -139,6 +139,19 @@ def from_record(record: Mapping[str, Any]) -> Recipe:
     return kind(**{entry.name: known[entry.name] for entry in fields(kind)})
 
 
+def passing(recipe: Recipe, epochs: int) -> Recipe:
+    """Return `recipe` with `epochs` >= 1 passes in all, which the paper's phases share 2:1:1 as nearly as can be.
+
+    Its exits train from the second on: RecipeError if there is none.
+    """
+    if isinstance(recipe, DeepRecipe):
+        return replace(recipe, epochs=epochs)
+    if epochs < 2:
+        raise RecipeError(f"epochs must be >= 2 with the recipe paper, whose exits train last, got {epochs}")
+    warmup, support = (epochs + 2) // 4, (epochs + 1) // 4
+    return replace(recipe, backbone_epochs=epochs - warmup - support, warmup_epochs=warmup, support_epochs=support)
+
+
 def recipe_of(
     name: str,
     usual: Mapping[str, Any],
@@ -153,26 +166,20 @@ def recipe_of(
 ) -> Recipe:
     """Return the recipe `name` with the `usual` values of a data set, and those given, in place of its own.
 
-    `epochs` are passes over the training set in all, which the paper's phases share 2:1:1 as nearly as can be; its
-    exits train from the second on. `rate` is that of its first phase; the other keeps its proportion. `augment` is
+    `epochs` are as of `passing`. `rate` is that of its first phase; the other keeps its proportion. `augment` is
     one of AUGMENTATIONS, `backbone` `joint` or `frozen`. RecipeError if the recipe does not have such a value.
     """
     given = {key: value for key, value in (("batch", batch), ("beta", beta), ("gamma", gamma)) if value is not None}
     made = RECIPES[name](**{**usual, **given})
+    if epochs is not None:
+        made = passing(made, epochs)
     if isinstance(made, DeepRecipe):
         if backbone != "joint":
             raise RecipeError(f"backbone must be joint with the recipe deep, which has one phase, got {backbone!r}")
-        return replace(made, augment=augment, epochs=epochs or made.epochs, rate=rate or made.rate)
+        return replace(made, augment=augment, rate=rate or made.rate)
     if backbone == "frozen" and augment not in ("auto", "none"):
         raise RecipeError(
             f"augment must be none with a frozen backbone, whose maps are computed once, got {augment!r}"
-        )
-    if epochs is not None:
-        if epochs < 2:
-            raise RecipeError(f"epochs must be >= 2 with the recipe paper, whose exits train last, got {epochs}")
-        warmup, support = (epochs + 2) // 4, (epochs + 1) // 4
-        made = replace(
-            made, backbone_epochs=epochs - warmup - support, warmup_epochs=warmup, support_epochs=support
         )
     if rate is not None:
         made = replace(made, backbone_rate=rate, exits_rate=rate * made.exits_rate / made.backbone_rate)

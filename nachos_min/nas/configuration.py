@@ -412,6 +412,7 @@ class Problem:
             if AS_BEFORE.get(name, self) != value
         }
         options |= {"data_content": self.data.digest, "space_content": self.space.content}
+        options |= {"retrained": self.about["retrained"]["network"]} if "retrained" in self.about else {}
         return options if self.table is None else options | {"table": dict(self.table)}
 
 

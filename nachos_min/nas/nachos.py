@@ -100,7 +100,7 @@ def search(
         evaluations, finalists, archive = asked["evaluations"], asked["finalists"], Archive(problem)
         watch = Watch(archive, evaluations, finalists, on_progress, abreast)
         until = time() + 60 * (asked["max_minutes"] or inf)  # without the time that reading took
-        loop = _Loop(archive, run, trained, watch, evaluations, finalists, until)
+        loop = Loop(archive, run, trained, watch, evaluations, finalists, until)
         with suppress(_TimeUp):
             loop.run_to_end()
         counts = {"reused": watch.reused, "inadmissible": loop.static.inadmissible, "unfinished": loop.unfinished}
@@ -123,7 +123,7 @@ def _answering(
     return problem, Workers(chosen, *sent, Path(asked["out"]), asked["threads"])
 
 
-class _Loop:
+class Loop:
     """The state of one search."""
 
     def __init__(

@@ -21,6 +21,7 @@ from nachos_min.eenn.thresholds import Figures, balanced_interval, wilson_interv
 from nachos_min.errors import InputError
 from nachos_min.nas.configuration import Problem
 from nachos_min.nas.evaluation import Evaluation, Failure, Point, Trial
+from nachos_min.nas.gain import Retrained, retrained_of
 from nachos_min.nas.genome import Genome
 from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.limits import Limits
@@ -309,6 +310,7 @@ class SearchResult:
     largest_class: float | None = None  # its share of the training split: what always naming it would reach
     metric: str = "accuracy"  # what the search went by, and `min_accuracy` limits
     unfinished: int = 0  # networks for which there was no time
+    retrained: Retrained | None = None  # of a run that trains one network again
 
     max_macs = _Read[int | None]("limits.max_macs")
     min_accuracy = _Read[float]("limits.min_accuracy")
@@ -326,6 +328,7 @@ class SearchResult:
             "front": [row.as_dict() for row in self.front],
         }
         found |= {"unfinished": self.unfinished} if self.unfinished else {}
+        found |= {} if self.retrained is None else {"retrained": self.retrained.as_dict()}
         return found if self.table is None else found | {"table": dict(self.table)}
 
 
@@ -340,7 +343,8 @@ def result_of(
 ) -> SearchResult:
     """Return the result that `archive` holds; `guarantee` as of `nachos_min.search`."""
     configuration, limits = archive.problem.configuration, archive.limits
-    rows, closest = shown_rows(archive, guarantee), None
+    shown, closest = shown_rows(archive, guarantee), None
+    rows = [replace(row, solution=number, run=str(run)) for number, row in enumerate(shown)]
     failures = [found for found in archive.candidates if isinstance(found, Failure)]
     if not rows and archive.evaluations:
         closest = min(archive.networks, key=lambda row: (_distance(row, limits), row.evaluation.trial))
@@ -357,7 +361,7 @@ def result_of(
         hypervolume_all=archive.area(network.point.shown for network in archive.networks),
         hypervolume_admissible=archive.area(row.point.shown for row in rows),
         reference=archive.reference,
-        front=tuple(replace(row, solution=number, run=str(run)) for number, row in enumerate(rows)),
+        front=tuple(rows),
         closest=closest,
         failure=failures[0].reason if failures else None,
         table=archive.problem.table,
@@ -366,6 +370,7 @@ def result_of(
         largest_class=archive.problem.about.get("largest_class"),
         metric=configuration.metric,
         unfinished=unfinished,
+        retrained=retrained_of(archive, rows),
     )
 
 

@@ -22,6 +22,7 @@ from nachos_min.eenn.guarantee import fewest_samples
 from nachos_min.errors import one_line, printable, some
 from nachos_min.nas.result import Network, SearchResult, level_of
 from nachos_min.report.console import output
+from nachos_min.report.gain_report import gain_lines
 
 if TYPE_CHECKING:  # a stored run is shown without the loop
     from nachos_min.nas.plan import Plan
@@ -135,9 +136,10 @@ def time_left(seconds: float | None) -> str:
     return f"{hours}:{minute:02d}:{second:02d} left" if hours else f"{minute}:{second:02d} left"
 
 
-def show_plan(plan: "Plan", stream: TextIO | None = None) -> None:
+def show_plan(plan: "Plan | str", stream: TextIO | None = None) -> None:
     """Print what a search is about to do to `stream` or standard error, also where that is no terminal."""
-    print(*map(printable, plan.lines()), sep="\n", file=stream or sys.stderr, flush=True)
+    lines = [plan] if isinstance(plan, str) else plan.lines()
+    print(*map(printable, lines), sep="\n", file=stream or sys.stderr, flush=True)
 
 
 def show_result(result: SearchResult, stream: TextIO | None = None) -> None:
@@ -148,6 +150,8 @@ def show_result(result: SearchResult, stream: TextIO | None = None) -> None:
     else:
         console.print(closest_sentence(result), style="bold")
     console.print(summary(result))
+    if result.retrained is not None:
+        console.print("", *gain_lines(result.retrained), sep="\n")
 
 
 def rows_shown(front: tuple[Network, ...]) -> tuple[Network, ...]:

@@ -1,0 +1,116 @@
+"""Train one network of a run again, from its genome: longer, several times, within the run's limits.
+
+The result is a run like others, whose candidates are trainings of one genome with different seeds.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import inf
+from os import cpu_count
+from pathlib import Path
+from typing import Any
+
+from nachos_min.data import load
+from nachos_min.eenn.inference import exit_answers
+from nachos_min.eenn.recipes import passing
+from nachos_min.errors import InputError, some
+from nachos_min.nas.configuration import ConfigurationError, Problem, facts
+from nachos_min.nas.estimate import seconds_of
+from nachos_min.nas.evaluate import as_seen
+from nachos_min.nas.evaluation import Trial
+from nachos_min.nas.gain import before_of
+from nachos_min.nas.nachos import Loop
+from nachos_min.nas.plan import duration
+from nachos_min.nas.pools import refuse_inside_import
+from nachos_min.nas.progress import Told, Watch
+from nachos_min.nas.result import Archive, Network, SearchResult, result_of
+from nachos_min.nas.runs import own_run, solution
+from nachos_min.nas.tasks import threads
+from nachos_min.nas.workers import Workers
+from nachos_min.store import open_run
+
+LONGER = 2  # times the epochs that a network had
+
+
+def retrain(
+    network: str | Network,
+    *,
+    data: Any = None,
+    epochs: int | None = None,
+    seeds: int = 3,
+    workers: int | None = None,
+    out: str | Path | None = None,
+    on_progress: Told | None = None,
+    on_plan: Callable[[str], None] | None = None,
+) -> SearchResult:
+    """Return the result of training a network of a run again; its `retrained` compares it with the network before.
+
+    Args:
+        network: RUN#k, such as "runs/digits#0", or a row of a result.
+        data: the data set of that run, as `search` takes it; None: where that run found it.
+        epochs: passes over the training set, >= 1; None: twice those that the network had.
+        seeds: number of trainings, >= 1. The first has the run's own seed.
+        workers: number of processes, 0 for this one; None: one for each processor.
+        out: folder of the new run; None: beside the old one. The same call in the same folder continues.
+        on_progress: called whenever something was done.
+        on_plan: called once with what will be done, in a sentence or two.
+
+    Raises:
+        InputError: if there is no such network, the data are not those of its run, or an argument breaks its rule.
+        WorkerDiedError, UnguardedError, KeyboardInterrupt: as of `search`.
+    """
+    refuse_inside_import()
+    for name, value, least in (("epochs", epochs, 1), ("seeds", seeds, 1), ("workers", workers, 0)):
+        if value is not None and (type(value) is not int or value < least):
+            raise ConfigurationError(f"{name} must be a whole number >= {least}, got {value!r}")
+    found = network if isinstance(network, Network) else solution(network)
+    problem = _problem(found, data, epochs)
+    before, recipe = problem.about["retrained"], problem.configuration.recipe
+    passes, (run, _, number) = recipe.passes(len(problem.data.train)), before["of"].rpartition("#")
+    folder = Path(found.run).with_name(f"{run}-{number}-{passes}-epochs") if out is None else Path(out)
+    abreast = min(seeds, (cpu_count() or 1) if workers is None else workers)
+    pool = Workers(abreast, problem.coder, problem.data, problem.configuration.acting, folder)
+    with threads(1), own_run(folder, problem) as stored, pool as trained:
+        if on_plan is not None:
+            rounds = -(-max(0, seeds - len(stored.keys())) // max(1, abreast))
+            seconds = rounds * seconds_of(problem, found.worst_macs, len(found.exits))
+            had = f"{some(passes, 'epoch')} each; it had {before['epochs']:,}"
+            on_plan(
+                f"{before['of']} is trained {some(seeds, 'time')}, {had}. This takes about {duration(seconds)}."
+            )
+        archive = Archive(problem)
+        watch = Watch(archive, seeds, 0, on_progress, max(1, abreast))
+        loop = Loop(archive, stored, trained, watch, seeds, 0, inf)
+        loop.evaluate([Trial(found.genome, repeat=each) for each in range(seeds)], f"training {before['of']} again")
+        loop.put_order(complete=True)
+        return result_of(archive, folder, reused=watch.reused, inadmissible=None)
+
+
+def _problem(network: Network, source: Any, epochs: int | None) -> Problem:
+    """Return the problem of the run that trains `network` again, its data loaded."""
+    problem = network.problem
+    if problem is None:
+        raise InputError("network must be a row of a result, got one without its run")
+    configuration, stored = problem.configuration, open_run(network.run).configuration
+    dataset = None if source is not None else problem.dataset
+    if dataset is None:
+        if source is None and configuration.data == "arrays":
+            raise InputError(f"data must be given: run {network.run} was searched on arrays")
+        dataset = load(
+            configuration.data if source is None else source,
+            configuration.standardise,
+            configuration.validation,
+            layout=configuration.layout,
+            resolution=configuration.resolution,
+        )
+    if dataset.digest != stored["data_content"]:
+        raise InputError(f"data must be what run {network.run} was searched on, got other content")
+    had = network.evaluation.trial.effort * configuration.recipe.passes(len(dataset.train))
+    own = replace(configuration, recipe=passing(configuration.recipe, LONGER * had if epochs is None else epochs))
+    about = facts(dataset) | {"space": problem.about["space"]}
+    answers, test = network.evaluation.on_test, dataset.test
+    if answers is None:  # an earlier version did not store them
+        trained = replace(network, problem=replace(problem, about=about)).trained.network
+        answers = exit_answers(trained, as_seen(test, trained).images).tables(network.evaluation.confidence)
+    about |= {"retrained": before_of(network, answers, test.labels, had)}
+    return replace(problem, configuration=own, dataset=dataset, table=None, about=about)
