@@ -4,7 +4,7 @@ Both networks answer the same images, so their answers are compared image by ima
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,10 @@ class Gain:
         low, high = self.interval95
         return "better" if low > 0 else "worse" if high < 0 else "no difference"
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {"difference": self.difference, "interval95": list(self.interval95)}
+
 
 @dataclass(frozen=True)
 class Again:
@@ -56,7 +60,7 @@ class Again:
             "kept": self.kept,
         }
         found |= {"thresholds": list(row.thresholds), "average_macs": row.average_macs}
-        return found | {"test": {"accuracy": test.metric, "average_macs": test.average_macs}} | asdict(self.gain)
+        return found | {"test": {"accuracy": test.metric, "average_macs": test.average_macs}} | self.gain.as_dict()
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Retrained:
         """Return plain values."""
         shown = {name: self.before[name] for name in ("of", "epochs", "accuracy", "average_macs")}
         trainings = [each.as_dict() for each in self.trainings]
-        mean = asdict(self.mean) | {"verdict": self.mean.verdict}
+        mean = self.mean.as_dict() | {"verdict": self.mean.verdict}
         return {"before": shown, "epochs": self.epochs, "trainings": trainings, "mean": mean}
 
 

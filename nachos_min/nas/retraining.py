@@ -90,7 +90,7 @@ def _problem(network: Network, source: Any, epochs: int | None) -> Problem:
     """Return the problem of the run that trains `network` again, its data loaded."""
     problem = network.problem
     if problem is None:
-        raise InputError("network must be a row of a result, got one without its run")
+        raise InputError(f"network must be a row of a result that names its run, got run {network.run!r}")
     configuration, stored = problem.configuration, open_run(network.run).configuration
     dataset = None if source is not None else problem.dataset
     if dataset is None:
