@@ -51,7 +51,7 @@ PURPOSE = (
     "Neural architecture search for early-exit networks under limits on accuracy and multiply-accumulates "
     "(MACs): the NACHOS method, from scratch on NumPy and Numba."
 )
-DONE, BAD_INPUT, NOT_ADMISSIBLE, INTERRUPTED = 0, 2, 3, 130
+DONE, BAD_INPUT, NOT_ADMISSIBLE, DIFFERENT, INTERRUPTED = 0, 2, 3, 4, 130
 WIDTH, INDENT = 80, 6
 
 
@@ -254,17 +254,54 @@ def retrain(
     return _printed(_watched(partial(retraining.retrain, network, **options), quiet=quiet), json=json)
 
 
+def export(
+    network: Annotated[str, Option(text("RUN#solution"))],
+    *,
+    onnx: Annotated[str | None, Option(text("file"))] = None,
+    gated: Annotated[bool, Option(SWITCH)] = False,
+    npz: Annotated[str | None, Option(text("file"))] = None,
+    data: Annotated[str | None, Option(DATA)] = None,
+    json: Annotated[bool, Option(SWITCH)] = False,
+) -> int:
+    """A network of a run as a file for other programs, compared with the network here.
+
+    NETWORK is RUN#solution (runs/digits#0). Scaling of images is inside the file, batch norm is folded. What is
+    written is run on the test images that the run keeps: labels and exits must be equal, confidences within 1e-5.
+
+    Exit status is 0 when done, 2 for bad usage or input, 4 when a file answers otherwise.
+
+    Args:
+        network: What to export.
+        onnx: An ONNX file to write, in which every exit is an output.
+        gated: The ONNX file takes one image at a time, and computes nothing behind the exit where it leaves.
+        npz: A file of plain NumPy arrays to write.
+        data: The data set of the run, whose whole test split is compared.
+        json: Print one JSON object instead of text.
+    """
+    from nachos_min.export.files import export as write
+
+    written = write(network, onnx=onnx, gated=gated, npz=npz, data=data)
+    if json:
+        print(
+            json_format.dumps({"network": network, "files": [each.as_dict() for each in written]}, allow_nan=False)
+        )
+    else:
+        print(*(line for each in written for line in each.lines()), sep="\n")
+    return DONE if all(each.comparison is None or each.comparison.equal for each in written) else DIFFERENT
+
+
 COMMANDS: dict[str, Callable[..., int]] = {
     "search": search,
     "show": show,
     "retrain": retrain,
     "data": data,
     "macs": macs,
+    "export": export,
 }
 
 
 def main(line: Sequence[str]) -> int:
-    """Return the exit status, 0, 2, 3 or 130, of what was typed after `python -m nachos_min`."""
+    """Return the exit status, 0, 2, 3, 4 or 130, of what was typed after `python -m nachos_min`."""
     try:
         status = _run(list(line))
         sys.stdout.flush()

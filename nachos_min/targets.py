@@ -8,7 +8,7 @@ torch:package.module:function    a function that returns a PyTorch module
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from stat import S_ISREG
@@ -47,6 +47,20 @@ class Target:
     branches: "tuple[Branch, ...]" = ()  # what runs on a condition
     module: Any = None  # a PyTorch module, to run other tools on
     arguments: tuple[Any, ...] = ()  # what `module` was run on
+
+    def span(self, cost: Callable[[Graph], int]) -> tuple[int, int]:
+        """Return the least and the most `cost` of all ways through the branches, that of the graph included."""
+
+        def through(pick: Callable[[list[int]], int], graph: Graph, name: str) -> int:
+            ways = dict[str, list[int]]()
+            for branch in inside.get(name, ()):
+                ways.setdefault(branch.decision, []).append(through(pick, branch.graph, branch.name))
+            return cost(graph) + sum(map(pick, ways.values()))
+
+        inside: dict[str, list[Branch]] = {}
+        for branch in self.branches:
+            inside.setdefault(branch.inside, []).append(branch)
+        return through(min, self.graph, ""), through(max, self.graph, "")
 
 
 def read_target(

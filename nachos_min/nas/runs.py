@@ -152,14 +152,14 @@ def _looser(asked: Mapping[str, Any], there: Mapping[str, Any]) -> str | None:
     return None
 
 
-def stored_problem(path: str | Path, *, with_data: bool = False) -> Problem:
+def stored_problem(path: str | Path, *, with_data: bool = False, data: Any = None) -> Problem:
     """Return the configuration of the run in folder `path`, with its space; InputError as `load_run`.
 
-    With `with_data` its data set is loaded, too, and is what it was.
+    With `with_data`, or `data` that say where it is now, its data set is loaded, too, and is what it was.
     """
     run = open_run(path)
-    identity, about = run.configuration, None if with_data else run.about or None
-    problem = stored.load_problem(stored.configuration_of(identity), about=about)
+    identity, about = run.configuration, None if with_data or data is not None else run.about or None
+    problem = stored.load_problem(stored.configuration_of(identity), data, about)
     now = {"space_content": problem.space.content} | ({} if about else {"data_content": problem.data.digest})
     for name, what in (("data_content", "data set"), ("space_content", "space")):
         if name in now and identity.get(name) != now[name]:

@@ -42,6 +42,7 @@ class MacsReport:
     billed: tuple[int, ...]  # what each node adds in the convention
     totals: dict[str, int]  # by every convention
     branches: Rows  # what runs on a condition: name, macs in the convention, params
+    span: tuple[int, int]  # in the convention, on the cheapest and on the dearest way through the branches
     against: str  # the convention that `differences` compare with; "" for none
     differences: tuple[Difference, ...]
     verified: Rows  # convention, predicted, reported (None: for a reason), reason
@@ -70,6 +71,7 @@ class MacsReport:
         }
         if self.branches:
             found["branches"] = list(self.branches)
+            found |= dict(zip(("least", "most"), self.span, strict=True))
         if self.against:
             found["explain"] = {
                 "convention": self.against,
@@ -133,6 +135,7 @@ def report_macs(
             {"name": each.name, "macs": convention.total(each.graph), "params": count(each.graph).params}
             for each in target.branches
         ),
+        span=target.span(convention.total),
         against="" if against is None else against.name,
         differences=() if against is None else explain(graph, terms[against.name], terms[convention.name]),
         verified=_verify(target, totals) if verify else (),
@@ -264,6 +267,8 @@ def _headline(report: MacsReport) -> str:
     lines = [f"{printable(report.target.name)}, input {shape}"]
     total = f"{report.macs:,} {report.convention.unit} ({report.convention.name})"
     lines.append(f"{total}; {exact.params:,} parameters")
+    if report.branches:
+        lines.append("{:,} to {:,} with one branch of each condition".format(*report.span))
     if report.convention.name == "exact" and exact.valid_macs != exact.macs:
         lines.append(f"{exact.valid_macs:,} of them without products with padded zeros")
     work = [f"{column} {amount:,}" for column, amount in exact.columns.items() if amount]

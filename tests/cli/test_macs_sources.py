@@ -85,13 +85,16 @@ def test_an_onnx_file_is_a_target_and_its_branches_stand_apart(macs):
     small, large = (graph([node("MatMul", f"x w{n}", "o")], {}, {"o": None}) for n in (2, 5))
     gate = node("If", "c", "z", name="gate", then_branch=small, else_branch=large)
     weights = {"w0": (4, 3), "w2": (4, 2), "w5": (4, 5)}
-    inputs, outputs = {"x": ("batch", 4), "c": ()}, {"y": None, "z": None}
+    inputs, outputs = {"x": ("batch", "width"), "c": ()}, {"y": None, "z": None}
     made = model([node("MatMul", "x w0"), gate], inputs, outputs, weights)
     Path("net.onnx").write_bytes(made.SerializeToString())
     status, _, err = macs("net.onnx")
     assert status == 2
-    assert "dynamic dimensions (batch, 4): give them with --input" in err
+    assert "dynamic dimensions (batch, width): give them with --input" in err
     found = json.loads(macs("net.onnx", "--input", "1,4", "--json")[1])
     assert (found["macs"], found["input"]) == (12, [1, 4])
     assert {each["name"]: each["macs"] for each in found["branches"]} == {"gate/then": 8, "gate/else": 20}
-    assert "only on a condition" in macs("net.onnx", "--input", "1,4")[1]
+    assert (found["least"], found["most"]) == (20, 32)
+    shown = macs("net.onnx", "--input", "1,4")[1]
+    assert "only on a condition" in shown
+    assert "20 to 32 with one branch of each condition" in shown

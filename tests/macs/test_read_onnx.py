@@ -10,6 +10,7 @@ from macs.onnx_cases import BOOL, CASES, external, graph, helper, model, node, o
 
 from nachos_min.macs import CountError, count
 from nachos_min.macs.readers.onnx_reader import read_onnx
+from nachos_min.targets import read_target
 
 
 def count_of(tmp_path, nodes, shape, out, constants, opset=17):
@@ -147,6 +148,28 @@ def test_a_function_is_put_in_the_place_of_its_call(tmp_path):
 def open_model():
     nodes = [node("Gemm", "x w", "a"), node("MatMul", "o v", "b"), node("Add", "a b")]
     return model(nodes, {"x": ("N", 4), "o": ("N", 6)}, {"y": ("N", 5)}, {"w": (4, 5), "v": (6, 5)})
+
+
+def test_an_open_number_of_samples_is_one(tmp_path):
+    reading = read_onnx(write(tmp_path, open_model()))
+    assert reading.inputs == {"x": (1, 4), "o": (1, 6)}
+
+
+def test_the_cheapest_and_the_dearest_way_take_one_branch_of_each_if(tmp_path):
+    small, large = (graph([node("Gemm", "x w", "o")], {}, {"o": None}, {"w": (2, n)}) for n in (3, 4))
+    gates = [node("If", "c", f"y{place}", name="gate", then_branch=small, else_branch=large) for place in (0, 1)]
+    chosen = graph([*gates, node("Relu", "x", "z")], {}, {"z": None})
+    other = graph([node("Relu", "x", "z")], {}, {"z": None})
+    nodes = [
+        node("Gemm", "x v", "a"),
+        node("ReduceMax", "x", "m", keepdims=0),
+        node("Cast", "m", "c", to=BOOL),
+        node("If", "c", "y", name="outer", then_branch=chosen, else_branch=other),
+    ]
+    path = write(tmp_path, model(nodes, {"x": (1, 2)}, {"y": None}, {"v": (2, 5)}))
+    target = read_target(str(path))
+    assert len({branch.name for branch in target.branches}) == 6
+    assert target.span(lambda part: count(part).macs) == (10, 10 + 8 + 8)
 
 
 @pytest.mark.parametrize("given", [(3, 4), {"x": (3, 4)}, {"o": (3, 6)}, {"x": (3, 4), "o": (3, 6)}])

@@ -33,6 +33,12 @@ class Branch:
 
     name: str  # such as "If_12/then"; an `If` inside gives "If_12/else/If_3/then"
     graph: Graph
+    inside: str = ""  # the branch around its `If`
+
+    @property
+    def decision(self) -> str:
+        """Name of its `If`, which each of the two branches has."""
+        return self.name.rpartition("/")[0]
 
 
 @final
@@ -51,7 +57,7 @@ def read_onnx(path: str | os.PathLike[str], input_shapes: Mapping[str, Shape] | 
     Args:
         path: of the .onnx file, operator sets 7 to 28.
         input_shapes: with the batch axis: one for the first input, or several by name; None if the file says
-            them all.
+            them all, or leaves no more open than the number of samples: then it is 1.
 
     Returns:
         Graphs whose counts are exact; weights' values are not read.
@@ -116,6 +122,9 @@ def _input_shapes(graph: Message, given: Mapping[str, Shape] | Shape | None) -> 
         if known is not None and not _agree(shape, known, lengths):
             raise CountError(f"input {quoted(name)} is declared as {_listed(known)}, got {shape}")
     first = next(iter(names), "")
+    batch, *others = declared.get(first) or ("?",)
+    if isinstance(batch, str) and batch != "?" and others and batch not in others:
+        lengths.setdefault(batch, 1)
     return {n: given[n] if n in given else _completed(n, declared[n], lengths, n == first) for n in names}
 
 
@@ -210,6 +219,7 @@ class _Walk:
         self.functions = {(f.domain, f.name, f.overload): f for f in model.functions}
         self.opset = _standard_set(model.opset_import, 0)
         self.branches: list[Branch] = []
+        self.decisions: set[str] = set()
         self.budget = Budget()
         self.paths = (f"{scope}:" for scope in count(1))  # of scopes inside
 
@@ -261,13 +271,16 @@ class _Walk:
         if condition is not None and condition.size == 1:
             inner = replace(scope, parent=scope, path=next(self.paths), attributes={}, arrays={})
             return self.branch(call, "then" if condition.any() else "else", inner, depth)
-        outer, shapes = f"{scope.branch}/" if scope.branch else "", []
+        decision, shapes = f"{scope.branch}/{call.name}".removeprefix("/"), []
+        if decision in self.decisions:  # names of nodes need not differ
+            decision += f".{len(self.decisions)}"
+        self.decisions.add(decision)
         for word in ("then", "else"):
-            name = f"{outer}{call.name}/{word}"
+            name = f"{decision}/{word}"
             inner = _Scope(Builder(), scope.opset, scope, next(self.paths), branch=name)
             place = len(self.branches)
             shapes.append([array.shape for array in self.branch(call, word, inner, depth)])
-            self.branches.insert(place, Branch(name, tuple(inner.builder.nodes)))
+            self.branches.insert(place, Branch(name, tuple(inner.builder.nodes), scope.branch))
         one, other = map(len, shapes)
         require(one == other, f"branches must make as many arrays, got {one} and {other}")
         return tuple(call.sourced(a) if a == b else None for a, b in zip(*shapes, strict=True))

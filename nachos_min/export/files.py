@@ -1,0 +1,101 @@
+"""Write a network in the formats that are asked for, and say of each file how large it is and how it answers."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nachos_min.errors import InputError, printable, shorten
+from nachos_min.export.comparison import Comparison, Engine, onnx_answers
+from nachos_min.export.npz_file import write_npz
+from nachos_min.export.onnx_file import write_onnx
+from nachos_min.macs.count import count
+from nachos_min.nas.runs import examples, solution, stored_problem
+from nachos_min.targets import read_target
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file or a folder that was written.
+
+    Attributes:
+        path: its name.
+        what: what it is, for reading.
+        bytes: its size on the disk.
+        notes: more about it, a line each.
+        comparison: with the engine; None: nothing here runs it.
+        figures: more about it, for JSON.
+    """
+
+    path: str
+    what: str
+    bytes: int
+    notes: tuple[str, ...] = ()
+    comparison: Comparison | None = None
+    figures: dict[str, Any] | None = None
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines that people read."""
+        yield f"{printable(self.path)}: {self.what}, {self.bytes:,} bytes"
+        yield from (f"  {note}" for note in (*self.notes, self.comparison) if note is not None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values, for JSON."""
+        found = {"path": self.path, "what": self.what, "bytes": self.bytes} | (self.figures or {})
+        return found if self.comparison is None else found | {"comparison": asdict(self.comparison)}
+
+
+def export(
+    network: str,
+    *,
+    onnx: str | None = None,
+    gated: bool = False,
+    npz: str | None = None,
+    data: Any = None,
+) -> tuple[Written, ...]:
+    """Return what was written of a network of a run, each file compared with the engine.
+
+    Args:
+        network: RUN#k, such as "runs/digits#0".
+        onnx: ONNX file to write; `gated`: one that stops early.
+        npz: file of plain arrays to write.
+        data: the data set of the run, as `nachos_min.search` takes it: its whole test split is compared; None: the
+            test images that the run keeps.
+
+    Raises:
+        InputError: if nothing is asked for, a file cannot be written where it is to be, there is no such network,
+            or `data` are other than those of the run.
+    """
+    paths = {"onnx": onnx, "npz": npz}
+    if not any(paths.values()):
+        raise InputError("export must have one of --onnx FILE or --npz FILE, got none")
+    if gated and onnx is None:
+        raise InputError("--gated must stand beside --onnx FILE, got none")
+    for option, path in paths.items():
+        if path is not None and (Path(path).is_dir() or not Path(path).parent.is_dir()):
+            raise InputError(f"--{option} must be a file in an existing folder, got {shorten(str(path))}")
+    found = solution(network)
+    images = examples(found.run).images
+    if data is not None:
+        split = stored_problem(found.run, data=data).data.test.images
+        images = split.stored if split.rows is None else split.stored[split.rows]
+    engine, written = Engine(found.trained, images), []
+    if onnx is not None:
+        written.append(onnx_written(engine, onnx, gated=gated))
+    if npz is not None:
+        write_npz(found.trained, npz)
+        written.append(Written(str(npz), "plain arrays", Path(npz).stat().st_size))
+    return tuple(written)
+
+
+def onnx_written(engine: Engine, path: str | Path, *, gated: bool) -> Written:
+    """Return the ONNX file that is written; its MACs are counted in the file."""
+    write_onnx(engine.trained, path, gated=gated)
+    least, most = read_target(str(path)).span(lambda graph: count(graph).macs)
+    what = "ONNX, one image at a time, stops early" if gated else "ONNX, every exit an output"
+    notes, comparison = [f"{least:,} to {most:,} MACs" if gated else f"{most:,} MACs"], None
+    try:
+        comparison = engine.compare(*onnx_answers(path, engine.images, gated=gated))
+    except ImportError:
+        notes.append("not compared with the engine: the package onnxruntime is not installed")
+    return Written(str(path), what, Path(path).stat().st_size, tuple(notes), comparison, {"macs": [least, most]})

@@ -1,0 +1,63 @@
+"""A trained network as plain arrays in an .npz file; the room's README shows a reader in NumPy alone.
+
+"about" is a JSON object: `facts` and a list of layers, each with the indices of the layers that it reads (-1: the
+image). Arrays are "mean" and "inverse" of the scaling; "rows" [h, H] and "columns" [w, W], which resize an image;
+"i.weight" and "i.bias" of layer i: of a convolution with G groups [KH, KW, C/G, G, K/G] and [K], of a linear layer
+[in, out] and [out].
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nachos_min.atomic import replacing
+from nachos_min.data.dataset import resize
+from nachos_min.eenn.trained import Trained
+from nachos_min.export.folded import Layer, folded, outputs_of
+from nachos_min.export.onnx_file import facts
+from nachos_min.macs import ops
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def write_npz(trained: Trained, path: str | Path) -> None:
+    """Write a network as plain arrays at `path`."""
+    layers = folded(trained)
+    about = facts(trained) | {"outputs": outputs_of(layers), "layers": [_described(layer) for layer in layers]}
+    sides = zip(trained.seen.shape[:2], trained.architecture.input_shape[:2], strict=True)
+    rows, columns = (_resizing(length, wanted) for length, wanted in sides)
+    scaling = trained.seen.scaling
+    arrays: dict[str, Array] = {"about": np.array(json.dumps(about)), "mean": scaling.mean}
+    arrays |= {"inverse": scaling.inverse, "rows": rows, "columns": columns}
+    for index, layer in enumerate(layers):
+        if (weight := layer.weight) is not None:
+            groups = [layer.op.groups, -1] if isinstance(layer.op, ops.Conv2d) else [-1]
+            arrays[f"{index}.weight"] = weight.reshape(*weight.shape[:-1], *groups)
+        if layer.bias is not None:
+            arrays[f"{index}.bias"] = layer.bias
+    with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def _described(layer: Layer) -> dict[str, Any]:
+    """Return a layer without its weights, as plain values."""
+    found: dict[str, Any] = {"name": layer.name, "op": type(layer.op).__name__}
+    found |= {"inputs": layer.inputs, "activation": layer.activation}
+    match layer.op:
+        case ops.Conv2d() as op:
+            top, bottom, left, right = op.padding
+            sides = {"padding": [(top, bottom), (left, right), (0, 0)], "groups": op.groups}
+            found |= {"window": op.kernel, "stride": op.stride, **sides}
+        case ops.MaxPool() as op:
+            found |= {"window": op.size, "stride": op.stride, "padding": [(0, 0)] * 3, "groups": 1}
+        case ops.Activation() as op:
+            found["activation"] = op.kind
+    return found
+
+
+def _resizing(length: int, wanted: int) -> Array:
+    """Return the matrix [wanted, length] that resizes one side of an image."""
+    points = np.eye(length, dtype=np.float32)[:, :, None, None]
+    return resize(points, (wanted, 1))[:, :, 0, 0].T
