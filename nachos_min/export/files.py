@@ -57,7 +57,8 @@ def export(
 
     Args:
         network: RUN#k, such as "runs/digits#0".
-        onnx: ONNX file to write; `gated`: one that stops early.
+        onnx: ONNX file to write.
+        gated: it takes one image at a time and stops early.
         npz: file of plain arrays to write.
         data: the data set of the run, as `nachos_min.search` takes it: its whole test split is compared; None: the
             test images that the run keeps.
@@ -68,9 +69,9 @@ def export(
     """
     paths = {"onnx": onnx, "npz": npz}
     if not any(paths.values()):
-        raise InputError("export must have one of --onnx FILE or --npz FILE, got none")
+        raise InputError(f"export must have one of {', '.join(f'--{option}' for option in paths)}, got none")
     if gated and onnx is None:
-        raise InputError("--gated must stand beside --onnx FILE, got none")
+        raise InputError(f"--gated must stand beside --onnx, got none for {shorten(network)}")
     for option, path in paths.items():
         if path is not None and (Path(path).is_dir() or not Path(path).parent.is_dir()):
             raise InputError(f"--{option} must be a file in an existing folder, got {shorten(str(path))}")
