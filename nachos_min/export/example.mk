@@ -2,7 +2,7 @@
 # For a microcontroller: make size CC=arm-none-eabi-gcc SIZE=arm-none-eabi-size CPU="-mcpu=cortex-m4 -mthumb"
 CC ?= cc
 SIZE ?= size
-CFLAGS ?= -O2
+CFLAGS ?= -O3
 STRICT = -std=c99 -Wall -Wextra
 
 example: example.c network.c network.h
