@@ -260,6 +260,7 @@ def export(
     onnx: Annotated[str | None, Option(text("file"))] = None,
     gated: Annotated[bool, Option(SWITCH)] = False,
     npz: Annotated[str | None, Option(text("file"))] = None,
+    c: Annotated[str | None, Option(text("folder"))] = None,
     data: Annotated[str | None, Option(DATA)] = None,
     json: Annotated[bool, Option(SWITCH)] = False,
 ) -> int:
@@ -275,12 +276,13 @@ def export(
         onnx: An ONNX file to write, in which every exit is an output.
         gated: The ONNX file takes one image at a time, and computes nothing behind the exit where it leaves.
         npz: A file of plain NumPy arrays to write.
+        c: A folder for a C source without dynamic memory, compiled and compared if there is a C compiler.
         data: The data set of the run, whose whole test split is compared.
         json: Print one JSON object instead of text.
     """
     from nachos_min.export.files import export as write
 
-    written = write(network, onnx=onnx, gated=gated, npz=npz, data=data)
+    written = write(network, onnx=onnx, gated=gated, npz=npz, c=c, data=data)
     if json:
         print(
             json_format.dumps({"network": network, "files": [each.as_dict() for each in written]}, allow_nan=False)

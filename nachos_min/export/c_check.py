@@ -55,13 +55,21 @@ def c_answers(
     return own, confidences
 
 
-def c_size(folder: str | Path) -> tuple[int, int]:
-    """Return bytes of flash and RAM of the exported network at -Os, by `size`; raises as `c_answers`."""
+def c_size(folder: str | Path) -> tuple[int, int] | None:
+    """Return bytes of flash and RAM of the exported network at -Os, or None without binutils' `size`.
+
+    Raises:
+        CompilerError: as `c_answers`.
+    """
+    if not shutil.which("size"):
+        return None
     with tempfile.TemporaryDirectory() as place:
         made = Path(place, "network.o")
         _run([*STRICT, "-Os", "-c", "-o", str(made), str(Path(folder, "network.c"))])
-        size = subprocess.run(["size", str(made)], capture_output=True, text=True, check=True).stdout
-    text, data, bss = map(int, size.splitlines()[1].split()[:3])
+        printed = subprocess.run(["size", str(made)], capture_output=True, text=True, check=True).stdout
+    if printed.split()[:3] != ["text", "data", "bss"]:
+        return None
+    text, data, bss = map(int, printed.splitlines()[1].split()[:3])
     return text + data, data + bss
 
 

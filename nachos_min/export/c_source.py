@@ -14,6 +14,7 @@ from nachos_min.export.c_code import Code, called, planned, source_of
 from nachos_min.export.c_float import float_code
 from nachos_min.export.folded import folded
 
+FILES = ("network.h", "network.c", "example.c", "Makefile")
 _ESCAPED = {ord(c): f"\\{c}" for c in '"\\?'}
 
 
@@ -46,15 +47,11 @@ def write_code(trained: Trained, code: Code, folder: str | Path) -> CFiles:
     places, arena = planned(code.steps, outputs)
     logits = 4 * max(code.steps[each].count for each in outputs)
     made = CFiles(Path(folder), code.constant_bytes, arena + logits)
-    texts = {
-        "network.h": _header(trained, made),
-        "network.c": _source(trained, code, outputs, places, arena),
-        "example.c": source_of("example.c"),
-        "Makefile": source_of("example.mk"),
-    }
+    source = _source(trained, code, outputs, places, arena)
+    texts = (_header(trained, made), source, source_of("example.c"), source_of("example.mk"))
     try:
         made.folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
+        for name, text in zip(FILES, texts, strict=True):
             (made.folder / name).write_text(text, "utf-8")
     except OSError as error:
         raise InputError(f"folder {str(folder)!r} cannot be written to: {error.strerror or error}") from None

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from nachos_min.errors import InputError, printable, shorten
+from nachos_min.export.c_check import c_answers, c_size, compiler
+from nachos_min.export.c_source import FILES, write_c
 from nachos_min.export.comparison import Comparison, Engine, onnx_answers
 from nachos_min.export.npz_file import write_npz
 from nachos_min.export.onnx_file import write_onnx
@@ -51,6 +53,7 @@ def export(
     onnx: str | None = None,
     gated: bool = False,
     npz: str | None = None,
+    c: str | None = None,
     data: Any = None,
 ) -> tuple[Written, ...]:
     """Return what was written of a network of a run, each file compared with the engine.
@@ -60,6 +63,7 @@ def export(
         onnx: ONNX file to write.
         gated: it takes one image at a time and stops early.
         npz: file of plain arrays to write.
+        c: folder for a C source, made if it is not there; it is compared where there is a C compiler.
         data: the data set of the run, as `nachos_min.search` takes it: its whole test split is compared; None: the
             test images that the run keeps.
 
@@ -68,13 +72,17 @@ def export(
             or `data` are other than those of the run.
     """
     paths = {"onnx": onnx, "npz": npz}
-    if not any(paths.values()):
-        raise InputError(f"export must have one of {', '.join(f'--{option}' for option in paths)}, got none")
+    if not any((*paths.values(), c)):
+        raise InputError(
+            f"export must have one of {', '.join(f'--{option}' for option in (*paths, 'c'))}, got none"
+        )
     if gated and onnx is None:
         raise InputError(f"--gated must stand beside --onnx, got none for {shorten(network)}")
     for option, path in paths.items():
         if path is not None and (Path(path).is_dir() or not Path(path).parent.is_dir()):
             raise InputError(f"--{option} must be a file in an existing folder, got {shorten(str(path))}")
+    if c is not None and Path(c).exists() and not Path(c).is_dir():
+        raise InputError(f"--c must be a folder, got the file {shorten(c)}")
     found = solution(network)
     images = examples(found.run).images
     if data is not None:
@@ -86,6 +94,8 @@ def export(
     if npz is not None:
         write_npz(found.trained, npz)
         written.append(Written(str(npz), "plain arrays", Path(npz).stat().st_size))
+    if c is not None:
+        written.append(c_written(engine, c))
     return tuple(written)
 
 
@@ -100,3 +110,19 @@ def onnx_written(engine: Engine, path: str | Path, *, gated: bool) -> Written:
     except ImportError:
         notes.append("not compared with the engine: the package onnxruntime is not installed")
     return Written(str(path), what, Path(path).stat().st_size, tuple(notes), comparison, {"macs": [least, most]})
+
+
+def c_written(engine: Engine, folder: str | Path) -> Written:
+    """Return the C source that is written, compiled and compared if there is a compiler."""
+    made, comparison = write_c(engine.trained, folder), None
+    figures: dict[str, Any] = {"constants": made.constants, "buffers": made.buffers}
+    notes = [f"{made.constants:,} bytes of constants in flash, {made.buffers:,} bytes of buffers in RAM"]
+    if compiler() is None:
+        notes.append("not compiled and not compared with the engine: there is no C compiler (cc, or CC) here")
+    else:
+        comparison = engine.compare(*c_answers(folder, engine.images, len(engine.trained.thresholds)))
+        if (size := c_size(folder)) is not None:
+            figures |= dict(zip(("flash", "ram"), size, strict=True))
+            notes.append(f"compiled here at -Os: {size[0]:,} bytes of flash, {size[1]:,} of RAM")
+    total = sum(Path(folder, name).stat().st_size for name in FILES)
+    return Written(str(folder), f"C99, {', '.join(FILES)}", total, tuple(notes), comparison, figures)

@@ -15,6 +15,8 @@ from nachos_min.export import c_check
 from nachos_min.export.c_check import SANITIZED
 from nachos_min.export.c_code import Constants, Step, planned
 from nachos_min.export.c_source import write_c
+from nachos_min.export.comparison import Engine
+from nachos_min.export.files import c_written
 
 FLAGS = dict(zip(CASES, [SANITIZED, SANITIZED, ("-O2",), ("-O2",)], strict=True))
 compiled = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler here")
@@ -34,6 +36,18 @@ def test_compiled_c_answers_as_the_engine(case, flags, tmp_path):
     assert len(set(expected.exits)) == len(network.thresholds)
     np.testing.assert_array_equal(found.exits[far], expected.exits[far])
     np.testing.assert_array_equal(found.labels[far], expected.labels[far])
+
+
+@compiled
+def test_the_export_says_sizes_and_how_the_answers_compare(tmp_path, monkeypatch):
+    engine = Engine(*trained("no early exit"))
+    found = c_written(engine, tmp_path)
+    assert found.comparison.equal
+    assert found.figures["flash"] > found.figures["constants"]
+    monkeypatch.setenv("CC", "no-such-compiler")
+    found = c_written(engine, tmp_path)
+    assert found.comparison is None
+    assert "no C compiler" in found.notes[-1]
 
 
 @compiled
