@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 _PUBLIC = {
-    "search": "nas.nachos",
+    "search": "report.notebook",
     "load_run": "nas.runs",
     "retrain": "nas.retraining",
     "count_macs": "targets",

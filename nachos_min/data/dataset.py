@@ -119,7 +119,7 @@ class Split:
         return Split(self.images.take(chosen), self.labels[chosen], hard)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Images to train on, to choose by, and to measure on.
 
@@ -144,6 +144,10 @@ class Dataset:
     calibration: Split | None = None
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{len(split)} {name}" for name, split in self.splits.items())
+        return f"<Dataset {self.name}: {self.classes} classes, {kind_of(self.image_shape[:2])}; {counts}>"
 
     @property
     def splits(self) -> dict[str, Split]:

@@ -4,7 +4,7 @@ It scales images as the training images were scaled, and answers with early stop
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -55,8 +55,8 @@ class Trained:
     """
 
     name: str
-    architecture: Architecture
-    weights: Mapping[str, Array]
+    architecture: Architecture = field(repr=False)
+    weights: Mapping[str, Array] = field(repr=False)
     confidence: Confidence
     thresholds: tuple[float, ...]
     seen: Seen

@@ -51,7 +51,7 @@ class Evaluation:
     trial: Trial
     exits: tuple[int, ...]  # stage numbers (from 1) of the E exits, the final one last
     costs: StaticCosts
-    points: tuple[Point, ...]
+    points: tuple[Point, ...] = field(repr=False)
     confidence: Confidence
     tables: ExitTables = field(compare=False, repr=False)  # answers of all exits on the validation split
     losses: tuple[float, ...] = field(compare=False, repr=False)  # mean of each epoch, all phases in order

@@ -66,7 +66,8 @@ def search(
     """Return the admissible networks that are best among those evaluated, each under its thresholds.
 
     Args:
-        on_progress: called whenever something was done.
+        on_progress: called whenever something was done. Without it and `on_plan`, `nachos_min.search` shows both
+            at an interactive prompt and in a notebook.
         on_plan: called once, before the first training.
         executor: trains the networks, such as a process pool of your own, in place of `workers` and `dask`.
         options: those of `Options` in `configuration.py`. One that is not given, or None, has its default;
@@ -198,7 +199,7 @@ class Loop:
         for evaluated in self.pool.evaluate(missing, self.watch.step, self.until):
             self.run.write(trial_key(evaluated.trial), to_record(evaluated))
             found[evaluated.trial] = evaluated
-            self.watch.done(evaluated.trial)
+            self.watch.done(evaluated)
         for trial in filter(found.__contains__, trials):
             self.archive.add(found[trial])
         self.put_order(complete=False)

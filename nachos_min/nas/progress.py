@@ -1,8 +1,10 @@
 """How far a search is and how long it will take: by the epochs that are done, and how long they took.
 
-Before the first epoch the counts of networks say it (`estimate.py`).
+Before the first epoch the counts of networks say it (`estimate.py`). The logger "nachos_min" tells the same: what
+is done and every network at level INFO, failures at level WARNING.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -15,6 +17,8 @@ from nachos_min.nas.result import Archive, Network
 from nachos_min.nas.steps import Step
 
 Answer = Evaluation | Failure
+log = logging.getLogger("nachos_min")
+log.addHandler(logging.NullHandler())  # else Python prints warnings, which a result has, too
 TRUST = 5.0  # seconds of training that the estimate weighs: kernels are loaded in the first epoch
 
 
@@ -123,12 +127,15 @@ class Watch:
     def tell(self, activity: str, iteration: int) -> None:
         """Tell what the search does while it trains nothing."""
         self._activity, self._iteration, self._trials, self._found = activity, iteration, (), {}
+        log.info(activity)
         self._tell()
 
     def training(self, activity: str, trials: Sequence[Trial], found: Mapping[Trial, Answer]) -> None:
         """Tell that `trials` are trained, but those `found`, to which the search adds the others."""
         self._activity, self._trials, self._found = activity, trials, found
         self.reused += len(found)
+        if trials:
+            log.info("%s: %d networks, of which %d are stored", activity, len(trials), len(found))
         if self._told is not None:
             self._pace.begin(trials, len(self._archive) + 1)
         self._tell()
@@ -139,9 +146,14 @@ class Watch:
             self._pace.step(step)
             self._tell()
 
-    def done(self, trial: Trial) -> None:
-        """Tell that a trial is among those found."""
-        self._pace.running.pop(trial, None)
+    def done(self, answer: Answer) -> None:
+        """Tell that the answer to a trial is among those found."""
+        self._pace.running.pop(answer.trial, None)
+        if isinstance(answer, Failure):
+            log.warning("a network failed: %s", answer.reason)
+        else:
+            figures = answer.chosen.shown
+            log.info("a network has %.4f at %.0f average MACs", figures.metric, figures.average_macs)
         self._tell()
 
     def _waiting(self) -> list[Trial]:

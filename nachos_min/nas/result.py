@@ -19,6 +19,7 @@ from nachos_min.eenn.guarantee import certified
 from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.thresholds import Figures, balanced_interval, wilson_interval
 from nachos_min.errors import InputError
+from nachos_min.nas import views
 from nachos_min.nas.configuration import Problem
 from nachos_min.nas.evaluation import Evaluation, Failure, Point, Trial
 from nachos_min.nas.gain import Retrained, retrained_of
@@ -133,7 +134,10 @@ class Network:
         )
 
     def __repr__(self) -> str:
-        return f"Network({', '.join(f'{name}={value!r}' for name, value in self.as_dict().items())})"
+        return views.network_text(self)
+
+    def _repr_html_(self) -> str:
+        return views.html_table([self], f"A network of {self.run}")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row of the JSON object, with temperatures and balanced accuracy if there are any."""
@@ -285,7 +289,7 @@ def _non_dominated(
     return list(chosen.values())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SearchResult:
     """The outcome of a search."""
 
@@ -314,6 +318,20 @@ class SearchResult:
 
     max_macs = _Read[int | None]("limits.max_macs")
     min_accuracy = _Read[float]("limits.min_accuracy")
+
+    def __repr__(self) -> str:
+        return views.result_text(self)
+
+    def _repr_html_(self) -> str:
+        return views.html_table(self.front, views.title(self))
+
+    def to_pandas(self) -> Any:
+        """Return the front as a `pandas.DataFrame`: a row a network, by its number, columns as in its JSON object.
+
+        Raises:
+            InputError: if the package pandas is not installed.
+        """
+        return views.frame(self.front)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the object that `search --json` prints: plain lists, numbers and texts."""

@@ -1,0 +1,80 @@
+"""`nachos_min.search` shows its progress by itself at a prompt and in a notebook, and is silent in a script."""
+
+import sys
+import time
+from collections.abc import Callable
+from functools import wraps
+from html import escape
+from typing import Any, final
+
+from nachos_min.errors import some
+from nachos_min.nas import nachos
+from nachos_min.nas.plan import Plan, duration
+from nachos_min.nas.progress import Progress
+from nachos_min.nas.result import SearchResult
+from nachos_min.report.search_report import SearchProgress, activity_text, running_text, show_plan, time_left
+
+PAUSE = 0.2  # seconds between two updates: each is a message to the browser
+
+
+@wraps(nachos.search)
+def search(**given: Any) -> SearchResult:
+    """Return what `nachos.search` returns; its progress is shown where somebody watches."""
+    if not {"on_progress", "on_plan"}.isdisjoint(given):
+        return nachos.search(**given)
+    if in_notebook():
+        with NotebookProgress() as shown:
+            return nachos.search(**given, on_progress=shown, on_plan=shown.plan)
+    if "ps1" in vars(sys):  # an interactive prompt
+        with SearchProgress(quiet=False) as progress:
+            return nachos.search(**given, on_progress=progress, on_plan=show_plan)
+    return nachos.search(**given)
+
+
+def in_notebook() -> bool:
+    """Return whether this is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
+
+
+@final
+class NotebookProgress:
+    """A display below a notebook's cell, to call with every `Progress` of a search; a context manager.
+
+    It needs no widgets. The plan and the last line stay when the search ends.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        from IPython.display import display
+
+        self._clock, self._begun, self._shown_at = clock, clock(), 0.0
+        self._plan, self._evaluated = "", 0
+        self._handle = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def __enter__(self) -> "NotebookProgress":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        done = f"{some(self._evaluated, 'network')} in {duration(self._clock() - self._begun)}"
+        stopped = f"Stopped after {done}; the same search continues." if kind is KeyboardInterrupt else ""
+        self._show(f"Done: {done}." if kind is None else stopped)
+
+    def plan(self, plan: Plan) -> None:
+        """Show what the search is about to do."""
+        self._plan = "\n".join([*plan.lines(), "", ""])
+
+    def __call__(self, progress: Progress) -> None:
+        """Show `progress`, unless another was shown a moment ago."""
+        self._evaluated, best, now = progress.evaluated, progress.best, self._clock()
+        if now - self._shown_at >= PAUSE:
+            self._shown_at = now
+            counts = f"{progress.evaluated}/{progress.evaluations} networks, {time_left(progress.seconds_left)}"
+            counts += f", best {best.metric:.1%} at {best.average_macs:,.0f} MACs" if best else ""
+            running = [running_text(progress)] if progress.running else []
+            self._show("\n".join([activity_text(progress), *running, counts]), progress.share)
+
+    def _show(self, text: str, share: float | None = None) -> None:
+        """Replace what is shown: as HTML, and as text for a front end without."""
+        bar = "" if share is None else f"<progress value='{share:.3f}' style='width: 100%'></progress>"
+        html = f"<pre style='white-space: pre-wrap'>{escape(self._plan + text)}</pre>{bar}"
+        self._handle.update({"text/html": html, "text/plain": self._plan + text}, raw=True)
