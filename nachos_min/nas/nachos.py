@@ -104,8 +104,14 @@ def search(
         loop = Loop(archive, run, trained, watch, evaluations, finalists, until)
         with suppress(_TimeUp):
             loop.run_to_end()
-        counts = {"reused": watch.reused, "inadmissible": loop.static.inadmissible, "unfinished": loop.unfinished}
-        return result_of(archive, folder, **counts, guarantee=asked["guarantee"])
+        return result_of(
+            archive,
+            folder,
+            reused=watch.reused,
+            inadmissible=loop.static.inadmissible,
+            guarantee=asked["guarantee"],
+            unfinished=loop.unfinished,
+        )
 
 
 def _answering(

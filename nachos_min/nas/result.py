@@ -26,6 +26,7 @@ from nachos_min.nas.gain import Retrained, retrained_of
 from nachos_min.nas.genome import Genome
 from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.limits import Limits
+from nachos_min.nas.settings import settings
 
 if TYPE_CHECKING:
     from nachos_min.eenn.trained import Trained
@@ -80,7 +81,7 @@ class Network:
     evaluation: Evaluation
     point: Point  # the thresholds, with the figures on each split
     limits: Limits  # without the margin; the test figures are compared with them
-    solution: int = 0  # its number in the front, 0 is the most accurate
+    solution: int = 0  # its k in RUN#k: the number in the whole front of its run, 0 is the most accurate
     problem: Problem | None = field(default=None, compare=False)  # of its run
     run: str = field(default="", compare=False)  # folder of its run
 
@@ -319,6 +320,11 @@ class SearchResult:
     max_macs = _Read[int | None]("limits.max_macs")
     min_accuracy = _Read[float]("limits.min_accuracy")
 
+    @property
+    def settings(self) -> tuple[dict[str, Network], ...]:
+        """Of each network its rows by name: "accurate", "knee" and "cheap"."""
+        return settings(self.front)
+
     def __repr__(self) -> str:
         return views.result_text(self)
 
@@ -344,6 +350,7 @@ class SearchResult:
             "constraints": constraints,
             "hypervolume": areas | {"reference": list(self.reference)},
             "front": [row.as_dict() for row in self.front],
+            "settings": [{name: row.solution for name, row in rows.items()} for rows in self.settings],
         }
         found |= {"unfinished": self.unfinished} if self.unfinished else {}
         found |= {} if self.retrained is None else {"retrained": self.retrained.as_dict()}
@@ -358,11 +365,21 @@ def result_of(
     inadmissible: int | None,
     guarantee: float | None = None,
     unfinished: int = 0,
+    whole: Archive | None = None,
 ) -> SearchResult:
-    """Return the result that `archive` holds; `guarantee` as of `nachos_min.search`."""
+    """Return the result that `archive` holds.
+
+    Args:
+        archive, guarantee: as of `nachos_min.search`.
+        run: its folder.
+        reused, inadmissible, unfinished: as of `SearchResult`.
+        whole: within the run's own limits, if those of `archive` are tighter; its front has every row.
+    """
     configuration, limits = archive.problem.configuration, archive.limits
     shown, closest = shown_rows(archive, guarantee), None
-    rows = [replace(row, solution=number, run=str(run)) for number, row in enumerate(shown)]
+    every = shown if guarantee is None and whole in (None, archive) else shown_rows(whole or archive)
+    numbers = {id(row.point): number for number, row in enumerate(every)}
+    rows = [replace(row, solution=numbers[id(row.point)], run=str(run)) for row in shown]
     failures = [found for found in archive.candidates if isinstance(found, Failure)]
     if not rows and archive.evaluations:
         closest = min(archive.networks, key=lambda row: (_distance(row, limits), row.evaluation.trial))

@@ -80,6 +80,8 @@ def load_run(
 ) -> SearchResult:
     """Return the result of the run in folder `path`, from its stored evaluations; its data set is not needed.
 
+    Solutions keep their number k of RUN#k, whatever limits and guarantee leave of the front.
+
     Args:
         path: folder of the run.
         max_macs, min_accuracy: tighter limits, which some of the stored networks and thresholds may keep; None:
@@ -100,11 +102,12 @@ def load_run(
     if name := _looser(tighter, there):
         rule = f"{SHOWN[name]} {there[name]:,}, the run's own limit, since it stores nothing beyond"
         raise stored.ConfigurationError(f"{name} must be {rule}, got {tighter[name]:,}")
-    limits = replace(configuration.limits, **dict[str, Any](tighter))
-    own = replace(configuration, limits=limits)
-    evaluated = tuple(stored_evaluations(path))
-    archive = Archive(replace(problem, configuration=own), evaluated)
-    return result_of(archive, Path(path), reused=len(evaluated), inadmissible=None, guarantee=guarantee)
+    whole = archive = Archive(problem, stored_evaluations(path))
+    if tighter:
+        own = replace(configuration, limits=replace(configuration.limits, **dict[str, Any](tighter)))
+        archive = Archive(replace(problem, configuration=own), whole.candidates)
+    found: dict[str, Any] = {"reused": len(archive), "inadmissible": None, "guarantee": guarantee}
+    return result_of(archive, Path(path), **found, whole=whole)
 
 
 def solution(name: str) -> Network:

@@ -100,15 +100,15 @@ def test_data_that_were_moved_are_the_same(options: Any) -> None:
 @pytest.mark.parametrize(
     ("typed", "limits", "front"),
     [
-        ("--max-macs 20k", {"max_macs": 20_000}, [0.8]),
-        ("--min-accuracy 0.9", {"min_accuracy": 0.9}, [0.95]),
-        ("--max-macs 40k --min-accuracy 0.5", {}, [0.95, 0.8]),
+        ("--max-macs 20k", {"max_macs": 20_000}, [(1, 0.8)]),
+        ("--min-accuracy 0.9", {"min_accuracy": 0.9}, [(0, 0.95)]),
+        ("--max-macs 40k --min-accuracy 0.5", {}, [(0, 0.95), (1, 0.8)]),
     ],
 )
 def test_tighter_limits_leave_some_of_the_stored_curve(typed: str, limits: Any, front: Any, run: Any) -> None:
     shown = run("show", "run", *typed.split(), "--json")
     found = json.loads(shown.out)
-    assert (shown.status, [row["accuracy"] for row in found["front"]]) == (0, front)
+    assert (shown.status, [(row["solution"], row["accuracy"]) for row in found["front"]]) == (0, front)
     assert found["constraints"] == LIMITS | limits
 
 

@@ -170,6 +170,7 @@ def test_the_json_object() -> None:
     assert len(repr(result(archive))) < 10_000  # a notebook shows rows, not weights
     assert json.loads(json.dumps(answer, allow_nan=False)) == answer
     first, second = answer.pop("front")
+    assert answer.pop("settings") == [dict.fromkeys(("accurate", "knee", "cheap"), k) for k in (0, 1)]
     best, _, cheap = archive.networks
     areas = {"all": archive.hypervolume(archive.networks), "admissible": archive.hypervolume([best, cheap])}
     areas |= {"reference": [1.0, archive.reference[1]]}
