@@ -1,0 +1,81 @@
+"""Small pictures of samples, all in one PNG file, which a page shows piece by piece."""
+
+import struct
+import zlib
+from base64 import b64encode
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nachos_min.data import resize
+from nachos_min.report.blocks import fitted
+
+WIDEST = 48  # pixels of a picture
+HEIGHT = 24  # of a drawn signal
+COLUMNS = 16  # pictures side by side
+BYTES = 1_200_000  # of all pixels: the page has them as text, a third longer
+
+
+def pictures(samples: NDArray[Any], least: float, most: float) -> NDArray[np.uint8]:
+    """Return samples [N, H, W, C] as pictures [N, h, w, 3]: of a signal (H = 1) the curve of its first channel.
+
+    Args:
+        samples: uint8 or float32, unscaled.
+        least, most: the values that are drawn black and white, or at the bottom and the top.
+    """
+    shares = ((samples.astype(np.float32) - least) / max(most - least, 1e-30)).clip(0, 1).astype(np.float32)
+    if samples.shape[1] > 1:
+        return fitted(shares, WIDEST)
+    values = resize(shares[..., :1], (1, min(samples.shape[2], 2 * WIDEST)))[:, :, :, 0]
+    rows = np.rint((1 - values) * (HEIGHT - 1))
+    before = np.concatenate([rows[..., :1], rows[..., :-1]], axis=2)  # a line joins neighbours
+    height = np.arange(HEIGHT)[None, :, None]
+    ink = (height >= np.minimum(rows, before)) & (height <= np.maximum(rows, before))
+    return np.repeat(np.where(ink, 0, 255).astype(np.uint8)[..., None], 3, axis=3)
+
+
+def most_pictures(shape: tuple[int, int, int]) -> int:
+    """Return how many pictures of samples of `shape` (H, W, C) a page may have."""
+    return BYTES // pictures(np.zeros((1, *shape), np.float32), 0, 1).nbytes
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Pictures of one size, `columns` side by side in one PNG; `url` holds the file."""
+
+    width: int
+    height: int
+    columns: int
+    rows: int
+    url: str
+
+
+def sheet(each: NDArray[np.uint8]) -> Sheet:
+    """Return pictures [N >= 1, h, w, 3] on one sheet, row by row."""
+    count, height, width, _ = each.shape
+    columns = min(count, COLUMNS)
+    rows = -(-count // columns)
+    padded = np.zeros((rows * columns, height, width, 3), np.uint8)
+    padded[:count] = each
+    tiled = (
+        padded.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
+    )
+    return Sheet(width, height, columns, rows, "data:image/png;base64," + b64encode(png(tiled)).decode())
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """Return the PNG file of `pixels`, uint8 [H, W, 3].
+
+    Source: W3C, "Portable Network Graphics (PNG) Specification", colour type 2, filter 0.
+    """
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width, _ = pixels.shape
+    lines = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = (b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
