@@ -17,6 +17,13 @@ from playwright.sync_api import Page, sync_playwright
 WIDTHS = (400, 1280, 2560)
 
 
+def listen(page: Page, errors: list[str]) -> None:
+    """Collect what the page complains of, and what it asks the network for."""
+    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda asked: errors.append(asked.url) if asked.url.startswith("http") else None)
+
+
 def selected(page: Page) -> tuple[str, str]:
     """Return the heading of the solution that is shown, and its first figures."""
     assert page.locator(".card:visible").count() == 1, "one card must be shown"
@@ -78,9 +85,7 @@ def main(report: str, to: str = "shots", axe: str = "", chromium: str = "") -> N
         for scheme in ("light", "dark"):
             for width in WIDTHS:
                 page = running.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-                page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
-                page.on("pageerror", lambda error: errors.append(str(error)))
-                page.on("request", lambda asked: errors.append(asked.url) if asked.url.startswith("http") else None)
+                listen(page, errors)
                 page.goto(Path(report).resolve().as_uri())
                 over = page.evaluate("document.documentElement.scrollWidth - innerWidth")
                 assert over <= 0, f"{over} pixels wider than {width}"

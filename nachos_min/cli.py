@@ -137,6 +137,49 @@ def _printed(result: "SearchResult", *, json: bool) -> int:
     return NOT_ADMISSIBLE
 
 
+def report(
+    run: Annotated[str, Option(text("folder"))],
+    *,
+    to: Annotated[str | None, Option(text("file"), absent="report.html in the run's folder")] = None,
+) -> int:
+    """A report on a stored run as one HTML file, to be opened in any browser, also offline.
+
+    It shows the front, a card for each network, example images and mistakes by exit, the progress of the search,
+    how the run was made, and how its networks are used. Nothing is trained, and the data set is not needed.
+
+    Exit status is 0 when done, 2 for bad usage or input.
+
+    Args:
+        run: What to report on.
+        to: What to write, in place of what is there.
+    """
+    from nachos_min.report.run_report import write_report
+
+    print(write_report(run, to))
+    return DONE
+
+
+def plot(
+    run: Annotated[str, Option(text("folder"))],
+    *,
+    to: Annotated[str | None, Option(text("file"), absent="front.svg in the run's folder")] = None,
+) -> int:
+    """The front of a stored run as a figure: accuracy against average MACs, as shown and on the test split.
+
+    It needs the extra plot (Matplotlib).
+
+    Exit status is 0 when done, 2 for bad usage or input.
+
+    Args:
+        run: What to plot.
+        to: What to write, a name that ends in .svg, .png or .pdf, in place of what is there.
+    """
+    from nachos_min.report.front_figure import write_figure
+
+    print(write_figure(run, to))
+    return DONE
+
+
 def macs(
     target: Annotated[str, Option(text("target"))],
     *,
@@ -299,6 +342,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "data": data,
     "macs": macs,
     "export": export,
+    "report": report,
+    "plot": plot,
 }
 
 

@@ -51,13 +51,20 @@ def write_report(run: str | Path, to: str | Path | None = None) -> str:
     """
     story = read_story(run)
     file, text = Path(run) / "report.html" if to is None else Path(to), page(story).encode()
-    try:
-        with replacing(file) as temporary:
-            temporary.write_bytes(text)
-    except OSError as error:
-        raise InputError(f"--to must name a file that can be written, got {file}: {error.strerror}") from None
+    put(file, text)
     found = f"{some(len(story.rows), 'solution')} of {some(len(story.networks), 'network')}"
     return f"{file}: {found}, {len(text) / 1e6:.2f} MB"
+
+
+def put(file: Path, content: bytes) -> None:
+    """Write a file in one step; InputError if the system refuses."""
+    if file.is_dir():
+        raise InputError(f"--to must name a file, got the folder {file}")
+    try:
+        with replacing(file) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise InputError(f"--to must name a file that can be written, got {file}: {error.strerror}") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +91,7 @@ class Story:
     @cached_property
     def networks(self) -> dict[tuple[Any, ...], int]:
         """Number of each network on the page, by its training."""
-        return {trial: number for number, trial in enumerate(dict.fromkeys(map(_trial, self.rows)))}
+        return {trial: number for number, trial in enumerate(dict.fromkeys(map(trained_as, self.rows)))}
 
     @cached_property
     def classes(self) -> list[str]:
@@ -97,7 +104,8 @@ class Story:
         return "balanced accuracy" if self.result.metric == "balanced" else "accuracy"
 
 
-def _trial(row: Network) -> tuple[Any, ...]:
+def trained_as(row: Network) -> tuple[Any, ...]:
+    """Return which training a solution is of."""
     trial = row.evaluation.trial
     return trial.genome, trial.effort, trial.repeat
 
@@ -124,7 +132,8 @@ def page(story: Story) -> str:
         "legend": legend(story),
         "table": solutions(story),
         "choose": "".join(
-            f'<button data-k="{row.solution}">network {letter(number)}</button>' for row, number in first_rows(story)
+            f'<button data-k="{row.solution}">network {letter(number)}</button>'
+            for row, number in first_rows(story)
         ),
         "cards": "".join(card(story, row, number) for row, number in first_rows(story)),
         "progress": progress_chart(story),
@@ -166,7 +175,7 @@ def first_rows(story: Story) -> list[tuple[Network, int]]:
     """Return of each network its most accurate solution, and its number."""
     found = dict[int, Network]()
     for row in story.rows:
-        found.setdefault(story.networks[_trial(row)], row)
+        found.setdefault(story.networks[trained_as(row)], row)
     return [(row, number) for number, row in found.items()]
 
 
@@ -176,7 +185,7 @@ def headline(story: Story) -> str:
     trained = f"{some(found.evaluated, 'network')} {'was' if found.evaluated == 1 else 'were'} trained"
     if not rows:
         return f"{trained}, and no solution keeps the limits."
-    networks = some(len({_trial(row) for row in rows}), "network")
+    networks = some(len({trained_as(row) for row in rows}), "network")
     left = f" {len(story.rows)} of them are on this page." if len(story.rows) < len(rows) else ""
     best, test = rows[0], rows[0].test
     low, high = test.metric_interval95
@@ -202,12 +211,16 @@ def front_plot(story: Story) -> Plot:
     return Plot(across, axis(story.accuracy, (min(least), 1.0), "{:.0%}".format, 1.0))
 
 
+def curves(story: Story) -> list[list[tuple[float, float]]]:
+    """Return average MACs and accuracies of each trained network, under the thresholds that are worth having."""
+    by_network = groupby(story.archive.networks, key=trained_as)
+    return [[(row.average_macs, row.metric) for row in undominated(rows)] for _, rows in by_network]
+
+
 def front_chart(story: Story) -> str:
     """Return the chart of the front, whose solutions can be selected."""
     plot, limits, marks = front_plot(story), story.result.limits, []
-    by_network = groupby(story.archive.networks, key=_trial)
-    curves = [[(row.average_macs, row.metric) for row in undominated(rows)] for _, rows in by_network]
-    marks.append(plot.lines("candidates", curves))
+    marks.append(plot.lines("candidates", curves(story)))
     if limits.max_macs is not None:
         marks.append(plot.limit(f"at most {limits.max_macs:,} MACs", x=limits.max_macs))
     if limits.min_accuracy:
@@ -215,7 +228,7 @@ def front_chart(story: Story) -> str:
     marks.append('<circle id="on-test" r="9" cx="-99" cy="-99"/>')
     each_mark = []
     for row in sorted(story.rows, key=lambda row: row.average_macs):
-        number = story.networks[_trial(row)]
+        number = story.networks[trained_as(row)]
         x, y = plot.at(row.average_macs, row.metric)
         said = f"#{row.solution}, network {letter(number)}: {row.metric:.1%}, {row.average_macs:,.0f} MACs"
         each_mark.append(
@@ -287,7 +300,7 @@ def solutions(story: Story) -> str:
         low, high = row.test.metric_interval95
         missed = "" if row.test.kept else ' <span class="missed">misses a limit</span>'
         cells = (
-            f"<td>{letter(story.networks[_trial(row)])}</td>",
+            f"<td>{letter(story.networks[trained_as(row)])}</td>",
             f"<td>{row.metric:.1%}</td><td>{row.average_macs:,.0f}</td>",
             f"<td>{row.test.metric:.1%} ({low * 100:.1f}-{high * 100:.1f}){missed}</td>",
             f"<td>{row.test.average_macs:,.0f}</td><td>{exit_shares(row)}</td>",
@@ -460,7 +473,7 @@ def _solution(story: Story, row: Network, plot: Plot) -> dict[str, Any]:
     where = zip(row.exits, row.thresholds, costs, row.exit_counts, test.exit_counts, strict=True)
     return {
         "k": row.solution,
-        "network": story.networks[_trial(row)],
+        "network": story.networks[trained_as(row)],
         "at": plot.at(row.average_macs, row.metric),
         "test_at": plot.at(test.average_macs, test.metric),
         "figures": [
