@@ -126,7 +126,8 @@ class _Writer:
         if (height, width) == seen.shape[:2]:
             return x
         size = self.constant("size", [height, width], np.int64)
-        return self.add("Resize", [x, "", "", size], "images.resized", axes=[2, 3], mode="linear", antialias=1)
+        linear = {"mode": "linear", "antialias": 1, "exclude_outside": 1}  # at the rim: no pixel weighs twice
+        return self.add("Resize", [x, "", "", size], "images.resized", axes=[2, 3], **linear)
 
     def plain(self) -> Names:
         """Add all exits, and the choice of one for each image; return the names of all outputs."""
