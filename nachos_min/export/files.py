@@ -71,18 +71,15 @@ def export(
         InputError: if nothing is asked for, a file cannot be written where it is to be, there is no such network,
             or `data` are other than those of the run.
     """
-    paths = {"onnx": onnx, "npz": npz}
-    if not any((*paths.values(), c)):
-        raise InputError(
-            f"export must have one of {', '.join(f'--{option}' for option in (*paths, 'c'))}, got none"
-        )
+    paths = {"onnx": onnx, "npz": npz, "c": c}
+    if not any(paths.values()):
+        raise InputError(f"export must have one of {', '.join(f'--{option}' for option in paths)}, got none")
     if gated and onnx is None:
         raise InputError(f"--gated must stand beside --onnx, got none for {shorten(network)}")
     for option, path in paths.items():
-        if path is not None and (Path(path).is_dir() or not Path(path).parent.is_dir()):
-            raise InputError(f"--{option} must be a file in an existing folder, got {shorten(str(path))}")
-    if c is not None and Path(c).exists() and not Path(c).is_dir():
-        raise InputError(f"--c must be a folder, got the file {shorten(c)}")
+        kind, wrong = ("a folder", Path.is_file) if option == "c" else ("a file", Path.is_dir)
+        if path and (wrong(Path(path)) or not Path(path).parent.is_dir()):
+            raise InputError(f"--{option} must be {kind} in an existing folder, got {shorten(str(path))}")
     found = solution(network)
     images = examples(found.run).images
     if data is not None:

@@ -92,8 +92,9 @@ def test_c_is_compiled_where_there_is_a_compiler(compiler, run, monkeypatch):
     status, out, _ = run("run#0", "--c", "made")
     assert status == 0
     assert {path.name for path in Path("made").iterdir()} == {"network.c", "network.h", "example.c", "Makefile"}
-    assert ("1,234 bytes of flash and 567 of RAM, as compiled here with -Os" in out) == (compiler is not None)
-    assert ("not compared with the engine: there is no C compiler here" in out) == (compiler is None)
+    assert ("compiled here at -Os: 1,234 bytes of flash, 567 of RAM" in out) == (compiler is not None)
+    assert ("compared with the engine on 18 images" in out) == (compiler is not None)
+    assert ("not compared with the engine: there is no C compiler" in out) == (compiler is None)
 
 
 def _answers():
@@ -133,7 +134,7 @@ def test_a_file_that_answers_otherwise_has_its_own_status(run, monkeypatch):
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ("run#0", "export must have one of --onnx, --c, --npz, got none"),
+        ("run#0", "export must have one of --onnx, --npz, --c, got none"),
         ("run#0 --gated --npz net.npz", "--gated must stand beside --onnx, got none for 'run#0'"),
         ("run#0 --onnx no/net.onnx", "--onnx must be a file in an existing folder, got 'no/net.onnx'"),
         ("run#0 --npz run", "--npz must be a file in an existing folder, got 'run'"),
