@@ -27,6 +27,7 @@ from fire.decorators import SetParseFns
 from nachos_min import __version__
 from nachos_min.errors import InputError, shorten
 from nachos_min.nas.configuration import OPTIONS, First, Options
+from nachos_min.nas.settings import SETTINGS
 from nachos_min.options import (
     CHANCE,
     COUNT,
@@ -36,6 +37,7 @@ from nachos_min.options import (
     SIDES,
     SWITCH,
     Option,
+    choice,
     flag,
     options_of,
     taking,
@@ -102,11 +104,17 @@ def show(
     max_macs: Annotated[int | None, Option(COUNT, absent="as searched")] = None,
     min_accuracy: Annotated[float | None, Option(SHARE, absent="as searched")] = None,
     guarantee: Annotated[float | None, Option(CHANCE)] = None,
+    pick: Annotated[str | None, Option(choice(*SETTINGS), absent="all three")] = None,
+    all: Annotated[bool, Option(SWITCH)] = False,
     json: Annotated[bool, Option(SWITCH)] = False,
 ) -> int:
     """The result of a stored run again, at once; with tighter limits, what the run holds within them.
 
     RUN is the folder of a search, finished or not. Nothing is trained, and the data set is not needed.
+
+    A network has many settings, its choices of thresholds. Up to three are shown - the most accurate, the cheapest,
+    and the knee, where more MACs begin to bring little - of those that no row of the front dominates. A row's k
+    stays the same under every option, and RUN#k (runs/digits#0) is what other commands take.
 
     Exit status is 0 when done, 2 for bad usage or input, 3 when no network keeps the limits.
 
@@ -115,21 +123,29 @@ def show(
         max_macs: Limit on the average number of MACs per inference, at most that of the search.
         min_accuracy: Limit from below on the accuracy, at least that of the search.
         guarantee: Show only rows that keep both limits on new images with this probability, all of them together.
-        json: Print one JSON object instead of a table.
+        pick: Show one setting of each network.
+        all: Show every row of the front, also those that another dominates.
+        json: Print one JSON object instead of a table, with every row unless one is picked.
     """
     from nachos_min.nas.runs import load_run
 
-    return _printed(load_run(run, max_macs, min_accuracy, guarantee), json=json)
+    if all and pick is not None:
+        raise InputError(f"--pick must be absent with --all, which shows every row, got {pick}")
+    return _printed(load_run(run, max_macs, min_accuracy, guarantee), json=json, pick=pick, every=all)
 
 
-def _printed(result: "SearchResult", *, json: bool) -> int:
+def _printed(result: "SearchResult", *, json: bool, pick: str | None = None, every: bool = False) -> int:
     """Return the exit status of a search, its result printed."""
     from nachos_min.report.search_report import closest_sentence, show_result
 
     if json:
-        print(json_format.dumps(result.as_dict(), allow_nan=False))
+        found = result.as_dict()
+        if pick is not None:
+            picked = {rows[pick] for rows in found["settings"]}
+            found["front"] = [row for row in found["front"] if row["solution"] in picked]
+        print(json_format.dumps(found, allow_nan=False))
     else:
-        show_result(result)
+        show_result(result, pick=pick, every=every)
     if result.front:
         return DONE
     if json:

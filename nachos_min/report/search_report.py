@@ -6,11 +6,11 @@ there is; in a pipe a row is one line. Numbers are rounded for reading; `search 
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, TextIO, final
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -20,6 +20,7 @@ from rich.text import Text
 
 from nachos_min.eenn.guarantee import fewest_samples
 from nachos_min.errors import one_line, printable, some
+from nachos_min.nas.evaluation import Trial
 from nachos_min.nas.result import Network, SearchResult, level_of
 from nachos_min.report.console import output
 from nachos_min.report.gain_report import gain_lines
@@ -28,8 +29,7 @@ if TYPE_CHECKING:  # a stored run is shown without the loop
     from nachos_min.nas.plan import Plan
     from nachos_min.nas.progress import Progress
 
-MOST = 20  # rows shown: a network's curve can have a hundred, each hardly different from the next
-MISSED = " !"  # behind the test figures of a row that misses a limit on the test split
+MISSED = "!"  # behind a test figure that misses its limit
 NARROWEST = 72  # columns that the table needs
 
 
@@ -142,11 +142,25 @@ def show_plan(plan: "Plan | str", stream: TextIO | None = None) -> None:
     print(*map(printable, lines), sep="\n", file=stream or sys.stderr, flush=True)
 
 
-def show_result(result: SearchResult, stream: TextIO | None = None) -> None:
-    """Print the front of `result` as a table, or what came closest, to `stream` or standard output."""
+def show_result(
+    result: SearchResult, stream: TextIO | None = None, *, pick: str | None = None, every: bool = False
+) -> None:
+    """Print the front of `result` as a table, or what came closest, to `stream` or standard output.
+
+    Args:
+        result: of a search.
+        stream: where to.
+        pick: one of SETTINGS, for one row a network; None: all three.
+        every: whether all rows of the front are shown.
+    """
     console = output(stream or sys.stdout, NARROWEST)
     if result.front:
-        console.print(front_table(rows_shown(result.front)), "", sep="\n")
+        chosen = result.settings if pick is None else [{pick: rows[pick]} for rows in result.settings]
+        # Of rows that are equal the first name counts.
+        named = {row.solution: name for rows in chosen for name, row in reversed(rows.items())}
+        shown = [row for row in result.front if every or row.solution in named]
+        console.print(*front_table(shown, named), "", sep="\n")
+        console.print(shown_sentence(result, len(shown)))
     else:
         console.print(closest_sentence(result), style="bold")
     console.print(summary(result))
@@ -154,41 +168,62 @@ def show_result(result: SearchResult, stream: TextIO | None = None) -> None:
         console.print("", *gain_lines(result.retrained), sep="\n")
 
 
-def rows_shown(front: tuple[Network, ...]) -> tuple[Network, ...]:
-    """Return at most MOST of the rows that no other of `front` dominates, evenly spaced from first to last."""
-    best, rows = float("inf"), []
-    for row in sorted(front, key=lambda row: (-row.metric, row.average_macs)):
-        if row.average_macs < best:
-            best = row.average_macs
-            rows.append(row)
-    if len(rows) > MOST:
-        rows = [rows[round(place * (len(rows) - 1) / (MOST - 1))] for place in range(MOST)]
-    return tuple(rows)
+def front_table(front: Iterable[Network], named: Mapping[int, str]) -> Iterator[Table | Text]:
+    """Yield the headings, then for each network a line about it and a table of its rows, the most accurate first.
 
-
-def front_table(front: tuple[Network, ...]) -> Table:
-    """Return a table with a row for each of `front`; in few columns a cell with exits takes several lines."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column("#", justify="right", no_wrap=True)
-    table.add_column("leave after stage", style="cyan", min_width=6)
-    of = "accuracy" if front[0].balanced_accuracy is None else "balanced\naccuracy"
-    for heading in (of, "average\nMACs", "worst\nMACs", "params"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column(f"test {of} (95%)", justify="right", style="bold", min_width=11)
-    table.add_column("test\nMACs", justify="right", no_wrap=True)
+    Args:
+        front: the rows to show.
+        named: setting of a solution, by its number.
+    """
+    networks: dict[Trial, list[Network]] = {}
     for row in front:
-        low, high = row.test.metric_interval95
-        table.add_row(
-            str(row.solution),
-            exit_shares(row),
-            f"{row.metric:.1%}",
-            f"{round(row.average_macs):,}",
-            f"{row.worst_macs:,}",
-            f"{row.params:,}",
-            f"{row.test.metric:.1%} ({low * 100:.1f}-{high * 100:.1f}){'' if row.test.kept else MISSED}",
-            f"{round(row.test.average_macs):,}",
-        )
-    return table
+        networks.setdefault(row.evaluation.trial, []).append(row)
+    cells = {trial: [front_cells(row, named) for row in rows] for trial, rows in networks.items()}
+    balanced = any(row.balanced_accuracy is not None for rows in networks.values() for row in rows)
+    of = "balanced" if balanced else ""
+    heads = [
+        ("", "", of, "average", f"test {of}".strip(), "test", ""),
+        ("k", "setting", "accuracy", "MACs", "accuracy (95%)", "MACs", "leave after stage"),
+    ]
+    widths = [max(map(len, column)) for column in zip(*heads, *chain(*cells.values()), strict=True)]
+
+    def grid(rows: Iterable[Sequence[str]]) -> Table:
+        table = Table.grid(padding=(0, 1, 0, 0))
+        for place, width in enumerate(widths[:-1]):
+            table.add_column(width=width, justify="left" if place == 1 else "right", no_wrap=True)
+        table.add_column(style="cyan")
+        for row in rows:
+            table.add_row(*row)
+        return table
+
+    yield grid(heads)
+    for trial, rows in networks.items():
+        yield Text(f"\n{network_line(rows[0])}", style="bold")
+        yield grid(cells[trial])
+
+
+def network_line(row: Network) -> str:
+    """Return what holds for a network under all thresholds."""
+    costs = " ".join(f"{stage}:{cost:,}" for stage, cost in zip(row.exits, row.exit_costs, strict=True))
+    effort = row.evaluation.trial.effort
+    longer = f", {effort} x the epochs" if effort > 1 else ""
+    return f"{some(row.params, 'parameter')}{longer}; MACs after stage {costs}"
+
+
+def front_cells(row: Network, named: Mapping[int, str]) -> tuple[str, ...]:
+    """Return what stands in a row of the table; a mark behind each test figure that misses its limit."""
+    test, (low, high) = row.test, row.test.metric_interval95
+    limits = row.limits.on(test)
+    marks = [" " if kept else MISSED for kept in (test.score >= limits.least_correct, limits.affordable(test))]
+    return (
+        str(row.solution),
+        named.get(row.solution, ""),
+        f"{row.metric:.1%}",
+        f"{round(row.average_macs):,}",
+        f"{test.metric:.1%} ({low * 100:.1f}-{high * 100:.1f}){marks[0]}",
+        f"{round(test.average_macs):,}{marks[1]}",
+        exit_shares(row),
+    )
 
 
 def exit_shares(row: Network) -> str:
@@ -207,6 +242,18 @@ def share(count: int, total: int) -> str:
     if 0 < percent < 1:
         return "<1%"
     return ">99%" if 99 < percent < 100 else f"{percent:.0f}%"
+
+
+def shown_sentence(result: SearchResult, shown: int) -> str:
+    """Return how many solutions there are, of which some are `shown`, and how many miss a limit."""
+    rows, networks = len(result.front), len({row.evaluation.trial for row in result.front})
+    part = f"; {shown} {'is' if shown == 1 else 'are'} shown, show --all lists every one" if shown < rows else ""
+    told = f"{some(rows, 'solution')} of {some(networks, 'network')}{part}."
+    if missed := sum(not row.test.kept for row in result.front):
+        told += (
+            f"\n{missed} of {rows} miss{'es' if missed == 1 else ''} a limit on the test images, marked {MISSED}."
+        )
+    return told
 
 
 def closest_sentence(result: SearchResult) -> str:
@@ -249,15 +296,8 @@ def causes(result: SearchResult) -> str:
 
 
 def summary(result: SearchResult) -> str:
-    """Return the lines under the table: notes on rows, hypervolume, what the search took, where the run lies."""
-    lines, rows = [], len(result.front)
-    networks, shown = len({row.genome for row in result.front}), len(rows_shown(result.front))
-    if networks < rows:
-        of = "one network" if networks == 1 else f"{networks} networks"
-        part = f" {shown} {'is' if shown == 1 else 'are'} shown, --json lists all." if shown < rows else ""
-        lines.append(f"{rows} solutions: {of}, under different thresholds.{part}")
-    if missed := sum(not row.test.kept for row in result.front):
-        lines.append(f"{missed} of {rows} rows miss a limit on the test images; they are marked{MISSED}.")
+    """Return the lines under the table: hypervolume, what the search took, where the run lies."""
+    lines = []
     error, macs = result.reference
     admissible, every = (area / (error * macs) for area in (result.hypervolume_admissible, result.hypervolume_all))
     lines += [
@@ -272,4 +312,5 @@ def summary(result: SearchResult) -> str:
     if result.unfinished:
         left = some(result.unfinished, "network")
         lines.append(f"The time was up before {left} could begin. The same command continues.")
-    return "\n".join([*lines, f"Run: {result.run}"])
+    use = f"; predict, export, retrain and macs take a row as {result.run}#k." if result.front else ""
+    return "\n".join([*lines, f"Run: {result.run}{use}"])

@@ -3,14 +3,12 @@
 import io
 import re
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from nachos_min.eenn.thresholds import Figures
-from nachos_min.nas.evaluation import Trial
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.progress import Progress, Running
 from nachos_min.nas.result import Network, SearchResult
@@ -18,7 +16,6 @@ from nachos_min.report.search_report import (
     SearchProgress,
     causes,
     closest_sentence,
-    rows_shown,
     running_text,
     show_plan,
     show_result,
@@ -56,15 +53,22 @@ def changed(row: Network, correct: int, samples: int, total_macs: int, solution:
 FIGURES = "97.2% 41,333 103,552 23,456 95.3% 92.6-97.0 1:69% 2:24% 4:6% 2:>99% 4:<1%"
 
 
+def rows(text: str) -> list[list[str]]:
+    """The words of each row of the table, by its number."""
+    return [line.split() for line in text.splitlines() if re.match(r" *[0-9]+ .*[0-9]:", line)]
+
+
 def test_in_a_pipe_a_solution_is_one_plain_line(result: SearchResult, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    lines = shown(result).splitlines()
-    row = next(line for line in lines if line.startswith("0 "))
-    assert " ".join(row.split()) == "0 1:69% 2:24% 4:6% 97.2% 41,333 103,552 23,456 95.3% (92.6-97.0) 41,333"
-    assert lines[-3:] == [
+    text = shown(result)
+    first = "0 accurate 97.2% 41,333 95.3% (92.6-97.0) 41,333 1:69% 2:24% 4:6%"
+    assert " ".join(rows(text)[0]) == first
+    assert "\n\n23,456 parameters; MACs after stage 1:32,000 2:52,000 4:103,552\n" in text
+    assert text.splitlines()[-4:] == [
+        "3 solutions of 3 networks.",
         "Hypervolume (of error 1 x 200,000 MACs): admissible 0.2500, all 0.3000.",
         "104 evaluated (40 reused), 17 admissible, 2 failed; 31 ruled out untrained.",
-        "Run: runs/digits",
+        "Run: runs/digits; predict, export, retrain and macs take a row as runs/digits#k.",
     ]
     show_result(result, io.TextIOWrapper(io.BytesIO(), encoding="ascii"))  # ASCII is enough
 
@@ -79,44 +83,48 @@ def test_a_terminal_shows_every_figure_within_its_width(
     assert not [figure for figure in FIGURES.split() if figure not in plain]
 
 
-def test_the_summary_says_when_solutions_share_networks(result: SearchResult) -> None:
-    one, two = result.front[0].genome, result.front[1].genome
-    for genomes, of in (((one, one, two), "2 networks"), ((one, one, one), "one network")):
-        pairs = zip(result.front, map(Trial, genomes), strict=True)
-        front = tuple(replace(row, evaluation=replace(row.evaluation, trial=trial)) for row, trial in pairs)
-        assert shown(result, front=front).splitlines()[-4] == f"3 solutions: {of}, under different thresholds."
-    assert "solutions:" not in shown(result)
-    twice = (result.front[0], replace(result.front[0], solution=1))
-    assert "2 solutions: one network, under different thresholds. 1 is shown, --json lists all.\n" in shown(
-        result, front=twice
-    )
+@pytest.fixture
+def one_network(result: SearchResult) -> SearchResult:
+    """A front with ten settings of one network, the third without use; and a network that costs more."""
+    first, _, third = result.front
+    points = [(280, 40_000), (279, 20_000), (270, 30_000), *((279 - n, 20_000 - 1_000 * n) for n in range(1, 8))]
+    front = [changed(first, right, 288, 288 * macs, k) for k, (right, macs) in enumerate(points)]
+    return replace(result, front=(*front, changed(third, 200, 288, 288 * 39_999, 10)))
 
 
-def test_a_long_front_is_shown_in_part(result: SearchResult) -> None:
-    front = (changed(result.front[i % 3], 999 - i, 999, 999 * (90_000 - i), i) for i in range(165))
-    text = shown(result, front=tuple(front))
-    numbers = [int(line.split()[0]) for line in text.splitlines() if re.match(" *[0-9]+ +[0-9]:", line)]
-    assert (len(numbers), numbers[0], numbers[-1]) == (20, 0, 164)
-    assert {after - before for before, after in pairwise(numbers)} == {8, 9}
-    assert "165 solutions: 3 networks, under different thresholds. 20 are shown, --json lists all.\n" in text
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, {0: "accurate", 1: "knee", 9: "cheap"}),
+        ({"pick": "knee"}, {1: "knee"}),
+        ({"pick": "cheap"}, {9: "cheap"}),
+        ({"every": True}, {0: "accurate", 1: "knee", **dict.fromkeys(range(2, 9), ""), 9: "cheap", 10: ""}),
+    ],
+)
+def test_of_each_network_the_settings_that_are_asked_for(
+    one_network: SearchResult, asked: Any, expected: dict[int, str]
+) -> None:
+    stream = io.StringIO()
+    show_result(one_network, stream, **asked)
+    found = {int(row[0]): "" if row[1].endswith("%") else row[1] for row in rows(stream.getvalue())}
+    assert found == expected
+    few = "" if len(expected) == 11 else f"; {len(expected)} {'are' if len(expected) > 1 else 'is'} shown, "
+    assert f"11 solutions of 2 networks{few}" in stream.getvalue()
 
 
-def test_rows_that_another_dominates_are_not_shown(result: SearchResult) -> None:
+def test_a_figure_that_misses_its_limit_on_test_is_marked(result: SearchResult) -> None:
     first, second, third = result.front
-    beaten = changed(second, first.correct, first.samples, first.total_macs + 1, 1)
-    assert rows_shown((first, beaten, third)) == (first, third)
-    assert rows_shown((first, second, third)) == (first, second, third)
-    assert rows_shown((first, replace(first, solution=1))) == (first,)
 
+    def test_figures(row: Network, **figures: int) -> Network:
+        return replace(row, point=replace(row.point, test=replace(row.point.test, **figures)))
 
-def test_rows_that_miss_a_limit_on_test_are_marked(result: SearchResult) -> None:
-    first, second, third = result.front
-    missed = replace(second, point=replace(second.point, test=replace(second.point.test, total_macs=360 * 60_001)))
-    lines = shown(result, front=(first, missed, third)).splitlines()
-    assert [line.split()[0] for line in lines if "(92.6-97.0) !" in line] == ["1"]
-    assert lines[-4] == "1 of 3 rows miss a limit on the test images; they are marked !."
+    dear, wrong = test_figures(second, total_macs=360 * 60_001), test_figures(third, correct=300)
+    text = shown(result, front=(first, dear, wrong))
+    assert [row[row.index("(92.6-97.0)") + 1] for row in rows(text)[:2]] == ["41,333", "60,001!"]
+    assert " 83.3% (79.1-86.8)! " in text
+    assert "\n2 of 3 miss a limit on the test images, marked !.\n" in text
     assert "!" not in shown(result)
-    assert missed.test.kept is replace(result, front=(missed,)).as_dict()["front"][0]["test"]["kept"] is False
+    assert dear.test.kept is replace(result, front=(dear,)).as_dict()["front"][0]["test"]["kept"] is False
 
 
 AT = "at <= 60,000 average MACs"

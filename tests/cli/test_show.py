@@ -52,10 +52,8 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_a_run_is_shown_without_its_data(run: Any) -> None:
     shown = run("show", "run")
     assert (shown.status, shown.err) == (0, "")
-    assert [line.split()[3:5] for line in shown.out.splitlines() if ":" in line][:2] == [
-        ["95.0%", "35,000"],
-        ["80.0%", "15,000"],
-    ]
+    figures = [line.split()[:4] for line in shown.out.splitlines() if "%" in line][1:]
+    assert figures == [["0", "accurate", "95.0%", "35,000"], ["1", "cheap", "80.0%", "15,000"]]
     assert "1 evaluated (1 reused), 1 admissible" in shown.out
     front = json.loads(run("show", "run", "--json").out)["front"]
     assert [(row["accuracy"], row["average_macs"]) for row in front] == [(0.95, 35_000.0), (0.8, 15_000.0)]
@@ -113,6 +111,15 @@ def test_tighter_limits_leave_some_of_the_stored_curve(typed: str, limits: Any, 
 
 
 @pytest.mark.usefixtures("options")
+def test_one_setting_may_be_picked(run: Any) -> None:
+    found = json.loads(run("show", "run", "--pick", "cheap", "--json").out)
+    assert [row["solution"] for row in found["front"]] == [1]
+    assert found["settings"] == [{"accurate": 0, "knee": 0, "cheap": 1}]
+    assert "\n0 " not in run("show", "run", "--pick", "cheap").out
+    assert run("show", "run", "--all").out == run("show", "run").out
+
+
+@pytest.mark.usefixtures("options")
 def test_limits_that_nothing_keeps_name_what_came_closest(run: Any) -> None:
     shown = run("show", "run", "--max-macs", "12k")
     assert (shown.status, shown.err) == (3, "")
@@ -133,6 +140,7 @@ OWN = "the run's own limit, since it stores nothing beyond"
         ("run --max-macs 50k", f"max_macs must be <= 40,000, {OWN}, got 50,000"),
         ("run --min-accuracy 0", f"min_accuracy must be >= 0.5, {OWN}, got 0.0"),
         ("run --guarantee 1", "--guarantee must be a number above 0 and below 1, got '1'"),
+        ("run --pick knee --all", "--pick must be absent with --all, which shows every row, got knee"),
         ("none", "run none does not exist"),
         ("", "show needs a RUN, got none; try python -m nachos_min show --help"),
     ],
