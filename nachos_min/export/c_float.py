@@ -33,18 +33,13 @@ def window_of(layer: Layer) -> tuple[int, ...] | None:
     op = layer.op
     match op:
         case ops.Linear():
-            return (1, 1, op.input[-1], 1, 1, op.out_features, 1, 1, 1, 1, 0, 0)
+            return (1, 1, op.input[-1], 1, 1, op.out_features, 1, 1, 1, 1, 0, 0, 0)
         case ops.Conv2d():
-            return (*op.input, *op.output, *op.kernel, *op.stride, *op.padding[::2])
+            depthwise = op.groups == op.input[2] == op.out_channels
+            return (*op.input, *op.output, *op.kernel, *op.stride, *op.padding[::2], int(depthwise))
         case ops.MaxPool():
-            return (*op.input, *op.output, *op.size, *op.stride, 0, 0)
+            return (*op.input, *op.output, *op.size, *op.stride, 0, 0, 0)
     return None
-
-
-def is_depthwise(layer: Layer) -> bool:
-    """Return whether a layer filters each channel by itself."""
-    op = layer.op
-    return isinstance(op, ops.Conv2d) and op.groups == op.input[2] == op.out_channels
 
 
 def _statement(layer: Layer, index: int, weights: str) -> str:
@@ -52,8 +47,7 @@ def _statement(layer: Layer, index: int, weights: str) -> str:
     op, letter, count = layer.op, _LETTERS[layer.activation], prod(layer.op.output)
     match op:
         case ops.Conv2d() | ops.Linear():
-            function = "filter" if is_depthwise(layer) else "convolve"
-            return f"{function}({{x0}}, {{y}}, {weights}, &window_{index}, '{letter}');"
+            return f"convolve({{x0}}, {{y}}, {weights}, &window_{index}, '{letter}');"
         case ops.MaxPool():
             return f"largest({{x0}}, {{y}}, &window_{index});"
         case ops.GlobalAvgPool():

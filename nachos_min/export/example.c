@@ -16,8 +16,16 @@ int main(int count, char **arguments)
         fprintf(stderr, "thresholds must be %d numbers, got %d\n", NETWORK_EXITS, count - 1);
         return 2;
     }
-    for (int i = 0; i < NETWORK_EXITS; i++)
-        thresholds[i] = count == 1 ? network_thresholds[i] : strtod(arguments[i + 1], NULL);
+    for (int i = 0; i < NETWORK_EXITS; i++) {
+        char *end;
+        thresholds[i] = network_thresholds[i];
+        if (count == 1) continue;
+        thresholds[i] = strtod(arguments[i + 1], &end);
+        if (end == arguments[i + 1] || *end != '\0') {
+            fprintf(stderr, "thresholds must be numbers, got %s\n", arguments[i + 1]);
+            return 2;
+        }
+    }
     while ((got = fread(image, 1, sizeof image, stdin)) == sizeof image) {
         predict_full(image, thresholds, &answer);
         printf("%d\t%s\t%d\t%.17g\n", answer.label, network_classes[answer.label], answer.exit, answer.confidence);

@@ -3,7 +3,7 @@
 typedef struct {
     int height, width, channels; /* of the map that is read */
     int rows, columns, outputs;  /* of the map that is written */
-    int kernel_height, kernel_width, stride_y, stride_x, pad_y, pad_x;
+    int kernel_height, kernel_width, stride_y, stride_x, pad_y, pad_x, depthwise;
 } window;
 
 /* y = activation(x); a letter is the activation: r relu, s h-swish, g h-sigmoid, - none. */
@@ -15,10 +15,11 @@ static void activate(const float *x, float *y, int count, char kind)
     }
 }
 
-/* Convolution, also a linear layer: a window of one pixel on a map of one pixel. */
+/* Convolution: dense, or with a kernel for each channel. A linear layer is one on a map of one pixel. */
 static void convolve(const float *restrict x, float *restrict y, const float *restrict weight,
                      const float *restrict bias, const window *restrict s, char kind)
 {
+    int tap_weights = s->depthwise ? s->channels : s->channels * s->outputs;
     for (int row = 0; row < s->rows; row++)
         for (int column = 0; column < s->columns; column++, y += s->outputs) {
             for (int o = 0; o < s->outputs; o++) y[o] = bias ? bias[o] : 0;
@@ -27,28 +28,12 @@ static void convolve(const float *restrict x, float *restrict y, const float *re
                     int v = row * s->stride_y + ky - s->pad_y, u = column * s->stride_x + kx - s->pad_x;
                     if (v < 0 || v >= s->height || u < 0 || u >= s->width) continue;
                     const float *pixel = x + (v * s->width + u) * s->channels;
-                    const float *w = weight + (ky * s->kernel_width + kx) * s->channels * s->outputs;
-                    for (int i = 0; i < s->channels; i++, w += s->outputs)
-                        for (int o = 0; o < s->outputs; o++) y[o] += pixel[i] * w[o];
-                }
-            activate(y, y, s->outputs, kind);
-        }
-}
-
-/* Each channel is filtered by a kernel of its own. */
-static void filter(const float *restrict x, float *restrict y, const float *restrict weight,
-                   const float *restrict bias, const window *restrict s, char kind)
-{
-    for (int row = 0; row < s->rows; row++)
-        for (int column = 0; column < s->columns; column++, y += s->outputs) {
-            for (int c = 0; c < s->outputs; c++) y[c] = bias ? bias[c] : 0;
-            for (int ky = 0; ky < s->kernel_height; ky++)
-                for (int kx = 0; kx < s->kernel_width; kx++) {
-                    int v = row * s->stride_y + ky - s->pad_y, u = column * s->stride_x + kx - s->pad_x;
-                    if (v < 0 || v >= s->height || u < 0 || u >= s->width) continue;
-                    const float *pixel = x + (v * s->width + u) * s->channels;
-                    const float *w = weight + (ky * s->kernel_width + kx) * s->channels;
-                    for (int c = 0; c < s->channels; c++) y[c] += pixel[c] * w[c];
+                    const float *w = weight + (ky * s->kernel_width + kx) * tap_weights;
+                    if (s->depthwise)
+                        for (int c = 0; c < s->channels; c++) y[c] += pixel[c] * w[c];
+                    else
+                        for (int i = 0; i < s->channels; i++, w += s->outputs)
+                            for (int o = 0; o < s->outputs; o++) y[o] += pixel[i] * w[o];
                 }
             activate(y, y, s->outputs, kind);
         }
