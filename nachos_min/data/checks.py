@@ -26,6 +26,7 @@ class Checked:
 
     splits: dict[str, Split]  # by the prefix of their arrays, "", "test_" and "validation_", if present
     class_names: tuple[str, ...]
+    class_labels: tuple[int | bool | str, ...]
     notes: tuple[str, ...]
 
 
@@ -74,7 +75,8 @@ def check_arrays(source: str, arrays: Mapping[str, Any], layout: str | None = No
         numbers, hard = classes.number(source, f"{prefix}labels", labels[prefix]), f"{prefix}difficulty"
         difficulty = _difficulty(source, hard, arrays[hard], len(numbers)) if hard in arrays else None
         splits[prefix] = Split(images[prefix], numbers, difficulty)
-    return Checked(splits, classes.names, (*notes, *classes.notes))
+    given_as = (False, True) if arrays["labels"].dtype.kind == "b" else tuple(classes.values.tolist())
+    return Checked(splits, classes.names, given_as, (*notes, *classes.notes))
 
 
 def _laid_out(source: str, name: str, array: NDArray[Any], layout: str | None, notes: list[str]) -> NDArray[Any]:

@@ -131,7 +131,8 @@ class Dataset:
         classes: number of classes, >= 2; every one occurs in every split that was made here.
         digest: SHA-256 of the arrays before splitting and scaling, in hexadecimal.
         calibration: gives the figures that are shown; None: `validation` gives them.
-        class_names: of each class, in order: its label as the data had it.
+        class_names: of each class, in order: its name, or its label as text.
+        class_labels: of each class its label as the data had it.
         notes: one sentence for each thing that was done to the data, in order.
     """
 
@@ -143,6 +144,7 @@ class Dataset:
     digest: str
     calibration: Split | None = None
     class_names: tuple[str, ...] = ()
+    class_labels: tuple[int | bool | str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -269,10 +271,13 @@ def fitted_size(size: tuple[int, int], resolution: int | None) -> tuple[int, int
     return (2 * height * resolution + shorter) // (2 * shorter), (2 * width * resolution + shorter) // (2 * shorter)
 
 
-def resized(images: Images, size: tuple[int, int]) -> Images:
-    """Return unscaled images stored at `size`, (H, W): bytes of a wide range rounded half up, others as float32."""
+def resized(images: Images, size: tuple[int, int], *, as_bytes: bool | None = None) -> Images:
+    """Return unscaled images stored at `size`, (H, W): bytes of a wide range rounded half up, others as float32.
+
+    `as_bytes` says which of the two, whatever the images are.
+    """
     stored = images.stored
-    kept = stored.dtype == np.uint8 and np.ptp(stored) >= _ROUNDED
+    kept = (stored.dtype == np.uint8 and np.ptp(stored) >= _ROUNDED) if as_bytes is None else as_bytes
     made = np.empty((len(stored), *size, stored.shape[3]), np.uint8 if kept else np.float32)
     for part in chunks(len(stored)):
         pixels = resize(stored[part].astype(np.float32), size)

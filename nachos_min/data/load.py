@@ -128,9 +128,8 @@ def load_unscaled(source: Source, *, layout: str | None = None, resolution: int 
     if validation is None:
         share = Fraction(1, 5) if len(train) < _SMALL else Fraction(1, 10)
         train, validation = _divide(train, share, _VALIDATION_SEED, "validation", notes)
-    return Dataset(
-        name, train, validation, test, len(sizes), digest, class_names=checked.class_names, notes=tuple(notes)
-    )
+    called = None, checked.class_names, checked.class_labels
+    return Dataset(name, train, validation, test, len(sizes), digest, *called, notes=tuple(notes))
 
 
 def _said(source: Source) -> str:

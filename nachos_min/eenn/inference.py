@@ -46,12 +46,13 @@ class ExitAnswers:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Answers:
     """What the network answers under its exit policy."""
 
     labels: IntArray  # predicted class, int64 (N,)
     exits: IntArray  # index (0-based) of the exit that answered, int64 (N,)
-    confidence: FloatArray  # cumulative confidence at that exit, float64 (N,)
+    confidence: np.ndarray[Any, np.dtype[np.float64]]  # cumulative confidence at that exit, float64 (N,)
+    logits: FloatArray  # of that exit, float32 or float64 (N, C)
 
     def exit_counts(self, exits: int) -> tuple[int, ...]:
         """Return how many samples left at each of the `exits` exits."""
@@ -94,7 +95,7 @@ def predict(
     confidence: Confidence = LEARNED,
     *,
     batch: int = BATCH,
-) -> Prediction:
+) -> Answers:
     """Return the network's answers, each sample leaving at the first exit with c_i >= its threshold.
 
     Args:
@@ -115,6 +116,7 @@ def predict(
         raise ValueError(f"batch must be >= 1, got {batch}")
     network.train(False)
     labels, left_at, reached = np.empty(samples, np.int64), np.empty(samples, np.int64), np.empty(samples)
+    scores = np.empty((samples, network.architecture.classes), images.dtype)
     sizes = group_sizes(network) if batch > LEAST else [batch] * exits
     for begin in range(0, samples, batch):
         staying = np.arange(begin, min(begin + batch, samples))
@@ -130,12 +132,13 @@ def predict(
                 leaving = sure >= thresholds[index]
             left = staying[leaving]
             labels[left], left_at[left], reached[left] = logits.argmax(axis=1)[leaving], index, sure[leaving]
+            scores[left] = logits[leaving]
             staying = staying[~leaving]
             if len(staying) == 0:
                 break
             if leaving.any():
                 x, early = x[~leaving], [column[~leaving] for column in early]
-    return Prediction(labels, left_at, reached)
+    return Answers(labels, left_at, reached, scores)
 
 
 def _carry(

@@ -465,7 +465,8 @@ def facts(dataset: "Dataset") -> dict[str, Any]:
     train = dataset.train.images
     unscaled, scaling = replace(train, scaling=None), train.scaling
     ends = [(part.min(), part.max()) for part in (unscaled[each] for each in chunks(len(train)))]
-    return {name: getattr(dataset, name) for name in ("image_shape", "classes", "class_names")} | {
+    same = ("image_shape", "classes", "class_names", "class_labels")
+    return {name: getattr(dataset, name) for name in same} | {
         "largest_class": dataset.train.largest_share,
         "samples": {name: len(split) for name, split in dataset.splits.items()},
         "values": {

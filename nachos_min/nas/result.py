@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nachos_min.data.dataset import Scaling
+from nachos_min.data.seen import Seen
 from nachos_min.eenn.guarantee import certified
 from nachos_min.eenn.lowering import static_costs
-from nachos_min.eenn.thresholds import Figures, balanced_interval, wilson_interval
+from nachos_min.eenn.thresholds import Figures, balanced_interval, counted_by, wilson_interval
 from nachos_min.errors import InputError
 from nachos_min.nas import views
 from nachos_min.nas.configuration import Problem
@@ -29,7 +31,7 @@ from nachos_min.nas.limits import Limits
 from nachos_min.nas.settings import settings
 
 if TYPE_CHECKING:
-    from nachos_min.eenn.trained import Trained
+    from nachos_min.eenn.trained import Prediction, Trained
 
 Value = TypeVar("Value")
 
@@ -115,7 +117,7 @@ class Network:
     @cached_property
     def trained(self) -> "Trained":
         """What is needed to use the network: weights, thresholds, scaling; InputError if the run lacks it."""
-        from nachos_min.eenn.trained import Seen, Trained  # a run is shown without the engine
+        from nachos_min.eenn.trained import Trained  # a run is shown without the engine
 
         about = {} if self.problem is None else self.problem.about
         if self.problem is None or "scaling" not in about:
@@ -123,16 +125,62 @@ class Network:
             raise InputError(f"run {self.run} was {lacks}; the same search with its data adds it")
         if not self.evaluation.weights:
             raise InputError(f"run {self.run} has no weights: a table answered for its trainings")
-        values, layout = about["values"], self.problem.configuration.layout
-        shown = values["dtype"], values["least"], values["most"], Scaling(**about["scaling"]), layout
+        values, configuration = about["values"], self.problem.configuration
+        seen = Seen(
+            about["image_shape"],
+            **values,
+            scaling=Scaling(**about["scaling"]),
+            layout=configuration.layout,
+            class_names=about["class_names"],
+            class_labels=about.get("class_labels", ()),
+            resolution=configuration.resolution,
+        )
         return Trained(
             f"{Path(self.run).name}#{self.solution}",
             self.problem.coder.decode(self.genome),
             self.evaluation.weights,
             self.evaluation.confidence,
             self.thresholds,
-            Seen(about["image_shape"], *shown, about["class_names"]),
+            seen,
         )
+
+    def predict(self, images: Any) -> "Prediction":
+        """Return the answers to images, each with the exit at which it left: what comes after is not computed.
+
+        Args:
+            images: as the data set had them: uint8 or float [N, H, W] or [N, H, W, C], signals [N, length];
+                channels first if the run's layout is chw; without the first axis, one of them.
+
+        Raises:
+            InputError: another shape, order of axes or scale than the training images', a value that is not finite,
+                or a run that lacks weights or scaling.
+        """
+        return self.trained.predict(images)
+
+    def confusion(self, images: Any, labels: Any) -> NDArray[np.int64]:
+        """Return how many images of each right class (rows) got each answer (columns), int64 [C, C].
+
+        Args:
+            images: as of `predict`.
+            labels: [N], right labels as the data had them, or names of classes; `trained.seen.class_names` has
+                the order of the classes.
+
+        Raises:
+            InputError: as `predict`; an unknown label, or not one for each image.
+        """
+        found = self._compared(images, labels)
+        return counted_by(found[0], found[1].classes, shape=(self.trained.architecture.classes,) * 2)
+
+    def exits_by_class(self, images: Any, labels: Any) -> NDArray[np.int64]:
+        """Return how many images of each right class leave at each exit, int64 [C, E]; arguments as `confusion`."""
+        found = self._compared(images, labels)
+        return counted_by(found[0], found[1].exits, shape=(self.trained.architecture.classes, len(self.exits)))
+
+    def _compared(self, images: Any, labels: Any) -> tuple[NDArray[np.int64], "Prediction"]:
+        classes, prediction = self.trained.seen.classes(labels), self.predict(images)
+        if len(classes) != len(prediction):
+            raise InputError(f"labels must be one for each of {len(prediction)} images, got {len(classes)}")
+        return classes, prediction
 
     def __repr__(self) -> str:
         return views.network_text(self)

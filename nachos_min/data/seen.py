@@ -1,0 +1,138 @@
+"""What the images and labels of a data set are, and what is given later, checked and brought to the same."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nachos_min.data.dataset import DataError, Images, Scaling, chunks, fitted_size, resized
+from nachos_min.data.labels import plain_labels
+
+_WIDER, _NARROWER = 10, 100  # times the range of the training images: values that are on another scale
+_MANY = 32  # images that are not all nearly constant by chance
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What the images of a data set are before they are scaled, and their labels.
+
+    Attributes:
+        shape: (H, W, C) of one image; a signal has height 1.
+        dtype: "uint8" or "float32", what the values were kept as.
+        least, most: of the values of the training images.
+        scaling: of the training images.
+        layout: of the user's arrays, as the option `layout`; None: channels last.
+        class_names: of each class.
+        class_labels: of each class its label as the data had it; empty: its name.
+        resolution: as the option; larger images are resized as those of the data set were.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: str
+    least: float
+    most: float
+    scaling: Scaling
+    layout: str | None
+    class_names: tuple[str, ...]
+    class_labels: tuple[int | bool | str, ...] = ()
+    resolution: int | None = None
+
+    def images(self, given: Any) -> NDArray[Any]:
+        """Return images as the user has them as uint8 or float32 [N, H, W, C] of this shape, unscaled.
+
+        Args:
+            given: real numbers on the scale of the training images; axes as the user's data had them. The axis of
+                one channel, or of one row, may be missing; so may that of the images, for a single one.
+
+        Raises:
+            DataError: another shape, order of axes, type or scale, or a value that is not finite.
+        """
+        array = np.asarray(given)
+        if array.dtype.kind not in "buif":
+            raise DataError(f"images must be real numbers, got {array.dtype}")
+        array = self._laid_out(array)
+        self._check_values(array)
+        kind = np.uint8 if array.dtype in (np.uint8, np.bool_) else np.float32
+        stored = array.astype(kind, order="C", copy=False)
+        if stored.shape[1:] == self.shape:
+            return stored
+        return resized(Images(stored), self.shape[:2], as_bytes=self.dtype == "uint8").stored
+
+    def _laid_out(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return a view of `array` as [N, H, W, C]."""
+        _, _, channels = self.shape
+        axes = "NCHW" if self.layout == "chw" else "NHWC"
+        forms = [axes]
+        forms += [axes.replace("C", "")] if channels == 1 else []
+        forms += [form.replace("H", "") for form in forms] if self.shape[0] == 1 else []
+        for exactly in (True, False):
+            for form in (*forms, *(form[1:] for form in forms)):
+                if len(form) == array.ndim and self._fits(dict(zip(form, array.shape, strict=True)), exactly):
+                    return _in_order(array, form)
+        sides = dict(zip("HWC", map(str, self.shape), strict=True))
+        full, many, one = (
+            f"[{', '.join(sides.get(axis, axis) for axis in form)}]" for form in (axes, forms[-1], forms[-1][1:])
+        )
+        last, first = "channels last", "channels first"
+        here, there, other = (first, last, "NHWC") if axes == "NCHW" else (last, first, "NCHW")
+        other = other[-array.ndim :]
+        if array.ndim in (3, 4) and self._fits(dict(zip(other, array.shape, strict=True)), exactly=False):
+            raise DataError(f"images must have {here}, {full}, got {there}, {list(array.shape)}")
+        raise DataError(f"images must be {many} or {one}, as in training, got shape {list(array.shape)}")
+
+    def _fits(self, sides: dict[str, int], exactly: bool) -> bool:
+        size = sides.get("H", 1), sides["W"]
+        if sides.get("C", 1) != self.shape[2] or 0 in size:
+            return False
+        return (size if exactly else fitted_size(size, self.resolution)) == self.shape[:2]
+
+    def _check_values(self, images: NDArray[Any]) -> None:
+        """Check that values are finite and on the scale of the training images."""
+        if not images.size:
+            return
+        parts = [images[part] for part in chunks(len(images))]
+        least, most = (float(end(list(map(end, parts)))) for end in (np.min, np.max))
+        if not np.isfinite([least, most]).all():  # a NaN is both
+            raise DataError(f"images must be finite, got {most if most == np.inf else least}")
+        spread, own = self.most - self.least, most - least
+        outside = max(self.least - least, most - self.most) > (_WIDER - 1) * spread
+        no_bytes = most <= 1 or any((part != np.floor(part)).any() for part in parts)
+        if self.dtype == "uint8" and no_bytes:
+            narrow = own * _WIDER < spread
+        else:  # few images may be dark
+            narrow = own * _NARROWER < spread and len(images) >= _MANY
+        if outside or (narrow and own):
+            rule = f"on the scale of the training images, {self.least:g} to {self.most:g}"
+            raise DataError(f"values of images must be {rule}, got {least:g} to {most:g}")
+
+    def classes(self, labels: Any) -> NDArray[np.int64]:
+        """Return the class of each label, int64 [N].
+
+        Args:
+            labels: [N], as the data had them, or names of classes.
+
+        Raises:
+            DataError: another shape or type, or a label of no class.
+        """
+        plain = plain_labels("given", "labels", np.asarray(labels))
+        known = [self.class_names, self.class_labels]  # the second is looked up first
+        numbers = dict[str, int]()
+        for each in known if plain.dtype.kind == "i" else reversed(known):
+            numbers |= {str(label): number for number, label in enumerate(each)}
+        for label in np.unique(plain).tolist():
+            if str(label) not in numbers:
+                some = ", ".join(self.class_names[:10]) + (", ..." if len(self.class_names) > 10 else "")
+                raise DataError(f"labels must each be one of the run's ({some}), got {label!r}")
+        return np.array([numbers[label] for label in plain.astype(str).tolist()], np.int64)
+
+    def labels(self, classes: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the label of each class number: its name if the data had names, else the label as they had it."""
+        own = self.class_labels or self.class_names
+        return np.array(own if tuple(map(str, own)) == self.class_names else self.class_names)[classes]
+
+
+def _in_order(array: NDArray[Any], form: str) -> NDArray[Any]:
+    """Return a view of `array`, whose axes are `form`, as [N, H, W, C]; axes that it lacks have length 1."""
+    moved = array.transpose([form.index(axis) for axis in "NHWC" if axis in form])
+    return moved[tuple(slice(None) if axis in form else None for axis in "NHWC")]
