@@ -52,11 +52,17 @@ class Answers:
     labels: IntArray  # predicted class, int64 (N,)
     exits: IntArray  # index (0-based) of the exit that answered, int64 (N,)
     confidence: np.ndarray[Any, np.dtype[np.float64]]  # cumulative confidence at that exit, float64 (N,)
-    logits: FloatArray  # of that exit, float32 or float64 (N, C)
 
     def exit_counts(self, exits: int) -> tuple[int, ...]:
         """Return how many samples left at each of the `exits` exits."""
         return tuple(int(count) for count in np.bincount(self.exits, minlength=exits))
+
+
+@dataclass(frozen=True)
+class ScoredAnswers(Answers):
+    """Answers with what they were taken from."""
+
+    logits: FloatArray  # of the exit that answered, in the network's dtype (N, C)
 
 
 def group_sizes(network: EarlyExitNetwork) -> list[int]:
@@ -95,7 +101,7 @@ def predict(
     confidence: Confidence = LEARNED,
     *,
     batch: int = BATCH,
-) -> Answers:
+) -> ScoredAnswers:
     """Return the network's answers, each sample leaving at the first exit with c_i >= its threshold.
 
     Args:
@@ -138,7 +144,7 @@ def predict(
                 break
             if leaving.any():
                 x, early = x[~leaving], [column[~leaving] for column in early]
-    return Answers(labels, left_at, reached, scores)
+    return ScoredAnswers(labels, left_at, reached, scores)
 
 
 def _carry(

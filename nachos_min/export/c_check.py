@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nachos_min.eenn.inference import Prediction
+from nachos_min.eenn.inference import Answers
 from nachos_min.errors import InputError
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -32,7 +32,7 @@ def compiler() -> str | None:
 
 def c_answers(
     folder: str | Path, images: Array, exits: int, flags: Sequence[str] = ("-O2",)
-) -> tuple[Prediction, Array]:
+) -> tuple[Answers, Array]:
     """Return what the exported network answers under its thresholds, and the confidence (N, E) at every exit.
 
     Args:
@@ -83,10 +83,10 @@ def _run(arguments: Sequence[str]) -> None:
         raise CompilerError(f"the C compiler {command} refuses the source: {line}")
 
 
-def _answers(program: Path, images: Array, thresholds: Sequence[float] = ()) -> Prediction:
+def _answers(program: Path, images: Array, thresholds: Sequence[float] = ()) -> Answers:
     """Return what the example prints of the images."""
     command = [str(program), *map(repr, thresholds)]
     done = subprocess.run(command, input=np.ascontiguousarray(images).tobytes(), capture_output=True, check=True)
     rows = [line.split("\t") for line in done.stdout.decode("utf-8").splitlines()]
     labels, left, confidence = (np.array([row[i] for row in rows]) for i in (0, 2, 3))
-    return Prediction(labels.astype(np.int64), left.astype(np.int64), confidence.astype(np.float64))
+    return Answers(labels.astype(np.int64), left.astype(np.int64), confidence.astype(np.float64))

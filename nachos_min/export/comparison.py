@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nachos_min.eenn.inference import BATCH, ExitAnswers, Prediction, exit_answers
+from nachos_min.eenn.inference import BATCH, Answers, ExitAnswers, exit_answers
 from nachos_min.eenn.thresholds import ExitTables, apply_thresholds
 from nachos_min.eenn.trained import Trained
 from nachos_min.errors import some
@@ -72,7 +72,7 @@ class Engine:
         """The exit at which each image leaves, from 0."""
         return apply_thresholds(self.tables.confidence, self.trained.thresholds)
 
-    def compare(self, found: Prediction, confidences: Array | None = None) -> Comparison:
+    def compare(self, found: Answers, confidences: Array | None = None) -> Comparison:
         """Return how the answers `found` for the images agree, and `confidences` (N, E) of all exits, if any."""
         every, rows = self.tables.confidence, np.arange(len(self.images))
         near = (np.abs(every - self.trained.thresholds) <= NEAR)[:, :-1].any(axis=1)
@@ -82,7 +82,7 @@ class Engine:
         return Comparison(len(rows), int(near.sum()), int((~same & ~near).sum()), max(map(float, far)))
 
 
-def onnx_answers(path: str | Path, images: Array, *, gated: bool) -> tuple[Prediction, Array | None]:
+def onnx_answers(path: str | Path, images: Array, *, gated: bool) -> tuple[Answers, Array | None]:
     """Return what an ONNX file answers for unscaled `images`, and the confidences (N, E) of all exits or None.
 
     ImportError if the package onnxruntime is not installed.
@@ -99,4 +99,4 @@ def onnx_answers(path: str | Path, images: Array, *, gated: bool) -> tuple[Predi
         for begin in range(0, len(images), size)
     ]
     labels, exits, confidence, *others = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Prediction(labels, exits, confidence), np.stack(others, axis=1) if others else None
+    return Answers(labels, exits, confidence), np.stack(others, axis=1) if others else None
