@@ -3,8 +3,8 @@
 Both networks answer the same images, so their answers are compared image by image.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,56 +28,49 @@ class Gain:
     difference: float
     interval95: tuple[float, float]
 
-    @property
-    def verdict(self) -> str:
-        """What the interval shows: "better", "worse" or "no difference"."""
-        low, high = self.interval95
-        return "better" if low > 0 else "worse" if high < 0 else "no difference"
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {"difference": self.difference, "interval95": list(self.interval95)}
+@dataclass(frozen=True)
+class Measured:
+    """What a network has under its thresholds; accuracies are balanced where the search went by that."""
+
+    average_macs: float
+    test_accuracy: float
+    test_average_macs: float
 
 
 @dataclass(frozen=True)
-class Again:
+class Again(Measured):
     """One training, under its most accurate thresholds that cost no more on validation than the network before.
 
     If all cost more, under the cheapest ones.
     """
 
-    network: "Network"
     solution: int | None  # its number in the front, if it is there
-    kept: bool  # whether it keeps the limits on validation
+    repeat: int  # of the trial
+    thresholds: tuple[float, ...]
+    kept: bool  # whether it keeps the limits, on validation and on test
     gain: Gain
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        row, test = self.network, self.network.test
-        found: dict[str, Any] = {
-            "solution": self.solution,
-            "repeat": row.evaluation.trial.repeat,
-            "kept": self.kept,
-        }
-        found |= {"thresholds": list(row.thresholds), "average_macs": row.average_macs}
-        return found | {"test": {"accuracy": test.metric, "average_macs": test.average_macs}} | self.gain.as_dict()
 
 
 @dataclass(frozen=True)
 class Retrained:
     """The trainings of a network, and what it was before."""
 
-    before: Mapping[str, Any]  # as `before_of` returns it
+    of: str  # such as "digits#0"
+    epochs_before: int
     epochs: int  # of each training
+    before: Measured
     trainings: tuple[Again, ...]
     mean: Gain  # of the trainings' mean accuracy
+    verdict: str  # what its interval shows: "better", "worse" or "no difference"
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        shown = {name: self.before[name] for name in ("of", "epochs", "accuracy", "average_macs")}
-        trainings = [each.as_dict() for each in self.trainings]
-        mean = self.mean.as_dict() | {"verdict": self.mean.verdict}
-        return {"before": shown, "epochs": self.epochs, "trainings": trainings, "mean": mean}
+
+        def listed(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+            return {name: list(value) if isinstance(value, tuple) else value for name, value in pairs}
+
+        return asdict(self, dict_factory=listed)
 
 
 def before_of(network: "Network", answers: ExitTables, labels: Labels, epochs: int) -> dict[str, Any]:
@@ -93,13 +86,15 @@ def before_of(network: "Network", answers: ExitTables, labels: Labels, epochs: i
         "of": f"{Path(network.run).name}#{network.solution}",
         "network": {"genome": network.genome, "thresholds": network.thresholds},
         "epochs": epochs,
-        "accuracy": network.test.metric,
-        "average_macs": network.test.average_macs,
-        "shown_macs": network.average_macs,
+        "figures": asdict(_measured(network)),
         "validation_macs": network.point.validation.total_macs,
         "labels": labels,
         "right": right_answers(answers, network.thresholds, labels),
     }
+
+
+def _measured(network: "Network") -> Measured:
+    return Measured(network.average_macs, network.test.metric, network.test.average_macs)
 
 
 def retrained_of(archive: "Archive", front: Sequence["Network"]) -> Retrained | None:
@@ -108,7 +103,8 @@ def retrained_of(archive: "Archive", front: Sequence["Network"]) -> Retrained | 
     before = problem.about.get("retrained")
     if before is None or not evaluations:
         return None
-    labels, balanced = before["labels"], problem.configuration.balanced
+    labels = before["labels"]
+    classes = labels if problem.configuration.balanced else None
     differences, trainings = [], []
     for evaluation in evaluations:
         row = _comparable(archive, evaluation, before["validation_macs"])
@@ -116,11 +112,22 @@ def retrained_of(archive: "Archive", front: Sequence["Network"]) -> Retrained | 
         assert evaluation.on_test is not None, "every run that trains a network again stores it"
         after = right_answers(evaluation.on_test, row.thresholds, labels)
         differences.append(after.astype(np.float64) - before["right"])
-        gain = paired_gain(differences[-1], labels if balanced else None)
-        trainings.append(Again(row, next(same, None), archive.admits(row), gain))
+        trainings.append(
+            Again(
+                **asdict(_measured(row)),
+                solution=next(same, None),
+                repeat=evaluation.trial.repeat,
+                thresholds=row.thresholds,
+                kept=archive.admits(row) and row.test.kept,
+                gain=paired_gain(differences[-1], classes),
+            )
+        )
     epochs = problem.configuration.recipe.passes(problem.about["samples"]["train"])
-    mean = paired_gain(np.mean(differences, axis=0), labels if balanced else None)
-    return Retrained(before, epochs, tuple(trainings), mean)
+    mean = paired_gain(np.mean(differences, axis=0), classes)
+    low, high = mean.interval95
+    verdict = "better" if low > 0 else "worse" if high < 0 else "no difference"
+    was = before["of"], before["epochs"], epochs, Measured(**before["figures"])
+    return Retrained(*was, tuple(trainings), mean, verdict)
 
 
 def _comparable(archive: "Archive", evaluation: "Evaluation", most: int) -> "Network":
@@ -152,8 +159,8 @@ def paired_gain(differences: NDArray[np.float64], labels: Labels | None = None) 
         paired data", Journal of Educational and Behavioral Statistics 37, 2012; its centre is not adjusted here.
 
     >>> gain = paired_gain(np.array([1.0] * 9 + [-1.0] * 2 + [0.0] * 89))
-    >>> round(gain.difference, 4), [round(end, 4) for end in gain.interval95], gain.verdict
-    (0.07, [0.0012, 0.1388], 'better')
+    >>> round(gain.difference, 4), [round(end, 4) for end in gain.interval95]
+    (0.07, [0.002, 0.138])
     """
     groups = [differences] if labels is None else [differences[labels == each] for each in np.unique(labels)]
     difference, variance = float(np.mean([group.mean() for group in groups])), 0.0

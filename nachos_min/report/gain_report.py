@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from nachos_min.errors import some
-from nachos_min.nas.gain import Gain, Retrained
+from nachos_min.nas.gain import Gain, Measured, Retrained
 
 VERDICTS = {
     "better": "Training it again made it better.",
@@ -17,23 +17,26 @@ VERDICTS = {
 
 def gain_lines(retrained: Retrained) -> Iterator[str | Table]:
     """Yield a heading, a table with a row for each training, and what the intervals show."""
-    before = retrained.before
-    yield f"{before['of']} after {some(before['epochs'], 'epoch')}, and trained again for {retrained.epochs:,}:"
+    before, had = retrained.before, some(retrained.epochs_before, "epoch")
+    yield f"{retrained.of} after {had}, and trained again for {retrained.epochs:,}:"
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    for heading in ("training", "#", "average\nMACs", "test\nMACs", "test\naccuracy", "gain in points (95%)"):
+    for heading in ("training", "k", "average\nMACs", "test\nMACs", "test\naccuracy", "gain in points (95%)"):
         table.add_column(heading, justify="right", no_wrap=True)
-    macs = f"{round(before['shown_macs']):,}", f"{round(before['average_macs']):,}"
-    table.add_row("before", "", *macs, f"{before['accuracy']:.1%}", "")
+    table.add_row("before", "", *_shown(before), "")
     for number, each in enumerate(retrained.trainings, 1):
-        row, solution = each.network, "-" if each.solution is None else str(each.solution)
-        macs = f"{round(row.average_macs):,}", f"{round(row.test.average_macs):,}"
-        accuracy = f"{row.test.metric:.1%}{'' if each.kept and row.test.kept else ' !'}"
-        table.add_row(str(number), solution, *macs, accuracy, gain_text(each.gain))
+        macs, test_macs, accuracy = _shown(each)
+        solution = "-" if each.solution is None else str(each.solution)
+        accuracy += "" if each.kept else " !"
+        table.add_row(str(number), solution, macs, test_macs, accuracy, gain_text(each.gain))
     if len(retrained.trainings) > 1:
         table.add_row("mean", "", "", "", "", gain_text(retrained.mean))
     yield table
     yield ""
-    yield f"{VERDICTS[retrained.mean.verdict]} The intervals are over test images."
+    yield f"{VERDICTS[retrained.verdict]} The intervals are over test images."
+
+
+def _shown(row: Measured) -> tuple[str, str, str]:
+    return f"{round(row.average_macs):,}", f"{round(row.test_average_macs):,}", f"{row.test_accuracy:.1%}"
 
 
 def gain_text(gain: Gain) -> str:
