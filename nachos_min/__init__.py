@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "search": "report.notebook",
     "load_run": "nas.runs",
-    "retrain": "nas.retraining",
+    "retrain": "report.notebook",
     "count_macs": "targets",
     "SearchResult": "nas.result",
     "Network": "nas.result",

@@ -4,7 +4,7 @@ The result is a run like others, whose candidates are trainings of one genome wi
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf
 from os import cpu_count
 from pathlib import Path
@@ -32,6 +32,23 @@ from nachos_min.store import open_run
 LONGER = 2  # times the epochs that a network had
 
 
+@dataclass(frozen=True)
+class Retraining:
+    """What is about to be done."""
+
+    of: str  # such as "digits#0"
+    trainings: int
+    epochs_before: int
+    epochs: int  # of each training
+    seconds: float  # of all trainings, an estimate
+
+    def lines(self) -> list[str]:
+        """Return the sentences that people read."""
+        times, epochs = some(self.trainings, "time"), some(self.epochs, "epoch")
+        had = f"{self.of} is trained {times} for {epochs}; it had {self.epochs_before:,}."
+        return [f"{had} This takes about {duration(self.seconds)}."]
+
+
 def retrain(
     network: str | Network,
     *,
@@ -41,7 +58,7 @@ def retrain(
     workers: int | None = None,
     out: str | Path | None = None,
     on_progress: Told | None = None,
-    on_plan: Callable[[str], None] | None = None,
+    on_plan: Callable[[Retraining], None] | None = None,
 ) -> SearchResult:
     """Return the result of training a network of a run again; its `retrained` compares it with the network before.
 
@@ -52,8 +69,7 @@ def retrain(
         seeds: number of trainings, >= 1. The first has the run's own seed.
         workers: number of processes, 0 for this one; None: one for each processor.
         out: folder of the new run; None: beside the old one. The same call in the same folder continues.
-        on_progress: called whenever something was done.
-        on_plan: called once with what will be done, in a sentence or two.
+        on_progress, on_plan: as of `search`.
 
     Raises:
         InputError: if there is no such network, the data are not those of its run, or an argument breaks its rule.
@@ -74,10 +90,7 @@ def retrain(
         if on_plan is not None:
             rounds = -(-max(0, seeds - len(stored.keys())) // max(1, abreast))
             seconds = rounds * seconds_of(problem, found.worst_macs, len(found.exits))
-            had = f"{some(passes, 'epoch')} each; it had {before['epochs']:,}"
-            on_plan(
-                f"{before['of']} is trained {some(seeds, 'time')}, {had}. This takes about {duration(seconds)}."
-            )
+            on_plan(Retraining(before["of"], seeds, before["epochs"], passes, seconds))
         archive = Archive(problem)
         watch = Watch(archive, seeds, 0, on_progress, max(1, abreast))
         loop = Loop(archive, stored, trained, watch, seeds, 0, inf)

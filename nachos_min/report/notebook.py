@@ -1,4 +1,4 @@
-"""`nachos_min.search` shows its progress by itself at a prompt and in a notebook, and is silent in a script."""
+"""`search` and `retrain` show their progress by themselves at a prompt and in a notebook, not in a script."""
 
 import sys
 import time
@@ -8,7 +8,7 @@ from html import escape
 from typing import Any, final
 
 from nachos_min.errors import some
-from nachos_min.nas import nachos
+from nachos_min.nas import nachos, retraining
 from nachos_min.nas.plan import Plan, duration
 from nachos_min.nas.progress import Progress
 from nachos_min.nas.result import SearchResult
@@ -17,18 +17,25 @@ from nachos_min.report.search_report import SearchProgress, activity_text, runni
 PAUSE = 0.2  # seconds between two updates: each is a message to the browser
 
 
-@wraps(nachos.search)
-def search(**given: Any) -> SearchResult:
-    """Return what `nachos.search` returns; its progress is shown where somebody watches."""
-    if not {"on_progress", "on_plan"}.isdisjoint(given):
-        return nachos.search(**given)
-    if in_notebook():
-        with NotebookProgress() as shown:
-            return nachos.search(**given, on_progress=shown, on_plan=shown.plan)
-    if "ps1" in vars(sys):  # an interactive prompt
-        with SearchProgress(quiet=False) as progress:
-            return nachos.search(**given, on_progress=progress, on_plan=show_plan)
-    return nachos.search(**given)
+def watched(training: Callable[..., SearchResult]) -> Callable[..., SearchResult]:
+    """Return `training` with its progress shown where somebody watches."""
+
+    @wraps(training)
+    def shown(*of: Any, **given: Any) -> SearchResult:
+        if not {"on_progress", "on_plan"}.isdisjoint(given):
+            return training(*of, **given)
+        if in_notebook():
+            with NotebookProgress() as display:
+                return training(*of, **given, on_progress=display, on_plan=display.plan)
+        if "ps1" in vars(sys):  # an interactive prompt
+            with SearchProgress(quiet=False) as progress:
+                return training(*of, **given, on_progress=progress, on_plan=show_plan)
+        return training(*of, **given)
+
+    return shown
+
+
+search, retrain = watched(nachos.search), watched(retraining.retrain)
 
 
 def in_notebook() -> bool:
@@ -59,7 +66,7 @@ class NotebookProgress:
         stopped = f"Stopped after {done}; the same search continues." if kind is KeyboardInterrupt else ""
         self._show(f"Done: {done}." if kind is None else stopped)
 
-    def plan(self, plan: Plan) -> None:
+    def plan(self, plan: Plan | retraining.Retraining) -> None:
         """Show what the search is about to do."""
         self._plan = "\n".join([*plan.lines(), "", ""])
 

@@ -28,6 +28,7 @@ from nachos_min.report.gain_report import gain_lines
 if TYPE_CHECKING:  # a stored run is shown without the loop
     from nachos_min.nas.plan import Plan
     from nachos_min.nas.progress import Progress
+    from nachos_min.nas.retraining import Retraining
 
 MISSED = "!"  # behind a test figure that misses its limit
 NARROWEST = 72  # columns that the table needs
@@ -136,10 +137,9 @@ def time_left(seconds: float | None) -> str:
     return f"{hours}:{minute:02d}:{second:02d} left" if hours else f"{minute}:{second:02d} left"
 
 
-def show_plan(plan: "Plan | str", stream: TextIO | None = None) -> None:
+def show_plan(plan: "Plan | Retraining", stream: TextIO | None = None) -> None:
     """Print what a search is about to do to `stream` or standard error, also where that is no terminal."""
-    lines = [plan] if isinstance(plan, str) else plan.lines()
-    print(*map(printable, lines), sep="\n", file=stream or sys.stderr, flush=True)
+    print(*map(printable, plan.lines()), sep="\n", file=stream or sys.stderr, flush=True)
 
 
 def show_result(

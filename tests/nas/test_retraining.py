@@ -22,6 +22,7 @@ from nachos_min.nas.evaluation import Failure, Point, Trial
 from nachos_min.nas.gain import Retrained, paired_gain, retrained_of
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.result import Archive, SearchResult
+from nachos_min.nas.retraining import Retraining
 from nachos_min.report.gain_report import VERDICTS, gain_text
 
 LIMITS = {"max_macs": 30_000, "min_accuracy": 0.5}
@@ -84,10 +85,10 @@ def test_the_same_call_goes_on_and_any_way_to_name_network_and_data_is_the_same(
     moved.write_bytes(Path(before.run).with_name("0.npz").read_bytes())
     row = nachos_min.load_run(before.run).front[0]
     earlier = replace(row, evaluation=replace(row.evaluation, on_test=None))  # stored by an earlier version
-    told: list[str] = []
+    told: list[Retraining] = []
     again = nachos_min.retrain(earlier, data=moved, out=tmp_path / "other", on_plan=told.append, **more)
     assert again.as_dict() == after.as_dict() | {"run": again.run}
-    assert told[0].startswith("own#0 is trained 2 times, 2 epochs each; it had 1. ")
+    assert told[0].lines()[0].startswith("own#0 is trained 2 times for 2 epochs; it had 1. ")
     assert nachos_min.retrain(row, out=tmp_path / "other", **more).reused == SEEDS
     other = replace(row, point=replace(row.point, thresholds=(0.123,) * len(row.thresholds)))
     with pytest.raises(InputError, match="holds a run with retrained"):
