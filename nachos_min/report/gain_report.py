@@ -17,12 +17,11 @@ VERDICTS = {
 
 def gain_lines(retrained: Retrained) -> Iterator[str | Table]:
     """Yield a heading, a table with a row for each training, and what the intervals show."""
-    before, had = retrained.before, some(retrained.epochs_before, "epoch")
-    yield f"{retrained.of} after {had}, and trained again for {retrained.epochs:,}:"
+    yield f"{_heading(retrained)}:"
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     for heading in ("training", "k", "average\nMACs", "test\nMACs", "test\naccuracy", "gain in points (95%)"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_row("before", "", *_shown(before), "")
+    table.add_row("before", "", *_shown(retrained.before), "")
     for number, each in enumerate(retrained.trainings, 1):
         macs, test_macs, accuracy = _shown(each)
         solution = "-" if each.solution is None else str(each.solution)
@@ -33,6 +32,18 @@ def gain_lines(retrained: Retrained) -> Iterator[str | Table]:
     yield table
     yield ""
     yield f"{VERDICTS[retrained.verdict]} The intervals are over test images."
+
+
+def gain_sentence(retrained: Retrained) -> str:
+    """Return what was gained in short."""
+    trainings = some(len(retrained.trainings), "training")
+    gain = f"{gain_text(retrained.mean)} points of test accuracy in the mean of {trainings}"
+    return f"{_heading(retrained)}: {gain}. {VERDICTS[retrained.verdict]}"
+
+
+def _heading(retrained: Retrained) -> str:
+    had = some(retrained.epochs_before, "epoch")
+    return f"{retrained.of} after {had}, and trained again for {retrained.epochs:,}"
 
 
 def _shown(row: Measured) -> tuple[str, str, str]:

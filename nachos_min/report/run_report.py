@@ -27,6 +27,7 @@ from nachos_min.nas.evaluation import Evaluation
 from nachos_min.nas.result import Archive, Network, SearchResult, result_of, shown_rows
 from nachos_min.nas.runs import Examples, examples, stored_evaluations, stored_problem
 from nachos_min.report.charts import Plot, axis, short
+from nachos_min.report.gain_report import gain_sentence
 from nachos_min.report.pictures import most_pictures, pictures, sheet
 from nachos_min.report.search_report import closest_sentence, exit_shares, share
 from nachos_min.store import open_run
@@ -435,6 +436,7 @@ def facts(story: Story) -> str:
         "Versions": ", ".join(f"{name} {version}" for name, version in about.get("versions", {}).items()),
         "Data's SHA-256": story.identity["data_content"],
     }
+    rows |= {} if found.retrained is None else {"Trained again": gain_sentence(found.retrained)}
     return "".join(f'<tr><th scope="row">{name}</th><td>{escape(value)}</td></tr>' for name, value in rows.items())
 
 

@@ -23,7 +23,7 @@ from nachos_min.nas.gain import Retrained, paired_gain, retrained_of
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.result import Archive, SearchResult
 from nachos_min.nas.retraining import Retraining
-from nachos_min.report.gain_report import VERDICTS, gain_text
+from nachos_min.report.gain_report import VERDICTS, gain_sentence, gain_text
 
 LIMITS = {"max_macs": 30_000, "min_accuracy": 0.5}
 SEEDS = 2
@@ -110,6 +110,9 @@ def test_the_command_prints_what_each_training_gained(
     assert all(gain_text(each.gain) in rows for each in after.retrained.trainings)
     assert gain_text(after.retrained.mean) in rows
     assert VERDICTS[after.retrained.verdict] in rows
+    assert cli.main(["report", after.run]) == 0
+    assert gain_sentence(after.retrained) in (Path(after.run) / "report.html").read_text()
+    capsys.readouterr()
     assert cli.main(["retrain", f"{before.run}#99"]) == 2
     assert "solutions, numbered from 0, got 99" in capsys.readouterr().err
 
