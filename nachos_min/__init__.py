@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nachos_min.classifier import EarlyExitClassifier as EarlyExitClassifier
+    from nachos_min.classifier import NotFittedError as NotFittedError
     from nachos_min.data import DataError as DataError
     from nachos_min.errors import InputError as InputError
     from nachos_min.nas.configuration import ConfigurationError as ConfigurationError
@@ -27,11 +29,13 @@ _PUBLIC = {
     "load_run": "nas.runs",
     "retrain": "report.notebook",
     "count_macs": "targets",
+    "EarlyExitClassifier": "classifier",
     "SearchResult": "nas.result",
     "Network": "nas.result",
     "InputError": "errors",
     "ConfigurationError": "nas.configuration",
     "DataError": "data",
+    "NotFittedError": "classifier",
     "StoreError": "store",
     "TargetError": "targets",
     "UnguardedError": "nas.pools",

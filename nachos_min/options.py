@@ -18,7 +18,7 @@ from nachos_min.errors import InputError, shorten
 # What Fire hands over for an option without a value, `--seed`, and for its negation, `--noseed`.
 BARE = ("True", "False")
 REQUIRED: Any = inspect.Parameter.empty
-POSITIONAL, KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+KINDS = POSITIONAL, KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 Function = TypeVar("Function", bound=Callable[..., Any])
 SCALES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
@@ -191,9 +191,9 @@ def taking(options: Mapping[str, Option]) -> Callable[[Function], Function]:
         for name, option in options.items():
             kind = POSITIONAL if option.default is REQUIRED else KEYWORD
             shown.append(inspect.Parameter(name, kind, default=option.default))
-        own = [each for each in signature.parameters.values() if each.kind is KEYWORD]
+        first, last = ([each for each in signature.parameters.values() if each.kind is kind] for kind in KINDS)
         shows: Any = function
-        shows.__signature__ = signature.replace(parameters=[*shown, *own])
+        shows.__signature__ = signature.replace(parameters=[*first, *shown, *last])
         return function
 
     return decorate

@@ -38,12 +38,13 @@ class Seen:
     class_labels: tuple[int | bool | str, ...] = ()
     resolution: int | None = None
 
-    def images(self, given: Any) -> NDArray[Any]:
+    def images(self, given: Any, *, any_scale: bool = False) -> NDArray[Any]:
         """Return images as the user has them as uint8 or float32 [N, H, W, C] of this shape, unscaled.
 
         Args:
             given: real numbers on the scale of the training images; axes as the user's data had them. The axis of
                 one channel, or of one row, may be missing; so may that of the images, for a single one.
+            any_scale: accept values on another scale: rows of a table have outliers.
 
         Raises:
             DataError: another shape, order of axes, type or scale, or a value that is not finite.
@@ -52,7 +53,7 @@ class Seen:
         if array.dtype.kind not in "buif":
             raise DataError(f"images must be real numbers, got {array.dtype}")
         array = self._laid_out(array)
-        self._check_values(array)
+        self._check_values(array, any_scale)
         kind = np.uint8 if array.dtype in (np.uint8, np.bool_) else np.float32
         stored = array.astype(kind, order="C", copy=False)
         if stored.shape[1:] == self.shape:
@@ -87,7 +88,7 @@ class Seen:
             return False
         return (size if exactly else fitted_size(size, self.resolution)) == self.shape[:2]
 
-    def _check_values(self, images: NDArray[Any]) -> None:
+    def _check_values(self, images: NDArray[Any], any_scale: bool) -> None:
         """Check that values are finite and on the scale of the training images."""
         if not images.size:
             return
@@ -95,6 +96,8 @@ class Seen:
         least, most = (float(end(list(map(end, parts)))) for end in (np.min, np.max))
         if not np.isfinite([least, most]).all():  # a NaN is both
             raise DataError(f"images must be finite, got {most if most == np.inf else least}")
+        if any_scale:
+            return
         spread, own = self.most - self.least, most - least
         outside = max(self.least - least, most - self.most) > (_WIDER - 1) * spread
         no_bytes = most <= 1 or any((part != np.floor(part)).any() for part in parts)

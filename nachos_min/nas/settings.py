@@ -32,7 +32,16 @@ def settings(front: Iterable["Network"]) -> tuple[dict[str, "Network"], ...]:
     networks: dict[Any, list[Network]] = {}
     for row in undominated(front):
         networks.setdefault(row.evaluation.trial, []).append(row)
-    return tuple({"accurate": rows[0], "knee": _knee(rows), "cheap": rows[-1]} for rows in networks.values())
+    return tuple(map(_named, networks.values()))
+
+
+def picked(front: Iterable["Network"], setting: str) -> "Network":
+    """Return the row of a whole front, of any network, that one of SETTINGS names; `front` as of `settings`."""
+    return _named(undominated(front))[setting]
+
+
+def _named(rows: list["Network"]) -> dict[str, "Network"]:
+    return {"accurate": rows[0], "knee": _knee(rows), "cheap": rows[-1]}
 
 
 def _knee(rows: list["Network"]) -> "Network":
