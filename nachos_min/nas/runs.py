@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nachos_min.data import Split
 from nachos_min.eenn.confidence import LEARNED, Confidence
 from nachos_min.eenn.lowering import StaticCosts
-from nachos_min.eenn.thresholds import ExitTables, Figures, spent
+from nachos_min.eenn.thresholds import ExitTables, Figures
 from nachos_min.errors import InputError, shorten
 from nachos_min.nas import configuration as stored
 from nachos_min.nas.configuration import OPTIONS, Problem
@@ -294,14 +294,15 @@ def _listed(figures: Figures) -> dict[str, Any]:
 
 def _curve(curve: Mapping[str, Any], chosen: Point, splits: Sequence[str], costs: StaticCosts) -> Iterator[Point]:
     """Yield the points of a stored curve; `chosen` has the samples of each class."""
+    right, left = curve["correct"].tolist(), curve["exit_counts"].tolist()
+    macs = (curve["exit_counts"] @ np.array(costs.exit_costs)).tolist()
+    classes = [each.tolist() for each in curve.get("class_correct", ())]
+    whole = [getattr(chosen, name) for name in splits]
 
-    def figures(place: int, split: int, name: str) -> Figures:
-        left = tuple(curve["exit_counts"][split, place].tolist())
-        classes: tuple[Any, ...] = ()
-        if "class_correct" in curve:
-            classes = tuple(curve["class_correct"][split][place].tolist()), getattr(chosen, name).class_samples
-        right = int(curve["correct"][split, place])
-        return Figures(right, sum(left), left, spent(left, costs.exit_costs), *classes)
+    def figures(split: int, place: int) -> Figures:
+        counted = (tuple(classes[split][place]), whole[split].class_samples) if classes else ()
+        exits = tuple(left[split][place])
+        return Figures(right[split][place], whole[split].samples, exits, macs[split][place], *counted)
 
     for place, thresholds in enumerate(curve["thresholds"].tolist()):
-        yield Point(tuple(thresholds), **{name: figures(place, split, name) for split, name in enumerate(splits)})
+        yield Point(tuple(thresholds), **{name: figures(split, place) for split, name in enumerate(splits)})
