@@ -196,6 +196,34 @@ def plot(
     return DONE
 
 
+def compare(
+    run: Annotated[str, Option(text("folder"))],
+    other: Annotated[str, Option(text("folder"))],
+    *,
+    json: Annotated[bool, Option(SWITCH)] = False,
+) -> int:
+    """Two runs on the same data beside each other, within budgets of average MACs.
+
+    RUN and OTHER are the folders of searches. Within each budget the most accurate network on validation is taken,
+    and both answer the same test images: the interval is of the difference, image by image.
+
+    Exit status is 0 when done, 2 for bad usage or input.
+
+    Args:
+        run: The first, A.
+        other: The second, B.
+        json: Print one JSON object instead of a table.
+    """
+    from nachos_min.report.compare_report import report_comparison, show_comparison
+
+    found = report_comparison(run, other)
+    if json:
+        print(json_format.dumps(found, allow_nan=False))
+    else:
+        show_comparison(found)
+    return DONE
+
+
 def macs(
     target: Annotated[str, Option(text("target"))],
     *,
@@ -360,6 +388,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "export": export,
     "report": report,
     "plot": plot,
+    "compare": compare,
 }
 
 
@@ -440,9 +469,10 @@ def _explain(name: str, options: dict[str, Option], refused: list[str]) -> NoRet
         if re.match("--|-[a-zA-Z]", typed) and typed.replace("_", "-") not in flags:
             raise InputError(f"unknown option {typed}; {_advice(typed, flags + negated, f'{PROGRAM} {name}')}")
     needed = [option.upper() for option, each in options.items() if each.default is REQUIRED]
+    what = " and one ".join(needed)
     if needed and not refused:
-        raise InputError(f"{name} needs a {needed[0]}, got none; try {PROGRAM} {name} --help")
-    takes = f"one {needed[0]} and options" if needed else "options only"
+        raise InputError(f"{name} needs a {what}, got none; try {PROGRAM} {name} --help")
+    takes = f"one {what} and options" if needed else "options only"
     advice = f"; did you mean --data {shlex.quote(refused[0])}?" if "data" in options and len(refused) == 1 else ""
     raise InputError(f"{name} takes {takes}, got {shorten(' '.join(refused))}{advice}")
 

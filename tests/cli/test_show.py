@@ -1,8 +1,9 @@
-"""`show`: a stored run again, within its own limits and tighter ones, without its data set."""
+"""`show` and `compare`: stored runs again, without their data set."""
 
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import pytest
 from candidates import evaluation, instant
 
 import nachos_min
-from nachos_min.eenn.thresholds import Figures
+from nachos_min.eenn.thresholds import ExitTables, Figures
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
 from nachos_min.nas.evaluation import Evaluation, Point, Trial
 from nachos_min.nas.genome import GenomeCoder
-from nachos_min.nas.runs import stored_evaluations, stored_problem
+from nachos_min.nas.runs import examples, stored_evaluations, stored_problem
 
 LIMITS = {"max_macs": 40_000, "min_accuracy": 0.5}
 
@@ -170,3 +171,56 @@ def test_a_search_with_other_limits_is_told_of_it(options: Any) -> None:
         assert told(**others).endswith("; choose another --out")
     other = np.random.default_rng(1).random((90, 8, 8)), np.arange(90) % 3
     assert "holds a run with data" in told(data=other)
+
+
+@pytest.fixture
+def two_runs(options: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs `one` and `two`: of the test images the first answers 6 wrong at its first exit, the second one."""
+    Path("elsewhere.npz").rename("own.npz")
+    labels = examples("run").labels
+    for out, wrong in (("one", 6), ("two", 1)):
+        first = np.where(np.arange(len(labels)) < wrong, labels + 1, labels)
+        answers = ExitTables(np.ones((len(labels), 2)), np.stack([first, labels], axis=1))
+
+        def answer(coder: GenomeCoder, trial: Trial, answers: ExitTables = answers) -> Evaluation:
+            return replace(two_points(coder, trial), on_test=answers)
+
+        monkeypatch.setattr(nachos, "Workers", instant(answer))
+        nachos_min.search(**options | {"out": out, "seed": 10 - wrong})
+
+
+@pytest.mark.usefixtures("two_runs")
+def test_two_runs_are_compared_within_budgets(run: Any) -> None:
+    found = json.loads(run("compare", "one", "two", "--json").out)
+    assert (found["runs"], found["options"]) == (["one", "two"], {"seed": [4, 9]})
+    assert [budget["max_macs"] for budget in found["budgets"]] == [15_000, 35_000]
+    assert [[row["solution"] for row in budget["networks"]] for budget in found["budgets"]] == [[1, 1], [0, 0]]
+    for budget in found["budgets"]:
+        assert budget["difference"] == pytest.approx(5 / len(examples("one").labels))
+        assert budget["interval95"][0] > 0
+    shown = run("compare", "one", "two")
+    assert (shown.status, shown.err) == (0, "")
+    assert max(map(len, shown.out.splitlines())) <= 80
+    assert "Options that differ, A / B: seed 4 / 9.\n" in shown.out
+    assert "Of 2 intervals 2 show B better and 0 worse.\n" in shown.out
+    assert "Of 2 intervals 0 show B better and 2 worse.\n" in run("compare", "two", "one").out
+
+
+@pytest.mark.usefixtures("two_runs")
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("", "compare needs a RUN and one OTHER, got none; try python -m nachos_min compare --help"),
+        ("one", "compare takes one RUN and one OTHER and options, got 'one'"),
+        ("one two run", "compare takes one RUN and one OTHER and options, got 'run'"),
+        ("one none", "run none does not exist"),
+        ("one run", "run run was stored by an earlier version, without its answers to the test images; "
+         "search again in another folder"),
+        ("one memory", "the runs must have the same data, got others in one and memory"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_one_line(typed: str, message: str, options: Any, run: Any) -> None:
+    if "memory" in typed:
+        images = np.random.default_rng(1).random((90, 8, 8))
+        nachos_min.search(**options | {"out": "memory", "data": (images, np.arange(90) % 3)})
+    assert run("compare", *typed.split()) == (2, "", f"error: {message}\n")

@@ -1,0 +1,140 @@
+"""What `compare` prints: two runs of the same data, A and B, within budgets, with intervals over test images."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from math import ceil, log10
+from typing import Any, TextIO
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from nachos_min.errors import InputError, some
+from nachos_min.nas.gain import Gain, paired_gain, right_answers
+from nachos_min.nas.hypervolume import hypervolume
+from nachos_min.nas.result import SearchResult
+from nachos_min.nas.runs import examples, load_run
+from nachos_min.nas.settings import undominated
+from nachos_min.report.console import output
+from nachos_min.report.gain_report import gain_text
+from nachos_min.store import open_run
+
+MOST = 6  # budgets
+DATA = ("data", "data_content", "space_content")  # names say enough of how runs differ
+Pair = tuple[SearchResult, SearchResult]
+
+
+def report_comparison(one: str, other: str) -> dict[str, Any]:
+    """Return two runs beside each other, as the object that `compare --json` prints.
+
+    Within each budget of average MACs stand the networks that are most accurate on validation, and the accuracy of
+    B minus that of A on the test images.
+
+    Args:
+        one, other: folders of the runs A and B.
+
+    Raises:
+        InputError: a run cannot be read, has no network within its limits or was stored by an earlier version, or
+            the two have other data or another metric.
+    """
+    stored = [dict(_options(open_run(path).configuration)) for path in (one, other)]
+    for name, what in (("data_content", "data"), ("metric", "metric")):
+        if stored[0].get(name) != stored[1].get(name):
+            raise InputError(f"the runs must have the same {what}, got others in {one} and {other}")
+    runs = load_run(one), load_run(other)
+    for run in runs:
+        if not run.front:
+            raise InputError(f"run {run.run} must have a network within its limits, got none")
+    values = {name: [each.get(name) for each in stored] for name in {**stored[0], **stored[1]} if name not in DATA}
+    labels, reference = examples(one).labels, max(run.reference for run in runs)
+    areas = [hypervolume([(1 - row.metric, row.average_macs) for row in run.front], reference) for run in runs]
+    return {
+        "runs": [run.run for run in runs],
+        "evaluated": [run.evaluated for run in runs],
+        "options": {name: pair for name, pair in values.items() if pair[0] != pair[1]},
+        "budgets": [{"max_macs": most} | _within(most, runs, labels) for most in budgets_of(runs)],
+        "hypervolume": {"runs": areas, "reference": list(reference)},
+    }
+
+
+def _options(configuration: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the options that a configuration holds, those of its recipe as recipe.name."""
+    for name, value in configuration.items():
+        if isinstance(value, Mapping):
+            yield from _options(value, f"{name}.")
+        else:
+            yield before + name, value
+
+
+def budgets_of(runs: Pair) -> list[int]:
+    """Return up to MOST budgets, among them the least and the most; each is two digits and zeros.
+
+    They lie where a run has its next better network.
+    """
+    costs = [row.average_macs for run in runs for row in undominated(run.front)]
+    units = [10 ** max(0, int(log10(cost)) - 1) for cost in costs]
+    budgets = sorted({ceil(cost / unit) * unit for cost, unit in zip(costs, units, strict=True)})
+    places = np.linspace(0, len(budgets) - 1, min(MOST, len(budgets))).round().astype(int)
+    return [budgets[place] for place in places]
+
+
+def _within(most: int, runs: Pair, labels: Any) -> dict[str, Any]:
+    """Return the best network of each run within `most` MACs, None without one; with both, what B gains."""
+    found: list[dict[str, Any] | None] = []
+    right = []
+    for run in runs:
+        row = next((row for row in undominated(run.front) if row.average_macs <= most), None)
+        if row is None:
+            found.append(None)
+            continue
+        if (answers := row.evaluation.on_test) is None:
+            lacks = "was stored by an earlier version, without its answers to the test images"
+            raise InputError(f"run {run.run} {lacks}; search again in another folder")
+        right.append(right_answers(answers, row.thresholds, labels).astype(np.float64))
+        test = {"accuracy": row.test.metric, "average_macs": row.test.average_macs}
+        figures = {"accuracy": row.metric, "average_macs": row.average_macs}
+        found.append({"solution": row.solution} | figures | {"test": test})
+    if len(right) < len(runs):
+        return {"networks": found}
+    gain = paired_gain(right[1] - right[0], labels if runs[0].metric == "balanced" else None)
+    return {"networks": found} | asdict(gain)
+
+
+def show_comparison(found: Mapping[str, Any], stream: TextIO | None = None) -> None:
+    """Print what `report_comparison` returns, to `stream` or standard output."""
+    console = output(stream or sys.stdout, 72)
+    for letter, run, evaluated in zip("AB", found["runs"], found["evaluated"], strict=True):
+        console.print(f"{letter}: {run}, {evaluated:,} evaluated")
+    options = (f"{name} {a} / {b}" for name, (a, b) in found["options"].items())
+    console.print(f"Options that differ, A / B: {', '.join(options) or 'none'}.\n")
+    console.print("The best on validation within a budget of average MACs, on the test images:\n")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    heads = (
+        "budget",
+        *(f"{run}\n{what}" for run in "AB" for what in ("k", "accuracy", "MACs")),
+        "B - A (95%)\nin points",
+    )
+    for heading in heads:
+        table.add_column(heading, justify="right", no_wrap=True)
+    gains = []
+    for each in found["budgets"]:
+        cells, gain = [cell for network in each["networks"] for cell in _cells(network)], "-"
+        if "difference" in each:
+            gains.append(Gain(each["difference"], each["interval95"]))
+            gain = gain_text(gains[-1])
+        table.add_row(f"{each['max_macs']:,}", *cells, gain)
+    error, macs = found["hypervolume"]["reference"]
+    a, b = (area / (error * macs) for area in found["hypervolume"]["runs"])
+    better, worse = sum(gain.interval95[0] > 0 for gain in gains), sum(gain.interval95[1] < 0 for gain in gains)
+    console.print(
+        table, "", f"Of {some(len(gains), 'interval')} {better} show B better and {worse} worse.", sep="\n"
+    )
+    console.print(f"Hypervolume (of error {error:g} x {macs:,} MACs): A {a:.4f}, B {b:.4f}.")
+
+
+def _cells(network: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    if network is None:
+        return "-", "-", "-"
+    test = network["test"]
+    return str(network["solution"]), f"{test['accuracy']:.1%}", f"{round(test['average_macs']):,}"
