@@ -72,7 +72,7 @@ def test_what_a_prompt_shows_has_at_most_ten_lines(searching: dict[str, Any]) ->
     assert all(sum(-(-len(line) // 80) for line in repr(each).splitlines()) <= 10 for each in shown)
     assert "0.9900 at 34,500 average MACs" in repr(result)
     nothing = nachos_min.load_run("a<b", min_accuracy=0.999)
-    assert "0 solutions of 1 network, accuracy >= 0.999" in repr(nothing)
+    assert "0 solutions from 1 trained network, accuracy >= 0.999" in repr(nothing)
 
 
 def test_what_a_notebook_shows_is_a_table_of_all_rows(searching: dict[str, Any]) -> None:

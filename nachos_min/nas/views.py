@@ -34,7 +34,7 @@ def title(result: "SearchResult") -> str:
     accuracy = "accuracy" if result.metric == "accuracy" else "balanced accuracy"
     limits = [f"{accuracy} >= {result.min_accuracy:g}"] if result.min_accuracy else []
     limits += [] if result.max_macs is None else [f"average MACs <= {result.max_macs:,}"]
-    found = f"{some(len(result.front), 'solution')} of {some(result.evaluated, 'network')}"
+    found = f"{some(len(result.front), 'solution')} from {some(result.evaluated, 'trained network')}"
     return f"{result.run}: {found}, {' and '.join(limits) or 'without limits'}"
 
 
