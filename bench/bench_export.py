@@ -15,11 +15,8 @@ Times are microseconds per image with thresholds at which the average MACs are h
 the gated ONNX file (onnxruntime, one thread) one image at a time, the engine one at a time and 256 together.
 """
 
-import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -29,7 +26,7 @@ from bench_inference import thresholds_for
 from fire import Fire
 from measuring import best_of_rounds, machine, on_threads, tell
 
-ARM = "arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -mfloat-abi=hard -mfpu=fpv4-sp-d16"
+ARM = ("arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
 TIMER = r"""
 #include "network.h"
 #include <stdio.h>
@@ -118,8 +115,7 @@ def measured(space: str, row: Any, size: int, rounds: int, folder: Path) -> dict
     }
     sizes = {"object": c_check.c_size(folder)}
     try:
-        with compiler(ARM):
-            sizes["arm"] = c_check.c_size(folder)
+        sizes["arm"] = c_check.c_size(folder, ARM)
     except c_check.CompilerError:
         sizes["arm"] = None
     thresholds, share = thresholds_for(engine.tables.confidence, trained.costs.exit_costs, 0.5)
@@ -152,19 +148,6 @@ def measured(space: str, row: Any, size: int, rounds: int, folder: Path) -> dict
         "share": share,
         "microseconds": times,
     }
-
-
-@contextmanager
-def compiler(command: str) -> Iterator[None]:
-    """Let `c_check` use another C compiler."""
-    before = os.environ.get("CC")
-    os.environ["CC"] = command
-    try:
-        yield
-    finally:
-        os.environ.pop("CC")
-        if before is not None:
-            os.environ["CC"] = before
 
 
 def c_time(folder: Path, images: Any, thresholds: tuple[float, ...], rounds: int) -> float:

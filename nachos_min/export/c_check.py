@@ -1,7 +1,5 @@
 """What a C compiler makes of an exported network: its sizes, and its answers to images."""
 
-import os
-import shlex
 import shutil
 import subprocess
 import tempfile
@@ -21,13 +19,12 @@ SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover
 
 
 class CompilerError(InputError):
-    """There is no C compiler, or it refuses the source; the message names it and has its first line."""
+    """There is no C compiler, or it refuses the source; the message has the first error."""
 
 
-def compiler() -> str | None:
-    """Return the command of the C compiler, `CC` of the environment or else cc, or None if there is none."""
-    command = os.environ.get("CC") or "cc"
-    return command if shutil.which(shlex.split(command)[0]) else None
+def has_compiler() -> bool:
+    """Return whether there is a C compiler: the program cc."""
+    return shutil.which("cc") is not None
 
 
 def c_answers(
@@ -47,7 +44,7 @@ def c_answers(
     with tempfile.TemporaryDirectory() as place:
         program = Path(place, "example")
         sources = [str(Path(folder, name)) for name in ("example.c", "network.c")]
-        _run([*STRICT, *flags, "-o", str(program), *sources, "-lm"])
+        _run(["cc", *STRICT, *flags, "-o", str(program), *sources, "-lm"])
         own = _answers(program, images)
         staying = [2.0] * exits  # no confidence is that large
         forced = [staying[:index] + [0.0] * (exits - index) for index in range(exits)]
@@ -55,17 +52,21 @@ def c_answers(
     return own, confidences
 
 
-def c_size(folder: str | Path) -> tuple[int, int] | None:
-    """Return bytes of flash and RAM of the exported network at -Os, or None without binutils' `size`.
+def c_size(folder: str | Path, compiler: Sequence[str] = ("cc",)) -> tuple[int, int] | None:
+    """Return bytes of flash and RAM of the exported network at -Os, or None without the program `size` of binutils.
+
+    Args:
+        folder: as written by `write_c`.
+        compiler: the command, which may be for another processor.
 
     Raises:
-        CompilerError: as `c_answers`.
+        CompilerError: if there is no such compiler, or it refuses the source.
     """
-    if not shutil.which("size"):
-        return None
     with tempfile.TemporaryDirectory() as place:
         made = Path(place, "network.o")
-        _run([*STRICT, "-Os", "-c", "-o", str(made), str(Path(folder, "network.c"))])
+        _run([*compiler, *STRICT, "-Os", "-c", "-o", str(made), str(Path(folder, "network.c"))])
+        if not shutil.which("size"):
+            return None
         printed = subprocess.run(["size", str(made)], capture_output=True, text=True, check=True).stdout
     if printed.split()[:3] != ["text", "data", "bss"]:
         return None
@@ -73,14 +74,15 @@ def c_size(folder: str | Path) -> tuple[int, int] | None:
     return text + data, data + bss
 
 
-def _run(arguments: Sequence[str]) -> None:
-    """Run the compiler."""
-    if (command := compiler()) is None:
-        raise CompilerError(f"the C compiler must be a program, got {os.environ.get('CC') or 'cc'}")
-    done = subprocess.run([*shlex.split(command), *arguments], capture_output=True, text=True, check=False)
+def _run(command: Sequence[str]) -> None:
+    """Run a compiler."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise CompilerError(f"the C compiler {command[0]} cannot be run: {error.strerror or error}") from None
     if done.returncode:
         line = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
-        raise CompilerError(f"the C compiler {command} refuses the source: {line}")
+        raise CompilerError(f"the C compiler {command[0]} refuses the source: {line}")
 
 
 def _answers(program: Path, images: Array, thresholds: Sequence[float] = ()) -> Answers:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nachos_min.errors import InputError, printable, shorten
-from nachos_min.export.c_check import c_answers, c_size, compiler
+from nachos_min.export.c_check import c_answers, c_size, has_compiler
 from nachos_min.export.c_source import FILES, write_c
 from nachos_min.export.comparison import Comparison, Engine, onnx_answers
 from nachos_min.export.npz_file import write_npz
@@ -114,8 +114,8 @@ def c_written(engine: Engine, folder: str | Path) -> Written:
     made, comparison = write_c(engine.trained, folder), None
     figures: dict[str, Any] = {"constants": made.constants, "buffers": made.buffers}
     notes = [f"{made.constants:,} bytes of constants in flash, {made.buffers:,} bytes of buffers in RAM"]
-    if compiler() is None:
-        notes.append("not compiled and not compared with the engine: there is no C compiler (cc, or CC) here")
+    if not has_compiler():
+        notes.append("not compiled and not compared with the engine: there is no C compiler (cc) here")
     else:
         comparison = engine.compare(*c_answers(folder, engine.images, len(engine.trained.thresholds)))
         if (size := c_size(folder)) is not None:
