@@ -21,7 +21,8 @@ from nachos_min.report.gain_report import gain_text
 from nachos_min.store import open_run
 
 MOST = 6  # budgets
-DATA = ("data", "data_content", "space_content")  # names say enough of how runs differ
+# Names say enough of how runs differ.
+OTHERS = ("data", "data_content", "space_content", "retrained.genome", "retrained.thresholds")
 Pair = tuple[SearchResult, SearchResult]
 
 
@@ -46,7 +47,10 @@ def report_comparison(one: str, other: str) -> dict[str, Any]:
     for run in runs:
         if not run.front:
             raise InputError(f"run {run.run} must have a network within its limits, got none")
-    values = {name: [each.get(name) for each in stored] for name in {**stored[0], **stored[1]} if name not in DATA}
+    values = {
+        name: [each.get(name) for each in stored] for name in {**stored[0], **stored[1]} if name not in OTHERS
+    }
+    values["retrained"] = [None if run.retrained is None else run.retrained.of for run in runs]
     labels, reference = examples(one).labels, max(run.reference for run in runs)
     areas = [hypervolume([(1 - row.metric, row.average_macs) for row in run.front], reference) for run in runs]
     return {
