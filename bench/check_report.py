@@ -44,7 +44,7 @@ def by_mouse_and_keyboard(page: Page) -> list[str]:
     assert box
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     said.append("mouse, a point: {}: {}".format(*selected(page)))
-    page.locator("button[data-k]").last.click()
+    page.locator(".rows button").last.click()
     found = selected(page)
     assert found[0] == f"Solution #{count - 1}", found
     said.append("mouse, the last row: {}: {}".format(*found))
@@ -98,6 +98,10 @@ def main(report: str, to: str = "shots", axe: str = "", chromium: str = "") -> N
                     errors += serious(page, axe)
                 if (scheme, width) == ("dark", 1280):
                     page.pdf(path=folder / "printed.pdf", format="A4", margin={"top": "1cm", "bottom": "1cm"})
+                    page.emulate_media(media="print")
+                    page.set_viewport_size({"width": 794, "height": 1123})  # A4
+                    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+                    page.screenshot(path=folder / "printed.png", full_page=True)
                 page.close()
         running.close()
     assert not errors, "\n".join(dict.fromkeys(errors))

@@ -42,7 +42,7 @@ def axis(title: str, values: Iterable[float], text: Callable[[float], str], most
     ['500', '1,000', '2,000', '5,000', '10,000', '20,000', '50,000']
     """
     found = sorted(values)
-    low, high = found[0], max(found[-1], found[0] * (1 + 1e-9) + 1e-9)
+    low, high = min(found[0], 0.95 * found[-1]), found[-1] or 1.0  # equal values get an axis, too
     if low > 0 and high > WIDE * low:
         decades = range(floor(log10(low)), ceil(log10(high)) + 1)
         steps = [factor * 10.0**decade for decade in decades for factor in (1, 2, 5)]
@@ -98,9 +98,7 @@ class Plot:
             side = 'text-anchor="end"' if left > 50 else ""
             return f'<g class="limit">{line}<text x="{left}%" y="0" dy="-6" {side}>{escape(text)}</text></g>'
         line = f'<line x1="0" x2="100%" y1="{top}%" y2="{top}%"/>'
-        return (
-            f'<g class="limit">{line}<text x="100%" y="{top}%" dy="-6" text-anchor="end">{escape(text)}</text></g>'
-        )
+        return f'<g class="limit">{line}<text x="0" y="{top}%" dx="6" dy="-6">{escape(text)}</text></g>'
 
     def svg(self, title: str, marks: str, *, group: bool = False) -> str:
         """Return the chart with `marks` in it; an image for screen readers, or a `group` that can be entered."""

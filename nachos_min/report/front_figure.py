@@ -7,30 +7,25 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from nachos_min.errors import InputError, some
+from nachos_min.errors import InputError
 from nachos_min.report.charts import short
-from nachos_min.report.run_report import Story, curves, front_plot, letter, put, read_story, trained_as
+from nachos_min.report.run_report import Story, front_plot, letter, put, read_story
 
 # Told apart with every kind of colour vision: Okabe and Ito's set.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKS = "os^D"
-NO_DATE: dict[str, dict[str, Any]] = {
-    ".svg": {"Date": None},
-    ".png": {"Software": None},
-    ".pdf": {"CreationDate": None},
-}
+NO_DATE: dict[str, Any] = {".svg": {"Date": None}, ".png": {"Software": None}, ".pdf": {"CreationDate": None}}
 
 
 def write_figure(run: str | Path, to: str | Path | None = None) -> str:
-    """Return what was written, in one sentence: the front of the run in folder `run`, as the file `to`.
+    """Return what was written, in one line: the front of the run in folder `run`, as the file `to`.
 
     Args:
         run: folder of a search, finished or not; its data set is not needed.
-        to: a file whose name ends in .svg, .png or .pdf, replaced if there is one; None: front.svg in the run's
-            folder.
+        to: a name that ends in .svg, .png or .pdf, replaced if it is there; None: front.svg in the run's folder.
 
     Raises:
-        InputError: as `write_report`, the file has another ending, or Matplotlib is not installed.
+        InputError: as `write_report`, the name has another ending, or Matplotlib is not installed.
     """
     file = Path(run) / "front.svg" if to is None else Path(to)
     if file.suffix not in NO_DATE:
@@ -47,42 +42,34 @@ def write_figure(run: str | Path, to: str | Path | None = None) -> str:
         draw(story, figure)
         figure.savefig(content, format=file.suffix[1:], dpi=200, metadata=NO_DATE[file.suffix])
     put(file, content.getvalue())
-    return f"{file}: {some(len(story.rows), 'solution')} of {some(len(story.networks), 'network')}"
+    return f"{file}: {story.size}"
 
 
 def draw(story: Story, figure: Any) -> None:
     """Draw the front on a Matplotlib figure: full marks as shown, rings on the test split with a 95 % band."""
-    axes, limits = figure.subplots(), story.result.limits
-    for curve in curves(story):
+    axes, limits, plot = figure.subplots(), story.result.limits, front_plot(story)
+    for curve in story.curves:
         axes.plot(*zip(*curve, strict=True), ".-", color="0.8", linewidth=0.8, markersize=2, zorder=0)
-    for number in story.networks.values():
-        rows = [row for row in story.rows if story.networks[trained_as(row)] == number]
-        look = {"color": COLOURS[number % len(COLOURS)], "marker": MARKS[number % len(MARKS)], "linestyle": "none"}
-        stages = ", ".join(map(str, rows[0].exits))
-        shown, on_test = (
-            sorted((each.average_macs, each.metric) for each in split) for split in (rows, [r.test for r in rows])
-        )
-        axes.plot(
-            *zip(*shown, strict=True),
-            **look,
-            markersize=4,
-            label=f"network {letter(number)}: exits after stages {stages}",
-        )
-        axes.plot(*zip(*on_test, strict=True), **look, markersize=5, fillstyle="none", markeredgewidth=0.6)
-        bands = sorted((row.test.average_macs, *row.test.metric_interval95) for row in rows)
-        axes.fill_between(*zip(*bands, strict=True), color=look["color"], alpha=0.1, linewidth=0)
+    for number, rows in enumerate(story.networks.values()):
+        colour, stages = COLOURS[number % len(COLOURS)], ", ".join(map(str, rows[0].exits))
+        look = {"color": colour, "marker": MARKS[number % len(MARKS)], "linestyle": "none", "markersize": 4.5}
+        label, bands = f"network {letter(number)}: exits after stages {stages}", []
+        for row in rows:
+            axes.plot(row.average_macs, row.metric, **look, label=label)
+            axes.plot(row.test.average_macs, row.test.metric, **look, fillstyle="none", markeredgewidth=0.6)
+            bands.append((row.test.average_macs, *row.test.metric_interval95))
+            label = "_"  # once in the legend
+        axes.fill_between(*zip(*sorted(bands), strict=True), color=colour, alpha=0.1, linewidth=0)
     if limits.min_accuracy:
         axes.axhline(limits.min_accuracy, color="k", linestyle=":", linewidth=1)
     if limits.max_macs is not None:
         axes.axvline(limits.max_macs, color="k", linestyle=":", linewidth=1)
-    axes.set_xlabel("average MACs of an answer")
-    axes.set_ylabel(f"{story.accuracy} (rings: test split, with its 95 % interval)")
+    axes.set(
+        xlabel="average MACs of an answer", ylabel=f"{story.accuracy} (rings: test split, with 95 % intervals)"
+    )
+    axes.set(ylim=(plot.up.least, 1.005), xscale="log" if plot.across.logarithmic else "linear")
     axes.xaxis.set_major_formatter(lambda value, _: short(value))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    plot = front_plot(story)
-    axes.set_ylim(plot.up.least, 1.005)
-    if plot.across.logarithmic:
-        axes.set_xscale("log")
     axes.spines[["top", "right"]].set_visible(False)
     if story.rows:
         figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8)

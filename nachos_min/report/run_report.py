@@ -1,47 +1,49 @@
 """One HTML file about a run: its front, a card for each network, how the search went, how it was made.
 
-The page needs no network, and without its script it still has every table and figure that does not depend on which
-solution is selected. What does depend on that travels as JSON. Left out: looks, which are `run_report.html`'s.
+The page needs no network. Tables and charts stand in it; what depends on the selected solution travels as JSON to
+its script. Looks and script are in `run_report.html`.
 """
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from html import escape
 from itertools import groupby
+from math import prod
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nachos_min.atomic import replacing
 from nachos_min.data.dataset import extent, kind_of
-from nachos_min.eenn.architecture import Architecture, ExitHead, FinalHead, Map, MBConvSpec
-from nachos_min.eenn.lowering import head_costs, part_cost
-from nachos_min.eenn.thresholds import apply_thresholds, confusion_by_exit
+from nachos_min.eenn.architecture import Architecture, ExitHead, FinalHead, Map, MBConvSpec, Stem
+from nachos_min.eenn.lowering import Part, head_costs, part_cost
+from nachos_min.eenn.thresholds import ALWAYS, apply_thresholds, confusion_by_exit
 from nachos_min.errors import InputError, some
-from nachos_min.nas.evaluation import Evaluation
+from nachos_min.nas.evaluation import Evaluation, Trial
 from nachos_min.nas.result import Archive, Network, SearchResult, result_of, shown_rows
 from nachos_min.nas.runs import Examples, examples, stored_evaluations, stored_problem
+from nachos_min.nas.settings import undominated
+from nachos_min.nas.views import html_table
 from nachos_min.report.charts import Plot, axis, short
 from nachos_min.report.gain_report import gain_sentence
 from nachos_min.report.pictures import most_pictures, pictures, sheet
-from nachos_min.report.search_report import closest_sentence, exit_shares, share
+from nachos_min.report.search_report import closest_sentence, share
 from nachos_min.store import open_run
 
 MOST = 150  # solutions on the page, which keeps it small
 A_EXIT = 8  # example images of an exit
-MATRIX = 20  # classes up to which confusion is a matrix; of more the commonest mistakes are listed
-MISTAKES = 12
+MATRIX, MISTAKES = 20, 12  # confusion of so many classes is a matrix; of more the commonest mistakes are listed
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-TEMPLATE = Path(__file__).with_name("run_report.html")
+SAID = {"accurate": "most accurate", "knee": "knee", "cheap": "cheapest"}
 
 
 def write_report(run: str | Path, to: str | Path | None = None) -> str:
-    """Return what was written, in one sentence: the report on the run in folder `run`, as the file `to`.
+    """Return what was written, in one line: the report on the run in folder `run`, as the file `to`.
 
     Args:
         run: folder of a search, finished or not; its data set is not needed.
@@ -51,10 +53,9 @@ def write_report(run: str | Path, to: str | Path | None = None) -> str:
         InputError: as `load_run`, nothing is trained yet, or the file cannot be written.
     """
     story = read_story(run)
-    file, text = Path(run) / "report.html" if to is None else Path(to), page(story).encode()
-    put(file, text)
-    found = f"{some(len(story.rows), 'solution')} of {some(len(story.networks), 'network')}"
-    return f"{file}: {found}, {len(text) / 1e6:.2f} MB"
+    file, content = Path(run) / "report.html" if to is None else Path(to), page(story).encode()
+    put(file, content)
+    return f"{file}: {story.size}, {len(content) / 1e6:.2f} MB"
 
 
 def put(file: Path, content: bytes) -> None:
@@ -75,13 +76,8 @@ class Story:
     name: str  # of the run, as commands take it
     archive: Archive
     result: SearchResult
-    examples: Examples | None
-    identity: Mapping[str, Any]
-
-    @cached_property
-    def about(self) -> Mapping[str, Any]:
-        """What the run stores of its data."""
-        return self.archive.problem.about
+    examples: Examples | None  # None: the run is an older one
+    identity: Mapping[str, Any]  # its configuration as it is stored
 
     @cached_property
     def rows(self) -> list[Network]:
@@ -90,14 +86,28 @@ class Story:
         return [front[round(place * (len(front) - 1) / max(1, count - 1))] for place in range(count)]
 
     @cached_property
-    def networks(self) -> dict[tuple[Any, ...], int]:
-        """Number of each network on the page, by its training."""
-        return {trial: number for number, trial in enumerate(dict.fromkeys(map(trained_as, self.rows)))}
+    def networks(self) -> dict[Trial, list[Network]]:
+        """The solutions of each network on the page."""
+        found: dict[Trial, list[Network]] = {}
+        for row in self.rows:
+            found.setdefault(row.evaluation.trial, []).append(row)
+        return found
 
     @cached_property
-    def classes(self) -> list[str]:
-        """Names of the classes."""
-        return list(self.about["class_names"]) or [str(each) for each in range(self.about["classes"])]
+    def numbers(self) -> dict[Trial, int]:
+        """The number of each network."""
+        return {trial: number for number, trial in enumerate(self.networks)}
+
+    @property
+    def size(self) -> str:
+        """How many solutions and networks there are."""
+        return f"{some(len(self.rows), 'solution')} of {some(len(self.networks), 'network')}"
+
+    @property
+    def curves(self) -> list[list[tuple[float, float]]]:
+        """Average MACs and accuracy of each trained network, under the thresholds that are worth having."""
+        by_network = groupby(self.archive.networks, key=lambda row: row.evaluation.trial)
+        return [[(row.average_macs, row.metric) for row in undominated(rows)] for _, rows in by_network]
 
     @property
     def accuracy(self) -> str:
@@ -105,49 +115,40 @@ class Story:
         return "balanced accuracy" if self.result.metric == "balanced" else "accuracy"
 
 
-def trained_as(row: Network) -> tuple[Any, ...]:
-    """Return which training a solution is of."""
-    trial = row.evaluation.trial
-    return trial.genome, trial.effort, trial.repeat
-
-
 def read_story(run: str | Path) -> Story:
     """Return what the run in a folder has to tell; InputError as `write_report`."""
-    problem, path = stored_problem(run), Path(run)
-    archive = Archive(problem, stored_evaluations(run))
+    path, archive = Path(run), Archive(stored_problem(run), stored_evaluations(run))
     if not archive.evaluations:
         raise InputError(f"a report needs a trained network, got run {run} without one")
-    result = result_of(archive, path, reused=len(archive.evaluations), inadmissible=None)
-    stored = open_run(run)
-    kept = examples(run) if stored.get("examples") else None
-    return Story(path.name if path.is_absolute() else str(path), archive, result, kept, stored.configuration)
+    result, stored = result_of(archive, path, reused=len(archive), inadmissible=None), open_run(run)
+    name = path.name if path.is_absolute() else str(path)
+    return Story(name, archive, result, examples(run) if stored.get("examples") else None, stored.configuration)
 
 
 def page(story: Story) -> str:
     """Return the HTML of the report."""
-    found, data = story.result, named(story.archive.problem.configuration.data)
+    found, first = story.result, story.rows[0].solution if story.rows else 0
     parts = {
-        "title": escape(f"Early-exit networks for {data}"),
+        "title": escape(f"Early-exit networks for {named(story.archive.problem.configuration.data)}"),
         "summary": escape(headline(story)),
         "front": front_chart(story),
         "legend": legend(story),
-        "table": solutions(story),
-        "choose": "".join(
-            f'<button data-k="{row.solution}">network {letter(number)}</button>'
-            for row, number in first_rows(story)
-        ),
-        "cards": "".join(card(story, row, number) for row, number in first_rows(story)),
+        "table": html_table(story.rows, f"{story.size} under different thresholds"),
+        "cards": "".join(card(story, rows[0]) for rows in story.networks.values()),
         "progress": progress_chart(story),
-        "facts": facts(story),
+        "facts": "".join(
+            f'<tr><th scope="row">{name}</th><td>{escape(text)}</td></tr>' for name, text in facts(story).items()
+        ),
         "stored": escape(json.dumps(plain(story.identity), indent=1)),
         "run": escape(quote(story.name)),
         "python_run": escape(repr(story.name)),
-        "first": str(story.rows[0].solution if story.rows else 0),
-        "accuracy": escape(story.accuracy),
+        "first": str(first),
+        "accuracy": story.accuracy,
         "nothing": "" if found.front else f"<p><strong>{escape(closest_sentence(found))}</strong></p>",
         "data": json.dumps(selected(story), separators=(",", ":")).replace("<", "\\u003c"),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], TEMPLATE.read_text(encoding="utf-8"))
+    template = Path(__file__).with_name("run_report.html").read_text(encoding="utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], template)
 
 
 def named(path: str) -> str:
@@ -172,29 +173,46 @@ def letter(number: int) -> str:
     return LETTERS[place] + (str(more + 1) if more else "")
 
 
-def first_rows(story: Story) -> list[tuple[Network, int]]:
-    """Return of each network its most accurate solution, and its number."""
-    found = dict[int, Network]()
-    for row in story.rows:
-        found.setdefault(story.networks[trained_as(row)], row)
-    return [(row, number) for number, row in found.items()]
-
-
 def headline(story: Story) -> str:
     """Return the outcome in a few sentences."""
-    found, rows = story.result, story.result.front
-    trained = f"{some(found.evaluated, 'network')} {'was' if found.evaluated == 1 else 'were'} trained"
+    rows = story.result.front
+    trained = (
+        f"{some(story.result.evaluated, 'network')} {'was' if story.result.evaluated == 1 else 'were'} trained"
+    )
     if not rows:
         return f"{trained}, and no solution keeps the limits."
-    networks = some(len({trained_as(row) for row in rows}), "network")
+    networks = some(len({row.evaluation.trial for row in rows}), "network")
     left = f" {len(story.rows)} of them are on this page." if len(story.rows) < len(rows) else ""
-    best, test = rows[0], rows[0].test
-    low, high = test.metric_interval95
+    best, (low, high) = rows[0], rows[0].test.metric_interval95
     return (
         f"{trained}; {some(len(rows), 'solution')} of {networks} keep the limits.{left} The most accurate has "
-        f"{story.accuracy} {best.metric:.1%} at {best.average_macs:,.0f} average MACs; on the test images "
-        f"{test.metric:.1%} ({low:.1%} to {high:.1%}) at {test.average_macs:,.0f}."
+        f"{story.accuracy} {best.metric:.1%} at {best.average_macs:,.0f} average MACs; on the test split "
+        f"{best.test.metric:.1%} ({low:.1%} to {high:.1%}) at {best.test.average_macs:,.0f}."
     )
+
+
+def facts(story: Story) -> dict[str, str]:
+    """Return how the run was made, by heading."""
+    problem, found = story.archive.problem, story.result
+    configuration, about, again = problem.configuration, problem.about, found.retrained
+    height, width, channels = about["image_shape"]
+    data = some(about["classes"], "class", "es"), kind_of((height, width)), some(channels, "channel")
+    limits = (f"{name.replace('_', ' ')} {limit:,}" for name, limit in asdict(found.limits).items() if limit)
+    halves = any(row.point.calibration for row in story.archive.networks)
+    rows = {
+        "Data": f"{named(configuration.data)}: {', '.join(data)}",
+        "Samples": ", ".join(f"{count:,} {name}" for name, count in about.get("samples", {}).items()),
+        "Space": f"{problem.space.name}; its largest network costs {found.reference[1]:,} MACs",
+        "Limits": ", ".join(limits) or "none",
+        "Search": f"method {configuration.method}, seed {found.seed}, margin {found.margin:g}",
+        "Training": ", ".join(f"{name} {value}" for name, value in plain(story.identity["recipe"]).items()),
+        "Networks": f"{found.evaluated:,} trained, {found.admissible:,} admissible, {found.failed:,} failed",
+        "Figures": "of the validation split" + (", the half that chose nothing" if halves else ""),
+        "Trained again": gain_sentence(again) if again else "",
+        "Versions": ", ".join(f"{name} {version}" for name, version in about.get("versions", {}).items()),
+        "SHA-256 of data": story.identity["data_content"],
+    }
+    return {name: text for name, text in rows.items() if text}
 
 
 # Charts
@@ -202,248 +220,169 @@ def headline(story: Story) -> str:
 
 def front_plot(story: Story) -> Plot:
     """Return the axes of the front; candidates that are much worse than the front stand at its lower edge."""
-    found, limits = story.archive.networks, story.result.limits
-    ends = [each.ends for each in story.archive.evaluations]
-    least = [float(np.quantile([1 - error for error, _ in ends], 0.25)), limits.min_accuracy or 1.0]
-    least += [figures for row in story.rows for figures in (row.metric, row.test.metric)]
-    macs = [row.average_macs for row in found] + [row.test.average_macs for row in story.rows]
-    macs += [] if limits.max_macs is None else [limits.max_macs]
-    across = axis("average MACs of an answer", macs, short)
-    return Plot(across, axis(story.accuracy, (min(least), 1.0), "{:.0%}".format, 1.0))
-
-
-def curves(story: Story) -> list[list[tuple[float, float]]]:
-    """Return average MACs and accuracies of each trained network, under the thresholds that are worth having."""
-    by_network = groupby(story.archive.networks, key=trained_as)
-    return [[(row.average_macs, row.metric) for row in undominated(rows)] for _, rows in by_network]
+    limits, found, tests = story.result.limits, story.archive.networks, [row.test for row in story.rows]
+    best = [1 - each.ends[0] for each in story.archive.evaluations]
+    least = min([float(np.quantile(best, 0.25)), limits.min_accuracy or 1.0, *(row.metric for row in story.rows)])
+    macs = [row.average_macs for row in found] + [limits.max_macs or found[0].average_macs]
+    across = axis("average MACs of an answer", macs + [each.average_macs for each in tests], short)
+    return Plot(across, axis(story.accuracy, [least, *(each.metric for each in tests)], "{:.0%}".format, 1.0))
 
 
 def front_chart(story: Story) -> str:
     """Return the chart of the front, whose solutions can be selected."""
-    plot, limits, marks = front_plot(story), story.result.limits, []
-    marks.append(plot.lines("candidates", curves(story)))
+    plot, limits, points = front_plot(story), story.result.limits, []
+    marks = plot.lines("candidates", story.curves)
     if limits.max_macs is not None:
-        marks.append(plot.limit(f"at most {limits.max_macs:,} MACs", x=limits.max_macs))
+        marks += plot.limit(f"at most {limits.max_macs:,} MACs", x=limits.max_macs)
     if limits.min_accuracy:
-        marks.append(plot.limit(f"at least {limits.min_accuracy:.4g}", y=limits.min_accuracy))
-    marks.append('<circle id="on-test" r="9" cx="-99" cy="-99"/>')
-    each_mark = []
+        marks += plot.limit(f"at least {limits.min_accuracy:.4g}", y=limits.min_accuracy)
     for row in sorted(story.rows, key=lambda row: row.average_macs):
-        number = story.networks[trained_as(row)]
-        x, y = plot.at(row.average_macs, row.metric)
+        number, (x, y) = story.numbers[row.evaluation.trial], plot.at(row.average_macs, row.metric)
         said = f"#{row.solution}, network {letter(number)}: {row.metric:.1%}, {row.average_macs:,.0f} MACs"
-        each_mark.append(
+        points.append(
             f'<use href="#mark{number % 4}" class="point n{number % 6}" x="{x}%" y="{y}%" role="radio" '
             f'aria-checked="false" tabindex="-1" data-k="{row.solution}"><title>{said}</title></use>'
         )
-    if each_mark:
-        label = "Solutions, from few to many MACs"
-        marks.append(f'<g role="radiogroup" aria-label="{label}" id="points">{"".join(each_mark)}</g>')
-    title = f"{story.accuracy} against average MACs: {some(len(story.rows), 'solution')}"
-    return plot.svg(title, "".join(marks), group=True)
+    marks += '<circle id="on-test" r="9" cx="-99" cy="-99"/>'
+    group = '<g role="radiogroup" aria-label="Solutions, from few to many MACs">'
+    marks += f"{group}{''.join(points)}</g>" if points else ""
+    return plot.svg(f"{story.accuracy} against average MACs: {story.size}", marks, group=True)
 
 
 def legend(story: Story) -> str:
-    """Return what the marks of the front mean."""
-    return "".join(
-        f'<li><svg class="mark n{number % 6}" aria-hidden="true"><use href="#mark{number % 4}" x="8" y="8"/></svg>'
-        f"network {letter(number)}</li>"
-        for _, number in first_rows(story)
-    )
+    """Return the networks with their marks and the solutions to look at first."""
+    names: dict[int, list[str]] = {}
+    for setting in story.result.settings:
+        for name, row in setting.items():
+            names.setdefault(row.solution, []).append(SAID[name])
+    lines = []
+    for number, rows in enumerate(story.networks.values()):
+        named = {row.solution: ", ".join(names[row.solution]) for row in rows if row.solution in names}
+        named = named if len(named) > 1 else {rows[0].solution: ""}
+        buttons = (f'<button data-k="{k}">#{k} {said}</button>' for k, said in named.items())
+        mark = (
+            f'<svg class="mark n{number % 6}" aria-hidden="true"><use href="#mark{number % 4}" x="8" y="8"/></svg>'
+        )
+        lines.append(f"<li>{mark}network {letter(number)}: {''.join(buttons)}</li>")
+    return "".join(lines)
 
 
 def progress_chart(story: Story) -> str:
     """Return the chart of the hypervolume after each network."""
     steps = list(progress(story))
-    across = axis("networks trained", (0, len(steps)), "{:g}".format, float(len(steps)))
-    up = axis("hypervolume", [area for pair in steps for area in pair], "{:.3g}".format)
-    plot, lines = Plot(across, up), []
-    for place, name in enumerate(("every", "admissible")):
-        areas = [pair[place] for pair in steps]
-        corners = [
-            corner for at, area in enumerate(areas, 1) for corner in ((at, areas[max(0, at - 2)]), (at, area))
-        ]
-        lines.append(plot.lines(name, [corners]))
+    across = axis("networks trained", (0, len(steps)), "{:g}".format)
+    plot = Plot(across, axis("hypervolume", [area for pair in steps for area in pair], "{:.4g}".format))
+    lines = ""
+    for name, areas in zip(("every", "admissible"), zip(*steps, strict=True), strict=True):
+        corners = [((at, areas[max(0, at - 2)]), (at, area)) for at, area in enumerate(areas, 1)]
+        lines += plot.lines(name, [[corner for pair in corners for corner in pair]])
     every, admissible = steps[-1]
     title = f"Hypervolume after {some(len(steps), 'network')}: all {every:.4f}, admissible {admissible:.4f}"
-    return plot.svg(title, "".join(lines))
+    return plot.svg(title, lines)
 
 
 def progress(story: Story) -> Iterator[tuple[float, float]]:
     """Yield the hypervolume of all and of the admissible networks after each one, as shares of the reference."""
-    so_far, best, whole = Archive(story.archive.problem), list[Network](), float(np.prod(story.archive.reference))
+    so_far, best = Archive(story.archive.problem), list[Network]()
     for found in story.archive.candidates:
         so_far.add(found)
         if isinstance(found, Evaluation):
             best = undominated([*best, *(so_far.network(found, point) for point in found.points)])
-            areas = (so_far.area(row.point.shown for row in rows) for rows in (best, shown_rows(so_far)))
-            every, admissible = (area / whole for area in areas)
-            yield every, admissible
+            every, admissible = (
+                so_far.area(row.point.shown for row in rows) for rows in (best, shown_rows(so_far))
+            )
+            yield every / prod(so_far.reference), admissible / prod(so_far.reference)
 
 
-def undominated(rows: Iterable[Network]) -> list[Network]:
-    """Return the rows that no other is as good as in both shown figures: what the area depends on."""
-    found, best = list[Network](), -1.0
-    for row in sorted(rows, key=lambda row: (row.average_macs, -row.metric)):
-        if row.metric > best:
-            best = row.metric
-            found.append(row)
-    return found
+# A card for each network
 
 
-# Tables and cards
-
-
-def solutions(story: Story) -> str:
-    """Return the rows of the table of solutions."""
-    rows = []
-    for row in story.rows:
-        low, high = row.test.metric_interval95
-        missed = "" if row.test.kept else ' <span class="missed">misses a limit</span>'
-        cells = (
-            f"<td>{letter(story.networks[trained_as(row)])}</td>",
-            f"<td>{row.metric:.1%}</td><td>{row.average_macs:,.0f}</td>",
-            f"<td>{row.test.metric:.1%} ({low * 100:.1f}-{high * 100:.1f}){missed}</td>",
-            f"<td>{row.test.average_macs:,.0f}</td><td>{exit_shares(row)}</td>",
-        )
-        button = f'<button data-k="{row.solution}">#{row.solution}</button>'
-        rows.append(f'<tr data-k="{row.solution}"><th scope="row">{button}</th>{"".join(cells)}</tr>')
-    return "".join(rows)
-
-
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """A part of a network as it is drawn."""
 
-    kind: str  # stem, stage, exit or final
     title: str
-    does: tuple[str, ...]
-    shape: Map | None  # of the map that it makes
+    does: list[str]
+    made: Map | None  # shape of the map behind it
     macs: int
-    exit: int | None = None  # from 0
+    exit: int | None  # from 0
 
 
-def pieces(architecture: Architecture) -> list[Piece]:
-    """Return the parts of a network in the order in which they run; their MACs add up to those of the last exit."""
-    flat, stem, classes = architecture.flat, architecture.stem, architecture.classes
-    shape = stem.output(architecture.input_shape)
-    does = f"{side(stem.kernel, flat)} convolution{stride(stem.stride)}, {stem.activation}"
-    found = [Piece("stem", "Stem", (does,), shape, part_cost(stem, architecture.input_shape, flat=flat).macs)]
-    heads = {
-        early.stage: (number, early.head, cost.macs)
-        for number, (early, cost) in enumerate(zip(architecture.exits, head_costs(architecture), strict=False))
-    }
-    trunk = [("Trunk", architecture.trunk)] if architecture.trunk else []
-    for title, blocks in [*trunk, *((f"Stage {n}", each) for n, each in enumerate(architecture.stages, 1))]:
-        macs, lines = 0, []
+def pieces(architecture: Architecture) -> Iterator[Piece]:
+    """Yield the parts of a network in the order in which they run."""
+    flat, shape, classes = architecture.flat, architecture.input_shape, architecture.classes
+    heads: list[Part] = [*(early.head for early in architecture.exits), architecture.final]
+    at_stage = {stage: number for number, stage in enumerate(architecture.exit_stages)}
+    parts: list[tuple[str, tuple[Stem | MBConvSpec, ...]]] = [
+        ("Stem", (architecture.stem,)),
+        ("Trunk", architecture.trunk),
+    ]
+    parts += [(f"Stage {stage}", blocks) for stage, blocks in enumerate(architecture.stages, 1)]
+    for stage, (title, blocks) in enumerate(parts, -1):
+        macs = 0
         for block in blocks:
             macs += part_cost(block, shape, flat=flat).macs
             shape = block.output(shape)
-            lines.append(block_line(block, flat))
-        found.append(Piece("stage", title, tuple(lines), shape, macs))
-        number = int(title.split()[1]) if title != "Trunk" else 0
-        if number in heads:
-            place, head, cost = heads[number]
-            found.append(
-                Piece("exit", f"Exit after stage {number}", head_lines(head, classes, flat), None, cost, place)
+        if blocks:
+            yield Piece(
+                title, [line for block in blocks for line in described(block, flat, classes)], shape, macs, None
             )
-    title, cost = f"Final exit, after stage {len(architecture.stages)}", head_costs(architecture)[-1].macs
-    last = final_lines(architecture.final, classes)
-    return [*found, Piece("exit", title, last, None, cost, len(architecture.exits))]
+        if stage in at_stage:
+            number, name = (
+                at_stage[stage],
+                "Exit after" if stage < len(architecture.stages) else "Final exit, after",
+            )
+            head = described(heads[number], flat, classes)
+            yield Piece(f"{name} stage {stage}", head, None, head_costs(architecture)[number].macs, number)
 
 
-def side(pixels: int, flat: bool) -> str:
-    """Return a window for reading."""
-    return f"1x{pixels}" if flat else f"{pixels}x{pixels}"
+def described(part: Part, flat: bool, classes: int) -> list[str]:
+    """Return what a part does, layer by layer."""
+
+    def side(pixels: int) -> str:
+        return f"1x{pixels}" if flat else f"{pixels}x{pixels}"
+
+    match part:
+        case Stem():
+            return [f"{side(part.kernel)} convolution, stride {part.stride}, {part.activation}"]
+        case MBConvSpec():
+            widths = [part.in_channels, *([part.middle] if part.expand else []), part.out_channels]
+            notes = {f"stride {part.stride}": part.stride > 1, f"squeeze to {part.squeezed}": part.squeezed}
+            said = [note for note, holds in (notes | {"residual": part.residual}).items() if holds]
+            return [", ".join([side(part.kernel), f"channels {' → '.join(map(str, widths))}", *said])]
+        case ExitHead():
+            pool = [f"max pool {side(part.pool)}"] if part.pool > 1 else []
+            layers = [f"{side(3)} convolution to {width} channels" for width in part.widths]
+            return [*pool, *layers, f"linear to {classes} classes and a confidence"]
+        case FinalHead():
+            expand = [f"1x1 convolution to {part.expand} channels"] if part.expand else []
+            mix = [f"mix to {part.mix} channels"] if part.mix else []
+            return [*expand, "mean over the map", *mix, f"linear to {classes} classes"]
 
 
-def stride(pixels: int) -> str:
-    """Return a stride for reading, if there is one."""
-    return f", stride {pixels}" if pixels > 1 else ""
-
-
-def block_line(block: MBConvSpec, flat: bool) -> str:
-    """Return an inverted residual for reading."""
-    widths = [block.in_channels, *([block.middle] if block.expand else []), block.out_channels]
-    notes = f", squeeze to {block.squeezed}" if block.squeezed else ""
-    notes += ", residual" if block.residual else ""
-    return f"{side(block.kernel, flat)}, channels {' → '.join(map(str, widths))}{stride(block.stride)}{notes}"
-
-
-def head_lines(head: ExitHead, classes: int, flat: bool) -> tuple[str, ...]:
-    """Return an early exit for reading."""
-    pool = [f"max pool {side(head.pool, flat)}"] if head.pool > 1 else []
-    layers = [f"{side(3, flat)} convolution to {width} channels" for width in head.widths]
-    return (*pool, *layers, f"linear to {classes} classes and a confidence")
-
-
-def final_lines(head: FinalHead, classes: int) -> tuple[str, ...]:
-    """Return the final exit for reading."""
-    expand = [f"1x1 convolution to {head.expand} channels"] if head.expand else []
-    mix = [f"mix to {head.mix} channels"] if head.mix else []
-    return (*expand, "mean over the map", *mix, f"linear to {classes} classes")
-
-
-def card(story: Story, row: Network, number: int) -> str:
+def card(story: Story, row: Network) -> str:
     """Return the card of a network: its parts drawn with their MACs, and room for the selected solution."""
-    architecture = story.archive.problem.coder.decode(row.genome)
-    whole, drawn = row.worst_macs, []
+    architecture, number = story.archive.problem.coder.decode(row.genome), story.numbers[row.evaluation.trial]
+    drawn = ""
     for piece in pieces(architecture):
         lines = "".join(f"<li>{line}</li>" for line in piece.does)
-        made = (
-            "" if piece.shape is None else f'<p class="shape">map {extent(piece.shape[:2])} x {piece.shape[2]}</p>'
-        )
-        part = f'<p class="bar" style="--part:{100 * piece.macs / whole:.2f}%">{piece.macs:,} MACs, '
-        part += f"{share(piece.macs, whole)}</p>"
-        leaves = ""
-        if piece.exit is not None:
-            leaves = (
-                f'<p class="leaves" data-exit="{piece.exit}">answer here: {row.exit_costs[piece.exit]:,} MACs</p>'
-            )
-        drawn.append(f'<li class="{piece.kind}"><h4>{piece.title}</h4>{made}<ul>{lines}</ul>{part}{leaves}</li>')
-    confidence = "learned" if not row.temperatures else "softmax at a fitted temperature"
-    height, width, channels = architecture.input_shape
+        made = f"<p>map {extent(piece.made[:2])} x {piece.made[2]}</p>" if piece.made else ""
+        part = f'<p class="bar" style="--part:{100 * piece.macs / row.worst_macs:.2f}%">{piece.macs:,} MACs, '
+        leave = "" if piece.exit is None else f"<p>answer here: {row.exit_costs[piece.exit]:,} MACs</p>"
+        kind = "" if piece.exit is None else ' class="exit"'
+        part += f"{share(piece.macs, row.worst_macs)}</p>{leave}"
+        drawn += f"<li{kind}><h4>{piece.title}</h4>{made}<ul>{lines}</ul>{part}</li>"
+    *size, channels = architecture.input_shape
     said = (
         f"{row.params:,} parameters; {row.worst_macs:,} MACs if all exits are passed; activations of "
-        f"{row.peak_bytes:,} bytes in float32; input {extent((height, width))} x {channels}; "
-        f"confidence {confidence}."
+        f"{row.peak_bytes:,} bytes in float32; input {extent((size[0], size[1]))} x {channels}; confidence "
+        f"{'softmax at a fitted temperature' if row.temperatures else 'learned'}."
     )
+    name = f"title-{number}"
     return (
-        f'<article class="card n{number % 6}" id="network-{number}" data-network="{number}" tabindex="-1" '
-        f'aria-labelledby="title-{number}"><h3 id="title-{number}">Network {letter(number)}</h3>'
-        f"<p>{said}</p><h4>Parts in the order in which they run</h4>"
-        f'<ol class="flow">{"".join(drawn)}</ol><div class="solution" aria-live="off"></div></article>'
+        f'<article class="card n{number % 6}" tabindex="-1" aria-labelledby="{name}"><h3 id="{name}">'
+        f"Network {letter(number)}</h3><p>{said}</p><h4>Parts in the order in which they run</h4>"
+        f'<ol class="flow">{drawn}</ol><div class="solution"></div></article>'
     )
-
-
-def facts(story: Story) -> str:
-    """Return the rows of the table of how the run was made."""
-    configuration, found, about = story.archive.problem.configuration, story.result, story.about
-    space, failures = story.archive.problem.space.name, found.failed
-    samples = ", ".join(f"{count:,} {name}" for name, count in about.get("samples", {}).items())
-    height, width, channels = about["image_shape"]
-    kept = [f"{name.replace('_', ' ')} {limit:,}" for name, limit in asdict(found.limits).items() if limit]
-    rows = {
-        "Data": f"{named(configuration.data)}: {some(len(story.classes), 'class', 'es')}, "
-        f"{kind_of((height, width))}, {some(channels, 'channel')}",
-        "Samples": samples or "not stored",
-        "Space": f"{space}; its largest network costs {found.reference[1]:,} MACs",
-        "Limits": ", ".join(kept) or "none",
-        "Search": f"method {configuration.method}, seed {found.seed}, margin {found.margin}",
-        "Training": ", ".join(f"{name} {value}" for name, value in plain(story.identity["recipe"]).items()),
-        "Networks": f"{found.evaluated:,} trained, {found.admissible:,} admissible, {failures:,} failed",
-        "Figures shown": shown_split(story),
-        "Versions": ", ".join(f"{name} {version}" for name, version in about.get("versions", {}).items()),
-        "Data's SHA-256": story.identity["data_content"],
-    }
-    rows |= {} if found.retrained is None else {"Trained again": gain_sentence(found.retrained)}
-    return "".join(f'<tr><th scope="row">{name}</th><td>{escape(value)}</td></tr>' for name, value in rows.items())
-
-
-def shown_split(story: Story) -> str:
-    """Return which images the figures are of."""
-    halves = any(row.point.calibration for row in story.archive.networks)
-    return "of the half of the validation split that chose nothing" if halves else "of the validation split"
 
 
 # What depends on the selected solution
@@ -451,50 +390,46 @@ def shown_split(story: Story) -> str:
 
 def selected(story: Story) -> dict[str, Any]:
     """Return the JSON object that the page's script reads: pictures, classes, and for each solution its figures."""
-    plot = front_plot(story)
-    kept, found = story.examples, [_solution(story, row, plot) for row in story.rows]
-    with_answers = [row.evaluation.on_test for row in story.rows]
-    whole: dict[str, Any] = {"classes": story.classes, "rows": found, "matrix": len(story.classes) <= MATRIX}
-    if kept is None or None in with_answers:
-        return whole
-    used = dict[int, int]()  # which of the stored images, and its place on the sheet
-    most = most_pictures(story.about["image_shape"])
-    for row, each in zip(story.rows, found, strict=True):
-        each["confusion"] = _confusion(row, kept, len(story.classes))
-        for left, shown in zip(each["exits"], _leaving(row, kept, used, most), strict=True):
-            left["examples"] = shown
-    values, stored = story.about["values"], kept.images[list(used)]
-    if used:
-        whole["sheet"] = asdict(sheet(pictures(stored, values["least"], values["most"])))
-    return whole
+    about, plot, kept = story.archive.problem.about, front_plot(story), story.examples
+    names = list(about["class_names"]) or [str(number) for number in range(about["classes"])]
+    found: dict[str, Any] = {"classes": names, "matrix": len(names) <= MATRIX, "rows": []}
+    used: dict[int, int] = {}  # which of the stored images, and its place on the sheet
+    for row in story.rows:
+        shown = _figures(story, row, plot)
+        if kept is not None and row.evaluation.on_test is not None:
+            shown["confusion"] = _confusion(row, kept, len(names))
+            shown["examples"] = _leaving(row, kept, used, most_pictures(about["image_shape"]))
+        found["rows"].append(shown)
+    if kept is not None and used:
+        values = about["values"]
+        found["sheet"] = asdict(sheet(pictures(kept.images[list(used)], values["least"], values["most"])))
+    return found
 
 
-def _solution(story: Story, row: Network, plot: Plot) -> dict[str, Any]:
-    low, high = row.test.metric_interval95
-    test, costs = row.test, row.exit_costs
-    where = zip(row.exits, row.thresholds, costs, row.exit_counts, test.exit_counts, strict=True)
+def _figures(story: Story, row: Network, plot: Plot) -> dict[str, Any]:
+    test, (low, high) = row.test, row.test.metric_interval95
+    exits = zip(row.exits, row.thresholds, row.exit_costs, row.exit_counts, test.exit_counts, strict=True)
     return {
         "k": row.solution,
-        "network": story.networks[trained_as(row)],
-        "at": plot.at(row.average_macs, row.metric),
+        "network": story.numbers[row.evaluation.trial],
         "test_at": plot.at(test.average_macs, test.metric),
-        "figures": [
-            [story.accuracy, f"{row.metric:.1%}"],
-            ["average MACs", f"{row.average_macs:,.0f}"],
-            [f"test {story.accuracy} (95% interval)", f"{test.metric:.1%} ({low * 100:.1f}-{high * 100:.1f})"],
-            ["test average MACs", f"{test.average_macs:,.0f}"],
-            ["limits on the test split", "kept" if test.kept else "missed"],
-        ],
+        "figures": {
+            story.accuracy: f"{row.metric:.1%}",
+            "average MACs": f"{row.average_macs:,.0f}",
+            f"test {story.accuracy} (95%)": f"{test.metric:.1%} ({low * 100:.1f} to {high * 100:.1f})",
+            "test average MACs": f"{test.average_macs:,.0f}",
+            "limits on the test split": "kept" if test.kept else "missed",
+        },
         "exits": [
             {
                 "stage": stage,
-                "threshold": f"{threshold:.3f}",
+                "rule": _rule(threshold),
                 "cost": f"{cost:,}",
                 "share": share(count, row.samples),
                 "test_share": share(on_test, test.samples),
                 "width": round(100 * count / row.samples, 1),
             }
-            for stage, threshold, cost, count, on_test in where
+            for stage, threshold, cost, count, on_test in exits
         ],
     }
 
@@ -505,27 +440,30 @@ def _confusion(row: Network, kept: Examples, classes: int) -> list[list[list[int
     found = []
     for table in confusion_by_exit(row.evaluation.on_test, row.thresholds, kept.labels, classes):
         cells = [[right, answer, int(table[right, answer])] for right, answer in np.argwhere(table).tolist()]
-        cells.sort(key=lambda cell: (-cell[2], cell[:2]))
-        wrong = [cell for cell in cells if cell[0] != cell[1]]
-        found.append(cells if classes <= MATRIX else wrong[:MISTAKES])
+        cells.sort(key=lambda cell: -cell[2])
+        found.append(cells if classes <= MATRIX else [cell for cell in cells if cell[0] != cell[1]][:MISTAKES])
     return found
 
 
 def _leaving(row: Network, kept: Examples, used: dict[int, int], most: int) -> list[list[list[int]]]:
     """Return for each exit [place on the sheet, right class, answered class] of images that leave there.
 
-    Images that are `used` already are preferred; at most `most` are used in all.
+    Images that are `used` already come first; at most `most` are used in all.
     """
-    tables = row.evaluation.on_test
-    assert tables is not None, "the caller has looked"
+    assert row.evaluation.on_test is not None, "the caller has looked"
+    tables, found = row.evaluation.on_test, []
     leaves = apply_thresholds(tables.confidence, row.thresholds)[kept.rows]
-    found = []
     for place in range(len(row.exits)):
-        here = sorted(np.flatnonzero(leaves == place).tolist(), key=lambda image: image not in used)
         shown = []
-        for image in here[:A_EXIT]:
+        for image in sorted(np.flatnonzero(leaves == place).tolist(), key=lambda image: image not in used)[:A_EXIT]:
             if image in used or len(used) < most:
                 at, sample = used.setdefault(image, len(used)), kept.rows[image]
                 shown.append([at, int(kept.labels[sample]), int(tables.predicted[sample, place])])
         found.append(shown)
     return found
+
+
+def _rule(threshold: float) -> str:
+    if threshold <= ALWAYS:
+        return "Takes all that arrive"
+    return "Switched off" if threshold > 1 else f"Takes a confidence of at least {threshold:.3f}"

@@ -101,10 +101,11 @@ def test_each_solution_has_its_own_answers_and_pictures(run: Path) -> None:
         )
         assert tables.sum(axis=0).tolist() == [network.test.correct, network.test.samples]
         assert tuple(tables[:, 1]) == network.test.exit_counts
-        for place, exit in enumerate(row["exits"]):
-            assert (len(exit["examples"]) > 0) == (network.test.exit_counts[place] > 0)
-            cells = {(right, answer) for right, answer, _ in row["confusion"][place]}
-            assert {(right, answer) for _, right, answer in exit["examples"]} <= cells
+        for shown, cells, leave in zip(row["examples"], row["confusion"], network.test.exit_counts, strict=True):
+            assert bool(shown) == (leave > 0)
+            assert {(right, answer) for _, right, answer in shown} <= {
+                (right, answer) for right, answer, _ in cells
+            }
     assert found["classes"] == [HOSTILE, "cat", "eel"]
 
 
