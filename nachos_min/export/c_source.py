@@ -138,13 +138,14 @@ def _source(trained: Trained, code: Code, outputs: Sequence[int], places: Sequen
     functions = called([source_of("policy.c"), *code.functions], statements)
     declared = [part for part in functions if part.lstrip().startswith("typedef")]
     names = ",\n    ".join(f'"{_escaped(name)}"' for name in trained.seen.class_names)
+    thresholds = ", ".join(repr(float(each)) for each in trained.thresholds)
     count = max(code.steps[each].count for each in outputs)
     running = "rest = 1" if trained.confidence.temperatures is None else "c = 0"
     early = f"    double {running};\n" if len(outputs) > 1 else ""
     parts = [
         '/* Written by nachos_min; see network.h. */\n#include "network.h"',
         "#include <math.h>\n#include <stddef.h>",
-        f"const double network_thresholds[NETWORK_EXITS] = {{{', '.join(map(repr, trained.thresholds))}}};",
+        f"const double network_thresholds[NETWORK_EXITS] = {{{thresholds}}};",
         f"const char *const network_classes[NETWORK_CLASSES] = {{\n    {names}}};",
         *declared,
         *code.constants,
@@ -188,7 +189,7 @@ def _policy(confidence: Confidence, exit_: int, exits: int) -> list[str]:
             f"if (leaves(answer, {exit_}, 1 - rest, thresholds[{exit_}])) return;",
         ]
     return [
-        f"c = fmax(c, softmax(logits, {confidence.temperatures[exit_]!r}));",
+        f"c = fmax(c, softmax(logits, {float(confidence.temperatures[exit_])!r}));",
         f"if (leaves(answer, {exit_}, c, thresholds[{exit_}])) return;",
     ]
 

@@ -64,7 +64,7 @@ static double softmax(const float *logits, double temperature)
 /* Fill in the answer of an exit; return whether the image leaves there. */
 static int leaves(network_answer *answer, int exit, double confidence, double threshold)
 {
-    if (confidence < threshold) return 0;
+    if (!(confidence >= threshold)) return 0;
     answer->label = best(logits), answer->exit = exit, answer->confidence = confidence, answer->logits = logits;
     return 1;
 }
