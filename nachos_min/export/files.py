@@ -77,12 +77,17 @@ def export(
     if gated and onnx is None:
         raise InputError(f"--gated must stand beside --onnx, got none for {shorten(network)}")
     for option, path in paths.items():
-        kind, wrong = ("a folder", Path.is_file) if option == "c" else ("a file", Path.is_dir)
-        if path and (wrong(Path(path)) or not Path(path).parent.is_dir()):
-            raise InputError(f"--{option} must be {kind} in an existing folder, got {shorten(str(path))}")
+        folder = option == "c"
+        wrong = path and (
+            Path(path).is_file() if folder else Path(path).is_dir() or not path.endswith(f".{option}")
+        )
+        if path and (wrong or not Path(path).parent.is_dir()):
+            rule = f"a {'folder' if folder else f'.{option} file'} in an existing folder"
+            raise InputError(f"--{option} must be {rule}, got {shorten(str(path))}")
     found = solution(network)
-    images = examples(found.run).images
-    if data is not None:
+    if data is None:
+        images = examples(found.run).images
+    else:
         split = stored_problem(found.run, data=data).data.test.images
         images = split.stored if split.rows is None else split.stored[split.rows]
     engine, written = Engine(found.trained, images), []

@@ -12,7 +12,7 @@ import pytest
 from trained_networks import CASES, trained
 
 from nachos_min.data.dataset import Scaling
-from nachos_min.eenn.inference import Prediction
+from nachos_min.eenn.inference import Answers
 from nachos_min.export.comparison import Engine, onnx_answers
 from nachos_min.export.npz_file import write_npz
 from nachos_min.export.onnx_file import onnx_model, write_onnx
@@ -90,7 +90,7 @@ def test_the_reader_in_the_readme_answers_as_the_engine(case, tmp_path):
     exec(code, shown)
     net = dict(np.load(tmp_path / "net.npz"))
     labels, exits, confidence = zip(*(shown["predict"](net, image) for image in case.images), strict=True)
-    found = case.compare(Prediction(np.array(labels), np.array(exits), np.array(confidence)))
+    found = case.compare(Answers(np.array(labels), np.array(exits), np.array(confidence)))
     assert found.equal, str(found)
 
 
@@ -98,10 +98,10 @@ def test_answers_that_differ_are_seen():
     engine = Engine(*trained("bytes"))
     rows = np.arange(len(engine.images))
     own = engine.tables.predicted[rows, engine.exits], engine.exits, engine.tables.confidence[rows, engine.exits]
-    assert engine.compare(Prediction(*own)).equal
+    assert engine.compare(Answers(*own)).equal
     labels, exits, confidence = (array.copy() for array in own)
     labels[:3] += 1
-    found = engine.compare(Prediction(labels, exits, confidence + 1e-3))
+    found = engine.compare(Answers(labels, exits, confidence + 1e-3))
     assert (found.differ, found.equal) == (3, False)
     assert found.confidence == pytest.approx(1e-3)
     assert "labels or exits of 3 DIFFER, confidences DIFFER by up to 1.0e-03" in str(found)
@@ -115,7 +115,7 @@ def test_images_near_a_threshold_are_counted_and_not_compared():
     exits = np.where(rows == 0, 0, engine.exits)
     assert engine.exits[0] > 0
     answers = engine.tables.predicted[rows, exits], exits, engine.tables.confidence[rows, exits]
-    found = engine.compare(Prediction(*answers))
+    found = engine.compare(Answers(*answers))
     assert (found.near, found.differ, found.equal) == (1, 0, True)
     assert "compared with the engine on 40 images, 1 too near to a threshold to compare: labels" in str(found)
 
