@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ _ROWS = 1000  # converted together
 _ELSE = "labels stand in the last column, or in one that a first line calls label"
 
 
-def read_csv(path: Path) -> dict[str, Any]:
+def read_csv(path: Path, expected: tuple[int, int, int] | None = None) -> dict[str, Any]:
     """Return images float32 or float64 [N, features], labels [N], integers or text, and notes.
 
     The first line is a header if none of its cells is a number, or if one is in `LABELS`. Labels stand in the
     column that the header calls so, else in the last one. A first column in `ROW_NUMBERS` is left out, and empty
-    lines are passed over.
+    lines are passed over. If labels may be missing, a table with one column for each of the `expected` values of a
+    sample, (H, W, C), has no labels.
 
     Raises:
         DataError: no rows, fewer than two columns, rows of unequal length, a feature that is no number, a label
@@ -35,8 +37,12 @@ def read_csv(path: Path) -> dict[str, Any]:
         labels: list[str] = []
         waiting: list[Sequence[str]] = []
         header: list[str] | None = None
-        at, width, numbered = -1, 0, False
+        at, width, numbered, bare = -1, 0, False, False
         for row in filter(None, rows):
+            if not width and expected is not None:
+                bare = len(row) - (row[0].strip().lower() in ROW_NUMBERS) == prod(expected)
+            if bare:  # a column of labels, which is dropped at the end
+                row.append("0" if any(map(_is_number, row)) else LABELS[0])
             if not width:
                 width = len(row)
                 at, header = _columns(path, row)
@@ -61,6 +67,8 @@ def read_csv(path: Path) -> dict[str, Any]:
             parts.append(_numbers(path, waiting, rows.line_num))
     if not parts:
         raise DataError(f"{path}: a table must have rows, got none")
+    if bare:
+        return {"images": np.concatenate(parts)}
     named = "the last column" if header is None else f"column {header[at]!r}"
     found, notes = _labels(labels), [f"labels are in {named}"]
     if numbered and header is not None:

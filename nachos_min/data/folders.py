@@ -46,11 +46,17 @@ def _holds_runs(path: Path) -> bool:
 
 def holds_images(path: Path) -> bool:
     """Return whether `path` is a folder with images or with folders."""
-    return path.is_dir() and any(each.is_dir() or each.suffix.lower() in ENDINGS for each in inside(path))
+    return path.is_dir() and any(each.is_dir() or _is_image(each) for each in inside(path))
 
 
-def read_images(path: Path, resolution: int | None = None) -> dict[str, Any]:
-    """Return images uint8 [N, H, W, C], labels int64 [N], those of other splits, class_names and notes.
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in ENDINGS
+
+
+def read_images(
+    path: Path, resolution: int | None = None, expected: tuple[int, int, int] | None = None
+) -> dict[str, Any]:
+    """Return images uint8 [N, H, W, C], labels int64 [N], those of other splits, class_names, files and notes.
 
     C is 1 if all images are grey, else 3. Images of one size are kept if their shorter side is at most 96.
     Otherwise the shorter side becomes `resolution`, and images of several sizes are cropped to squares around the
@@ -59,24 +65,33 @@ def read_images(path: Path, resolution: int | None = None) -> dict[str, Any]:
     Args:
         path: the folder.
         resolution: shorter side in pixels; None: 64 for images that cannot be kept.
+        expected: (H, W, C) of images of which labels may be missing: a file, or a folder that holds images itself.
+            If it is a square that images of several sizes would become, they become it, and grey ones get C
+            channels.
 
     Raises:
         DataError: Pillow is missing; there are no folders of classes, or a class has no image; a split has a class
             that train lacks; a file cannot be read as an image; the images have more than 2^31 values.
     """
     notes: list[str] = []
+    if expected is not None and (path.is_file() or not any(_classes(path, []).values())):
+        bare = [path] if path.is_file() else [*filter(_is_image, inside(path))]
+        if bare:
+            pixels = _read(bare[0].parent, bare, resolution, notes, expected)
+            return {"images": pixels, "files": tuple(each.name for each in bare)}
     splits = _splits(path, notes)
     names = tuple(splits[""])
     numbers = {name: number for number, name in enumerate(names)}
     listed = [(file, name) for split in splits.values() for name, files in split.items() for file in files]
     labels = np.array([numbers[name] for _, name in listed], np.int64)
-    pixels = _read(path, [file for file, _ in listed], resolution, notes)
+    pixels = _read(path, [file for file, _ in listed], resolution, notes, expected)
     arrays: dict[str, Any] = {"class_names": names, "notes": tuple(notes)}
     begin = 0
     for prefix, split in splits.items():
         end = begin + sum(map(len, split.values()))
         arrays[f"{prefix}images"] = pixels[begin:end]
         arrays[f"{prefix}labels"] = labels[begin:end]
+        arrays[f"{prefix}files"] = tuple(file.relative_to(path).as_posix() for file, _ in listed[begin:end])
         begin = end
     return arrays
 
@@ -97,7 +112,7 @@ def _classes(folder: Path, others: list[Path]) -> Classes:
     }
     for name, images in classes.items():
         for file in _files(folder / name):
-            (images if file.suffix.lower() in ENDINGS else others).append(file)
+            (images if _is_image(file) else others).append(file)
     return classes
 
 
@@ -136,7 +151,13 @@ def _splits(path: Path, notes: list[str]) -> dict[str, Classes]:
     return splits
 
 
-def _read(path: Path, files: list[Path], resolution: int | None, notes: list[str]) -> NDArray[np.uint8]:
+def _read(
+    path: Path,
+    files: list[Path],
+    resolution: int | None,
+    notes: list[str],
+    expected: tuple[int, int, int] | None = None,
+) -> NDArray[np.uint8]:
     """Return the pixels of all files, [N, H, W, C]; what was done is added to `notes`."""
     done = Counter[str]()
     groups, sizes = _decoded(path, files, resolution, done)
@@ -145,24 +166,27 @@ def _read(path: Path, files: list[Path], resolution: int | None, notes: list[str
         done["grey among coloured ones, and get three equal channels"] = grey
     notes += [f"{count:,} of {len(files):,} images are {what}" for what, count in sorted(done.items()) if count]
     least, most = min(sizes), max(sizes)
-    size = (resolution or REDUCED,) * 2 if least != most else fitted_size(least, resolution)
+    square = (resolution or REDUCED,) * 2  # is expected if the images trained on had several sizes
+    several = least != most or (expected is not None and expected[:2] == square)
+    size = square if several else fitted_size(least, resolution)
     if least != most:
         what = f"images of {len(sizes):,} sizes, from {extent(least)} to {extent(most)} pixels, are resized"
         notes.append(f"{what} to a shorter side of {size[0]} and cropped to the square at their centre")
     elif size != least:
         notes.append(f"{kind_of(least)} are resized to {extent(size)}")
-    wanted = (len(files), *size, 1 if grey == len(files) else 3)
+    colours = 3 if expected is not None and expected[2] == 3 else 1
+    wanted = (len(files), *size, colours if grey == len(files) else 3)
     if prod(wanted) > MAX_VALUES:
         they = "x".join(map(str, wanted))
         raise DataError(f"{path}: images must have at most {MAX_VALUES} values, they would be {they}")
     made = np.empty(wanted, np.uint8)
     for shape, (content, places) in groups.items():
         images = np.frombuffer(content, np.uint8).reshape(len(places), *shape)
-        if len(groups) == 1 and shape[:2] == size:
+        if len(groups) == 1 and shape[:2] == size and images[0].size == prod(wanted[1:]):
             return images.reshape(wanted)
         for place, image in zip(places, images, strict=True):
-            square = image if shape[:2] == size else _square(image, size[0])
-            made[place] = square.reshape(*size, -1)
+            fitted = image if shape[:2] == size else _square(image, size[0])
+            made[place] = fitted.reshape(*size, -1)
     return made
 
 

@@ -25,12 +25,13 @@ def holds_idx(path: Path) -> bool:
     return any(_FILE.fullmatch(each.name) for each in ([path] if path.is_file() else _folder(path).iterdir()))
 
 
-def read_idx(path: Path) -> dict[str, Any]:
+def read_idx(path: Path, *, labelled: bool = True) -> dict[str, Any]:
     """Return images, labels and, where they are there, test_images and test_labels of the MNIST family.
 
     Args:
         path: one of the files, beside which the others are found; the folder of one data set; or the folder above
             `raw`, as torchvision makes it.
+        labelled: whether labels are needed; without, the images of one split are enough.
 
     Raises:
         DataError: a file is missing, several data sets are in the folder, or a file's content is not what its
@@ -45,7 +46,8 @@ def read_idx(path: Path) -> dict[str, Any]:
     for match, each in named:
         if match["set"] == sets[0]:  # a file sorts in front of its packed form, which holds the same
             files.setdefault(("" if match["split"] == "train" else "test_") + match["what"], each)
-    for name in ("images", "labels", "test_images", "test_labels"):
+    enough = not labelled and not {"images", "test_images"}.isdisjoint(files)
+    for name in () if enough else ("images", "labels", "test_images", "test_labels"):
         if name not in files and not (name.startswith("test_") and len(files) == 2):
             found = ", ".join(each.name for each in files.values())
             raise DataError(f"{folder}: a file of {name} is needed beside the others, found {found}")

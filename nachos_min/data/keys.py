@@ -28,7 +28,12 @@ def meaning(name: str) -> tuple[str, int] | None:
 
 
 def choose(
-    source: str | Path, names: Iterable[str], describe: Callable[[str], str], groups: Collection[str] = ()
+    source: str | Path,
+    names: Iterable[str],
+    describe: Callable[[str], str],
+    groups: Collection[str] = (),
+    *,
+    labelled: bool = True,
 ) -> dict[str, str]:
     """Return which array of a data set is under which name in a file: those of `NAMES`, and "class_names".
 
@@ -37,9 +42,11 @@ def choose(
         names: of all arrays in the file.
         describe: shape and type of the array of that name, for messages.
         groups: those of the names that are no arrays.
+        labelled: whether labels are needed; without, one split is enough, or a single array of any name.
 
     Raises:
-        DataError: there are no images or no labels, or two names mean the same array and neither is its own.
+        DataError: there are no images or no labels, where they are needed, or two names mean the same array and
+            neither is its own.
     """
     names = list(names)
     arrays = [name for name in names if name not in groups]
@@ -51,7 +58,13 @@ def choose(
         if meant[0] in chosen:
             raise DataError(f"{source}: one array must be the {meant[0]}, got {chosen[meant[0]]} and {name}")
         chosen[meant[0]] = name
-    if not {"images", "labels"} <= chosen.keys():
+    if not labelled:
+        if len(arrays) == 1:
+            return {"images": arrays[0]}
+        enough = any(f"{prefix}images" in chosen for prefix in PREFIXES)
+    else:
+        enough = {"images", "labels"} <= chosen.keys()
+    if not enough:
         listed = [f"{name} {describe(name)}" for name in names[:_MOST_LISTED]]
         listed += [f"{len(names) - _MOST_LISTED} more"] if len(names) > _MOST_LISTED else []
         known = ", ".join(" and ".join(pair) for pair in PAIRS)

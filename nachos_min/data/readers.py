@@ -18,50 +18,55 @@ from numpy.lib import format as npy
 from nachos_min.data.cifar import holds_cifar, read_cifar
 from nachos_min.data.csv_table import read_csv
 from nachos_min.data.dataset import MAX_VALUES, DataError
-from nachos_min.data.folders import holds_images, inside, read_images
+from nachos_min.data.folders import ENDINGS, holds_images, inside, read_images
 from nachos_min.data.idx import holds_idx, read_idx
 from nachos_min.data.keys import PREFIXES, choose, meaning
 from nachos_min.data.matlab import read_variables
 from nachos_min.errors import one_line
 
-# Arrays under `keys.NAMES`; maybe "class_names", tuple of str, by label 0 .. K-1; and "notes", tuple of str.
+# Arrays under `keys.NAMES`; maybe "class_names", tuple of str, by label 0 .. K-1; "notes", tuple of str; "files",
+# "test_files" and so on, the name of each sample's file.
 Arrays: TypeAlias = dict[str, Any]
+Shape: TypeAlias = tuple[int, int, int]  # H, W, C
 _SMALL, _RATIO = 1 << 26, 1_100  # bytes that are read in any case; more than DEFLATE gains
 ARCHIVES = (".7z", ".bz2", ".gz", ".rar", ".xz", ".zip", ".zst")  # which are not read: unpacked, they may be
 
 
-def read(path: Path, resolution: int | None = None) -> Arrays:
+def read(path: Path, resolution: int | None = None, expected: Shape | None = None) -> Arrays:
     """Return the arrays of an existing file or folder under the names that `check_arrays` knows.
 
     Args:
         path: a file or a folder.
         resolution: the shorter side to resize to, for readers of images that differ in size; None: the reader's.
+        expected: (H, W, C) of each sample, where labels may be missing; None: they are needed.
 
     Raises:
         DataError: unknown ending or content, a damaged file, objects, a shape that is too large.
     """
-    return _reading(path, "file or folder", partial(_recognised, path, resolution))
+    return _reading(path, "file or folder", partial(_recognised, path, resolution, expected))
 
 
-def _recognised(path: Path, resolution: int | None) -> Arrays:
+def _recognised(path: Path, resolution: int | None, expected: Shape | None) -> Arrays:
     """Return the arrays as `read` does."""
     # An archive often unpacks to a folder in a folder; a link may lead back.
     while path.is_dir() and len(within := inside(path)) == 1 and within[0].is_dir() and not within[0].is_symlink():
         path = within[0]
     for kind, recognised, reader in RECOGNISED:
         if recognised(path):
-            return _reading(path, kind, partial(reader, path, resolution))
+            return _reading(path, kind, partial(reader, path, resolution, expected))
     if path.is_dir():
         kinds = ", ".join(kind for kind, *_ in RECOGNISED)
         file = next((each.name for each in inside(path) if each.suffix.lower() in FORMATS), None)
         advice = f"; is it the file {file}?" if file else ""
         raise DataError(f"{path}: a data folder must be one of: {kinds}; it holds something else{advice}")
     ending = path.suffix.lower()
+    if expected and ending in ENDINGS:
+        return _reading(path, "image", partial(read_images, path, resolution, expected))
     if ending not in FORMATS:
         advice = "; unpack it, and give the folder" if ending in ARCHIVES else ""
         raise DataError(f"{path}: a data file must end in one of {', '.join(FORMATS)}, got {ending!r}{advice}")
     kind, by_ending = FORMATS[ending]
-    return _reading(path, kind, partial(by_ending, path))
+    return _reading(path, kind, partial(by_ending, path, expected))
 
 
 def _reading(path: Path, kind: str, reader: Callable[[], Arrays]) -> Arrays:
@@ -78,7 +83,7 @@ def _check_declared(path: Path, name: str, shape: tuple[int, ...]) -> None:
         raise DataError(f"{path}: {name} must have at most {MAX_VALUES} values, it declares shape {shape}")
 
 
-def _read_hdf5(path: Path) -> Arrays:
+def _read_hdf5(path: Path, expected: Shape | None) -> Arrays:
     import h5py
 
     with h5py.File(path, "r") as file:
@@ -90,7 +95,7 @@ def _read_hdf5(path: Path) -> Arrays:
         entries = {name: file.get(name) for name in file}
         groups = {name for name, entry in entries.items() if not isinstance(entry, h5py.Dataset)}
         arrays = {}
-        for name, own in choose(path, entries, describe, groups).items():
+        for name, own in choose(path, entries, describe, groups, labelled=not expected).items():
             entry = entries[own]
             _check_declared(path, own, entry.shape or ())
             objects = entry.dtype.hasobject and h5py.check_string_dtype(entry.dtype) is None
@@ -104,15 +109,16 @@ def _read_hdf5(path: Path) -> Arrays:
     return arrays
 
 
-def _read_npz(path: Path) -> Arrays:
+def _read_npz(path: Path, expected: Shape | None) -> Arrays:
     with zipfile.ZipFile(path) as archive:
         members = {each.filename.removesuffix(".npy"): each for each in archive.infolist()}
-        return _read_streams(
-            path, {name: (path, each.file_size, partial(archive.open, each)) for name, each in members.items()}
-        )
+        streams = {name: (path, each.file_size, partial(archive.open, each)) for name, each in members.items()}
+        return _read_streams(path, streams, labelled=not expected)
 
 
-def _read_streams(path: Path, streams: Mapping[str, tuple[Path, int, Callable[[], IO[bytes]]]]) -> Arrays:
+def _read_streams(
+    path: Path, streams: Mapping[str, tuple[Path, int, Callable[[], IO[bytes]]]], *, labelled: bool
+) -> Arrays:
     """Return the arrays of .npy streams; `streams` are by name their file, size in bytes, and what opens them."""
 
     def describe(name: str) -> str:
@@ -124,7 +130,7 @@ def _read_streams(path: Path, streams: Mapping[str, tuple[Path, int, Callable[[]
         return f"{list(shape)} {dtype}"
 
     arrays = {}
-    for name, own in choose(path, streams, describe).items():
+    for name, own in choose(path, streams, describe, labelled=labelled).items():
         file, size, opened = streams[own]
         with opened() as stream:
             shape, dtype = _npy_header(stream)
@@ -147,9 +153,11 @@ def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return shape, dtype
 
 
-def _read_npy(path: Path) -> Arrays:
+def _read_npy(path: Path, expected: Shape | None) -> Arrays:
     """Read the file of images, and files beside it that are named like it: labels, and other splits."""
     meant = meaning(path.stem)
+    if expected and (meant is None or meant[0] != "images"):
+        return _read_npy_files(path, {path.stem: path}, expected)
     if meant is None or meant[0] != "images":
         rule = "the training images, called images.npy, x.npy, data.npy or x_train.npy"
         raise DataError(f"{path}: a .npy file must be {rule}, with labels.npy, y.npy or .., got {path.name}")
@@ -158,31 +166,31 @@ def _read_npy(path: Path) -> Arrays:
         other = meaning(stem)
         if other is not None and other[0] != "images" and other[1] == meant[1]:
             files[stem] = file
-    return _read_npy_files(path, files)
+    return _read_npy_files(path, files, expected)
 
 
 def _npy_files(folder: Path) -> dict[str, Path]:
     return {file.stem: file for file in sorted(folder.glob("*.npy"))}
 
 
-def _read_npy_files(path: Path, files: Mapping[str, Path]) -> Arrays:
+def _read_npy_files(path: Path, files: Mapping[str, Path], expected: Shape | None) -> Arrays:
     opened = {name: (file, file.stat().st_size, partial(io.FileIO, file)) for name, file in files.items()}
-    return _read_streams(path, opened)
+    return _read_streams(path, opened, labelled=not expected)
 
 
 def _holds_npy(path: Path) -> bool:
     return path.is_dir() and any(meaning(stem) for stem in _npy_files(path))
 
 
-def _read_mat(path: Path) -> Arrays:
+def _read_mat(path: Path, expected: Shape | None) -> Arrays:
     """Read variables of known names; X [H, W, C, N] with y is laid out like SVHN, whose test file may be beside it.
 
     Source: SVHN's format 2 (Netzer et al., "Reading digits in natural images", 2011), in train_32x32.mat.
     """
-    arrays, svhn = _read_variables(path)
+    arrays, svhn = _read_variables(path, expected)
     beside = path.with_name(path.name.replace("train", "test"))
     if svhn:
-        others = _read_variables(beside)[0] if beside != path and beside.exists() else {}
+        others = _read_variables(beside, expected)[0] if beside != path and beside.exists() else {}
         arrays |= {f"test_{name}": array for name, array in others.items() if name != "notes"}
         labels = arrays["labels"]
         if np.array_equal(np.unique(labels), np.arange(1, 11)):  # the label of the digit 0 is 10
@@ -191,10 +199,11 @@ def _read_mat(path: Path) -> Arrays:
     return arrays
 
 
-def _read_variables(path: Path) -> tuple[Arrays, bool]:
+def _read_variables(path: Path, expected: Shape | None) -> tuple[Arrays, bool]:
     """Return the arrays of a MATLAB file, samples first, and whether they are laid out like SVHN's."""
     there = read_variables(path)
-    chosen = choose(path, there, lambda name: f"{list(there[name].shape)} {there[name].kind}")
+    described = {name: f"{list(each.shape)} {each.kind}" for name, each in there.items()}
+    chosen = choose(path, there, described.__getitem__, labelled=not expected)
     arrays: Arrays = {}
     for name, own in chosen.items():
         _check_declared(path, own, there[own].shape)
@@ -203,27 +212,36 @@ def _read_variables(path: Path) -> tuple[Arrays, bool]:
         # MATLAB has no one-dimensional arrays.
         rows = array.ndim == 2 and 1 in array.shape and not name.endswith("images")
         arrays[name] = array.ravel() if rows else array
-    images, labels = arrays["images"], arrays["labels"]
-    svhn = (chosen["images"], chosen["labels"], images.ndim) == ("X", "y", 4) and images.shape[3] == len(labels)
+    svhn = (chosen.get("images"), chosen.get("labels")) == ("X", "y") and arrays["images"].ndim == 4
+    svhn = svhn and arrays["images"].shape[3] == len(arrays["labels"])
     notes = []
     for name in chosen.keys() & {prefix + "images" for prefix in PREFIXES}:
         array, count = arrays[name], len(arrays.get(name.replace("images", "labels"), ()))
-        if (svhn and name == "images") or array.shape[-1] == count != len(array):
+        last = array.shape[-1] == count != len(array) if count else expected and array.shape[:-1] == expected
+        if (svhn and name == "images") or last:
             arrays[name] = np.moveaxis(array, -1, 0)
             notes += [] if svhn else [f"{name} are {list(array.shape)}: the last axis is that of the samples"]
     return arrays | {"notes": tuple(sorted(notes))}, svhn
 
 
 # Formats recognised by content or by a name within, in the order in which they are tried: what it is, whether a
-# path is one, and its reader, which is told the resolution.
-RECOGNISED: list[tuple[str, Callable[[Path], bool], Callable[[Path, int | None], Arrays]]] = [
-    ("folder or file of the MNIST family", holds_idx, lambda path, _: read_idx(path)),
-    ("folder or archive of CIFAR-10 or CIFAR-100", holds_cifar, lambda path, _: read_cifar(path)),
-    ("folder of .npy files", _holds_npy, lambda path, _: _read_npy_files(path, _npy_files(path))),
+# path is one, and its reader, which is told the resolution and what is expected.
+RECOGNISED: list[tuple[str, Callable[[Path], bool], Callable[[Path, int | None, Shape | None], Arrays]]] = [
+    (
+        "folder or file of the MNIST family",
+        holds_idx,
+        lambda path, _, expected: read_idx(path, labelled=not expected),
+    ),
+    ("folder or archive of CIFAR-10 or CIFAR-100", holds_cifar, lambda path, *_: read_cifar(path)),
+    (
+        "folder of .npy files",
+        _holds_npy,
+        lambda path, _, expected: _read_npy_files(path, _npy_files(path), expected),
+    ),
     ("folder of images, with a folder for each class", holds_images, read_images),
 ]
 # Formats recognised by the ending of a file's name.
-FORMATS: dict[str, tuple[str, Callable[[Path], Arrays]]] = {
+FORMATS: dict[str, tuple[str, Callable[[Path, Shape | None], Arrays]]] = {
     ".h5": ("HDF5 file", _read_hdf5),
     ".hdf5": ("HDF5 file", _read_hdf5),
     ".npz": (".npz file", _read_npz),
