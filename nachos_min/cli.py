@@ -341,6 +341,47 @@ def retrain(
     return _printed(_watched(partial(retraining.retrain, network, **options), quiet=quiet), json=json)
 
 
+def predict(
+    network: Annotated[str, Option(text("RUN#solution"))],
+    data: Annotated[str, Option(text("name or path"))],
+    *,
+    split: Annotated[
+        str | None,
+        Option(choice("train", "validation", "calibration", "test", "all"), absent="test, or what there is"),
+    ] = None,
+    to: Annotated[str | None, Option(text("file"))] = None,
+    json: Annotated[bool, Option(SWITCH)] = False,
+) -> int:
+    """What a network of a run answers, where each image leaves, and how much is right if labels are known.
+
+    NETWORK is RUN#solution (runs/digits#0). DATA is what `search` takes, with labels or without, also one image
+    (.png, .jpg, ...) or a folder of images. Data that the run learned from are divided as they were.
+
+    Exit status is 0 when done, 2 for bad usage or input.
+
+    Args:
+        network: Which network answers.
+        data: What it is given.
+        split: Which part of the data.
+        to: A .csv file to write, with a line for each image.
+        json: Print one JSON object instead of text.
+    """
+    from nachos_min.report.prediction_report import report_prediction, show_prediction
+
+    if to is not None and (os.path.isdir(to) or not os.path.isdir(os.path.dirname(to) or ".")):
+        raise InputError(f"--to must be a file in an existing folder, got {shorten(to)}")
+    report = report_prediction(network, data, split)
+    if to is not None:
+        report.write(to)
+    if json:
+        print(json_format.dumps(report.as_dict(), allow_nan=False))
+    else:
+        show_prediction(report)
+        if to is not None:
+            print(f"written: {to}")
+    return DONE
+
+
 def export(
     network: Annotated[str, Option(text("RUN#solution"))],
     *,
@@ -382,6 +423,7 @@ def export(
 COMMANDS: dict[str, Callable[..., int]] = {
     "search": search,
     "show": show,
+    "predict": predict,
     "retrain": retrain,
     "data": data,
     "macs": macs,
@@ -473,7 +515,8 @@ def _explain(name: str, options: dict[str, Option], refused: list[str]) -> NoRet
     if needed and not refused:
         raise InputError(f"{name} needs a {what}, got none; try {PROGRAM} {name} --help")
     takes = f"one {what} and options" if needed else "options only"
-    advice = f"; did you mean --data {shlex.quote(refused[0])}?" if "data" in options and len(refused) == 1 else ""
+    surplus = "data" in options and "DATA" not in needed
+    advice = f"; did you mean --data {shlex.quote(refused[0])}?" if surplus and len(refused) == 1 else ""
     raise InputError(f"{name} takes {takes}, got {shorten(' '.join(refused))}{advice}")
 
 

@@ -85,7 +85,7 @@ def load(
             raise DataError(f"{said}: {where} lies too many deviations out for float32")
         splits[name] = replace(split, images=scaled)
     if validation == "halves":
-        splits["validation"], splits["calibration"] = _halves(said, splits["validation"])
+        splits["validation"], splits["calibration"] = halves(said, splits["validation"])
     return replace(data, **splits)
 
 
@@ -95,11 +95,20 @@ def load_unscaled(source: Source, *, layout: str | None = None, resolution: int 
         raise DataError(f"layout must be one of {', '.join(checks.LAYOUTS)}, got {layout!r}")
     if resolution is not None and not (type(resolution) is int and resolution >= 1):
         raise DataError(f"resolution must be a whole number >= 1, got {resolution!r}")
-    said = _said(source)
+    return divided(_said(source), *read_source(source, resolution), layout, resolution)
+
+
+def read_source(
+    source: Source, resolution: int | None, expected: readers.Shape | None = None
+) -> tuple[str, readers.Arrays]:
+    """Return the name and the arrays of a source that `load` takes; `expected` as of `readers.read`."""
     if isinstance(source, str | os.PathLike):
-        name, arrays = _from_place(said, resolution)
-    else:
-        name, arrays = IN_MEMORY, _from_memory(source)
+        return _from_place(str(source), resolution, expected)
+    return IN_MEMORY, _from_memory(source)
+
+
+def divided(said: str, name: str, arrays: readers.Arrays, layout: str | None, resolution: int | None) -> Dataset:
+    """Return arrays as a data set called `name`, as `load_unscaled` does; messages call it `said`."""
     checked = checks.check_arrays(said, arrays, layout)
     del arrays
     found, notes = checked.splits, [*checked.notes]
@@ -147,7 +156,7 @@ def named(path: str | os.PathLike[str]) -> str:
     return place.name if place.is_dir() else place.stem.removesuffix(".tar")
 
 
-def _from_place(said: str, resolution: int | None) -> tuple[str, readers.Arrays]:
+def _from_place(said: str, resolution: int | None, expected: readers.Shape | None) -> tuple[str, readers.Arrays]:
     """Return the data's name, and the arrays of a built-in data set, a file or a folder."""
     if said == "digits32":
         from nachos_min.data.scenes import digits32
@@ -161,7 +170,7 @@ def _from_place(said: str, resolution: int | None) -> tuple[str, readers.Arrays]
         rule = f"one of the built-in names ({names}), a file ({endings}) or a folder"
         what = "is a pipe or a device" if os.path.exists(path) else "does not exist"
         raise DataError(f"data must be {rule}, got {said!r}, which {what}")
-    return named(path), readers.read(path, resolution)
+    return named(path), readers.read(path, resolution, expected)
 
 
 def _from_memory(source: Any) -> readers.Arrays:
@@ -189,7 +198,7 @@ def _from_memory(source: Any) -> readers.Arrays:
     return {name: np.asarray(array) for name, array in arrays.items()}  # a matrix would keep its two axes
 
 
-def _halves(source: str, split: Split) -> tuple[Split, Split]:
+def halves(source: str, split: Split) -> tuple[Split, Split]:
     """Return (validation, calibration); a class with a single sample stays in validation."""
     alone = np.bincount(split.labels)[split.labels] == 1
     chosen = np.flatnonzero(~alone)

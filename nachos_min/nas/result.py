@@ -61,6 +61,10 @@ class FiguresOnTest(Figures):
         """The interval of `metric`."""
         return self.balanced_interval95 or self.interval95
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the JSON object of a row has under "test"."""
+        return _listed(self, ROW_ON_TEST)
+
 
 class _Read(Generic[Value]):
     """An attribute that is read at a dotted path of the same object."""
@@ -190,7 +194,7 @@ class Network:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row of the JSON object, with temperatures and balanced accuracy if there are any."""
-        return _listed(self, ROW) | {"test": _listed(self.test, ROW_ON_TEST)}
+        return _listed(self, ROW) | {"test": self.test.as_dict()}
 
 
 # What stands in the JSON of a row, and of its test figures, in this order.

@@ -1,5 +1,7 @@
 """A finished run is used without its data, wherever it lies: predictions, their figures, its examples."""
 
+import csv
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 import nachos_min
+from nachos_min import cli
 from nachos_min.eenn.thresholds import confusion_by_exit
 from nachos_min.errors import InputError
 from nachos_min.nas.result import SearchResult
@@ -139,3 +142,69 @@ def test_an_older_run_is_made_whole_by_the_same_search(moved: SearchResult, ther
     without = replace(moved.front[0], evaluation=replace(moved.front[0].evaluation, weights={}))
     with pytest.raises(InputError, match="run mine has no weights: a table answered"):
         without.predict(images)
+
+
+def test_the_command_predicts_the_test_split_of_the_runs_own_data(
+    moved: SearchResult, there: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, data = moved.front[0], str(there / "data.npz")
+    assert cli.main(["predict", "mine#0", data, "--to", "answers.csv", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {name: found[name] for name in network.test.as_dict()} == network.test.as_dict()
+    assert (found["split"], found["own_data"]) == ("test", True)
+    answers = found["answers"]
+    assert sum(answers["macs"]) == found["total_macs"] == network.test.total_macs
+    with open("answers.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["answer"] for row in rows] == answers["labels"]
+    assert [int(row["image"]) for row in rows] == answers["names"]
+    assert [row["answer"] == row["label"] for row in rows] == answers["right"]
+    assert [int(row["stage"]) for row in rows] == [network.exits[int(row["exit"])] for row in rows]
+    assert cli.main(["predict", "mine#0", data]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(
+        f"mine#0 on {data}, split test of the run's own data: 48 images of 9x8 pixels, 3 channels\n"
+    )
+    assert f"accuracy {network.test.accuracy:.1%}, 95% interval" in text
+    assert f"{network.test.average_macs:,.0f} MACs on average" in text
+
+
+@pytest.mark.usefixtures("moved")
+def test_the_command_lists_the_answers_to_few_images_without_labels(capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("photo.npy", examples("mine").images[5].transpose(2, 0, 1))
+    assert cli.main(["predict", "mine#0", "photo.npy", "--to", "answers.csv"]) == 0
+    first, second, _, names, _, row, *_, last = capsys.readouterr().out.splitlines()
+    assert first == "mine#0 on photo.npy: 1 image of 9x8 pixels, 3 channels"
+    assert "MACs on average" in second
+    assert names.split() == ["image", "answer", "probability", "stage", "MACs"]
+    assert row.split()[0] == "0"
+    assert row.split()[1] in {"ant", "bee", "cat"}
+    assert last == "written: answers.csv"
+    assert cli.main(["predict", "mine#0", "photo.npy", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "accuracy" not in found
+    assert (found["samples"], found["split"], found["own_data"]) == (1, "all", False)
+
+
+@pytest.mark.usefixtures("moved")
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["mine#0"], "predict takes one NETWORK and one DATA and options, got 'mine#0'"),
+        ([], "predict needs a NETWORK and one DATA, got none; try python -m nachos_min predict --help"),
+        (["mine", "digits"], "a network must be RUN#k, k the number of a solution, got 'mine'"),
+        (["mine#0", "nowhere"], "data must be one of the built-in names"),
+        (["mine#0", "digits"], "digits: images must be [N, 3, 9, 8] or [3, 9, 8], as in training, got shape"),
+        (["mine#0", "digits", "--to", "no/a.csv"], "--to must be a file in an existing folder, got 'no/a.csv'"),
+        (
+            ["mine#0", "digits", "--split", "half"],
+            "--split must be one of train, validation, calibration, test, all",
+        ),
+    ],
+)
+def test_the_command_refuses_in_one_line(line: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["predict", *line]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith(f"error: {said}")
+    assert told.err.count("\n") == 1

@@ -1,0 +1,105 @@
+"""Samples that a trained network is given: of any format, with labels or without, its own data set included."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nachos_min.data.dataset import DataError, Dataset
+from nachos_min.data.labels import plain_labels
+from nachos_min.data.load import SPLITS, divided, halves, read_source
+from nachos_min.data.readers import Arrays
+from nachos_min.data.seen import Seen
+
+ALL = "all"  # the split of data that have one
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Samples of one split.
+
+    Attributes:
+        images: uint8 or float32 [N, H, W, C], unscaled, as `Seen.images` gives them.
+        labels: int64 [N], right classes; None: not known.
+        split: train, validation, calibration or test; or `ALL`.
+        own: whether the network learned from this data set.
+        names: of each sample its file in a folder, else its row in the array of images.
+    """
+
+    images: NDArray[Any]
+    labels: NDArray[np.int64] | None
+    split: str
+    own: bool
+    names: tuple[str | int, ...]
+
+
+def read_given(source: str, seen: Seen, digest: str, split: str | None = None, *, halved: bool = False) -> Given:
+    """Return the samples of a split: of the data set that a network learned from, or of other data.
+
+    Args:
+        source: a name or path as `load` takes it; also without labels, an image, or a folder of images.
+        seen: what the network learned from; labels are matched with its classes.
+        digest: `Dataset.digest` of that; data with the same are divided as they were.
+        split: which; None: test, or what there is.
+        halved: whether half of its validation split was the calibration split.
+
+    Raises:
+        DataError: the data cannot be read, have no such split, or are unlike those seen.
+    """
+    name, arrays = read_source(source, seen.resolution, seen.shape)
+    own = _own(source, name, arrays, seen, digest)
+    if own is not None:
+        splits = own.splits
+        if halved:
+            splits["validation"], splits["calibration"] = halves(source, splits["validation"])
+        chosen = _chosen(source, splits, split)
+        images, labels = splits[chosen].images, splits[chosen].labels
+        rows = np.arange(len(images)) if images.rows is None else images.rows
+        prefix = SPLITS.get(chosen, SPLITS["validation"])
+        return Given(images.stored[rows], labels, chosen, True, _names(arrays, prefix, rows))
+    there = {each: prefix for each, prefix in SPLITS.items() if f"{prefix}images" in arrays}
+    there = there if len(there) > 1 else {ALL: next(iter(there.values()))}
+    chosen = _chosen(source, there, split)
+    prefix = there[chosen]
+    try:
+        pixels, classes = seen.images(arrays[f"{prefix}images"]), None
+        if f"{prefix}labels" in arrays:
+            plain = plain_labels(source, f"{prefix}labels", arrays[f"{prefix}labels"])
+            if (called := arrays.get("class_names")) is not None and plain.dtype.kind == "i":
+                plain = np.array([called[label] if 0 <= label < len(called) else label for label in plain])
+            classes = seen.classes(plain)
+    except DataError as error:
+        raise DataError(str(error) if str(error).startswith(source) else f"{source}: {error}") from None
+    if not len(pixels) or (classes is not None and len(classes) != len(pixels)):
+        counts = f"{len(pixels)} images" + ("" if classes is None else f" and {len(classes)} labels")
+        raise DataError(f"{source}: must have at least one image, and as many labels as images, got {counts}")
+    return Given(pixels, classes, chosen, False, _names(arrays, prefix, np.arange(len(pixels))))
+
+
+def _own(source: str, name: str, arrays: Arrays, seen: Seen, digest: str) -> Dataset | None:
+    """Return the data set that was learned from, as it was divided, if these arrays are it."""
+    if "images" not in arrays or any(
+        f"{prefix}images" in arrays and f"{prefix}labels" not in arrays for prefix in SPLITS.values()
+    ):
+        return None
+    try:
+        dataset = divided(source, name, arrays, seen.layout, seen.resolution)
+    except DataError:  # data that could not be learned from may be given all the same
+        return None
+    return dataset if dataset.digest == digest else None
+
+
+def _chosen(source: str, splits: Collection[str], split: str | None) -> str:
+    """Return the split that is asked for; of those there test, or the first."""
+    if split is None:
+        return "test" if "test" in splits else next(iter(splits))
+    if split not in splits:
+        raise DataError(f"{source}: split must be one of {', '.join(splits)}, got {split}")
+    return split
+
+
+def _names(arrays: Arrays, prefix: str, rows: NDArray[np.int64]) -> tuple[str | int, ...]:
+    files = arrays.get(f"{prefix if f'{prefix}images' in arrays else ''}files")
+    return tuple(rows.tolist() if files is None else (files[row] for row in rows))

@@ -1,0 +1,165 @@
+"""What `predict` prints: how a network of a run answers a data set, as JSON, as CSV or for people."""
+
+import csv
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from nachos_min.atomic import replacing
+from nachos_min.data.given import ALL, Given, read_given
+from nachos_min.eenn.thresholds import Figures, by_class, spent
+from nachos_min.eenn.trained import Prediction
+from nachos_min.errors import printable
+from nachos_min.nas.plan import kinds
+from nachos_min.nas.result import FiguresOnTest, Network
+from nachos_min.nas.runs import solution
+from nachos_min.report.console import output
+from nachos_min.store import open_run
+
+WIDTH = 80
+_FEW = 10  # samples whose answers are listed
+
+
+@dataclass(frozen=True)
+class PredictionReport:
+    """The answers of a network to one split of a data set."""
+
+    name: str  # RUN#k
+    data: str
+    network: Network
+    given: Given
+    prediction: Prediction
+
+    @property
+    def right(self) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+        """Whether each answer is right, [N]; None: labels are not known."""
+        return None if self.given.labels is None else np.asarray(self.given.labels == self.prediction.classes)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many samples leave at each exit."""
+        return tuple(np.bincount(self.prediction.exits, minlength=len(self.network.exits)).tolist())
+
+    @property
+    def figures(self) -> FiguresOnTest | None:
+        """The figures, as of the test split; None: labels are not known."""
+        if self.right is None or self.given.labels is None:
+            return None
+        balanced = self.network.point.test.class_samples != ()
+        classes = by_class(self.given.labels, self.right) if balanced else ()
+        costs = self.network.exit_costs
+        found = Figures(int(self.right.sum()), len(self.right), self.counts, spent(self.counts, costs), *classes)
+        return FiguresOnTest(**asdict(found), kept=self.network.limits.admissible(found))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report for JSON: figures, then the answer to each sample, in lists of equal length."""
+        found, prediction = self.figures, self.prediction
+        total = int(prediction.macs.sum())
+        figures: dict[str, Any] = {"samples": len(prediction), "total_macs": total}
+        figures |= {"average_macs": total / len(prediction), "exit_counts": list(self.counts)}
+        answers = {
+            "names": list(self.given.names),
+            "labels": prediction.labels.tolist(),
+            "exits": prediction.exits.tolist(),
+            "confidence": prediction.confidence.tolist(),
+            "probability": prediction.probabilities.max(axis=1).tolist(),
+            "macs": prediction.macs.tolist(),
+        }
+        if self.right is not None:
+            answers["right"] = self.right.tolist()
+        figures = figures if found is None else found.as_dict()
+        said = {"network": self.name, "data": self.data, "split": self.given.split, "own_data": self.given.own}
+        return said | {"exits": list(self.network.exits), **figures, "answers": answers}
+
+    def write(self, path: str | Path) -> None:
+        """Write one line for each sample to a CSV file, below a line of names."""
+        prediction, given = self.prediction, self.given
+        columns: dict[str, Any] = {
+            "image": given.names,
+            "answer": prediction.labels.tolist(),
+            "probability": prediction.probabilities.max(axis=1).tolist(),
+            "confidence": prediction.confidence.tolist(),
+            "stage": [self.network.exits[left] for left in prediction.exits],
+            "exit": prediction.exits.tolist(),
+            "macs": prediction.macs.tolist(),
+        }
+        if given.labels is not None:
+            columns["label"] = self.network.trained.seen.labels(given.labels).tolist()
+        with replacing(Path(path)) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([columns, *zip(*columns.values(), strict=True)])
+
+
+def report_prediction(network: str, data: str, split: str | None = None) -> PredictionReport:
+    """Return how a network answers a data set, with early stopping.
+
+    Args:
+        network: RUN#k, such as "runs/digits#0".
+        data: a name or path as `read_given` takes it; labels may be missing.
+        split: as of `read_given`.
+
+    Raises:
+        InputError: there is no such network, it cannot be used, or the data cannot be read or have no such split.
+    """
+    found = solution(network)
+    assert found.problem is not None, "a stored run has one"
+    digest = open_run(found.run).configuration["data_content"]
+    halved = found.problem.configuration.validation == "halves"
+    given = read_given(data, found.trained.seen, digest, split, halved=halved)
+    return PredictionReport(network, data, found, given, found.trained.answers(given.images))
+
+
+def show_prediction(report: PredictionReport, stream: TextIO | None = None) -> None:
+    """Print a report to `stream` or standard output; of few samples, each answer."""
+    console, prediction, found = output(stream or sys.stdout, WIDTH), report.prediction, report.figures
+    given, what = report.given, kinds(report.network.trained.seen.shape)
+    what = what if len(prediction) > 1 else what.replace("s of", " of", 1)
+    split = "" if given.split == ALL else f", split {given.split}" + " of the run's own data" * given.own
+    console.print(printable(f"{report.name} on {report.data}{split}: {len(prediction):,} {what}"))
+    if found is not None:
+        low, high = found.metric_interval95
+        balanced = "balanced accuracy" if found.class_samples else "accuracy"
+        right = f"{found.correct:,} of {found.samples:,} right"
+        console.print(f"{balanced} {found.metric:.1%}, 95% interval {low:.1%} to {high:.1%}; {right}")
+    average, most = prediction.macs.mean(), report.network.worst_macs
+    console.print(f"{average:,.0f} MACs on average; {most:,} for one that passes every exit")
+    console.print(_answers(report) if len(prediction) <= _FEW else _exits(report))
+
+
+def _exits(report: PredictionReport) -> Table:
+    """Return a row for each exit: how many samples leave, at what cost, and how many of their answers are right."""
+    table = Table("stage", box=SIMPLE_HEAD, pad_edge=False)
+    right = report.right
+    for name in ("images", "share", "MACs each", *(() if right is None else ("accuracy",))):
+        table.add_column(name, justify="right")
+    rows = zip(report.network.exits, report.counts, report.network.exit_costs, strict=True)
+    for exit_, (stage, count, cost) in enumerate(rows):
+        cells = [str(stage), f"{count:,}", f"{count / len(report.prediction):.1%}", f"{cost:,}"]
+        if right is not None:
+            cells.append(f"{right[report.prediction.exits == exit_].mean():.1%}" if count else "")
+        table.add_row(*cells)
+    return table
+
+
+def _answers(report: PredictionReport) -> Table:
+    """Return a row for each sample."""
+    prediction, given = report.prediction, report.given
+    table = Table("image", "answer", box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("probability", "stage", "MACs"):
+        table.add_column(name, justify="right")
+    likely = prediction.probabilities.max(axis=1)
+    columns = [map(str, given.names), map(str, prediction.labels.tolist()), (f"{each:.1%}" for each in likely)]
+    columns += [
+        (str(report.network.exits[left]) for left in prediction.exits),
+        (f"{each:,}" for each in prediction.macs),
+    ]
+    if given.labels is not None:
+        table.add_column("label")
+        columns.append(map(str, report.network.trained.seen.labels(given.labels).tolist()))
+    for row in zip(*columns, strict=True):
+        table.add_row(*map(printable, row))
+    return table
