@@ -156,7 +156,7 @@ class Options(TypedDict, total=False):
         str | None, First(choice("chw", "hwc", "signal"), absent="from the shape; refused where it is unclear")
     ]
     resolution: Annotated[int | None, First(of.whole(1), absent="as they are; above 96: 64")]
-    space: Annotated[str | None, First(of.text("name or file"), AUTO, SPACES)]
+    space: Annotated[str | Path | None, First(of.text("name or file"), AUTO, SPACES)]
     max_macs: Annotated[int | None, First(of.COUNT, None, MACS, "what a quarter of random networks can keep")]
     min_accuracy: Annotated[float | None, First(of.SHARE, 0.0, {"digits": 0.9, "digits32": 0.8})]
     evaluations: Annotated[int | None, First(of.COUNT, 16, {"paper": 100})]
@@ -257,9 +257,13 @@ def resolved(options: Options) -> dict[str, Any]:
         if name not in OPTIONS:
             raise TypeError(f"search() got an unexpected keyword argument {name!r}")
     check(options)
-    given = {name: value for name, value in options.items() if value is not None}
-    if "data" in given:
-        given["data"] = str(given["data"]) if isinstance(given["data"], str | os.PathLike) else "arrays"
+    given = {
+        name: str(value) if isinstance(value, os.PathLike) else value
+        for name, value in options.items()
+        if value is not None
+    }
+    if not isinstance(given.get("data", ""), str):
+        given["data"] = "arrays"
     recipe, data = (str(given.get(name, OPTIONS[name].default)) for name in ("recipe", "data"))
     found = {name: option.default_of(recipe, data) for name, option in OPTIONS.items()} | given
     if "max_macs" in options:
@@ -417,23 +421,28 @@ class Problem:
 
 
 def load_problem(
-    configuration: Configuration, source: Any = None, about: Mapping[str, Any] | None = None
+    configuration: Configuration,
+    source: Any = None,
+    about: Mapping[str, Any] | None = None,
+    *,
+    with_data: bool = False,
 ) -> Problem:
     """Return `configuration` with its data set and space; InputError if one of them cannot be read.
 
     Args:
         configuration: what is searched, and how.
         source: the data set as `load` takes it; None: the name or path in `configuration`.
-        about: `Problem.about` of an earlier run; then no data set is loaded.
+        about: `Problem.about` of an earlier run, whose space it is; then no data set is loaded without `with_data`.
+        with_data: whether it is loaded all the same.
     """
     from nachos_min.data import load
     from nachos_min.nas.fitting import fitted_space
     from nachos_min.nas.genome import GenomeCoder
     from nachos_min.nas.space import load_space, read_space
 
-    dataset = None
-    if about is None:
-        if configuration.space != AUTO:
+    dataset, stored = None, (about or {}).get("space")
+    if about is None or with_data:
+        if stored is None and configuration.space != AUTO:
             load_space(configuration.space)  # refused before the data are read
         dataset = load(
             configuration.data if source is None else source,
@@ -443,7 +452,8 @@ def load_problem(
             resolution=configuration.resolution,
         )
         about = facts(dataset)
-    if stored := about.get("space"):
+    if stored is not None:
+        about = {**about, "space": stored}
         space = read_space(stored["text"], stored["name"], stored["name"])
         space = replace(space, resolutions=stored["resolutions"])
     else:

@@ -10,11 +10,10 @@ from os import cpu_count
 from pathlib import Path
 from typing import Any
 
-from nachos_min.data import load
 from nachos_min.eenn.inference import exit_answers
 from nachos_min.eenn.recipes import passing
 from nachos_min.errors import InputError, some
-from nachos_min.nas.configuration import ConfigurationError, Problem, facts
+from nachos_min.nas.configuration import ConfigurationError, Problem
 from nachos_min.nas.estimate import seconds_of
 from nachos_min.nas.evaluate import as_seen
 from nachos_min.nas.evaluation import Trial
@@ -24,10 +23,9 @@ from nachos_min.nas.plan import duration
 from nachos_min.nas.pools import refuse_inside_import
 from nachos_min.nas.progress import Told, Watch
 from nachos_min.nas.result import Archive, Network, SearchResult, result_of
-from nachos_min.nas.runs import own_run, solution
+from nachos_min.nas.runs import own_run, solution, stored_problem
 from nachos_min.nas.tasks import threads
 from nachos_min.nas.workers import Workers
-from nachos_min.store import open_run
 
 LONGER = 2  # times the epochs that a network had
 
@@ -104,26 +102,13 @@ def _problem(network: Network, source: Any, epochs: int | None) -> Problem:
     problem = network.problem
     if problem is None:
         raise InputError(f"network must be a row of a result that names its run, got run {network.run!r}")
-    configuration, stored = problem.configuration, open_run(network.run).configuration
-    dataset = None if source is not None else problem.dataset
-    if dataset is None:
-        if source is None and configuration.data == "arrays":
-            raise InputError(f"data must be given: run {network.run} was searched on arrays")
-        dataset = load(
-            configuration.data if source is None else source,
-            configuration.standardise,
-            configuration.validation,
-            layout=configuration.layout,
-            resolution=configuration.resolution,
-        )
-    if dataset.digest != stored["data_content"]:
-        raise InputError(f"data must be what run {network.run} was searched on, got other content")
-    had = network.evaluation.trial.effort * configuration.recipe.passes(len(dataset.train))
+    if source is not None or problem.dataset is None:
+        problem = stored_problem(network.run, with_data=True, data=source)
+    configuration, test, answers = problem.configuration, problem.data.test, network.evaluation.on_test
+    had = network.evaluation.trial.effort * configuration.recipe.passes(len(problem.data.train))
     own = replace(configuration, recipe=passing(configuration.recipe, LONGER * had if epochs is None else epochs))
-    about = facts(dataset) | {"space": problem.about["space"]}
-    answers, test = network.evaluation.on_test, dataset.test
     if answers is None:  # an earlier version did not store them
-        trained = replace(network, problem=replace(problem, about=about)).trained.network
+        trained = replace(network, problem=problem).trained.network
         answers = exit_answers(trained, as_seen(test, trained).images).tables(network.evaluation.confidence)
-    about |= {"retrained": before_of(network, answers, test.labels, had)}
-    return replace(problem, configuration=own, dataset=dataset, table=None, about=about)
+    about = {**problem.about, "retrained": before_of(network, answers, test.labels, had)}
+    return replace(problem, configuration=own, table=None, about=about)

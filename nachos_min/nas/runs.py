@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nachos_min.data import Split
+from nachos_min.data.load import IN_MEMORY
 from nachos_min.eenn.confidence import LEARNED, Confidence
 from nachos_min.eenn.lowering import StaticCosts
 from nachos_min.eenn.thresholds import ExitTables, Figures
@@ -161,9 +162,12 @@ def stored_problem(path: str | Path, *, with_data: bool = False, data: Any = Non
     With `with_data`, or `data` that say where it is now, its data set is loaded, too, and is what it was.
     """
     run = open_run(path)
-    identity, about = run.configuration, None if with_data or data is not None else run.about or None
-    problem = stored.load_problem(stored.configuration_of(identity), data, about)
-    now = {"space_content": problem.space.content} | ({} if about else {"data_content": problem.data.digest})
+    identity, loaded = run.configuration, with_data or data is not None
+    if loaded and data is None and identity["data"] == IN_MEMORY:
+        raise stored.ConfigurationError(f"data must be given: run {path} was searched on {IN_MEMORY}")
+    problem = stored.load_problem(stored.configuration_of(identity), data, run.about or None, with_data=loaded)
+    now: dict[str, Any] = {"space_content": problem.space.content}
+    now |= {} if problem.dataset is None else {"data_content": problem.data.digest}
     for name, what in (("data_content", "data set"), ("space_content", "space")):
         if name in now and identity.get(name) != now[name]:
             raise stored.ConfigurationError(f"run {path}: its {what} must be what it was, got other content")

@@ -83,6 +83,8 @@ def test_a_run_of_arrays_in_memory_is_shown_and_continued_by_the_same_arrays_alo
     nachos_min.search(**given | {"data": (images, labels)})
     assert run("show", "memory").status == 0
     assert nachos_min.search(**given | {"data": (images, labels)}).reused == 1
+    with pytest.raises(InputError, match=r"^data must be given: run memory was searched on arrays$"):
+        stored_problem("memory", with_data=True)
     with pytest.raises(
         InputError, match=r"^out memory holds a run on arrays of other content; choose another --out$"
     ):
