@@ -32,10 +32,10 @@ class Axis:
         return round(100 * (at - low) / (high - low), 2)
 
 
-def axis(title: str, values: Iterable[float], text: Callable[[float], str], most: float | None = None) -> Axis:
-    """Return an axis that holds all `values` and ends at ticks, or at `most`.
+def axis(title: str, values: Iterable[float], text: Callable[[float], str]) -> Axis:
+    """Return an axis that holds all `values` and ends at ticks.
 
-    >>> found = axis("share", (0.31, 0.97), "{:g}".format, 1.0)
+    >>> found = axis("share", (0.31, 0.97), "{:g}".format)
     >>> [tick for _, tick in found.ticks], found.place(0.4), found.place(2)
     (['0.2', '0.4', '0.6', '0.8', '1'], 25.0, 100.0)
     >>> [tick for _, tick in axis("MACs", (900, 30_000), "{:,.0f}".format).ticks]
@@ -55,7 +55,7 @@ def axis(title: str, values: Iterable[float], text: Callable[[float], str], most
     rough = (high - low) / TICKS
     unit = 10.0 ** floor(log10(rough))
     step = next(factor * unit for factor in (1, 2, 5, 10) if factor * unit >= rough * (1 - 1e-9))
-    first, last = floor(low / step + 1e-9), ceil((high if most is None else most) / step - 1e-9)
+    first, last = floor(low / step + 1e-9), ceil(high / step - 1e-9)
     ticks = [number * step for number in range(first, last + 1)]
     return Axis(title, ticks[0], ticks[-1], tuple((tick, text(tick)) for tick in ticks))
 

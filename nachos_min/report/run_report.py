@@ -144,6 +144,7 @@ def page(story: Story) -> str:
         "python_run": escape(repr(story.name)),
         "first": str(first),
         "accuracy": story.accuracy,
+        "hidden": "" if found.front else "hidden",
         "nothing": "" if found.front else f"<p><strong>{escape(closest_sentence(found))}</strong></p>",
         "data": json.dumps(selected(story), separators=(",", ":")).replace("<", "\\u003c"),
     }
@@ -176,16 +177,14 @@ def letter(number: int) -> str:
 def headline(story: Story) -> str:
     """Return the outcome in a few sentences."""
     rows = story.result.front
-    trained = (
-        f"{some(story.result.evaluated, 'network')} {'was' if story.result.evaluated == 1 else 'were'} trained"
-    )
+    trained = f"Networks trained: {story.result.evaluated:,}."
     if not rows:
-        return f"{trained}, and no solution keeps the limits."
+        return f"{trained} No solution keeps the limits."
     networks = some(len({row.evaluation.trial for row in rows}), "network")
     left = f" {len(story.rows)} of them are on this page." if len(story.rows) < len(rows) else ""
     best, (low, high) = rows[0], rows[0].test.metric_interval95
     return (
-        f"{trained}; {some(len(rows), 'solution')} of {networks} keep the limits.{left} The most accurate has "
+        f"{trained} Within the limits: {some(len(rows), 'solution')} of {networks}.{left} The most accurate has "
         f"{story.accuracy} {best.metric:.1%} at {best.average_macs:,.0f} average MACs; on the test split "
         f"{best.test.metric:.1%} ({low:.1%} to {high:.1%}) at {best.test.average_macs:,.0f}."
     )
@@ -195,7 +194,7 @@ def facts(story: Story) -> dict[str, str]:
     """Return how the run was made, by heading."""
     problem, found = story.archive.problem, story.result
     configuration, about, again = problem.configuration, problem.about, found.retrained
-    height, width, channels = about["image_shape"]
+    (height, width, channels), recipe = about["image_shape"], story.identity["recipe"]
     data = some(about["classes"], "class", "es"), kind_of((height, width)), some(channels, "channel")
     limits = (f"{name.replace('_', ' ')} {limit:,}" for name, limit in asdict(found.limits).items() if limit)
     halves = any(row.point.calibration for row in story.archive.networks)
@@ -205,7 +204,7 @@ def facts(story: Story) -> dict[str, str]:
         "Space": f"{problem.space.name}; its largest network costs {found.reference[1]:,} MACs",
         "Limits": ", ".join(limits) or "none",
         "Search": f"method {configuration.method}, seed {found.seed}, margin {found.margin:g}",
-        "Training": ", ".join(f"{name} {value}" for name, value in plain(story.identity["recipe"]).items()),
+        "Training": ", ".join(f"{name} {value}" for name, value in recipe.items() if value is not None),
         "Networks": f"{found.evaluated:,} trained, {found.admissible:,} admissible, {found.failed:,} failed",
         "Figures": "of the validation split" + (", the half that chose nothing" if halves else ""),
         "Trained again": gain_sentence(again) if again else "",
@@ -225,13 +224,14 @@ def front_plot(story: Story) -> Plot:
     least = min([float(np.quantile(best, 0.25)), limits.min_accuracy or 1.0, *(row.metric for row in story.rows)])
     macs = [row.average_macs for row in found] + [limits.max_macs or found[0].average_macs]
     across = axis("average MACs of an answer", macs + [each.average_macs for each in tests], short)
-    return Plot(across, axis(story.accuracy, [least, *(each.metric for each in tests)], "{:.0%}".format, 1.0))
+    return Plot(across, axis(story.accuracy, [least, 1.0, *(each.metric for each in tests)], "{:.0%}".format))
 
 
 def front_chart(story: Story) -> str:
     """Return the chart of the front, whose solutions can be selected."""
     plot, limits, points = front_plot(story), story.result.limits, []
-    marks = plot.lines("candidates", story.curves)
+    dots = [[point] for curve in story.curves for point in curve]
+    marks = plot.lines("candidates", story.curves) + plot.lines("candidates dots", dots)
     if limits.max_macs is not None:
         marks += plot.limit(f"at most {limits.max_macs:,} MACs", x=limits.max_macs)
     if limits.min_accuracy:
@@ -243,7 +243,7 @@ def front_chart(story: Story) -> str:
             f'<use href="#mark{number % 4}" class="point n{number % 6}" x="{x}%" y="{y}%" role="radio" '
             f'aria-checked="false" tabindex="-1" data-k="{row.solution}"><title>{said}</title></use>'
         )
-    marks += '<circle id="on-test" r="9" cx="-99" cy="-99"/>'
+    marks += '<circle id="on-test" r="0"/>'
     group = '<g role="radiogroup" aria-label="Solutions, from few to many MACs">'
     marks += f"{group}{''.join(points)}</g>" if points else ""
     return plot.svg(f"{story.accuracy} against average MACs: {story.size}", marks, group=True)
@@ -257,13 +257,13 @@ def legend(story: Story) -> str:
             names.setdefault(row.solution, []).append(SAID[name])
     lines = []
     for number, rows in enumerate(story.networks.values()):
-        named = {row.solution: ", ".join(names[row.solution]) for row in rows if row.solution in names}
-        named = named if len(named) > 1 else {rows[0].solution: ""}
-        buttons = (f'<button data-k="{k}">#{k} {said}</button>' for k, said in named.items())
+        known = {row.solution: ", ".join(names[row.solution]) for row in rows if row.solution in names}
+        known = known if len(known) > 1 else {rows[0].solution: ""}
+        buttons = "".join(f'<button data-k="{k}">#{k} {said}</button>' for k, said in known.items())
         mark = (
             f'<svg class="mark n{number % 6}" aria-hidden="true"><use href="#mark{number % 4}" x="8" y="8"/></svg>'
         )
-        lines.append(f"<li>{mark}network {letter(number)}: {''.join(buttons)}</li>")
+        lines.append(f"<li>{mark}network {letter(number)}: {buttons}</li>")
     return "".join(lines)
 
 
@@ -288,10 +288,8 @@ def progress(story: Story) -> Iterator[tuple[float, float]]:
         so_far.add(found)
         if isinstance(found, Evaluation):
             best = undominated([*best, *(so_far.network(found, point) for point in found.points)])
-            every, admissible = (
-                so_far.area(row.point.shown for row in rows) for rows in (best, shown_rows(so_far))
-            )
-            yield every / prod(so_far.reference), admissible / prod(so_far.reference)
+            areas = [so_far.area(row.point.shown for row in rows) for rows in (best, shown_rows(so_far))]
+            yield areas[0] / prod(so_far.reference), areas[1] / prod(so_far.reference)
 
 
 # A card for each network
@@ -312,27 +310,19 @@ def pieces(architecture: Architecture) -> Iterator[Piece]:
     flat, shape, classes = architecture.flat, architecture.input_shape, architecture.classes
     heads: list[Part] = [*(early.head for early in architecture.exits), architecture.final]
     at_stage = {stage: number for number, stage in enumerate(architecture.exit_stages)}
-    parts: list[tuple[str, tuple[Stem | MBConvSpec, ...]]] = [
-        ("Stem", (architecture.stem,)),
-        ("Trunk", architecture.trunk),
-    ]
-    parts += [(f"Stage {stage}", blocks) for stage, blocks in enumerate(architecture.stages, 1)]
-    for stage, (title, blocks) in enumerate(parts, -1):
-        macs = 0
+    last, costs, stem = len(architecture.stages), head_costs(architecture), (architecture.stem,)
+    parts: list[tuple[Stem | MBConvSpec, ...]] = [stem, architecture.trunk, *architecture.stages]
+    for stage, blocks in enumerate(parts, -1):
+        macs, does = 0, []
         for block in blocks:
             macs += part_cost(block, shape, flat=flat).macs
             shape = block.output(shape)
+            does += described(block, flat, classes)
         if blocks:
-            yield Piece(
-                title, [line for block in blocks for line in described(block, flat, classes)], shape, macs, None
-            )
+            yield Piece({-1: "Stem", 0: "Trunk"}.get(stage, f"Stage {stage}"), does, shape, macs, None)
         if stage in at_stage:
-            number, name = (
-                at_stage[stage],
-                "Exit after" if stage < len(architecture.stages) else "Final exit, after",
-            )
-            head = described(heads[number], flat, classes)
-            yield Piece(f"{name} stage {stage}", head, None, head_costs(architecture)[number].macs, number)
+            number, name = at_stage[stage], f"{'Final exit,' if stage == last else 'Exit'} after stage {stage}"
+            yield Piece(name, described(heads[number], flat, classes), None, costs[number].macs, number)
 
 
 def described(part: Part, flat: bool, classes: int) -> list[str]:
