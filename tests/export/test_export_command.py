@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from nachos_min.export import files
 from nachos_min.nas import nachos
 from nachos_min.nas.evaluation import Point
 from nachos_min.targets import read_target
+
+extra = pytest.mark.skipif(not (find_spec("onnx") and find_spec("onnxruntime")), reason="they are the extra onnx")
 
 
 def untrained(coder, trial):
@@ -57,6 +60,7 @@ def run(folder, capsys, monkeypatch):
     return export
 
 
+@extra
 def test_each_format_is_written_and_compared(run):
     status, out, err = run("run#0", "--onnx", "net.onnx", "--npz", "net.npz")
     assert (status, err) == (0, "")
@@ -69,6 +73,7 @@ def test_each_format_is_written_and_compared(run):
     assert plain == f"net.npz: plain arrays, {size['net.npz']}"
 
 
+@extra
 def test_the_gated_file_has_the_macs_of_the_exits(run):
     status, out, _ = run("run#0", "--onnx", "gated.onnx", "--gated", "--json", "--data", "own.npz")
     found = json.loads(out)
@@ -88,6 +93,7 @@ def test_c_is_written_to_a_folder_that_is_made(run, monkeypatch):
     assert {path.name for path in Path("made").iterdir()} == {"network.c", "network.h", "example.c", "Makefile"}
 
 
+@extra
 def test_without_the_extra_it_is_said(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     status, out, _ = run("run#0", "--onnx", "net.onnx")
@@ -101,6 +107,7 @@ def test_without_the_extra_it_is_said(run, monkeypatch):
     )
 
 
+@extra
 def test_a_file_that_answers_otherwise_has_its_own_status(run, monkeypatch):
     real = files.onnx_answers
 
