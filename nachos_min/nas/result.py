@@ -190,7 +190,7 @@ class Network:
         return views.network_text(self)
 
     def _repr_html_(self) -> str:
-        return views.html_table([self], f"A network of {self.run}")
+        return views.html_table([self], f"A network of {self.run}", {})
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row of the JSON object, with temperatures and balanced accuracy if there are any."""
@@ -381,7 +381,7 @@ class SearchResult:
         return views.result_text(self)
 
     def _repr_html_(self) -> str:
-        return views.html_table(self.front, views.title(self))
+        return views.html_table(self.front, views.title(self), views.setting_names(self))
 
     def to_pandas(self) -> Any:
         """Return the front as a `pandas.DataFrame`: a row a network, by its number, columns as in its JSON object.

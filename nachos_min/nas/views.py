@@ -1,6 +1,6 @@
 """Results as they look at a Python prompt, in a notebook, and as a table of pandas; not in a terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +11,8 @@ if TYPE_CHECKING:  # they call this file
 
 MOST = 6  # rows of a result at a prompt, which ten lines hold with what stands around them
 COLUMNS = (
-    "#",
-    "exits after stages",
-    "accuracy",
-    "average MACs",
-    "worst MACs",
-    "params",
-    "test accuracy",
-    "test MACs",
+    *("k", "setting", "accuracy", "average MACs", "test accuracy (95%)", "test MACs", "leave after stage"),
+    *("worst MACs", "parameters"),
 )
 
 
@@ -39,28 +33,47 @@ def title(result: "SearchResult") -> str:
 
 
 def result_text(result: "SearchResult") -> str:
-    """Return the `repr` of a result: at most ten lines."""
-    rows = [f"  {network_text(row)}" for row in result.front]
-    rows[MOST:] = [f"  and {len(rows) - MOST} more in .front"] if len(rows) > MOST else []
-    return "\n".join([f"<SearchResult {title(result)}", *rows]) + ">"
+    """Return the `repr` of a result, at most ten lines: the rows that have a setting, as far as they fit."""
+    shown = [network_text(row) for row in result.front if row.solution in setting_names(result)][:MOST]
+    others = len(result.front) - len(shown)
+    shown += [f"and {others} more in .front"] if others else []
+    return "\n  ".join([f"<SearchResult {title(result)}", *shown]) + ">"
 
 
-def html_table(rows: Iterable["Network"], title: str) -> str:
-    """Return a table of networks for a notebook; it scrolls where there are many."""
+def setting_names(result: "SearchResult") -> dict[int, str]:
+    """Return the setting of each solution that has one, by its number; of equal rows the first name counts."""
+    return {row.solution: name for rows in result.settings for name, row in reversed(rows.items())}
+
+
+def html_table(rows: Iterable["Network"], title: str, named: Mapping[int, str]) -> str:
+    """Return a table of networks for a notebook, with the settings `named`; it scrolls where there are many."""
     heads = "".join(f"<th scope='col'>{escape(name)}</th>" for name in COLUMNS)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in _cells(row))}</tr>" for row in rows)
+    lines = [_cells(row, named.get(row.solution, "")) for row in rows]
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in lines)
     table = f"<table><caption>{escape(title)}</caption><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
     return f"<div style='max-height: 32em; overflow: auto'>{table}</div>"
 
 
-def _cells(row: "Network") -> list[str]:
+def _cells(row: "Network", setting: str) -> list[str]:
     """Return what stands in COLUMNS; a mark where the test figures miss a limit."""
     low, high = row.test.metric_interval95
     left = zip(row.exits, row.exit_counts, strict=True)
-    stages = ", ".join(f"{stage}: {count / row.samples:.1%}" for stage, count in left)
-    on_test = f"{row.test.metric:.1%} ({low * 100:.1f} to {high * 100:.1f}){'' if row.test.kept else ' !'}"
-    counts = (f"{round(count):,}" for count in (row.average_macs, row.worst_macs, row.params))
-    return [str(row.solution), stages, f"{row.metric:.1%}", *counts, on_test, f"{round(row.test.average_macs):,}"]
+    stages = " ".join(f"{stage}:{count / row.samples:.1%}" for stage, count in left)
+    on_test = f"{row.test.metric:.1%} ({low * 100:.1f}-{high * 100:.1f}){'' if row.test.kept else ' !'}"
+    average, test, worst = (
+        f"{round(count):,}" for count in (row.average_macs, row.test.average_macs, row.worst_macs)
+    )
+    return [
+        str(row.solution),
+        setting,
+        f"{row.metric:.1%}",
+        average,
+        on_test,
+        test,
+        stages,
+        worst,
+        f"{row.params:,}",
+    ]
 
 
 def frame(rows: Iterable["Network"]) -> Any:
