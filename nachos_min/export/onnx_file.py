@@ -10,7 +10,7 @@ The plain file has "logits_stageK" [N, C] and "confidence_stageK" [N] of the exi
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -81,6 +81,7 @@ class _Writer:
     def __init__(self, trained: Trained) -> None:
         self.trained, self.layers = trained, folded(trained)
         self.ends = [last + 1 for last in outputs_of(self.layers)]
+        self.stages = [f"stage{stage}" for stage in trained.architecture.exit_stages]
         self.nodes, self.constants = list[Any](), dict[str, Any]()
         self.made = {-1: self.scaled()}  # the name of what each layer makes
         self.passed = ""  # what early exits say together: the product of 1 - h, or the largest softmax
@@ -132,15 +133,15 @@ class _Writer:
     def plain(self) -> Names:
         """Add all exits, and the choice of one for each image; return the names of all outputs."""
         said = [self.exit(exit_) for exit_ in range(len(self.ends))]
-        chosen = said[-1].answer
-        for own in reversed(said[:-1]):
-            wide = self.add("Unsqueeze", [own.leaves, self.axes(1)], f"leaves_each.{own.stage}")
-            names = tuple(f"{name}_from.{own.stage}" for name in ANSWER)
-            for name, condition, *either in zip(names, (*[own.leaves] * 3, wide), own.answer, chosen, strict=True):
-                self.add("Where", [condition, *either], name)
-            chosen = names
-        every = [self.copied(own.answer[2:], ANSWER[2:], f"_{own.stage}") for own in said]
-        return (*self.copied(chosen, ANSWER), *(name for names in every for name in names))
+        chosen = said[-1][0]
+        for (own, leaves), stage in reversed(list(zip(said[:-1], self.stages, strict=False))):
+            conditions = [*[leaves] * 3, self.add("Unsqueeze", [leaves, self.axes(1)], f"leaves_each.{stage}")]
+            choices = zip(ANSWER, zip(conditions, own, chosen, strict=True), strict=True)
+            chosen = tuple(self.add("Where", inputs, f"{name}_from.{stage}") for name, inputs in choices)
+        names = self.copied(chosen, ANSWER)
+        for (own, _), stage in zip(said, self.stages, strict=True):
+            names += self.copied(own[2:], ANSWER[2:], f"_{stage}")
+        return names
 
     def gated(self) -> Names:
         """Add the first exit, and an `If` with all that follows; return the names of the outputs."""
@@ -150,17 +151,17 @@ class _Writer:
         """Add an exit, and what follows in an `If`; return the names of its ANSWER."""
         from onnx import helper
 
-        own = self.exit(exit_)
+        own, leaves = self.exit(exit_)
         if exit_ == len(self.ends) - 1:
-            return own.answer
-        outer, branches = self.nodes, {}
+            return own
+        outer, stage, branches = self.nodes, self.stages[exit_], {}
         for word in ("then", "else"):
             self.nodes = []
-            made = self.gate(exit_ + 1) if word == "else" else self.copied(own.answer, ANSWER, f"_at.{own.stage}")
+            made = self.gate(exit_ + 1) if word == "else" else self.copied(own, ANSWER, f"_at.{stage}")
             outputs = [self.declared(*pair, 1) for pair in zip(made, ANSWER, strict=True)]
-            branches[f"{word}_branch"] = helper.make_graph(self.nodes, f"{own.stage}.{word}", [], outputs)
-        self.nodes, names = outer, tuple(f"{name}_from.{own.stage}" for name in ANSWER)
-        self.nodes.append(helper.make_node("If", [own.leaves], names, f"{own.stage}.leaves", **branches))
+            branches[f"{word}_branch"] = helper.make_graph(self.nodes, f"{stage}.{word}", [], outputs)
+        self.nodes, names = outer, tuple(f"{name}_from.{stage}" for name in ANSWER)
+        self.nodes.append(helper.make_node("If", [leaves], names, f"{stage}.leaves", **branches))
         return names
 
     def copied(self, names: Sequence[str], words: Sequence[str], ending: str = "") -> Names:
@@ -168,12 +169,12 @@ class _Writer:
         pairs = zip(names, words, strict=True)
         return tuple(self.add("Identity", [name], word + ending) for name, word in pairs)
 
-    def exit(self, exit_: int) -> "_Exit":
-        """Add the layers from the exit before up to this one, and what it says."""
-        for index in range(([0, *self.ends])[exit_], self.ends[exit_]):
+    def exit(self, exit_: int) -> tuple[Names, str]:
+        """Add all from the exit before to this one; return the names of its ANSWER, and of whether images leave."""
+        for index in range(len(self.made) - 1, self.ends[exit_]):
             self.made[index] = self.layer(self.layers[index])
-        stage = f"stage{self.trained.architecture.exit_stages[exit_]}"
-        logits, leaves, classes = self.made[self.ends[exit_] - 1], "", self.trained.architecture.classes
+        stage, leaves, classes = self.stages[exit_], "", self.trained.architecture.classes
+        logits = self.made[self.ends[exit_] - 1]
         if early := exit_ < len(self.ends) - 1:
             split = self.constant(f"outputs.{stage}", [classes, 1], np.int64)
             names = f"logits.{stage}", f"h.{stage}"
@@ -184,7 +185,7 @@ class _Writer:
         number = self.filled(shape, f"exit.{stage}", np.array([exit_]))
         if not early:
             confidence = self.filled(shape, f"confidence.{stage}", np.ones(1, np.float32))
-        return _Exit(stage, (label, number, confidence, logits), leaves)
+        return (label, number, confidence, logits), leaves
 
     def policy(self, exit_: int, stage: str, logits: str, h: str) -> tuple[str, str]:
         """Add the confidence of an early exit; return its name, and that of whether an image leaves."""
@@ -214,38 +215,30 @@ class _Writer:
 
     def layer(self, layer: Layer) -> str:
         """Add a layer; return the name of what it makes."""
-        name = layer.name
-        inputs = [self.made[each] for each in layer.inputs]
-        made = f"{name}.before" if layer.activation else name
-        if layer.weight is not None:
-            inputs += self.weights(layer)
+        inputs, name = [self.made[each] for each in layer.inputs], layer.name
+        kind = layer.op.kind if isinstance(layer.op, ops.Activation) else layer.activation
+        made = f"{name}.before" if kind else name
         match layer.op:
             case ops.Conv2d() as op:
                 top, bottom, left, right = op.padding
                 window = {"kernel_shape": op.kernel, "strides": op.stride, "pads": (top, left, bottom, right)}
-                self.add("Conv", inputs, made, group=op.groups, **window)
-            case ops.Linear():
-                self.add("Gemm", inputs, made)
+                self.add("Conv", inputs + self.weights(layer), made, group=op.groups, **window)
             case ops.MaxPool() as op:
                 self.add("MaxPool", inputs, made, kernel_shape=op.size, strides=op.stride)
             case ops.GlobalAvgPool():
                 self.add("Flatten", [self.add("GlobalAveragePool", inputs, f"{name}.map")], made)
-            case ops.Flatten():
-                self.add("Flatten", inputs, made)
-            case ops.Add():
-                self.add("Add", inputs, made)
             case ops.Multiply():  # a map and a gate for each channel
                 gate = self.add("Unsqueeze", [inputs[1], self.axes(2, 3)], f"{name}.gate")
                 self.add("Mul", [inputs[0], gate], made)
-            case ops.Activation() as op:
-                self.activation(op.kind, inputs[0], made)
+            case ops.Activation():
+                made = inputs[0]
+            case ops.Linear():
+                self.add("Gemm", inputs + self.weights(layer), made)
             case op:
-                raise TypeError(f"no ONNX operator is known for {op}")
-        return self.activation(layer.activation, made, name) if layer.activation else made
-
-    def activation(self, kind: str, x: str, name: str) -> str:
-        """Add an activation; return its name."""
-        return self.add(ACTIVATIONS[kind], [x], name, **({"alpha": 1 / 6} if kind == "hsigmoid" else {}))
+                self.add({ops.Flatten: "Flatten", ops.Add: "Add"}[type(op)], inputs, made)
+        if kind is None:
+            return made
+        return self.add(ACTIVATIONS[kind], [made], name, **({"alpha": 1 / 6} if kind == "hsigmoid" else {}))
 
     def weights(self, layer: Layer) -> list[str]:
         """Make the weights of a layer as ONNX has them; return their names."""
@@ -257,11 +250,3 @@ class _Writer:
             weight = weight.reshape(*before.input, -1).transpose(2, 0, 1, 3).reshape(weight.shape)
         names = [self.constant(f"{layer.name}.weight", weight)]
         return names if layer.bias is None else [*names, self.constant(f"{layer.name}.bias", layer.bias)]
-
-
-class _Exit(NamedTuple):
-    """The names of what an exit says."""
-
-    stage: str  # such as "stage2"
-    answer: Names  # label, exit, confidence, logits
-    leaves: str  # whether an image leaves; "" at the final exit

@@ -66,7 +66,7 @@ def test_each_format_is_written_and_compared(run):
     assert (status, err) == (0, "")
     costs = nachos_min.load_run("run").front[0].exit_costs
     size = {name: f"{Path(name).stat().st_size:,} bytes" for name in ("net.onnx", "net.npz")}
-    first, macs, compared, plain = out.splitlines()
+    first, macs, compared, plain, _ = out.splitlines()
     assert first == f"net.onnx: ONNX, every exit an output, {size['net.onnx']}"
     assert macs == f"  {costs[-1]:,} MACs"
     assert compared.startswith("  compared with the engine on 18 images")
