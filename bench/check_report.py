@@ -37,12 +37,13 @@ def by_mouse_and_keyboard(page: Page) -> list[str]:
     count = points.count()
     if not count:
         return ["no solution"]
-    box = page.locator(".point").first.bounding_box()
-    assert box
     page.locator("#front .chart").scroll_into_view_if_needed()
-    box = page.locator(".point").first.bounding_box()
+    box = points.first.bounding_box()
     assert box
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    at = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(*at)
+    said.append(f"mouse over a point: {page.locator('#pointed').inner_text()}")
+    page.mouse.click(*at)
     said.append("mouse, a point: {}: {}".format(*selected(page)))
     page.locator(".rows button").last.click()
     found = selected(page)

@@ -243,9 +243,9 @@ def front_chart(story: Story) -> str:
             f'<use href="#mark{number % 4}" class="point n{number % 6}" x="{x}%" y="{y}%" role="radio" '
             f'aria-checked="false" tabindex="-1" data-k="{row.solution}"><title>{said}</title></use>'
         )
-    marks += '<circle id="on-test" r="0"/>'
     group = '<g role="radiogroup" aria-label="Solutions, from few to many MACs">'
-    marks += f"{group}{''.join(points)}</g>" if points else ""
+    over = '</g><g aria-hidden="true"><circle id="on-test" r="0"/><use id="chosen"/></g>'
+    marks += f"{group}{''.join(points)}{over}" if points else ""
     return plot.svg(f"{story.accuracy} against average MACs: {story.size}", marks, group=True)
 
 
@@ -270,7 +270,7 @@ def legend(story: Story) -> str:
 def progress_chart(story: Story) -> str:
     """Return the chart of the hypervolume after each network."""
     steps = list(progress(story))
-    across = axis("networks trained", (0, len(steps)), "{:g}".format)
+    across = axis("networks trained", (0, max(5, len(steps))), "{:g}".format)
     plot = Plot(across, axis("hypervolume", [area for pair in steps for area in pair], "{:.4g}".format))
     lines = ""
     for name, areas in zip(("every", "admissible"), zip(*steps, strict=True), strict=True):
