@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from nachos_min.classifier import EarlyExitClassifier as EarlyExitClassifier
     from nachos_min.classifier import NotFittedError as NotFittedError
     from nachos_min.data import DataError as DataError
+    from nachos_min.eenn.trained import Prediction as Prediction
     from nachos_min.errors import InputError as InputError
     from nachos_min.nas.configuration import ConfigurationError as ConfigurationError
     from nachos_min.nas.nachos import search as search
@@ -32,6 +33,7 @@ _PUBLIC = {
     "EarlyExitClassifier": "classifier",
     "SearchResult": "nas.result",
     "Network": "nas.result",
+    "Prediction": "eenn.trained",
     "InputError": "errors",
     "ConfigurationError": "nas.configuration",
     "DataError": "data",

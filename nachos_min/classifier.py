@@ -143,13 +143,13 @@ class EarlyExitClassifier:
         """
         if "network_" not in vars(self):
             raise NotFittedError(f"{type(self).__name__} must be fitted before it answers, got no call of fit")
-        rows, names, known = _numbers(X), _names(X), vars(self).get("feature_names_in_")
-        if names is not None and known is not None and [*names] != [*known]:
-            rule = f"The feature names should match those that were passed during fit, {', '.join(known[:5])}, ..."
-            raise InputError(f"{rule}, got {', '.join(names[:5])}, ...")
+        rows, known = _numbers(X), vars(self).get("feature_names_in_")
         if rows.ndim == 2 and rows.shape[1] != self.n_features_in_:
             rule = f"EarlyExitClassifier is expecting {self.n_features_in_} features as input"
             raise InputError(f"X has {rows.shape[1]} features, but {rule}")
+        if known is not None and (names := _names(X)) is not None and (names != known).any():
+            place = int((names != known).argmax())
+            raise InputError(f"columns must be those of fit in their order, {known[place]!r}, got {names[place]!r}")
         trained, images = self.network_.trained, self._shaped(rows)
         found = trained.answers(trained.seen.images(images, any_scale=images.ndim == 2))
         return replace(found, labels=self.classes_[found.classes])
@@ -209,7 +209,10 @@ def _numbers(X: Any) -> Array:
     if rows.dtype.kind == "c":
         raise InputError(f"Complex data not supported: X must be real numbers, got {rows.dtype}")
     if rows.dtype.kind not in "buif":
-        rows = rows.astype(np.float64)
+        try:
+            rows = rows.astype(np.float64)
+        except ValueError as error:
+            raise InputError(f"X must be numbers, got {error}") from None
     if rows.ndim < 2:
         shape = "Reshape your data: X must be [N, features], [N, H, W] or [N, H, W, C]"
         raise InputError(f"{shape}, got {rows.ndim}D array of shape {rows.shape}")

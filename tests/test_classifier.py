@@ -106,7 +106,7 @@ def test_columns_have_their_names_and_order() -> None:
     fitted = EarlyExitClassifier(**SMALL).fit(X, np.arange(60) % 2)
     assert fitted.feature_names_in_.tolist() == ["a", "b", "c"]
     np.testing.assert_array_equal(fitted.predict(X), fitted.predict(X.to_numpy()))
-    with pytest.raises(InputError, match=r"^The feature names should match those that were passed during fit"):
+    with pytest.raises(InputError, match="columns must be those of fit in their order, 'a', got 'b'"):
         fitted.predict(X[["b", "a", "c"]])
     assert "feature_names_in_" not in vars(fitted.fit(X.to_numpy(), np.arange(60) % 2))
     assert len(fitted.predict(1e6 * X.to_numpy())) == 60, "a table has outliers"
@@ -129,6 +129,7 @@ REFUSED = [
     ({}, {"y": np.arange(39) % 2}, "X and y must have as many samples, got 40 and 39"),
     ({}, {"y": np.zeros(40)}, "y must have at least 2 classes, got 1 class, 0.0"),
     ({}, {"y": np.eye(40)[:, :2]}, r"y must be \[N\], got shape \(40, 2\)"),
+    ({}, {"X": ROWS.astype(str) + "x"}, "X must be numbers, got could not convert string to float"),
     ({}, {"X": ROWS[0]}, r"got 1D array of shape \(6,\)"),
 ]
 
