@@ -52,7 +52,7 @@ class Again(Measured):
     gain: Gain
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Retrained:
     """The trainings of a network, and what it was before."""
 
@@ -63,6 +63,11 @@ class Retrained:
     trainings: tuple[Again, ...]
     mean: Gain  # of the trainings' mean accuracy
     verdict: str  # what its interval shows: "better", "worse" or "no difference"
+
+    def __repr__(self) -> str:
+        low, high = self.mean.interval95
+        gain = f"{self.mean.difference:+.4f} accuracy on test ({low:+.4f} to {high:+.4f}), {self.verdict}"
+        return f"<Retrained {self.of}: {len(self.trainings)} x {self.epochs} epochs, {gain}>"
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""

@@ -78,6 +78,7 @@ def test_gains_are_differences_of_test_figures_at_no_more_cost(before: SearchRes
             assert row.test.kept == each.kept
     assert any(each.solution is not None for each in retrained.trainings)
     assert retrained.mean.difference == pytest.approx(np.mean(differences))
+    assert repr(retrained).startswith("<Retrained own#0: 2 x 2 epochs, ")
 
 
 def test_the_same_call_goes_on_and_any_way_to_name_network_and_data_is_the_same(
