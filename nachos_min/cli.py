@@ -352,7 +352,7 @@ def predict(
     to: Annotated[str | None, Option(text("file"))] = None,
     json: Annotated[bool, Option(SWITCH)] = False,
 ) -> int:
-    """What a network of a run answers, where each image leaves, and how much is right if labels are known.
+    """What a network of a run answers, where each sample leaves, and how much is right if labels are known.
 
     NETWORK is RUN#solution (runs/digits#0). DATA is what `search` takes, with labels or without, also one image
     (.png, .jpg, ...) or a folder of images. Data that the run learned from are divided as they were.
@@ -363,7 +363,7 @@ def predict(
         network: Which network answers.
         data: What it is given.
         split: Which part of the data.
-        to: A .csv file to write, with a line for each image.
+        to: A .csv file to write, with a line for each sample.
         json: Print one JSON object instead of text.
     """
     from nachos_min.report.prediction_report import report_prediction, show_prediction

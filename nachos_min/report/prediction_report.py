@@ -80,7 +80,7 @@ class PredictionReport:
         """Write one line for each sample to a CSV file, below a line of names."""
         prediction, given = self.prediction, self.given
         columns: dict[str, Any] = {
-            "image": given.names,
+            "sample": given.names,
             "answer": prediction.labels.tolist(),
             "probability": prediction.probabilities.max(axis=1).tolist(),
             "confidence": prediction.confidence.tolist(),
@@ -127,6 +127,8 @@ def show_prediction(report: PredictionReport, stream: TextIO | None = None) -> N
         console.print(f"{balanced} {found.metric:.1%}, 95% interval {low:.1%} to {high:.1%}; {right}")
     average, most = prediction.macs.mean(), report.network.worst_macs
     console.print(f"{average:,.0f} MACs on average; {most:,} for one that passes every exit")
+    if found is not None and not found.kept:
+        console.print("A limit of the search is missed here.")
     console.print(_answers(report) if len(prediction) <= _FEW else _exits(report))
 
 
@@ -134,7 +136,7 @@ def _exits(report: PredictionReport) -> Table:
     """Return a row for each exit: how many samples leave, at what cost, and how many of their answers are right."""
     table = Table("stage", box=SIMPLE_HEAD, pad_edge=False)
     right = report.right
-    for name in ("images", "share", "MACs each", *(() if right is None else ("accuracy",))):
+    for name in ("samples", "share", "MACs each", *(() if right is None else ("accuracy",))):
         table.add_column(name, justify="right")
     rows = zip(report.network.exits, report.counts, report.network.exit_costs, strict=True)
     for exit_, (stage, count, cost) in enumerate(rows):
@@ -148,7 +150,7 @@ def _exits(report: PredictionReport) -> Table:
 def _answers(report: PredictionReport) -> Table:
     """Return a row for each sample."""
     prediction, given = report.prediction, report.given
-    table = Table("image", "answer", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table("sample", "answer", box=SIMPLE_HEAD, pad_edge=False)
     for name in ("probability", "stage", "MACs"):
         table.add_column(name, justify="right")
     likely = prediction.probabilities.max(axis=1)

@@ -1,6 +1,7 @@
 """A finished run is used without its data, wherever it lies: predictions, their figures, its examples."""
 
 import csv
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -14,8 +15,10 @@ import nachos_min
 from nachos_min import cli
 from nachos_min.eenn.thresholds import confusion_by_exit
 from nachos_min.errors import InputError
+from nachos_min.nas.limits import Limits
 from nachos_min.nas.result import SearchResult
 from nachos_min.nas.runs import examples, solution
+from nachos_min.report.prediction_report import report_prediction, show_prediction
 from nachos_min.store import create_or_open, open_run
 
 SMALL: dict[str, Any] = {
@@ -157,7 +160,7 @@ def test_the_command_predicts_the_test_split_of_the_runs_own_data(
     with open("answers.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["answer"] for row in rows] == answers["labels"]
-    assert [int(row["image"]) for row in rows] == answers["names"]
+    assert [int(row["sample"]) for row in rows] == answers["names"]
     assert [row["answer"] == row["label"] for row in rows] == answers["right"]
     assert [int(row["stage"]) for row in rows] == [network.exits[int(row["exit"])] for row in rows]
     assert cli.main(["predict", "mine#0", data]) == 0
@@ -167,6 +170,14 @@ def test_the_command_predicts_the_test_split_of_the_runs_own_data(
     )
     assert f"accuracy {network.test.accuracy:.1%}, 95% interval" in text
     assert f"{network.test.average_macs:,.0f} MACs on average" in text
+    assert network.test.kept
+    assert "limit" not in text
+
+
+def test_a_limit_that_is_missed_is_said(moved: SearchResult, there: Path) -> None:
+    told, report = io.StringIO(), report_prediction("mine#0", str(there / "data.npz"))
+    show_prediction(replace(report, network=replace(moved.front[0], limits=Limits(1, 0.0))), told)
+    assert "\nA limit of the search is missed here.\n" in told.getvalue()
 
 
 @pytest.mark.usefixtures("moved")
@@ -176,7 +187,7 @@ def test_the_command_lists_the_answers_to_few_images_without_labels(capsys: pyte
     first, second, _, names, _, row, *_, last = capsys.readouterr().out.splitlines()
     assert first == "mine#0 on photo.npy: 1 image of 9x8 pixels, 3 channels"
     assert "MACs on average" in second
-    assert names.split() == ["image", "answer", "probability", "stage", "MACs"]
+    assert names.split() == ["sample", "answer", "probability", "stage", "MACs"]
     assert row.split()[0] == "0"
     assert row.split()[1] in {"ant", "bee", "cat"}
     assert last == "written: answers.csv"
