@@ -1,11 +1,11 @@
-"""How long one waits before anything happens: help, a count, the first evaluation; and what compiling takes.
+"""How long one waits: for help, a count, a stored run, the first evaluation; and what compiling takes.
 
     python bench/bench_start.py [--rounds 3] [--json]
 
 Each command is a fresh interpreter, once with an empty folder for Numba's compiled functions (`cold`) and then with
 the folder the cold run left (`warm`, best of the rounds). `compiling` is a process of its own that does what one
 worker and the main process of the default search do, one candidate and one surrogate search: cold less warm is what
-compiling takes. `must` is 25 s, `aim` 10 s.
+compiling takes. `must` is 25 s, `aim` 10 s. The run that is shown has 100 networks; `MB` is the most memory.
 """
 
 import os
@@ -19,6 +19,7 @@ from typing import Any
 from fire import Fire
 from measuring import THREADS, machine, tell
 
+TABLE = Path(__file__).parent / "micro-digits.h5"
 EVERYTHING = """
 import numpy as np
 from nachos_min.nas.configuration import Configuration, load_problem
@@ -49,12 +50,15 @@ print(architecture_to_json(coder.decode(tuple(coder.canonical(np.array([coder.up
     return path
 
 
-def seconds(command: list[str], cache: Path) -> float:
-    """Return the seconds a fresh interpreter takes for the command."""
+def taken(command: list[str], cache: Path) -> tuple[float, float]:
+    """Return the seconds that a fresh interpreter takes for the command, and the megabytes."""
     environment = os.environ | dict.fromkeys(THREADS, "1") | {"NUMBA_CACHE_DIR": str(cache)}
     begin = time.perf_counter()
-    subprocess.run([sys.executable, *command], check=True, env=environment, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - begin
+    process = subprocess.Popen([sys.executable, *command], env=environment, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)} ended with {status}")
+    return time.perf_counter() - begin, used.ru_maxrss / 1024
 
 
 def main(rounds: int = 3, json: bool = False) -> None:
@@ -64,9 +68,12 @@ def main(rounds: int = 3, json: bool = False) -> None:
         folder = Path(name)
         module = ["-m", "nachos_min"]
         search = [*module, "search", "--evaluations", "1", "--workers", "1", "--quiet", "--min-accuracy", "0"]
+        table = ["--space", "micro", "--table", str(TABLE), "--method", "random", "--evaluations", "100"]
+        taken([*module, "search", *table, "--workers", "0", "--quiet", "--out", str(folder / "run")], folder)
         commands = {
             "--help": [*module, "--help"],
             "macs FILE": [*module, "macs", str(architecture_file(folder))],
+            "show RUN": [*module, "show", str(folder / "run")],
             "first evaluation": [*search, "--max-macs", "1M", "--out"],
             "everything": ["-c", EVERYTHING],
         }
@@ -74,12 +81,12 @@ def main(rounds: int = 3, json: bool = False) -> None:
             cache, runs = folder / f"cache{place}", folder / f"runs{place}"
             cache.mkdir()
 
-            def once(turn: int, command: list[str] = command, cache: Path = cache, runs: Path = runs) -> float:
-                return seconds([*command, str(runs / str(turn))] if command[-1] == "--out" else command, cache)
+            def once(turn: int, command: list[str] = command, cache: Path = cache, runs: Path = runs) -> Any:
+                return taken([*command, str(runs / str(turn))] if command[-1] == "--out" else command, cache)
 
-            cold = once(0)
-            warm = min(once(turn) for turn in range(1, rounds + 1))
-            rows.append({"what": what, "cold s": cold, "warm s": warm, "compiling s": cold - warm})
+            cold, _ = once(0)
+            warm, memory = min(once(turn) for turn in range(1, rounds + 1))
+            rows.append({"what": what, "cold s": cold, "warm s": warm, "compiling s": cold - warm, "MB": memory})
     tell(machine(1), rows, json)
 
 
