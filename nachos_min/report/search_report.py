@@ -279,7 +279,7 @@ def closest_sentence(result: SearchResult) -> str:
             lack = " No number of images can guarantee an accuracy of 1."
         elif samples < needed:
             lack = f" Such a guarantee takes at least {needed:,} images that chose nothing; there are {samples:,}."
-    halves = "" if closest.point.calibration is None else " Both halves of the validation images must keep them."
+    halves = "" if closest.point.calibration is None else " Limits must hold on both halves of the validation images."
     best, share = result.best_accuracy, result.largest_class
     reached = "" if best is None else f" The best {accuracy} at any cost is {best:.4f}."
     reached += "" if share is None or result.metric != "accuracy" else f" The largest class's share is {share:.4f}."
@@ -313,5 +313,5 @@ def summary(result: SearchResult) -> str:
     if result.unfinished:
         left = some(result.unfinished, "network")
         lines.append(f"The time was up before {left} could begin. The same command continues.")
-    use = f"; predict, export, retrain and macs take a row as {result.run}#k." if result.front else ""
+    use = " (predict, export, retrain and macs take a row as RUN#k)" if result.front else ""
     return "\n".join([*lines, f"Run: {result.run}{use}"])

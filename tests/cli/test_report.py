@@ -68,7 +68,7 @@ def test_in_a_pipe_a_solution_is_one_plain_line(result: SearchResult, monkeypatc
         "3 solutions of 3 networks.",
         "Hypervolume (of error 1 x 200,000 MACs): admissible 0.2500, all 0.3000.",
         "104 evaluated (40 reused), 17 admissible, 2 failed; 31 ruled out untrained.",
-        "Run: runs/digits; predict, export, retrain and macs take a row as runs/digits#k.",
+        "Run: runs/digits (predict, export, retrain and macs take a row as RUN#k)",
     ]
     show_result(result, io.TextIOWrapper(io.BytesIO(), encoding="ascii"))  # ASCII is enough
 
