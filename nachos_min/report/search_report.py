@@ -279,13 +279,13 @@ def closest_sentence(result: SearchResult) -> str:
             lack = " No number of images can guarantee an accuracy of 1."
         elif samples < needed:
             lack = f" Such a guarantee takes at least {needed:,} images that chose nothing; there are {samples:,}."
-    halves = "" if closest.point.calibration is None else " Limits must hold on both halves of the validation images."
+    both = "" if closest.point.calibration is None else " Both halves of the validation images must keep the limits."
     best, share = result.best_accuracy, result.largest_class
     reached = "" if best is None else f" The best {accuracy} at any cost is {best:.4f}."
     reached += "" if share is None or result.metric != "accuracy" else f" The largest class's share is {share:.4f}."
     return (
         f"No admissible solution ({limits}): the closest of {some(result.evaluated, 'network')} has {accuracy} "
-        f"{closest.metric:.4f} at {closest.average_macs:,.0f} average MACs.{halves}{reached}{lack}"
+        f"{closest.metric:.4f} at {closest.average_macs:,.0f} average MACs.{both}{reached}{lack}"
     )
 
 
