@@ -28,7 +28,7 @@ from nachos_min.nas.gain import Retrained, retrained_of
 from nachos_min.nas.genome import Genome
 from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.limits import Limits
-from nachos_min.nas.settings import settings
+from nachos_min.nas.settings import setting_names, settings
 
 if TYPE_CHECKING:
     from nachos_min.eenn.trained import Prediction, Trained
@@ -381,7 +381,7 @@ class SearchResult:
         return views.result_text(self)
 
     def _repr_html_(self) -> str:
-        return views.html_table(self.front, views.title(self), views.setting_names(self))
+        return views.html_table(self.front, views.title(self), setting_names(self.settings))
 
     def to_pandas(self) -> Any:
         """Return the front as a `pandas.DataFrame`: a row a network, by its number, columns as in its JSON object.

@@ -44,6 +44,11 @@ def _named(rows: list["Network"]) -> dict[str, "Network"]:
     return {"accurate": rows[0], "knee": _knee(rows), "cheap": rows[-1]}
 
 
+def setting_names(chosen: Iterable[dict[str, "Network"]]) -> dict[int, str]:
+    """Return the name in `settings` of each solution, by its number; of a row with several names the first."""
+    return {row.solution: name for rows in chosen for name, row in reversed(rows.items())}
+
+
 def _knee(rows: list["Network"]) -> "Network":
     """Return the row farthest above the line from the first to the last; the first if none is above."""
     first, last = rows[0].point.shown, rows[-1].point.shown

@@ -5,6 +5,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from nachos_min.errors import InputError, some
+from nachos_min.nas.settings import setting_names
 
 if TYPE_CHECKING:  # they call this file
     from nachos_min.nas.result import Network, SearchResult
@@ -34,15 +35,10 @@ def title(result: "SearchResult") -> str:
 
 def result_text(result: "SearchResult") -> str:
     """Return the `repr` of a result, at most ten lines: the rows that have a setting, as far as they fit."""
-    shown = [network_text(row) for row in result.front if row.solution in setting_names(result)][:MOST]
+    shown = [network_text(row) for row in result.front if row.solution in setting_names(result.settings)][:MOST]
     others = len(result.front) - len(shown)
     shown += [f"and {others} more in .front"] if others else []
     return "\n  ".join([f"<SearchResult {title(result)}", *shown]) + ">"
-
-
-def setting_names(result: "SearchResult") -> dict[int, str]:
-    """Return the setting of each solution that has one, by its number; of equal rows the first name counts."""
-    return {row.solution: name for rows in result.settings for name, row in reversed(rows.items())}
 
 
 def html_table(rows: Iterable["Network"], title: str, named: Mapping[int, str]) -> str:

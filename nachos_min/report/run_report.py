@@ -27,8 +27,8 @@ from nachos_min.errors import InputError, some
 from nachos_min.nas.evaluation import Evaluation, Trial
 from nachos_min.nas.result import Archive, Network, SearchResult, result_of, shown_rows
 from nachos_min.nas.runs import Examples, examples, stored_evaluations, stored_problem
-from nachos_min.nas.settings import undominated
-from nachos_min.nas.views import html_table, setting_names
+from nachos_min.nas.settings import setting_names, undominated
+from nachos_min.nas.views import html_table
 from nachos_min.report.charts import Plot, axis, short
 from nachos_min.report.gain_report import gain_sentence
 from nachos_min.report.pictures import most_pictures, pictures, sheet
@@ -133,7 +133,7 @@ def page(story: Story) -> str:
         "summary": escape(headline(story)),
         "front": front_chart(story),
         "legend": legend(story),
-        "table": html_table(story.rows, f"{story.size} under different thresholds", setting_names(found)),
+        "table": html_table(story.rows, f"{story.size} under different thresholds", setting_names(found.settings)),
         "cards": "".join(card(story, rows[0]) for rows in story.networks.values()),
         "progress": progress_chart(story),
         "facts": "".join(

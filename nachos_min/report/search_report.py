@@ -22,6 +22,7 @@ from nachos_min.eenn.guarantee import fewest_samples
 from nachos_min.errors import one_line, printable, some
 from nachos_min.nas.evaluation import Trial
 from nachos_min.nas.result import Network, SearchResult, level_of
+from nachos_min.nas.settings import setting_names
 from nachos_min.report.console import output
 from nachos_min.report.gain_report import gain_lines
 
@@ -156,8 +157,7 @@ def show_result(
     console = output(stream or sys.stdout, NARROWEST)
     if result.front:
         chosen = result.settings if pick is None else [{pick: rows[pick]} for rows in result.settings]
-        # Of rows that are equal the first name counts.
-        named = {row.solution: name for rows in chosen for name, row in reversed(rows.items())}
+        named = setting_names(chosen)
         shown = [row for row in result.front if every or row.solution in named]
         console.print(*front_table(shown, named), "", sep="\n")
         console.print(shown_sentence(result, len(shown)))
@@ -279,7 +279,7 @@ def closest_sentence(result: SearchResult) -> str:
             lack = " No number of images can guarantee an accuracy of 1."
         elif samples < needed:
             lack = f" Such a guarantee takes at least {needed:,} images that chose nothing; there are {samples:,}."
-    both = "" if closest.point.calibration is None else " Both halves of the validation images must keep the limits."
+    both = "" if closest.point.calibration is None else " Both halves of the validation split must keep them."
     best, share = result.best_accuracy, result.largest_class
     reached = "" if best is None else f" The best {accuracy} at any cost is {best:.4f}."
     reached += "" if share is None or result.metric != "accuracy" else f" The largest class's share is {share:.4f}."
