@@ -205,8 +205,9 @@ def front_table(front: Iterable[Network], named: Mapping[int, str]) -> Iterator[
 def network_line(row: Network) -> str:
     """Return what holds for a network under all thresholds."""
     costs = " ".join(f"{stage}:{cost:,}" for stage, cost in zip(row.exits, row.exit_costs, strict=True))
-    effort = row.evaluation.trial.effort
-    longer = f", {effort} x the epochs" if effort > 1 else ""
+    trial = row.evaluation.trial
+    longer = f", {trial.effort} x the epochs" if trial.effort > 1 else ""
+    longer += f", training {trial.repeat + 1}" if trial.repeat else ""
     return f"{some(row.params, 'parameter')}{longer}; MACs after stage {costs}"
 
 
