@@ -95,7 +95,7 @@ def export(
         written.append(onnx_written(engine, onnx, gated=gated))
     if npz is not None:
         write_npz(found.trained, npz)
-        note = "nachos_min/export/README.md shows a reader of thirty lines"
+        note = "nachos_min/export/README.md shows a reader in NumPy alone"
         written.append(Written(str(npz), "plain arrays", Path(npz).stat().st_size, (note,)))
     if c is not None:
         written.append(c_written(engine, c))

@@ -1,9 +1,15 @@
 """A trained network as plain arrays in an .npz file; the room's README shows a reader in NumPy alone.
 
-"about" is a JSON object: `facts` and a list of layers, each with the indices of the layers that it reads (-1: the
-image). Arrays are "mean" and "inverse" of the scaling; "rows" [h, H] and "columns" [w, W], which resize an image;
+Arrays are "mean" and "inverse" of the scaling; "rows" [h, H] and "columns" [w, W], which resize an image;
 "i.weight" and "i.bias" of layer i: of a convolution with G groups [KH, KW, C/G, G, K/G] and [K], of a linear layer
-[in, out] and [out].
+[in, out] and [out], of a mean 1 / (H W). "about" is a JSON object: `facts`, "outputs", which are the layers that end
+exits, and of each layer
+
+    inputs      indices of the layers that it reads, -1 for the image
+    how         an equation for `numpy.einsum` of inputs and weight; "sum" of the inputs; "max" in each window
+    window      [KH, KW] that slides over the input, with "stride", "padding" and "groups"
+    shape       of its output
+    activation  relu, hswish or hsigmoid, after the bias is added; or null
 """
 
 import json
@@ -21,6 +27,14 @@ from nachos_min.macs import ops
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+HOW = {
+    ops.Conv2d: "hwgckl,klcgo->hwgo",
+    ops.Linear: "i,io->o",
+    ops.GlobalAvgPool: "hwc,->c",
+    ops.Multiply: "hwc,c->hwc",
+    ops.MaxPool: "max",
+}
+
 
 def write_npz(trained: Trained, path: str | Path) -> None:
     """Write a network as plain arrays at `path`."""
@@ -32,7 +46,9 @@ def write_npz(trained: Trained, path: str | Path) -> None:
     arrays: dict[str, Array] = {"about": np.array(json.dumps(about)), "mean": scaling.mean}
     arrays |= {"inverse": scaling.inverse, "rows": rows, "columns": columns}
     for index, layer in enumerate(layers):
-        if (weight := layer.weight) is not None:
+        if isinstance(layer.op, ops.GlobalAvgPool):
+            arrays[f"{index}.weight"] = np.array(1 / np.prod(layer.op.input[:2]))
+        elif (weight := layer.weight) is not None:
             groups = [layer.op.groups, -1] if isinstance(layer.op, ops.Conv2d) else [-1]
             arrays[f"{index}.weight"] = weight.reshape(*weight.shape[:-1], *groups)
         if layer.bias is not None:
@@ -43,13 +59,13 @@ def write_npz(trained: Trained, path: str | Path) -> None:
 
 def _described(layer: Layer) -> dict[str, Any]:
     """Return a layer without its weights, as plain values."""
-    found: dict[str, Any] = {"name": layer.name, "op": type(layer.op).__name__}
-    found |= {"inputs": layer.inputs, "activation": layer.activation}
+    found: dict[str, Any] = {"name": layer.name, "inputs": layer.inputs, "how": HOW.get(type(layer.op), "sum")}
+    found |= {"shape": layer.op.output, "activation": layer.activation}
     match layer.op:
         case ops.Conv2d() as op:
             top, bottom, left, right = op.padding
-            sides = {"padding": [(top, bottom), (left, right), (0, 0)], "groups": op.groups}
-            found |= {"window": op.kernel, "stride": op.stride, **sides}
+            padding = [(top, bottom), (left, right), (0, 0)]
+            found |= {"window": op.kernel, "stride": op.stride, "padding": padding, "groups": op.groups}
         case ops.MaxPool() as op:
             found |= {"window": op.size, "stride": op.stride, "padding": [(0, 0)] * 3, "groups": 1}
         case ops.Activation() as op:
