@@ -1,9 +1,10 @@
 """A trained network as plain arrays in an .npz file; the room's README shows a reader in NumPy alone.
 
-Arrays are "mean" and "inverse" of the scaling; "rows" [h, H] and "columns" [w, W], which resize an image;
-"i.weight" and "i.bias" of layer i: of a convolution with G groups [KH, KW, C/G, G, K/G] and [K], of a linear layer
-[in, out] and [out], of a mean 1 / (H W). "about" is a JSON object: `facts`; "outputs", the layers that end exits; and
-of each layer
+"mean", "inverse"       of the scaling
+"rows", "columns"       [h, H] and [w, W], which resize an image
+"i.weight", "i.bias"    of layer i: of a convolution with G groups [KH, KW, C/G, G, K/G] and [K], of a linear layer
+                        [in, out] and [out], of a mean 1 / (H W)
+"about"                 a JSON object: `facts`; "outputs", the layers that end exits; and of each layer
 
     inputs      indices of the layers that it reads, -1 for the image
     how         an equation for `numpy.einsum` of inputs and weight; "sum" of the inputs; "max" in each window
