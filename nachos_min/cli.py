@@ -422,15 +422,15 @@ def export(
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "search": search,
-    "show": show,
-    "predict": predict,
-    "retrain": retrain,
     "data": data,
-    "macs": macs,
+    "show": show,
+    "compare": compare,
+    "predict": predict,
     "export": export,
+    "retrain": retrain,
     "report": report,
     "plot": plot,
-    "compare": compare,
+    "macs": macs,
 }
 
 
