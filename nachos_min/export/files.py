@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nachos_min.data.dataset import Images
 from nachos_min.errors import InputError, printable, shorten
 from nachos_min.export.c_check import c_answers, c_size, has_compiler
 from nachos_min.export.c_source import FILES, write_c
-from nachos_min.export.comparison import Comparison, Engine, onnx_answers
+from nachos_min.export.comparison import Array, Comparison, Engine, onnx_answers
 from nachos_min.export.npz_file import write_npz
 from nachos_min.export.onnx_file import write_onnx
 from nachos_min.macs.count import count
@@ -50,10 +51,10 @@ class Written:
 def export(
     network: str,
     *,
-    onnx: str | None = None,
+    onnx: str | Path | None = None,
     gated: bool = False,
-    npz: str | None = None,
-    c: str | None = None,
+    npz: str | Path | None = None,
+    c: str | Path | None = None,
     data: Any = None,
 ) -> tuple[Written, ...]:
     """Return what was written of a network of a run, each file compared with the engine.
@@ -77,19 +78,11 @@ def export(
     if gated and onnx is None:
         raise InputError(f"--gated must stand beside --onnx, got none for {shorten(network)}")
     for option, path in paths.items():
-        folder = option == "c"
-        wrong = path and (
-            Path(path).is_file() if folder else Path(path).is_dir() or not path.endswith(f".{option}")
-        )
-        if path and (wrong or not Path(path).parent.is_dir()):
-            rule = f"a {'folder' if folder else f'.{option} file'} in an existing folder"
-            raise InputError(f"--{option} must be {rule}, got {shorten(str(path))}")
+        if path is not None:
+            _check(option, Path(path))
     found = solution(network)
-    if data is None:
-        images = examples(found.run).images
-    else:
-        split = stored_problem(found.run, data=data).data.test.images
-        images = split.stored if split.rows is None else split.stored[split.rows]
+    dataset = None if data is None else stored_problem(found.run, data=data).data
+    images = examples(found.run).images if dataset is None else _unscaled(dataset.test.images)
     engine, written = Engine(found.trained, images), []
     if onnx is not None:
         written.append(onnx_written(engine, onnx, gated=gated))
@@ -100,6 +93,19 @@ def export(
     if c is not None:
         written.append(c_written(engine, c))
     return tuple(written)
+
+
+def _check(option: str, path: Path) -> None:
+    """Refuse a path that is not what the option writes."""
+    rule, wrong = f"a .{option} file", path.is_dir() or path.suffix.lower() != f".{option}"
+    if option == "c":
+        rule, wrong = "a folder", path.is_file()
+    if wrong or not path.parent.is_dir():
+        raise InputError(f"--{option} must be {rule} in an existing folder, got {shorten(str(path))}")
+
+
+def _unscaled(images: Images) -> Array:
+    return images.stored if images.rows is None else images.stored[images.rows]
 
 
 def onnx_written(engine: Engine, path: str | Path, *, gated: bool) -> Written:
