@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nachos_min.eenn.confidence import Confidence
+from nachos_min.eenn.thresholds import ALWAYS, NEVER
 from nachos_min.eenn.trained import Trained
 from nachos_min.errors import InputError
 from nachos_min.export.c_code import Code, called, planned, source_of
@@ -63,8 +64,11 @@ def _header(trained: Trained, made: CFiles) -> str:
     seen, architecture = trained.seen, trained.architecture
     height, width, channels = seen.shape
     kind = "uint8_t" if seen.dtype == "uint8" else "float"
-    rows = zip(architecture.exit_stages, trained.costs.exit_costs, trained.thresholds, strict=True)
-    exits = "\n".join(f"   {i:4}  {stage:5}  {macs:10,}  {t:9.6f}" for i, (stage, macs, t) in enumerate(rows))
+    rows = enumerate(zip(architecture.exit_stages, trained.costs.exit_costs, trained.thresholds, strict=True))
+    words = {ALWAYS: "always", NEVER: "never"}
+    exits = "\n".join(
+        f"   {i:4}  {stage:5}  {macs:10,}  {words.get(t, f'{t:.6f}'):>9}" for i, (stage, macs, t) in rows
+    )
     span = f"{seen.least:g} to {seen.most:g} in training"
     return f"""\
 /* An early-exit network as C99, written by nachos_min. {_plain(trained.name)}
