@@ -1,5 +1,6 @@
 """What a C compiler makes of an exported network: its sizes, and its answers to images."""
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -89,6 +90,6 @@ def _answers(program: Path, images: Array, thresholds: Sequence[float] = ()) -> 
     """Return what the example prints of the images."""
     command = [str(program), *map(repr, thresholds)]
     done = subprocess.run(command, input=np.ascontiguousarray(images).tobytes(), capture_output=True, check=True)
-    rows = [line.split("\t") for line in done.stdout.decode("utf-8").splitlines()]
-    labels, left, confidence = (np.array([row[i] for row in rows]) for i in (0, 2, 3))
+    rows = re.findall(rb"^(\d+)\t.*?\t(\d+)\t(\S+)$", done.stdout, re.MULTILINE | re.DOTALL)  # names may hold tabs
+    labels, left, confidence = np.array(rows).T
     return Answers(labels.astype(np.int64), left.astype(np.int64), confidence.astype(np.float64))
