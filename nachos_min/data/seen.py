@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from nachos_min.data.dataset import DataError, Images, Scaling, chunks, fitted_size, resized
 from nachos_min.data.labels import plain_labels
+from nachos_min.errors import one_line
 
 _WIDER, _NARROWER = 10, 100  # times the range of the training images: values that are on another scale
 _MANY = 32  # images that are not all nearly constant by chance
@@ -49,7 +50,10 @@ class Seen:
         Raises:
             DataError: another shape, order of axes, type or scale, or a value that is not finite.
         """
-        array = np.asarray(given)
+        try:
+            array = np.asarray(given)
+        except ValueError as error:  # lists of unequal lengths
+            raise DataError(f"images must have one shape, but {one_line(error)}") from None
         if array.dtype.kind not in "buif":
             raise DataError(f"images must be real numbers, got {array.dtype}")
         array = self._laid_out(array)
@@ -102,7 +106,7 @@ class Seen:
         outside = max(self.least - least, most - self.most) > (_WIDER - 1) * spread
         no_bytes = most <= 1 or any((part != np.floor(part)).any() for part in parts)
         if self.dtype == "uint8" and no_bytes:
-            narrow = own * _WIDER < spread
+            narrow = own * (2 if least < 0 else _WIDER) < spread
         else:  # few images may be dark
             narrow = own * _NARROWER < spread and len(images) >= _MANY
         if outside or (narrow and own):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nachos_min.data import Split
+from nachos_min.data import DataError, Split
 from nachos_min.data.load import IN_MEMORY
 from nachos_min.eenn.confidence import LEARNED, Confidence
 from nachos_min.eenn.lowering import StaticCosts
@@ -165,7 +165,15 @@ def stored_problem(path: str | Path, *, with_data: bool = False, data: Any = Non
     identity, loaded = run.configuration, with_data or data is not None
     if loaded and data is None and identity["data"] == IN_MEMORY:
         raise stored.ConfigurationError(f"data must be given: run {path} was searched on {IN_MEMORY}")
-    problem = stored.load_problem(stored.configuration_of(identity), data, run.about or None, with_data=loaded)
+    try:
+        problem = stored.load_problem(stored.configuration_of(identity), data, run.about or None, with_data=loaded)
+    except DataError as error:
+        if loaded or run.about:
+            raise
+        older = f"run {path} was stored by an earlier version, which needs its data"
+        raise DataError(
+            f"{older}; the same search with --data where they are now adds what it lacks ({error})"
+        ) from None
     now: dict[str, Any] = {"space_content": problem.space.content}
     now |= {} if problem.dataset is None else {"data_content": problem.data.digest}
     for name, what in (("data_content", "data set"), ("space_content", "space")):

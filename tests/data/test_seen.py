@@ -91,6 +91,8 @@ REAL = seen((6, 5, 1), dtype="float32", least=-3.0, most=3.0)
         (GREY, BYTES / 255, "0 to 255, got 0 to 1"),
         (GREY, BYTES[:1] / 255, "0 to 255, got 0"),
         (GREY, BYTES > 128, "0 to 255, got 0 to 1"),
+        (GREY, (BYTES - 127.5) / 74, "0 to 255, got -1.72297 to 1.72297"),
+        (seen((6, 5, 1), most=16.0), (BYTES - 127.5) / 74, "0 to 16, got -1.72297 to 1.72297"),
         (GREY, BYTES * 257, "0 to 255, got 0 to 65535"),
         (REAL, BYTES, "-3 to 3, got 0 to 255"),
         (REAL, BYTES / 10_000, "-3 to 3, got 0 to 0.0255"),
@@ -121,6 +123,8 @@ def test_images_are_numbers() -> None:
     for given in ("photo.png", [["a"]], np.zeros((6, 5), complex)):
         with pytest.raises(DataError, match="images must be real numbers, got "):
             GREY.images(given)
+    with pytest.raises(DataError, match="images must have one shape, but "):
+        GREY.images([[1, 2], [3]])
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,12 @@ def test_an_older_run_is_made_whole_by_the_same_search(moved: SearchResult, ther
     images = examples("older").images.transpose(0, 3, 1, 2)
     found, expected = (row.predict(images) for row in (nachos_min.load_run("older").front[0], moved.front[0]))
     np.testing.assert_array_equal(found.confidence, expected.confidence)
+    create_or_open("oldest", run.configuration).close()
+    rule = r"run oldest was stored by an earlier version, which needs its data; .* --data .* which does not exist"
+    (there / "data.npz").rename(there / "elsewhere.npz")
+    with pytest.raises(InputError, match=rule):
+        nachos_min.load_run("oldest")
+    (there / "elsewhere.npz").rename(there / "data.npz")
     without = replace(moved.front[0], evaluation=replace(moved.front[0].evaluation, weights={}))
     with pytest.raises(InputError, match="run mine has no weights: a table answered"):
         without.predict(images)
