@@ -140,7 +140,7 @@ def test_an_older_run_says_what_it_lacks(run: Path) -> None:
     assert not any("confusion" in row for row in found["rows"])
 
 
-@pytest.mark.parametrize("name", ["tiny", "micro", "small32", "flex16"])
+@pytest.mark.parametrize("name", ["tiny", "micro", "small32", "flex16", "ofa-mbv3"])
 def test_parts_of_a_network_add_up_to_its_cost(name: str) -> None:
     coder, rng = GenomeCoder(load_space(name), (32, 32, 3), 10), np.random.default_rng(0)
     for _ in range(5):
