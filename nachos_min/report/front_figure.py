@@ -64,9 +64,7 @@ def draw(story: Story, figure: Any) -> None:
         axes.axhline(limits.min_accuracy, color="k", linestyle=":", linewidth=1)
     if limits.max_macs is not None:
         axes.axvline(limits.max_macs, color="k", linestyle=":", linewidth=1)
-    axes.set(
-        xlabel="average MACs of an answer", ylabel=f"{story.accuracy} (rings: test split, 95 %)"
-    )
+    axes.set(xlabel="average MACs of an answer", ylabel=f"{story.accuracy} (rings: test split, 95 %)")
     axes.set(ylim=(plot.up.least, 1.005), xscale="log" if plot.across.logarithmic else "linear")
     axes.xaxis.set_major_formatter(lambda value, _: short(value))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")

@@ -39,7 +39,6 @@ MOST = 150  # solutions on the page, which keeps it small
 A_EXIT = 8  # example images of an exit
 MATRIX, MISTAKES = 20, 12  # confusion of so many classes is a matrix; of more the commonest mistakes are listed
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-SAID = {"accurate": "most accurate", "knee": "knee", "cheap": "cheapest"}
 
 
 def write_report(run: str | Path, to: str | Path | None = None) -> str:
@@ -251,20 +250,16 @@ def front_chart(story: Story) -> str:
 
 def legend(story: Story) -> str:
     """Return the networks with their marks and the solutions to look at first."""
-    names: dict[int, list[str]] = {}
-    for setting in story.result.settings:
-        for name, row in setting.items():
-            names.setdefault(row.solution, []).append(SAID[name])
-    lines = []
+    names, lines = setting_names(story.result.settings), ""
     for number, rows in enumerate(story.networks.values()):
-        known = {row.solution: ", ".join(names[row.solution]) for row in rows if row.solution in names}
-        known = known if len(known) > 1 else {rows[0].solution: ""}
-        buttons = "".join(f'<button data-k="{k}">#{k} {said}</button>' for k, said in known.items())
+        known = {row.solution: names[row.solution] for row in rows if row.solution in names}
+        known = known or {rows[0].solution: ""}  # other networks are better everywhere
+        buttons = "".join(f'<button data-k="{k}">#{k} {name}</button>' for k, name in known.items())
         mark = (
             f'<svg class="mark n{number % 6}" aria-hidden="true"><use href="#mark{number % 4}" x="8" y="8"/></svg>'
         )
-        lines.append(f"<li>{mark}network {letter(number)}: {buttons}</li>")
-    return "".join(lines)
+        lines += f"<li>{mark}network {letter(number)}: {buttons}</li>"
+    return lines
 
 
 def progress_chart(story: Story) -> str:
