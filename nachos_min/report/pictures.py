@@ -3,7 +3,6 @@
 import struct
 import zlib
 from base64 import b64encode
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,19 +40,8 @@ def most_pictures(shape: tuple[int, int, int]) -> int:
     return BYTES // pictures(np.zeros((1, *shape), np.float32), 0, 1).nbytes
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """Pictures of one size, `columns` side by side in one PNG; `url` holds the file."""
-
-    width: int
-    height: int
-    columns: int
-    rows: int
-    url: str
-
-
-def sheet(each: NDArray[np.uint8]) -> Sheet:
-    """Return pictures [N >= 1, h, w, 3] on one sheet, row by row."""
+def sheet(each: NDArray[np.uint8]) -> dict[str, int | str]:
+    """Return a sheet of pictures [N >= 1, h, w, 3], row by row: their size, its `columns`, `rows` and `url`."""
     count, height, width, _ = each.shape
     columns = min(count, COLUMNS)
     rows = -(-count // columns)
@@ -62,7 +50,8 @@ def sheet(each: NDArray[np.uint8]) -> Sheet:
     tiled = (
         padded.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
     )
-    return Sheet(width, height, columns, rows, "data:image/png;base64," + b64encode(png(tiled)).decode())
+    url = "data:image/png;base64," + b64encode(png(tiled)).decode()
+    return {"width": width, "height": height, "columns": columns, "rows": rows, "url": url}
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:

@@ -254,7 +254,7 @@ def legend(story: Story) -> str:
     for number, rows in enumerate(story.networks.values()):
         known = {row.solution: names[row.solution] for row in rows if row.solution in names}
         known = known or {rows[0].solution: ""}  # other networks are better everywhere
-        buttons = "".join(f'<button data-k="{k}">#{k} {name}</button>' for k, name in known.items())
+        buttons = "".join(f'<button data-k="{k}">{f"#{k} {name}".strip()}</button>' for k, name in known.items())
         mark = (
             f'<svg class="mark n{number % 6}" aria-hidden="true"><use href="#mark{number % 4}" x="8" y="8"/></svg>'
         )
@@ -387,7 +387,7 @@ def selected(story: Story) -> dict[str, Any]:
         found["rows"].append(shown)
     if kept is not None and used:
         values = about["values"]
-        found["sheet"] = asdict(sheet(pictures(kept.images[list(used)], values["least"], values["most"])))
+        found["sheet"] = sheet(pictures(kept.images[list(used)], values["least"], values["most"]))
     return found
 
 

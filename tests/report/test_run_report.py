@@ -204,7 +204,7 @@ def test_an_axis_holds_its_values(values: list[float]) -> None:
 def test_a_sheet_is_a_png_of_its_pictures() -> None:
     each = np.random.default_rng(0).integers(0, 256, (18, 4, 5, 3), np.uint8)
     found = sheet(each)
-    assert (found.columns, found.rows, found.width, found.height) == (16, 2, 5, 4)
+    assert [found[name] for name in ("columns", "rows", "width", "height")] == [16, 2, 5, 4]
     file = png(each[0])
     assert struct.unpack(">II", file[16:24]) == (5, 4)
     length = struct.unpack(">I", file[33:37])[0]
