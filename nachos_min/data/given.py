@@ -80,9 +80,7 @@ def read_given(source: str, seen: Seen, digest: str, split: str | None = None, *
 
 def _own(source: str, name: str, arrays: Arrays, seen: Seen, digest: str) -> Dataset | None:
     """Return the data set that was learned from, as it was divided, if these arrays are it."""
-    if "images" not in arrays or any(
-        f"{prefix}images" in arrays and f"{prefix}labels" not in arrays for prefix in SPLITS.values()
-    ):
+    if not {"images", "labels"} <= arrays.keys():
         return None
     try:
         dataset = divided(source, name, arrays, seen.layout, seen.resolution)

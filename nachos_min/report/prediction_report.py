@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from nachos_min.atomic import replacing
 from nachos_min.data.given import ALL, Given, read_given
-from nachos_min.eenn.thresholds import Figures, by_class, spent
+from nachos_min.eenn.thresholds import Figures, by_class
 from nachos_min.eenn.trained import Prediction
 from nachos_min.errors import printable
 from nachos_min.nas.plan import kinds
@@ -36,9 +37,9 @@ class PredictionReport:
     prediction: Prediction
 
     @property
-    def right(self) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+    def right(self) -> NDArray[np.bool_] | None:
         """Whether each answer is right, [N]; None: labels are not known."""
-        return None if self.given.labels is None else np.asarray(self.given.labels == self.prediction.classes)
+        return None if self.given.labels is None else self.given.labels == self.prediction.classes
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -52,46 +53,37 @@ class PredictionReport:
             return None
         balanced = self.network.point.test.class_samples != ()
         classes = by_class(self.given.labels, self.right) if balanced else ()
-        costs = self.network.exit_costs
-        found = Figures(int(self.right.sum()), len(self.right), self.counts, spent(self.counts, costs), *classes)
+        total = int(self.prediction.macs.sum())
+        found = Figures(int(self.right.sum()), len(self.right), self.counts, total, *classes)
         return FiguresOnTest(**asdict(found), kept=self.network.limits.admissible(found))
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report for JSON: figures, then the answer to each sample, in lists of equal length."""
-        found, prediction = self.figures, self.prediction
-        total = int(prediction.macs.sum())
-        figures: dict[str, Any] = {"samples": len(prediction), "total_macs": total}
-        figures |= {"average_macs": total / len(prediction), "exit_counts": list(self.counts)}
-        answers = {
-            "names": list(self.given.names),
-            "labels": prediction.labels.tolist(),
-            "exits": prediction.exits.tolist(),
-            "confidence": prediction.confidence.tolist(),
-            "probability": prediction.probabilities.max(axis=1).tolist(),
-            "macs": prediction.macs.tolist(),
+    @property
+    def answers(self) -> dict[str, list[Any]]:
+        """What is known of each sample, in lists of equal length."""
+        found, stages = self.prediction, np.array(self.network.exits)
+        columns = {"answer": found.labels, "probability": found.probabilities.max(axis=1)}
+        columns |= {
+            "confidence": found.confidence,
+            "stage": stages[found.exits],
+            "exit": found.exits,
+            "macs": found.macs,
         }
-        if self.right is not None:
-            answers["right"] = self.right.tolist()
-        figures = figures if found is None else found.as_dict()
+        if self.given.labels is not None:
+            columns["label"] = self.network.trained.seen.labels(self.given.labels)
+        return {"sample": [*self.given.names]} | {name: column.tolist() for name, column in columns.items()}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report for JSON."""
         said = {"network": self.name, "data": self.data, "split": self.given.split, "own_data": self.given.own}
-        return said | {"exits": list(self.network.exits), **figures, "answers": answers}
+        total = int(self.prediction.macs.sum())
+        figures = {"samples": len(self.prediction), "total_macs": total, "exit_counts": list(self.counts)}
+        figures |= {"average_macs": total / len(self.prediction)} | (self.figures.as_dict() if self.figures else {})
+        return said | {"exits": list(self.network.exits)} | figures | {"answers": self.answers}
 
     def write(self, path: str | Path) -> None:
         """Write one line for each sample to a CSV file, below a line of names."""
-        prediction, given = self.prediction, self.given
-        columns: dict[str, Any] = {
-            "sample": given.names,
-            "answer": prediction.labels.tolist(),
-            "probability": prediction.probabilities.max(axis=1).tolist(),
-            "confidence": prediction.confidence.tolist(),
-            "stage": [self.network.exits[left] for left in prediction.exits],
-            "exit": prediction.exits.tolist(),
-            "macs": prediction.macs.tolist(),
-        }
-        if given.labels is not None:
-            columns["label"] = self.network.trained.seen.labels(given.labels).tolist()
         with replacing(Path(path)) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([columns, *zip(*columns.values(), strict=True)])
+            csv.writer(file).writerows([self.answers, *zip(*self.answers.values(), strict=True)])
 
 
 def report_prediction(network: str, data: str, split: str | None = None) -> PredictionReport:
@@ -149,19 +141,11 @@ def _exits(report: PredictionReport) -> Table:
 
 def _answers(report: PredictionReport) -> Table:
     """Return a row for each sample."""
-    prediction, given = report.prediction, report.given
-    table = Table("sample", "answer", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("probability", "stage", "MACs"):
-        table.add_column(name, justify="right")
-    likely = prediction.probabilities.max(axis=1)
-    columns = [map(str, given.names), map(str, prediction.labels.tolist()), (f"{each:.1%}" for each in likely)]
-    columns += [
-        (str(report.network.exits[left]) for left in prediction.exits),
-        (f"{each:,}" for each in prediction.macs),
-    ]
-    if given.labels is not None:
-        table.add_column("label")
-        columns.append(map(str, report.network.trained.seen.labels(given.labels).tolist()))
-    for row in zip(*columns, strict=True):
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    forms = {"sample": "{}", "answer": "{}", "probability": "{:.1%}", "stage": "{}", "macs": "{:,}", "label": "{}"}
+    shown = {name: [*map(forms[name].format, column)] for name, column in report.answers.items() if name in forms}
+    for name in shown:
+        table.add_column("MACs" if name == "macs" else name, justify="left" if forms[name] == "{}" else "right")
+    for row in zip(*shown.values(), strict=True):
         table.add_row(*map(printable, row))
     return table

@@ -165,9 +165,9 @@ def test_the_command_predicts_the_test_split_of_the_runs_own_data(
     assert sum(answers["macs"]) == found["total_macs"] == network.test.total_macs
     with open("answers.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["answer"] for row in rows] == answers["labels"]
-    assert [int(row["sample"]) for row in rows] == answers["names"]
-    assert [row["answer"] == row["label"] for row in rows] == answers["right"]
+    assert [row["answer"] for row in rows] == answers["answer"]
+    assert [int(row["sample"]) for row in rows] == answers["sample"]
+    assert sum(row["answer"] == row["label"] for row in rows) == network.test.correct
     assert [int(row["stage"]) for row in rows] == [network.exits[int(row["exit"])] for row in rows]
     assert cli.main(["predict", "mine#0", data]) == 0
     text = capsys.readouterr().out
