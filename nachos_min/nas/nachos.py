@@ -104,14 +104,8 @@ def search(
         loop = Loop(archive, run, trained, watch, evaluations, finalists, until)
         with suppress(_TimeUp):
             loop.run_to_end()
-        return result_of(
-            archive,
-            folder,
-            reused=watch.reused,
-            inadmissible=loop.static.inadmissible,
-            guarantee=asked["guarantee"],
-            unfinished=loop.unfinished,
-        )
+        found: dict[str, Any] = {"inadmissible": loop.static.inadmissible, "unfinished": loop.unfinished}
+        return result_of(archive, folder, reused=watch.reused, guarantee=asked["guarantee"], **found)
 
 
 def _answering(

@@ -13,7 +13,7 @@ from rich.table import Table
 from nachos_min.errors import InputError, some
 from nachos_min.nas.gain import Gain, paired_gain, right_answers
 from nachos_min.nas.hypervolume import hypervolume
-from nachos_min.nas.result import SearchResult
+from nachos_min.nas.result import Network, SearchResult
 from nachos_min.nas.runs import examples, load_run
 from nachos_min.nas.settings import undominated
 from nachos_min.report.console import output
@@ -85,24 +85,21 @@ def budgets_of(runs: Pair) -> list[int]:
 
 def _within(most: int, runs: Pair, labels: Any) -> dict[str, Any]:
     """Return the best network of each run within `most` MACs, None without one; with both, what B gains."""
-    found: list[dict[str, Any] | None] = []
-    right = []
-    for run in runs:
-        row = next((row for row in undominated(run.front) if row.average_macs <= most), None)
+    rows = [next((row for row in undominated(run.front) if row.average_macs <= most), None) for run in runs]
+    found, right = {"networks": [row and _plain(row) for row in rows]}, []
+    for run, row in zip(runs, rows, strict=True):
         if row is None:
-            found.append(None)
-            continue
+            return found
         if (answers := row.evaluation.on_test) is None:
             lacks = "was stored by an earlier version, without its answers to the test images"
             raise InputError(f"run {run.run} {lacks}; search again in another folder")
         right.append(right_answers(answers, row.thresholds, labels).astype(np.float64))
-        test = {"accuracy": row.test.metric, "average_macs": row.test.average_macs}
-        figures = {"accuracy": row.metric, "average_macs": row.average_macs}
-        found.append({"solution": row.solution} | figures | {"test": test})
-    if len(right) < len(runs):
-        return {"networks": found}
-    gain = paired_gain(right[1] - right[0], labels if runs[0].metric == "balanced" else None)
-    return {"networks": found} | asdict(gain)
+    return found | asdict(paired_gain(right[1] - right[0], labels if runs[0].metric == "balanced" else None))
+
+
+def _plain(row: Network) -> dict[str, Any]:
+    test = {"accuracy": row.test.metric, "average_macs": row.test.average_macs}
+    return {"solution": row.solution, "accuracy": row.metric, "average_macs": row.average_macs, "test": test}
 
 
 def show_comparison(found: Mapping[str, Any], stream: TextIO | None = None) -> None:
