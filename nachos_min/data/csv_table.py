@@ -50,7 +50,7 @@ def read_csv(path: Path, expected: tuple[int, int, int] | None = None) -> dict[s
                     numbered = width > 2 and at > 0 and header[0].lower() in ROW_NUMBERS
                     continue
             if len(row) != width:
-                rule = f"must have {width} cells like the first, got {len(row)}"
+                rule = f"must have {width - bare} cells like the first, got {len(row) - bare}"
                 raise DataError(f"{path}: line {rows.line_num} {rule}")
             label = row.pop(at).strip()
             del row[:numbered]

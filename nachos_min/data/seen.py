@@ -103,7 +103,8 @@ class Seen:
         if any_scale:
             return
         spread, own = self.most - self.least, most - least
-        outside = max(self.least - least, most - self.most) > (_WIDER - 1) * spread
+        room = (_WIDER - 1) * spread if self.dtype != "uint8" else min((_WIDER - 1) * spread, 255)
+        outside = max(self.least - least, most - self.most) > room
         no_bytes = most <= 1 or any((part != np.floor(part)).any() for part in parts)
         if self.dtype == "uint8" and no_bytes:
             narrow = own * (2 if least < 0 else _WIDER) < spread

@@ -104,6 +104,12 @@ def test_tables(header: bool, numbered: bool, labelled: bool, tmp_path: Path) ->
         assert found.labels is None
 
 
+def test_a_row_that_is_cut_off_is_named_as_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("1,2,3\n1,2\n")
+    with pytest.raises(DataError, match=r"t\.csv: line 2 must have 3 cells like the first, got 2"):
+        given(tmp_path / "t.csv", replace(SEEN, shape=(1, 3, 1)))
+
+
 def test_splits_of_other_data(tmp_path: Path) -> None:
     np.savez(
         tmp_path / "x.npz", x_train=IMAGES, y_train=WORDS, x_test=IMAGES[:2], y_test=WORDS[:2], x_val=IMAGES[:3]
