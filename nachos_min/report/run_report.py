@@ -127,12 +127,14 @@ def read_story(run: str | Path) -> Story:
 def page(story: Story) -> str:
     """Return the HTML of the report."""
     found, first = story.result, story.rows[0].solution if story.rows else 0
+    missed = "" if all(row.test.kept for row in story.rows) else "; ! misses a limit on the test split"
+    caption = f"{story.size} under different thresholds{missed}"
     parts = {
         "title": escape(f"Early-exit networks for {named(story.archive.problem.configuration.data)}"),
         "summary": escape(headline(story)),
         "front": front_chart(story),
         "legend": legend(story),
-        "table": html_table(story.rows, f"{story.size} under different thresholds", setting_names(found.settings)),
+        "table": html_table(story.rows, caption, setting_names(found.settings)),
         "cards": "".join(card(story, rows[0]) for rows in story.networks.values()),
         "progress": progress_chart(story),
         "facts": "".join(
