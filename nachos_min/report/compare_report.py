@@ -1,7 +1,7 @@
 """What `compare` prints: two runs of the same data, A and B, within budgets, with intervals over test images."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from math import ceil, log10
 from typing import Any, TextIO
@@ -21,8 +21,6 @@ from nachos_min.report.gain_report import gain_text
 from nachos_min.store import open_run
 
 MOST = 6  # budgets
-# Names say enough of how runs differ.
-OTHERS = ("data", "data_content", "space_content", "retrained.genome", "retrained.thresholds")
 Pair = tuple[SearchResult, SearchResult]
 
 
@@ -39,7 +37,7 @@ def report_comparison(one: str, other: str) -> dict[str, Any]:
         InputError: a run cannot be read, has no network within its limits or was stored by an earlier version, or
             the two have other data or another metric.
     """
-    stored = [dict(_options(open_run(path).configuration)) for path in (one, other)]
+    stored = [_options(open_run(path).configuration) for path in (one, other)]
     for name, what in (("data_content", "data"), ("metric", "metric")):
         if stored[0].get(name) != stored[1].get(name):
             raise InputError(f"the runs must have the same {what}, got others in {one} and {other}")
@@ -48,7 +46,7 @@ def report_comparison(one: str, other: str) -> dict[str, Any]:
         if not run.front:
             raise InputError(f"run {run.run} must have a network within its limits, got none")
     values = {
-        name: [each.get(name) for each in stored] for name in {**stored[0], **stored[1]} if name not in OTHERS
+        name: [each.get(name) for each in stored] for name in {**stored[0], **stored[1]} if "data" not in name
     }
     values["retrained"] = [None if run.retrained is None else run.retrained.of for run in runs]
     labels, reference = examples(one).labels, max(run.reference for run in runs)
@@ -62,13 +60,11 @@ def report_comparison(one: str, other: str) -> dict[str, Any]:
     }
 
 
-def _options(configuration: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the options that a configuration holds, those of its recipe as recipe.name."""
-    for name, value in configuration.items():
-        if isinstance(value, Mapping):
-            yield from _options(value, f"{name}.")
-        else:
-            yield before + name, value
+def _options(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that a configuration holds, those of its recipe as recipe.name, and a table's name."""
+    plain = {name: value for name, value in configuration.items() if not isinstance(value, Mapping)}
+    recipe = {f"recipe.{name}": value for name, value in configuration["recipe"].items()}
+    return plain | recipe | {"table": configuration.get("table", {}).get("name")}
 
 
 def budgets_of(runs: Pair) -> list[int]:
@@ -107,8 +103,11 @@ def show_comparison(found: Mapping[str, Any], stream: TextIO | None = None) -> N
     console = output(stream or sys.stdout, 72)
     for letter, run, evaluated in zip("AB", found["runs"], found["evaluated"], strict=True):
         console.print(f"{letter}: {run}, {evaluated:,} evaluated")
-    options = (f"{name} {a} / {b}" for name, (a, b) in found["options"].items())
-    console.print(f"Options that differ, A / B: {', '.join(options) or 'none'}.\n")
+    pairs = (
+        f"{name} {' / '.join('none' if each is None else str(each) for each in pair)}"
+        for name, pair in found["options"].items()
+    )
+    console.print(f"Options that differ, A / B: {', '.join(pairs) or 'none at all'}.\n")
     console.print("The best on validation within a budget of average MACs, on the test images:\n")
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     heads = (
