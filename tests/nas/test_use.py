@@ -35,12 +35,13 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def there(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a search was made: "data.npz", colour images, channels first, with labels in words, and "run"."""
+    """Where a search was made: "run", and its data, which have moved: colour images, channels first, with words."""
     folder, rng = tmp_path_factory.mktemp("there"), np.random.default_rng(2)
     labels = np.arange(240) % 3
     images = rng.integers(0, 200, (240, 3, 9, 8)) + 20 * (np.arange(3) == labels[:, None])[:, :, None, None]
     np.savez(folder / "data.npz", images=images.astype(np.uint8), labels=np.array(["ant", "bee", "cat"])[labels])
     nachos_min.search(data=folder / "data.npz", out=folder / "run", **SMALL)
+    (folder / "data.npz").rename(folder / "elsewhere.npz")
     return folder
 
 
@@ -137,17 +138,15 @@ def test_an_older_run_is_made_whole_by_the_same_search(moved: SearchResult, ther
         nachos_min.load_run("older").front[0].predict(np.zeros((3, 9, 8)))
     with pytest.raises(InputError, match=r"run older was stored by an earlier version, without test images"):
         examples("older")
-    again = nachos_min.search(data=there / "data.npz", out="older", **SMALL)
+    again = nachos_min.search(data=there / "elsewhere.npz", out="older", **SMALL)
     assert (again.reused, again.front) == (moved.evaluated, moved.front)
     images = examples("older").images.transpose(0, 3, 1, 2)
     found, expected = (row.predict(images) for row in (nachos_min.load_run("older").front[0], moved.front[0]))
     np.testing.assert_array_equal(found.confidence, expected.confidence)
     create_or_open("oldest", run.configuration).close()
     rule = r"run oldest was stored by an earlier version, which needs its data; .* --data .* which does not exist"
-    (there / "data.npz").rename(there / "elsewhere.npz")
     with pytest.raises(InputError, match=rule):
         nachos_min.load_run("oldest")
-    (there / "elsewhere.npz").rename(there / "data.npz")
     without = replace(moved.front[0], evaluation=replace(moved.front[0].evaluation, weights={}))
     with pytest.raises(InputError, match="run mine has no weights: a table answered"):
         without.predict(images)
@@ -156,7 +155,7 @@ def test_an_older_run_is_made_whole_by_the_same_search(moved: SearchResult, ther
 def test_the_command_predicts_the_test_split_of_the_runs_own_data(
     moved: SearchResult, there: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    network, data = moved.front[0], str(there / "data.npz")
+    network, data = moved.front[0], str(there / "elsewhere.npz")
     assert cli.main(["predict", "mine#0", data, "--to", "answers.csv", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {name: found[name] for name in network.test.as_dict()} == network.test.as_dict()
@@ -181,7 +180,7 @@ def test_the_command_predicts_the_test_split_of_the_runs_own_data(
 
 
 def test_a_limit_that_is_missed_is_said(moved: SearchResult, there: Path) -> None:
-    told, report = io.StringIO(), report_prediction("mine#0", str(there / "data.npz"))
+    told, report = io.StringIO(), report_prediction("mine#0", str(there / "elsewhere.npz"))
     show_prediction(replace(report, network=replace(moved.front[0], limits=Limits(1, 0.0))), told)
     assert "\nA limit of the search is missed here.\n" in told.getvalue()
 
