@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nachos_min.eenn.thresholds import ExitTables, apply_thresholds
+from nachos_min.eenn.thresholds import ExitTables, SplitLimits, apply_thresholds, preference
 
 if TYPE_CHECKING:  # a result shows its gain
     from nachos_min.nas.evaluation import Evaluation
@@ -136,12 +136,10 @@ def retrained_of(archive: "Archive", front: Sequence["Network"]) -> Retrained | 
 
 
 def _comparable(archive: "Archive", evaluation: "Evaluation", most: int) -> "Network":
-    """Return a training under the thresholds of `Again`; `most` MACs on the validation split."""
+    """Return a training under the thresholds of `Again`; `most` is of MACs of the whole validation split."""
     rows = [archive.network(evaluation, point) for point in evaluation.points]
     rows = [row for row in rows if archive.admits(row)] or rows[:1]
-    spent = {place: row.point.validation.total_macs for place, row in enumerate(rows)}
-    within = [place for place in spent if spent[place] <= most] or [min(spent, key=spent.__getitem__)]
-    return rows[max(within, key=lambda place: (rows[place].point.validation.score, -spent[place]))]
+    return max(rows, key=lambda row: preference(row.point.validation, SplitLimits(0, most)))
 
 
 def right_answers(answers: ExitTables, thresholds: Sequence[float], labels: Labels) -> NDArray[np.bool_]:
