@@ -122,8 +122,8 @@ def measured(space: str, row: Any, size: int, rounds: int, folder: Path) -> dict
     half, images = replace(trained, thresholds=thresholds), images[:size]
     write_onnx(half, gated, gated=True)
     scaled = np.asarray(half.scaled(images))
-    times = {"C": c_time(folder, images, thresholds, rounds)}
-    times |= best_of_rounds(
+    first = c_time(folder, images, thresholds, rounds)
+    times = best_of_rounds(
         {
             "ONNX": onnx_task(gated, images),
             "engine 1": lambda: [
@@ -133,7 +133,8 @@ def measured(space: str, row: Any, size: int, rounds: int, folder: Path) -> dict
         },
         rounds,
     )
-    times = {name: taken if name == "C" else taken / len(images) * 1e6 for name, taken in times.items()}
+    times = {name: taken / len(images) * 1e6 for name, taken in times.items()}
+    times = {"C": min(first, c_time(folder, images, thresholds, rounds)), **times}  # both ends of a busy minute
     return {
         "space": space,
         "network": row.solution,
@@ -155,7 +156,7 @@ def c_time(folder: Path, images: Any, thresholds: tuple[float, ...], rounds: int
     (folder / "timer.c").write_text(TIMER, "utf-8")
     sources = [str(folder / name) for name in ("timer.c", "network.c")]
     subprocess.run(["cc", "-std=c11", "-O3", "-o", str(folder / "timer"), *sources, "-lm"], check=True)
-    command = [str(folder / "timer"), str(len(images)), str(4 * rounds), *map(repr, thresholds)]
+    command = [str(folder / "timer"), str(len(images)), str(20 * rounds), *map(repr, thresholds)]
     return float(subprocess.run(command, input=images.tobytes(), stdout=subprocess.PIPE, check=True).stdout)
 
 
