@@ -94,7 +94,7 @@ def _chosen(source: str, splits: Collection[str], split: str | None) -> str:
     if split is None:
         return "test" if "test" in splits else next(iter(splits))
     if split not in splits:
-        raise DataError(f"{source}: split must be one of {', '.join(splits)}, got {split}")
+        raise DataError(f"{source}: split must be one that these data have ({', '.join(splits)}), got {split}")
     return split
 
 

@@ -119,7 +119,10 @@ def test_splits_of_other_data(tmp_path: Path) -> None:
         6,
         3,
     ]
-    with pytest.raises(DataError, match=r"x\.npz: split must be one of train, validation, test, got calibration$"):
+    with pytest.raises(
+        DataError,
+        match=r"x\.npz: split must be one that these data have \(train, validation, test\), got calibration$",
+    ):
         given(tmp_path / "x.npz", split="calibration")
 
 
