@@ -11,6 +11,7 @@ from nachos_min.data.labels import plain_labels
 from nachos_min.errors import one_line
 
 _WIDER, _NARROWER = 10, 100  # times the range of the training images: values that are on another scale
+_OVERSHOOT = 16  # beyond 0 and 255, of bytes that were resized elsewhere
 _MANY = 32  # images that are not all nearly constant by chance
 
 
@@ -103,8 +104,9 @@ class Seen:
         if any_scale:
             return
         spread, own = self.most - self.least, most - least
-        room = (_WIDER - 1) * spread if self.dtype != "uint8" else min((_WIDER - 1) * spread, 255)
-        outside = max(self.least - least, most - self.most) > room
+        outside = max(self.least - least, most - self.most) > (_WIDER - 1) * spread
+        if self.dtype == "uint8":
+            outside |= max(-least, most - 255) > _OVERSHOOT
         no_bytes = most <= 1 or any((part != np.floor(part)).any() for part in parts)
         if self.dtype == "uint8" and no_bytes:
             narrow = own * (2 if least < 0 else _WIDER) < spread

@@ -94,6 +94,7 @@ REAL = seen((6, 5, 1), dtype="float32", least=-3.0, most=3.0)
         (GREY, (BYTES - 127.5) / 74, "0 to 255, got -1.72297 to 1.72297"),
         (seen((6, 5, 1), most=16.0), (BYTES - 127.5) / 74, "0 to 16, got -1.72297 to 1.72297"),
         (GREY, np.full((2, 6, 5), -900.0), "0 to 255, got -900 to -900"),
+        (GREY, BYTES - 128, "0 to 255, got -128 to 127"),
         (GREY, BYTES * 257, "0 to 255, got 0 to 65535"),
         (REAL, BYTES, "-3 to 3, got 0 to 255"),
         (REAL, BYTES / 10_000, "-3 to 3, got 0 to 0.0255"),
