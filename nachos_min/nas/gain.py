@@ -6,7 +6,6 @@ Both networks answer the same images, so their answers are compared image by ima
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,7 +87,7 @@ def before_of(network: "Network", answers: ExitTables, labels: Labels, epochs: i
         epochs: which it was trained for.
     """
     return {
-        "of": f"{Path(network.run).name}#{network.solution}",
+        "of": network.name,
         "network": {"genome": network.genome, "thresholds": network.thresholds},
         "epochs": epochs,
         "figures": asdict(_measured(network)),

@@ -3,6 +3,7 @@
 Everything here follows from the stored evaluations: `load_run` (`runs.py`) gives the same result again.
 """
 
+import os
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -109,6 +110,11 @@ class Network:
     confidence = _Read[str]("evaluation.confidence.name")  # learned or softmax
 
     @property
+    def name(self) -> str:
+        """What files call it: the folder of its run and its number, such as "digits#0"."""
+        return f"{Path(os.path.abspath(self.run)).name}#{self.solution}"
+
+    @property
     def temperatures(self) -> tuple[float, ...]:
         """Of each early exit's softmax; empty for learned confidence."""
         return self.evaluation.confidence.temperatures or ()
@@ -140,7 +146,7 @@ class Network:
             resolution=configuration.resolution,
         )
         return Trained(
-            f"{Path(self.run).name}#{self.solution}",
+            self.name,
             self.problem.coder.decode(self.genome),
             self.evaluation.weights,
             self.evaluation.confidence,

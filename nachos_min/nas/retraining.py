@@ -3,10 +3,10 @@
 The result is a run like others, whose candidates are trainings of one genome with different seeds.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
-from os import cpu_count
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +80,10 @@ def retrain(
     found = network if isinstance(network, Network) else solution(network)
     problem = _problem(found, data, epochs)
     before, recipe = problem.about["retrained"], problem.configuration.recipe
-    passes, (run, _, number) = recipe.passes(len(problem.data.train)), before["of"].rpartition("#")
-    folder = Path(found.run).with_name(f"{run}-{number}-{passes}-epochs") if out is None else Path(out)
-    abreast = min(seeds, (cpu_count() or 1) if workers is None else workers)
+    passes = recipe.passes(len(problem.data.train))
+    beside = f"{'-'.join(found.name.rsplit('#', 1))}-{passes}-epochs"
+    folder = Path(os.path.normpath(Path(found.run, "..", beside)) if out is None else out)
+    abreast = min(seeds, (os.cpu_count() or 1) if workers is None else workers)
     pool = Workers(abreast, problem.coder, problem.data, problem.configuration.acting, folder)
     with threads(1), own_run(folder, problem) as stored, pool as trained:
         if on_plan is not None:

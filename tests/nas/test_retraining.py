@@ -82,7 +82,7 @@ def test_gains_are_differences_of_test_figures_at_no_more_cost(before: SearchRes
 
 
 def test_the_same_call_goes_on_and_any_way_to_name_network_and_data_is_the_same(
-    before: SearchResult, after: SearchResult, tmp_path: Path
+    before: SearchResult, after: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     more: dict[str, Any] = {"epochs": 2, "seeds": SEEDS, "workers": 0}
     moved = tmp_path / "moved.npz"
@@ -94,6 +94,11 @@ def test_the_same_call_goes_on_and_any_way_to_name_network_and_data_is_the_same(
     assert again.as_dict() == after.as_dict() | {"run": again.run}
     assert told[0].lines()[0].startswith("own#0 is trained 2 times for 2 epochs; it had 1. ")
     assert nachos_min.retrain(row, out=tmp_path / "other", **more).reused == SEEDS
+    monkeypatch.chdir(before.run)
+    assert nachos_min.retrain(".#0", **more).as_dict() == after.as_dict() | {
+        "run": "../own-0-2-epochs",
+        "reused": SEEDS,
+    }
     other = replace(row, point=replace(row.point, thresholds=(0.123,) * len(row.thresholds)))
     with pytest.raises(InputError, match="holds a run with retrained"):
         nachos_min.retrain(other, out=tmp_path / "other", **more)
