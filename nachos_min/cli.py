@@ -389,6 +389,7 @@ def export(
     gated: Annotated[bool, Option(SWITCH)] = False,
     npz: Annotated[str | None, Option(text("file"))] = None,
     c: Annotated[str | None, Option(text("folder"))] = None,
+    int8: Annotated[bool, Option(SWITCH)] = False,
     data: Annotated[str | None, Option(DATA)] = None,
     json: Annotated[bool, Option(SWITCH)] = False,
 ) -> int:
@@ -405,12 +406,13 @@ def export(
         gated: The ONNX file takes one image at a time, and computes nothing behind the exit where it leaves.
         npz: A file of plain NumPy arrays to write.
         c: A folder for a C source without dynamic memory, compiled and compared if there is a C compiler.
+        int8: The C source computes in integers, under its own thresholds and with its own figures; needs data.
         data: The data set of the run, whose whole test split is compared.
         json: Print one JSON object instead of text.
     """
     from nachos_min.export.files import export as write
 
-    written = write(network, onnx=onnx, gated=gated, npz=npz, c=c, data=data)
+    written = write(network, onnx=onnx, gated=gated, npz=npz, c=c, int8=int8, data=data)
     if json:
         print(
             json_format.dumps({"network": network, "files": [each.as_dict() for each in written]}, allow_nan=False)

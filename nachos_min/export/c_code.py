@@ -50,12 +50,14 @@ class Code:
     """A network as C.
 
     Attributes:
+        arithmetic: what it computes in, for reading.
         functions: texts of C files; what the steps call of them is written.
         constants: definitions of arrays.
         constant_bytes: of all constants together.
         steps: in order of execution.
     """
 
+    arithmetic: str
     functions: tuple[str, ...]
     constants: tuple[str, ...]
     constant_bytes: int
@@ -149,11 +151,13 @@ def planned(steps: Sequence[Step], outputs: Sequence[int]) -> tuple[list[int], i
 def called(texts: Sequence[str], statements: str) -> list[str]:
     """Return the definitions in C `texts`, divided by blank lines, that `statements` use, directly or not."""
     parts = [part for text in texts for part in text.strip().split("\n\n")]
-    kept: list[str] = []
+    kept, used = list[str](), statements
     for part in reversed(parts):  # a function stands before those that call it
-        name = re.search(r"(\w+)\(|\} (\w+);", re.sub(r"/\*.*?\*/", "", part, flags=re.S))
-        if name and re.search(rf"\b{name[1] or name[2]}\b", "\n".join([*kept, statements])):
+        code = re.sub(r"/\*.*?\*/", "", part, flags=re.S)
+        name = re.search(r"(\w+)\(|\} (\w+);", code)
+        if name and re.search(rf"\b{name[1] or name[2]}\b", used):
             kept.insert(0, part)
+            used += code
     return kept
 
 

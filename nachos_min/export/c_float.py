@@ -25,7 +25,7 @@ def float_code(trained: Trained, layers: Sequence[Layer]) -> Code:
         overwrites = isinstance(layer.op, ops.Add | ops.Multiply | ops.Activation)
         statement = _statement(layer, index, ", ".join(names))
         steps.append(Step(statement, inputs, prod(layer.op.output), layer.exit, overwrites=overwrites))
-    return Code((source_of("layers.c"),), tuple(constants.texts), constants.bytes, tuple(steps))
+    return Code("float", (source_of("layers.c"),), tuple(constants.texts), constants.bytes, tuple(steps))
 
 
 def window_of(layer: Layer) -> tuple[int, ...] | None:

@@ -49,7 +49,7 @@ def write_code(trained: Trained, code: Code, folder: str | Path) -> CFiles:
     logits = 4 * max(code.steps[each].count for each in outputs)
     made = CFiles(Path(folder), code.constant_bytes, arena + logits)
     source = _source(trained, code, outputs, places, arena)
-    texts = (_header(trained, made), source, source_of("example.c"), source_of("example.mk"))
+    texts = (_header(trained, code, made), source, source_of("example.c"), source_of("example.mk"))
     try:
         made.folder.mkdir(parents=True, exist_ok=True)
         for name, text in zip(FILES, texts, strict=True):
@@ -59,7 +59,7 @@ def write_code(trained: Trained, code: Code, folder: str | Path) -> CFiles:
     return made
 
 
-def _header(trained: Trained, made: CFiles) -> str:
+def _header(trained: Trained, code: Code, made: CFiles) -> str:
     """Return the header: what the network is, how large, and how it is called."""
     seen, architecture = trained.seen, trained.architecture
     height, width, channels = seen.shape
@@ -74,6 +74,7 @@ def _header(trained: Trained, made: CFiles) -> str:
 /* An early-exit network as C99, written by nachos_min. {_plain(trained.name)}
 
    Image: {kind} [{height}][{width}][{channels}] (height, width, channels), unscaled: {span}.
+   Arithmetic: {code.arithmetic}.
    It leaves at the first exit whose cumulative confidence ({trained.confidence.name}) reaches the threshold:
 
    exit  stage  MACs there  threshold

@@ -17,6 +17,7 @@ from nachos_min.eenn.thresholds import ExitTables, apply_thresholds
 from nachos_min.eenn.trained import Trained
 from nachos_min.errors import some
 from nachos_min.export.onnx_file import ANSWER, INPUT
+from nachos_min.export.quantised import Quantised
 
 NEAR = 1e-5
 
@@ -31,6 +32,7 @@ class Comparison:
     near: int  # images with a confidence within NEAR of its threshold, of which the rest is not asked
     differ: int  # of the others, those with another label or exit
     confidence: float  # largest difference of two confidences of one exit
+    to: str = "the engine"  # what the answers are compared with
 
     @property
     def equal(self) -> bool:
@@ -41,7 +43,7 @@ class Comparison:
         near = f", {self.near} too near to a threshold to compare" if self.near else ""
         found = f"labels or exits of {self.differ} DIFFER" if self.differ else "labels and exits are equal"
         far = "differ by at most" if self.confidence <= NEAR else "DIFFER by up to"
-        start = f"compared with the engine on {some(self.images, 'image')}{near}"
+        start = f"compared with {self.to} on {some(self.images, 'image')}{near}"
         return f"{start}: {found}, confidences {far} {self.confidence:.1e}"
 
 
@@ -52,14 +54,18 @@ class Engine:
     Attributes:
         trained: the network.
         images: uint8 or float32 [N, H, W, C], unscaled, N >= 1.
+        integers: the network in integers; None: in float.
     """
 
     trained: Trained
     images: Array
+    integers: Quantised | None = None
 
     @cached_property
     def answers(self) -> ExitAnswers:
         """What every exit says."""
+        if self.integers is not None:
+            return self.integers.answers(self.trained.scaled(self.images))
         return exit_answers(self.trained.network, self.trained.scaled(self.images))
 
     @cached_property
@@ -74,12 +80,13 @@ class Engine:
 
     def compare(self, found: Answers, confidences: Array | None = None) -> Comparison:
         """Return how the answers `found` for the images agree, and `confidences` (N, E) of all exits, if any."""
+        to = "the engine" if self.integers is None else "the same integers in NumPy"
         every, rows = self.tables.confidence, np.arange(len(self.images))
         near = (np.abs(every - self.trained.thresholds) <= NEAR)[:, :-1].any(axis=1)
         same = (found.exits == self.exits) & (found.labels == self.tables.predicted[rows, self.exits])
         far: list[float] = [np.abs(found.confidence - every[rows, found.exits]).max()]
         far += [] if confidences is None else [np.abs(confidences - every).max()]
-        return Comparison(len(rows), int(near.sum()), int((~same & ~near).sum()), max(map(float, far)))
+        return Comparison(len(rows), int(near.sum()), int((~same & ~near).sum()), max(map(float, far)), to)
 
 
 def onnx_answers(path: str | Path, images: Array, *, gated: bool) -> tuple[Answers, Array | None]:

@@ -1,20 +1,26 @@
 """Write a network in the formats that are asked for, and say of each file how large it is and how it answers."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nachos_min.data import Dataset
 from nachos_min.data.dataset import Images
 from nachos_min.errors import InputError, printable, shorten
 from nachos_min.export.c_check import c_answers, c_size, has_compiler
-from nachos_min.export.c_source import FILES, write_c
+from nachos_min.export.c_int8 import int8_code
+from nachos_min.export.c_source import FILES, write_c, write_code
 from nachos_min.export.comparison import Array, Comparison, Engine, onnx_answers
 from nachos_min.export.npz_file import write_npz
 from nachos_min.export.onnx_file import write_onnx
+from nachos_min.export.quantised import quantised
 from nachos_min.macs.count import count
+from nachos_min.nas.result import Network
 from nachos_min.nas.runs import examples, solution, stored_problem
 from nachos_min.targets import read_target
+
+TOLERATED = 0.005  # accuracy that integers may cost without a warning
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ def export(
     gated: bool = False,
     npz: str | Path | None = None,
     c: str | Path | None = None,
+    int8: bool = False,
     data: Any = None,
 ) -> tuple[Written, ...]:
     """Return what was written of a network of a run, each file compared with the engine.
@@ -65,6 +72,7 @@ def export(
         gated: it takes one image at a time and stops early.
         npz: file of plain arrays to write.
         c: folder for a C source, made if it is not there; it is compared where there is a C compiler.
+        int8: it computes in integers, under thresholds of its own; needs `data`.
         data: the data set of the run, as `nachos_min.search` takes it: its whole test split is compared; None: the
             test images that the run keeps.
 
@@ -77,6 +85,9 @@ def export(
         raise InputError(f"export must have one of {', '.join(f'--{option}' for option in paths)}, got none")
     if gated and onnx is None:
         raise InputError(f"--gated must stand beside --onnx, got none for {shorten(network)}")
+    for option, given in (("c", c), ("data", data)):
+        if int8 and given is None:
+            raise InputError(f"--int8 must stand beside --c and --data, got no --{option} for {shorten(network)}")
     for option, path in paths.items():
         if path is not None:
             _check(option, Path(path))
@@ -90,7 +101,9 @@ def export(
         write_npz(found.trained, npz)
         note = "nachos_min/export/README.md shows a reader in NumPy alone"
         written.append(Written(str(npz), "plain arrays", Path(npz).stat().st_size, (note,)))
-    if c is not None:
+    if c is not None and int8 and dataset is not None:
+        written.append(int8_written(found, dataset, images, c))
+    elif c is not None:
         written.append(c_written(engine, c))
     return tuple(written)
 
@@ -123,7 +136,9 @@ def onnx_written(engine: Engine, path: str | Path, *, gated: bool) -> Written:
 
 def c_written(engine: Engine, folder: str | Path) -> Written:
     """Return the C source that is written, compiled and compared if there is a compiler."""
-    made, comparison = write_c(engine.trained, folder), None
+    trained, integers = engine.trained, engine.integers
+    made = write_c(trained, folder) if integers is None else write_code(trained, int8_code(integers), folder)
+    comparison = None
     figures: dict[str, Any] = {"constants": made.constants, "buffers": made.buffers}
     notes = [f"{made.constants:,} bytes of constants in flash, {made.buffers:,} bytes of buffers in RAM"]
     if not has_compiler():
@@ -135,3 +150,23 @@ def c_written(engine: Engine, folder: str | Path) -> Written:
             notes.append(f"compiled here at -Os: {size[0]:,} bytes of flash, {size[1]:,} of RAM")
     total = sum(Path(folder, name).stat().st_size for name in FILES)
     return Written(str(folder), f"C99, {', '.join(FILES)}", total, tuple(notes), comparison, figures)
+
+
+def int8_written(network: Network, data: Dataset, images: Array, folder: str | Path) -> Written:
+    """Return the C source in integers; as many validation images leave at each exit as in float."""
+    in_float, there = network.test, network.point.validation
+    integers = quantised(network.trained, data.train.images).leaving(data.validation, there.exit_counts)
+    found = integers.figures(data.test, balanced=bool(in_float.class_samples))
+    written = c_written(Engine(integers.trained, images, integers), folder)
+    said = (
+        f"{figures.metric:.2%} at {figures.average_macs:,.0f} MACs on average in {name}"
+        for name, figures in (("integers", found), ("float", in_float))
+    )
+    notes = [f"test split: {', '.join(said)}"]
+    if in_float.metric - found.metric > TOLERATED:
+        notes.append("WARNING: in integers it is more than half a point less accurate")
+    own = {"thresholds": list(integers.trained.thresholds), "exit_counts": list(found.exit_counts)}
+    own |= {name: getattr(found, name) for name in ("accuracy", "correct", "samples", "total_macs", "average_macs")}
+    figures = (written.figures or {}) | {"arithmetic": "int8", "test": own}
+    what = written.what.replace("C99", "C99 in integers (int8)")
+    return replace(written, what=what, notes=(*notes, *written.notes), figures=figures)
