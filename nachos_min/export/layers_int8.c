@@ -58,7 +58,7 @@ static void convolve_int8(const int8_t *restrict x, int8_t *restrict y, const in
             for (int o = 0; o < s->outputs; o++) {
                 int64_t total = (int64_t)(bias[o] + sum_at(x, weight, s, row, column, o)) * factor[o];
                 if (after) {
-                    int32_t number = rounded(total, shift, -(1 << 21), 1 << 21), gate = number + (3 << 14);
+                    int32_t number = rounded(total, shift, -(1 << 24), 1 << 24), gate = number + (3 << 14);
                     gate = gate < 0 ? 0 : gate > 6 << 14 ? 6 << 14 : gate;
                     total = ((int64_t)number * gate >> 14) * after[o];
                 }

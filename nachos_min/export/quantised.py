@@ -29,7 +29,7 @@ Integers = NDArray[np.int64]
 
 MOST = 127  # of an int8 value; -128 is not used, so that each value has its negative
 BITS = 14  # behind the point of what h-swish reads
-WIDEST = 1 << 21  # of it: 128
+WIDEST = 1 << 24  # of it: 1024
 MOST_BIAS = 2**24  # steps of a bias: a channel whose weights are all tiny still has its bias to 24 bits
 MOST_SUM = 2**30  # roundings of weights can double a sum, which must be less than 2^31
 IMAGES = 1024  # training images that show how large values become

@@ -15,8 +15,10 @@ from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
 from nachos_min.eenn.thresholds import Figures
 from nachos_min.export import files
+from nachos_min.export.quantised import quantised
 from nachos_min.nas import nachos
 from nachos_min.nas.evaluation import Point
+from nachos_min.nas.runs import solution, stored_problem
 from nachos_min.targets import read_target
 
 extra = pytest.mark.skipif(not (find_spec("onnx") and find_spec("onnxruntime")), reason="they are the extra onnx")
@@ -93,6 +95,25 @@ def test_c_is_written_to_a_folder_that_is_made(run, monkeypatch):
     assert {path.name for path in Path("made").iterdir()} == {"network.c", "network.h", "example.c", "Makefile"}
 
 
+@pytest.mark.parametrize("tolerated", [1, -1])
+def test_integers_have_thresholds_and_test_figures_of_their_own(tolerated, run, monkeypatch):
+    monkeypatch.setattr(files, "has_compiler", lambda: False)
+    monkeypatch.setattr(files, "TOLERATED", tolerated)
+    network, data = solution("run#0"), stored_problem("run", data="own.npz").data
+    own = quantised(network.trained, data.train.images)
+    own = own.leaving(data.validation, network.point.validation.exit_counts)
+    found = own.figures(data.test)
+    status, out, _ = run("run#0", "--c", "made8", "--int8", "--data", "own.npz")
+    first = f"  test split: {found.accuracy:.2%} at {found.average_macs:,.0f} MACs on average in integers, "
+    assert (status, out.splitlines()[1].startswith(first)) == (0, True)
+    assert ("more than half a point less accurate" in out) == (tolerated < 0)
+    _, out, _ = run("run#0", "--c", "made8", "--int8", "--data", "own.npz", "--json")
+    (file,) = json.loads(out)["files"]
+    assert (file["arithmetic"], file["test"]["thresholds"]) == ("int8", list(own.trained.thresholds))
+    assert (file["test"]["correct"], file["test"]["exit_counts"]) == (found.correct, list(found.exit_counts))
+    assert "int8 weights" in Path("made8/network.h").read_text("utf-8")
+
+
 @extra
 def test_without_the_extra_it_is_said(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -132,6 +153,8 @@ def test_a_file_that_answers_otherwise_has_its_own_status(run, monkeypatch):
         ("run#0 --onnx net", "--onnx must be a .onnx file in an existing folder, got 'net'"),
         ("run#0 --onnx", "--onnx must be a file, got no value"),
         ("run#0 --c own.npz", "--c must be a folder in an existing folder, got 'own.npz'"),
+        ("run#0 --c made --int8", "--int8 must stand beside --c and --data, got no --data for 'run#0'"),
+        ("run#0 --npz net.npz --int8 --data own.npz", "--int8 must stand beside --c and --data, got no --c"),
         ("run#99 --npz net.npz", "run 'run' has "),
         ("run#0 --npz net.npz --data digits", "run run: its data set must be what it was, got other content"),
     ],
