@@ -11,6 +11,9 @@ network with the fewest parameters, the one with the most, and the most accurate
 those within 1e-5 of a threshold. `flash` and `RAM` are of the object at -Os; `arm` the same for a Cortex-M4, if
 arm-none-eabi-gcc is installed.
 
+`int8` is flash and RAM of the network in integers, beside it the accuracy of both on the test split. Its time is at
+its own thresholds, not at half the MACs.
+
 Times are microseconds per image with thresholds at which the average MACs are half of the last exit's: C at -O3 and
 the gated ONNX file (onnxruntime, one thread) one image at a time, the engine one at a time and 256 together.
 """
@@ -56,12 +59,13 @@ int main(int count, char **arguments)
 """
 
 
-def networks(space: str, evaluations: int, epochs: int, folder: Path) -> list[Any]:
-    """Return three networks of a short search."""
+def networks(space: str, evaluations: int, epochs: int, folder: Path) -> tuple[Any, list[Any]]:
+    """Return the data of a short search, and three networks of it."""
     import numpy as np
 
     import nachos_min
     from nachos_min.data import load
+    from nachos_min.nas.runs import stored_problem
 
     data: Any = "digits"
     if space != "tiny":
@@ -87,10 +91,10 @@ def networks(space: str, evaluations: int, epochs: int, folder: Path) -> list[An
     front = {row.genome: row for row in reversed(result.front)}  # the most accurate setting of each network
     found = sorted(front.values(), key=lambda row: row.evaluation.costs.params)
     middle = max(found[1:-1], key=lambda row: row.accuracy) if len(found) > 2 else found[0]
-    return [found[0], middle, found[-1]]
+    return stored_problem(str(run), data=data).data, [found[0], middle, found[-1]]
 
 
-def measured(space: str, row: Any, size: int, rounds: int, folder: Path) -> dict[str, Any]:
+def measured(space: str, data: Any, row: Any, size: int, rounds: int, folder: Path) -> dict[str, Any]:
     """Return the figures of one network."""
     import numpy as np
 
@@ -98,6 +102,7 @@ def measured(space: str, row: Any, size: int, rounds: int, folder: Path) -> dict
     from nachos_min.export import c_check
     from nachos_min.export.c_source import write_c
     from nachos_min.export.comparison import Engine, onnx_answers
+    from nachos_min.export.files import int8_written
     from nachos_min.export.onnx_file import write_onnx
     from nachos_min.nas.runs import examples
 
@@ -119,6 +124,12 @@ def measured(space: str, row: Any, size: int, rounds: int, folder: Path) -> dict
     except c_check.CompilerError:
         sizes["arm"] = None
     thresholds, share = thresholds_for(engine.tables.confidence, trained.costs.exit_costs, 0.5)
+    integers = int8_written(row, data, images, folder / "int8")
+    assert integers.comparison is not None
+    assert integers.comparison.equal
+    figures = integers.figures or {}
+    sizes["int8"] = (figures["flash"], figures["ram"])
+    own = tuple(figures["test"]["thresholds"])
     half, images = replace(trained, thresholds=thresholds), images[:size]
     write_onnx(half, gated, gated=True)
     scaled = np.asarray(half.scaled(images))
@@ -134,7 +145,12 @@ def measured(space: str, row: Any, size: int, rounds: int, folder: Path) -> dict
         rounds,
     )
     times = {name: taken / len(images) * 1e6 for name, taken in times.items()}
-    times = {"C": min(first, c_time(folder, images, thresholds, rounds)), **times}  # both ends of a busy minute
+    int8 = [c_time(folder / "int8", images, own, rounds) for _ in range(2)]
+    times = {
+        "C": min(first, c_time(folder, images, thresholds, rounds)),
+        "int8": min(int8),
+        **times,
+    }  # both ends of a busy minute
     return {
         "space": space,
         "network": row.solution,
@@ -146,6 +162,7 @@ def measured(space: str, row: Any, size: int, rounds: int, folder: Path) -> dict
         "differ": {name: each.differ for name, each in compared.items()},
         "near": compared["C"].near,
         "sizes": sizes,
+        "accuracy": {"float": row.test.accuracy, "int8": figures["test"]["accuracy"]},
         "share": share,
         "microseconds": times,
     }
@@ -177,8 +194,8 @@ def main(evaluations: int = 8, epochs: int = 6, images: int = 200, rounds: int =
     rows = []
     with tempfile.TemporaryDirectory() as place:
         for space in ("tiny", "small32", "flex32 SE"):
-            found = networks(space, evaluations, epochs, Path(place))
-            rows += [measured(space, row, images, rounds, Path(place, "out")) for row in found]
+            data, found = networks(space, evaluations, epochs, Path(place))
+            rows += [measured(space, data, row, images, rounds, Path(place, "out")) for row in found]
     table = [
         {
             "space": row["space"],
@@ -191,6 +208,8 @@ def main(evaluations: int = 8, epochs: int = 6, images: int = 200, rounds: int =
             "near": row["near"],
             "flash, RAM": "{:,}, {:,}".format(*row["sizes"]["object"]),
             "arm": "{:,}, {:,}".format(*row["sizes"]["arm"]) if row["sizes"]["arm"] else "",
+            "int8": "{:,}, {:,}".format(*row["sizes"]["int8"]),
+            "test float, int8": ", ".join(f"{100 * each:.1f}" for each in row["accuracy"].values()),
             "share": round(row["share"], 2),
             **{f"µs {name}": round(taken, 1) for name, taken in row["microseconds"].items()},
         }
