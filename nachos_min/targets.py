@@ -238,7 +238,7 @@ def count_macs(
         classes: number of classes, for a target that leaves it open.
 
     Raises:
-        InputError: if the target cannot be read or counted, or there is no such convention.
+        InputError: if the target cannot be read or counted, its branches differ, or there is no such convention.
 
     >>> from nachos_min.macs.ops import Conv2d, Node
     >>> count_macs((Node("stem", Conv2d((8, 8, 3), 16, (3, 3), padding=(1, 1, 1, 1)), (-1,)),))
@@ -255,5 +255,9 @@ def count_macs(
         found = Target("graph", (), target)
     else:
         found = _module(type(target).__name__, target, input_shape)
-    check_graph(found.graph)
-    return rules.total(found.graph)
+    for graph in (found.graph, *(branch.graph for branch in found.branches)):
+        check_graph(graph)
+    least, most = found.span(rules.total)
+    if least != most:
+        raise TargetError(f"MACs of {found.name} must be the same in all branches, got {least:,} to {most:,}")
+    return least

@@ -8,10 +8,11 @@ import pytest
 from trained_networks import trained
 
 from nachos_min.data.dataset import Scaling
+from nachos_min.errors import InputError
 from nachos_min.export.comparison import Engine, onnx_answers
 from nachos_min.export.onnx_file import onnx_model, write_onnx
 from nachos_min.macs.count import count
-from nachos_min.targets import read_target
+from nachos_min.targets import count_macs, read_target
 
 onnx = pytest.importorskip("onnx", reason="onnx is an extra, not a dependency")
 onnxruntime = pytest.importorskip("onnxruntime", reason="it comes with the extra onnx")
@@ -30,6 +31,11 @@ def test_an_onnx_file_answers_and_counts_as_the_network(case, gated, tmp_path):
     assert found.equal, str(found)
     assert found.near < len(case.images) / 10
     assert macs(path) == (costs[0] if gated else costs[-1], costs[-1])
+    if gated and len(costs) > 1:
+        with pytest.raises(InputError, match="must be the same in all branches"):
+            count_macs(path)
+    else:
+        assert count_macs(path) == costs[-1]
 
 
 def test_the_plain_file_has_outputs_of_every_exit_for_any_number_of_images(case, tmp_path):
