@@ -18,21 +18,13 @@ ALL = "all"  # the split of data that have one
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """Samples of one split.
+    """Samples of one split."""
 
-    Attributes:
-        images: uint8 or float32 [N, H, W, C], unscaled, as `Seen.images` gives them.
-        labels: int64 [N], right classes; None: not known.
-        split: train, validation, calibration or test; or `ALL`.
-        own: whether the network learned from this data set.
-        names: of each sample its file in a folder, else its row in the array of images.
-    """
-
-    images: NDArray[Any]
-    labels: NDArray[np.int64] | None
-    split: str
-    own: bool
-    names: tuple[str | int, ...]
+    images: NDArray[Any]  # uint8 or float32 [N, H, W, C], unscaled, as `Seen.images` gives them
+    labels: NDArray[np.int64] | None  # int64 [N], right classes; None: not known
+    split: str  # train, validation, calibration or test; or `ALL`
+    own: bool  # whether the network learned from this data set
+    names: tuple[str | int, ...]  # of each sample its file in a folder, else its row in the array of images
 
 
 def read_given(source: str, seen: Seen, digest: str, split: str | None = None, *, halved: bool = False) -> Given:

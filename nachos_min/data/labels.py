@@ -15,17 +15,11 @@ _WHOLE = np.float64(2**53)  # whole numbers below are exact in float64; float16 
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """The classes of a data set.
+    """The classes of a data set."""
 
-    Attributes:
-        values: int64 or text [K], the label of each class, ascending.
-        names: what each class is called.
-        notes: sentences on how labels became classes.
-    """
-
-    values: NDArray[Any]
-    names: tuple[str, ...]
-    notes: tuple[str, ...]
+    values: NDArray[Any]  # int64 or text [K], the label of each class, ascending
+    names: tuple[str, ...]  # what each class is called
+    notes: tuple[str, ...]  # sentences on how labels became classes
 
     def number(self, source: str, name: str, labels: NDArray[Any]) -> NDArray[np.int64]:
         """Return the class of each of `labels`, which `plain_labels` made; DataError if one is of no class."""

@@ -17,28 +17,17 @@ _MANY = 32  # images that are not all nearly constant by chance
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What the images of a data set are before they are scaled, and their labels.
+    """What the images of a data set are before they are scaled, and their labels."""
 
-    Attributes:
-        shape: (H, W, C) of one image; a signal has height 1.
-        dtype: "uint8" or "float32", what the values were kept as.
-        least, most: of the values of the training images.
-        scaling: of the training images.
-        layout: of the user's arrays, as the option `layout`; None: channels last.
-        class_names: of each class.
-        class_labels: of each class its label as the data had it; empty: its name.
-        resolution: as the option; larger images are resized as those of the data set were.
-    """
-
-    shape: tuple[int, int, int]
-    dtype: str
-    least: float
+    shape: tuple[int, int, int]  # (H, W, C) of one image; a signal has height 1
+    dtype: str  # "uint8" or "float32", what the values were kept as
+    least: float  # of the values of the training images
     most: float
-    scaling: Scaling
-    layout: str | None
+    scaling: Scaling  # of the training images
+    layout: str | None  # of the user's arrays, as the option `layout`; None: channels last
     class_names: tuple[str, ...]
-    class_labels: tuple[int | bool | str, ...] = ()
-    resolution: int | None = None
+    class_labels: tuple[int | bool | str, ...] = ()  # of each class its label as the data had it; empty: its name
+    resolution: int | None = None  # as the option; larger images are resized as those of the data set were
 
     def images(self, given: Any, *, any_scale: bool = False) -> NDArray[Any]:
         """Return images as the user has them as uint8 or float32 [N, H, W, C] of this shape, unscaled.

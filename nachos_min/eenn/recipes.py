@@ -24,37 +24,25 @@ class RecipeError(InputError):
 
 @dataclass(frozen=True)
 class DeepRecipe:
-    """Deep supervision: one phase, one schedule, all weights.
+    """Deep supervision: one phase, one schedule, all weights."""
 
-    Attributes:
-        epochs: passes over the training set; None: as many as make about 1,500 steps, from 4 to 40.
-        batch: samples per gradient step; a last batch of one sample is left out (batch norm needs two).
-        rate: learning rate after the warm-up, from where it falls to 0 as a cosine.
-        warmup: share of the steps in which the rate rises to it.
-        momentum, weight_decay: of SGD with Nesterov's momentum.
-        augment: one of AUGMENTATIONS; `auto`: `shift` for images of at least 12x12. Maps of height 1 may be tables,
-            whose columns have no order, so they are shifted on request alone.
-        last: weight of the final exit's cross-entropy, where every early exit has 1: the blocks before it serve
-            the early exits, too.
-        confidence, beta, gamma: weights of the confidence, the cost and the peak term.
-        distillation, temperature: of the distillation from the mean of all exits' logits to each exit.
-        support_share: share of the training set that measures the peak term's target in an epoch.
-    """
-
-    epochs: int | None = None
-    batch: int = 16
-    rate: float = 0.06
-    warmup: float = 0.05
-    momentum: float = 0.9
+    epochs: int | None = None  # passes over the training set; None: for about 1,500 steps, from 4 to 40
+    batch: int = 16  # samples per gradient step; a last batch of one sample is left out (batch norm needs two)
+    rate: float = 0.06  # learning rate after the warm-up, from where it falls to 0 as a cosine
+    warmup: float = 0.05  # share of the steps in which the rate rises to it
+    momentum: float = 0.9  # of SGD with Nesterov's momentum
     weight_decay: float = 5e-4
+    # One of AUGMENTATIONS; `auto`: `shift` for images of at least 12x12. Maps of height 1 may be tables, whose
+    # columns have no order, so they are shifted on request alone.
     augment: str = "auto"
+    # Weight of the final exit's cross-entropy, where early exits have 1: the blocks before it serve those, too.
     last: float = 2.0
-    confidence: float = 0.5
-    distillation: float = 0.5
+    confidence: float = 0.5  # weight of the confidence's term
+    distillation: float = 0.5  # weight of the distillation from the mean of all exits' logits to each exit
     temperature: float = 2.0
-    beta: float = 0.0
-    gamma: float = 0.0
-    support_share: float = 0.1
+    beta: float = 0.0  # weight of the cost term
+    gamma: float = 0.0  # weight of the peak term
+    support_share: float = 0.1  # share of the training set that measures the peak term's target in an epoch
 
     def passes(self, samples: int) -> int:
         """Return how many epochs a training set of `samples` is trained for.
@@ -75,30 +63,22 @@ class DeepRecipe:
 
 @dataclass(frozen=True)
 class PaperRecipe:
-    """The paper's phases, loss and optimiser; rates chosen for `digits`. Other fields are as of `DeepRecipe`.
+    """The paper's phases, loss and optimiser; rates chosen for `digits`. Other fields are as of `DeepRecipe`."""
 
-    Attributes:
-        backbone_epochs, warmup_epochs, support_epochs: passes over the training set in each phase.
-        backbone_rate, exits_rate: rates at the start of the cosine of phase 1, and of phases 2 and 3 together.
-        alpha, beta, gamma: weights of the classification, cost and peak term.
-        augment: one of AUGMENTATIONS but `auto`; `none` with a frozen backbone.
-        joint: whether the backbone goes on training with the exits, in phases 2 and 3, or is frozen (the paper's).
-    """
-
-    backbone_epochs: int = 10
+    backbone_epochs: int = 10  # passes over the training set in each phase
     warmup_epochs: int = 5
     support_epochs: int = 5
     batch: int = 32
-    backbone_rate: float = 0.1
-    exits_rate: float = 0.05
+    backbone_rate: float = 0.1  # at the start of the cosine of phase 1
+    exits_rate: float = 0.05  # at the start of that of phases 2 and 3 together
     momentum: float = 0.9
     weight_decay: float = 5e-5
     support_share: float = 0.1
-    alpha: float = 1.0
-    beta: float = 1.0
-    gamma: float = 1.0
-    joint: bool = True
-    augment: str = "none"
+    alpha: float = 1.0  # weight of the classification term
+    beta: float = 1.0  # of the cost term
+    gamma: float = 1.0  # of the peak term
+    joint: bool = True  # whether the backbone is trained in phases 2 and 3, too; the paper freezes it
+    augment: str = "none"  # one of AUGMENTATIONS but `auto`; `none` with a frozen backbone
 
     def passes(self, _samples: int) -> int:
         """Return the epochs of all phases together."""

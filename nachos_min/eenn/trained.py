@@ -54,23 +54,14 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained network under one choice of thresholds.
+    """A trained network under one choice of thresholds."""
 
-    Attributes:
-        name: what messages and files call it, such as "digits#0".
-        architecture: of C classes and E exits; its input may be smaller than the images.
-        weights: parameters and buffers by name, as `EarlyExitNetwork.state` gives them.
-        confidence: what the thresholds are compared with.
-        thresholds: E of them; the last is 0.
-        seen: what its images are.
-    """
-
-    name: str
-    architecture: Architecture = field(repr=False)
-    weights: Mapping[str, Array] = field(repr=False)
-    confidence: Confidence
-    thresholds: tuple[float, ...]
-    seen: Seen
+    name: str  # what messages and files call it, such as "digits#0"
+    architecture: Architecture = field(repr=False)  # of C classes; its input may be smaller than the images
+    weights: Mapping[str, Array] = field(repr=False)  # parameters and buffers, as `EarlyExitNetwork.state`
+    confidence: Confidence  # what the thresholds are compared with
+    thresholds: tuple[float, ...]  # E of them; the last is 0
+    seen: Seen  # what its images are
 
     @cached_property
     def network(self) -> EarlyExitNetwork:

@@ -21,23 +21,14 @@ _WIDTH = 100  # of a line of numbers
 
 @dataclass(frozen=True)
 class Step:
-    """One statement and the buffer it writes.
+    """One statement and the buffer it writes."""
 
-    Attributes:
-        statement: with {y} for that buffer, {x0}, {x1} for what it reads; "": the first of `inputs`, as it is.
-        inputs: indices of the steps whose buffers it reads.
-        count: numbers in the buffer.
-        exit: as of `Layer`. The last step of a head writes floats, the logits.
-        type: of the numbers in C, "float" or "int8_t".
-        overwrites: whether {y} may be the buffer of an input: it reads each number once, before it writes there.
-    """
-
-    statement: str
-    inputs: tuple[int, ...]
-    count: int
-    exit: int = 0
-    type: str = "float"
-    overwrites: bool = False
+    statement: str  # with {y} for that buffer, {x0}, {x1} for what it reads; "": the first of `inputs`, as it is
+    inputs: tuple[int, ...]  # indices of the steps whose buffers it reads
+    count: int  # numbers in the buffer
+    exit: int = 0  # as of `Layer`; the last step of a head writes floats, the logits
+    type: str = "float"  # of the numbers in C, "float" or "int8_t"
+    overwrites: bool = False  # {y} may be the buffer of an input: each number is read before it is written
 
     @property
     def bytes(self) -> int:
@@ -47,21 +38,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Code:
-    """A network as C.
+    """A network as C."""
 
-    Attributes:
-        arithmetic: what it computes in, for reading.
-        functions: texts of C files; what the steps call of them is written.
-        constants: definitions of arrays.
-        constant_bytes: of all constants together.
-        steps: in order of execution.
-    """
-
-    arithmetic: str
-    functions: tuple[str, ...]
-    constants: tuple[str, ...]
-    constant_bytes: int
-    steps: tuple[Step, ...]
+    arithmetic: str  # what it computes in, for reading
+    functions: tuple[str, ...]  # texts of C files; what the steps call of them is written
+    constants: tuple[str, ...]  # definitions of arrays
+    constant_bytes: int  # of all constants together
+    steps: tuple[Step, ...]  # in order of execution
 
 
 class Constants:

@@ -49,17 +49,11 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class Engine:
-    """The engine's answers to some images.
+    """The engine's answers to some images."""
 
-    Attributes:
-        trained: the network.
-        images: uint8 or float32 [N, H, W, C], unscaled, N >= 1.
-        integers: the network in integers; None: in float.
-    """
-
-    trained: Trained
-    images: Array
-    integers: Quantised | None = None
+    trained: Trained  # the network
+    images: Array  # uint8 or float32 [N, H, W, C], unscaled, N >= 1
+    integers: Quantised | None = None  # the network in integers; None: in float
 
     @cached_property
     def answers(self) -> ExitAnswers:

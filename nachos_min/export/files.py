@@ -25,23 +25,14 @@ TOLERATED = 0.005  # accuracy that integers may cost without a warning
 
 @dataclass(frozen=True)
 class Written:
-    """A file or a folder that was written.
+    """A file or a folder that was written."""
 
-    Attributes:
-        path: its name.
-        what: what it is, for reading.
-        bytes: its size on the disk.
-        notes: more about it, a line each.
-        comparison: with the engine; None: nothing here runs it.
-        figures: more about it, for JSON.
-    """
-
-    path: str
-    what: str
-    bytes: int
-    notes: tuple[str, ...] = ()
-    comparison: Comparison | None = None
-    figures: dict[str, Any] | None = None
+    path: str  # its name
+    what: str  # what it is, for reading
+    bytes: int  # its size on the disk
+    notes: tuple[str, ...] = ()  # more about it, a line each
+    comparison: Comparison | None = None  # with the engine; None: nothing here runs it
+    figures: dict[str, Any] | None = None  # more about it, for JSON
 
     def lines(self) -> Iterator[str]:
         """Yield the lines that people read."""

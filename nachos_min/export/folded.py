@@ -25,25 +25,15 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One step of inference on one sample, channels last.
+    """One step of inference on one sample, channels last."""
 
-    Attributes:
-        name: as `macs --layers` names it.
-        op: Conv2d, Linear, MaxPool, GlobalAvgPool, Add, Multiply, Flatten or Activation, with all shapes.
-        inputs: indices of the layers whose outputs it reads; -1 is the scaled image.
-        exit: 0 for the backbone, i (from 1) for the head of exit i.
-        weight: (KH, KW, C_in/G, C_out) of a convolution, (in, out) of a linear layer; else None.
-        bias: (C_out,) or (out,), or None.
-        activation: what follows at once: relu, hswish or hsigmoid, or None.
-    """
-
-    name: str
-    op: Operator
-    inputs: tuple[int, ...]
-    exit: int
-    weight: Floats | None = None
-    bias: Floats | None = None
-    activation: str | None = None
+    name: str  # as `macs --layers` names it
+    op: Operator  # Conv2d, Linear, MaxPool, GlobalAvgPool, Add, Multiply, Flatten or Activation, with all shapes
+    inputs: tuple[int, ...]  # indices of the layers whose outputs it reads; -1 is the scaled image
+    exit: int  # 0 for the backbone, i (from 1) for the head of exit i
+    weight: Floats | None = None  # (KH, KW, C_in/G, C_out), or (in, out) of a linear layer
+    bias: Floats | None = None  # (C_out,) or (out,), or None
+    activation: str | None = None  # what follows at once: relu, hswish or hsigmoid, or None
 
 
 def folded(trained: Trained) -> tuple[Layer, ...]:

@@ -38,24 +38,16 @@ _GROUP = 64  # images that are computed together
 
 @dataclass(frozen=True, eq=False)
 class IntLayer:
-    """One step of inference in integers.
+    """One step of inference in integers."""
 
-    Attributes:
-        layer: the same in float.
-        scale: float64 (C,), of its int8 values; of the int32 sums if these are the outputs of a head.
-        weight: int8 of the shape of the layer's, or None.
-        bias: int32 (C,), or None.
-        factors: int32 (C,) each. One: what the sum is multiplied by. Two: of both terms of a sum, or before and
-            after h-swish. None: values keep their scale, or are outputs of a head.
-        shifts: of the sum, and after h-swish.
-    """
-
-    layer: Layer
-    scale: Floats
-    weight: NDArray[np.int8] | None = None
-    bias: NDArray[np.int32] | None = None
+    layer: Layer  # the same in float
+    scale: Floats  # float64 (C,), of its int8 values; of the int32 sums if these are the outputs of a head
+    weight: NDArray[np.int8] | None = None  # int8 of the shape of the layer's, or None
+    bias: NDArray[np.int32] | None = None  # int32 (C,), or None
+    # (C,) each. One: what the sum is multiplied by. Two: of both terms of a sum, or before and after h-swish.
+    # Without: values keep their scale, or are outputs of a head.
     factors: tuple[NDArray[np.int32], ...] = ()
-    shifts: tuple[int, ...] = ()
+    shifts: tuple[int, ...] = ()  # of the sum, and after h-swish
 
     @property
     def least(self) -> int:
@@ -65,17 +57,11 @@ class IntLayer:
 
 @dataclass(frozen=True, eq=False)
 class Quantised:
-    """A network in integers.
+    """A network in integers."""
 
-    Attributes:
-        trained: the network in float, under the thresholds that are used.
-        steps: float32 (C,), what a scaled image is multiplied by and then rounded.
-        layers: as `folded` has them.
-    """
-
-    trained: Trained
-    steps: NDArray[np.float32]
-    layers: tuple[IntLayer, ...]
+    trained: Trained  # the network in float, under the thresholds that are used
+    steps: NDArray[np.float32]  # float32 (C,), what a scaled image is multiplied by and then rounded
+    layers: tuple[IntLayer, ...]  # as `folded` has them
 
     def answers(self, images: Images) -> ExitAnswers:
         """Return what all exits say about scaled `images`, of the size that the network takes."""

@@ -41,15 +41,10 @@ _BLAS += [("MKL_Set_Num_Threads", "MKL_Get_Max_Threads")]
 
 @dataclass(frozen=True)
 class Task:
-    """What evaluates the trials of a search. It is sent with each trial, so it names files and holds no data.
+    """What evaluates the trials of a search. It is sent with each trial, so it names files and holds no data."""
 
-    Attributes:
-        digest: SHA-256 of the file `task`: coder, data set, settings and backbones, pickled without large arrays.
-        folder: holds this file, and the large arrays as 0.npy, 1.npy, ...
-    """
-
-    digest: str
-    folder: str
+    digest: str  # SHA-256 of the file `task`: coder, data, settings, backbones, pickled without large arrays
+    folder: str  # holds this file, and the large arrays as 0.npy, 1.npy, ...
 
 
 def share(coder: GenomeCoder, dataset: Dataset, acting: Configuration, backbones: Path, folder: Path) -> Task:

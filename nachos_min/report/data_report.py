@@ -29,17 +29,11 @@ _MOST, _SIGNALS = 8, 4  # images drawn side by side, signals drawn one below the
 
 @dataclass(frozen=True)
 class DataReport:
-    """One data set, as a search would see it.
+    """One data set, as a search would see it."""
 
-    Attributes:
-        dataset: as `load` returns it.
-        search: the command line that goes on.
-        plan: what that searches; or why it is refused, on one line.
-    """
-
-    dataset: Dataset
-    search: str
-    plan: Plan | str
+    dataset: Dataset  # as `load` returns it
+    search: str  # the command line that goes on
+    plan: Plan | str  # what that searches; or why it is refused, on one line
 
     @property
     def stored(self) -> NDArray[Any]:

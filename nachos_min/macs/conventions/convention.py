@@ -76,20 +76,13 @@ def amounts(terms: Iterable[Term], nodes: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Difference:
-    """One reason why two totals differ.
+    """One reason why two totals differ."""
 
-    Attributes:
-        amount: how much the left total is above the right one for this reason; negative if below.
-        subject: what is counted, such as "elements into batch norm".
-        left, right: what either side adds, in words, such as "4 x 4,399,808".
-        nodes: names of the nodes concerned, in order of execution; none for a term of no node.
-    """
-
-    amount: int
-    subject: str
-    left: str
+    amount: int  # how much the left total is above the right one for this reason; negative if below
+    subject: str  # what is counted, such as "elements into batch norm"
+    left: str  # what either side adds, in words, such as "4 x 4,399,808"
     right: str
-    nodes: tuple[str, ...]
+    nodes: tuple[str, ...]  # names of the nodes concerned, in order of execution; none for a term of no node
 
 
 def explain(graph: Graph, left: Sequence[Term], right: Sequence[Term]) -> tuple[Difference, ...]:
