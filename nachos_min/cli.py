@@ -54,6 +54,7 @@ PURPOSE = (
     "(MACs): the NACHOS method, from scratch on NumPy and Numba."
 )
 DONE, BAD_INPUT, NOT_ADMISSIBLE, DIFFERENT, INTERRUPTED = 0, 2, 3, 4, 130
+USUAL_STATUS = "Exit status is 0 when done, 2 for bad usage or input."
 WIDTH, INDENT = 80, 6
 
 
@@ -153,6 +154,15 @@ def _printed(result: "SearchResult", *, json: bool, pick: str | None = None, eve
     return NOT_ADMISSIBLE
 
 
+def _shown(plain: Callable[[], Any], show: Callable[[], None], *, json: bool) -> int:
+    """Print an outcome as one JSON object or for people; return DONE."""
+    if json:
+        print(json_format.dumps(plain(), allow_nan=False))
+    else:
+        show()
+    return DONE
+
+
 def report(
     run: Annotated[str, Option(text("folder"))],
     *,
@@ -162,8 +172,6 @@ def report(
 
     It shows the front, a card for each network, example images and mistakes by exit, the progress of the search,
     how the run was made, and how its networks are used. Nothing is trained, and the data set is not needed.
-
-    Exit status is 0 when done, 2 for bad usage or input.
 
     Args:
         run: What to report on.
@@ -183,8 +191,6 @@ def plot(
     """The front of a stored run as a figure: accuracy against average MACs, as shown and on the test split.
 
     It needs the extra plot (Matplotlib).
-
-    Exit status is 0 when done, 2 for bad usage or input.
 
     Args:
         run: What to plot.
@@ -207,8 +213,6 @@ def compare(
     RUN and OTHER are the folders of searches. Within each budget the most accurate network on validation is taken,
     and both answer the same test images: the interval is of the difference, image by image.
 
-    Exit status is 0 when done, 2 for bad usage or input.
-
     Args:
         run: The first, A.
         other: The second, B.
@@ -217,11 +221,7 @@ def compare(
     from nachos_min.report.compare_report import report_comparison, show_comparison
 
     found = report_comparison(run, other)
-    if json:
-        print(json_format.dumps(found, allow_nan=False))
-    else:
-        show_comparison(found)
-    return DONE
+    return _shown(lambda: found, partial(show_comparison, found), json=json)
 
 
 def macs(
@@ -245,8 +245,6 @@ def macs(
     Conventions are exact, exact-valid, thop, fvcore, ptflops, ptflops-aten, torchprofile,
     torchprofile-0.0.2, calflops, calflops-flops, torchinfo, torch, onnx-tool, nachos-official.
 
-    Exit status is 0 when done, 2 for bad usage or input.
-
     Args:
         target: What to count.
         input: Shape of the input, C,H,W of one image or with the batch in front, such as 1,3,224,224.
@@ -266,11 +264,7 @@ def macs(
     rules, against = find_convention(convention), None if explain is None else find_convention(explain)
     counted = read_target(target, input, classes, unpadded=unpadded)
     report = report_macs(counted, rules, against, verify=verify, execute=execute)
-    if json:
-        print(json_format.dumps(report.as_dict(layers=layers), allow_nan=False))
-    else:
-        show_macs(report, layers=layers)
-    return DONE
+    return _shown(partial(report.as_dict, layers=layers), partial(show_macs, report, layers=layers), json=json)
 
 
 def data(
@@ -286,8 +280,6 @@ def data(
     files of MNIST and its family; CIFAR-10 or CIFAR-100, unpacked or as .tar.gz; images (.png, .jpg, ...) in a
     folder for each class.
 
-    Exit status is 0 when done, 2 for bad usage or input.
-
     Args:
         path: What to read.
         layout: What the axes of images are, channels first (chw) or last (hwc), or one-dimensional signals.
@@ -297,11 +289,7 @@ def data(
     from nachos_min.report.data_report import report_data, show_data
 
     report = report_data(path, layout, resolution)
-    if json:
-        print(json_format.dumps(report.as_dict(), allow_nan=False))
-    else:
-        show_data(report)
-    return DONE
+    return _shown(report.as_dict, partial(show_data, report), json=json)
 
 
 def retrain(
@@ -357,8 +345,6 @@ def predict(
     NETWORK is RUN#solution (runs/digits#0). DATA is what `search` takes, with labels or without, also one image
     (.png, .jpg, ...) or a folder of images. Data that the run learned from are divided as they were.
 
-    Exit status is 0 when done, 2 for bad usage or input.
-
     Args:
         network: Which network answers.
         data: What it is given.
@@ -373,12 +359,9 @@ def predict(
     report = report_prediction(network, data, split)
     if to is not None:
         report.write(to)
-    if json:
-        print(json_format.dumps(report.as_dict(), allow_nan=False))
-    else:
-        show_prediction(report)
-        if to is not None:
-            print(f"written: {to}")
+    _shown(report.as_dict, partial(show_prediction, report), json=json)
+    if to is not None and not json:
+        print(f"written: {to}")
     return DONE
 
 
@@ -413,12 +396,9 @@ def export(
     from nachos_min.export.files import export as write
 
     written = write(network, onnx=onnx, gated=gated, npz=npz, c=c, int8=int8, data=data)
-    if json:
-        print(
-            json_format.dumps({"network": network, "files": [each.as_dict() for each in written]}, allow_nan=False)
-        )
-    else:
-        print(*(line for each in written for line in each.lines()), sep="\n")
+    lines = (line for each in written for line in each.lines())
+    found = {"network": network, "files": [each.as_dict() for each in written]}
+    _shown(lambda: found, partial(print, *lines, sep="\n"), json=json)
     return DONE if all(each.comparison is None or each.comparison.equal for each in written) else DIFFERENT
 
 
@@ -544,7 +524,8 @@ def _command_help(name: str) -> list[str]:
     needed = [option.upper() for option, each in options.items() if each.default is REQUIRED]
     lines = [*_paragraph(summary), ""]
     lines += [f"usage: {' '.join([PROGRAM, name, *needed])} [--option VALUE ...]"]
-    for paragraph in description:
+    usual = [] if any(each.startswith("Exit status") for each in description) else [USUAL_STATUS]
+    for paragraph in [*description, *usual]:
         lines += ["", *_paragraph(paragraph)]
     optional = {option: each for option, each in options.items() if each.default is not REQUIRED}
     for group in dict.fromkeys(each.group for each in optional.values()):
