@@ -7,8 +7,6 @@ from math import ceil, log10
 from typing import Any, TextIO
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from nachos_min.errors import InputError, some
 from nachos_min.nas.gain import Gain, paired_gain, right_answers
@@ -16,7 +14,7 @@ from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.result import Network, SearchResult
 from nachos_min.nas.runs import examples, load_run
 from nachos_min.nas.settings import undominated
-from nachos_min.report.console import output
+from nachos_min.report.console import output, table
 from nachos_min.report.gain_report import gain_text
 from nachos_min.store import open_run
 
@@ -109,27 +107,19 @@ def show_comparison(found: Mapping[str, Any], stream: TextIO | None = None) -> N
     )
     console.print(f"Options that differ, A / B: {', '.join(pairs) or 'none at all'}.\n")
     console.print("The best on validation within a budget of average MACs, on the test images:\n")
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    heads = (
-        "budget",
-        *(f"{run}\n{what}" for run in "AB" for what in ("k", "accuracy", "MACs")),
-        "B - A (95%)\nin points",
-    )
-    for heading in heads:
-        table.add_column(heading, justify="right", no_wrap=True)
-    gains = []
+    heads = [f"{run}\n{what}" for run in "AB" for what in ("k", "accuracy", "MACs")]
+    rows, gains = [], list[Gain]()
     for each in found["budgets"]:
         cells, gain = [cell for network in each["networks"] for cell in _cells(network)], "-"
         if "difference" in each:
             gains.append(Gain(each["difference"], each["interval95"]))
             gain = gain_text(gains[-1])
-        table.add_row(f"{each['max_macs']:,}", *cells, gain)
+        rows.append((each["max_macs"], *cells, gain))
     error, macs = found["hypervolume"]["reference"]
     a, b = (area / (error * macs) for area in found["hypervolume"]["runs"])
     better, worse = sum(gain.interval95[0] > 0 for gain in gains), sum(gain.interval95[1] < 0 for gain in gains)
-    console.print(
-        table, "", f"Of {some(len(gains), 'interval')} {better} show B better and {worse} worse.", sep="\n"
-    )
+    console.print(table(["budget", *heads, "B - A (95%)\nin points"], "r" * 8, rows, gap=1))
+    console.print(f"\nOf {some(len(gains), 'interval')} {better} show B better and {worse} worse.")
     console.print(f"Hypervolume (of error {error:g} x {macs:,} MACs): A {a:.4f}, B {b:.4f}.")
 
 

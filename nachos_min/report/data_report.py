@@ -7,7 +7,6 @@ from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +18,7 @@ from nachos_min.nas.configuration import Options, resolved
 from nachos_min.nas.fitting import prepared
 from nachos_min.nas.plan import Plan, kinds, plan_of
 from nachos_min.report.blocks import GAP, curve, drawn, fitted
-from nachos_min.report.console import output
+from nachos_min.report.console import output, table
 
 WIDTH = 80  # columns that pictures take
 _ROWS = 12  # classes listed
@@ -114,25 +113,21 @@ def show_data(report: DataReport, stream: TextIO | None = None) -> None:
 def _classes(report: DataReport) -> Table:
     """Return the table of classes: how many samples of each split, and which share of train."""
     counts, names = report.counts, report.dataset.class_names
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("class", overflow="fold")
-    for name in (*counts, "share of train"):
-        table.add_column(name, justify="right")
 
-    def add(title: str, chosen: Any) -> None:
+    def row(title: str, chosen: Any) -> list[str | int]:
         each = {split: int(count[chosen].sum()) for split, count in counts.items()}
-        share = f"{each['train'] / len(report.dataset.train):.1%}"
-        table.add_row(printable(title), *(f"{count:,}" for count in each.values()), share)
+        return [printable(title), *each.values(), f"{each['train'] / len(report.dataset.train):.1%}"]
 
     order = np.argsort(-counts["train"], kind="stable")
     shown = range(len(names)) if len(names) <= _ROWS else sorted([*order[: _ROWS // 2], *order[-_ROWS // 2 :]])
-    for label in shown:
-        add(names[label], label)
+    rows = [row(names[label], label) for label in shown]
     if hidden := len(names) - len(shown):
-        add(f"... and {hidden} more", np.setdiff1d(order, shown))
-    table.add_section()
-    add(f"{len(names)} classes", slice(None))
-    return table
+        rows.append(row(f"... and {hidden} more", np.setdiff1d(order, shown)))
+    rows.append(row(f"{len(names)} classes", slice(None)))
+    heads = "class", *counts, "share of train"
+    made = table(heads, "l".ljust(len(heads), "r"), rows, edge=True)
+    made.rows[-2].end_section = True
+    return made
 
 
 def _samples(report: DataReport, console: Console) -> list[Text]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from nachos_min.errors import some
 from nachos_min.nas.gain import Gain, Measured, Retrained
+from nachos_min.report.console import table
 
 VERDICTS = {
     "better": "Training it again made it better.",
@@ -18,18 +18,16 @@ VERDICTS = {
 def gain_lines(retrained: Retrained) -> Iterator[str | Table]:
     """Yield a heading, a table with a row for each training, and what the intervals show."""
     yield f"{_heading(retrained)}:"
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    for heading in ("training", "k", "average\nMACs", "test\nMACs", "test\naccuracy", "gain in points (95%)"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_row("before", "", *_shown(retrained.before), "")
+    rows: list[tuple[str, ...]] = [("before", "", *_shown(retrained.before), "")]
     for number, each in enumerate(retrained.trainings, 1):
         macs, test_macs, accuracy = _shown(each)
         solution = "-" if each.solution is None else str(each.solution)
         accuracy += "" if each.kept else " !"
-        table.add_row(str(number), solution, macs, test_macs, accuracy, gain_text(each.gain))
+        rows.append((str(number), solution, macs, test_macs, accuracy, gain_text(each.gain)))
     if len(retrained.trainings) > 1:
-        table.add_row("mean", "", "", "", "", gain_text(retrained.mean))
-    yield table
+        rows.append(("mean", "", "", "", "", gain_text(retrained.mean)))
+    heads = "training", "k", "average\nMACs", "test\nMACs", "test\naccuracy", "gain in points (95%)"
+    yield table(heads, "rrrrrr", rows, gap=1)
     yield ""
     yield f"{VERDICTS[retrained.verdict]} The intervals are over test images."
 

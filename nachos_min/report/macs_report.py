@@ -4,14 +4,13 @@ In a pipe every row is one line; in a narrow terminal words and shapes take seve
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from nachos_min.eenn.architecture import Architecture
@@ -20,7 +19,7 @@ from nachos_min.macs import ops
 from nachos_min.macs.conventions import CONVENTIONS, Convention, Difference, amounts, explain
 from nachos_min.macs.count import Count, ExitCosts, check_graph, count, exit_costs, peak_activation_bytes
 from nachos_min.macs.record import name
-from nachos_min.report.console import output
+from nachos_min.report.console import output, table
 from nachos_min.targets import Target
 
 _MOST_ELEMENTS = 1 << 28  # of an array that is executed: 1 GiB of float32
@@ -235,16 +234,16 @@ def show_macs(report: MacsReport, *, layers: bool) -> None:
     parts.append(_headline(report))
     if report.exits:
         costs = (row.values() for row in report.exits)
-        parts.append(_table(("leave after stage", "backbone", "head", "cost in all"), "rrrr", costs))
+        parts.append(table(("leave after stage", "backbone", "head", "cost in all"), "rrrr", costs))
     if report.branches:
         counts = (row.values() for row in report.branches)
-        parts.append(_table(("only on a condition", report.convention.unit, "parameters"), "lrr", counts))
+        parts.append(table(("only on a condition", report.convention.unit, "parameters"), "lrr", counts))
     if report.verified:
         rows = [
             (tool, predicted, "" if found is None else found, reason or _verdict(predicted, found))
             for tool, predicted, found, reason in map(dict.values, report.verified)
         ]
-        parts.append(_table(("tool", "predicted", "reported", ""), "lrrl", rows))
+        parts.append(table(("tool", "predicted", "reported", ""), "lrrl", rows))
     if report.against:
         parts.append(_differences(report))
     if not (report.verified or report.against or report.executed):
@@ -283,7 +282,7 @@ def _totals(report: MacsReport) -> Table:
     for each in CONVENTIONS.values():
         total, unit = report.totals[each.name], "" if each.unit == "MACs" else f" {each.unit}"
         rows.append((each.name, f"{total:,}{unit}", f"{total - report.macs:+,}", each.about))
-    return _table(("convention", "total", f"minus {report.convention.name}", "what it adds up"), "lrrl", rows)
+    return table(("convention", "total", f"minus {report.convention.name}", "what it adds up"), "lrrl", rows)
 
 
 def _differences(report: MacsReport) -> Table:
@@ -295,11 +294,11 @@ def _differences(report: MacsReport) -> Table:
         where = ", ".join(each.nodes) if others < 2 else f"{each.nodes[0]} and {others} more"
         rows.append((f"{each.amount:+,}", each.subject, each.left, each.right, printable(where)))
     headings = (f"{against} - {chosen}", "of what", against, chosen, "where")
-    table = _table(headings, "rllll", rows or [("", "no term differs", "", "", "")])
+    made = table(headings, "rllll", rows or [("", "no term differs", "", "", "")])
     totals = f"{against} {report.totals[against]:,}, {chosen} {report.macs:,}"
-    table.add_section()
-    table.add_row(f"{report.totals[against] - report.macs:+,}", totals, "", "", "")
-    return table
+    made.add_section()
+    made.add_row(f"{report.totals[against] - report.macs:+,}", totals, "", "", "")
+    return made
 
 
 def _layers(report: MacsReport) -> Table:
@@ -311,14 +310,14 @@ def _layers(report: MacsReport) -> Table:
             *reads, writes = (times + "x".join(map(str, each)) for each in (*node.op.operands, node.op.output))
             rows.append((printable(node.name), name(node.op), " ".join(reads), writes, billed, node.params or ""))
     headings = ("layer", "operator", "reads", "writes", report.convention.unit, "params")
-    table = _table(headings, "llllrr", rows)
+    made = table(headings, "llllrr", rows)
     notes = []
     if idle := len(report.target.graph) - len(rows):
         notes.append(f"{idle} nodes that only hold, move or pick elements are not shown (add --json for all)")
     if any(node.relaid for node in report.target.graph):
         notes.append("what works on maps is shown as height x width x channels, the rest in the source's own axes")
-    table.caption = "\n".join(notes) or None
-    return table
+    made.caption = "\n".join(notes) or None
+    return made
 
 
 def _executed(report: MacsReport) -> Table:
@@ -327,19 +326,8 @@ def _executed(report: MacsReport) -> Table:
     for what, counted, executed in map(dict.values, report.executed):
         found = ("not run", "") if executed is None else (executed, _verdict(counted, executed))
         rows.append((what, counted, *found))
-    table = _table(("run through our engine", "counted", "executed", ""), "lrrr", rows)
+    made = table(("run through our engine", "counted", "executed", ""), "lrrr", rows)
     verdicts = [row[-1] for row in rows]
     missing = verdicts.count("")
-    table.caption = f"{verdicts.count('equal')} of {len(rows) - missing} equal; {missing} not run"
-    return table
-
-
-def _table(headings: Iterable[str], sides: str, rows: Iterable[Iterable[object]]) -> Table:
-    """Return a table with columns to the left ("l") or right ("r"). Text on the left may take several lines."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False, caption_justify="left")
-    for heading, side in zip(headings, sides, strict=True):
-        justify: Literal["left", "right"] = "left" if side == "l" else "right"
-        table.add_column(heading, justify=justify, no_wrap=side == "r", overflow="fold")
-    for row in rows:
-        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
-    return table
+    made.caption = f"{verdicts.count('equal')} of {len(rows) - missing} equal; {missing} not run"
+    return made

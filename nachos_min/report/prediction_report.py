@@ -8,7 +8,6 @@ from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from nachos_min.atomic import replacing
@@ -19,7 +18,7 @@ from nachos_min.errors import printable
 from nachos_min.nas.plan import kinds
 from nachos_min.nas.result import FiguresOnTest, Network
 from nachos_min.nas.runs import solution
-from nachos_min.report.console import output
+from nachos_min.report.console import output, table
 from nachos_min.store import open_run
 
 WIDTH = 80
@@ -126,26 +125,20 @@ def show_prediction(report: PredictionReport, stream: TextIO | None = None) -> N
 
 def _exits(report: PredictionReport) -> Table:
     """Return a row for each exit: how many samples leave, at what cost, and how many of their answers are right."""
-    table = Table("stage", box=SIMPLE_HEAD, pad_edge=False)
-    right = report.right
-    for name in ("samples", "share", "MACs each", *(() if right is None else ("accuracy",))):
-        table.add_column(name, justify="right")
-    rows = zip(report.network.exits, report.counts, report.network.exit_costs, strict=True)
-    for exit_, (stage, count, cost) in enumerate(rows):
-        cells = [str(stage), f"{count:,}", f"{count / len(report.prediction):.1%}", f"{cost:,}"]
-        if right is not None:
-            cells.append(f"{right[report.prediction.exits == exit_].mean():.1%}" if count else "")
-        table.add_row(*cells)
-    return table
+    right, rows = report.right, []
+    exits = zip(report.network.exits, report.counts, report.network.exit_costs, strict=True)
+    for exit_, (stage, count, cost) in enumerate(exits):
+        share = f"{count / len(report.prediction):.1%}"
+        accuracy = "" if right is None or not count else f"{right[report.prediction.exits == exit_].mean():.1%}"
+        rows.append((str(stage), count, share, cost, accuracy)[: 4 if right is None else 5])
+    names = ("stage", "samples", "share", "MACs each", "accuracy")[: 4 if right is None else 5]
+    return table(names, "lrrrr"[: len(names)], rows, edge=True)
 
 
 def _answers(report: PredictionReport) -> Table:
     """Return a row for each sample."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     forms = {"sample": "{}", "answer": "{}", "probability": "{:.1%}", "stage": "{}", "macs": "{:,}", "label": "{}"}
     shown = {name: [*map(forms[name].format, column)] for name, column in report.answers.items() if name in forms}
-    for name in shown:
-        table.add_column("MACs" if name == "macs" else name, justify="left" if forms[name] == "{}" else "right")
-    for row in zip(*shown.values(), strict=True):
-        table.add_row(*map(printable, row))
-    return table
+    names = ["MACs" if name == "macs" else name for name in shown]
+    rows = (map(printable, row) for row in zip(*shown.values(), strict=True))
+    return table(names, "".join("l" if forms[name] == "{}" else "r" for name in shown), rows, edge=True)
