@@ -250,12 +250,6 @@ def confusion_by_exit(
 
     Entry [e, r, a] counts the samples of class r that leave at exit e and are taken for class a.
 
-    Args:
-        tables: of N samples.
-        thresholds: one per exit.
-        labels: int64 [N], right classes.
-        classes: C.
-
     >>> tables = ExitTables(np.array([[0.9, 1.0], [0.1, 1.0]]), np.array([[1, 0], [0, 1]]))
     >>> confusion_by_exit(tables, (0.5, 0.0), np.array([1, 0]), 2).tolist()
     [[[0, 0], [0, 1]], [[0, 1], [0, 0]]]

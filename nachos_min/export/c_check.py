@@ -31,16 +31,9 @@ def has_compiler() -> bool:
 def c_answers(
     folder: str | Path, images: Array, exits: int, flags: Sequence[str] = ("-O2",)
 ) -> tuple[Answers, Array]:
-    """Return what the exported network answers under its thresholds, and the confidence (N, E) at every exit.
+    """Return what the network in a folder of `write_c` answers, and the confidence (N, E) at each of its `exits`.
 
-    Args:
-        folder: as written by `write_c`.
-        images: uint8 or float32 [N, H, W, C], as the network takes them.
-        exits: E, of the network.
-        flags: of the compiler, beside `STRICT`.
-
-    Raises:
-        CompilerError: if there is no compiler, or it refuses the source.
+    The compiler gets `flags` beside STRICT. CompilerError if there is none, or if it refuses the source.
     """
     with tempfile.TemporaryDirectory() as place:
         program = Path(place, "example")
@@ -56,12 +49,7 @@ def c_answers(
 def c_size(folder: str | Path, compiler: Sequence[str] = ("cc",)) -> tuple[int, int] | None:
     """Return bytes of flash and RAM of the exported network at -Os, or None without the program `size` of binutils.
 
-    Args:
-        folder: as written by `write_c`.
-        compiler: the command, which may be for another processor.
-
-    Raises:
-        CompilerError: if there is no such compiler, or it refuses the source.
+    `compiler` is the command, which may be for another processor. Errors are as of `c_answers`.
     """
     with tempfile.TemporaryDirectory() as place:
         made = Path(place, "network.o")

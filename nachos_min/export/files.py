@@ -55,21 +55,10 @@ def export(
     int8: bool = False,
     data: Any = None,
 ) -> tuple[Written, ...]:
-    """Return what was written of a network of a run, each file compared with the engine.
+    """Return what was written of network RUN#k, each file compared with the engine; arguments as of the command.
 
-    Args:
-        network: RUN#k, such as "runs/digits#0".
-        onnx: ONNX file to write.
-        gated: it takes one image at a time and stops early.
-        npz: file of plain arrays to write.
-        c: folder for a C source, made if it is not there; it is compared where there is a C compiler.
-        int8: it computes in integers, under thresholds of its own; needs `data`.
-        data: the data set of the run, as `nachos_min.search` takes it: its whole test split is compared; None: the
-            test images that the run keeps.
-
-    Raises:
-        InputError: if nothing is asked for, a file cannot be written where it is to be, there is no such network,
-            or `data` are other than those of the run.
+    InputError if nothing is asked for, a file cannot be written where it is to be, there is no such network, or
+    `data` are other than those of the run.
     """
     paths = {"onnx": onnx, "npz": npz, "c": c}
     if not any(paths.values()):

@@ -115,9 +115,7 @@ class Quantised:
 def quantised(trained: Trained, train: Images) -> Quantised:
     """Return a network in integers, still under the thresholds of the one in float.
 
-    Args:
-        trained: the network in float.
-        train: scaled images, at least one, of the size of the data; they show how large values become.
+    `train` are scaled images, at least one, of the size of the data; they show how large values become.
     """
     layers = folded(trained)
     height, width, _ = trained.architecture.input_shape

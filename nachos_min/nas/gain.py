@@ -80,11 +80,7 @@ class Retrained:
 def before_of(network: "Network", answers: ExitTables, labels: Labels, epochs: int) -> dict[str, Any]:
     """Return what a run keeps of the network that it trains again, as the store takes it.
 
-    Args:
-        network: under its thresholds.
-        answers: of its exits on the test split.
-        labels: integers (N,) of the test split.
-        epochs: which it was trained for.
+    `answers` and `labels` are of the test split; the network was trained for `epochs`.
     """
     return {
         "of": network.name,

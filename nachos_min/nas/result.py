@@ -425,13 +425,9 @@ def result_of(
     unfinished: int = 0,
     whole: Archive | None = None,
 ) -> SearchResult:
-    """Return the result that `archive` holds.
+    """Return the result that `archive` holds, whose folder is `run`; other arguments are fields of `SearchResult`.
 
-    Args:
-        archive, guarantee: as of `nachos_min.search`.
-        run: its folder.
-        reused, inadmissible, unfinished: as of `SearchResult`.
-        whole: within the run's own limits, if those of `archive` are tighter; its front has every row.
+    `whole` is within the run's own limits, if those of `archive` are tighter; rows have their numbers in its front.
     """
     configuration, limits = archive.problem.configuration, archive.limits
     shown, closest = shown_rows(archive, guarantee), None

@@ -25,9 +25,6 @@ def settings(front: Iterable["Network"]) -> tuple[dict[str, "Network"], ...]:
 
     Rows that a row of any network dominates do not count, and a network without others is left out. "accurate" and
     "cheap" are the ends of what remains. "knee" is the row farthest above the line between them, or "accurate".
-
-    Args:
-        front: as of a result; each network under some choices of thresholds.
     """
     networks: dict[Any, list[Network]] = {}
     for row in undominated(front):

@@ -23,17 +23,11 @@ Pair = tuple[SearchResult, SearchResult]
 
 
 def report_comparison(one: str, other: str) -> dict[str, Any]:
-    """Return two runs beside each other, as the object that `compare --json` prints.
+    """Return the runs in two folders, A and B, beside each other, as the object that `compare --json` prints.
 
     Within each budget of average MACs stand the networks that are most accurate on validation, and the accuracy of
-    B minus that of A on the test images.
-
-    Args:
-        one, other: folders of the runs A and B.
-
-    Raises:
-        InputError: a run cannot be read, has no network within its limits or was stored by an earlier version, or
-            the two have other data or another metric.
+    B minus that of A on the test images. InputError if they have other data or another metric, or a run lacks what
+    is compared.
     """
     stored = [_options(open_run(path).configuration) for path in (one, other)]
     for name, what in (("data_content", "data"), ("metric", "metric")):

@@ -71,13 +71,7 @@ class DataReport:
 
 
 def report_data(path: str, layout: str | None = None, resolution: int | None = None) -> DataReport:
-    """Return the report on a data set; InputError if it cannot be read. A search that is refused is part of it.
-
-    Args:
-        path: a name or path as `load` takes it.
-        layout: as `load` takes it.
-        resolution: as `load` takes it.
-    """
+    """Return the report on a data set, read as by `load`; a search that is refused is part of it."""
     options: Options = {"data": path, "layout": layout, "resolution": resolution}
     asked = resolved({"data": path})  # the data are loaded here, with the other options
     dataset = load(path, layout=layout, resolution=resolution)

@@ -18,14 +18,9 @@ NO_DATE: dict[str, Any] = {".svg": {"Date": None}, ".png": {"Software": None}, "
 
 
 def write_figure(run: str | Path, to: str | Path | None = None) -> str:
-    """Return what was written, in one line: the front of the run in folder `run`, as the file `to`.
+    """Return what was written, in one line: the front of the run in folder `run`, as `to` or as its front.svg.
 
-    Args:
-        run: folder of a search, finished or not; its data set is not needed.
-        to: a name that ends in .svg, .png or .pdf, replaced if it is there; None: front.svg in the run's folder.
-
-    Raises:
-        InputError: as `write_report`, the name has another ending, or Matplotlib is not installed.
+    InputError as of `write_report`, if the name has another ending, or if Matplotlib is not installed.
     """
     file = Path(run) / "front.svg" if to is None else Path(to)
     if file.suffix not in NO_DATE:

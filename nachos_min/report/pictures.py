@@ -18,11 +18,9 @@ BYTES = 1_200_000  # of all pixels: the page has them as text, a third longer
 
 
 def pictures(samples: NDArray[Any], least: float, most: float) -> NDArray[np.uint8]:
-    """Return samples [N, H, W, C] as pictures [N, h, w, 3]: of a signal (H = 1) the curve of its first channel.
+    """Return samples [N, H, W, C], unscaled, as pictures [N, h, w, 3]; `least` is drawn black, `most` white.
 
-    Args:
-        samples: uint8 or float32, unscaled.
-        least, most: the values that are drawn black and white, or at the bottom and the top.
+    Of a signal (H = 1) the curve of its first channel is drawn, from `least` at the bottom to `most` at the top.
     """
     shares = ((samples.astype(np.float32) - least) / max(most - least, 1e-30)).clip(0, 1).astype(np.float32)
     if samples.shape[1] > 1:

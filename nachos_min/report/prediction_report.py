@@ -86,16 +86,7 @@ class PredictionReport:
 
 
 def report_prediction(network: str, data: str, split: str | None = None) -> PredictionReport:
-    """Return how a network answers a data set, with early stopping.
-
-    Args:
-        network: RUN#k, such as "runs/digits#0".
-        data: a name or path as `read_given` takes it; labels may be missing.
-        split: as of `read_given`.
-
-    Raises:
-        InputError: there is no such network, it cannot be used, or the data cannot be read or have no such split.
-    """
+    """Return how network RUN#k answers `data`, with early stopping; errors as of `solution` and `read_given`."""
     found = solution(network)
     assert found.problem is not None, "a stored run has one"
     digest = open_run(found.run).configuration["data_content"]

@@ -42,14 +42,9 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def write_report(run: str | Path, to: str | Path | None = None) -> str:
-    """Return what was written, in one line: the report on the run in folder `run`, as the file `to`.
+    """Return what was written, in one line: the report on the run in folder `run`, as `to` or as its report.html.
 
-    Args:
-        run: folder of a search, finished or not; its data set is not needed.
-        to: the file, replaced if there is one; None: report.html in the run's folder.
-
-    Raises:
-        InputError: as `load_run`, nothing is trained yet, or the file cannot be written.
+    InputError as of `load_run`, if nothing is trained yet, or if the file cannot be written.
     """
     story = read_story(run)
     file, content = Path(run) / "report.html" if to is None else Path(to), page(story).encode()

@@ -146,13 +146,9 @@ def show_plan(plan: "Plan | Retraining", stream: TextIO | None = None) -> None:
 def show_result(
     result: SearchResult, stream: TextIO | None = None, *, pick: str | None = None, every: bool = False
 ) -> None:
-    """Print the front of `result` as a table, or what came closest, to `stream` or standard output.
+    """Print the front of `result`, or what came closest, to `stream` or standard output.
 
-    Args:
-        result: of a search.
-        stream: where to.
-        pick: one of SETTINGS, for one row a network; None: all three.
-        every: whether all rows of the front are shown.
+    Of each network the rows of SETTINGS are shown, or one of them (`pick`), or `every` one.
     """
     console = output(stream or sys.stdout, NARROWEST)
     if result.front:
@@ -169,12 +165,7 @@ def show_result(
 
 
 def front_table(front: Iterable[Network], named: Mapping[int, str]) -> Iterator[Table | Text]:
-    """Yield the headings, then for each network a line about it and a table of its rows, the most accurate first.
-
-    Args:
-        front: the rows to show.
-        named: setting of a solution, by its number.
-    """
+    """Yield the headings, then for each network a line about it and a table of its rows."""
     networks: dict[Trial, list[Network]] = {}
     for row in front:
         networks.setdefault(row.evaluation.trial, []).append(row)
