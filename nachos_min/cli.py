@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Unpack
 
 from fire import Fire
@@ -468,6 +469,7 @@ def _job(name: str, rest: list[str]) -> _Job:
     if "--" in rest:
         raise InputError("'--' must not be used: it would separate options for the Fire library")
     options = options_of(COMMANDS[name])
+    rest = _closed_switches(rest, options)
 
     @taking(options)
     def read(*needed: Any, **given: Any) -> _Job:
@@ -482,6 +484,17 @@ def _job(name: str, rest: list[str]) -> _Job:
     except FireExit as refusal:
         _explain(name, options, refusal.trace.elements[-1].args)
     return job
+
+
+def _closed_switches(rest: list[str], options: dict[str, Option]) -> list[str]:
+    """Return the line with `--json` as `--json=true`: Fire would take the next word, a run, as its value."""
+    switches = {option for option, each in options.items() if each.kind is SWITCH}
+    meanings = {f"--{option}": f"--{option}=true" for option in switches}
+    meanings |= {f"--no{option}": f"--{option}=false" for option in switches}
+    return [
+        word if after.lower() in ("true", "false") else meanings.get(word, word)
+        for word, after in pairwise([*rest, ""])
+    ]
 
 
 def _explain(name: str, options: dict[str, Option], refused: list[str]) -> NoReturn:

@@ -46,11 +46,16 @@ def read_given(source: str, seen: Seen, digest: str, split: str | None = None, *
         splits = own.splits
         if halved:
             splits["validation"], splits["calibration"] = halves(source, splits["validation"])
-        chosen = _chosen(source, splits, split)
-        images, labels = splits[chosen].images, splits[chosen].labels
-        rows = np.arange(len(images)) if images.rows is None else images.rows
-        prefix = SPLITS.get(chosen, SPLITS["validation"])
-        return Given(images.stored[rows], labels, chosen, True, _names(arrays, prefix, rows))
+        parts = [*splits] if split == ALL else [_chosen(source, splits, split)]
+        own_pixels, labels, names = list[NDArray[Any]](), list[NDArray[np.int64]](), list[str | int]()
+        for each in parts:
+            images = splits[each].images
+            rows = np.arange(len(images)) if images.rows is None else images.rows
+            own_pixels.append(images.stored[rows])
+            labels.append(splits[each].labels)
+            names += _names(arrays, SPLITS.get(each, SPLITS["validation"]), rows)
+        joined = np.concatenate(own_pixels), np.concatenate(labels)
+        return Given(*joined, split or parts[0], True, tuple(names))
     there = {each: prefix for each, prefix in SPLITS.items() if f"{prefix}images" in arrays}
     there = there if len(there) > 1 else {ALL: next(iter(there.values()))}
     chosen = _chosen(source, there, split)

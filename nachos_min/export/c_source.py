@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nachos_min.atomic import write_file
 from nachos_min.eenn.confidence import Confidence
 from nachos_min.eenn.thresholds import ALWAYS, NEVER
 from nachos_min.eenn.trained import Trained
@@ -52,10 +53,10 @@ def write_code(trained: Trained, code: Code, folder: str | Path) -> CFiles:
     texts = (_header(trained, code, made), source, source_of("example.c"), source_of("example.mk"))
     try:
         made.folder.mkdir(parents=True, exist_ok=True)
-        for name, text in zip(FILES, texts, strict=True):
-            (made.folder / name).write_text(text, "utf-8")
     except OSError as error:
         raise InputError(f"folder {str(folder)!r} cannot be written to: {error.strerror or error}") from None
+    for name, text in zip(FILES, texts, strict=True):
+        write_file(made.folder / name, text.encode())
     return made
 
 

@@ -61,13 +61,13 @@ def export(
     `data` are other than those of the run.
     """
     paths = {"onnx": onnx, "npz": npz, "c": c}
-    if not any(paths.values()):
-        raise InputError(f"export must have one of {', '.join(f'--{option}' for option in paths)}, got none")
     if gated and onnx is None:
         raise InputError(f"--gated must stand beside --onnx, got none for {shorten(network)}")
     for option, given in (("c", c), ("data", data)):
         if int8 and given is None:
             raise InputError(f"--int8 must stand beside --c and --data, got no --{option} for {shorten(network)}")
+    if not any(paths.values()):
+        raise InputError(f"export must have one of {', '.join(f'--{option}' for option in paths)}, got none")
     for option, path in paths.items():
         if path is not None:
             _check(option, Path(path))

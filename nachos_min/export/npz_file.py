@@ -14,12 +14,13 @@
 """
 
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nachos_min.atomic import replacing
+from nachos_min.atomic import write_file
 from nachos_min.data.dataset import resize
 from nachos_min.eenn.trained import Trained
 from nachos_min.export.folded import Layer, folded, outputs_of
@@ -54,8 +55,9 @@ def write_npz(trained: Trained, path: str | Path) -> None:
             arrays[f"{index}.weight"] = weight.reshape(*weight.shape[:-1], *groups)
         if layer.bias is not None:
             arrays[f"{index}.bias"] = layer.bias
-    with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    content = BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    write_file(path, content.getvalue())
 
 
 def _described(layer: Layer) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nachos_min import __version__
-from nachos_min.atomic import replacing
+from nachos_min.atomic import write_file
 from nachos_min.eenn.trained import Trained
 from nachos_min.errors import InputError
 from nachos_min.export.folded import Layer, folded, outputs_of
@@ -37,8 +37,7 @@ def write_onnx(trained: Trained, path: str | Path, *, gated: bool = False) -> No
         InputError: if the package onnx is not installed.
     """
     model = onnx_model(trained, gated=gated)
-    with replacing(Path(path)) as temporary:
-        temporary.write_bytes(model.SerializeToString(deterministic=True))
+    write_file(path, model.SerializeToString(deterministic=True))
 
 
 def onnx_model(trained: Trained, *, gated: bool = False) -> Any:

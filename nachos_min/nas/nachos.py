@@ -40,7 +40,7 @@ from nachos_min.nas.plan import Plan, plan_of
 from nachos_min.nas.pools import refuse_inside_import
 from nachos_min.nas.progress import Progress, Told, Watch
 from nachos_min.nas.result import Archive, SearchResult, result_of
-from nachos_min.nas.runs import from_record, own_run, to_record, trial_key
+from nachos_min.nas.runs import own_run, read_evaluation, to_record, trial_key
 from nachos_min.nas.tabular import TableAnswers, answers_from
 from nachos_min.nas.tasks import threads
 from nachos_min.nas.workers import Workers
@@ -215,10 +215,9 @@ class Loop:
     def stored(self, trial: Trial) -> Evaluation | Failure | None:
         """Return the evaluation on disk, or None; a damaged file counts as missing."""
         try:
-            record = self.run.read(trial_key(trial))
+            return read_evaluation(self.run, trial_key(trial))
         except StoreError:
             return None
-        return None if record is None else from_record(record)
 
     def next_candidates(self, wanted: int) -> list[Genome]:
         """Return up to `wanted` new genomes: surrogates, NSGA-II on them, a choice from its population."""

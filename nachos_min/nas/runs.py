@@ -4,6 +4,7 @@ The store takes plain values and arrays only: a run can be read without this pro
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -140,11 +141,18 @@ class Examples:
 
 def examples(path: str | Path) -> Examples:
     """Return the examples of the run in folder `path`; InputError if there is no run, or it has no examples."""
-    kept = open_run(path).get("examples")
+    run = open_run(path)
+    kept = run.get("examples")
     if kept is None:
         rule = "was stored by an earlier version, without test images"
         raise InputError(f"run {path} {rule}; the same search with its data adds them")
-    return Examples(kept["images"], kept["labels"].astype(np.int64), kept["rows"])
+    with _as_written(f"{run.path}/examples.h5"):
+        found, about = Examples(kept["images"], kept["labels"].astype(np.int64), kept["rows"]), run.about
+        kinds = found.images.dtype == about["values"]["dtype"], found.labels.max() < about["classes"]
+        shapes = (len(found.rows), *about["image_shape"]), (about["samples"]["test"],)
+        if shapes != (found.images.shape, found.labels.shape) or not all(kinds) or found.rows.max() >= shapes[1][0]:
+            raise ValueError("they are of other data")
+    return found
 
 
 def _looser(asked: Mapping[str, Any], there: Mapping[str, Any]) -> str | None:
@@ -165,6 +173,8 @@ def stored_problem(path: str | Path, *, with_data: bool = False, data: Any = Non
     identity, loaded = run.configuration, with_data or data is not None
     if loaded and data is None and identity["data"] == IN_MEMORY:
         raise stored.ConfigurationError(f"data must be given: run {path} was searched on {IN_MEMORY}")
+    if run.about and not run.about.keys() >= {"image_shape", "classes", "class_names"}:
+        raise StoreError(f"run {path} is damaged: run.h5 must say what its images and classes are")
     try:
         problem = stored.load_problem(stored.configuration_of(identity), data, run.about or None, with_data=loaded)
     except DataError as error:
@@ -186,11 +196,41 @@ def stored_evaluations(path: str | Path) -> Iterator[Evaluation | Failure]:
     """Yield what the last search in folder `path` evaluated, in its archive's order; InputError as `load_run`."""
     run = open_run(path)
     order, stored = run.get("order") or {"keys": [], "complete": False}, run.keys()
-    # Without what a shorter search left: its finalists, or the choice that was cut off.
-    later = [] if order["complete"] else sorted({*stored} - {*order["keys"]})
-    for name in [*order["keys"], *later]:
-        if (record := run.read(name, without=("weights",))) is not None:
-            yield from_record(record | {"weights": StoredWeights(run, name)})
+    with _as_written(f"{run.path}/order.h5"):
+        keys = dict[str, None].fromkeys(order["keys"])  # each once
+        if not all(isinstance(each, str) for each in keys):
+            raise TypeError("a key is text")
+        # Without what a shorter search left: its finalists, or the choice that was cut off.
+        later = [] if order["complete"] else sorted({*stored} - {*keys})
+    for name in [*keys, *later]:
+        found = read_evaluation(run, name, {"weights": StoredWeights(run, name)})
+        if found is None:  # without it RUN#k would be another network
+            raise StoreError(f"run {path} must hold its evaluation {name}; the same search trains it again")
+        yield found
+
+
+def read_evaluation(run: Run, name: str, instead: Mapping[str, Any] | None = None) -> Evaluation | Failure | None:
+    """Return an evaluation of a run by its key, or None if there is none; StoreError if it is damaged.
+
+    What is given `instead` is not read.
+    """
+    record = run.read(name, without=(instead or {}).keys())
+    if record is None:
+        return None
+    with _as_written(f"evaluation {shorten(name)} of run {run.path}"):
+        found = from_record(record | dict(instead or {}))
+        if trial_key(found.trial) != name:
+            raise ValueError("it is another evaluation")
+    return found
+
+
+@contextmanager
+def _as_written(what: str) -> Iterator[None]:
+    """Turn errors of a record that is none of ours into a StoreError that says `what` it should be."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError):
+        raise StoreError(f"{what} is damaged: it was not written as this program writes it") from None
 
 
 @dataclass(frozen=True)

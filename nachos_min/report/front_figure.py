@@ -7,9 +7,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from nachos_min.atomic import write_file
 from nachos_min.errors import InputError
 from nachos_min.report.charts import short
-from nachos_min.report.run_report import Story, front_plot, letter, put, read_story
+from nachos_min.report.run_report import Story, front_plot, letter, read_story
 
 # Told apart with every kind of colour vision: Okabe and Ito's set.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -36,7 +37,7 @@ def write_figure(run: str | Path, to: str | Path | None = None) -> str:
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         draw(story, figure)
         figure.savefig(content, format=file.suffix[1:], dpi=200, metadata=NO_DATE[file.suffix])
-    put(file, content.getvalue())
+    write_file(file, content.getvalue())
     return f"{file}: {story.size}"
 
 

@@ -3,6 +3,7 @@
 import csv
 import sys
 from dataclasses import asdict, dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from nachos_min.atomic import replacing
+from nachos_min.atomic import write_file
 from nachos_min.data.given import ALL, Given, read_given
 from nachos_min.eenn.thresholds import Figures, by_class
 from nachos_min.eenn.trained import Prediction
@@ -81,8 +82,9 @@ class PredictionReport:
 
     def write(self, path: str | Path) -> None:
         """Write one line for each sample to a CSV file, below a line of names."""
-        with replacing(Path(path)) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([self.answers, *zip(*self.answers.values(), strict=True)])
+        answers, text = self.answers, StringIO(newline="")
+        csv.writer(text).writerows([answers, *zip(*answers.values(), strict=True)])
+        write_file(path, text.getvalue().encode())
 
 
 def report_prediction(network: str, data: str, split: str | None = None) -> PredictionReport:
@@ -100,7 +102,8 @@ def show_prediction(report: PredictionReport, stream: TextIO | None = None) -> N
     console, prediction, found = output(stream or sys.stdout, WIDTH), report.prediction, report.figures
     given, what = report.given, kinds(report.network.trained.seen.shape)
     what = what if len(prediction) > 1 else what.replace("s of", " of", 1)
-    split = "" if given.split == ALL else f", split {given.split}" + " of the run's own data" * given.own
+    split = "" if given.split == ALL else f", split {given.split}"
+    split += (" of" if split else ", all of") + " the run's own data" if given.own else ""
     console.print(printable(f"{report.name} on {report.data}{split}: {len(prediction):,} {what}"))
     if found is not None:
         low, high = found.metric_interval95

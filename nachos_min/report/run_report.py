@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nachos_min.atomic import replacing
+from nachos_min.atomic import write_file
 from nachos_min.data.dataset import extent, kind_of
 from nachos_min.eenn.architecture import Architecture, ExitHead, FinalHead, Map, MBConvSpec, Stem
 from nachos_min.eenn.lowering import Part, head_costs, part_cost
@@ -48,19 +48,8 @@ def write_report(run: str | Path, to: str | Path | None = None) -> str:
     """
     story = read_story(run)
     file, content = Path(run) / "report.html" if to is None else Path(to), page(story).encode()
-    put(file, content)
+    write_file(file, content)
     return f"{file}: {story.size}, {len(content) / 1e6:.2f} MB"
-
-
-def put(file: Path, content: bytes) -> None:
-    """Write a file in one step; InputError if the system refuses."""
-    if file.is_dir():
-        raise InputError(f"--to must name a file, got the folder {file}")
-    try:
-        with replacing(file) as temporary:
-            temporary.write_bytes(content)
-    except OSError as error:
-        raise InputError(f"--to must name a file that can be written, got {file}: {error.strerror}") from None
 
 
 @dataclass(frozen=True, eq=False)

@@ -231,6 +231,9 @@ def _refusals(path: Path) -> Iterator[None]:
 
 def _read_content(path: Path) -> dict[str, Any]:
     if not os.path.isdir(path):
+        folder, _, number = str(path).rpartition("#")
+        if number.isdigit() and os.path.isdir(folder):
+            raise StoreError(f"a run must be named by its folder alone, {folder}, got {path}")
         raise StoreError(f"run {path} does not exist")
     if not (path / "run.h5").exists():
         raise StoreError(f"{path} is no run: it holds no run.h5")
@@ -240,6 +243,8 @@ def _read_content(path: Path) -> dict[str, Any]:
         raise StoreError(f"{path} is no run: run.h5 must say {FORMAT!r}, got {of!r}")
     if version != VERSION:
         raise StoreError(f"run {path} has version {version!r}, this program reads {VERSION}")
+    if not isinstance(content.get("configuration"), dict) or not isinstance(content.get("about", {}), dict):
+        raise StoreError(f"{path} is no run: run.h5 must hold a configuration")
     return content
 
 

@@ -18,6 +18,7 @@ from nachos_min.nas import nachos
 from nachos_min.nas.evaluation import Evaluation, Point, Trial
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.runs import examples, stored_evaluations, stored_problem
+from nachos_min.store.values import decode, encode
 
 LIMITS = {"max_macs": 40_000, "min_accuracy": 0.5}
 
@@ -67,6 +68,52 @@ def test_a_run_is_shown_without_its_data(run: Any) -> None:
     (stored,) = stored_evaluations("run")
     assert isinstance(stored, Evaluation)
     assert {name: weight.tolist() for name, weight in stored.weights.items()} == {"stem": [0.0, 1.0, 2.0]}
+
+
+@pytest.mark.usefixtures("options")
+def test_a_switch_may_stand_before_what_a_command_needs(run: Any) -> None:
+    written = run("show", "run", "--json")
+    assert run("show", "--json", "run") == run("show", "--json", "true", "run") == written
+    assert run("show", "--nojson", "run") == run("show", "run")
+    assert run("show", "run#0").err == "error: a run must be named by its folder alone, run, got run#0\n"
+
+
+@pytest.mark.usefixtures("options")
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("run", {}, "run is no run: run.h5 must hold a configuration"),
+        ("run", {"configuration": 1}, "run is no run: run.h5 must hold a configuration"),
+        ("run", {"about": {"classes": 3}}, "run run is damaged: run.h5 must say what its images and classes are"),
+        ("order", {"keys": []}, "run/order.h5 is damaged: it was not written as this program writes it"),
+        ("order", {"keys": [1], "complete": True}, "run/order.h5 is damaged: it was not"),
+        ("order", {"keys": ["../x"], "complete": True}, "a key must be 1 to 200 letters, digits"),
+        ("order", {"keys": ["9"], "complete": True}, "run run must hold its evaluation 9; the same search trains"),
+        (
+            "examples",
+            {"images": np.zeros((1, 4, 4, 1)), "labels": np.arange(3), "rows": np.arange(1)},
+            "run/examples",
+        ),
+    ],
+)
+def test_files_that_this_program_did_not_write_are_one_line(file: str, content: Any, said: str, run: Any) -> None:
+    path = Path("run", f"{file}.h5")
+    if file == "run":
+        there = decode(path)
+        kept = {name: there[name] for name in ("format", "version")}
+        content = kept | ({"configuration": there["configuration"]} if "about" in content else {}) | content
+    path.write_bytes(encode(content))
+    shown = run("report", "run")
+    assert (shown.status, shown.out, shown.err.count("\n")) == (2, "", 1)
+    assert shown.err.startswith(f"error: {said}")
+
+
+@pytest.mark.usefixtures("options")
+def test_an_evaluation_of_another_name_is_damaged(run: Any) -> None:
+    (file,) = Path("run/evaluations").glob("*.h5")
+    file.write_bytes(encode(decode(file) | {"effort": 4}))
+    said = "is damaged: it was not written as this program writes it\n"
+    assert run("show", "run").err == f"error: evaluation '{file.stem}' of run run {said}"
 
 
 @pytest.mark.usefixtures("options")

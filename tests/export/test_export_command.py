@@ -147,6 +147,7 @@ def test_a_file_that_answers_otherwise_has_its_own_status(run, monkeypatch):
     ("typed", "message"),
     [
         ("run#0", "export must have one of --onnx, --npz, --c, got none"),
+        ("run#0 --int8", "--int8 must stand beside --c and --data, got no --c for 'run#0'"),
         ("run#0 --gated --npz net.npz", "--gated must stand beside --onnx, got none for 'run#0'"),
         ("run#0 --onnx no/net.onnx", "--onnx must be a .onnx file in an existing folder, got 'no/net.onnx'"),
         ("run#0 --npz run", "--npz must be a .npz file in an existing folder, got 'run'"),

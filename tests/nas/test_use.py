@@ -168,6 +168,12 @@ def test_the_command_predicts_the_test_split_of_the_runs_own_data(
     assert [int(row["sample"]) for row in rows] == answers["sample"]
     assert sum(row["answer"] == row["label"] for row in rows) == network.test.correct
     assert [int(row["stage"]) for row in rows] == [network.exits[int(row["exit"])] for row in rows]
+    assert cli.main(["predict", "--json", "mine#0", data, "--split", "all"]) == 0
+    whole = json.loads(capsys.readouterr().out)["answers"]
+    assert sorted(whole["sample"]) == [*range(240)]
+    assert dict(zip(whole["sample"], whole["answer"], strict=True)).items() >= {
+        *zip(answers["sample"], answers["answer"], strict=True)
+    }
     assert cli.main(["predict", "mine#0", data]) == 0
     text = capsys.readouterr().out
     assert text.startswith(

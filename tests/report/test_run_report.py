@@ -161,8 +161,11 @@ def test_the_command_writes_where_it_is_told(run: Path, capsys: pytest.CaptureFi
     assert (run / "report.html").read_text(encoding="utf-8") == page(read_story(run))
     for line, problem in (
         (["report", "nowhere"], "run nowhere does not exist"),
-        (["report", "run", "--to", "no/such/file.html"], "--to must name a file that can be written"),
-        (["report", "run", "--to", "."], "--to must name a file, got the folder"),
+        (
+            ["report", "run", "--to", "no/such/file.html"],
+            "no/such/file.html cannot be written: No such file or directory",
+        ),
+        (["report", "run", "--to", "."], ". cannot be written: it is no file"),
         (["plot", "run", "--to", "front.jpg"], "--to must end in .svg, .png or .pdf, got front.jpg"),
     ):
         assert cli.main(line) == 2

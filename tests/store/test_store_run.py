@@ -10,6 +10,8 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
+from nachos_min.atomic import write_file
+from nachos_min.errors import InputError
 from nachos_min.store import OtherRunError, StoreError, create_or_open, open_run
 from nachos_min.store.values import encode
 
@@ -259,3 +261,15 @@ def test_a_run_that_cannot_be_completed_releases_its_lock(tmp_path, monkeypatch)
     monkeypatch.setattr(Path, "mkdir", Mock(side_effect=PermissionError(errno.EACCES, "Permission denied")))
     new = tmp_path / "new"
     assert _message(create_or_open, new, CONFIGURATION) == f"{new} cannot be written: Permission denied"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+def test_a_written_file_leaves_links_and_pipes_as_they_are(tmp_path):
+    (tmp_path / "link").symlink_to("file")
+    write_file(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_bytes() == b"new"
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="pipe cannot be written: it is no file"):
+        write_file(tmp_path / "pipe", b"new")
+    assert _tree(tmp_path) == ["file", "link", "pipe"]
