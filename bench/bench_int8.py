@@ -24,7 +24,7 @@ def measured(rows: list[Any], data: Any, rounds: int, folder: Path) -> dict[str,
     import numpy as np
 
     from nachos_min.export import c_check
-    from nachos_min.export.c_int8 import int8_code
+    from nachos_min.export.c_layers import int8_code
     from nachos_min.export.c_source import write_c, write_code
     from nachos_min.export.comparison import Engine
     from nachos_min.export.quantised import quantised

@@ -42,18 +42,12 @@ class Images:
 
     `images[begin:end]` and `images[indices]` are float32 [n, H, W, C], as a network takes them. An image has the
     same numbers, to the last bit, whichever others are asked for with it. Several splits may keep one array.
-
-    Attributes:
-        stored: uint8 or float32 [M, H, W, C]; may be a memory map that several processes share.
-        rows: int64 [N], which of them these are; None: all.
-        scaling: None: the numbers as stored.
-        size: (H, W) to resize to; None: as stored.
     """
 
-    stored: NDArray[Any]
-    rows: NDArray[np.int64] | None = None
-    scaling: Scaling | None = None
-    size: tuple[int, int] | None = None
+    stored: NDArray[Any]  # uint8 or float32 [M, H, W, C]; may be a memory map that several processes share
+    rows: NDArray[np.int64] | None = None  # int64 [N], which of them these are; None: all
+    scaling: Scaling | None = None  # None: the numbers as stored
+    size: tuple[int, int] | None = None  # (H, W) to resize to; None: as stored
 
     def __len__(self) -> int:
         return len(self.stored) if self.rows is None else len(self.rows)
@@ -70,9 +64,13 @@ class Images:
         return np.dtype(np.float32)
 
     def __getitem__(self, chosen: slice | NDArray[np.int64]) -> NDArray[np.float32]:
-        images = self.stored[chosen] if self.rows is None else self.stored[self.rows[chosen]]
+        images = self.unscaled(chosen)
         scaled = images.astype(np.float32) if self.scaling is None else self.scaling(images)
         return scaled if self.size is None else resize(scaled, self.size)
+
+    def unscaled(self, chosen: slice | NDArray[np.int64] = slice(None)) -> NDArray[Any]:
+        """Return images as they are stored."""
+        return self.stored[chosen] if self.rows is None else self.stored[self.rows[chosen]]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.float32]:
         """Return all images as one array: for tests and figures, since it can be large."""
@@ -93,17 +91,11 @@ ImageSource: TypeAlias = np.ndarray[Any, np.dtype[np.floating[Any]]] | Images  #
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images with their labels.
+    """Images with their labels."""
 
-    Attributes:
-        images: give float32 [N, H, W, C].
-        labels: int64 [N], 0 .. classes - 1.
-        difficulty: float32 [N] from 0 to 1, where the data have it; only reports show it.
-    """
-
-    images: Images
-    labels: NDArray[np.int64]
-    difficulty: NDArray[np.float32] | None = None
+    images: Images  # give float32 [N, H, W, C]
+    labels: NDArray[np.int64]  # int64 [N], 0 .. classes - 1
+    difficulty: NDArray[np.float32] | None = None  # [N] from 0 to 1, where the data have it; only reports show it
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -121,31 +113,18 @@ class Split:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Images to train on, to choose by, and to measure on.
+    """Images to train on, to choose by, and to measure on."""
 
-    Attributes:
-        name: "digits", "digits32", or the file's name without its ending.
-        train: fits the weights.
-        validation: chooses thresholds and networks.
-        test: takes part in no choice.
-        classes: number of classes, >= 2; every one occurs in every split that was made here.
-        digest: SHA-256 of the arrays before splitting and scaling, in hexadecimal.
-        calibration: gives the figures that are shown; None: `validation` gives them.
-        class_names: of each class, in order: its name, or its label as text.
-        class_labels: of each class its label as the data had it.
-        notes: one sentence for each thing that was done to the data, in order.
-    """
-
-    name: str
-    train: Split
-    validation: Split
-    test: Split
-    classes: int
-    digest: str
-    calibration: Split | None = None
-    class_names: tuple[str, ...] = ()
-    class_labels: tuple[int | bool | str, ...] = ()
-    notes: tuple[str, ...] = ()
+    name: str  # "digits", "digits32", or the file's name without its ending
+    train: Split  # fits the weights
+    validation: Split  # chooses thresholds and networks
+    test: Split  # takes part in no choice
+    classes: int  # their number, >= 2; every one occurs in every split that was made here
+    digest: str  # SHA-256 of the arrays before splitting and scaling, in hexadecimal
+    calibration: Split | None = None  # gives the figures that are shown; None: `validation` gives them
+    class_names: tuple[str, ...] = ()  # of each class, in order: its name, or its label as text
+    class_labels: tuple[int | bool | str, ...] = ()  # of each class its label as the data had it
+    notes: tuple[str, ...] = ()  # one sentence for each thing that was done to the data, in order
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{len(split)} {name}" for name, split in self.splits.items())

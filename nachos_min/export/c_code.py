@@ -1,6 +1,6 @@
 """What C computes a network: statements, constants, and buffers that share memory where their lives do not overlap.
 
-`c_float.py` makes it of layers in float; `c_source.py` writes it down.
+`c_layers.py` makes it of layers; `c_source.py` writes it down.
 """
 
 import re

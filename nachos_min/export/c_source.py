@@ -13,7 +13,7 @@ from nachos_min.eenn.thresholds import ALWAYS, NEVER
 from nachos_min.eenn.trained import Trained
 from nachos_min.errors import InputError
 from nachos_min.export.c_code import Code, called, planned, source_of
-from nachos_min.export.c_float import float_code
+from nachos_min.export.c_layers import float_code
 from nachos_min.export.folded import folded
 
 FILES = ("network.h", "network.c", "example.c", "Makefile")

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from nachos_min.data import Dataset
-from nachos_min.data.dataset import Images
 from nachos_min.errors import InputError, printable, shorten
 from nachos_min.export.c_check import c_answers, c_size, has_compiler
-from nachos_min.export.c_int8 import int8_code
+from nachos_min.export.c_layers import int8_code
 from nachos_min.export.c_source import FILES, write_c, write_code
 from nachos_min.export.comparison import Array, Comparison, Engine, onnx_answers
 from nachos_min.export.npz_file import write_npz
@@ -73,7 +72,7 @@ def export(
             _check(option, Path(path))
     found = solution(network)
     dataset = None if data is None else stored_problem(found.run, data=data).data
-    images = examples(found.run).images if dataset is None else _unscaled(dataset.test.images)
+    images = examples(found.run).images if dataset is None else dataset.test.images.unscaled()
     engine, written = Engine(found.trained, images), []
     if onnx is not None:
         written.append(onnx_written(engine, onnx, gated=gated))
@@ -95,10 +94,6 @@ def _check(option: str, path: Path) -> None:
         rule, wrong = "a folder", path.is_file()
     if wrong or not path.parent.is_dir():
         raise InputError(f"--{option} must be {rule} in an existing folder, got {shorten(str(path))}")
-
-
-def _unscaled(images: Images) -> Array:
-    return images.stored if images.rows is None else images.stored[images.rows]
 
 
 def onnx_written(engine: Engine, path: str | Path, *, gated: bool) -> Written:

@@ -70,8 +70,7 @@ def examples_of(test: Split) -> dict[str, Any]:
     images, small = test.images, np.min_scalar_type(int(test.labels.max()))
     most = min(len(test), EXAMPLES, max(1, EXAMPLE_BYTES // images.stored[:1].nbytes))
     rows = np.linspace(0, len(test) - 1, most).round().astype(np.int64)  # evenly, since classes may stand in order
-    stored = images.stored[rows if images.rows is None else images.rows[rows]]
-    return {"labels": test.labels.astype(small), "images": stored, "rows": rows}
+    return {"labels": test.labels.astype(small), "images": images.unscaled(rows), "rows": rows}
 
 
 def load_run(

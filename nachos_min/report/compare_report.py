@@ -15,7 +15,7 @@ from nachos_min.nas.result import Network, SearchResult
 from nachos_min.nas.runs import examples, load_run
 from nachos_min.nas.settings import undominated
 from nachos_min.report.console import output, table
-from nachos_min.report.gain_report import gain_text
+from nachos_min.report.search_report import gain_text
 from nachos_min.store import open_run
 
 MOST = 6  # budgets

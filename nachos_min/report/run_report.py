@@ -30,9 +30,8 @@ from nachos_min.nas.runs import Examples, examples, stored_evaluations, stored_p
 from nachos_min.nas.settings import setting_names, undominated
 from nachos_min.nas.views import html_table
 from nachos_min.report.charts import Plot, axis, short
-from nachos_min.report.gain_report import gain_sentence
 from nachos_min.report.pictures import most_pictures, pictures, sheet
-from nachos_min.report.search_report import closest_sentence, share
+from nachos_min.report.search_report import closest_sentence, gain_sentence, share
 from nachos_min.store import open_run
 
 MOST = 150  # solutions on the page, which keeps it small

@@ -21,10 +21,10 @@ from rich.text import Text
 from nachos_min.eenn.guarantee import fewest_samples
 from nachos_min.errors import one_line, printable, some
 from nachos_min.nas.evaluation import Trial
+from nachos_min.nas.gain import Gain, Measured, Retrained
 from nachos_min.nas.result import Network, SearchResult, level_of
 from nachos_min.nas.settings import setting_names
-from nachos_min.report.console import output
-from nachos_min.report.gain_report import gain_lines
+from nachos_min.report.console import output, table
 
 if TYPE_CHECKING:  # a stored run is shown without the loop
     from nachos_min.nas.plan import Plan
@@ -33,6 +33,11 @@ if TYPE_CHECKING:  # a stored run is shown without the loop
 
 MISSED = "!"  # behind a test figure that misses its limit
 NARROWEST = 72  # columns that the table needs
+VERDICTS = {
+    "better": "Training it again made it better.",
+    "worse": "Training it again made it worse.",
+    "no difference": "That it became better is not shown, nor that it became worse.",
+}
 
 
 @final
@@ -179,13 +184,13 @@ def front_table(front: Iterable[Network], named: Mapping[int, str]) -> Iterator[
     widths = [max(map(len, column)) for column in zip(*heads, *chain(*cells.values()), strict=True)]
 
     def grid(rows: Iterable[Sequence[str]]) -> Table:
-        table = Table.grid(padding=(0, 1, 0, 0))
+        made = Table.grid(padding=(0, 1, 0, 0))
         for place, width in enumerate(widths[:-1]):
-            table.add_column(width=width, justify="left" if place == 1 else "right", no_wrap=True)
-        table.add_column(style="cyan")
+            made.add_column(width=width, justify="left" if place == 1 else "right", no_wrap=True)
+        made.add_column(style="cyan")
         for row in rows:
-            table.add_row(*row)
-        return table
+            made.add_row(*row)
+        return made
 
     yield grid(heads)
     for trial, rows in networks.items():
@@ -307,3 +312,46 @@ def summary(result: SearchResult) -> str:
         lines.append(f"The time was up before {left} could begin. The same command continues.")
     use = " (predict, export, retrain and macs take a row as RUN#k)" if result.front else ""
     return "\n".join([*lines, f"Run: {result.run}{use}"])
+
+
+def gain_lines(retrained: Retrained) -> Iterator[str | Table]:
+    """Yield a heading, a table with a row for each training, and what the intervals show."""
+    yield f"{_heading(retrained)}:"
+    rows: list[tuple[str, ...]] = [("before", "", *_shown(retrained.before), "")]
+    for number, each in enumerate(retrained.trainings, 1):
+        macs, test_macs, accuracy = _shown(each)
+        solution = "-" if each.solution is None else str(each.solution)
+        accuracy += "" if each.kept else " !"
+        rows.append((str(number), solution, macs, test_macs, accuracy, gain_text(each.gain)))
+    if len(retrained.trainings) > 1:
+        rows.append(("mean", "", "", "", "", gain_text(retrained.mean)))
+    heads = "training", "k", "average\nMACs", "test\nMACs", "test\naccuracy", "gain in points (95%)"
+    yield table(heads, "rrrrrr", rows, gap=1)
+    yield ""
+    yield f"{VERDICTS[retrained.verdict]} The intervals are over test images."
+
+
+def gain_sentence(retrained: Retrained) -> str:
+    """Return what was gained in short."""
+    trainings = some(len(retrained.trainings), "training")
+    gain = f"{gain_text(retrained.mean)} points of test accuracy in the mean of {trainings}"
+    return f"{_heading(retrained)}: {gain}. {VERDICTS[retrained.verdict]}"
+
+
+def _heading(retrained: Retrained) -> str:
+    had = some(retrained.epochs_before, "epoch")
+    return f"{retrained.of} after {had}, and trained again for {retrained.epochs:,}"
+
+
+def _shown(row: Measured) -> tuple[str, str, str]:
+    return f"{round(row.average_macs):,}", f"{round(row.test_average_macs):,}", f"{row.test_accuracy:.1%}"
+
+
+def gain_text(gain: Gain) -> str:
+    """Return a gain in points with its interval.
+
+    >>> gain_text(Gain(0.0123, (-0.001, 0.026)))
+    '+1.23 (-0.10 to +2.60)'
+    """
+    low, high = gain.interval95
+    return f"{100 * gain.difference:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"

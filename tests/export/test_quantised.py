@@ -15,7 +15,7 @@ from nachos_min.eenn.inference import exit_answers
 from nachos_min.eenn.thresholds import apply_thresholds
 from nachos_min.export import quantised as of
 from nachos_min.export.c_check import SANITIZED, c_answers
-from nachos_min.export.c_int8 import int8_code
+from nachos_min.export.c_layers import int8_code
 from nachos_min.export.c_source import write_code
 from nachos_min.export.comparison import Engine
 from nachos_min.export.folded import Layer

@@ -24,7 +24,7 @@ from nachos_min.nas.limits import Limits
 from nachos_min.nas.result import Archive, SearchResult
 from nachos_min.nas.retraining import Retraining
 from nachos_min.nas.space import load_space
-from nachos_min.report.gain_report import VERDICTS, gain_sentence, gain_text
+from nachos_min.report.search_report import VERDICTS, gain_sentence, gain_text
 
 LIMITS = {"max_macs": 30_000, "min_accuracy": 0.5}
 SEEDS = 2
