@@ -240,7 +240,7 @@ def macs(
 ) -> int:
     """The exact number of multiply-accumulates (MACs) of a network, and why other tools count differently.
 
-    TARGET is an architecture or a configuration of CNAS (.json), RUN#solution (runs/digits#0), an .onnx file,
+    TARGET is an architecture or a configuration of CNAS (.json), RUN#k (runs/digits#0), an .onnx file,
     or torch:package.module:function, a function without arguments that returns a PyTorch module.
 
     Conventions are exact, exact-valid, thop, fvcore, ptflops, ptflops-aten, torchprofile,
@@ -294,7 +294,7 @@ def data(
 
 
 def retrain(
-    network: Annotated[str, Option(text("RUN#solution"))],
+    network: Annotated[str, Option(text("RUN#k"))],
     *,
     data: Annotated[str | None, Option(DATA, absent="where the search found it")] = None,
     epochs: Annotated[int | None, Option(whole(1), absent="twice those that it had")] = None,
@@ -308,9 +308,10 @@ def retrain(
 ) -> int:
     """One network of a run trained again, for longer, and whether it became better.
 
-    NETWORK is RUN#solution (runs/digits#0). It is trained from new weights, several times, within the limits of its
-    search. The result is a run like others. Each training is compared with the network before on the test images,
-    under thresholds that cost no more MACs on the validation images. The same command continues.
+    NETWORK is RUN#k (runs/digits#0), k a row of `show`. It is trained from new weights, several times,
+    within the limits of its search. The result is a run like others. Each training is compared with the network
+    before on the test images, under thresholds that cost no more MACs on the validation images. The same command
+    continues.
 
     Exit status is 0 when done, 2 for bad usage or input, 3 when no training keeps the limits, 130 when interrupted.
 
@@ -331,7 +332,7 @@ def retrain(
 
 
 def predict(
-    network: Annotated[str, Option(text("RUN#solution"))],
+    network: Annotated[str, Option(text("RUN#k"))],
     data: Annotated[str, Option(text("name or path"))],
     *,
     split: Annotated[
@@ -343,8 +344,9 @@ def predict(
 ) -> int:
     """What a network of a run answers, where each sample leaves, and how much is right if labels are known.
 
-    NETWORK is RUN#solution (runs/digits#0). DATA is what `search` takes, with labels or without, also one image
-    (.png, .jpg, ...) or a folder of images. Data that the run learned from are divided as they were.
+    NETWORK is RUN#k (runs/digits#0), k a row of `show`. DATA is what `search` takes, with labels or without,
+    also one image (.png, .jpg, ...) or a folder of images. Data that the run learned from are divided as they were.
+    Of more than 10 samples each answer stands in --to and --json alone.
 
     Args:
         network: Which network answers.
@@ -367,7 +369,7 @@ def predict(
 
 
 def export(
-    network: Annotated[str, Option(text("RUN#solution"))],
+    network: Annotated[str, Option(text("RUN#k"))],
     *,
     onnx: Annotated[str | None, Option(text("file"))] = None,
     gated: Annotated[bool, Option(SWITCH)] = False,
@@ -379,8 +381,9 @@ def export(
 ) -> int:
     """A network of a run as a file for other programs, compared with the network here.
 
-    NETWORK is RUN#solution (runs/digits#0). Scaling of images is inside the file, batch norm is folded. What is
-    written is run on the test images that the run keeps: labels and exits must be equal, confidences within 1e-5.
+    NETWORK is RUN#k (runs/digits#0), k a row of `show`. Scaling of images is inside the file, batch norm is
+    folded. ONNX and C are run on the test images that the run keeps: labels and exits must be equal, confidences
+    within 1e-5.
 
     Exit status is 0 when done, 2 for bad usage or input, 4 when a file answers otherwise.
 

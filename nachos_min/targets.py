@@ -29,7 +29,7 @@ Image = tuple[int, int, int]  # C, H, W
 
 _MOST_BYTES = 8 * 2**20  # text of 42,000 blocks; what it parses to may take 50 times as much
 _BITS = 40  # counts stay short enough to print
-_FORMS = "an architecture .json, RUN#solution, an .onnx file or torch:package.module:function"
+_FORMS = "an architecture .json, RUN#k, an .onnx file or torch:package.module:function"
 
 
 class TargetError(InputError):

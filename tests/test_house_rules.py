@@ -6,6 +6,7 @@ What imports what is not here: import-linter checks it (`[tool.importlinter]` in
 import ast
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -205,6 +206,14 @@ def a_readme_sends_readers_to_what_exists(readme: Path) -> Iterator[str]:
         defined = {node.name for node in nodes if isinstance(node, Function | ast.ClassDef)}
         if not found or (name and name not in defined):
             yield f"{file} {name}"
+
+
+@rule([*SOURCES, *READMES])
+def an_extra_that_is_named_exists(path: Path) -> Iterator[str]:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    yield from set(re.findall(r"nachos_min\[(\w+)\]", path.read_text(encoding="utf-8"))) - set(extras)
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -446,7 +446,7 @@ def result_of(
         reused=reused,
         failed=len(failures),
         inadmissible=inadmissible,
-        admissible=len({row.genome for row in archive.admissible if limits.admissible(row.point.shown)}),
+        admissible=len({row.evaluation.trial for row in archive.admissible if limits.admissible(row.point.shown)}),
         hypervolume_all=archive.area(network.point.shown for network in archive.networks),
         hypervolume_admissible=archive.area(row.point.shown for row in rows),
         reference=archive.reference,

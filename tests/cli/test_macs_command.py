@@ -178,7 +178,7 @@ def test_a_field_that_breaks_its_rule(file, changes, message, refused):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("net", "target must be an architecture .json, RUN#solution, an .onnx file or torch:"),
+        ("net", "target must be an architecture .json, RUN#k, an .onnx file or torch:"),
         ("nowhere.json", "target 'nowhere.json': No such file or directory"),
         ("NET.ONNX", "NET.ONNX"),
         ("runs/digits#x", "a network must be RUN#k, k the number of a solution, got 'runs/digits#x'"),

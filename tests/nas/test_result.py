@@ -208,6 +208,8 @@ def test_rows_keep_the_limits_on_both_halves_and_show_the_one_that_did_not_choos
         assert [(row.genome, row.correct, row.exit_counts) for row in answer.front] == [((1,), 88, (60, 40))]
         assert answer.front[0].total_macs == 3_000_000
         assert answer.admissible == 1
+        again = replace(kept, trial=replace(kept.trial, effort=4))
+        assert result(Archive(PROBLEM, (*order, again))).admissible == 2, "trainings count, as in `evaluated`"
         assert answer.hypervolume_admissible == pytest.approx(0.88 * (archive.reference[1] - 30_000))
 
 
