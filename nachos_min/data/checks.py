@@ -33,17 +33,9 @@ class Checked:
 def check_arrays(source: str, arrays: Mapping[str, Any], layout: str | None = None) -> Checked:
     """Return the splits of a data set with the names of its classes.
 
-    Args:
-        source: the file, for messages.
-        arrays: "images" with the axes that `layout` allows; "labels" as `plain_labels` takes them; if there is
-            one, "difficulty" [N] of numbers from 0 to 1; the same with "test_" or "validation_" in front; maybe
-            "class_names" of the labels 0 .. K - 1, and "notes" of the reader.
-        layout: what the axes of images are: one of `LAYOUTS`; None: channels last, or a refusal where that is open.
-
-    Raises:
-        DataError: an array is missing, empty, of the wrong shape or type, not finite; counts differ; fewer than two
-            classes; an image or label of another split is unlike those of the first; a difficulty is not from 0
-            to 1.
+    `arrays` are "images" with the axes that `layout` allows; "labels" as `plain_labels` takes them; maybe
+    "difficulty" [N] from 0 to 1; the same with "test_" or "validation_" in front; maybe "class_names" of the labels
+    0 .. K - 1, and "notes" of the reader. DataError, with the name `source`, if an array is missing or breaks its rule.
     """
     notes = [*arrays.get("notes", ())]
     for prefix in PREFIXES:

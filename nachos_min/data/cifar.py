@@ -65,14 +65,8 @@ def holds_cifar(path: Path) -> bool:
 def read_cifar(path: Path) -> dict[str, Any]:
     """Return images uint8 [N, 32, 32, 3], labels int64 [N], test_images, test_labels and class_names.
 
-    Of CIFAR-100's labels, the 100 fine ones. Test images and names of classes may be missing.
-
-    Args:
-        path: the folder with the unpacked files, one of these files, or the archive (.tar.gz, .tgz or .tar).
-
-    Raises:
-        DataError: a file is missing, too large or not laid out as published; the archive holds anything but files
-            and folders; a pickle asks for anything but arrays.
+    Of CIFAR-100's labels, the 100 fine ones. Test images and names of classes may be missing. `path` is the folder
+    with the unpacked files, one of them, or the archive. DataError if a file is not laid out as published.
     """
     packed = path.is_file() and path.name not in _VERSION_OF
     files = _packed(path) if packed else _unpacked(path if path.is_dir() else path.parent)

@@ -23,11 +23,7 @@ def read_csv(path: Path, expected: tuple[int, int, int] | None = None) -> dict[s
     The first line is a header if none of its cells is a number, or if one is in `LABELS`. Labels stand in the
     column that the header calls so, else in the last one. A first column in `ROW_NUMBERS` is left out, and empty
     lines are passed over. If labels may be missing, a table with one column for each of the `expected` values of a
-    sample, (H, W, C), has no labels.
-
-    Raises:
-        DataError: no rows, fewer than two columns, rows of unequal length, a feature that is no number, a label
-            that is empty or a fraction, two columns of labels, or more than 2^31 values.
+    sample, (H, W, C), has no labels. DataError for any other content.
     """
     with open(path, newline="", encoding="utf-8-sig") as file:
         first = file.readline()

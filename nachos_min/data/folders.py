@@ -59,19 +59,12 @@ def read_images(
     """Return images uint8 [N, H, W, C], labels int64 [N], those of other splits, class_names, files and notes.
 
     C is 1 if all images are grey, else 3. Images of one size are kept if their shorter side is at most 96.
-    Otherwise the shorter side becomes `resolution`, and images of several sizes are cropped to squares around the
-    centre. Samples stand in the order of their classes' and files' names.
+    Otherwise the shorter side becomes `resolution` (64), and images of several sizes are cropped to squares around
+    the centre. Samples stand in the order of their classes' and files' names.
 
-    Args:
-        path: the folder.
-        resolution: shorter side in pixels; None: 64 for images that cannot be kept.
-        expected: (H, W, C) of images of which labels may be missing: a file, or a folder that holds images itself.
-            If it is a square that images of several sizes would become, they become it, and grey ones get C
-            channels.
-
-    Raises:
-        DataError: Pillow is missing; there are no folders of classes, or a class has no image; a split has a class
-            that train lacks; a file cannot be read as an image; the images have more than 2^31 values.
+    With `expected`, (H, W, C), labels may be missing: of a file, or of a folder that holds images itself. If it is
+    a square that images of several sizes would become, they become it, and grey ones get C channels. DataError if
+    Pillow or images are missing, a split has other classes, or a file cannot be read as an image.
     """
     notes: list[str] = []
     if expected is not None and (path.is_file() or not any(_classes(path, []).values())):

@@ -28,14 +28,9 @@ def holds_idx(path: Path) -> bool:
 def read_idx(path: Path, *, labelled: bool = True) -> dict[str, Any]:
     """Return images, labels and, where they are there, test_images and test_labels of the MNIST family.
 
-    Args:
-        path: one of the files, beside which the others are found; the folder of one data set; or the folder above
-            `raw`, as torchvision makes it.
-        labelled: whether labels are needed; without, the images of one split are enough.
-
-    Raises:
-        DataError: a file is missing, several data sets are in the folder, or a file's content is not what its
-            header says.
+    `path` is one of the files, beside which the others are found; the folder of one data set; or the folder above
+    `raw`, as torchvision makes it. Unless `labelled`, the images of one split are enough. DataError if a file is
+    missing or is not what its header says, or several data sets are in the folder.
     """
     folder = path.parent if path.is_file() else _folder(path)
     named = [(match, each) for each in sorted(folder.iterdir()) if (match := _FILE.fullmatch(each.name))]

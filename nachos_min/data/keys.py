@@ -37,16 +37,9 @@ def choose(
 ) -> dict[str, str]:
     """Return which array of a data set is under which name in a file: those of `NAMES`, and "class_names".
 
-    Args:
-        source: the file, for messages.
-        names: of all arrays in the file.
-        describe: shape and type of the array of that name, for messages.
-        groups: those of the names that are no arrays.
-        labelled: whether labels are needed; without, one split is enough, or a single array of any name.
-
-    Raises:
-        DataError: there are no images or no labels, where they are needed, or two names mean the same array and
-            neither is its own.
+    `names` are all in the file; those of `groups` are no arrays. `describe` gives shape and type for messages. Unless
+    `labelled`, one split without labels is enough, or a single array of any name. DataError if images or labels are
+    missing, or two names mean the same array and neither is its own.
     """
     names = list(names)
     arrays = [name for name in names if name not in groups]

@@ -35,13 +35,8 @@ class Classes:
 def plain_labels(source: str, name: str, array: NDArray[Any]) -> NDArray[Any]:
     """Return labels, one for each sample, as int64 or text [N]; truth values as text, one-hot rows as integers.
 
-    Args:
-        source: the file, for messages.
-        name: of the array, for messages.
-        array: [N] or [N, 1] of integers, whole floats, text or truth values, or one-hot [N, K].
-
-    Raises:
-        DataError: another shape or type, a fraction, a number beyond int64, text that is empty or too long.
+    `array` is [N] or [N, 1] of integers, whole floats, text or truth values, or one-hot [N, K]; else DataError,
+    with the names `source` of the file and `name` of the array.
     """
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
@@ -84,15 +79,10 @@ def _texts(source: str, name: str, array: NDArray[Any]) -> NDArray[np.str_]:
 
 
 def find_classes(source: str, labels: NDArray[Any], names: Sequence[str] | None = None) -> Classes:
-    """Return the classes that the labels of the training images name, in ascending order.
+    """Return the classes that the labels of the training images, from `plain_labels`, name, in ascending order.
 
-    Args:
-        source: the file, for messages.
-        labels: int64 or text [N], from `plain_labels`.
-        names: of the labels 0 .. K - 1, if the file has them; None: labels are their own names.
-
-    Raises:
-        DataError: fewer than two classes, two of the same name, or a label without one.
+    `names` are of the labels 0 .. K - 1; None: labels are their own names. DataError, with the name `source` of the
+    file, if there are fewer than two classes, two of the same name, or a label without one.
     """
     if names is not None and (twice := next((name for name in names if names.count(name) > 1), None)) is not None:
         raise DataError(f"{source}: class names must differ, got {twice!r} more than once")

@@ -35,13 +35,8 @@ ARCHIVES = (".7z", ".bz2", ".gz", ".rar", ".xz", ".zip", ".zst")  # which are no
 def read(path: Path, resolution: int | None = None, expected: Shape | None = None) -> Arrays:
     """Return the arrays of an existing file or folder under the names that `check_arrays` knows.
 
-    Args:
-        path: a file or a folder.
-        resolution: the shorter side to resize to, for readers of images that differ in size; None: the reader's.
-        expected: (H, W, C) of each sample, where labels may be missing; None: they are needed.
-
-    Raises:
-        DataError: unknown ending or content, a damaged file, objects, a shape that is too large.
+    `resolution` is the shorter side that images of several sizes are resized to. `expected` is (H, W, C) of samples
+    whose labels may be missing. DataError if the content is unknown, damaged, too large, or holds objects.
     """
     return _reading(path, "file or folder", partial(_recognised, path, resolution, expected))
 

@@ -106,14 +106,7 @@ class Seen:
             raise DataError(f"values of images must be {rule}, got {least:g} to {most:g}")
 
     def classes(self, labels: Any) -> NDArray[np.int64]:
-        """Return the class of each label, int64 [N].
-
-        Args:
-            labels: [N], as the data had them, or names of classes.
-
-        Raises:
-            DataError: another shape or type, or a label of no class.
-        """
+        """Return the class of each label, int64 [N]; DataError if one is neither as the data had it nor a class's name."""
         plain = plain_labels("given", "labels", np.asarray(labels))
         known = [self.class_names, self.class_labels]  # the second is looked up first
         numbers = dict[str, int]()

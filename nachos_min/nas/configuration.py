@@ -429,11 +429,8 @@ def load_problem(
 ) -> Problem:
     """Return `configuration` with its data set and space; InputError if one of them cannot be read.
 
-    Args:
-        configuration: what is searched, and how.
-        source: the data set as `load` takes it; None: the name or path in `configuration`.
-        about: `Problem.about` of an earlier run, whose space it is; then no data set is loaded without `with_data`.
-        with_data: whether it is loaded all the same.
+    `source` is the data set as `load` takes it; None: the name or path in `configuration`. With `about`, that of an
+    earlier run, the space is that run's, and no data set is loaded unless `with_data`.
     """
     from nachos_min.data import load
     from nachos_min.nas.fitting import fitted_space

@@ -194,12 +194,8 @@ def choose(
 ) -> tuple[Confidence, dict[str, ExitTables], tuple[Point, ...]]:
     """Return the confidence chosen on the split `validation`, each split's tables, and the points of `Evaluation`.
 
-    Args:
-        tables_of: answers of all exits on a split, by its name, under a confidence.
-        labels: of each split, (N,).
-        softmax: returns the softmax confidence, its temperatures fitted on validation.
-        costs: static counts.
-        acting: the run's `Configuration.acting`.
+    `tables_of` gives the answers of all exits on a split under a confidence, `labels` are of each split, `softmax`
+    returns the softmax confidence fitted on validation, and `acting` is the run's `Configuration.acting`.
     """
     early, tables = len(costs.exit_costs) > 1, cache(tables_of)
 

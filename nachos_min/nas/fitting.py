@@ -58,13 +58,8 @@ def fitted_space(image_shape: tuple[int, int, int]) -> Space:
 def prepared(asked: Mapping[str, Any], source: Any = None) -> Problem:
     """Return the problem of a search with the `resolved` options, with all that depends on its data decided.
 
-    Args:
-        asked: the options.
-        source: the data set as `load` takes it; None: the name or path in `asked`.
-
-    Raises:
-        InputError: if the options exclude each other, data or space cannot be read, or no network can keep the
-            limits on static counts.
+    `source` is the data set as `load` takes it; None: the name or path among the options. InputError if the options
+    exclude each other, data or space cannot be read, or no network can keep the limits on static counts.
     """
     problem = load_problem(configure(asked), source)
     problem = replace(problem, configuration=configure(decided(asked, problem.coder)))

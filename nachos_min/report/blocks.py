@@ -15,11 +15,9 @@ GAP = 2  # columns between pictures
 
 
 def fitted(images: NDArray[np.float32], widest: int) -> NDArray[np.uint8]:
-    """Return images at a width of at most `widest`, an even height, and three bytes a pixel: [N, H, W, 3].
+    """Return images, float32 [N, H, W, C] from 0 to 1, at most `widest` wide and evenly high: bytes [N, H, W, 3].
 
-    Args:
-        images: float32 [N, H, W, C] from 0 to 1; of C that is neither 1 nor 3 the mean is drawn.
-        widest: columns for one image, >= 1.
+    Of C that is neither 1 nor 3 the mean is drawn.
     """
     _, height, width, channels = images.shape
     shrink = min(1.0, widest / width, widest / height)
@@ -30,12 +28,7 @@ def fitted(images: NDArray[np.float32], widest: int) -> NDArray[np.uint8]:
 
 
 def drawn(pictures: NDArray[np.uint8], *, colours: bool) -> list[Text]:
-    """Return lines with the pictures [N, H, W, 3], H even, side by side.
-
-    Args:
-        pictures: as `fitted` makes them.
-        colours: whether two pixels are a half block in two colours, or their mean is a shade.
-    """
+    """Return lines with pictures of `fitted` side by side: half blocks in two colours, or shades of two pixels."""
     lines = []
     for upper, lower in zip(pictures[:, 0::2].swapaxes(0, 1), pictures[:, 1::2].swapaxes(0, 1), strict=True):
         line = Text()
@@ -52,13 +45,7 @@ def drawn(pictures: NDArray[np.uint8], *, colours: bool) -> list[Text]:
 
 
 def curve(signal: NDArray[np.float32], widest: int, *, bars: bool) -> str:
-    """Return one line of at most `widest` characters with the first channel of a signal [1, L, C] from 0 to 1.
-
-    Args:
-        signal: float32.
-        widest: characters, >= 1.
-        bars: whether a value is a bar or a shade.
-    """
+    """Return a line of at most `widest` bars or shades: the first channel of a signal [1, L, C] from 0 to 1."""
     length = min(signal.shape[1], widest)
     values = resize(np.ascontiguousarray(signal[None, :, :, :1], np.float32), (1, length)).ravel().clip(0, 1)
     levels = _BARS if bars else _SHADES

@@ -52,19 +52,10 @@ class OnnxReading:
 
 
 def read_onnx(path: str | os.PathLike[str], input_shapes: Mapping[str, Shape] | Shape | None = None) -> OnnxReading:
-    """Return what an ONNX file computes, as records.
+    """Return what an ONNX file of operator sets 7 to 28 computes, as records; weights' values are not read.
 
-    Args:
-        path: of the .onnx file, operator sets 7 to 28.
-        input_shapes: with the batch axis: one for the first input, or several by name; None if the file says
-            them all, or leaves no more open than the number of samples: then it is 1.
-
-    Returns:
-        Graphs whose counts are exact; weights' values are not read.
-
-    Raises:
-        CountError: the file cannot be read or is damaged, an operator has no rule (its type, name and position
-            are named), shapes are open or contradict each other. One line, whatever the file.
+    `input_shapes` have the batch axis: one for the first input, or several by name; None if the file says them all,
+    or leaves no more open than the number of samples: then it is 1. CountError, one line, whatever the file.
     """
     try:
         return _read(load(path), input_shapes)

@@ -73,16 +73,10 @@ def read_torch(module: Any, inputs: object, *, training: bool | None = False, se
 
 
 def example_inputs(module: Any, inputs: object, seed: int = 0) -> tuple[Any, ...]:
-    """Return what a module is called with.
+    """Return what a module is called with; CountError if it is none, or the inputs are none or too large.
 
-    Args:
-        module: a torch.nn.Module.
-        inputs: a tensor, a tuple whose first is a tensor, or a shape with its batch axis, for which normally
-            distributed numbers are drawn, of the type and on the device of the module's first parameter.
-        seed: of the numbers drawn.
-
-    Raises:
-        CountError: no such module, no such inputs, or more than 2**28 elements.
+    `inputs` are a tensor, a tuple whose first is a tensor, or a shape with its batch axis, for which normally
+    distributed numbers are drawn, of the type and on the device of the module's first parameter.
     """
     torch = load_torch()
     if not isinstance(module, torch.nn.Module):
@@ -110,11 +104,8 @@ def example_inputs(module: Any, inputs: object, seed: int = 0) -> tuple[Any, ...
 def load_torch_target(target: str) -> tuple[Any, Any]:
     """Return the module that a function makes, in evaluation mode, and the inputs that it returns with it, if any.
 
-    Args:
-        target: "package.module:function", searched for in the current folder first.
-
-    Raises:
-        CountError: there is no such function, or it fails, or returns no module.
+    `target` is "package.module:function", searched for in the current folder first. CountError if there is no such
+    function, or it fails, or returns no module.
     """
     torch = load_torch()
     place, _, attribute = target.partition(":")
