@@ -35,7 +35,7 @@ def check_arrays(source: str, arrays: Mapping[str, Any], layout: str | None = No
 
     `arrays` are "images" with the axes that `layout` allows; "labels" as `plain_labels` takes them; maybe
     "difficulty" [N] from 0 to 1; the same with "test_" or "validation_" in front; maybe "class_names" of the labels
-    0 .. K - 1, and "notes" of the reader. DataError, with the name `source`, if an array is missing or breaks its rule.
+    0 .. K - 1, and "notes" of the reader. DataError, which names `source`, if an array is missing or not like this.
     """
     notes = [*arrays.get("notes", ())]
     for prefix in PREFIXES:

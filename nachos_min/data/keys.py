@@ -37,9 +37,9 @@ def choose(
 ) -> dict[str, str]:
     """Return which array of a data set is under which name in a file: those of `NAMES`, and "class_names".
 
-    `names` are all in the file; those of `groups` are no arrays. `describe` gives shape and type for messages. Unless
-    `labelled`, one split without labels is enough, or a single array of any name. DataError if images or labels are
-    missing, or two names mean the same array and neither is its own.
+    `names` are all in the file; those of `groups` are no arrays. `describe` gives shape and type for messages.
+    Unless `labelled`, one split without labels is enough, or a single array of any name. DataError if images or
+    labels are missing, or two names mean the same array and neither is its own.
     """
     names = list(names)
     arrays = [name for name in names if name not in groups]

@@ -106,7 +106,7 @@ class Seen:
             raise DataError(f"values of images must be {rule}, got {least:g} to {most:g}")
 
     def classes(self, labels: Any) -> NDArray[np.int64]:
-        """Return the class of each label, int64 [N]; DataError if one is neither as the data had it nor a class's name."""
+        """Return the class, int64 [N], of labels as the data had them or names of classes; DataError for others."""
         plain = plain_labels("given", "labels", np.asarray(labels))
         known = [self.class_names, self.class_labels]  # the second is looked up first
         numbers = dict[str, int]()
