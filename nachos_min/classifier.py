@@ -18,7 +18,7 @@ from nachos_min.data.labels import plain_labels
 from nachos_min.eenn.trained import Prediction
 from nachos_min.errors import InputError
 from nachos_min.nas.configuration import AUTO, OPTIONS, Options, Problem
-from nachos_min.nas.settings import SETTINGS, picked
+from nachos_min.nas.views import SETTINGS, picked
 from nachos_min.options import taking
 from nachos_min.report.notebook import search
 from nachos_min.report.search_report import closest_sentence

@@ -28,7 +28,7 @@ from fire.decorators import SetParseFns
 from nachos_min import __version__
 from nachos_min.errors import InputError, shorten
 from nachos_min.nas.configuration import OPTIONS, First, Options
-from nachos_min.nas.settings import SETTINGS
+from nachos_min.nas.views import SETTINGS
 from nachos_min.options import (
     CHANCE,
     COUNT,

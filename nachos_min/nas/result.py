@@ -29,7 +29,7 @@ from nachos_min.nas.gain import Retrained, retrained_of
 from nachos_min.nas.genome import Genome
 from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.limits import Limits
-from nachos_min.nas.settings import setting_names, settings
+from nachos_min.nas.views import setting_names, settings
 
 if TYPE_CHECKING:
     from nachos_min.eenn.trained import Prediction, Trained

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from html import escape
-from itertools import groupby
 from math import prod
 from pathlib import Path
 from shlex import quote
@@ -27,8 +26,7 @@ from nachos_min.errors import InputError, some
 from nachos_min.nas.evaluation import Evaluation, Trial
 from nachos_min.nas.result import Archive, Network, SearchResult, result_of, shown_rows
 from nachos_min.nas.runs import Examples, examples, stored_evaluations, stored_problem
-from nachos_min.nas.settings import setting_names, undominated
-from nachos_min.nas.views import html_table
+from nachos_min.nas.views import by_network, html_table, setting_names, undominated
 from nachos_min.report.charts import Plot, axis, short
 from nachos_min.report.pictures import most_pictures, pictures, sheet
 from nachos_min.report.search_report import closest_sentence, gain_sentence, share
@@ -70,10 +68,7 @@ class Story:
     @cached_property
     def networks(self) -> dict[Trial, list[Network]]:
         """The solutions of each network on the page."""
-        found: dict[Trial, list[Network]] = {}
-        for row in self.rows:
-            found.setdefault(row.evaluation.trial, []).append(row)
-        return found
+        return by_network(self.rows)
 
     @cached_property
     def numbers(self) -> dict[Trial, int]:
@@ -88,8 +83,8 @@ class Story:
     @property
     def curves(self) -> list[list[tuple[float, float]]]:
         """Average MACs and accuracy of each trained network, under the thresholds that are worth having."""
-        by_network = groupby(self.archive.networks, key=lambda row: row.evaluation.trial)
-        return [[(row.average_macs, row.metric) for row in undominated(rows)] for _, rows in by_network]
+        networks = by_network(self.archive.networks).values()
+        return [[(row.average_macs, row.metric) for row in undominated(rows)] for rows in networks]
 
     @property
     def accuracy(self) -> str:
@@ -164,7 +159,7 @@ def headline(story: Story) -> str:
     trained = f"Networks trained: {story.result.evaluated:,}."
     if not rows:
         return f"{trained} No solution keeps the limits."
-    networks = some(len({row.evaluation.trial for row in rows}), "network")
+    networks = some(len(by_network(rows)), "network")
     left = f" {len(story.rows)} of them are on this page." if len(story.rows) < len(rows) else ""
     best, (low, high) = rows[0], rows[0].test.metric_interval95
     return (

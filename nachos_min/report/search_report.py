@@ -20,10 +20,9 @@ from rich.text import Text
 
 from nachos_min.eenn.guarantee import fewest_samples
 from nachos_min.errors import one_line, printable, some
-from nachos_min.nas.evaluation import Trial
 from nachos_min.nas.gain import Gain, Measured, Retrained
 from nachos_min.nas.result import Network, SearchResult, level_of
-from nachos_min.nas.settings import setting_names
+from nachos_min.nas.views import by_network, cells, setting_names
 from nachos_min.report.console import output, table
 
 if TYPE_CHECKING:  # a stored run is shown without the loop
@@ -171,17 +170,16 @@ def show_result(
 
 def front_table(front: Iterable[Network], named: Mapping[int, str]) -> Iterator[Table | Text]:
     """Yield the headings, then for each network a line about it and a table of its rows."""
-    networks: dict[Trial, list[Network]] = {}
-    for row in front:
-        networks.setdefault(row.evaluation.trial, []).append(row)
-    cells = {trial: [front_cells(row, named) for row in rows] for trial, rows in networks.items()}
-    balanced = any(row.balanced_accuracy is not None for rows in networks.values() for row in rows)
+    networks = [(rows, [front_cells(row, named) for row in rows]) for rows in by_network(front).values()]
+    balanced = any(row.balanced_accuracy is not None for rows, _ in networks for row in rows)
     of = "balanced" if balanced else ""
     heads = [
         ("", "", of, "average", f"test {of}".strip(), "test", ""),
         ("k", "setting", "accuracy", "MACs", "accuracy (95%)", "MACs", "leave after stage"),
     ]
-    widths = [max(map(len, column)) for column in zip(*heads, *chain(*cells.values()), strict=True)]
+    widths = [
+        max(map(len, column)) for column in zip(*heads, *chain(*(lines for _, lines in networks)), strict=True)
+    ]
 
     def grid(rows: Iterable[Sequence[str]]) -> Table:
         made = Table.grid(padding=(0, 1, 0, 0))
@@ -193,9 +191,9 @@ def front_table(front: Iterable[Network], named: Mapping[int, str]) -> Iterator[
         return made
 
     yield grid(heads)
-    for trial, rows in networks.items():
+    for rows, lines in networks:
         yield Text(f"\n{network_line(rows[0])}", style="bold")
-        yield grid(cells[trial])
+        yield grid(lines)
 
 
 def network_line(row: Network) -> str:
@@ -209,18 +207,10 @@ def network_line(row: Network) -> str:
 
 def front_cells(row: Network, named: Mapping[int, str]) -> tuple[str, ...]:
     """Return what stands in a row of the table; a mark behind each test figure that misses its limit."""
-    test, (low, high) = row.test, row.test.metric_interval95
-    limits = row.limits.on(test)
-    marks = [" " if kept else MISSED for kept in (test.score >= limits.least_correct, limits.affordable(test))]
-    return (
-        str(row.solution),
-        named.get(row.solution, ""),
-        f"{row.metric:.1%}",
-        f"{round(row.average_macs):,}",
-        f"{test.metric:.1%} ({low * 100:.1f}-{high * 100:.1f}){marks[0]}",
-        f"{round(test.average_macs):,}{marks[1]}",
-        exit_shares(row),
-    )
+    limits = row.limits.on(row.test)
+    right, spent = row.test.score >= limits.least_correct, limits.affordable(row.test)
+    marks = " " if right else MISSED, " " if spent else MISSED
+    return cells(row, named.get(row.solution, ""), exit_shares(row), marks)
 
 
 def exit_shares(row: Network) -> str:
@@ -243,7 +233,7 @@ def share(count: int, total: int) -> str:
 
 def shown_sentence(result: SearchResult, shown: int) -> str:
     """Return how many solutions there are, of which some are `shown`, and how many miss a limit."""
-    rows, networks = len(result.front), len({row.evaluation.trial for row in result.front})
+    rows, networks = len(result.front), len(by_network(result.front))
     part = f"; {shown} {'is' if shown == 1 else 'are'} shown, show --all lists every one" if shown < rows else ""
     told = f"{some(rows, 'solution')} of {some(networks, 'network')}{part}."
     if missed := sum(not row.test.kept for row in result.front):

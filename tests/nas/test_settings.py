@@ -7,7 +7,7 @@ from nachos_min.eenn.thresholds import Figures
 from nachos_min.nas.evaluation import Point, Trial
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.result import Network
-from nachos_min.nas.settings import settings, undominated
+from nachos_min.nas.views import settings, undominated
 
 
 def curve(network: int, *points: tuple[int, int]) -> list[Network]:
