@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
-from math import ceil, floor, isfinite, lcm, prod, sqrt
+from math import ceil, floor, isfinite, lcm, prod, sqrt, ulp
 from operator import mul
 from typing import Any
 
@@ -102,6 +102,7 @@ def split_limits(
 
     With a `full_score`, of a split whose classes are counted, the first is a limit on balanced accuracy.
     Numbers are taken as the decimals they are written as: 0.7 of 10 samples are 7, not 7.000000000000001.
+    An accuracy that rounds to `min_accuracy` as a float keeps it: the accuracy of a network is no limit above it.
     ValueError if a limit is infinite or NaN.
 
     >>> split_limits(59.99, 0.9, samples=10)
@@ -111,7 +112,8 @@ def split_limits(
         if value is not None and not isfinite(value):
             raise ValueError(f"{name} must be finite, got {value}")
     most = None if max_macs is None else floor(Fraction(str(max_macs)) * samples)
-    return SplitLimits(ceil(Fraction(str(min_accuracy)) * (full_score or samples)), most)
+    least = Fraction(min_accuracy) - Fraction(ulp(min_accuracy)) / 2  # what rounds to it
+    return SplitLimits(ceil(least * (full_score or samples)), most)
 
 
 @lru_cache(maxsize=64)

@@ -79,8 +79,8 @@ def test_thresholds_and_curves_equal_brute_force(split: PolicyTables, max_macs: 
     assert key(exact, best.total_macs) == max(key(*one) for one in every)
     assert preference(best, limits) >= preference(papers, limits)
     assert best.balanced_accuracy == float(exact)
-    assert limits.admit(best) == (exact >= Fraction(str(least)) and key(exact, best.total_macs)[0])
-    kept = {one for one in every if one[0] >= Fraction(str(least)) and key(*one)[0]}
+    assert limits.admit(best) == (float(exact) >= least and key(exact, best.total_macs)[0])
+    kept = {one for one in every if float(one[0]) >= least and key(*one)[0]}
     front = {a for a in kept if not any(b != a and b[0] >= a[0] and b[1] <= a[1] for b in kept)}
     curve = [point.figures for point in threshold_curve(split, limits, resolution=0.0)]
     assert [(Fraction(f.score, f.full_score), f.total_macs) for f in curve] == sorted(front, reverse=True)

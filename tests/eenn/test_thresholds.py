@@ -112,6 +112,8 @@ def test_limits_are_compared_exactly() -> None:
     assert not split_limits(10**18 // 3, 0.0, 3).affordable(third)
     assert not split_limits(None, 0.3333333333333334, 3).admit(third)
     assert split_limits(None, 0.3333333333333333, 3).admit(third)
+    for correct in range(200):  # an accuracy as a float may lie above the ratio that it stands for
+        assert split_limits(None, correct / 199, 199).least_correct == correct
 
 
 def test_preference_within_the_limit_then_outside_it() -> None:
