@@ -15,7 +15,7 @@ from nachos_min.export.npz_file import write_npz
 from nachos_min.export.onnx_file import write_onnx
 from nachos_min.export.quantised import quantised
 from nachos_min.macs.count import count
-from nachos_min.nas.result import Network
+from nachos_min.nas.result import FiguresOnTest, Network
 from nachos_min.nas.runs import examples, solution, stored_problem
 from nachos_min.targets import read_target
 
@@ -131,7 +131,8 @@ def int8_written(network: Network, data: Dataset, images: Array, folder: str | P
     """Return the C source in integers; as many validation images leave at each exit as in float."""
     in_float, there = network.test, network.point.validation
     integers = quantised(network.trained, data.train.images).leaving(data.validation, there.exit_counts)
-    found = integers.figures(data.test, balanced=bool(in_float.class_samples))
+    counted = integers.figures(data.test, balanced=bool(in_float.class_samples))
+    found = FiguresOnTest(**asdict(counted), kept=network.limits.admissible(counted))
     written = c_written(Engine(integers.trained, images, integers), folder)
     said = (
         f"{figures.metric:.2%} at {figures.average_macs:,.0f} MACs on average in {name}"
@@ -140,8 +141,9 @@ def int8_written(network: Network, data: Dataset, images: Array, folder: str | P
     notes = [f"test split: {', '.join(said)}"]
     if in_float.metric - found.metric > TOLERATED:
         notes.append("WARNING: in integers it is more than half a point less accurate")
-    own = {"thresholds": list(integers.trained.thresholds), "exit_counts": list(found.exit_counts)}
-    own |= {name: getattr(found, name) for name in ("accuracy", "correct", "samples", "total_macs", "average_macs")}
+    if not found.kept:
+        notes.append("a limit of the search is missed there in integers")
+    own = {"thresholds": list(integers.trained.thresholds)} | found.as_dict()
     figures = (written.figures or {}) | {"arithmetic": "int8", "test": own}
     what = written.what.replace("C99", "C99 in integers (int8)")
     return replace(written, what=what, notes=(*notes, *written.notes), figures=figures)

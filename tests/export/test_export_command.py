@@ -110,6 +110,7 @@ def test_integers_have_thresholds_and_test_figures_of_their_own(tolerated, run, 
     _, out, _ = run("run#0", "--c", "made8", "--int8", "--data", "own.npz", "--json")
     (file,) = json.loads(out)["files"]
     assert (file["arithmetic"], file["test"]["thresholds"]) == ("int8", list(own.trained.thresholds))
+    assert file["test"]["kept"] is network.limits.admissible(found)
     assert (file["test"]["correct"], file["test"]["exit_counts"]) == (found.correct, list(found.exit_counts))
     assert "int8 weights" in Path("made8/network.h").read_text("utf-8")
 
