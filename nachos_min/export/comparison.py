@@ -1,7 +1,7 @@
 """Whether an exported program answers as the engine does, image by image.
 
-Programs add up in another order, so their confidences differ by roundings. Where one lies within NEAR of its
-threshold, label and exit are not compared: such images are counted.
+Programs add up in another order, so their confidences differ by roundings. A temperature T below 1 multiplies them
+by 1 / T. Where a confidence lies as near to its threshold, label and exit are not compared: such images count.
 """
 
 from dataclasses import dataclass
@@ -29,20 +29,21 @@ class Comparison:
     """How the answers of a program agree with the engine's."""
 
     images: int
-    near: int  # images with a confidence within NEAR of its threshold, of which the rest is not asked
+    near: int  # images with a confidence within `allowed` of its threshold, of which the rest is not asked
     differ: int  # of the others, those with another label or exit
     confidence: float  # largest difference of two confidences of one exit
     to: str = "the engine"  # what the answers are compared with
+    allowed: float = NEAR  # difference of two confidences that roundings explain
 
     @property
     def equal(self) -> bool:
-        """Whether every image has the same label and exit, and confidences are within NEAR."""
-        return not self.differ and self.confidence <= NEAR
+        """Whether every image has the same label and exit, and confidences are within `allowed`."""
+        return not self.differ and self.confidence <= self.allowed
 
     def __str__(self) -> str:
         near = f", {self.near} too near to a threshold to compare" if self.near else ""
         found = f"labels or exits of {self.differ} DIFFER" if self.differ else "labels and exits are equal"
-        far = "differ by at most" if self.confidence <= NEAR else "DIFFER by up to"
+        far = "differ by at most" if self.confidence <= self.allowed else "DIFFER by up to"
         start = f"compared with {self.to} on {some(self.images, 'image')}{near}"
         return f"{start}: {found}, confidences {far} {self.confidence:.1e}"
 
@@ -76,11 +77,12 @@ class Engine:
         """Return how the answers `found` for the images agree, and `confidences` (N, E) of all exits, if any."""
         to = "the engine" if self.integers is None else "the same integers in NumPy"
         every, rows = self.tables.confidence, np.arange(len(self.images))
-        near = (np.abs(every - self.trained.thresholds) <= NEAR)[:, :-1].any(axis=1)
+        allowed = NEAR / min(1.0, *(self.trained.confidence.temperatures or (1.0,)))
+        near = (np.abs(every - self.trained.thresholds) <= allowed)[:, :-1].any(axis=1)
         same = (found.exits == self.exits) & (found.labels == self.tables.predicted[rows, self.exits])
         far: list[float] = [np.abs(found.confidence - every[rows, found.exits]).max()]
         far += [] if confidences is None else [np.abs(confidences - every).max()]
-        return Comparison(len(rows), int(near.sum()), int((~same & ~near).sum()), max(map(float, far)), to)
+        return Comparison(len(rows), int(near.sum()), int((~same & ~near).sum()), max(map(float, far)), to, allowed)
 
 
 def onnx_answers(path: str | Path, images: Array, *, gated: bool) -> tuple[Answers, Array | None]:

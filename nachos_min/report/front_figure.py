@@ -42,25 +42,24 @@ def write_figure(run: str | Path, to: str | Path | None = None) -> str:
 
 
 def draw(story: Story, figure: Any) -> None:
-    """Draw the front on a Matplotlib figure: full marks as shown, rings on the test split with a 95 % band."""
+    """Draw the front on a Matplotlib figure: full marks as shown, hollow ones on the test split with intervals."""
     axes, limits, plot = figure.subplots(), story.result.limits, front_plot(story)
     for curve in story.curves:
         axes.plot(*zip(*curve, strict=True), ".-", color="0.8", linewidth=0.8, markersize=2, zorder=0)
     for number, rows in enumerate(story.networks.values()):
         colour, stages = COLOURS[number % len(COLOURS)], ", ".join(map(str, rows[0].exits))
         look = {"color": colour, "marker": MARKS[number % len(MARKS)], "linestyle": "none", "markersize": 4.5}
-        label, bands = f"network {letter(number)}: exits after stages {stages}", []
+        label = f"network {letter(number)}: exits after stages {stages}"
         for row in rows:
             axes.plot(row.average_macs, row.metric, **look, label=label)
             axes.plot(row.test.average_macs, row.test.metric, **look, fillstyle="none", markeredgewidth=0.6)
-            bands.append((row.test.average_macs, *row.test.metric_interval95))
+            axes.vlines(row.test.average_macs, *row.test.metric_interval95, color=colour, alpha=0.4, linewidth=0.8)
             label = "_"  # once in the legend
-        axes.fill_between(*zip(*sorted(bands), strict=True), color=colour, alpha=0.1, linewidth=0)
     if limits.min_accuracy:
         axes.axhline(limits.min_accuracy, color="k", linestyle=":", linewidth=1)
     if limits.max_macs is not None:
         axes.axvline(limits.max_macs, color="k", linestyle=":", linewidth=1)
-    axes.set(xlabel="average MACs of an answer", ylabel=f"{story.accuracy} (rings: test split, 95 %)")
+    axes.set(xlabel="average MACs of an answer", ylabel=f"{story.accuracy} (hollow: test split, 95 % interval)")
     axes.set(ylim=(plot.up.least, 1.005), xscale="log" if plot.across.logarithmic else "linear")
     axes.xaxis.set_major_formatter(lambda value, _: short(value))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")

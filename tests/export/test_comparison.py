@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from trained_networks import trained
 
+from nachos_min.eenn.confidence import Confidence
 from nachos_min.eenn.inference import Answers
 from nachos_min.export.comparison import Engine
 from nachos_min.export.npz_file import write_npz
@@ -47,6 +48,21 @@ def test_answers_that_differ_are_seen():
     assert (found.differ, found.equal) == (3, False)
     assert found.confidence == pytest.approx(1e-3)
     assert "labels or exits of 3 DIFFER, confidences DIFFER by up to 1.0e-03" in str(found)
+
+
+def test_a_temperature_below_1_allows_the_roundings_that_it_multiplies():
+    network, images = trained("bytes")
+    for temperature, allowed in ((0.05, 2e-4), (2.0, 1e-5)):
+        cold = replace(network, confidence=Confidence((temperature,) * (len(network.thresholds) - 1)))
+        engine, rows = Engine(cold, images), np.arange(len(images))
+        own = (
+            engine.tables.predicted[rows, engine.exits],
+            engine.exits,
+            engine.tables.confidence[rows, engine.exits],
+        )
+        for far, equal in ((0.9, True), (1.1, False)):
+            found = engine.compare(Answers(*own[:2], own[2] + far * allowed))
+            assert (found.allowed, found.equal) == (pytest.approx(allowed), equal)
 
 
 def test_images_near_a_threshold_are_counted_and_not_compared():
