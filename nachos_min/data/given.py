@@ -13,7 +13,7 @@ from nachos_min.data.load import SPLITS, divided, halves, read_source
 from nachos_min.data.readers import Arrays
 from nachos_min.data.seen import Seen
 
-ALL = "all"  # the split of data that have one
+ALL = "all"  # samples of whatever split
 
 
 @dataclass(frozen=True, eq=False)

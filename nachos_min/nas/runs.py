@@ -21,8 +21,7 @@ from nachos_min.eenn.confidence import LEARNED, Confidence
 from nachos_min.eenn.lowering import StaticCosts
 from nachos_min.eenn.thresholds import ExitTables, Figures
 from nachos_min.errors import InputError, shorten
-from nachos_min.nas import configuration as stored
-from nachos_min.nas.configuration import OPTIONS, Problem
+from nachos_min.nas import configuration as options
 from nachos_min.nas.evaluation import SPLITS, Evaluation, Failure, Point, Trial
 from nachos_min.nas.genome import Genome
 from nachos_min.nas.result import Archive, Network, SearchResult, result_of
@@ -35,7 +34,7 @@ EXAMPLES, EXAMPLE_BYTES = 2_048, 4 << 20  # most test images that a run keeps, a
 SHOWN = {"max_macs": "<=", "min_accuracy": ">="}  # limits that stored curves can be held against, the tighter side
 
 
-def own_run(folder: Path, problem: Problem) -> Run:
+def own_run(folder: Path, problem: options.Problem) -> Run:
     """Return the run of `problem`, new or continued; StoreError if there is another one in `folder`.
 
     Data are the same if their content is, wherever they stand. Where only wider limits set that run apart, the
@@ -54,10 +53,10 @@ def own_run(folder: Path, problem: Problem) -> Run:
             rule = f"out {folder} holds a run on {problem.configuration.data} of other content"
             raise StoreError(f"{rule}; choose another --out") from None
         asked = {name: wanted for name, (_, wanted) in error.different.items() if name in SHOWN}
-        there = {name: stored for name, (stored, _) in error.different.items() if name in SHOWN}
+        there = {name: own for name, (own, _) in error.different.items() if name in SHOWN}
         if not asked or error.different.keys() - {*SHOWN, "max_worst_macs"} or _looser(asked, there):
             raise
-        flags = [f"{flag(name)} {OPTIONS[name].kind.show(value)}" for name, value in asked.items()]
+        flags = [f"{flag(name)} {options.OPTIONS[name].kind.show(value)}" for name, value in asked.items()]
         command = f"python -m nachos_min show {quote(str(folder))} {' '.join(flags)}"
         raise StoreError(f"{error}, or see which of its networks keep these limits: {command}") from None
 
@@ -95,14 +94,14 @@ def load_run(
     """
     problem = stored_problem(path)
     configuration = problem.configuration
-    stored.check_guarantee(guarantee, configuration.validation, configuration.metric)
+    options.check_guarantee(guarantee, configuration.validation, configuration.metric)
     asked = {"max_macs": max_macs, "min_accuracy": min_accuracy}
     tighter = {name: value for name, value in asked.items() if value is not None}
-    stored.check(tighter)
+    options.check(tighter)
     there = {name: getattr(configuration.limits, name) for name in SHOWN}
     if name := _looser(tighter, there):
         rule = f"{SHOWN[name]} {there[name]:,}, the run's own limit, since it stores nothing beyond"
-        raise stored.ConfigurationError(f"{name} must be {rule}, got {tighter[name]:,}")
+        raise options.ConfigurationError(f"{name} must be {rule}, got {tighter[name]:,}")
     whole = archive = Archive(problem, stored_evaluations(path))
     if tighter:
         own = replace(configuration, limits=replace(configuration.limits, **dict[str, Any](tighter)))
@@ -163,7 +162,7 @@ def _looser(asked: Mapping[str, Any], there: Mapping[str, Any]) -> str | None:
     return None
 
 
-def stored_problem(path: str | Path, *, with_data: bool = False, data: Any = None) -> Problem:
+def stored_problem(path: str | Path, *, with_data: bool = False, data: Any = None) -> options.Problem:
     """Return the configuration of the run in folder `path`, with its space; InputError as `load_run`.
 
     With `with_data`, or `data` that say where it is now, its data set is loaded, too, and is what it was.
@@ -171,11 +170,13 @@ def stored_problem(path: str | Path, *, with_data: bool = False, data: Any = Non
     run = open_run(path)
     identity, loaded = run.configuration, with_data or data is not None
     if loaded and data is None and identity["data"] == IN_MEMORY:
-        raise stored.ConfigurationError(f"data must be given: run {path} was searched on {IN_MEMORY}")
+        raise options.ConfigurationError(f"data must be given: run {path} was searched on {IN_MEMORY}")
     if run.about and not run.about.keys() >= {"image_shape", "classes", "class_names"}:
         raise StoreError(f"run {path} is damaged: run.h5 must say what its images and classes are")
     try:
-        problem = stored.load_problem(stored.configuration_of(identity), data, run.about or None, with_data=loaded)
+        problem = options.load_problem(
+            options.configuration_of(identity), data, run.about or None, with_data=loaded
+        )
     except DataError as error:
         if loaded or run.about:
             raise
@@ -187,20 +188,20 @@ def stored_problem(path: str | Path, *, with_data: bool = False, data: Any = Non
     now |= {} if problem.dataset is None else {"data_content": problem.data.digest}
     for name, what in (("data_content", "data set"), ("space_content", "space")):
         if name in now and identity.get(name) != now[name]:
-            raise stored.ConfigurationError(f"run {path}: its {what} must be what it was, got other content")
+            raise options.ConfigurationError(f"run {path}: its {what} must be what it was, got other content")
     return replace(problem, table=identity.get("table"))
 
 
 def stored_evaluations(path: str | Path) -> Iterator[Evaluation | Failure]:
     """Yield what the last search in folder `path` evaluated, in its archive's order; InputError as `load_run`."""
     run = open_run(path)
-    order, stored = run.get("order") or {"keys": [], "complete": False}, run.keys()
+    order, names = run.get("order") or {"keys": [], "complete": False}, run.keys()
     with _as_written(f"{run.path}/order.h5"):
         keys = dict[str, None].fromkeys(order["keys"])  # each once
         if not all(isinstance(each, str) for each in keys):
             raise TypeError("a key is text")
         # Without what a shorter search left: its finalists, or the choice that was cut off.
-        later = [] if order["complete"] else sorted({*stored} - {*keys})
+        later = [] if order["complete"] else sorted({*names} - {*keys})
     for name in [*keys, *later]:
         found = read_evaluation(run, name, {"weights": StoredWeights(run, name)})
         if found is None:  # without it RUN#k would be another network

@@ -12,7 +12,7 @@ from math import ceil, floor, log10
 Pairs = Sequence[tuple[float, float]]
 
 WIDE = 20  # an axis is logarithmic if its largest value is more than this times its smallest
-TICKS, MOST = 5, 8  # about so many of a linear axis, and at most so many of another, fit a narrow screen
+TICKS, MOST = 5, 8  # of a linear axis, about; of a logarithmic one, at most: they fit a narrow screen
 
 
 @dataclass(frozen=True)

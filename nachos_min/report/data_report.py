@@ -17,8 +17,8 @@ from nachos_min.errors import InputError, printable
 from nachos_min.nas.configuration import Options, resolved
 from nachos_min.nas.fitting import prepared
 from nachos_min.nas.plan import Plan, kinds, plan_of
-from nachos_min.report.blocks import GAP, curve, drawn, fitted
 from nachos_min.report.console import output, table
+from nachos_min.report.pictures import GAP, curve, drawn, fitted
 
 WIDTH = 80  # columns that pictures take
 _ROWS = 12  # classes listed

@@ -16,8 +16,8 @@ from nachos_min.errors import InputError
 from nachos_min.nas.configuration import resolved
 from nachos_min.nas.fitting import prepared
 from nachos_min.report import data_report
-from nachos_min.report.blocks import curve, drawn, fitted
 from nachos_min.report.console import Output
+from nachos_min.report.pictures import curve, drawn, fitted
 
 RANDOM = np.random.default_rng(0)
 
