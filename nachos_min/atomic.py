@@ -20,7 +20,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Source: the order of the steps follows Pillai et al., "All file systems are not created equal", OSDI 2014.
     """
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is no file", str(path))
     temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")

@@ -110,7 +110,7 @@ def load_run(
     return result_of(archive, Path(path), **found, whole=whole)
 
 
-def solution(name: str) -> Network:
+def solution(name: str | Path) -> Network:
     """Return network k of the front of a run.
 
     Args:
@@ -119,9 +119,9 @@ def solution(name: str) -> Network:
     Raises:
         InputError: `name` has another form, there is no such row, or the run cannot be read, as `load_run`.
     """
-    run, _, number = name.rpartition("#")
+    run, _, number = str(name).rpartition("#")
     if not run or not number.isascii() or not number.isdigit() or len(number) > 9:
-        raise InputError(f"a network must be RUN#k, k the number of a solution, got {shorten(name)}")
+        raise InputError(f"a network must be RUN#k, k the number of a solution, got {shorten(str(name))}")
     front = load_run(run).front
     if int(number) >= len(front):
         raise InputError(f"run {shorten(run)} has {len(front)} solutions, numbered from 0, got {number}")
@@ -178,6 +178,8 @@ def stored_problem(path: str | Path, *, with_data: bool = False, data: Any = Non
             options.configuration_of(identity), data, run.about or None, with_data=loaded
         )
     except DataError as error:
+        if loaded and data is None:
+            raise DataError(f"{error}; --data may say where they are now") from None
         if loaded or run.about:
             raise
         older = f"run {path} was stored by an earlier version, which needs its data"
