@@ -44,9 +44,10 @@ class Seen:
             array = np.asarray(given)
         except ValueError as error:  # lists of unequal lengths
             raise DataError(f"images must have one shape, but {one_line(error)}") from None
-        kind = "masked" if isinstance(given, np.ma.MaskedArray) else array.dtype
-        if kind == "masked" or array.dtype.kind not in "buif":
-            raise DataError(f"images must be real numbers, got {kind}")
+        if isinstance(given, np.ma.MaskedArray):
+            raise DataError("images must be a plain array, got a masked one")
+        if array.dtype.kind not in "buif":
+            raise DataError(f"images must be real numbers, got {array.dtype}")
         array = self._laid_out(array)
         self._check_values(array, any_scale)
         kind = np.uint8 if array.dtype in (np.uint8, np.bool_) else np.float32

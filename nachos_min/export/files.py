@@ -91,7 +91,7 @@ def _check(option: str, path: Path) -> None:
     """Refuse a path that is not what the option writes."""
     rule, wrong = f"a .{option} file", path.is_dir() or path.suffix.lower() != f".{option}"
     if option == "c":
-        rule, wrong = "a folder", path.is_file()
+        rule, wrong = "a folder", path.exists() and not path.is_dir()
     if wrong or not path.parent.is_dir():
         raise InputError(f"--{option} must be {rule} in an existing folder, got {shorten(str(path))}")
 

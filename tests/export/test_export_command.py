@@ -154,6 +154,7 @@ def test_a_file_that_answers_otherwise_has_its_own_status(run, monkeypatch):
         ("run#0 --npz run", "--npz must be a .npz file in an existing folder, got 'run'"),
         ("run#0 --onnx net", "--onnx must be a .onnx file in an existing folder, got 'net'"),
         ("run#0 --onnx", "--onnx must be a file, got no value"),
+        ("run#0 --c /dev/null", "--c must be a folder in an existing folder, got '/dev/null'"),
         ("run#0 --c own.npz", "--c must be a folder in an existing folder, got 'own.npz'"),
         ("run#0 --c made --int8", "--int8 must stand beside --c and --data, got no --data for 'run#0'"),
         ("run#0 --npz net.npz --int8 --data own.npz", "--int8 must stand beside --c and --data, got no --c"),

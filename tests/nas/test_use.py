@@ -111,6 +111,11 @@ def test_labels_fit_the_images(moved: SearchResult, labels: list[str], rule: str
         moved.front[0].confusion(examples("mine").images[:2].transpose(0, 3, 1, 2), labels)
 
 
+def test_masked_images_are_refused(moved: SearchResult) -> None:
+    with pytest.raises(InputError, match="^images must be a plain array, got a masked one$"):
+        moved.front[0].predict(np.ma.masked_less(examples("mine").images, 9))
+
+
 def test_channels_in_another_order_are_refused(moved: SearchResult) -> None:
     with pytest.raises(InputError, match="must have channels first"):
         moved.front[0].predict(examples("mine").images)
