@@ -45,7 +45,7 @@ class Seen:
         except ValueError as error:  # lists of unequal lengths
             raise DataError(f"images must have one shape, but {one_line(error)}") from None
         if isinstance(given, np.ma.MaskedArray):
-            raise DataError("images must be a plain array, got a masked one")
+            raise DataError(f"images must be a plain array, got a {type(given).__name__}")
         if array.dtype.kind not in "buif":
             raise DataError(f"images must be real numbers, got {array.dtype}")
         array = self._laid_out(array)
