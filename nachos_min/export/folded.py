@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nachos_min.eenn.lowering import lower
-from nachos_min.eenn.network import EarlyExitNetwork, ExitClassifier, FinalClassifier
 from nachos_min.eenn.trained import Trained
 from nachos_min.macs import ops
 from nachos_min.macs.record import Operator
-from nachos_min.nn.blocks import ConvBatchNorm, MBConv
-from nachos_min.nn.layers import BatchNorm, DepthwiseConv2d
+from nachos_min.nn.layers import BatchNorm, Conv2d, DepthwiseConv2d, Linear
+from nachos_min.nn.module import Module
 
 Floats = NDArray[np.float32]
 
@@ -43,7 +42,9 @@ def folded(trained: Trained) -> tuple[Layer, ...]:
     """
     nodes = lower(trained.architecture)
     uses = [sum(index in node.inputs for node in nodes) for index in range(len(nodes))]
-    weights, layers, place = _weights(trained.network), list[Layer](), {-1: -1}
+    parts = zip(trained.network.segments, trained.network.heads, strict=True)
+    weights = (each for part in parts for module in part for each in _weighted(module))
+    layers, place = list[Layer](), {-1: -1}
     for index, node in enumerate(nodes):
         before = place[node.inputs[0]]
         match node.op:
@@ -77,33 +78,12 @@ def outputs_of(layers: Sequence[Layer]) -> tuple[int, ...]:
     return tuple(max(i for i, layer in enumerate(layers) if layer.exit == e) for e in range(1, exits + 1))
 
 
-def _weights(network: EarlyExitNetwork) -> Iterator[Any]:
-    """Yield what has weights, in the order of execution."""
-    for segment, head in zip(network.segments, network.heads, strict=True):
-        for block in segment.blocks:
-            yield from _parts(block)
-        yield from _parts(head)
-
-
-def _parts(module: Any) -> Iterator[Any]:
-    match module:
-        case ConvBatchNorm():
-            yield from (module.convolution, module.norm)
-        case MBConv():
-            if module.expand is not None:
-                yield from _parts(module.expand)
-            yield from (module.depthwise, module.norm)
-            if module.excite is not None:
-                yield from (module.excite.reduce, module.excite.expand)
-            yield from _parts(module.project)
-        case ExitClassifier():
-            yield from (*module.convolutions, module.linear)
-        case FinalClassifier():
-            if module.expand is not None:
-                yield from _parts(module.expand)
-            if module.mix is not None:
-                yield module.mix
-            yield module.linear
+def _weighted(module: Module) -> Iterator[Any]:
+    """Yield what has weights in a module. Modules assign their parts in the order in which these run."""
+    if isinstance(module, Conv2d | DepthwiseConv2d | Linear | BatchNorm):
+        yield module
+    for _, child in module.children():
+        yield from _weighted(child)
 
 
 def _with_weights(layer: Layer, module: Any) -> Layer:

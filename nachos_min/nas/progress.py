@@ -52,11 +52,7 @@ Told = Callable[[Progress], None]
 
 
 class Pace:
-    """What running trainings tell, and how long the others take at their pace.
-
-    Attributes:
-        running: the last step of each running trial.
-    """
+    """What running trainings tell, and how long the others take at their pace; `running` has their last steps."""
 
     def __init__(self, seconds_of: Callable[[Trial], float], abreast: int, chosen: int) -> None:
         """Prepare for trials that take `seconds_of` each, `abreast` at a time, `chosen` in an iteration."""
@@ -103,21 +99,17 @@ class Pace:
 
 
 class Watch:
-    """Tells how far a search is, whenever something was done.
-
-    Attributes:
-        expected: networks that the search trains, if nothing ends it before.
-        reused: evaluations found on disk.
-    """
+    """Tells how far a search is, whenever something was done."""
 
     def __init__(self, archive: Archive, evaluations: int, finalists: int, told: Told | None, abreast: int) -> None:
         """Prepare for a search that trains `abreast` networks at a time; `told` None: nothing is told."""
         self._archive, self._finalists, self._told = archive, finalists, told
         self._pace = Pace(self._seconds_of, abreast, archive.problem.configuration.chosen)
-        self._activity, self._iteration, self.reused = "", 0, 0
+        self._activity, self._iteration = "", 0
+        self.reused = 0  # evaluations found on disk
         self._trials: Sequence[Trial] = ()
         self._found: Mapping[Trial, Answer] = {}
-        self.expected = evaluations + finalists
+        self.expected = evaluations + finalists  # networks, if nothing ends the search before
         self._efforts = evaluations + LONG * finalists
 
     def expect(self, trials: Sequence[Trial]) -> None:

@@ -223,28 +223,19 @@ def _listed(row: Any, names: Sequence[str]) -> dict[str, Any]:
 
 
 class Archive:
-    """All candidates evaluated so far, in the order in which they were chosen.
-
-    Attributes:
-        limits: tightened by the margin; networks keep them on the validation split.
-        largest: costs of the space's largest network.
-        reference: error 1, and the MACs of the largest network.
-        candidates, evaluations: with and without failures.
-        networks: each candidate under all its thresholds.
-        admissible: the networks that keep every limit.
-        budgets: average MACs that a search improves on, `Limits.budgets`.
-    """
+    """All candidates evaluated so far, in the order in which they were chosen."""
 
     def __init__(self, problem: Problem, evaluated: Iterable[Evaluation | Failure] = ()) -> None:
         configuration = problem.configuration
-        self.problem, self.limits = problem, configuration.limits.tightened(configuration.margin)
+        self.problem = problem
+        self.limits = configuration.limits.tightened(configuration.margin)  # kept on the validation split
         self.largest = static_costs(problem.coder.largest())
-        self.reference = (1.0, self.largest.worst_macs)
-        self.budgets = self.limits.budgets(self.largest.worst_macs)
+        self.reference = (1.0, self.largest.worst_macs)  # error and MACs
+        self.budgets = self.limits.budgets(self.largest.worst_macs)  # of average MACs, which a search improves on
         self.candidates: list[Evaluation | Failure] = []
-        self.evaluations: list[Evaluation] = []
-        self.networks: list[Network] = []
-        self.admissible: list[Network] = []
+        self.evaluations: list[Evaluation] = []  # candidates without failures
+        self.networks: list[Network] = []  # each candidate under all its thresholds
+        self.admissible: list[Network] = []  # those of the networks that keep every limit
         for found in evaluated:
             self.add(found)
 
