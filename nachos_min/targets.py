@@ -66,12 +66,9 @@ class Target:
 def read_target(
     name: str, input_shape: tuple[int, ...] | None = None, classes: int | None = None, *, unpadded: bool = False
 ) -> Target:
-    """Return the network that `name` stands for, its graph not yet checked.
+    """Return the network that `name` stands for, its graph not yet checked; InputError if it cannot be read.
 
     The arguments are options of the command line; None stands for what the target says, or 10 classes of CNAS.
-
-    Raises:
-        InputError: if there is no such target, it is broken, or an argument does not apply to it.
     """
     if name.startswith("torch:"):
         from nachos_min.macs.readers.torch_reader import load_torch_target

@@ -372,11 +372,7 @@ def _configuration(known: Mapping[str, Any]) -> Configuration:
 
 
 def configuration_of(identity: Mapping[str, Any]) -> Configuration:
-    """Return the configuration that `Problem.identity` was made from.
-
-    Raises:
-        ConfigurationError: if a field is missing or breaks a rule: the run was made by another version.
-    """
+    """Return the configuration that `Problem.identity` was made from; ConfigurationError if it is of another version."""
     named = {stored: name for name, stored in STORED_AS.items()}
     known = {**AS_BEFORE, **{named.get(name, name): value for name, value in identity.items()}}
     try:

@@ -28,14 +28,8 @@ def training_seconds(
 ) -> float:
     """Return the seconds that one processor takes to train a network and to measure it, with compiled kernels.
 
-    Args:
-        worst_macs: MACs of a sample that passes every exit.
-        samples: of the training set.
-        epochs: passes over it.
-        batch: samples of a gradient step.
-        exits: number of exits, the final one included.
-        numbers: of one stored image, H * W * C.
-        measured: samples of all splits that are measured together.
+    `worst_macs` are of a sample that passes every exit; `numbers` are H * W * C of a stored image. The network is
+    trained on `samples`, and `measured` samples are measured together.
 
     >>> round(training_seconds(100_000, 1_000, 10, batch=16, exits=3, numbers=64, measured=700), 1)
     1.5
@@ -51,12 +45,8 @@ def worker_bytes(
 ) -> int:
     """Return the bytes of a worker process that it shares with no other: the images are shared.
 
-    Args:
-        peak_bytes: of activations alive at once, for one sample.
-        params: number of trained parameters.
-        batch, exits, measured: as of `training_seconds`.
-        classes: number of classes.
-        samples: of all splits together.
+    `peak_bytes` are of activations of one sample, `params` counts parameters, `samples` are of all splits together;
+    the others are as of `training_seconds`.
 
     >>> worker_bytes(16_384, 20_000, batch=16, exits=3, classes=10, samples=2_000, measured=700)
     119275424

@@ -88,8 +88,7 @@ def decided(asked: Mapping[str, Any], coder: GenomeCoder) -> dict[str, Any]:
 def usual_limits(coder: GenomeCoder) -> dict[str, int]:
     """Return what a quarter of random members keep of each limit on counts, rounded up, by the names in COUNTED.
 
-    Raises:
-        ConfigurationError: if none of them is a network whose exits keep the order of their costs.
+    ConfigurationError if none of them is a network whose exits keep the order of their costs.
     """
     costs, legal = StaticCheck(coder, NONE).population(drawn(coder))
     if not legal.any():

@@ -113,11 +113,7 @@ class MacsReport:
 def report_macs(
     target: Target, convention: Convention, against: Convention | None, *, verify: bool, execute: bool
 ) -> MacsReport:
-    """Return the count of `target` by a convention, and what else was requested, as the options of `macs`.
-
-    Raises:
-        InputError: if the graph is broken, or something requested does not apply to the target.
-    """
+    """Return the count of `target` by a convention, and what else was requested; errors are about the options of `macs`."""
     graph, architecture = target.graph, target.architecture
     check_graph(graph)
     terms = {each.name: each.terms(graph) for each in CONVENTIONS.values()}
@@ -168,10 +164,7 @@ def executions(target: Target) -> Rows:
 
     One of our own networks runs once for each exit, leaving there. A network read from elsewhere has no weights
     here: each of its layers that multiply runs by itself, on random numbers of its shapes. None is executed of an
-    operator that this engine lacks.
-
-    Raises:
-        InputError: if an array would have more than 2**28 elements.
+    operator that this engine lacks. InputError if an array would have more than 2**28 elements.
     """
     from nachos_min.autograd import count_macs, no_grad  # loads the kernels, which counting needs not
 

@@ -38,15 +38,10 @@ class StoreError(InputError):
 
 
 def encode(record: Mapping[str, Any], *, compress: bool = False) -> bytes:
-    """Return the bytes of an HDF5 file that holds the record.
+    """Return the bytes of an HDF5 file that holds the record; `compress`: arrays by DEFLATE, without loss.
 
-    Args:
-        record: keys are text without "/" and not "."; values are int, float, str, bool, None, NumPy arrays
-            of any type but object, and lists, tuples and dicts of all these.
-        compress: store arrays compressed (DEFLATE), without loss.
-
-    Raises:
-        StoreError: a key or a value is none of these; the message gives its place.
+    Keys are text without "/" and not "."; values are int, float, str, bool, None, NumPy arrays of any type but
+    object, and lists, tuples and dicts of all these; else StoreError, which gives the place.
     """
     filters = {"compression": "gzip", "shuffle": True} if compress else {}
     layout: Any = {"userblock_size": _USER_BLOCK, "track_order": True}
@@ -61,10 +56,7 @@ def encode(record: Mapping[str, Any], *, compress: bool = False) -> bytes:
 def decode(path: Path, without: Collection[str] = ()) -> dict[str, Any]:
     """Return the record in a file that `encode` made: the same types, order of keys, and bits.
 
-    Keys of the record that are `without` value are not read.
-
-    Raises:
-        StoreError: the file cannot be read, or is not as it was written; the message names it.
+    Keys that are `without` value are not read. StoreError if the file cannot be read, or is not as it was written.
     """
     try:
         content = path.read_bytes()

@@ -41,11 +41,7 @@ CONVENTIONS: dict[str, Convention] = {convention.name: convention for convention
 
 
 def find_convention(name: str) -> Convention:
-    """Return the convention called `name`.
-
-    Raises:
-        CountError: there is none of that name; the message lists all.
-    """
+    """Return the convention called `name`; CountError, which lists all, if there is none."""
     if name not in CONVENTIONS:
         raise CountError(f"convention must be one of {', '.join(CONVENTIONS)}, got {shorten(name)}")
     return CONVENTIONS[name]
