@@ -372,7 +372,7 @@ def _configuration(known: Mapping[str, Any]) -> Configuration:
 
 
 def configuration_of(identity: Mapping[str, Any]) -> Configuration:
-    """Return the configuration that `Problem.identity` was made from; ConfigurationError if it is of another version."""
+    """Return the configuration that `Problem.identity` was made from; ConfigurationError for another version's."""
     named = {stored: name for name, stored in STORED_AS.items()}
     known = {**AS_BEFORE, **{named.get(name, name): value for name, value in identity.items()}}
     try:

@@ -113,7 +113,7 @@ class MacsReport:
 def report_macs(
     target: Target, convention: Convention, against: Convention | None, *, verify: bool, execute: bool
 ) -> MacsReport:
-    """Return the count of `target` by a convention, and what else was requested; errors are about the options of `macs`."""
+    """Return the count of `target` by a convention, and what else was requested, as the options of `macs`."""
     graph, architecture = target.graph, target.architecture
     check_graph(graph)
     terms = {each.name: each.terms(graph) for each in CONVENTIONS.values()}
