@@ -98,5 +98,4 @@ class Trained:
 
     def scaled(self, images: Array) -> Images:
         """Return unscaled images [N, H, W, C], uint8 or float32 of the shape `seen`, as the network takes them."""
-        height, width, _ = self.architecture.input_shape
-        return Images(images, scaling=self.seen.scaling).at((height, width))
+        return Images(images, scaling=self.seen.scaling).at(self.architecture.input_shape[:2])

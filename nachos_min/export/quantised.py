@@ -96,8 +96,8 @@ class Quantised:
         return replace(self, trained=replace(self.trained, thresholds=(*thresholds, ALWAYS)))
 
     def _tables(self, split: Split) -> ExitTables:
-        height, width, _ = self.trained.architecture.input_shape
-        return self.answers(split.images.at((height, width))).tables(self.trained.confidence)
+        images = split.images.at(self.trained.architecture.input_shape[:2])
+        return self.answers(images).tables(self.trained.confidence)
 
     def _outputs(self, images: NDArray[np.floating[Any]], outputs: Sequence[int]) -> list[NDArray[np.float32]]:
         """Return what the heads' last layers give, float32 (n, C) or (n, C + 1) each."""
@@ -118,9 +118,8 @@ def quantised(trained: Trained, train: Images) -> Quantised:
     `train` are scaled images, at least one, of the size of the data; they show how large values become.
     """
     layers = folded(trained)
-    height, width, _ = trained.architecture.input_shape
     rows = np.unique(np.linspace(0, len(train) - 1, IMAGES).round().astype(np.int64))
-    scales = [each / MOST for each in largest_values(layers, train.at((height, width))[rows])]
+    scales = [each / MOST for each in largest_values(layers, train.at(trained.architecture.input_shape[:2])[rows])]
     return Quantised(trained, (1 / scales[-1]).astype(np.float32), _in_integers(layers, scales))
 
 

@@ -237,10 +237,7 @@ def choose(
 
 def as_seen(split: Split, network: EarlyExitNetwork) -> Split:
     """Return `split` with images as the `network` takes them: resized when the space fixes the resolution."""
-    height, width, _ = network.architecture.input_shape
-    if split.images.shape[1:3] == (height, width):
-        return split
-    return replace(split, images=split.images.at((height, width)))
+    return replace(split, images=split.images.at(network.architecture.input_shape[:2]))
 
 
 def measure(

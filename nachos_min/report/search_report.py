@@ -285,10 +285,9 @@ def causes(result: SearchResult) -> str:
 
 def summary(result: SearchResult) -> str:
     """Return the lines under the table: hypervolume, what the search took, where the run lies."""
-    lines = []
     error, macs = result.reference
     admissible, every = (area / (error * macs) for area in (result.hypervolume_admissible, result.hypervolume_all))
-    lines += [
+    lines = [
         f"Hypervolume (of error {error:g} x {macs:,} MACs): admissible {admissible:.4f}, all {every:.4f}.",
         f"{result.evaluated:,} evaluated ({result.reused} reused), {result.admissible} admissible, "
         f"{causes(result)}.",
