@@ -86,7 +86,11 @@ def read_target(
         return _json(name, input_shape, classes, unpadded)
     if "#" in Path(name).name:
         _refuse(input=input_shape, classes=classes, unpadded=unpadded)
-        return target_of(_solution(name), name)
+        from nachos_min.nas.runs import solution
+
+        found = solution(name)
+        assert found.problem is not None, "a stored run knows its space"
+        return target_of(found.problem.coder.decode(found.genome), name)
     raise TargetError(f"target must be {_FORMS}, got {shorten(name)}")
 
 
@@ -196,15 +200,6 @@ def _genome(fields: Mapping[str, Any], image: Image | None, classes: int | None)
     coder = GenomeCoder(load_space(space), (height, width, channels), checked.integer("classes"))
     coder.genes(genome)  # their ranges are checked before they are put into an array
     return coder, as_genome(coder.canonical(np.array([genome]))[0])
-
-
-def _solution(name: str) -> Architecture:
-    """Return network k of the front of a run, `RUN#k`."""
-    from nachos_min.nas.runs import solution
-
-    found = solution(name)
-    assert found.problem is not None, "a stored run knows its space"
-    return found.problem.coder.decode(found.genome)
 
 
 def _module(name: str, module: Any, inputs: Any) -> Target:

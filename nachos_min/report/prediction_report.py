@@ -61,8 +61,9 @@ class PredictionReport:
     def answers(self) -> dict[str, list[Any]]:
         """What is known of each sample, in lists of equal length."""
         found, stages = self.prediction, np.array(self.network.exits)
-        columns = {"answer": found.labels, "probability": found.probabilities.max(axis=1)}
-        columns |= {
+        columns = {
+            "answer": found.labels,
+            "probability": found.probabilities.max(axis=1),
             "confidence": found.confidence,
             "stage": stages[found.exits],
             "exit": found.exits,
