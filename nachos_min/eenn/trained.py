@@ -18,7 +18,7 @@ from nachos_min.eenn.confidence import Confidence
 from nachos_min.eenn.inference import predict
 from nachos_min.eenn.lowering import StaticCosts, static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
-from nachos_min.errors import printable, some
+from nachos_min.errors import InputError, one_line, printable, some
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -68,7 +68,11 @@ class Trained:
         """The network with its weights, in inference mode."""
         rng = np.random.default_rng(0)  # its weights are replaced
         network = EarlyExitNetwork(self.architecture, rng, rng)
-        network.load_state(self.weights)
+        weights = dict(self.weights)  # read here, perhaps
+        try:
+            network.load_state(weights)
+        except ValueError as error:
+            raise InputError(f"{self.name}: weights must be those of its network, got {one_line(error)}") from None
         network.train(False)
         return network
 

@@ -244,7 +244,10 @@ class StoredWeights(Mapping[str, Array]):
 
     @cached_property
     def _read(self) -> dict[str, Array]:
-        return dict((self.run.read(self.key) or {})["weights"])
+        weights = (self.run.read(self.key) or {}).get("weights")
+        if weights is None:
+            raise StoreError(f"run {self.run.path} must hold its evaluation {self.key} as it was, got none")
+        return dict(weights)
 
     def __getitem__(self, name: str) -> Array:
         return self._read[name]

@@ -111,6 +111,16 @@ def test_labels_fit_the_images(moved: SearchResult, labels: list[str], rule: str
         moved.front[0].confusion(examples("mine").images[:2].transpose(0, 3, 1, 2), labels)
 
 
+def test_weights_that_were_removed_or_are_of_another_network_are_refused(moved: SearchResult) -> None:
+    trained = moved.front[0].trained
+    with pytest.raises(InputError, match="mine#0: weights must be those of its network, got state: missing name"):
+        replace(trained, weights={}).predict(np.zeros((3, 9, 8), np.uint8))
+    again = nachos_min.load_run("mine").front[0]
+    shutil.rmtree("mine/evaluations")
+    with pytest.raises(InputError, match="run mine must hold its evaluation .* as it was, got none"):
+        again.predict(np.zeros((3, 9, 8), np.uint8))
+
+
 def test_masked_images_are_refused(moved: SearchResult) -> None:
     with pytest.raises(InputError, match="images must be a plain array, got a MaskedArray"):
         moved.front[0].predict(np.ma.masked_less(examples("mine").images, 9))
