@@ -117,7 +117,7 @@ def test_weights_that_were_removed_or_are_of_another_network_are_refused(moved: 
         replace(trained, weights={}).predict(np.zeros((3, 9, 8), np.uint8))
     again = nachos_min.load_run("mine").front[0]
     shutil.rmtree("mine/evaluations")
-    with pytest.raises(InputError, match="run mine must hold its evaluation .* as it was, got none"):
+    with pytest.raises(InputError, match=r"run mine must hold its evaluation .* as it was, got none"):
         again.predict(np.zeros((3, 9, 8), np.uint8))
 
 
