@@ -30,15 +30,9 @@ class Given:
 def read_given(source: str, seen: Seen, digest: str, split: str | None = None, *, halved: bool = False) -> Given:
     """Return the samples of a split: of the data set that a network learned from, or of other data.
 
-    Args:
-        source: a name or path as `load` takes it; also without labels, an image, or a folder of images.
-        seen: what the network learned from; labels are matched with its classes.
-        digest: `Dataset.digest` of that; data with the same are divided as they were.
-        split: which; None: test, or what there is.
-        halved: whether half of its validation split was the calibration split.
-
-    Raises:
-        DataError: the data cannot be read, have no such split, or are unlike those seen.
+    `source` is as of `load`, also without labels, an image, or a folder of images. Data with the `digest` of those
+    learned from are divided as they were; `halved`: half of the validation split was the calibration split. Without
+    a `split`, it is test, or what there is. DataError if the data have no such split or are unlike those `seen`.
     """
     name, arrays = read_source(source, seen.resolution, seen.shape)
     own = _own(source, name, arrays, seen, digest)

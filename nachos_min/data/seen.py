@@ -32,13 +32,9 @@ class Seen:
     def images(self, given: Any, *, any_scale: bool = False) -> NDArray[Any]:
         """Return images as the user has them as uint8 or float32 [N, H, W, C] of this shape, unscaled.
 
-        Args:
-            given: real numbers on the scale of the training images; axes as the user's data had them. The axis of
-                one channel, or of one row, may be missing; so may that of the images, for a single one.
-            any_scale: accept values on another scale: rows of a table have outliers.
-
-        Raises:
-            DataError: another shape, order of axes, type or scale, or a value that is not finite.
+        Axes are as the user's data had them. The axis of one channel, or of one row, may be missing. So may that of
+        the images, for a single one. Values are finite and on the scale of the training images; `any_scale` accepts
+        others, since rows of a table have outliers. DataError for anything else.
         """
         try:
             array = np.asarray(given)

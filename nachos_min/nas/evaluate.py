@@ -100,13 +100,9 @@ def evaluate(
 ) -> Evaluation:
     """Return the evaluation of a `trial`, equal to the last bit for equal arguments on the same machine.
 
-    Args:
-        coder: translates the genome.
-        dataset: train, validation, test, and perhaps calibration.
-        acting: the run's `Configuration.acting`.
-        trial: its genome is canonical and statically admissible.
-        backbones: those trained before in this run; they do not change the result.
-        told: called at the start, after each epoch, and before and after a kernel is compiled.
+    The trial's genome is canonical and statically admissible, and `acting` is the run's `Configuration.acting`.
+    `backbones`, those trained before in this run, do not change the result. `told` is called at the start, after
+    each epoch, and before and after a kernel is compiled.
 
     Raises:
         DivergenceError: if a training phase leaves a weight that is not finite.

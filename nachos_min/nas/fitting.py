@@ -39,10 +39,7 @@ _STARTS = 4  # members from which the nearest is sought
 def fitted_space(image_shape: tuple[int, int, int]) -> Space:
     """Return the space that `auto` stands for: a shipped one, its resolutions as shares of the data's own side.
 
-    The side is the shorter one of an image; of a signal, an image of height 1, it is the length.
-
-    Args:
-        image_shape: (H, W, C) of the data.
+    The side is the shorter one of an image (H, W, C); of a signal, an image of height 1, it is the length.
 
     >>> [fitted_space((side, side, 1)).resolutions for side in (8, 16, 28, 96)]
     [(), (12, 16), (14, 21, 28), (48, 72, 96)]

@@ -255,17 +255,12 @@ def as_genome(row: IntArray) -> Genome:
 
 
 def from_cnas(coder: GenomeCoder, fields: Mapping[str, Any], *, unpadded: bool = False) -> Genome:
-    """Return the canonical genome of a configuration that CNAS writes as JSON.
+    """Return the canonical genome of a configuration that CNAS writes as JSON; SpaceError if there is none here.
 
-    Args:
-        coder: of the space of the configuration.
-        fields: `{"ks": [...], "e": [...], "d": [...], "b": [...], "r": 32}`; the lists `ks` and `e` are compact
-            (one entry per layer) or padded (one per slot). Without `b` no early exit is placed.
-        unpadded: return the network that the released sampler builds from a compact list: its entries fill the
-            first slots, whatever the depths, and the largest choice fills the rest.
-
-    Raises:
-        SpaceError: the fields are no such configuration, or the space has genes that it cannot give.
+    `fields` are `{"ks": [...], "e": [...], "d": [...], "b": [...], "r": 32}`; the lists `ks` and `e` are compact
+    (one entry per layer) or padded (one per slot). Without `b` no early exit is placed. `unpadded` gives the
+    network that the released sampler builds from a compact list: its entries fill the first slots, whatever the
+    depths, and the largest choice fills the rest.
     """
     space, stages, slots = coder.space, len(coder.space.stages), coder.space.slots
     if unknown := [*(coder.places.keys() - {"resolution"}), *["exit heads"] * bool(space.exit_heads)]:
