@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from math import inf
 from multiprocessing import connection, current_process, get_context, parent_process
 from multiprocessing.process import BaseProcess
@@ -119,11 +119,19 @@ class LocalPool(Pool):
             # Through its Process object: by now the process id may be another process's.
             for process in self._started.values():
                 process.kill()
-        if sys.version_info < (3, 11, 5):
-            # These versions wait for ever for the thread that writes to dead workers (CPython's issue 94777).
-            with suppress(AttributeError, OSError):
-                self._pool._call_queue._reader.close()  # type: ignore[attr-defined]  # (no public way)
+        if sys.version_info < (3, 11, 5) and (cancel_futures or self._pool._broken):
+            self._free_writer()
         self._pool.shutdown(wait, cancel_futures=cancel_futures)
+
+    def _free_writer(self) -> None:
+        """End the thread that writes to dead workers: old Pythons wait for it for ever (CPython's issue 94777)."""
+        pool: Any = self._pool  # there is no public way to the thread
+        queue = pool._call_queue
+        thread = None if queue is None else queue._thread
+        if thread is not None:
+            thread.join(1.0)  # it ends by itself, and closes the pipe, unless the pipe is full
+            if thread.is_alive():
+                queue._reader.close()
 
 
 def refuse_inside_import() -> None:
