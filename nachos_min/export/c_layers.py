@@ -62,7 +62,7 @@ def _float_statement(layer: Layer, index: int, weights: str) -> str:
             return f"activate({{x0}}, {{y}}, {count}, '{_LETTERS[op.kind]}');"
         case ops.Flatten():
             return ""
-    raise NotImplementedError(f"layer {layer.name}: no C for {op}")
+    raise TypeError(f"no C is known for {op}")
 
 
 def _step(layer: Layer, before: int, statement: str, kind: str = "float") -> Step:

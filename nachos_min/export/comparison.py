@@ -1,7 +1,8 @@
 """Whether an exported program answers as the engine does, image by image.
 
-Programs add up in another order, so their confidences differ by roundings. A temperature T below 1 multiplies them
-by 1 / T. Where a confidence lies as near to its threshold, label and exit are not compared: such images count.
+Programs add up in another order, so their confidences differ by roundings: by NEAR at most, or NEAR / T where a
+temperature T below 1 multiplies them. Label and exit of an image are compared unless a confidence lies within NEAR
+of its threshold; such images are counted.
 """
 
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class Comparison:
     """How the answers of a program agree with the engine's."""
 
     images: int
-    near: int  # images with a confidence within `allowed` of its threshold, of which the rest is not asked
+    near: int  # images with a confidence within NEAR of its threshold: label and exit are not compared
     differ: int  # of the others, those with another label or exit
     confidence: float  # largest difference of two confidences of one exit
     to: str = "the engine"  # what the answers are compared with
@@ -78,7 +79,7 @@ class Engine:
         to = "the engine" if self.integers is None else "the same integers in NumPy"
         every, rows = self.tables.confidence, np.arange(len(self.images))
         allowed = NEAR / min(1.0, *(self.trained.confidence.temperatures or (1.0,)))
-        near = (np.abs(every - self.trained.thresholds) <= allowed)[:, :-1].any(axis=1)
+        near = (np.abs(every - self.trained.thresholds) <= NEAR)[:, :-1].any(axis=1)
         same = (found.exits == self.exits) & (found.labels == self.tables.predicted[rows, self.exits])
         far: list[float] = [np.abs(found.confidence - every[rows, found.exits]).max()]
         far += [] if confidences is None else [np.abs(confidences - every).max()]

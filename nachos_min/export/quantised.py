@@ -170,7 +170,7 @@ def _in_integers(layers: Sequence[Layer], scales: list[Floats]) -> tuple[IntLaye
                 else:
                     each = IntLayer(layer, own, weight, bias, *_fixed(step / own))
             case _:
-                raise NotImplementedError(f"layer {layer.name}: no integers for {layer.op}")
+                raise TypeError(f"no integers are known for {layer.op}")
         made.append(each)
         scales[index] = own
     return tuple(made)

@@ -124,7 +124,7 @@ class LocalPool(Pool):
         self._pool.shutdown(wait, cancel_futures=cancel_futures)
 
     def _free_writer(self) -> None:
-        """End the thread that writes to dead workers: old Pythons wait for it for ever (CPython's issue 94777)."""
+        """End the thread that writes to dead workers: old Pythons wait for it for ever (CPython gh-94777)."""
         pool: Any = self._pool  # there is no public way to the thread
         queue = pool._call_queue
         thread = None if queue is None else queue._thread

@@ -228,7 +228,7 @@ def read_evaluation(run: Run, name: str, instead: Mapping[str, Any] | None = Non
 
 @contextmanager
 def _as_written(what: str) -> Iterator[None]:
-    """Turn errors of a record that is none of ours into a StoreError that says `what` it should be."""
+    """Raise a StoreError that names `what` was read if the record inside has another form than ours."""
     try:
         yield
     except (AttributeError, LookupError, TypeError, ValueError):

@@ -43,14 +43,14 @@ def undominated(front: Iterable["Network"]) -> list["Network"]:
 def settings(front: Iterable["Network"]) -> tuple[dict[str, "Network"], ...]:
     """Return for each network its rows by SETTINGS, the most accurate network first.
 
-    Rows that a row of any network dominates do not count, and a network without others is left out. "accurate" and
-    "cheap" are the ends of what remains. "knee" is the row farthest above the line between them, or "accurate".
+    Rows that a row of any network dominates do not count; a network has no entry if all its rows are dominated.
+    "accurate" and "cheap" are the ends of the rest. "knee" is the row farthest above the line between them.
     """
     return tuple(map(_named, by_network(undominated(front)).values()))
 
 
 def picked(front: Iterable["Network"], setting: str) -> "Network":
-    """Return the row of a whole front, of any network, that one of SETTINGS names; `front` as of `settings`."""
+    """Return the most accurate row of a front, its knee or its cheapest row, over all networks."""
     return _named(undominated(front))[setting]
 
 

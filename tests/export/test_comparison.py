@@ -63,6 +63,14 @@ def test_a_temperature_below_1_allows_the_roundings_that_it_multiplies():
         for far, equal in ((0.9, True), (1.1, False)):
             found = engine.compare(Answers(*own[:2], own[2] + far * allowed))
             assert (found.allowed, found.equal) == (pytest.approx(allowed), equal)
+        # An image that is farther from its threshold than 1e-5 is compared at every temperature.
+        table = engine.tables
+        above = Engine(
+            replace(cold, thresholds=(float(table.confidence[0, 0]) + 5e-5, *cold.thresholds[1:])), images
+        )
+        exits = np.where(rows == 0, 0, above.exits)
+        found = above.compare(Answers(table.predicted[rows, exits], exits, table.confidence[rows, exits]))
+        assert (found.near, found.differ) == (0, 1)
 
 
 def test_images_near_a_threshold_are_counted_and_not_compared():
