@@ -383,7 +383,7 @@ def export(
 
     NETWORK is RUN#k (runs/digits#0), k a row of `show`. Scaling of images is inside the file, batch norm is
     folded. ONNX and C are run on the test images that the run keeps: labels and exits must be equal, confidences
-    within 1e-5 (at a softmax temperature T below 1, 1e-5 / T).
+    within 1e-5, or 1e-5 / T at a softmax temperature T below 1.
 
     Exit status is 0 when done, 2 for bad usage or input, 4 when a file answers otherwise.
 
