@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from nachos_min.atomic import replacing
 from nachos_min.data import Dataset, Split
 from nachos_min.eenn.confidence import Confidence, fit_softmax
 from nachos_min.eenn.inference import exit_answers
 from nachos_min.eenn.lowering import CostOrderError, static_costs
 from nachos_min.eenn.recipes import as_record
+from nachos_min.files import replacing
 from nachos_min.nas.configuration import Configuration, Problem, load_problem
 from nachos_min.nas.evaluate import Backbones, as_seen, train
 from nachos_min.nas.genome import Genome, GenomeCoder, as_genome

@@ -3,17 +3,32 @@
 The command line prints it and exits with status 2. Any other exception is a defect and keeps its traceback.
 """
 
+MOST = 500  # letters of a message
+
 
 def printable(text: str) -> str:
-    """Return `text` with a question mark for each character that would break the line or steer a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    r"""Return `text` with an escape, as in Python, for each character that would break the line or steer a terminal.
+
+    >>> printable(chr(27) + "[31m") == r"\x1b[31m"
+    True
+    """
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def message(text: object) -> str:
+    """Return `text` as a message: one line of at most `MOST` printable letters, cut where it is longer."""
+    line = str(text)
+    if len(line) > 4 * MOST:  # what is cut out needs no looking at
+        line = f"{line[: 2 * MOST]}{line[-2 * MOST :]}"
+    line = printable(" ".join(part.strip() for part in line.splitlines()))
+    return line if len(line) <= MOST else f"{line[: MOST - 103]}...{line[-100:]}"
 
 
 class InputError(ValueError):
     """A value from outside (an option, a file, a run folder) breaks a stated rule."""
 
     def __str__(self) -> str:
-        return printable(" ".join(line.strip() for line in super().__str__().splitlines()))
+        return message(super().__str__())
 
 
 def one_line(text: object) -> str:

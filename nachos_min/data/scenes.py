@@ -21,9 +21,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from nachos_min.atomic import replacing
 from nachos_min.data.dataset import DataError, Split
 from nachos_min.data.readers import read
+from nachos_min.files import replacing
 
 Floats = NDArray[np.float32]
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nachos_min.atomic import write_file
 from nachos_min.eenn.confidence import Confidence
 from nachos_min.eenn.thresholds import ALWAYS, NEVER
 from nachos_min.eenn.trained import Trained
@@ -15,6 +14,7 @@ from nachos_min.errors import InputError
 from nachos_min.export.c_code import Code, called, planned, source_of
 from nachos_min.export.c_layers import float_code
 from nachos_min.export.folded import folded
+from nachos_min.files import write_file
 
 FILES = ("network.h", "network.c", "example.c", "Makefile")
 _ESCAPED = {ord(c): f"\\{c}" for c in '"\\?'}

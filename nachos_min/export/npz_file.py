@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from nachos_min.atomic import write_file
 from nachos_min.data.dataset import resize
 from nachos_min.eenn.trained import Trained
 from nachos_min.export.folded import Layer, folded, outputs_of
 from nachos_min.export.onnx_file import facts
+from nachos_min.files import write_file
 from nachos_min.macs import ops
 
 Array = np.ndarray[Any, np.dtype[Any]]

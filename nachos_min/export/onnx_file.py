@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nachos_min import __version__
-from nachos_min.atomic import write_file
 from nachos_min.eenn.trained import Trained
 from nachos_min.errors import InputError
 from nachos_min.export.folded import Layer, folded, outputs_of
+from nachos_min.files import write_file
 from nachos_min.macs import ops
 
 OPSET, IR = 18, 8  # the first set whose Resize can widen its window when it shrinks

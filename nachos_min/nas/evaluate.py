@@ -15,7 +15,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from nachos_min.atomic import replacing
 from nachos_min.autograd import count_macs
 from nachos_min.data import Dataset, Split
 from nachos_min.eenn.confidence import LEARNED, Confidence, fit_softmax
@@ -27,6 +26,7 @@ from nachos_min.eenn.recipes import DeepRecipe, lengthened
 from nachos_min.eenn.threshold_search import best_thresholds, grid_repair, threshold_curve
 from nachos_min.eenn.thresholds import ExitTables, Figures, OperatingPoint, PolicyTables, by_class, spent
 from nachos_min.eenn.training import train_backbone, train_deep, train_exits
+from nachos_min.files import replacing
 from nachos_min.nas.configuration import Configuration
 from nachos_min.nas.evaluation import SPLITS, Evaluation, Point, Trial
 from nachos_min.nas.genome import Genome, GenomeCoder

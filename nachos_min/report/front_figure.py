@@ -7,8 +7,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from nachos_min.atomic import write_file
 from nachos_min.errors import InputError
+from nachos_min.files import write_file
 from nachos_min.report.charts import short
 from nachos_min.report.run_report import Story, front_plot, letter, read_story
 

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from nachos_min.atomic import write_file
 from nachos_min.data.given import ALL, Given, read_given
 from nachos_min.eenn.thresholds import Figures, by_class
 from nachos_min.eenn.trained import Prediction
 from nachos_min.errors import printable
+from nachos_min.files import write_file
 from nachos_min.nas.plan import kinds
 from nachos_min.nas.result import FiguresOnTest, Network
 from nachos_min.nas.runs import solution

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nachos_min.atomic import write_file
 from nachos_min.data.dataset import extent, kind_of
 from nachos_min.eenn.architecture import Architecture, ExitHead, FinalHead, Map, MBConvSpec, Stem
 from nachos_min.eenn.lowering import Part, head_costs, part_cost
 from nachos_min.eenn.thresholds import ALWAYS, apply_thresholds, confusion_by_exit
 from nachos_min.errors import InputError, some
+from nachos_min.files import write_file
 from nachos_min.nas.evaluation import Evaluation, Trial
 from nachos_min.nas.result import Archive, Network, SearchResult, result_of, shown_rows
 from nachos_min.nas.runs import Examples, examples, stored_evaluations, stored_problem

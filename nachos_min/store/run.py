@@ -24,7 +24,7 @@ from typing import IO, Any, Self, final
 
 import numpy as np
 
-from nachos_min.atomic import replacing, sync_folder
+from nachos_min.files import replacing, sync_folder
 from nachos_min.store.values import StoreError, decode, encode
 
 FORMAT = "nachos_min run"

@@ -100,7 +100,7 @@ def test_names_cannot_steer_a_terminal():
     stream = io.StringIO()
     data_report.show_data(data_report.DataReport(data, "search --data 'a\nb'", "refused"), stream)
     assert "\x1b" not in stream.getvalue()
-    assert "- a?b\n" in stream.getvalue()
+    assert "- a\\nb\n" in stream.getvalue()
 
 
 def terminal(colours, monkeypatch):

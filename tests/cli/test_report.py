@@ -179,7 +179,7 @@ def test_the_first_failure_says_why(without_solution: SearchResult) -> None:
 
 def test_a_plan_goes_to_standard_error_also_where_that_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     show_plan(Mock(lines=lambda: ["Data: own\x1b[2J.", "Space: flex8."]))
-    assert capsys.readouterr() == ("", "Data: own?[2J.\nSpace: flex8.\n")
+    assert capsys.readouterr() == ("", "Data: own\\x1b[2J.\nSpace: flex8.\n")
 
 
 def displayed(progress: Progress, stream: io.StringIO, *, quiet: bool = False) -> str:

@@ -10,8 +10,8 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from nachos_min.atomic import write_file
 from nachos_min.errors import InputError
+from nachos_min.files import write_file
 from nachos_min.store import OtherRunError, StoreError, create_or_open, open_run
 from nachos_min.store.values import encode
 
@@ -270,6 +270,6 @@ def test_a_written_file_leaves_links_and_pipes_as_they_are(tmp_path):
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "file").read_bytes() == b"new"
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match="pipe cannot be written: it is no file"):
+    with pytest.raises(InputError, match="pipe cannot be written: it is a pipe, not a file"):
         write_file(tmp_path / "pipe", b"new")
     assert _tree(tmp_path) == ["file", "link", "pipe"]
