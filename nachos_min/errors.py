@@ -7,7 +7,7 @@ MOST = 500  # letters of a message
 
 
 def printable(text: str) -> str:
-    r"""Return `text` with an escape, as in Python, for each character that would break the line or steer a terminal.
+    r"""Return `text` with escapes, as in Python, for letters that would break the line or steer a terminal.
 
     >>> printable(chr(27) + "[31m") == r"\x1b[31m"
     True
