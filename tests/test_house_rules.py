@@ -19,7 +19,7 @@ TESTS = sorted(ROOT.glob("tests/**/*.py"))
 PYTHON = sorted([*SOURCES, *TESTS, *ROOT.glob("bench/**/*.py")])
 KERNELS = [path for path in SOURCES if "kernels" in path.relative_to(ROOT).parts]
 READMES = [path for path in ROOT.glob("**/README.md") if not {".venv", ".pytest_cache"} & set(path.parts)]
-ROOMS = {"bench", "kernels", "tests"} | {path.stem for path in ROOT.glob("nachos_min/*")}
+ROOMS = {"bench", "hostile", "kernels", "tests"} | {path.stem for path in ROOT.glob("nachos_min/*")}
 TEXTS = {path: path.read_text(encoding="utf-8") for path in PYTHON}
 TREES = {path: ast.parse(text) for path, text in TEXTS.items()}
 NODES = {path: list(ast.walk(TREES[path])) for path in SOURCES}
