@@ -1,12 +1,13 @@
 """`python -m nachos_min`: the command line in a process set up for it: threads, signals, standard streams."""
 
-import io
 import os
 import signal
 import sys
 import time
 from types import FrameType
 from typing import final
+
+from nachos_min.terminal import guard
 
 
 def start() -> int:
@@ -23,14 +24,7 @@ def start() -> int:
     for number in handled:
         signal.signal(number, interruption)
 
-    # Python has None for a stream that the shell has closed, `>&-`. A path may hold a character that the terminal's
-    # encoding lacks: that must not lose the output.
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115  (open until the end)
-        setattr(sys, name, stream)
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
+    guard()
     try:
         from nachos_min.cli import main
     except KeyboardInterrupt:

@@ -5,28 +5,22 @@ notices a misspelt option. So Fire only reads the line into a job, each text che
 runs once Fire has consumed every argument.
 """
 
-import difflib
 import inspect
-import io
 import json as json_format
 import os
-import re
-import shlex
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 from fire import Fire
-from fire.core import FireExit
 from fire.decorators import SetParseFns
 
 from nachos_min import __version__
-from nachos_min.errors import InputError, shorten
+from nachos_min.errors import InputError, message, shorten
+from nachos_min.line import PROGRAM, advise, read_line
 from nachos_min.nas.configuration import OPTIONS, First, Options
 from nachos_min.nas.views import SETTINGS
 from nachos_min.options import (
@@ -45,11 +39,11 @@ from nachos_min.options import (
     text,
     whole,
 )
+from nachos_min.terminal import tell
 
 if TYPE_CHECKING:
     from nachos_min.nas.result import SearchResult
 
-PROGRAM = "python -m nachos_min"
 PURPOSE = (
     "Neural architecture search for early-exit networks under limits on accuracy and multiply-accumulates "
     "(MACs): the NACHOS method, from scratch on NumPy and Numba."
@@ -145,20 +139,25 @@ def _printed(result: "SearchResult", *, json: bool, pick: str | None = None, eve
         if pick is not None:
             picked = {rows[pick] for rows in found["settings"]}
             found["front"] = [row for row in found["front"] if row["solution"] in picked]
-        print(json_format.dumps(found, allow_nan=False))
+        _print_json(found)
     else:
         show_result(result, pick=pick, every=every)
     if result.front:
         return DONE
     if json:
-        print(closest_sentence(result), file=sys.stderr)
+        tell(closest_sentence(result), to=sys.stderr)
     return NOT_ADMISSIBLE
+
+
+def _print_json(found: dict[str, Any]) -> None:
+    """Print one JSON object, in printable ASCII; of unprintable letters `json` leaves DEL as it is."""
+    print(json_format.dumps(found, allow_nan=False).replace("\x7f", "\\u007f"))
 
 
 def _shown(plain: Callable[[], Any], show: Callable[[], None], *, json: bool) -> int:
     """Print an outcome as one JSON object or for people; return DONE."""
     if json:
-        print(json_format.dumps(plain(), allow_nan=False))
+        _print_json(plain())
     else:
         show()
     return DONE
@@ -180,7 +179,7 @@ def report(
     """
     from nachos_min.report.run_report import write_report
 
-    print(write_report(run, to))
+    tell(write_report(run, to))
     return DONE
 
 
@@ -199,7 +198,7 @@ def plot(
     """
     from nachos_min.report.front_figure import write_figure
 
-    print(write_figure(run, to))
+    tell(write_figure(run, to))
     return DONE
 
 
@@ -364,7 +363,7 @@ def predict(
         report.write(to)
     _shown(report.as_dict, partial(show_prediction, report), json=json)
     if to is not None and not json:
-        print(f"written: {to}")
+        tell(f"written: {to}")
     return DONE
 
 
@@ -402,7 +401,7 @@ def export(
     written = write(network, onnx=onnx, gated=gated, npz=npz, c=c, int8=int8, data=data)
     lines = (line for each in written for line in each.lines())
     found = {"network": network, "files": [each.as_dict() for each in written]}
-    _shown(lambda: found, partial(print, *lines, sep="\n"), json=json)
+    _shown(lambda: found, partial(tell, *lines), json=json)
     return DONE if all(each.comparison is None or each.comparison.equal for each in written) else DIFFERENT
 
 
@@ -427,10 +426,10 @@ def main(line: Sequence[str]) -> int:
         sys.stdout.flush()
         return status
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(message(f"error: {error}"), to=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt as stopped:  # the message says how far a search came
-        print(str(stopped) or "interrupted", file=sys.stderr)
+        tell(message(str(stopped) or "interrupted"), to=sys.stderr)
         return INTERRUPTED
     except (OSError, MemoryError) as error:  # a full disk behind `> results.json`, no memory for another process
         # Send what is still buffered for standard output nowhere: Python would complain once more at its end.
@@ -438,7 +437,11 @@ def main(line: Sequence[str]) -> int:
         if isinstance(error, BrokenPipeError):  # the reader of our output has left, as in `... | head -1`
             return DONE
         reason = "no more memory" if isinstance(error, MemoryError) else error.strerror or error
-        print(f"error: the system refused: {reason}", file=sys.stderr)
+        named = getattr(error, "filename", None)
+        tell(
+            message(f"error: the system refused{f' {shorten(str(named))}' if named else ''}: {reason}"),
+            to=sys.stderr,
+        )
         return BAD_INPUT
 
 
@@ -452,7 +455,7 @@ def _run(line: list[str]) -> int:
         return DONE
     if name not in COMMANDS:
         what = "a command must come first" if name.startswith("-") else "unknown command"
-        advice = _advice(name, COMMANDS, PROGRAM)
+        advice = advise(name, COMMANDS, PROGRAM)
         raise InputError(f"{what}, got {shorten(name)}; {advice} (commands: {', '.join(COMMANDS)})")
     return _job(name, line[1:]).run()
 
@@ -463,64 +466,20 @@ class _Job:
 
     run: Callable[[], int]
 
-    def __dir__(self) -> list[str]:
-        return []  # Fire seeks surplus arguments in these names: `search run` must not run
-
 
 def _job(name: str, rest: list[str]) -> _Job:
-    """Return the job of command `name` with the arguments `rest`; InputError if Fire cannot consume them all."""
-    if "--" in rest:
-        raise InputError("'--' must not be used: it would separate options for the Fire library")
-    options = options_of(COMMANDS[name])
-    rest = _closed_switches(rest, options)
+    """Return the job of command `name` with the arguments `rest`; InputError if one of them breaks its rule."""
+    options, texts = options_of(COMMANDS[name]), read_line(name, rest, COMMANDS)
 
     @taking(options)
     def read(*needed: Any, **given: Any) -> _Job:
         return _Job(partial(COMMANDS[name], *needed, **given))
 
     SetParseFns(**{option: partial(each.kind.typed, flag(option)) for option, each in options.items()})(read)
-    # Fire would go on behind a lone "-" with the job itself; a separator nobody can type turns that off.
-    closed = [*rest, "--", "--separator=\0"]
-    try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            job: _Job = Fire(read, command=closed, name=PROGRAM, serialize=lambda _job: None)
-    except FireExit as refusal:
-        _explain(name, options, refusal.trace.elements[-1].args)
+    # Fire takes what stands behind a last "--" for itself, and a separator, "-" by default, for the end of a call.
+    words = [*(f"--{option}={text}" for option, text in texts.items()), "--", "--separator=\0"]
+    job: _Job = Fire(read, command=words, name=PROGRAM, serialize=lambda _job: None)
     return job
-
-
-def _closed_switches(rest: list[str], options: dict[str, Option]) -> list[str]:
-    """Return the line with `--json` as `--json=true`: Fire would take the next word, a run, as its value."""
-    switches = {option for option, each in options.items() if each.kind is SWITCH}
-    meanings = {f"--{option}": f"--{option}=true" for option in switches}
-    meanings |= {f"--no{option}": f"--{option}=false" for option in switches}
-    return [
-        word if after.lower() in ("true", "false") else meanings.get(word, word)
-        for word, after in pairwise([*rest, ""])
-    ]
-
-
-def _explain(name: str, options: dict[str, Option], refused: list[str]) -> NoReturn:
-    """Raise the InputError for arguments that Fire could not consume."""
-    flags = [flag(option) for option in options]
-    negated = ["--no" + option for option, each in options.items() if each.kind is SWITCH]
-    for argument in refused:
-        typed = argument.split("=")[0]
-        if re.match("--|-[a-zA-Z]", typed) and typed.replace("_", "-") not in flags:
-            raise InputError(f"unknown option {typed}; {_advice(typed, flags + negated, f'{PROGRAM} {name}')}")
-    needed = [option.upper() for option, each in options.items() if each.default is REQUIRED]
-    what = " and one ".join(needed)
-    if needed and not refused:
-        raise InputError(f"{name} needs a {what}, got none; try {PROGRAM} {name} --help")
-    takes = f"one {what} and options" if needed else "options only"
-    surplus = "data" in options and "DATA" not in needed
-    advice = f"; did you mean --data {shlex.quote(refused[0])}?" if surplus and len(refused) == 1 else ""
-    raise InputError(f"{name} takes {takes}, got {shorten(' '.join(refused))}{advice}")
-
-
-def _advice(word: str, known: Iterable[str], program: str) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"try {program} --help"
 
 
 # Help. Fire's own goes to standard error, through a pager, and spells `--max_macs`.

@@ -12,16 +12,22 @@ def printable(text: str) -> str:
     >>> printable(chr(27) + "[31m") == r"\x1b[31m"
     True
     """
+    if text.isprintable():
+        return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
+def cut(text: str) -> str:
+    """Return `text` as one line of at most `MOST` printable letters, with dots where some are left out."""
+    if len(text) > 4 * MOST:  # what is cut out needs no looking at
+        text = f"{text[: 2 * MOST]}{text[-2 * MOST :]}"
+    text = printable(text)
+    return text if len(text) <= MOST else f"{text[: MOST - 103]}...{text[-100:]}"
+
+
 def message(text: object) -> str:
-    """Return `text` as a message: one line of at most `MOST` printable letters, cut where it is longer."""
-    line = str(text)
-    if len(line) > 4 * MOST:  # what is cut out needs no looking at
-        line = f"{line[: 2 * MOST]}{line[-2 * MOST :]}"
-    line = printable(" ".join(part.strip() for part in line.splitlines()))
-    return line if len(line) <= MOST else f"{line[: MOST - 103]}...{line[-100:]}"
+    """Return `text`, whose lines are joined, as one line of at most `MOST` printable letters."""
+    return cut(" ".join(part.strip() for part in str(text).splitlines()))
 
 
 class InputError(ValueError):
@@ -36,9 +42,15 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
-def shorten(text: str) -> str:
-    """Return `text` in quotes on one line, cut in the middle when it is longer than 60 characters."""
-    return repr(text if len(text) <= 60 else f"{text[:40]}...{text[-15:]}")
+def shorten(value: object) -> str:
+    """Return `value` as Python writes it, text in quotes, cut in the middle when it is longer than 60 letters."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= 60 else f"{value[:40]}...{value[-15:]}")
+    try:
+        text = one_line(repr(value))
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:40]}...{text[-15:]}"
 
 
 def some(count: int, noun: str, ending: str = "s") -> str:

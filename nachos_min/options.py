@@ -10,13 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import inf
-from os import PathLike
+from numbers import Integral, Real
+from os import PathLike, fsencode
 from typing import Annotated, Any, TypeVar, Unpack, get_args, get_origin, get_type_hints
 
 from nachos_min.errors import InputError, shorten
 
-# What Fire hands over for an option without a value, `--seed`, and for its negation, `--noseed`.
-BARE = ("True", "False")
 REQUIRED: Any = inspect.Parameter.empty
 KINDS = POSITIONAL, KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -74,21 +73,20 @@ class Kind:
         except ValueError:
             value = None
         if value is None or not self.holds(value):
-            got = "no value" if text in BARE else shorten(text)
-            raise InputError(f"{option} must be {self.rule}{self.example}, got {got}")
+            raise InputError(f"{option} must be {self.rule}{self.example}, got {shorten(text)}")
         return value
 
 
-def whole(least: int) -> Kind:
-    """Return the kind of whole numbers >= `least` in plain digits."""
-    holds = _is(int, lambda value: value >= least)
-    return Kind("N", f"a whole number >= {least}", _reader("[0-9]+", int), holds)
+def whole(least: int, bits: int = 63) -> Kind:
+    """Return the kind of whole numbers >= `least`, below 2 ** `bits`, in plain digits."""
+    holds = _is(Integral, lambda value: least <= value < 1 << bits)
+    return Kind("N", f"a whole number from {least} to 2^{bits} - 1", _reader("[0-9]+", int), holds)
 
 
 def number(form: str, rule: str, within: Callable[[float], bool]) -> Kind:
     """Return the kind of numbers that are `within` a range."""
     read = _reader(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", float)
-    return Kind(form, rule, read, _is(int | float, within), "{:g}".format)
+    return Kind(form, rule, read, _is(Real, within), "{:g}".format)
 
 
 def _is(kind: Any, within: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -102,14 +100,16 @@ def choice(*names: str) -> Kind:
 
 
 def text(noun: str) -> Kind:
-    """Return the kind of names and paths: any text but the empty one. A folder called True is written ./True."""
+    """Return the kind of names and paths: any text but the empty one that the system could take as a path."""
 
     def holds(value: Any) -> bool:
-        return isinstance(value, str | PathLike) and bool(str(value).strip()) and "\0" not in str(value)
+        try:
+            return isinstance(value, str | PathLike) and bool(str(value).strip()) and b"\0" not in fsencode(value)
+        except UnicodeEncodeError:
+            return False
 
     article = "an" if noun.startswith(("a", "e", "i", "o", "u")) else "a"
-    named = _reader(f"(?!({'|'.join(BARE)})$)(?s:.)*", str)
-    return Kind(noun.upper().replace(" OR ", "|"), f"{article} {noun}", named, holds)
+    return Kind(noun.upper().replace(" OR ", "|"), f"{article} {noun}", str, holds)
 
 
 # Values that are no text, such as arrays, are checked where they are loaded.

@@ -121,9 +121,9 @@ def test_its_repr_has_what_was_changed() -> None:
 ROWS = np.random.default_rng(0).normal(size=(40, 6))
 REFUSED = [
     ({"pick": "best"}, {}, "pick must be one of accurate, knee, cheap, got 'best'"),
-    ({"random_state": -1}, {}, "random_state must be None or a whole number >= 0, got -1"),
+    ({"random_state": -1}, {}, "random_state must be None or a whole number from 0 to 2\\^128 - 1, got -1"),
     ({"image_shape": (2, 2)}, {}, r"image_shape must be \(H, W\) or \(H, W, C\) of 6 values, got \(2, 2\)"),
-    ({"max_macs": "few"}, {}, "max_macs must be a whole number >= 1, got 'few'"),
+    ({"max_macs": "few"}, {}, "max_macs must be a whole number from 1 to 2\\^63 - 1, got 'few'"),
     ({"max_macs": 1}, {}, "max_macs must be >= "),
     ({"min_accuracy": 1.0}, {}, "No admissible solution"),
     ({}, {"y": np.arange(39) % 2}, "X and y must have as many samples, got 40 and 39"),

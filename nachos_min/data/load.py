@@ -25,6 +25,7 @@ from nachos_min.data.dataset import (
     stratified_split,
 )
 from nachos_min.data.keys import choose, meaning
+from nachos_min.errors import shorten
 
 Pair: TypeAlias = tuple[NDArray[Any], NDArray[Any]]  # images, labels
 Source: TypeAlias = str | os.PathLike[str] | Pair | Mapping[str, Pair] | Dataset
@@ -94,7 +95,7 @@ def load_unscaled(source: Source, *, layout: str | None = None, resolution: int 
     if layout not in (None, *checks.LAYOUTS):
         raise DataError(f"layout must be one of {', '.join(checks.LAYOUTS)}, got {layout!r}")
     if resolution is not None and not (type(resolution) is int and resolution >= 1):
-        raise DataError(f"resolution must be a whole number >= 1, got {resolution!r}")
+        raise DataError(f"resolution must be a whole number >= 1, got {shorten(resolution)}")
     return divided(_said(source), *read_source(source, resolution), layout, resolution)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nachos_min.data import Dataset
-from nachos_min.errors import InputError, printable, shorten
+from nachos_min.errors import InputError, shorten
 from nachos_min.export.c_check import c_answers, c_size, has_compiler
 from nachos_min.export.c_layers import int8_code
 from nachos_min.export.c_source import FILES, write_c, write_code
@@ -35,7 +35,7 @@ class Written:
 
     def lines(self) -> Iterator[str]:
         """Yield the lines that people read."""
-        yield f"{printable(self.path)}: {self.what}, {self.bytes:,} bytes"
+        yield f"{self.path}: {self.what}, {self.bytes:,} bytes"
         yield from (f"  {note}" for note in (*self.notes, self.comparison) if note is not None)
 
     def as_dict(self) -> dict[str, Any]:

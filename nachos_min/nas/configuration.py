@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
 from functools import partial
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
@@ -26,7 +27,7 @@ from nachos_min.eenn.recipes import (
     from_record,
     recipe_of,
 )
-from nachos_min.errors import InputError
+from nachos_min.errors import InputError, shorten
 from nachos_min.options import Option, choice
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class Options(TypedDict, total=False):
     epochs: Annotated[int | None, First(of.whole(1), absent=EPOCHS)]
     max_minutes: Annotated[float | None, First(of.RATE, absent=NO_LIMIT)]
     workers: Annotated[int | None, First(of.whole(0), absent="number of processors, divided by threads")]
-    seed: Annotated[int | None, First(of.whole(0), 0)]
+    seed: Annotated[int | None, First(of.whole(0, 128), 0)]
     out: Annotated[str | Path | None, First(of.text("folder"), absent="runs/ and the data set's name")]
     dask: Annotated[str | None, First(of.text("address"), absent="this machine")]
     threads: Annotated[int | None, First(of.whole(1), 1)]
@@ -226,7 +227,14 @@ def check(given: Mapping[str, Any]) -> None:
     """Check each value by its option's kind; None and unknown names are passed over."""
     for name, value in given.items():
         if value is not None and name in OPTIONS and not OPTIONS[name].kind.holds(value):
-            raise ConfigurationError(f"{name} must be {OPTIONS[name].kind.rule}, got {value!r}")
+            raise ConfigurationError(f"{name} must be {OPTIONS[name].kind.rule}, got {shorten(value)}")
+
+
+def plain(value: Any) -> Any:
+    """Return the value of an option as a run stores it: paths as text, numbers of NumPy as Python's."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return int(value) if isinstance(value, Integral) else float(value)
+    return str(value) if isinstance(value, os.PathLike) else value
 
 
 def check_guarantee(guarantee: float | None, validation: str, metric: str) -> None:
@@ -257,17 +265,13 @@ def resolved(options: Options) -> dict[str, Any]:
         if name not in OPTIONS:
             raise TypeError(f"search() got an unexpected keyword argument {name!r}")
     check(options)
-    given = {
-        name: str(value) if isinstance(value, os.PathLike) else value
-        for name, value in options.items()
-        if value is not None
-    }
+    given = {name: plain(value) for name, value in options.items() if value is not None}
     if not isinstance(given.get("data", ""), str):
         given["data"] = "arrays"
     recipe, data = (str(given.get(name, OPTIONS[name].default)) for name in ("recipe", "data"))
     found = {name: option.default_of(recipe, data) for name, option in OPTIONS.items()} | given
     if "max_macs" in options:
-        found["max_macs"] = options["max_macs"]
+        found["max_macs"] = given.get("max_macs")
     elif found["max_macs"] is None:
         found["max_macs"] = AUTO
     found["points"] = found["points"] or ("curve" if found["thresholds"] == "exact" else "best")

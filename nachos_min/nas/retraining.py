@@ -12,8 +12,8 @@ from typing import Any
 
 from nachos_min.eenn.inference import exit_answers
 from nachos_min.eenn.recipes import passing
-from nachos_min.errors import InputError, some
-from nachos_min.nas.configuration import ConfigurationError, Problem
+from nachos_min.errors import InputError, shorten, some
+from nachos_min.nas.configuration import ConfigurationError, Problem, plain
 from nachos_min.nas.estimate import seconds_of
 from nachos_min.nas.evaluate import as_seen
 from nachos_min.nas.evaluation import Trial
@@ -26,6 +26,7 @@ from nachos_min.nas.result import Archive, Network, SearchResult, result_of
 from nachos_min.nas.runs import own_run, solution, stored_problem
 from nachos_min.nas.tasks import threads
 from nachos_min.nas.workers import Workers
+from nachos_min.options import whole
 
 LONGER = 2  # times the epochs that a network had
 
@@ -75,8 +76,9 @@ def retrain(
     """
     refuse_inside_import()
     for name, value, least in (("epochs", epochs, 1), ("seeds", seeds, 1), ("workers", workers, 0)):
-        if value is not None and (type(value) is not int or value < least):
-            raise ConfigurationError(f"{name} must be a whole number >= {least}, got {value!r}")
+        if value is not None and not whole(least).holds(value):
+            raise ConfigurationError(f"{name} must be {whole(least).rule}, got {shorten(value)}")
+    epochs, seeds, workers = plain(epochs), plain(seeds), plain(workers)
     found = network if isinstance(network, Network) else solution(network)
     problem = _problem(found, data, epochs)
     before, recipe = problem.about["retrained"], problem.configuration.recipe

@@ -99,8 +99,8 @@ def show_comparison(found: Mapping[str, Any], stream: TextIO | None = None) -> N
         f"{name} {' / '.join('none' if each is None else str(each) for each in pair)}"
         for name, pair in found["options"].items()
     )
-    console.print(f"Options that differ, A / B: {', '.join(pairs) or 'none at all'}.\n")
-    console.print("The best on validation within a budget of average MACs, on the test images:\n")
+    console.print(f"Options that differ, A / B: {', '.join(pairs) or 'none at all'}.", "", sep="\n")
+    console.print("The best on validation within a budget of average MACs, on the test images:", "", sep="\n")
     heads = [f"{run}\n{what}" for run in "AB" for what in ("k", "accuracy", "MACs")]
     rows, gains = [], list[Gain]()
     for each in found["budgets"]:
@@ -113,7 +113,7 @@ def show_comparison(found: Mapping[str, Any], stream: TextIO | None = None) -> N
     a, b = (area / (error * macs) for area in found["hypervolume"]["runs"])
     better, worse = sum(gain.interval95[0] > 0 for gain in gains), sum(gain.interval95[1] < 0 for gain in gains)
     console.print(table(["budget", *heads, "B - A (95%)\nin points"], "r" * 8, rows, gap=1))
-    console.print(f"\nOf {some(len(gains), 'interval')} {better} show B better and {worse} worse.")
+    console.print("", f"Of {some(len(gains), 'interval')} {better} show B better and {worse} worse.", sep="\n")
     console.print(f"Hypervolume (of error {error:g} x {macs:,} MACs): A {a:.4f}, B {b:.4f}.")
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nachos_min.data import Dataset, load
-from nachos_min.errors import InputError, printable
+from nachos_min.errors import InputError, cut
 from nachos_min.nas.configuration import Options, resolved
 from nachos_min.nas.fitting import prepared
 from nachos_min.nas.plan import Plan, kinds, plan_of
@@ -88,20 +88,20 @@ def show_data(report: DataReport, stream: TextIO | None = None) -> None:
     console = output(stream or sys.stdout, WIDTH)
     data, (least, most) = report.dataset, report.range
     total = sum(map(len, data.splits.values()))
-    console.print(f"{printable(data.name)}: {total:,} {kinds(data.image_shape)}")
+    console.print(f"{data.name}: {total:,} {kinds(data.image_shape)}")
     console.print(f"values: {report.stored.dtype} from {least:g} to {most:g}")
     console.print(_classes(report))
     shares = report.counts["train"] / len(data.train)
     extremes = (("largest", shares.argmax()), ("smallest", shares.argmin()))
-    named = (f"{what} class {printable(data.class_names[label])} ({shares[label]:.1%})" for what, label in extremes)
+    named = (f"{what} class {data.class_names[label]} ({shares[label]:.1%})" for what, label in extremes)
     equal = shares.min() == shares.max()
     console.print("in train: " + ("all classes are equally large" if equal else ", ".join(named)))
     for note in data.notes:
-        console.print(f"- {printable(note)}")
+        console.print(f"- {note}")
     console.print("", *_samples(report, console), sep="\n")
     plan = report.plan
     lines = [f"A search is refused: {plan}"] if isinstance(plan, str) else plan.search_lines()
-    console.print("", *map(printable, lines), f"To search: {printable(report.search)}", sep="\n")
+    console.print("", *lines, f"To search: {report.search}", sep="\n")
 
 
 def _classes(report: DataReport) -> Table:
@@ -110,7 +110,7 @@ def _classes(report: DataReport) -> Table:
 
     def row(title: str, chosen: Any) -> list[str | int]:
         each = {split: int(count[chosen].sum()) for split, count in counts.items()}
-        return [printable(title), *each.values(), f"{each['train'] / len(report.dataset.train):.1%}"]
+        return [title, *each.values(), f"{each['train'] / len(report.dataset.train):.1%}"]
 
     order = np.argsort(-counts["train"], kind="stable")
     shown = range(len(names)) if len(names) <= _ROWS else sorted([*order[: _ROWS // 2], *order[-_ROWS // 2 :]])
@@ -134,7 +134,7 @@ def _samples(report: DataReport, console: Console) -> list[Text]:
     classes = [step * (number % data.classes) for number in range(wanted)]
     members = [np.flatnonzero(data.train.labels == label) for label in classes]
     places = [each[number // data.classes % len(each)] for number, each in enumerate(members)]
-    names = [printable(data.class_names[label]) for label in classes]
+    names = [cut(data.class_names[label]) for label in classes]
     raw = replace(data.train.images, scaling=None)[np.array(places)]
     shares = ((raw.astype(np.float64) - least) / (most - least)).astype(np.float32)
     unicode = console.is_terminal and console.encoding.startswith("utf")

@@ -7,7 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from nachos_min.errors import InputError
+from nachos_min.errors import InputError, shorten
 from nachos_min.files import write_file
 from nachos_min.report.charts import short
 from nachos_min.report.run_report import Story, front_plot, letter, read_story
@@ -24,8 +24,9 @@ def write_figure(run: str | Path, to: str | Path | None = None) -> str:
     InputError as of `write_report`, if the name has another ending, or if Matplotlib is not installed.
     """
     file = Path(run) / "front.svg" if to is None else Path(to)
-    if file.suffix not in NO_DATE:
-        raise InputError(f"--to must end in .svg, .png or .pdf, got {file}")
+    kind = file.suffix.lower()
+    if kind not in NO_DATE:
+        raise InputError(f"--to must end in .svg, .png or .pdf, got {shorten(str(file))}")
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
@@ -36,7 +37,7 @@ def write_figure(run: str | Path, to: str | Path | None = None) -> str:
     with mpl.rc_context({"svg.hashsalt": "nachos_min", "svg.fonttype": "none", "pdf.fonttype": 42, "font.size": 9}):
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         draw(story, figure)
-        figure.savefig(content, format=file.suffix[1:], dpi=200, metadata=NO_DATE[file.suffix])
+        figure.savefig(content, format=kind[1:], dpi=200, metadata=NO_DATE[kind])
     write_file(file, content.getvalue())
     return f"{file}: {story.size}"
 

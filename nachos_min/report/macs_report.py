@@ -11,10 +11,12 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from nachos_min.eenn.architecture import Architecture
-from nachos_min.errors import InputError, printable
+from nachos_min.errors import InputError
 from nachos_min.macs import ops
 from nachos_min.macs.conventions import CONVENTIONS, Convention, Difference, amounts, explain
 from nachos_min.macs.count import Count, ExitCosts, check_graph, count, exit_costs, peak_activation_bytes
@@ -223,7 +225,7 @@ def _layer_runs(graph: ops.Graph) -> Iterator[Run]:
 
 def show_macs(report: MacsReport, *, layers: bool) -> None:
     """Print a report as tables, with every layer if `layers`."""
-    parts: list[str | Table] = [_layers(report)] if layers else []
+    parts: list[Group | Table] = [_layers(report)] if layers else []
     parts.append(_headline(report))
     if report.exits:
         costs = (row.values() for row in report.exits)
@@ -253,10 +255,10 @@ def _verdict(expected: int, found: int) -> str:
     return "equal" if found == expected else "DIFFERENT"
 
 
-def _headline(report: MacsReport) -> str:
+def _headline(report: MacsReport) -> Group:
     """Return the lines that say what was counted, and how much it is."""
     exact, shape = report.exact, "x".join(map(str, report.target.input))
-    lines = [f"{printable(report.target.name)}, input {shape}"]
+    lines = [f"{report.target.name}, input {shape}"]
     total = f"{report.macs:,} {report.convention.unit} ({report.convention.name})"
     lines.append(f"{total}; {exact.params:,} parameters")
     if report.branches:
@@ -266,7 +268,7 @@ def _headline(report: MacsReport) -> str:
     work = [f"{column} {amount:,}" for column, amount in exact.columns.items() if amount]
     lines.append("beside exact MACs: " + (", ".join(work) or "nothing"))
     lines.append(f"activations held at one time: at most {report.peak_bytes:,} bytes in float32")
-    return "\n".join(lines)
+    return Group(*lines)
 
 
 def _totals(report: MacsReport) -> Table:
@@ -285,7 +287,7 @@ def _differences(report: MacsReport) -> Table:
     for each in report.differences:
         others = len(each.nodes) - 1
         where = ", ".join(each.nodes) if others < 2 else f"{each.nodes[0]} and {others} more"
-        rows.append((f"{each.amount:+,}", each.subject, each.left, each.right, printable(where)))
+        rows.append((f"{each.amount:+,}", each.subject, each.left, each.right, where))
     headings = (f"{against} - {chosen}", "of what", against, chosen, "where")
     made = table(headings, "rllll", rows or [("", "no term differs", "", "", "")])
     totals = f"{against} {report.totals[against]:,}, {chosen} {report.macs:,}"
@@ -301,7 +303,7 @@ def _layers(report: MacsReport) -> Table:
         if billed or node.macs or node.params or node.columns:
             times = "" if node.batch == 1 else f"{node.batch} * "
             *reads, writes = (times + "x".join(map(str, each)) for each in (*node.op.operands, node.op.output))
-            rows.append((printable(node.name), name(node.op), " ".join(reads), writes, billed, node.params or ""))
+            rows.append((node.name, name(node.op), " ".join(reads), writes, billed, node.params or ""))
     headings = ("layer", "operator", "reads", "writes", report.convention.unit, "params")
     made = table(headings, "llllrr", rows)
     notes = []
@@ -309,7 +311,7 @@ def _layers(report: MacsReport) -> Table:
         notes.append(f"{idle} nodes that only hold, move or pick elements are not shown (add --json for all)")
     if any(node.relaid for node in report.target.graph):
         notes.append("what works on maps is shown as height x width x channels, the rest in the source's own axes")
-    made.caption = "\n".join(notes) or None
+    made.caption = Text("\n".join(notes)) if notes else None
     return made
 
 

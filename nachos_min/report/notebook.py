@@ -7,7 +7,7 @@ from functools import wraps
 from html import escape
 from typing import Any, final
 
-from nachos_min.errors import some
+from nachos_min.errors import cut, some
 from nachos_min.nas import nachos, retraining
 from nachos_min.nas.plan import Plan, duration
 from nachos_min.nas.progress import Progress
@@ -68,7 +68,7 @@ class NotebookProgress:
 
     def plan(self, plan: Plan | retraining.Retraining) -> None:
         """Show what the search is about to do."""
-        self._plan = "\n".join([*plan.lines(), "", ""])
+        self._plan = "\n".join([*map(cut, plan.lines()), "", ""])
 
     def __call__(self, progress: Progress) -> None:
         """Show `progress`, unless another was shown a moment ago."""

@@ -14,7 +14,6 @@ from rich.table import Table
 from nachos_min.data.given import ALL, Given, read_given
 from nachos_min.eenn.thresholds import Figures, by_class
 from nachos_min.eenn.trained import Prediction
-from nachos_min.errors import printable
 from nachos_min.files import write_file
 from nachos_min.nas.plan import kinds
 from nachos_min.nas.result import FiguresOnTest, Network
@@ -105,7 +104,7 @@ def show_prediction(report: PredictionReport, stream: TextIO | None = None) -> N
     what = what if len(prediction) > 1 else what.replace("s of", " of", 1)
     split = "" if given.split == ALL else f", split {given.split}"
     split += (" of" if split else ", all of") + " the run's own data" if given.own else ""
-    console.print(printable(f"{report.name} on {report.data}{split}: {len(prediction):,} {what}"))
+    console.print(f"{report.name} on {report.data}{split}: {len(prediction):,} {what}")
     if found is not None:
         low, high = found.metric_interval95
         balanced = "balanced accuracy" if found.class_samples else "accuracy"
@@ -135,5 +134,5 @@ def _answers(report: PredictionReport) -> Table:
     forms = {"sample": "{}", "answer": "{}", "probability": "{:.1%}", "stage": "{}", "macs": "{:,}", "label": "{}"}
     shown = {name: [*map(forms[name].format, column)] for name, column in report.answers.items() if name in forms}
     names = ["MACs" if name == "macs" else name for name in shown]
-    rows = (map(printable, row) for row in zip(*shown.values(), strict=True))
-    return table(names, "".join("l" if forms[name] == "{}" else "r" for name in shown), rows, edge=True)
+    sides = "".join("l" if forms[name] == "{}" else "r" for name in shown)
+    return table(names, sides, zip(*shown.values(), strict=True), edge=True)

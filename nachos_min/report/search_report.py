@@ -11,7 +11,8 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, TextIO, final
 
-from rich.console import Console, Group
+from rich.console import Group
+from rich.file_proxy import FileProxy
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
@@ -19,11 +20,12 @@ from rich.table import Table
 from rich.text import Text
 
 from nachos_min.eenn.guarantee import fewest_samples
-from nachos_min.errors import one_line, printable, some
+from nachos_min.errors import one_line, some
 from nachos_min.nas.gain import Gain, Measured, Retrained
 from nachos_min.nas.result import Network, SearchResult, level_of
 from nachos_min.nas.views import by_network, cells, setting_names
-from nachos_min.report.console import output, table
+from nachos_min.report.console import Output, output, table
+from nachos_min.terminal import Guard, tell
 
 if TYPE_CHECKING:  # a stored run is shown without the loop
     from nachos_min.nas.plan import Plan
@@ -52,7 +54,7 @@ class SearchProgress:
         self.evaluated = 0
         self._spinner, self._clock, self._told_at = Spinner("line"), clock, 0.0
         self._progress: Progress | None = None
-        console = Console(file=stream or sys.stderr)
+        console = Output(stream or sys.stderr)
         # transient: the lines vanish at the end. 8 a second keep the spinner turning while an epoch lasts.
         self._live = Live(console=console, transient=True, refresh_per_second=8, get_renderable=self._lines)
         self._shown = console.is_terminal and not quiet
@@ -70,6 +72,9 @@ class SearchProgress:
             self._progress, self._told_at = progress, self._clock()
             self._live.start()
             self._live.refresh()
+            for name in ("stdout", "stderr"):  # Rich takes them while the lines are shown, and gives them back
+                if isinstance(proxy := getattr(sys, name), FileProxy):
+                    setattr(sys, name, Guard(proxy))
 
     def _lines(self) -> Group:
         """Return what is shown now: the time left goes on while networks are trained."""
@@ -144,7 +149,7 @@ def time_left(seconds: float | None) -> str:
 
 def show_plan(plan: "Plan | Retraining", stream: TextIO | None = None) -> None:
     """Print what a search is about to do to `stream` or standard error, also where that is no terminal."""
-    print(*map(printable, plan.lines()), sep="\n", file=stream or sys.stderr, flush=True)
+    tell(*plan.lines(), to=stream or sys.stderr)
 
 
 def show_result(
@@ -160,10 +165,10 @@ def show_result(
         named = setting_names(chosen)
         shown = [row for row in result.front if every or row.solution in named]
         console.print(*front_table(shown, named), "", sep="\n")
-        console.print(shown_sentence(result, len(shown)))
+        console.print(*shown_sentences(result, len(shown)), sep="\n")
     else:
         console.print(closest_sentence(result), style="bold")
-    console.print(summary(result))
+    console.print(*summary(result), sep="\n")
     if result.retrained is not None:
         console.print("", *gain_lines(result.retrained), sep="\n")
 
@@ -231,16 +236,13 @@ def share(count: int, total: int) -> str:
     return ">99%" if 99 < percent < 100 else f"{percent:.0f}%"
 
 
-def shown_sentence(result: SearchResult, shown: int) -> str:
-    """Return how many solutions there are, of which some are `shown`, and how many miss a limit."""
+def shown_sentences(result: SearchResult, shown: int) -> Iterator[str]:
+    """Yield how many solutions there are, of which some are `shown`, and how many miss a limit."""
     rows, networks = len(result.front), len(by_network(result.front))
     part = f"; {shown} {'is' if shown == 1 else 'are'} shown, show --all lists every one" if shown < rows else ""
-    told = f"{some(rows, 'solution')} of {some(networks, 'network')}{part}."
+    yield f"{some(rows, 'solution')} of {some(networks, 'network')}{part}."
     if missed := sum(not row.test.kept for row in result.front):
-        told += (
-            f"\n{missed} of {rows} miss{'es' if missed == 1 else ''} a limit on the test images, marked {MISSED}."
-        )
-    return told
+        yield f"{missed} of {rows} miss{'es' if missed == 1 else ''} a limit on the test images, marked {MISSED}."
 
 
 def closest_sentence(result: SearchResult) -> str:
@@ -283,7 +285,7 @@ def causes(result: SearchResult) -> str:
     return f"{result.failed} failed{why}{untrained}"
 
 
-def summary(result: SearchResult) -> str:
+def summary(result: SearchResult) -> list[str]:
     """Return the lines under the table: hypervolume, what the search took, where the run lies."""
     error, macs = result.reference
     admissible, every = (area / (error * macs) for area in (result.hypervolume_admissible, result.hypervolume_all))
@@ -300,7 +302,7 @@ def summary(result: SearchResult) -> str:
         left = some(result.unfinished, "network")
         lines.append(f"The time was up before {left} could begin. The same command continues.")
     use = " (predict, export, retrain and macs take a row as RUN#k)" if result.front else ""
-    return "\n".join([*lines, f"Run: {result.run}{use}"])
+    return [*lines, f"Run: {result.run}{use}"]
 
 
 def gain_lines(retrained: Retrained) -> Iterator[str | Table]:

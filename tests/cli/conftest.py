@@ -1,6 +1,7 @@
 """Results of searches that never took place, small enough to know every figure of; the commands in a folder."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from nachos_min.nas.limits import Limits
 from nachos_min.nas.progress import Progress
 from nachos_min.nas.result import Network, SearchResult
 from nachos_min.nas.space import load_space
+from nachos_min.terminal import Guard
 
 # The worked example of the README: a compact list, and the figures published for what its sampler built.
 CNAS = {"ks": [3, 5, 5, 3, 7, 5, 3, 3, 3, 3], "e": [3] * 10, "d": [2] * 5, "r": 32}
@@ -75,7 +77,15 @@ class Outcome(NamedTuple):
 def run(capsys, monkeypatch, tmp_path):
     """Run a command line in an empty folder, in this process."""
     monkeypatch.chdir(tmp_path)
-    return lambda *arguments: Outcome(cli.main(arguments), *capsys.readouterr())
+
+    def outcome(*arguments: str) -> Outcome:
+        with monkeypatch.context() as guarded:  # as `python -m nachos_min` begins
+            for name in ("stdout", "stderr"):
+                guarded.setattr(sys, name, Guard(getattr(sys, name)))
+            status = cli.main(arguments)
+        return Outcome(status, *capsys.readouterr())
+
+    return outcome
 
 
 @pytest.fixture

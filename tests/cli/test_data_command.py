@@ -111,7 +111,7 @@ def terminal(colours, monkeypatch):
         data_report,
         "output",
         lambda _, narrowest: Output(
-            file=stream, width=narrowest, force_terminal=True, color_system="truecolor" if colours else None
+            stream, narrowest, force_terminal=True, color_system="truecolor" if colours else None
         ),
     )
     return stream

@@ -189,8 +189,14 @@ def test_a_field_that_breaks_its_rule(file, changes, message, refused):
         ("net.json --unpadded", "'net.json': --unpadded does not apply to this kind of target, got 'True'"),
         ("net.onnx --classes 3", "--classes does not apply to this kind of target, got '3'"),
         ("net.json --verify", "--verify needs a PyTorch module (torch:...), got 'net.json'"),
-        (f"net.json --classes {'9' * 4000}", "classes must be an integer from 1 to 2^40, got '9999"),
-        (f"cnas.json --classes {'9' * 4000}", "classes must be an integer from 1 to 2^40, got '9999"),
+        (
+            f"net.json --classes {'9' * 4000}",
+            "--classes must be a whole number from 1 to 2^63 - 1 such as 60000, 60k or 2.7M, got '9999",
+        ),
+        (
+            f"cnas.json --classes {'9' * 4000}",
+            "--classes must be a whole number from 1 to 2^63 - 1 such as 60000, 60k or 2.7M, got '9999",
+        ),
     ],
 )
 def test_a_mistake_in_a_count_is_one_line(line, message, refused):

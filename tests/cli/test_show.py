@@ -260,7 +260,7 @@ def test_two_runs_are_compared_within_budgets(run: Any) -> None:
     ("typed", "message"),
     [
         ("", "compare needs a RUN and one OTHER, got none; try python -m nachos_min compare --help"),
-        ("one", "compare takes one RUN and one OTHER and options, got 'one'"),
+        ("one", "compare needs a RUN and one OTHER, got only 'one'; try python -m nachos_min compare --help"),
         ("one two run", "compare takes one RUN and one OTHER and options, got 'run'"),
         ("one none", "run none does not exist"),
         ("one run", "run run was stored by an earlier version, without its answers to the test images; "

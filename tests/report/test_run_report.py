@@ -165,8 +165,8 @@ def test_the_command_writes_where_it_is_told(run: Path, capsys: pytest.CaptureFi
             ["report", "run", "--to", "no/such/file.html"],
             "no/such/file.html cannot be written: No such file or directory",
         ),
-        (["report", "run", "--to", "."], ". cannot be written: it is no file"),
-        (["plot", "run", "--to", "front.jpg"], "--to must end in .svg, .png or .pdf, got front.jpg"),
+        (["report", "run", "--to", "."], ". cannot be written: it is a folder, not a file"),
+        (["plot", "run", "--to", "front.jpg"], "--to must end in .svg, .png or .pdf, got 'front.jpg'"),
     ):
         assert cli.main(line) == 2
         assert problem in capsys.readouterr().err
