@@ -13,6 +13,7 @@ Every file is written completely or not at all and never changed afterwards, so 
 checkpoint. Only a run without an evaluation gives way to another configuration. Here records have no meaning.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -20,7 +21,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any, Self, final
+from typing import Any, Self, final
 
 import numpy as np
 
@@ -54,7 +55,7 @@ class Run:
     """An open run. As a context manager it closes itself, which releases the `lock`; None: for reading only."""
 
     def __init__(
-        self, path: Path, configuration: dict[str, Any], about: dict[str, Any], lock: IO[Any] | None
+        self, path: Path, configuration: dict[str, Any], about: dict[str, Any], lock: ExitStack | None
     ) -> None:
         self.path, self.configuration, self.about, self._lock = path, configuration, about, lock
 
@@ -196,20 +197,26 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _locked(path: Path) -> IO[Any]:
-    """Return the open lock file, made if missing; the lock ends with the file or the process."""
-    file = open(path, "ab")  # noqa: SIM115  (it must stay open: being open is what holds the lock)
-    if sys.platform != "win32":
-        import fcntl  # not on Windows
-
+def _locked(path: Path) -> ExitStack:
+    """Return what holds the lock file, made if missing, until it is closed or the process ends."""
+    with ExitStack() as held:
+        file = held.enter_context(open(path, "ab"))
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise StoreError(f"run {path.parent} is in use by another process") from None
-        except OSError:
-            pass  # some network disks have no locks: a lock is a help, not a condition
-    return file
+            if sys.platform == "win32":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # the first byte, also of an empty file
+                # Without this Windows unlocks when the file is closed, or later.
+                held.callback(msvcrt.locking, file.fileno(), msvcrt.LK_UNLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            # Other errors: some network disks have no locks. A lock is a help, not a condition.
+            if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+                raise StoreError(f"run {path.parent} is in use by another process") from None
+        return held.pop_all()
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -150,6 +150,38 @@ def test_a_disk_without_locks_is_used_without_one(path, monkeypatch):
         assert run.keys() == ("k",)
 
 
+class Windows:
+    """Locks of Windows, of bytes from where a file stands; the end of a file may free them late."""
+
+    LK_UNLCK, LK_NBLCK = 0, 2
+
+    def __init__(self, has_locks=True):
+        self.has_locks, self.locked = has_locks, set()
+
+    def locking(self, descriptor, mode, length):
+        assert (os.lseek(descriptor, 0, os.SEEK_CUR), length) == (0, 1)
+        file = os.fstat(descriptor).st_ino
+        if not self.has_locks:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        if (file in self.locked) == (mode == self.LK_NBLCK):
+            raise OSError(errno.EACCES, "Permission denied")
+        self.locked ^= {file}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="plays Windows, which has its own locks")
+def test_windows_locks_too(path, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setitem(sys.modules, "msvcrt", windows := Windows())
+    with create_or_open(path, CONFIGURATION):
+        assert windows.locked == {(path / "lock").stat().st_ino}
+        assert _message(create_or_open, path, CONFIGURATION) == f"run {path} is in use by another process"
+    assert windows.locked == set()
+    create_or_open(path, CONFIGURATION).close()
+    monkeypatch.setitem(sys.modules, "msvcrt", Windows(has_locks=False))
+    with create_or_open(path, CONFIGURATION) as run:
+        assert run.keys() == ("k",)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the writer is forked")
 def test_killed_at_any_moment_a_run_is_whole(tmp_path):
     assert int(_python(str(Path(__file__).with_name("killed_writer.py")), str(tmp_path / "run"), "25")) > 0
