@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from math import inf
 from multiprocessing import connection, current_process, get_context, parent_process
 from multiprocessing.process import BaseProcess
@@ -88,8 +89,9 @@ class LocalPool(Pool):
         self._pool = self._fresh()
 
     def _fresh(self) -> ProcessPoolExecutor:
-        prepared = (self._threads, self._sent)
-        return ProcessPoolExecutor(self._count, get_context("spawn"), initializer=_start, initargs=prepared)
+        prepared = partial(_start, self._threads, self._sent)
+        with _signals_blocked():  # the first pool starts the process that removes what a killed one leaves
+            return ProcessPoolExecutor(self._count, get_context("spawn"), initializer=prepared)
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
         """Return the future of a call; BrokenProcessPool if workers die as soon as they start."""
@@ -144,31 +146,40 @@ def refuse_inside_import() -> None:
 
 @contextmanager
 def _children_prepared(threads: int) -> Iterator[None]:
-    """Start processes inside with BLAS on `threads` threads, and with Ctrl-C blocked until they are prepared."""
+    """Start processes inside with BLAS on `threads` threads, which leave signals to their parent."""
     wanted = dict.fromkeys(_THREADS, str(threads)) | {_MARK: "1"}
     before = {name: os.environ[name] for name in wanted if name in os.environ}
     os.environ.update(wanted)
-    masked = os.name != "nt"  # Windows has no such mask
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masked else None
     main = vars(sys.modules["__main__"])
     script = main.get("__file__")
     if script is not None and not os.path.exists(script):  # standard input, which no worker can import
         del main["__file__"]
     try:
-        yield
+        with _signals_blocked():
+            yield
     finally:
         for name in wanted:
             del os.environ[name]
         os.environ.update(before)
         if script is not None:
             main["__file__"] = script
-        if mask is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _start(threads: int, parent: "connection.Connection") -> None:
-    """Prepare a worker. Runs in the worker."""
-    # Ctrl-C goes to the process group: the parent alone acts on it.
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Start processes inside that do not see what goes to a whole group, Ctrl-C and the end of the terminal."""
+    if sys.platform == "win32":  # it has no such mask
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start(threads: int, parent: Any) -> None:
+    """Prepare a worker that sends to the connection `parent`. Runs in the worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     leave_with_parent()
     keep_freed_memory()

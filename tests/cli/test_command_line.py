@@ -3,7 +3,6 @@
 import inspect
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 import pytest
 
 from nachos_min import __version__, cli
-from nachos_min.__main__ import Interruption
 from nachos_min.errors import InputError
 from nachos_min.nas import nachos
 from nachos_min.nas.result import SearchResult
@@ -193,66 +191,6 @@ def test_a_search_that_stops(
 def test_from_the_shell_a_failure_is_one_line_and_a_status(script: str, said: str) -> None:
     _, _, err = process("sh", "-c", script % '"$0" -m nachos_min search', sys.executable)
     assert err == said
-
-
-SLEEPING_SEARCH = """
-import signal, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with it ignored
-from nachos_min import __main__
-from nachos_min.nas import nachos
-def search(**arguments):
-    try:
-        print("ready", flush=True)  # inside: the signal may come before the next line
-        time.sleep(60)
-    finally:
-        print("stopping", flush=True)
-        time.sleep(0.5)
-        print("stopped", flush=True)
-nachos.search = search
-__main__.sys.argv = ["nachos_min", "search"]
-raise SystemExit(__main__.start())
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_an_interruption_and_a_second_one_does_not_disturb_the_stopping(number: int) -> None:
-    command = [sys.executable, "-c", SLEEPING_SEARCH]
-    streams: Any = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
-    with subprocess.Popen(command, env=ENVIRONMENT, text=True, **streams) as started:
-        for line in ("ready\n", "stopping\n"):
-            assert started.stdout.readline() == line
-            started.send_signal(number)
-        assert started.stdout.readline() == "stopped\n"
-        assert started.wait(timeout=30) == 130
-        assert started.stderr.read() == "interrupted after 0 evaluations; the same command continues\n"
-
-
-INTERRUPTED_IMPORT = """
-import sys
-from nachos_min import __main__
-class Interrupting:
-    def find_spec(self, name, path=None, target=None):
-        if name == "nachos_min.cli":
-            raise KeyboardInterrupt
-sys.meta_path.insert(0, Interrupting())
-raise SystemExit(__main__.start())
-"""
-
-
-def test_an_interruption_while_the_program_loads_is_one_line() -> None:
-    assert process(sys.executable, "-c", INTERRUPTED_IMPORT) == (130, "", "interrupted\n")
-
-
-def test_an_interruption_that_python_lost_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    interrupt = Interruption()
-    with pytest.raises(KeyboardInterrupt):
-        interrupt(signal.SIGINT, None)
-    interrupt(signal.SIGINT, None)
-    now += Interruption.PAUSE
-    with pytest.raises(KeyboardInterrupt):
-        interrupt(signal.SIGINT, None)
 
 
 def test_linear_algebra_runs_on_one_thread_unless_told_otherwise() -> None:
