@@ -37,8 +37,13 @@ def links(group: h5g.GroupID) -> dict[str, int | None]:
     """Return the names in a group in their order, with the address of each object; None for no hard link."""
     if (count := group.get_num_objs()) > MOST_MEMBERS:
         raise Hdf5Error(f"a group must have at most {MOST_MEMBERS:,} members, got {count:,}")
-    found = {name: group.links.get_info(name.encode("utf-8", "surrogateescape")) for name in h5py.Group(group)}
+    found = {name: group.links.get_info(encoded(name)) for name in h5py.Group(group)}
     return {name: info.u if info.type == h5l.TYPE_HARD else None for name, info in found.items()}
+
+
+def encoded(name: str) -> bytes:
+    """Return a name as it stands in the file."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def is_text(kind: h5t.TypeID) -> bool:
@@ -73,7 +78,7 @@ def check_storage(
     if space.get_simple_extent_type() not in (h5s.SIMPLE, h5s.SCALAR):
         raise Hdf5Error(f"{name} must be an array, got an empty data space")
     shape, layout = space.get_simple_extent_dims(), made.get_layout()
-    declared, values = f"declares shape {shape} of {item} bytes each", int(prod(shape))
+    declared, values = f"declares shape {shape} of {item}-byte values", int(prod(shape))
     if layout not in _LAYOUTS or made.get_external_count():
         raise Hdf5Error(f"{name} must be stored in this file, got a virtual data set or external storage")
     if values * item > most:
@@ -111,7 +116,7 @@ class Members:
             if address is None or address in self._met:
                 raise Hdf5Error(f"{shorten(name)} must be an object with this one name, got a link")
             self._met.add(address)
-            yield name, h5o.open(group, name.encode("utf-8", "surrogateescape"))
+            yield name, h5o.open(group, encoded(name))
 
     def array(self, dataset: h5d.DatasetID, name: str) -> NDArray[Any]:
         """Return the values of a data set; Hdf5Error as `check_storage`, or if its type is not plain."""

@@ -24,6 +24,7 @@ from nachos_min.data.dataset import (
     statistics,
     stratified_split,
 )
+from nachos_min.data.hdf5_file import read_here
 from nachos_min.data.keys import choose, meaning
 from nachos_min.errors import shorten
 
@@ -164,7 +165,9 @@ def _from_place(said: str, resolution: int | None, expected: readers.Shape | Non
 
         digits = load_unscaled("digits")
         return said, digits32(digits.train, digits.validation, digits.test)
-    path = DIGITS if said == "digits" else Path(said)
+    if said == "digits":
+        return said, read_here(DIGITS)
+    path = Path(said)
     # `os.path` and not `Path`: it answers for a name that is too long to be one, too.
     if not said or not (os.path.isfile(path) or os.path.isdir(path)):
         names, endings = ", ".join(BUILT_IN), ", ".join(readers.FORMATS)

@@ -1,7 +1,7 @@
 """Read arrays from a file or a folder, one function a format.
 
 Before an array is read, its declared shape is checked: a file of a few bytes may declare an enormous one. Pickled
-objects are never loaded. h5py is slow to import, so the function that needs it imports it.
+objects are never loaded.
 """
 
 import io
@@ -19,6 +19,7 @@ from nachos_min.data.cifar import holds_cifar, read_cifar
 from nachos_min.data.csv_table import read_csv
 from nachos_min.data.dataset import MAX_VALUES, DataError
 from nachos_min.data.folders import ENDINGS, holds_images, inside, read_images
+from nachos_min.data.hdf5_file import read_apart
 from nachos_min.data.idx import holds_idx, read_idx
 from nachos_min.data.keys import PREFIXES, choose, meaning
 from nachos_min.data.matlab import read_variables
@@ -28,7 +29,6 @@ from nachos_min.errors import one_line
 # "test_files" and so on, the name of each sample's file.
 Arrays: TypeAlias = dict[str, Any]
 Shape: TypeAlias = tuple[int, int, int]  # H, W, C
-_SMALL, _RATIO = 1 << 26, 1_100  # bytes that are read in any case; more than DEFLATE gains
 ARCHIVES = (".7z", ".bz2", ".gz", ".rar", ".xz", ".zip", ".zst")  # which are not read: unpacked, they may be
 
 
@@ -79,29 +79,7 @@ def _check_declared(path: Path, name: str, shape: tuple[int, ...]) -> None:
 
 
 def _read_hdf5(path: Path, expected: Shape | None) -> Arrays:
-    import h5py
-
-    with h5py.File(path, "r") as file:
-
-        def describe(name: str) -> str:
-            entry = file.get(name)  # None: a link to nowhere
-            return f"{list(entry.shape or ())} {entry.dtype}" if isinstance(entry, h5py.Dataset) else "(a group)"
-
-        entries = {name: file.get(name) for name in file}
-        groups = {name for name, entry in entries.items() if not isinstance(entry, h5py.Dataset)}
-        arrays = {}
-        for name, own in choose(path, entries, describe, groups, labelled=not expected).items():
-            entry = entries[own]
-            _check_declared(path, own, entry.shape or ())
-            objects = entry.dtype.hasobject and h5py.check_string_dtype(entry.dtype) is None
-            if objects or entry.shape in (None, ()):
-                raise DataError(f"{path}: {own} must be an array of numbers or text, got {describe(own)}")
-            stored = entry.id.get_storage_size()
-            if entry.nbytes > max(_SMALL, _RATIO * stored) and not entry.is_virtual:
-                declared = f"declares shape {entry.shape} of {entry.dtype}"
-                raise DataError(f"{path}: {own} {declared}, but holds only {stored} bytes")
-            arrays[name] = entry[()]
-    return arrays
+    return read_apart(path, 4 * MAX_VALUES, labelled=not expected)
 
 
 def _read_npz(path: Path, expected: Shape | None) -> Arrays:

@@ -21,8 +21,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from nachos_min.data.dataset import DataError, Split
-from nachos_min.data.readers import read
+from nachos_min.data.dataset import Split
+from nachos_min.data.hdf5_file import read_apart
 from nachos_min.files import replacing
 
 Floats = NDArray[np.float32]
@@ -45,8 +45,8 @@ def digits32(train: Split, validation: Split, test: Split) -> dict[str, NDArray[
     folder = cache_folder()
     file = None if folder is None else folder / f"digits32-{_fingerprint(digits)}.h5"
     if file is not None:
-        with suppress(DataError, OSError):  # there is none yet, or it is damaged, which its checksums tell
-            return read(file)
+        with suppress(ValueError):  # there is none yet, or it is damaged, which its checksums tell
+            return read_apart(file, 1 << 30, labelled=True)
     arrays: dict[str, NDArray[Any]] = {}
     for index, (prefix, count) in enumerate(SCENES.items()):
         drawn = digits[prefix]
