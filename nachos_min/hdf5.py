@@ -133,9 +133,10 @@ def attribute(member: Any, name: str) -> Any:
     if not h5a.exists(member, name.encode()):
         return None
     stored = h5a.open(member, name.encode())
-    kind, within = stored.get_type(), stored.get_storage_size() <= MOST_ATTRIBUTE
-    simple = stored.get_space().get_simple_extent_type() in (h5s.SIMPLE, h5s.SCALAR)
-    if not (simple and within and (is_text(kind) or plain_type(kind) is not None)):
+    kind, space = stored.get_type(), stored.get_space()
+    simple = space.get_simple_extent_type() in (h5s.SIMPLE, h5s.SCALAR)
+    within = simple and space.get_simple_extent_npoints() * kind.get_size() <= MOST_ATTRIBUTE
+    if not (within and (is_text(kind) or plain_type(kind) is not None)):
         raise Hdf5Error(f"attribute {name} must be text or numbers of at most {MOST_ATTRIBUTE:,} bytes")
     holder = h5py.Group(member) if isinstance(member, h5g.GroupID) else h5py.Dataset(member)
     return holder.attrs[name]
