@@ -6,9 +6,11 @@ one network, `set_threads` lets several threads compute the parts of a large map
 depend on the number of threads, and their results are joined in order: any number gives the same bits.
 """
 
+import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
@@ -16,7 +18,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 import numpy as np
-from numba.core import event
+from numba.core import caching, event
 from numpy.typing import NDArray
 
 P = ParamSpec("P")
@@ -34,10 +36,10 @@ Sides = tuple[int, int, int, int]  # padding: (top, bottom, left, right)
 # sums over the loop, the order of the terms and the last bit depend on addresses: such a sum has a loop of its own.
 FASTMATH = {"reassoc", "contract", "nsz"}
 
-# Names, times and sizes of all files of this package. Numba's cache checks the file of a function only, and would
-# reuse machine code that contains an older version of a function from another file.
+# Numba's version, and names, times and sizes of all files of this package: Numba's own cache checks the file of a
+# function only, and would reuse machine code that contains an older version of a function from another file.
 FILES = sorted(Path(__file__).parent.glob("*.py"))
-STAMP = tuple((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in FILES)
+STAMP = (numba.__version__, *((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in FILES))
 
 PART = 1 << 18  # approximate numbers in a part
 _pools: dict[int, ThreadPoolExecutor] = {}  # at most one: number of threads -> pool of all but the caller's
@@ -51,13 +53,59 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     NUMBA_DISABLE_JIT=1 runs the loops as plain Python, NUMBA_BOUNDSCHECK=1 checks every index.
     """
     policy: dict[str, Any] = {"nogil": True, "parallel": False, "fastmath": FASTMATH, "error_model": "numpy"}
-    try:
-        compiled: Any = numba.njit(function, cache=True, **policy)
-    except RuntimeError:  # no folder for a cache is writable, as in some containers: slower, but it runs
-        compiled = numba.njit(function, **policy)
-    with suppress(AttributeError):  # no public way; with NUMBA_DISABLE_JIT=1 there is no cache
-        compiled._cache._cache_file._source_stamp = STAMP
+    compiled: Any = numba.njit(function, **policy)
+    if hasattr(compiled, "_cache"):  # no public way; with NUMBA_DISABLE_JIT=1 there is none
+        with suppress(RuntimeError):  # no folder is writable, as in some containers: slower, but it runs
+            compiled._cache = _Cache(function)
     return cast(Callable[P, R], compiled)
+
+
+class _Cache(caching.FunctionCache):
+    """The compiled forms of one kernel on disk. A help and no condition: what it lacks is compiled."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file = _CacheFile(self._cache_path, f"{self._impl.filename_base}.sealed", STAMP)
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Store what was compiled, unless the disk is full or the folder gone."""
+        with suppress(OSError):
+            super().save_overload(sig, data)
+
+
+class _CacheFile(caching.IndexDataCacheFile):
+    """All compiled forms of one kernel in one file, behind a checksum.
+
+    Numba has an index and a file for each form. They disagree after a kill between the two, or if two processes
+    store different forms at once: one form would run on the arrays of another. Damaged machine code would run, too.
+    """
+
+    def load(self, key: Any) -> Any:
+        """Return the form of `key`; None if it is not stored."""
+        stored = self._load_index().get(key)
+        return None if stored is None else pickle.loads(stored)
+
+    def save(self, key: Any, data: Any) -> None:
+        """Store a form beside the others."""
+        self._save_index(self._load_index() | {key: self._dump(data)})
+
+    def _load_index(self) -> dict[Any, bytes]:
+        """Return key -> pickled form; none if the file is missing, damaged, or of other sources."""
+        try:
+            content = Path(self._index_path).read_bytes()
+        except OSError:
+            return {}
+        found: dict[Any, bytes] = pickle.loads(content[32:]) if content[:32] == self._seal(content[32:]) else {}
+        return found
+
+    def _save_index(self, overloads: dict[Any, bytes]) -> None:
+        content = self._dump(overloads)
+        with self._open_for_write(self._index_path) as file:
+            file.write(self._seal(content) + content)
+
+    def _seal(self, content: bytes) -> bytes:
+        """Return the checksum of a content: 32 bytes."""
+        return sha256(repr(self._source_stamp).encode() + content).digest()
 
 
 class Compilation(event.Listener):
@@ -73,11 +121,11 @@ class Compilation(event.Listener):
         self._told, self._depth, self._since = told, 0, 0.0
 
     def __enter__(self) -> "Compilation":
-        event.register("numba:compile", self)  # type: ignore[no-untyped-call]  # Numba has no types
+        event.register("numba:compile", self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        event.unregister("numba:compile", self)  # type: ignore[no-untyped-call]  # Numba has no types
+        event.unregister("numba:compile", self)
 
     def on_start(self, _: object) -> None:
         """Note the time; while one kernel is compiled, others that it calls may be."""

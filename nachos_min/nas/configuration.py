@@ -107,6 +107,7 @@ class Options(TypedDict, total=False):
         workers: Number of processes that train networks side by side; 0 trains in this process.
         seed: Seed of every random choice. The same seed gives the same result with any number of workers.
         out: Folder of the run, created if missing. The same search in the same folder continues.
+        retry_failed: Train the networks again whose training failed in this folder.
         dask: Train on the workers of the Dask scheduler at this address; needs the extra dask.
         threads: Number of threads of each worker. More than one is for few large networks, and may change last
             bits of the result.
@@ -166,6 +167,7 @@ class Options(TypedDict, total=False):
     workers: Annotated[int | None, First(of.whole(0), absent="number of processors, divided by threads")]
     seed: Annotated[int | None, First(of.whole(0, 128), 0)]
     out: Annotated[str | Path | None, First(of.text("folder"), absent="runs/ and the data set's name")]
+    retry_failed: Annotated[bool | None, First(of.SWITCH, False)]
     dask: Annotated[str | None, First(of.text("address"), absent="this machine")]
     threads: Annotated[int | None, First(of.whole(1), 1)]
     metric: Annotated[str | None, Limit(choice("accuracy", "balanced"), "accuracy")]

@@ -1,5 +1,6 @@
 """What is known of a candidate once it is trained: records without the engine, so that a run is read without it."""
 
+import builtins
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,9 +76,28 @@ class Evaluation:
         return min(1 - each.metric for each in figures), min(each.average_macs for each in figures)
 
 
+# What ended a training that has no figures, and in words. The machine's troubles pass, and are no longer stored.
+CAUSES = {"diverged": "diverged", "defect": "by a defect of this program", "machine": "by a passing trouble"}
+OF_MACHINE = (OSError, MemoryError, ImportError)
+
+
 @dataclass(frozen=True)
 class Failure:
-    """A training that raised an error; kept by its trial, so that it shifts no other figures."""
+    """A training that genome and data made fail; kept by its trial, so that it shifts no other figures."""
 
     trial: Trial
-    reason: str
+    reason: str  # class and message of the error
+    cause: str = "defect"  # one of CAUSES
+
+
+def cause_of(reason: str) -> str:
+    """Return the cause of a failure that was stored by its reason alone.
+
+    >>> cause_of("DivergenceError: training diverged"), cause_of("FileNotFoundError: x"), cause_of("KeyError: 1")
+    ('diverged', 'machine', 'defect')
+    """
+    name = reason.split(":")[0]
+    kind = getattr(builtins, name, None)
+    if isinstance(kind, type) and issubclass(kind, OF_MACHINE):
+        return "machine"
+    return "diverged" if name == "DivergenceError" else "defect"

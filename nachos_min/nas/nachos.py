@@ -42,7 +42,7 @@ from nachos_min.nas.progress import Progress, Told, Watch
 from nachos_min.nas.result import Archive, SearchResult, result_of
 from nachos_min.nas.runs import own_run, read_evaluation, to_record, trial_key
 from nachos_min.nas.tabular import TableAnswers, answers_from
-from nachos_min.nas.tasks import threads
+from nachos_min.nas.tasks import passing, threads
 from nachos_min.nas.workers import Workers
 from nachos_min.options import taking
 from nachos_min.store import Run, StoreError
@@ -78,6 +78,7 @@ def search(
 
     Raises:
         InputError: if an option breaks its rule, before anything is written; the message names it.
+        MachineError: if a disk is full, or the machine refuses something else; what was evaluated is on disk.
         WorkerDiedError: if the worker of a network died, twice.
         UnguardedError: if a script calls this while a worker imports it.
         KeyboardInterrupt: passed on after the workers were stopped; what was evaluated is on disk.
@@ -101,7 +102,8 @@ def search(
         evaluations, finalists, archive = asked["evaluations"], asked["finalists"], Archive(problem)
         watch = Watch(archive, evaluations, finalists, on_progress, abreast)
         until = time() + 60 * (asked["max_minutes"] or inf)  # without the time that reading took
-        loop = Loop(archive, run, trained, watch, evaluations, finalists, until)
+        retried = asked["retry_failed"]
+        loop = Loop(archive, run, trained, watch, evaluations, finalists, until, retry_failed=retried)
         with suppress(_TimeUp):
             loop.run_to_end()
         found: dict[str, Any] = {"inadmissible": loop.static.inadmissible, "unfinished": loop.unfinished}
@@ -136,7 +138,10 @@ class Loop:
         evaluations: int,
         finalists: int,
         until: float,
+        *,
+        retry_failed: bool = False,
     ) -> None:
+        self.retry_failed = retry_failed
         self.archive, self.run, self.pool, self.watch = archive, run, pool, watch
         self.problem, self.configuration = archive.problem, archive.problem.configuration
         self.rules, self.limits = self.configuration.rules, self.configuration.acting.limits
@@ -197,7 +202,8 @@ class Loop:
         missing = [trial for trial in trials if trial not in found]
         self.watch.training(activity, trials, found)
         for evaluated in self.pool.evaluate(missing, self.watch.step, self.until):
-            self.run.write(trial_key(evaluated.trial), to_record(evaluated))
+            with passing():
+                self.run.write(trial_key(evaluated.trial), to_record(evaluated))
             found[evaluated.trial] = evaluated
             self.watch.done(evaluated)
         for trial in filter(found.__contains__, trials):
@@ -210,14 +216,17 @@ class Loop:
     def put_order(self, *, complete: bool) -> None:
         """Store the order of the archive, and whether the search is complete."""
         keys = [trial_key(found.trial) for found in self.archive.candidates]
-        self.run.put("order", {"keys": keys, "complete": complete})
+        with passing():
+            self.run.put("order", {"keys": keys, "complete": complete})
 
     def stored(self, trial: Trial) -> Evaluation | Failure | None:
-        """Return the evaluation on disk, or None; a damaged file counts as missing."""
+        """Return the evaluation on disk, or None; a damaged file, and a failure to try again, count as missing."""
         try:
-            return read_evaluation(self.run, trial_key(trial))
+            found = read_evaluation(self.run, trial_key(trial))
         except StoreError:
             return None
+        again = isinstance(found, Failure) and (self.retry_failed or found.cause == "machine")
+        return None if again else found
 
     def next_candidates(self, wanted: int) -> list[Genome]:
         """Return up to `wanted` new genomes: surrogates, NSGA-II on them, a choice from its population."""

@@ -5,6 +5,7 @@ Everything here follows from the stored evaluations: `load_run` (`runs.py`) give
 
 import os
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -358,6 +359,7 @@ class SearchResult:
     front: tuple[Network, ...]  # of `shown_rows`, the most accurate first
     closest: Network | None  # when `front` is empty, the evaluated candidate nearest to the limits, if any
     failure: str | None = None  # of the first candidate that failed
+    failures: Mapping[str, int] = field(default_factory=dict)  # their causes (CAUSES in evaluation.py) and numbers
     table: Mapping[str, Any] | None = None  # which table answered for trainings; None: candidates were trained
     guarantee: float | None = None  # probability with which all rows of `front` keep both limits on new images
     best_accuracy: float | None = None  # of all networks, whatever they cost
@@ -401,6 +403,7 @@ class SearchResult:
             "front": [row.as_dict() for row in self.front],
             "settings": [{name: row.solution for name, row in rows.items()} for rows in self.settings],
         }
+        found |= {"failures": dict(self.failures)} if self.failures else {}
         found |= {"unfinished": self.unfinished} if self.unfinished else {}
         found |= {} if self.retrained is None else {"retrained": self.retrained.as_dict()}
         return found if self.table is None else found | {"table": dict(self.table)}
@@ -444,6 +447,7 @@ def result_of(
         front=tuple(rows),
         closest=closest,
         failure=failures[0].reason if failures else None,
+        failures=Counter(sorted(found.cause for found in failures)),
         table=archive.problem.table,
         guarantee=guarantee,
         best_accuracy=max((row.metric for row in archive.networks), default=None),

@@ -22,7 +22,7 @@ from nachos_min.eenn.lowering import StaticCosts
 from nachos_min.eenn.thresholds import ExitTables, Figures
 from nachos_min.errors import InputError, shorten
 from nachos_min.nas import configuration as options
-from nachos_min.nas.evaluation import SPLITS, Evaluation, Failure, Point, Trial
+from nachos_min.nas.evaluation import SPLITS, Evaluation, Failure, Point, Trial, cause_of
 from nachos_min.nas.genome import Genome
 from nachos_min.nas.result import Archive, Network, SearchResult, result_of
 from nachos_min.options import flag
@@ -281,7 +281,7 @@ def to_record(evaluated: Evaluation | Failure) -> dict[str, Any]:
     unusual = {"effort": trial.effort} if trial.effort > 1 else {}
     unusual |= {"repeat": trial.repeat} if trial.repeat else {}
     if isinstance(evaluated, Failure):
-        return {"genome": trial.genome, "reason": evaluated.reason, **unusual}
+        return {"genome": trial.genome, "reason": evaluated.reason, "cause": evaluated.cause, **unusual}
     chosen, *curve = evaluated.points
     record: dict[str, Any] = {
         "genome": trial.genome,
@@ -323,7 +323,7 @@ def from_record(record: Mapping[str, Any]) -> Evaluation | Failure:
     """Return the Evaluation or Failure that `to_record` made `record` from."""
     trial = Trial(record["genome"], record.get("effort", 1), record.get("repeat", 0))
     if "reason" in record:
-        return Failure(trial, record["reason"])
+        return Failure(trial, record["reason"], record.get("cause") or cause_of(record["reason"]))
     splits = [name for name in SPLITS if name in record]
     chosen = Point(record["thresholds"], **{name: Figures(**record[name]) for name in splits})
     costs = StaticCosts(**record["costs"])

@@ -27,7 +27,7 @@ from nachos_min.eenn.thresholds import ExitTables
 from nachos_min.errors import InputError
 from nachos_min.nas.configuration import AS_BEFORE, ConfigurationError, Problem
 from nachos_min.nas.evaluate import ExecutionError, choose
-from nachos_min.nas.evaluation import SPLITS, Evaluation, Failure, Trial
+from nachos_min.nas.evaluation import SPLITS, Evaluation, Failure, Trial, cause_of
 from nachos_min.nas.genome import Genome
 from nachos_min.nas.runs import key
 from nachos_min.store import StoreError
@@ -86,7 +86,7 @@ class Table:
         member, training = self.members[genome], self.training(problem.configuration.seed)
         failed = self.failures.get(failure_key(genome, self.about["seeds"][training]))
         if failed is not None:
-            return Failure(Trial(genome), failed)
+            return Failure(Trial(genome), failed, cause_of(failed))
         architecture = problem.coder.decode(genome)
         costs, exits = static_costs(architecture), architecture.exit_stages
         stored = tuple(self.exit_costs[member, [stage - 1 for stage in exits]].tolist())

@@ -24,19 +24,54 @@ import numpy as np
 
 from nachos_kernels import _jit
 from nachos_min.data import Dataset
+from nachos_min.errors import InputError, message
 from nachos_min.nas.configuration import Configuration
-from nachos_min.nas.evaluate import Backbones, evaluate
-from nachos_min.nas.evaluation import Evaluation, Failure, Trial
+from nachos_min.nas.evaluate import Backbones, DivergenceError, evaluate
+from nachos_min.nas.evaluation import OF_MACHINE, Evaluation, Failure, Trial
 from nachos_min.nas.genome import GenomeCoder
 
 Answer = TypeVar("Answer")
 
+CONTINUES = "what was evaluated is kept, the same command continues"
 _LARGE = 1 << 14  # bytes of an array; smaller ones stand in the task's own file
 _NAME = "task"
 # What sets and gets the threads of the libraries that NumPy and SciPy come with: OpenBLAS under its names, or MKL.
 _OPENBLAS = ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "openblas_{}_num_threads")
 _BLAS = [(name.format("set"), name.format("get")) for name in _OPENBLAS]
 _BLAS += [("MKL_Set_Num_Threads", "MKL_Get_Max_Threads")]
+
+
+class MachineError(InputError):
+    """The machine refused what a search needs, such as room on a disk. It says nothing about a network."""
+
+
+@contextmanager
+def passing() -> Iterator[None]:
+    """Raise what the machine refuses inside as a MachineError; too little memory stays a MemoryError."""
+    try:
+        yield
+    except Exception as error:
+        found = of_machine(error)
+        if found is None or isinstance(error, MachineError):
+            raise
+        if isinstance(found, MemoryError):
+            raise MemoryError from None
+        why = f"{type(found).__name__}: {found}"
+        if isinstance(found, OSError) and found.strerror:
+            why = found.strerror if found.filename is None else f"{found.strerror}: {found.filename}"
+        what = str(error) if isinstance(error, InputError) else f"the system refused: {why}"
+        raise MachineError(f"{what}; {CONTINUES}") from None
+
+
+def of_machine(error: BaseException | None) -> BaseException | None:
+    """Return what the machine refused, `error` itself or what it arose from; None where the machine did nothing."""
+    seen = set[int]()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, OF_MACHINE) or "can't start new thread" in str(error):  # a RuntimeError
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
 
 
 @dataclass(frozen=True)
@@ -116,7 +151,10 @@ def _prepared(task: Task) -> Callable[[Trial], Evaluation]:
 
 
 def answer(task: Task, trial: Trial, until: float = inf) -> Evaluation | Failure | None:
-    """Return the evaluation of one trial, or the reason why there is none; None at the time `until` or later."""
+    """Return the evaluation of one trial, or the reason why there is none; None at the time `until` or later.
+
+    What the machine refuses is raised: it says nothing about the trial.
+    """
     if time() >= until:
         return None
     evaluated = _prepared(task)
@@ -124,16 +162,18 @@ def answer(task: Task, trial: Trial, until: float = inf) -> Evaluation | Failure
         with warnings.catch_warnings():  # a diverging training is a Failure; NumPy's warnings would fill the screen
             warnings.simplefilter("ignore", RuntimeWarning)
             return evaluated(trial)
-    except MemoryError:  # says something about the machine, not the candidate: nothing to keep with it
-        raise
     except Exception as error:  # one bad candidate must not end the search; its reason is kept and shown
-        return Failure(trial, f"{type(error).__name__}: {error}")
+        diverged = isinstance(error, DivergenceError)
+        if not diverged and of_machine(error) is not None:
+            raise
+        return Failure(trial, message(f"{type(error).__name__}: {error}"), "diverged" if diverged else "defect")
 
 
 def run(threads: int, function: Callable[..., Answer], *arguments: Any) -> Answer:
-    """Return `function(*arguments)`, run on this number of threads. Runs in the worker."""
-    set_threads(threads)
-    return function(*arguments)
+    """Return `function(*arguments)`, run on this number of threads; as `passing`. Runs in the worker."""
+    with passing():
+        set_threads(threads)
+        return function(*arguments)
 
 
 # Threads

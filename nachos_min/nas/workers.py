@@ -19,12 +19,12 @@ from nachos_min.nas.evaluation import Evaluation, Failure, Trial
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.pools import Borrowed, Here, LocalPool, Pool
 from nachos_min.nas.steps import Step
-from nachos_min.nas.tasks import answer, run, share
+from nachos_min.nas.tasks import CONTINUES, answer, passing, run, share
 
 Answer = TypeVar("Answer")
 Call = tuple[Any, Callable[..., Any], tuple[Any, ...]]  # its name among its like, the function, its arguments
 
-_DIED = "a worker process died (out of memory?); what was evaluated is kept, the same command continues"
+_DIED = f"a worker process died (out of memory?); {CONTINUES}"
 _PAUSE = 0.2  # seconds between looks for messages
 
 
@@ -35,7 +35,8 @@ class WorkerDiedError(RuntimeError):
 class Workers:
     """What evaluates the trials of one run, a context manager.
 
-    Its methods raise WorkerDiedError if the worker of a call died, or had too little memory, twice.
+    Its methods raise WorkerDiedError if the worker of a call died, or had too little memory, twice; MachineError if
+    a disk is full or the machine refuses something else.
     """
 
     def __init__(
@@ -60,7 +61,8 @@ class Workers:
         elif isinstance(executor, Executor):
             self._pool = Borrowed(executor)
         else:
-            self._pool = LocalPool(executor, threads) if executor else Here()
+            with passing():
+                self._pool = LocalPool(executor, threads) if executor else Here()
 
     def __enter__(self) -> "Workers":
         return self
@@ -85,7 +87,8 @@ class Workers:
         def calls(backbone: Any, count: int | None) -> list[Call]:
             chosen = siblings[backbone][:count]
             del siblings[backbone][:count]
-            return [(trial, answer, (self._task(), trial, until)) for trial in chosen]
+            with passing():
+                return [(trial, answer, (self._task(), trial, until)) for trial in chosen]
 
         self._pool.told = told
         first = [call for backbone in siblings for call in calls(backbone, 1)]
@@ -111,7 +114,8 @@ class Workers:
         self, calls: Iterable[Call], then: Callable[[Any], Iterable[Call]] = lambda _: ()
     ) -> Iterator[tuple[Any, Any]]:
         """Yield the name and the result of each call as it is done; the calls `then(name)` follow."""
-        self._pool.place(self._task)
+        with passing():
+            self._pool.place(self._task)
         waiting, running, lost = deque(calls), dict[Future[Any], Call](), set[Any]()
         try:
             while waiting or running:
@@ -141,6 +145,7 @@ class Workers:
 
     def _submit(self, call: Call) -> Future[Any]:
         try:
-            return self._pool.submit(run, self._threads, call[1], *call[2])
+            with passing():
+                return self._pool.submit(run, self._threads, call[1], *call[2])
         except BrokenExecutor:
             raise WorkerDiedError(_DIED) from None

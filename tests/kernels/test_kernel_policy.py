@@ -1,5 +1,6 @@
 """How kernels are compiled, cached and run: flags, the disk cache, parts of large maps and threads."""
 
+import errno
 import importlib
 import os
 import pkgutil
@@ -10,6 +11,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
+from numba.core import caching
 
 import nachos_kernels
 import oracles
@@ -40,14 +42,66 @@ def test_kernels_have_the_flags_of_the_policy():
         assert function.stats.cache_path is not None, f"{name}: cache=True is missing"
 
 
-def test_without_a_folder_for_the_cache_a_kernel_is_compiled_all_the_same(monkeypatch):
-    def njit(function, *, cache=False, **_options):
-        if cache:
-            raise RuntimeError("cannot cache function 'f': no locator available for file 'f.py'")
-        return function
+@pytest.fixture
+def kernel_file(tmp_path, monkeypatch):
+    """Return what makes the same kernel anew, with its cache in `tmp_path`."""
+    source = tmp_path / "twice.py"
+    source.write_text("def twice(x):\n    return x + x\n")
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
 
-    monkeypatch.setattr(numba, "njit", njit)
-    assert _jit.kernel(abs) is abs
+    def fresh():
+        space = {}
+        exec(compile(source.read_text(), str(source), "exec"), space)
+        return _jit.kernel(space["twice"])
+
+    return fresh
+
+
+def hits(function):
+    return sum(function.stats.cache_hits.values())
+
+
+@needs_compiler
+def test_without_a_folder_for_the_cache_a_kernel_is_compiled_all_the_same(kernel_file, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "file"))  # no folder can be made in it
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [caching.UserProvidedCacheLocator])
+    function = kernel_file()
+    assert function.stats.cache_path is None
+    assert function(3) == 6
+
+
+@needs_compiler
+@pytest.mark.parametrize("refused", ["open", "ensure_cache_path"])
+def test_a_full_disk_behind_the_cache_is_no_error(kernel_file, refused, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    function = kernel_file()
+    if refused == "open":
+        monkeypatch.setattr(caching, "open", full, raising=False)
+    else:
+        monkeypatch.setattr(type(function._cache._impl.locator), refused, full)
+    assert function(3) == 6
+
+
+@needs_compiler
+def test_a_cache_that_is_damaged_in_any_place_is_not_run(kernel_file, tmp_path):
+    function = kernel_file()
+    assert (function(3), function(1.5), hits(function)) == (6, 3.0, 0)
+    (stored,) = (file for file in (tmp_path / "cache").rglob("*") if file.is_file())
+    again = kernel_file()
+    assert (again(1.5), again(3), hits(again)) == (3.0, 6, 2), "one file holds all forms"
+    whole = stored.read_bytes()
+    for place in (0, 31, 32, len(whole) // 2, len(whole) - 1):
+        stored.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert again._cache._cache_file._load_index() == {}
+    for damaged in (b"", whole[:100]):
+        stored.write_bytes(damaged)
+        assert again._cache._cache_file._load_index() == {}
+    last = kernel_file()
+    assert (last(3), hits(last)) == (6, 0), "it is compiled again"
+    assert len(last._cache._cache_file._load_index()) == 1
 
 
 @needs_compiler
