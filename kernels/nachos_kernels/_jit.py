@@ -54,9 +54,9 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """
     policy: dict[str, Any] = {"nogil": True, "parallel": False, "fastmath": FASTMATH, "error_model": "numpy"}
     compiled: Any = numba.njit(function, **policy)
-    if hasattr(compiled, "_cache"):  # no public way; with NUMBA_DISABLE_JIT=1 there is none
+    if compiled is not function:  # as it is with NUMBA_DISABLE_JIT=1
         with suppress(RuntimeError):  # no folder is writable, as in some containers: slower, but it runs
-            compiled._cache = _Cache(function)
+            compiled._cache = _Cache(function)  # no public way
     return cast(Callable[P, R], compiled)
 
 
