@@ -34,9 +34,19 @@ def check_file(path: str | os.PathLike[str], *, links: bool = True) -> os.stat_r
     """
     found = os.stat(path) if links else os.lstat(path)
     if not stat.S_ISREG(found.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "no file")
-        raise OSError(errno.EINVAL, f"it is {kind}, not a file", os.fspath(path))
+        raise OSError(errno.EINVAL, f"it is {_kind(found)}, not a file", os.fspath(path))
     return found
+
+
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Raise an OSError, which says what is there instead, unless there is a folder, and no link to one."""
+    found = os.lstat(path)
+    if not stat.S_ISDIR(found.st_mode):
+        raise OSError(errno.ENOTDIR, f"it is {_kind(found)}, not a folder", os.fspath(path))
+
+
+def _kind(found: os.stat_result) -> str:
+    return _KINDS.get(stat.S_IFMT(found.st_mode), "a file")
 
 
 def open_file(path: str | os.PathLike[str], *, links: bool = True) -> BinaryIO:

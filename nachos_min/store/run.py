@@ -1,6 +1,6 @@
 """A run on the disk: one folder, its configuration, and one file per evaluation.
 
-    <run>/run.h5                  {"format", "version", "configuration", "about"}
+    <run>/run.h5                  {"format", "version", "configuration", "about", "identity"}
     <run>/evaluations/<key>.h5    one record per evaluation
     <run>/order.h5                {"keys", "complete"}: evaluations of the last search, in the order of its archive
     <run>/examples.h5             some images of the test split, and the labels of all
@@ -11,30 +11,45 @@
 
 Every file is written completely or not at all and never changed afterwards, so the evaluations on disk are the
 checkpoint. Only a run without an evaluation gives way to another configuration. Here records have no meaning.
+
+Every record but run.h5 has a field `of`: the identity of its run, SHA-256 of the configuration, and its own name.
+So none is taken for another's. A run.h5 without `identity` is of an earlier version, whose records may lack `of`.
+
+The run's folder may be a link. Inside it none is followed: what has a name above and is a link, or anything else
+but the file or folder that belongs there, is refused. Other names are left alone.
 """
 
 import errno
+import json
 import os
 import re
-import shutil
 import sys
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self, final
 
 import numpy as np
 
-from nachos_min.files import replacing, sync_folder
-from nachos_min.store.values import StoreError, decode, encode
+from nachos_min.files import check_file, check_folder, replacing, sync_folder
+from nachos_min.store.values import MOST_BYTES, StoreError, decode, encode
 
 FORMAT = "nachos_min run"
 VERSION = 1
 
 BESIDE = ("order", "examples")  # records of a run that are no evaluations
-_OURS = re.compile(r"run\.h5\..*\.tmp|evaluations|lock")  # left by a process killed before it wrote run.h5
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_TEMPORARY = r"(\.[0-9]+\.[0-9]+\.tmp)"  # as `files.replacing` ends the name of a file that it writes
+# Names of files by the folder that they are in, "" the run's own; the caches' are those of their writers.
+_FILES = {
+    "": re.compile(rf"(run|order|examples)\.h5{_TEMPORARY}?|lock"),
+    "evaluations": re.compile(rf"{_KEY.pattern}\.h5{_TEMPORARY}?"),
+    "backbones": re.compile(rf"[0-9a-f]{{64}}\.npz(\.[a-z]+|{_TEMPORARY})?"),
+    "shared": re.compile(r"task|[0-9]+\.npy"),
+}
 _ELSEWHERE = "choose another --out"
+_LOCKING = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _NONE = object()  # unequal to every value, None included
 
 
@@ -54,39 +69,45 @@ class OtherRunError(StoreError):
 class Run:
     """An open run. As a context manager it closes itself, which releases the `lock`; None: for reading only."""
 
-    def __init__(
-        self, path: Path, configuration: dict[str, Any], about: dict[str, Any], lock: ExitStack | None
-    ) -> None:
-        self.path, self.configuration, self.about, self._lock = path, configuration, about, lock
+    def __init__(self, path: Path, content: Mapping[str, Any], lock: ExitStack | None) -> None:
+        self.path, self._lock = path, lock
+        self.configuration: dict[str, Any] = content["configuration"]
+        self.about: dict[str, Any] = content.get("about", {})
+        self._named = "identity" in content  # whether every record says what it is
+        self._identity = content.get("identity") or _identity(self.configuration)
 
     def write(self, key: str, record: Mapping[str, Any]) -> None:
         """Put the record on the disk, in place of one with the same key; a StoreError leaves that as it was."""
-        if self._lock is None:
-            raise StoreError(f"run {self.path} is not open for writing")
-        _write(self._file(key), encode(record))
+        self.put(_name(key), record)
 
     def read(self, key: str, without: Collection[str] = ()) -> dict[str, Any] | None:
-        """Return the record as it was written, or None if there is none; StoreError if it is damaged.
+        """Return the record as it was written, or None if there is none; StoreError if it is damaged or another's.
 
         Its keys `without` are left out, which is faster.
         """
-        file = self._file(key)
-        return decode(file, without) if file.exists() else None
+        return self.get(_name(key), without)
 
     def put(self, name: str, record: Mapping[str, Any]) -> None:
         """Put one of the records in `BESIDE` on the disk, in place of the one that is there."""
         if self._lock is None:
             raise StoreError(f"run {self.path} is not open for writing")
-        _write(self.path / f"{name}.h5", encode(record))
+        file = self._file(name)
+        _write(file, encode({**record, "of": {"run": self._identity, "name": name}}))
 
-    def get(self, name: str) -> dict[str, Any] | None:
-        """Return one of the records in `BESIDE`, or None if there is none; StoreError if it is damaged."""
-        file = self.path / f"{name}.h5"
-        return decode(file) if file.exists() else None
+    def get(self, name: str, without: Collection[str] = ()) -> dict[str, Any] | None:
+        """Return one of the records in `BESIDE`, or None if there is none; StoreError as `read`."""
+        file = self._file(name)
+        if not os.path.lexists(file):
+            return None
+        record = decode(file, without)
+        of = record.pop("of", None)
+        if of != {"run": self._identity, "name": name} and (self._named or of is not None):
+            raise StoreError(f"{file} is damaged: it must be {name} of this run, got another record")
+        return record
 
     def keys(self) -> tuple[str, ...]:
         """Return the keys of all records, damaged ones included, in alphabetical order."""
-        return tuple(sorted(file.stem for file in (self.path / "evaluations").glob("*.h5")))
+        return tuple(sorted(entry.name[:-3] for entry in _entries(self.path, "evaluations") if _is_record(entry)))
 
     def close(self) -> None:
         """Release the lock: another process may open the run for writing. Closing again does nothing."""
@@ -100,10 +121,27 @@ class Run:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _file(self, key: str) -> Path:
-        if not _KEY.fullmatch(key):
-            raise StoreError(f"a key must be 1 to 200 letters, digits, '.', '_' or '-', got {key!r}")
-        return self.path / "evaluations" / f"{key}.h5"
+    def _file(self, name: str) -> Path:
+        """Return the file of a record, whose folder is none that a link leads to."""
+        file = self.path / f"{name}.h5"
+        if file.parent != self.path:
+            with _refusals(file.parent, "used"), suppress(FileNotFoundError):
+                check_folder(file.parent)
+        return file
+
+
+def _name(key: str) -> str:
+    if not _KEY.fullmatch(key):
+        raise StoreError(f"a key must be 1 to 200 letters, digits, '.', '_' or '-', got {key!r}")
+    return f"evaluations/{key}"
+
+
+def _identity(configuration: Mapping[str, Any]) -> str:
+    """Return what tells the runs of this configuration from others: SHA-256 of its text, in hexadecimal."""
+    for key, value in _leaves(configuration).items():
+        if isinstance(value, np.ndarray):  # `==` of arrays is not one answer
+            raise StoreError(f"configuration: {key} must be a plain value, got an array")
+    return sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
 
 
 def create_or_open(
@@ -124,34 +162,35 @@ def create_or_open(
         StoreError: the path cannot be written, holds something else, or a run of another version, damaged, or
             open for writing in another process.
     """
-    path, wanted = Path(path), dict(configuration)
-    for key, value in _leaves(wanted).items():
-        if isinstance(value, np.ndarray):  # `==` of arrays is not one answer
-            raise StoreError(f"configuration: {key} must be a plain value, got an array")
-    facts = dict(about or {})
-    content = {"format": FORMAT, "version": VERSION, "configuration": wanted, "about": facts}
+    path, wanted, facts = Path(path), dict(configuration), dict(about or {})
+    content: dict[str, Any] = {"format": FORMAT, "version": VERSION, "configuration": wanted, "about": facts}
     encode(content)  # what cannot be stored is refused before anything is written
+    content["identity"] = _identity(wanted)
     with _refusals(path), ExitStack() as on_error:
         _check_place(path)
+        for folder in _FILES:
+            _entries(path, folder)  # a link in there is refused before anything is written
         _make_folder(path)
         lock = on_error.enter_context(_locked(path / "lock"))
-        there = _read_content(path) if (path / "run.h5").exists() else {}
+        found = {folder: _entries(path, folder) for folder in _FILES}  # by another process, until it was locked
+        there = _read_content(path) if os.path.lexists(path / "run.h5") else {}
         known = there.get("about", {})
-        kept = any(path.glob("evaluations/*.h5"))
-        if kept:
+        if any(map(_is_record, found["evaluations"])):
             _check_same(path, there["configuration"], wanted)
-        else:
-            for other in ("backbones", *(f"{name}.h5" for name in BESIDE)):  # perhaps of another configuration
-                _remove(path / other)
+            content = {**there, "about": facts | known}
+        else:  # perhaps of another configuration
+            _clear(path / "backbones", found["backbones"])
+            for name in BESIDE:
+                (path / f"{name}.h5").unlink(missing_ok=True)
+        _clear(path / "shared", found["shared"])  # of a search that was killed
+        for entry in (*found[""], *found["evaluations"]):
+            if entry.name.endswith(".tmp"):
+                os.unlink(entry)
         _make_folder(path / "evaluations")
-        for leftover in (*path.glob("*.h5.*.tmp"), *path.glob("evaluations/*.h5.*.tmp")):
-            leftover.unlink()
-        _remove(path / "shared")  # of a search that was killed
-        facts = facts | known if kept else facts
-        if not kept or facts.keys() != known.keys():  # an earlier version stored less
-            _write(path / "run.h5", encode(content | {"about": facts}))
+        if content.keys() != there.keys() or content["about"].keys() != known.keys() or not there:
+            _write(path / "run.h5", encode(content))
         on_error.pop_all()
-    return Run(path, wanted, facts, lock)
+    return Run(path, content, lock)
 
 
 def open_run(path: str | Path) -> Run:
@@ -160,8 +199,46 @@ def open_run(path: str | Path) -> Run:
     Raises:
         StoreError: there is no run, or run.h5 is damaged or of another version.
     """
-    content = _read_content(Path(path))
-    return Run(Path(path), content["configuration"], content.get("about", {}), None)
+    return Run(Path(path), _read_content(Path(path)), None)
+
+
+def own_folder(run: str | Path, name: str) -> Path:
+    """Return the folder `name` (backbones, shared) of a run, made if missing; StoreError if it is no folder.
+
+    So is anything but a file that has the name of a file there.
+    """
+    path = Path(run) / name
+    with _refusals(path):
+        _entries(Path(run), name)
+        _make_folder(path)
+    return path
+
+
+def _entries(path: Path, folder: str) -> list[os.DirEntry[str]]:
+    """Return what has the name of a file of a run in one of its folders; StoreError if it, or that, is none."""
+    found, where = [], path / folder
+    with _refusals(where, "used"), suppress(FileNotFoundError):
+        if folder:
+            check_folder(where)
+        with os.scandir(where) as listed:
+            found = [entry for entry in listed if _FILES[folder].fullmatch(entry.name)]
+    for entry in found:
+        if not entry.is_file(follow_symlinks=False):
+            with _refusals(Path(entry.path), "used"):
+                check_file(entry.path, links=False)
+    return found
+
+
+def _is_record(entry: os.DirEntry[str]) -> bool:
+    return entry.name.endswith(".h5")
+
+
+def _clear(folder: Path, entries: Iterable[os.DirEntry[str]]) -> None:
+    """Remove files of this program, and their folder if it is empty then."""
+    for entry in entries:
+        os.unlink(entry)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _check_place(path: Path) -> None:
@@ -173,10 +250,13 @@ def _check_place(path: Path) -> None:
         raise StoreError(f"out {path}: {existing} is not a folder; {_ELSEWHERE}")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise StoreError(f"out {path}: {existing} may not be written; {_ELSEWHERE}")
-    if existing == path.absolute() and not (path / "run.h5").exists():
-        others = sorted(name for name in os.listdir(path) if not _OURS.fullmatch(name))
-        # Evaluations without their run.h5 may be of any configuration: none may be taken for this one's.
-        others += sorted(f"evaluations/{file.name}" for file in path.glob("evaluations/*.h5"))
+    if existing == path.absolute() and not os.path.lexists(path / "run.h5"):
+        # Left by a process killed before it wrote run.h5. Evaluations without it may be of any configuration.
+        ours = {"evaluations"} | {entry.name for entry in _entries(path, "") if not _is_record(entry)}
+        others = sorted(name for name in os.listdir(path) if name not in ours)
+        others += sorted(
+            f"evaluations/{entry.name}" for entry in _entries(path, "evaluations") if _is_record(entry)
+        )
         if others:
             raise StoreError(f"out {path} is no run and not empty, it holds {others[0]!r}; {_ELSEWHERE}")
 
@@ -189,18 +269,12 @@ def _make_folder(path: Path) -> None:
         sync_folder(path.parent)
 
 
-def _remove(path: Path) -> None:
-    """Remove a folder with what it holds, or the file or link of this name; what a link leads to stays."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def _locked(path: Path) -> ExitStack:
     """Return what holds the lock file, made if missing, until it is closed or the process ends."""
+    if os.path.lexists(path):
+        check_file(path, links=False)
     with ExitStack() as held:
-        file = held.enter_context(open(path, "ab"))
+        file = held.enter_context(os.fdopen(os.open(path, _LOCKING, 0o666), "ab"))
         try:
             if sys.platform == "win32":
                 import msvcrt
@@ -220,12 +294,14 @@ def _locked(path: Path) -> ExitStack:
 
 
 def _write(file: Path, content: bytes) -> None:
-    with _refusals(file), replacing(file) as temporary:
-        temporary.write_bytes(content)
+    with _refusals(file), replacing(file, links=False) as temporary, open(temporary, "xb") as written:
+        if len(content) > MOST_BYTES:
+            raise OSError(f"it must have at most {MOST_BYTES:,} bytes, got {len(content):,}")
+        written.write(content)
 
 
 @contextmanager
-def _refusals(path: Path) -> Iterator[None]:
+def _refusals(path: Path, what: str = "written") -> Iterator[None]:
     """Turn what the system refuses into a StoreError that names `path`."""
     try:
         yield
@@ -233,7 +309,7 @@ def _refusals(path: Path) -> Iterator[None]:
         raise
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise StoreError(f"{path} cannot be written: {reason}") from None
+        raise StoreError(f"{path} cannot be {what}: {reason}") from None
 
 
 def _read_content(path: Path) -> dict[str, Any]:
@@ -242,7 +318,7 @@ def _read_content(path: Path) -> dict[str, Any]:
         if number.isdigit() and os.path.isdir(folder):
             raise StoreError(f"a run must be named by its folder alone, {folder}, got {path}")
         raise StoreError(f"run {path} does not exist")
-    if not (path / "run.h5").exists():
+    if not os.path.lexists(path / "run.h5"):
         raise StoreError(f"{path} is no run: it holds no run.h5")
     content = decode(path / "run.h5")
     of, version = content.get("format"), content.get("version")
@@ -252,6 +328,14 @@ def _read_content(path: Path) -> dict[str, Any]:
         raise StoreError(f"run {path} has version {version!r}, this program reads {VERSION}")
     if not isinstance(content.get("configuration"), dict) or not isinstance(content.get("about", {}), dict):
         raise StoreError(f"{path} is no run: run.h5 must hold a configuration")
+    try:
+        identity = _identity(content["configuration"])
+    except StoreError as error:
+        raise StoreError(f"{path / 'run.h5'} is damaged: {error}") from None
+    if content.get("identity", identity) != identity:
+        raise StoreError(
+            f"{path / 'run.h5'} is damaged: it must have the identity of its configuration, got another"
+        )
     return content
 
 

@@ -9,27 +9,39 @@
                  set of fixed length; a tuple is written {"tuple": [...]}
 
 The file begins with 512 bytes that HDF5 skips: a line with the SHA-256 of what follows. It is verified before
-anything is parsed, because some damaged files make the HDF5 library crash.
+anything is parsed, because some damaged files make the HDF5 library crash. What is parsed are the bytes that were
+verified. Anybody can seal a file, so nothing in it is believed: a member that leads elsewhere, holds more than the
+file has bytes for, or is of another form than the above makes the file a damaged one.
 """
 
 import ast
 import hashlib
 import json
+import math
 import re
 from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5a, h5g, h5o, h5s
+from h5py import h5a, h5d, h5f, h5g, h5l, h5o, h5s, h5z
 from numpy.lib import format as npy
 
 from nachos_min.errors import InputError
+from nachos_min.files import read_file
 
 _USER_BLOCK = 512  # bytes; the smallest that HDF5 allows
 _PLAIN = int | float | str | None
 _HDF5_KINDS = "biufc"  # bool, integers, floats, complex: h5py gives these back with the very same dtype
+MOST_BYTES = 1 << 29  # of a file, and of its arrays
+_MOST_TEXT = 1 << 23  # bytes of JSON; lists of nothing need 50 times as much memory
+_MOST_DEEP = 64  # groups inside each other
+_MEMBER = 64  # bytes of a file that a member takes at least, besides its values
+_FILTERS = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE}
+_DEFLATED = 1032  # the most that DEFLATE shortens anything
+_DTYPE = re.compile(r"[\w\s\[\](),'<>|=]{1,1000}")  # attribute `dtype`: no expression to compute
 _NO_KEY = re.compile(r"\A\.?\Z|[/\0\ud800-\udfff]")  # the last are halves of a surrogate pair, no text
 
 
@@ -53,22 +65,28 @@ def encode(record: Mapping[str, Any], *, compress: bool = False) -> bytes:
     return _seal(content) + content
 
 
-def decode(path: Path, without: Collection[str] = ()) -> dict[str, Any]:
+def decode(path: Path, without: Collection[str] = (), *, given: bool = False) -> dict[str, Any]:
     """Return the record in a file that `encode` made: the same types, order of keys, and bits.
 
-    Keys that are `without` value are not read. StoreError if the file cannot be read, or is not as it was written.
+    Keys that are `without` value are not read. A file that a user has `given` may be a link, and compressed.
+    StoreError if the file cannot be read, or is not as it was written.
     """
     try:
-        content = path.read_bytes()
+        content = read_file(path, MOST_BYTES, links=given)
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}") from None
-    if content[:_USER_BLOCK] != _seal(content[_USER_BLOCK:]):
+    if content[:_USER_BLOCK] != _seal(memoryview(content)[_USER_BLOCK:]):
         raise StoreError(f"{path} is damaged: its content is not what its checksum says")
-    with h5py.File(path, "r", locking=False) as file:  # files never change, and some disks cannot lock
-        return _members(file.id, without)
+    try:
+        reader = _Reader(len(content), _FILTERS if given else set())
+        return reader.members(h5g.open(h5f.open_file_image(content), b"/"), without)
+    except MemoryError:
+        raise
+    except Exception:  # whatever HDF5, JSON or NumPy raise: somebody sealed what `encode` does not make
+        raise StoreError(f"{path} is damaged: it was not written as this program writes it") from None
 
 
-def _seal(content: bytes) -> bytes:
+def _seal(content: bytes | memoryview) -> bytes:
     """Return the user block of a file with this content."""
     line = f"nachos_min record, SHA-256 of all after byte {_USER_BLOCK}: {hashlib.sha256(content).hexdigest()}\n"
     return line.encode().ljust(_USER_BLOCK, b"\n")
@@ -104,27 +122,73 @@ def _put(group: Any, key: object, value: object, place: str, filters: Mapping[st
         )
 
 
-def _members(group: h5g.GroupID, without: Collection[str] = ()) -> dict[str, Any]:
-    """Return the members of a group by their keys, but some."""
-    return {key: _get(h5o.open(group, key.encode())) for key in h5py.Group(group) if key not in without}
+class _Reader:
+    """Reads the members of one file of `size` bytes; an exception says that `encode` does not make such ones."""
 
+    def __init__(self, size: int, filters: AbstractSet[int]) -> None:
+        self._stored, self._filters = size, filters
+        self._decoded, self._text = MOST_BYTES, _MOST_TEXT
 
-def _get(member: Any) -> Any:
-    """Return a member, a low-level object: the usual ones of h5py take twice as long, and a run has thousands."""
-    if isinstance(member, h5g.GroupID):
-        content = _members(member)
-        sequence = {"tuple": tuple, "list": list}.get(h5py.Group(member).attrs.get("sequence"))
-        return content if sequence is None else sequence(content.values())
-    stored = np.empty(member.shape, member.dtype)
-    member.read(h5s.ALL, h5s.ALL, stored)
-    if stored.dtype.kind == "S":
-        return _from_json(json.loads(stored.item()))
-    if h5a.exists(member, b"dtype"):
-        attributes = h5py.Dataset(member).attrs
-        shape = tuple(int(length) for length in attributes["shape"])
-        dtype = npy.descr_to_dtype(ast.literal_eval(attributes["dtype"]))
-        return np.frombuffer(stored.tobytes(), dtype=dtype).reshape(shape).copy()
-    return stored
+    def members(self, group: h5g.GroupID, without: Collection[str] = (), depth: int = 0) -> dict[str, Any]:
+        """Return the members of a group by their keys, but some."""
+        if depth > _MOST_DEEP:
+            raise ValueError("groups are inside each other, or one is inside itself")
+        found = {}
+        for name in group:
+            if (key := name.decode()) not in without:
+                if group.links.get_info(name).type != h5l.TYPE_HARD:
+                    raise ValueError("a link leads elsewhere")
+                found[key] = self._get(h5o.open(group, name), depth)
+        return found
+
+    def _get(self, member: Any, depth: int) -> Any:
+        """Return a low-level member: the usual ones of h5py take twice as long, and a run has thousands."""
+        if isinstance(member, h5g.GroupID):
+            self._take(0, 0)
+            content = self.members(member, depth=depth + 1)
+            if h5a.exists(member, b"sequence"):
+                return {"tuple": tuple, "list": list}[h5py.Group(member).attrs["sequence"]](content.values())
+            return content
+        stored = self._array(member)
+        if stored.dtype.kind == "S":
+            self._text -= stored.nbytes
+            if self._text < 0:
+                raise ValueError("plain values are too long")
+            return _from_json(json.loads(stored.item()))
+        if h5a.exists(member, b"dtype"):
+            attributes = h5py.Dataset(member).attrs
+            shape = tuple(int(length) for length in attributes["shape"])
+            if not _DTYPE.fullmatch(attributes["dtype"]):
+                raise ValueError("no type of NumPy")
+            dtype = npy.descr_to_dtype(ast.literal_eval(attributes["dtype"]))
+            return np.frombuffer(stored.tobytes(), dtype=dtype).reshape(shape).copy()
+        return stored
+
+    def _array(self, member: h5d.DatasetID) -> np.ndarray[Any, np.dtype[Any]]:
+        """Return the values of a data set, whose memory is asked for once the file is known to hold them."""
+        dtype, shape, stored = member.dtype, member.shape, member.get_storage_size()
+        size, longest = math.prod(shape) * dtype.itemsize, stored
+        if dtype.kind != "S" and (dtype.kind not in _HDF5_KINDS or dtype.metadata):  # enumerations have metadata
+            raise ValueError("another type")
+        if size and member.get_offset() is None:  # not in one piece in this file
+            how = member.get_create_plist()
+            filters = {how.get_filter(number)[0] for number in range(how.get_nfilters())}
+            if how.get_layout() != h5d.CHUNKED or not filters <= self._filters:
+                raise ValueError("values lie elsewhere, or in another form")
+            longest *= _DEFLATED
+        if size > longest:
+            raise ValueError("a data set says that it has values which it has not")
+        self._take(stored, size)
+        values = np.empty(shape, dtype)
+        member.read(h5s.ALL, h5s.ALL, values)
+        return values
+
+    def _take(self, stored: int, decoded: int) -> None:
+        """Count a member that has `stored` bytes in the file: two members cannot have the same ones."""
+        self._stored -= stored + _MEMBER
+        self._decoded -= decoded
+        if min(self._stored, self._decoded) < 0:
+            raise ValueError("members hold more than the file")
 
 
 def _is_plain(value: object) -> bool:
@@ -137,7 +201,9 @@ def _to_json(value: Any) -> Any:
     return [_to_json(item) for item in value] if isinstance(value, list) else value
 
 
-def _from_json(value: Any) -> Any:
+def _from_json(value: Any, depth: int = 0) -> Any:
+    if depth > _MOST_DEEP:
+        raise ValueError("lists are too deep inside each other")
     if isinstance(value, dict):
-        return tuple(_from_json(item) for item in value["tuple"])
-    return [_from_json(item) for item in value] if isinstance(value, list) else value
+        return tuple(_from_json(item, depth + 1) for item in value["tuple"])
+    return [_from_json(item, depth + 1) for item in value] if isinstance(value, list) else value

@@ -12,8 +12,8 @@ import pytest
 
 from nachos_min.errors import InputError
 from nachos_min.files import write_file
-from nachos_min.store import OtherRunError, StoreError, create_or_open, open_run
-from nachos_min.store.values import encode
+from nachos_min.store import OtherRunError, StoreError, create_or_open, open_run, own_folder
+from nachos_min.store.values import decode, encode
 
 SPACE = {"depth": (1, 2), "stages": [{"width": 8}, {"width": 16}]}
 CONFIGURATION = {"data": "digits", "max_macs": 60000, "space": SPACE}
@@ -92,7 +92,7 @@ def test_a_run_without_an_evaluation_gives_way_to_another_configuration(path):
     (path / "evaluations" / "k.h5").unlink()
     other, about = CONFIGURATION | {"max_macs": 90000}, {"image_shape": (8, 8, 1), "class_names": ("cat", "dog")}
     (path / "backbones").mkdir()
-    (path / "backbones" / "trained.npz").write_bytes(b"by the former configuration")
+    (path / "backbones" / f"{'a' * 64}.npz").write_bytes(b"by the former configuration")
     with create_or_open(path, CONFIGURATION):
         assert _message(create_or_open, path, other) == f"run {path} is in use by another process"
     with create_or_open(path, other, about) as run:
@@ -212,17 +212,119 @@ def test_shared_data_of_a_killed_search_is_removed_in_a_run_alone(path):
     assert (other / "shared").exists()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
-@pytest.mark.parametrize("name", ["shared", "backbones"])
-def test_what_stands_in_place_of_a_folder_is_removed_and_what_it_links_to_stays(tmp_path, name):
-    run, kept = tmp_path / "run", tmp_path / "kept"
+KINDS = {
+    "link": lambda place, kept: place.symlink_to(kept),
+    "dangling link": lambda place, kept: place.symlink_to(kept / "none"),
+    "pipe": lambda place, _: os.mkfifo(place),
+    "folder": lambda place, _: place.mkdir(),
+    "file": lambda place, _: place.write_text("x"),
+}
+TEMPORARY = "1.2.tmp"
+FILES = ("run.h5", "order.h5", "examples.h5", "lock", "evaluations/k.h5", f"run.h5.{TEMPORARY}")
+FILES += (f"evaluations/x.h5.{TEMPORARY}", f"backbones/{'a' * 64}.npz", "shared/0.npy", "shared/task")
+FOLDERS = ("evaluations", "backbones", "shared")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows, which has no such pipes")
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        (name, kind)
+        for name in FILES + FOLDERS
+        for kind in KINDS
+        if (kind == "file") == (name in FOLDERS) or "link" in kind
+    ],
+)
+def test_what_is_no_file_or_folder_of_a_run_is_refused_before_anything_changes(path, name, kind):
+    place, kept = path / name, path.parent / "kept"
     kept.mkdir()
-    create_or_open(run, CONFIGURATION).close()
-    for put in (lambda: (run / name).write_text(""), lambda: (run / name).symlink_to(kept)):
-        put()
-        create_or_open(run, CONFIGURATION).close()
-        assert not os.path.lexists(run / name)
-        assert kept.exists()
+    (kept / f"k.h5.{TEMPORARY}").write_text("another's")
+    (path / f"order.h5.{TEMPORARY}").write_text("left by a killed process")
+    if name == "evaluations":
+        (path / name).rename(kept / name)
+    place.parent.mkdir(exist_ok=True)
+    place.unlink(missing_ok=True)
+    KINDS[kind](place, kept)
+    before = _tree(path.parent)
+    what = f"it is a {kind.split()[-1]}, not a {'folder' if name in FOLDERS else 'file'}"
+    told = f"{place} cannot be used: {what}"
+    assert _message(create_or_open, path, CONFIGURATION) == told
+    assert _tree(path.parent) == before
+
+    def read():
+        run = open_run(path)
+        return run.get("order"), run.get("examples"), [run.read(key) for key in (*run.keys(), "k")]
+
+    if name in ("run.h5", "order.h5", "examples.h5"):
+        assert _message(read) == f"{place} cannot be read: {what}"
+    elif name.startswith("evaluations"):
+        assert _message(read) == told
+    else:
+        read()
+    assert _tree(path.parent) == before
+
+
+def test_names_that_are_not_of_a_run_are_left_alone(path):
+    (path / "shared").mkdir()
+    for name in ("notes.txt", "order.h5.old.tmp", "evaluations/my notes.h5", "shared/mine", "shared/0.npy"):
+        (path / name).write_text("mine")
+    with create_or_open(path, CONFIGURATION) as run:
+        assert run.keys() == ("k",)
+    kept = {"notes.txt", "order.h5.old.tmp", "evaluations/my notes.h5", "shared/mine"}
+    assert {*_tree(path)} == kept | {"evaluations", "evaluations/k.h5", "lock", "run.h5", "shared"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_the_folder_of_a_run_may_be_a_link_and_a_checked_folder_in_it_is_none(path):
+    link = path.with_name("link")
+    link.symlink_to(path)
+    with create_or_open(link, CONFIGURATION) as run:
+        run.write("k", {"a": 1})
+    assert open_run(path).read("k") == {"a": 1}
+    assert own_folder(link, "shared").is_dir()
+    (path / "shared" / "0.npy").symlink_to(path / "run.h5")
+    told = f"{link / 'shared' / '0.npy'} cannot be used: it is a link, not a file"
+    assert _message(own_folder, link, "shared") == told
+
+
+def test_a_record_is_of_its_run_and_its_name_alone(path, tmp_path):
+    with create_or_open(tmp_path / "other", CONFIGURATION | {"seed": 1}) as other:
+        other.write("k", {"a": "other"})
+    with create_or_open(path, CONFIGURATION) as run:
+        run.write("k2", {"a": 2})
+        run.put("order", {"keys": []})
+    files = {name: path / f"{name}.h5" for name in ("evaluations/k", "evaluations/k2", "order", "examples")}
+    own, another = open_run(path), tmp_path / "other" / "evaluations" / "k.h5"
+    for source, name in ((another, "evaluations/k"), (files["evaluations/k"], "evaluations/k2")):
+        content = files[name].read_bytes()
+        files[name].write_bytes(source.read_bytes())
+        told = f"{files[name]} is damaged: it must be {name} of this run, got another record"
+        assert _message(own.get, name) == told
+        files[name].write_bytes(content)
+    files["examples"].write_bytes(files["order"].read_bytes())
+    assert "it must be examples of this run" in _message(own.get, "examples")
+    files["order"].write_bytes(encode({"keys": []}))
+    assert "it must be order of this run" in _message(own.get, "order")
+    assert own.read("k") == {"a": "old"}
+    changed = decode(path / "run.h5") | {"configuration": CONFIGURATION | {"seed": 2}}
+    (path / "run.h5").write_bytes(encode(changed))
+    told = f"{path / 'run.h5'} is damaged: it must have the identity of its configuration, got another"
+    assert _message(open_run, path) == told
+
+
+def test_a_run_of_an_earlier_version_is_opened_and_continued(path):
+    former = decode(path / "run.h5")
+    del former["identity"]
+    (path / "run.h5").write_bytes(encode(former))
+    (path / "evaluations" / "k.h5").write_bytes(encode({"a": "former"}))
+    with create_or_open(path, CONFIGURATION) as run:
+        run.write("k2", {"a": 2})
+        assert (run.read("k"), run.read("k2")) == ({"a": "former"}, {"a": 2})
+    assert open_run(path).read("k") == {"a": "former"}
+    with create_or_open(path.with_name("other"), CONFIGURATION | {"seed": 1}) as other:
+        other.write("k", {"a": "other"})
+    (path / "evaluations" / "k.h5").write_bytes((path.with_name("other") / "evaluations" / "k.h5").read_bytes())
+    assert "it must be evaluations/k of this run" in _message(open_run(path).read, "k")
 
 
 def test_leftovers_of_a_killed_process_are_removed_once_the_lock_is_held(path):
@@ -272,7 +374,7 @@ def test_places_that_cannot_hold_a_run(path, monkeypatch):
         assert refused(place) == f"out {place}: {file} is not a folder; choose another --out"
     assert refused(folder) == f"out {folder} is no run and not empty, it holds 'run'; choose another --out"
     long = folder / ("x" * 300)
-    assert refused(long) == f"{long} cannot be written: File name too long"
+    assert refused(long) == f"{long} cannot be used: File name too long"
     assert "embedded null" in refused(str(folder / "a\0b"))
     assert _message(open_run, folder / "none") == f"run {folder / 'none'} does not exist"
     file.unlink()  # evaluations that lost their configuration may be of any other one
@@ -287,7 +389,10 @@ def test_a_run_that_cannot_be_completed_releases_its_lock(tmp_path, monkeypatch)
     path = tmp_path / "run"
     path.mkdir()
     (path / "evaluations").write_text("a file where a folder belongs")
-    assert _message(create_or_open, path, CONFIGURATION) == f"{path} cannot be written: File exists"
+    assert (
+        _message(create_or_open, path, CONFIGURATION)
+        == f"{path / 'evaluations'} cannot be used: it is a file, not a folder"
+    )
     (path / "evaluations").unlink()
     create_or_open(path, CONFIGURATION).close()
     monkeypatch.setattr(Path, "mkdir", Mock(side_effect=PermissionError(errno.EACCES, "Permission denied")))
