@@ -66,7 +66,7 @@ def read_file(path: str | os.PathLike[str], most: int, *, links: bool = True) ->
     """Return the content of a regular file of at most `most` bytes; an OSError also if it has more."""
     with open_file(path, links=links) as file:
         size = os.fstat(file.fileno()).st_size
-        content = file.read(most + 1) if size <= most else b""
+        content = file.read(size + 1) if size <= most else b""  # the buffer is made at once
     if max(size, len(content)) > most:
         raise OSError(errno.EFBIG, f"it must have at most {most:,} bytes, it has {size:,}", os.fspath(path))
     return content

@@ -8,6 +8,7 @@ what the file declares, before any of it is read. Damaged metadata can still cra
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -60,10 +61,16 @@ def plain_type(kind: h5t.TypeID) -> np.dtype[Any] | None:
         return None
     try:
         found = kind.dtype
-        same = found.kind in _NUMBERS[of] and kind.equal(h5t.py_create(found, logical=True))
+        same = found.kind in _NUMBERS[of] and kind.equal(_stored_as(found))
     except (TypeError, ValueError):
         return None
     return found if same else None
+
+
+@lru_cache
+def _stored_as(kind: np.dtype[Any]) -> h5t.TypeID:
+    """Return the type that h5py stores values of a NumPy type as."""
+    return h5t.py_create(kind, logical=True)
 
 
 def check_storage(
@@ -74,6 +81,10 @@ def check_storage(
     Hdf5Error if they are more than `most`, or are not stored whole in this file, by filters that are built in, and
     none unless `compressed`. Up to `small` bytes may be declared without being stored.
     """
+    if dataset.get_offset() is not None:  # in one piece, in this file
+        size, stored = item * int(prod(dataset.shape)), dataset.get_storage_size()
+        if size <= min(stored, most):
+            return size
     space, made = dataset.get_space(), dataset.get_create_plist()
     if space.get_simple_extent_type() not in (h5s.SIMPLE, h5s.SCALAR):
         raise Hdf5Error(f"{name} must be an array, got an empty data space")

@@ -17,30 +17,26 @@ file has bytes for, or is of another form than the above makes the file a damage
 import ast
 import hashlib
 import json
-import math
 import re
 from collections.abc import Collection, Mapping
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5a, h5d, h5f, h5g, h5l, h5o, h5s, h5z
+from h5py import h5f, h5g
 from numpy.lib import format as npy
 
 from nachos_min.errors import InputError
 from nachos_min.files import read_file
+from nachos_min.hdf5 import Members, attribute
 
 _USER_BLOCK = 512  # bytes; the smallest that HDF5 allows
 _PLAIN = int | float | str | None
 _HDF5_KINDS = "biufc"  # bool, integers, floats, complex: h5py gives these back with the very same dtype
 MOST_BYTES = 1 << 29  # of a file, and of its arrays
-_MOST_TEXT = 1 << 23  # bytes of JSON; lists of nothing need 50 times as much memory
-_MOST_DEEP = 64  # groups inside each other
-_MEMBER = 64  # bytes of a file that a member takes at least, besides its values
-_FILTERS = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE}
-_DEFLATED = 1032  # the most that DEFLATE shortens anything
+_MOST_TEXT = 1 << 23  # bytes of one JSON text; lists of nothing need 50 times as much memory
+_MOST_DEEP = 64  # lists inside each other
 _DTYPE = re.compile(r"[\w\s\[\](),'<>|=]{1,1000}")  # attribute `dtype`: no expression to compute
 _NO_KEY = re.compile(r"\A\.?\Z|[/\0\ud800-\udfff]")  # the last are halves of a surrogate pair, no text
 
@@ -78,8 +74,8 @@ def decode(path: Path, without: Collection[str] = (), *, given: bool = False) ->
     if content[:_USER_BLOCK] != _seal(memoryview(content)[_USER_BLOCK:]):
         raise StoreError(f"{path} is damaged: its content is not what its checksum says")
     try:
-        reader = _Reader(len(content), _FILTERS if given else set())
-        return reader.members(h5g.open(h5f.open_file_image(content), b"/"), without)
+        reader = _Reader(MOST_BYTES, compressed=given)
+        return reader.values(h5g.open(h5f.open_file_image(content), b"/"), without)
     except MemoryError:
         raise
     except Exception:  # whatever HDF5, JSON or NumPy raise: somebody sealed what `encode` does not make
@@ -122,73 +118,29 @@ def _put(group: Any, key: object, value: object, place: str, filters: Mapping[st
         )
 
 
-class _Reader:
-    """Reads the members of one file of `size` bytes; an exception says that `encode` does not make such ones."""
+class _Reader(Members):
+    """Reads the members of a file; any exception says that they are not as `encode` makes them."""
 
-    def __init__(self, size: int, filters: AbstractSet[int]) -> None:
-        self._stored, self._filters = size, filters
-        self._decoded, self._text = MOST_BYTES, _MOST_TEXT
+    def values(self, group: h5g.GroupID, without: Collection[str] = ()) -> dict[str, Any]:
+        """Return the values in a group by their keys, but some."""
+        return {key: self._value(member, key) for key, member in self.of(group) if key not in without}
 
-    def members(self, group: h5g.GroupID, without: Collection[str] = (), depth: int = 0) -> dict[str, Any]:
-        """Return the members of a group by their keys, but some."""
-        if depth > _MOST_DEEP:
-            raise ValueError("groups are inside each other, or one is inside itself")
-        found = {}
-        for name in group:
-            if (key := name.decode()) not in without:
-                if group.links.get_info(name).type != h5l.TYPE_HARD:
-                    raise ValueError("a link leads elsewhere")
-                found[key] = self._get(h5o.open(group, name), depth)
-        return found
-
-    def _get(self, member: Any, depth: int) -> Any:
-        """Return a low-level member: the usual ones of h5py take twice as long, and a run has thousands."""
+    def _value(self, member: Any, key: str) -> Any:
+        """Return the value of a low-level member; those of h5py take twice as long, and a run has thousands."""
         if isinstance(member, h5g.GroupID):
-            self._take(0, 0)
-            content = self.members(member, depth=depth + 1)
-            if h5a.exists(member, b"sequence"):
-                return {"tuple": tuple, "list": list}[h5py.Group(member).attrs["sequence"]](content.values())
-            return content
-        stored = self._array(member)
+            content, sequence = self.values(member), attribute(member, "sequence")
+            return content if sequence is None else {"tuple": tuple, "list": list}[sequence](content.values())
+        stored = self.array(member, key)
         if stored.dtype.kind == "S":
-            self._text -= stored.nbytes
-            if self._text < 0:
-                raise ValueError("plain values are too long")
+            if stored.nbytes > _MOST_TEXT:
+                raise ValueError("text is too long")
             return _from_json(json.loads(stored.item()))
-        if h5a.exists(member, b"dtype"):
-            attributes = h5py.Dataset(member).attrs
-            shape = tuple(int(length) for length in attributes["shape"])
-            if not _DTYPE.fullmatch(attributes["dtype"]):
-                raise ValueError("no type of NumPy")
-            dtype = npy.descr_to_dtype(ast.literal_eval(attributes["dtype"]))
-            return np.frombuffer(stored.tobytes(), dtype=dtype).reshape(shape).copy()
-        return stored
-
-    def _array(self, member: h5d.DatasetID) -> np.ndarray[Any, np.dtype[Any]]:
-        """Return the values of a data set, whose memory is asked for once the file is known to hold them."""
-        dtype, shape, stored = member.dtype, member.shape, member.get_storage_size()
-        size, longest = math.prod(shape) * dtype.itemsize, stored
-        if dtype.kind != "S" and (dtype.kind not in _HDF5_KINDS or dtype.metadata):  # enumerations have metadata
-            raise ValueError("another type")
-        if size and member.get_offset() is None:  # not in one piece in this file
-            how = member.get_create_plist()
-            filters = {how.get_filter(number)[0] for number in range(how.get_nfilters())}
-            if how.get_layout() != h5d.CHUNKED or not filters <= self._filters:
-                raise ValueError("values lie elsewhere, or in another form")
-            longest *= _DEFLATED
-        if size > longest:
-            raise ValueError("a data set says that it has values which it has not")
-        self._take(stored, size)
-        values = np.empty(shape, dtype)
-        member.read(h5s.ALL, h5s.ALL, values)
-        return values
-
-    def _take(self, stored: int, decoded: int) -> None:
-        """Count a member that has `stored` bytes in the file: two members cannot have the same ones."""
-        self._stored -= stored + _MEMBER
-        self._decoded -= decoded
-        if min(self._stored, self._decoded) < 0:
-            raise ValueError("members hold more than the file")
+        if (described := attribute(member, "dtype")) is None:
+            return stored
+        if not _DTYPE.fullmatch(described):
+            raise ValueError("no type of NumPy")
+        dtype = npy.descr_to_dtype(ast.literal_eval(described))
+        return np.frombuffer(stored.tobytes(), dtype).reshape(attribute(member, "shape").tolist()).copy()
 
 
 def _is_plain(value: object) -> bool:

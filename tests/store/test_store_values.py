@@ -1,16 +1,19 @@
 """Records come back as they were: every type, every bit; what cannot be stored is named."""
 
 import re
+import tracemalloc
+from functools import partial
 
 import h5py
 import numpy as np
 import pytest
+from h5py import h5d, h5s, h5t
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from nachos_min.store import StoreError
-from nachos_min.store.values import decode, encode
+from nachos_min.store import StoreError, values
+from nachos_min.store.values import _seal, decode, encode
 
 
 def _assert_same(left, right):
@@ -80,6 +83,101 @@ def test_arrays_can_be_changed_compressed_and_read_by_any_other_reader_of_hdf5(p
     with h5py.File(path, "r") as file:
         assert file["macs"][()] == b"60000"
         np.testing.assert_array_equal(file["table/confidence"][()], [0.25, 1.0])
+
+
+def _sealed(make) -> bytes:
+    """A file with whatever `make` puts into it, and the checksum of that."""
+    with h5py.File("record", "w", driver="core", backing_store=False, userblock_size=512, track_order=True) as file:
+        make(file)
+        file.flush()
+        content = file.id.get_file_image()
+    return _seal(content) + content
+
+
+def _billion(file):
+    """Groups each of which has the next one twice."""
+    inner = file
+    for _ in range(60):
+        inner = inner.create_group("a")
+    for group in [file["/" + "/".join("a" * depth)] for depth in range(1, 60)]:
+        group["b"] = group["a"]
+
+
+def _expression(file, text):
+    file["x"] = np.zeros(4, np.uint8)
+    file["x"].attrs.update({"dtype": text, "shape": np.array([4])})
+
+
+def _half(file):
+    stored = file.create_dataset("x", (1 << 29,), "f8", chunks=(1 << 12,))
+    stored[:10] = 1
+
+
+_odd = h5t.NATIVE_INT32.copy()
+_odd.set_size(3)
+HOSTILE = {
+    "a soft link": lambda file: file.update({"x": h5py.SoftLink("/y")}),
+    "a link to another file": lambda file: file.update({"x": h5py.ExternalLink("other.h5", "/x")}),
+    "a second name": lambda file: file.update({"x": np.ones(3), "y": 1}) or file.update({"y2": file["x"]}),
+    "a group in itself": lambda file: file.create_group("x").update({"x": file["x"]}),
+    "the root in itself": lambda file: file.update({"x": file["/"]}),
+    "a billion names": _billion,
+    "another file's bytes": lambda file: file.create_dataset("x", (9,), "u1", external=[("/etc/hostname", 0, 9)]),
+    "a virtual data set": lambda file: file.create_virtual_dataset("x", h5py.VirtualLayout((9,), "f8")),
+    "values that it has not": lambda file: file.create_dataset("x", (1 << 29,), "f8"),
+    "chunks that it has not": _half,
+    "compressed": lambda file: file.create_dataset("x", data=np.zeros(1 << 20), compression="gzip"),
+    "text of any length": lambda file: file.update({"x": "text"}),
+    "a reference": lambda file: file.create_dataset("x", data=file.ref, dtype=h5py.ref_dtype),
+    "nothing": lambda file: file.update({"x": h5py.Empty("f8")}),
+    "an enumeration": lambda file: file.create_dataset("x", (3,), h5py.enum_dtype({"a": 1})),
+    "24 bits": lambda file: h5d.create(file.id, b"x", _odd, h5s.create_simple((3,))),
+    "a time": lambda file: h5d.create(file.id, b"x", h5t.UNIX_D32LE, h5s.create_simple((3,))),
+    "a type": lambda file: file.update({"x": np.dtype("f4")}),
+    "no JSON": lambda file: file.update({"x": np.bytes_(b"{")}),
+    "deep JSON": lambda file: file.update({"x": np.bytes_(b"[" * 100_000 + b"]" * 100_000)}),
+    "JSON of another form": lambda file: file.update({"x": np.bytes_(b'{"list": []}')}),
+    "lists": lambda file: file.update({"x": np.bytes_(b"[" + b"[]," * (1 << 22) + b"[]]")}),
+    "digits": lambda file: file.update({"x": np.bytes_(b"1" * 100_000)}),
+    "several texts": lambda file: file.update({"x": np.array([b"1", b"2"])}),
+    "an expression": partial(_expression, text="-" * 900 + "1"),
+    "brackets": partial(_expression, text="(" * 900),
+    "objects": partial(_expression, text="'|O'"),
+    "an unknown sequence": lambda file: file.create_group("x").attrs.update({"sequence": "set"}),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_sealed_content_that_is_never_written_is_one_line_and_takes_no_memory(what, tmp_path):
+    path = tmp_path / "sealed.h5"
+    path.write_bytes(_sealed(HOSTILE[what]))
+    tracemalloc.start()  # NumPy's arrays count
+    try:
+        with pytest.raises(StoreError, match=f"^{path} is damaged: it was not written as this program writes it$"):
+            decode(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 27
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_verified_is_what_is_parsed(path, monkeypatch):
+    """A file that is replaced after it was read changes nothing, and one that is too large is not read."""
+    other, real = encode({"other": 1}), values.read_file
+
+    def replaced(*arguments, **options):
+        content = real(*arguments, **options)
+        path.write_bytes(other)
+        return content
+
+    with monkeypatch.context() as patch:
+        patch.setattr(values, "read_file", replaced)
+        assert decode(path)["macs"] == 60000
+    with open(path, "r+b") as file:
+        file.truncate(1 << 40)  # of holes
+    with pytest.raises(
+        StoreError, match=r"cannot be read: it must have at most 536,870,912 bytes, it has 1,099,511"
+    ):
+        decode(path)
 
 
 RULE = "must be int, float, str, bool, None, an array, or a list, tuple or dict of these, got"
