@@ -179,7 +179,7 @@ def read_table(path: str | Path) -> Table:
     """Return the table in a file; TableError if it cannot be read, is damaged, or is no table of this version."""
     path = Path(path)
     try:
-        found = decode(path)
+        found = decode(path, given=True)
     except StoreError as error:
         raise TableError(f"table {error}") from None
     if found.get("format") != FORMAT:

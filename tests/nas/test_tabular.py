@@ -248,7 +248,7 @@ def test_a_file_that_is_no_table_is_refused(folder: Path, tmp_path: Path) -> Non
         ({"format": "another"}, "is no table: its format"),
         ({"version": 99}, "of version 1, got 99"),
     ):
-        file.write_bytes(encode(decode(folder / "small.h5") | change))
+        file.write_bytes(encode(decode(folder / "small.h5", given=True) | change))
         with pytest.raises(TableError, match=rule):
             read_table(file)
     file.write_bytes(file.read_bytes()[:-1])
