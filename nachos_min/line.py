@@ -42,8 +42,11 @@ def read_line(name: str, words: Iterable[str], commands: Mapping[str, Callable[.
             if not given and options[option].kind is SWITCH:
                 put(option, left.pop() if after.lower() in ("true", "false") else "true")
             elif not given and (not left or _OPTION.fullmatch(after)):
-                other = _parameter(after.partition("=")[0]) in options or not after
-                advice = "" if other else f"; if {shorten(after)} is the value, write {typed}={shlex.quote(after)}"
+                advice = (
+                    ""
+                    if after[:2] in ("", "--")
+                    else f"; if {shorten(after)} is the value, write {typed}={shlex.quote(after)}"
+                )
                 raise InputError(f"{typed} must be {options[option].kind.rule}, got no value{advice}")
             else:
                 put(option, value if given else left.pop())
