@@ -1,7 +1,7 @@
 """Checked fields of a table that a person wrote, as JSON or TOML; a complaint names place, rule and value."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from nachos_min.errors import InputError, shorten
@@ -17,10 +17,15 @@ class Fields:
     error: Callable[[str], InputError]  # makes the exception of a message
     bits: int  # integers are at most 2^bits
     inside: str = ""  # place of the table, such as "stem: "
+    most: int = 1 << 20  # members of a list
 
     def fail(self, field: str, rule: str, value: object) -> InputError:
         """Return the exception for a field that breaks a rule."""
-        return self.error(f"{self.inside}{field} must be {rule}, got {shorten(repr(value))}")
+        try:
+            shown = shorten(repr(value))
+        except (ValueError, RecursionError):  # an integer of over 4,300 digits is not written
+            shown = f"{type(value).__name__} that cannot be shown"
+        return self.error(f"{self.inside}{field} must be {rule}, got {shown}")
 
     def only(self, *known: str) -> None:
         """Refuse fields that are not `known`."""
@@ -61,6 +66,8 @@ class Fields:
         values = self.typed(field, list, "a list", absent)
         if len(values) < least:
             raise self.fail(field, f"a list of length >= {least}", values)
+        if len(values) > self.most:
+            raise self.fail(field, f"a list of length <= {self.most:,}", len(values))
         return values
 
     def integers(
@@ -77,10 +84,10 @@ class Fields:
     def nested(self, field: str) -> "Fields":
         """Return the table that a field is."""
         value = self.typed(field, dict, "a table of named fields")
-        return Fields(value, self.error, self.bits, f"{self.inside}{field}: ")
+        return replace(self, table=value, inside=f"{self.inside}{field}: ")
 
     def tables(self, values: list[Any], place: str) -> list["Fields"]:
         """Return `values`, each of which must be a table; in complaints they are `place` 1, `place` 2, ..."""
         named = {f"{place} {number}": value for number, value in enumerate(values, start=1)}
-        around = Fields(named, self.error, self.bits, self.inside)
+        around = replace(self, table=named)
         return [around.nested(name) for name in named]

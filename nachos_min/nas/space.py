@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
+from io import StringIO
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +18,7 @@ from nachos_min.eenn.architecture import ACTIVATIONS, Architecture, Map, MBConvS
 from nachos_min.eenn.lowering import GridHead, head_ladder
 from nachos_min.errors import InputError
 from nachos_min.fields import Fields
+from nachos_min.files import read_file
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -25,6 +27,8 @@ T = TypeVar("T", bound="DataclassInstance")
 
 _SHIPPED = Path(__file__).parent / "spaces"
 
+_MOST_BYTES, _MOST_POINTS = 1 << 16, 500  # of a TOML file: keys of many parts, a.b.c, take much memory and time
+_MOST_VALUES = 128  # of a gene: tables of costs have a row for each
 _MOST_LAYERS = 256  # several times the deepest networks of this kind (EfficientNet-B7: 55): more is a typing error
 
 
@@ -198,22 +202,25 @@ def load_space(name_or_path: str) -> Space:
             known = ", ".join(shipped_spaces())
             raise SpaceError(f"space must be one of {known}, or a path to a .toml file, got {name_or_path!r}")
     try:
-        return read_space(path.read_text(encoding="utf-8"), path.stem, name_or_path)
-    except OSError as error:
-        raise SpaceError(f"space {name_or_path!r}: {error.strerror or error}") from None
+        content = read_file(path, _MOST_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SpaceError(f"space {name_or_path!r} is not TOML: {error}") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
+        raise SpaceError(f"space {name_or_path!r}: {getattr(error, 'strerror', None) or error}") from None
+    return read_space(StringIO(content, newline=None).read(), path.stem, name_or_path)
 
 
 def read_space(text: str, name: str, said: str) -> Space:
     """Return the space called `name` that the TOML `text` describes; SpaceError, which calls it `said`."""
+    if len(text) > _MOST_BYTES or text.count(".") > _MOST_POINTS:
+        rule = f"must have at most {_MOST_BYTES:,} characters, {_MOST_POINTS} of them points"
+        raise SpaceError(f"space {said!r} {rule}, it has {len(text):,} and {text.count('.'):,}")
     try:
         fields = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, and lists 1,000 deep
         raise SpaceError(f"space {said!r} is not TOML: {error}") from None
-    return replace(
-        _read_space(Fields(fields, lambda rule: SpaceError(f"space {said!r}: {rule}"), 20), name), text=text
-    )
+    checked = Fields(fields, lambda rule: SpaceError(f"space {said!r}: {rule}"), 20, most=_MOST_VALUES)
+    return replace(_read_space(checked, name), text=text)
 
 
 def _read_space(table: Fields, name: str) -> Space:

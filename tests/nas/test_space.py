@@ -1,5 +1,6 @@
 """Spaces: those that ship, and every complaint about a user's own file."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,23 @@ def test_unknown_spaces_are_named(name: str, message: str) -> None:
         ("kernels = [3, 5]", "kernels = [3, 4]", r"kernels must be odd, got '\[3, 4\]'"),
         ("divisor = 4", "divisor = 0", "divisor must be an integer"),
         ("divisor = 4", "divisor = " + "9" * 5000, "is not TOML: Exceeds the limit"),
-        ("divisor = 4", "divisor = " + "[" * 100_000, "is not TOML: maximum recursion depth"),
+        ("divisor = 4", "divisor = " + "[" * 10_000, "is not TOML: maximum recursion depth"),
+        ("divisor = 4", "divisor = 0x" + "f" * 4000, r"divisor must be an integer from 1 to 2\^20, got int that"),
+        ("depths = [1, 2, 3]", f"depths = [0x{'f' * 4000}]", r"depths must be a list of integers.* got list that"),
+        (
+            "kernels = [3, 5]",
+            f"kernels = {[*range(1, 259, 2)]}",
+            "kernels must be a list of length <= 128, got '129'",
+        ),
+        ("divisor = 4", "divisor = nan", "divisor must be an integer.* got 'nan'"),
+        ("divisor = 4", "divisor = 1979-05-27", "divisor must be an integer.* got 'datetime.date"),
+        ("divisor = 4", "divisor = 4\ndivisor = 4", "is not TOML: Cannot overwrite a value"),
+        (
+            "divisor = 4",
+            ".".join("a" * 600) + " = 4",
+            "must have at most 65,536 characters, 500 of them points, it has",
+        ),
+        ("divisor = 4", "#" * 65_536, "it must have at most 65,536 bytes, it has"),
         ("stride = 1", "stride = 0", "stride must be an integer"),
         ("kernel = 3", "kernel = 2", "stem: kernel must be odd"),
         ('activation = "hswish"', 'activation = "gelu"', "activation must be one of relu, hswish"),
@@ -66,4 +83,27 @@ def test_every_broken_rule_is_named(old: str, new: str, message: str, tmp_path: 
     assert old in text
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(SpaceError, match=message):
+        load_space(str(path))
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe.toml", tmp_path / "endless.toml"
+    os.mkfifo(pipe)
+    link.symlink_to("/dev/zero")
+    (tmp_path / "folder.toml").mkdir()
+    for name, kind in (("pipe", "a pipe"), ("endless", "a device"), ("folder", "a folder")):
+        with pytest.raises(SpaceError, match=f"{name}.toml': it is {kind}, not a file"):
+            load_space(str(tmp_path / f"{name}.toml"))
+    with pytest.raises(SpaceError, match="null"):
+        load_space("a\0.toml")
+
+
+def test_a_file_in_utf_8_may_be_of_any_system(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + TINY.replace("\n", "\r\n").encode())
+    found = load_space(str(path))
+    assert found == load_space("tiny")
+    assert found.text == TINY
+    path.write_bytes(TINY.encode("utf-16"))
+    with pytest.raises(SpaceError, match="is not TOML: 'utf-8' codec"):
         load_space(str(path))
