@@ -6,6 +6,7 @@ What is executed is counted: a layer that two nodes run counts twice, its parame
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
 
 from nachos_min.macs.ops import Flatten, Graph, Node
@@ -75,17 +76,19 @@ def peak_activation_bytes(graph: Graph, bytes_per_element: int = 4) -> int:
         raise CountError(f"bytes_per_element must be a Python integer >= 1, got {bytes_per_element!r}")
     elements = check_graph(graph)
     owner = {-1: -1}  # whose memory a node's array is: its own, or that of the array it is a view of
-    last_reader = {}
+    last_reader: dict[int, int] = {}
     for position, node in enumerate(graph):
         owner[position] = owner[node.inputs[0]] if isinstance(node.op, Flatten) else position
         for source in (*node.inputs, position):
             last_reader[owner[source]] = position
-    held = {-1} if -1 in last_reader else set()
-    peak = 0
+    freed = Counter[int]()  # elements that no node after this one reads
+    for array, reader in last_reader.items():
+        freed[reader] += elements[array]
+    peak, held = 0, elements.get(-1, 0)
     for position in range(len(graph)):
-        held.add(owner[position])
-        peak = max(peak, sum(elements[array] for array in held))
-        held = {array for array in held if last_reader[array] > position}
+        held += elements[position] if owner[position] == position else 0
+        peak = max(peak, held)
+        held -= freed[position]
     return peak * bytes_per_element
 
 
@@ -117,7 +120,7 @@ def exit_costs(graph: Graph, amounts: Sequence[int] | None = None) -> ExitCosts:
         previous = node.exit
     if previous == 0:
         raise CountError("the last node must belong to the last exit's head, got a backbone node or no node")
-    costs = tuple(before + sum(heads[: i + 1]) for i, before in enumerate(backbone))
+    costs = tuple(map(sum, zip(backbone, accumulate(heads), strict=True)))
     return ExitCosts(tuple(backbone), tuple(heads), costs)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from macs.onnx_cases import graph, model, node, onnx, refusal, write
 
 from nachos_min.macs import CountError, count
+from nachos_min.macs.readers.onnx_file import Steps
 from nachos_min.macs.readers.onnx_reader import read_onnx
 
 
@@ -76,11 +77,14 @@ def test_bytes_that_are_no_network_are_refused(name, tmp_path):
 def test_places_that_hold_no_file_are_refused(tmp_path):
     with open(tmp_path / "large.onnx", "wb") as file:
         file.truncate(3 << 30)
+    pipe = tmp_path / "pipe.onnx"
+    os.mkfifo(pipe)
     for place, words in {
         tmp_path / "large.onnx": "an .onnx file must have at most 2147483648 bytes, got 3221225472",
         tmp_path / "missing.onnx": "the file cannot be read: No such file or directory, got ",
-        tmp_path: "the target must be an ordinary file, got ",
-        "/dev/zero": "the target must be an ordinary file, got /dev/zero",
+        tmp_path: "the file cannot be read: it is a folder, not a file, got ",
+        "/dev/zero": "the file cannot be read: it is a device, not a file, got /dev/zero",
+        pipe: "the file cannot be read: it is a pipe, not a file, got ",
     }.items():
         assert words in refusal(place)
 
@@ -112,9 +116,71 @@ def test_shapes_are_only_numbers(tmp_path):
 
 def test_values_are_computed_up_to_a_limit_only(tmp_path):
     """Thousands of constants of thousands of elements would fill the memory."""
-    nodes = [node("Tile", "s t", f"y{i}") for i in range(1500)]
-    made = model(nodes, {"x": (1,)}, {"y0": (4096,)}, {"s": [1] * 64, "t": [64]})
-    assert read_onnx(write(tmp_path, made)).graph == ()
+
+    def tiles(count):
+        nodes = [node("Tile", "s t", f"y{i}") for i in range(count)]
+        return write(tmp_path, model(nodes, {"x": (1,)}, {"y0": (4096,)}, {"s": [1] * 64, "t": [64]}))
+
+    assert read_onnx(tiles(1000)).graph == ()
+    assert "an ONNX file must take at most 3,000,000 steps to read" in refusal(tiles(8000))
+
+
+# Small files in which a long list is walked for each of many calls of one function.
+
+MANY = 2_000
+SCALAR = FLOATS + field(9, bytes(4))
+
+
+def called(body: bytes) -> bytes:
+    """An encoded model that calls a function often; `body` are the function's fields besides its name."""
+    calls = b"".join(named(b"F", field(1, b"x"), field(2, b"%d" % i), field(7, b"own")) for i in range(MANY))
+    x = field(1, b"x") + field(2, field(1, varint(1 << 3) + varint(1) + field(2, field(1, dims(4)))))
+    return encoded_model(calls + field(11, x)) + field(25, field(1, b"F") + field(10, b"own") + body)
+
+
+def from_a_to_b(operator: bytes, *rest: bytes) -> bytes:
+    """The fields of a function of one node, which reads a and makes b."""
+    made = field(1, b"a") + field(2, b"b") + field(4, operator) + b"".join(rest)
+    return field(4, b"a") + field(5, b"b") + field(7, made)
+
+
+def integer(name: bytes) -> bytes:
+    return field(1, name) + varint(20 << 3) + varint(2)
+
+
+def chosen(graph: bytes) -> bytes:
+    """The fields of a function whose If is always true; `graph` are fields of its branch."""
+    true = field(1, b"value") + field(5, varint(2 << 3) + varint(9) + field(9, b"\1")) + varint(20 << 3) + varint(4)
+    branch = graph + named(b"Relu", field(1, b"a"), field(2, b"r")) + field(12, field(1, b"r"))
+    then = field(1, b"then_branch") + varint(20 << 3) + varint(5) + field(6, branch)
+    constant = field(2, b"c") + field(4, b"Constant") + field(5, true)
+    choice = field(1, b"c") + field(2, b"b") + field(4, b"If") + field(5, then)
+    return field(4, b"a") + field(5, b"b") + field(7, constant) + field(7, choice)
+
+
+RELU = from_a_to_b(b"Relu")
+# fmt: off
+REPEATED = {
+    "a function's attributes": RELU + b"".join(field(11, integer(b"p%d" % i)) for i in range(MANY)),
+    "a function's inputs": RELU + b"".join(field(4, b"n%d" % i) for i in range(MANY)),
+    "a function's outputs": RELU + field(5, b"b") * MANY,
+    "a function's operator sets": RELU + field(9, varint(2 << 3) + varint(17)) * MANY,
+    "a node's attributes": from_a_to_b(b"Relu", *(field(5, integer(b"p%d" % i)) for i in range(MANY))),
+    "a node's inputs": from_a_to_b(b"Sum", field(1, b"a") * MANY),
+    "a node's outputs": from_a_to_b(b"Relu", field(2, b"") * MANY),
+    "a node's numbers": from_a_to_b(b"Constant", field(5, field(1, b"value_ints") + varint(20 << 3) + varint(7)
+        + field(8, bytes(4000)))),
+    "an If's initialisers": chosen(b"".join(field(5, SCALAR + field(8, b"w%d" % i)) for i in range(MANY))),
+    "an If's outputs": chosen(field(12, field(1, b"r")) * MANY),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("what", REPEATED)
+def test_every_step_of_a_walk_is_counted(what, tmp_path, monkeypatch):
+    """The file itself takes a third of these steps; each call has its share of MANY steps more."""
+    monkeypatch.setattr(Steps, "left", 300_000)
+    assert "steps to read: fields, numbers" in refusal(write(tmp_path, called(REPEATED[what])))
 
 
 # Damage at random.

@@ -158,7 +158,7 @@ def sparse():
     return made
 
 
-LARGE = "a network must have at most 100000 nodes, functions written out, and 400000 inputs"
+LARGE = "an ONNX file must take at most 3,000,000 steps to read"
 ELSEWHERE = "the data of 'w' must be in a file beside the model or below, got "
 # fmt: off
 MODELS = [
@@ -176,7 +176,8 @@ MODELS = [
     (lambda: calling([node("F0", "a", "c", domain="own")]),
         "branches and functions must be nested at most 30 deep, got more"),
     (doubling, LARGE),
-    (lambda: model([node("Evil\n\x1b[2J", "x", name="line\nbreak" * 100)], {"x": (1,)}, {"y": None}), "Evil??[2J"),
+    (lambda: model([node("Evil\n\x1b[2J", "x", name="line\nbreak" * 100)], {"x": (1,)}, {"y": None}),
+        r"(Evil\n\x1b[2J)"),
     *((lambda place=place: weights_in(place), ELSEWHERE)
         for place in ("/etc/passwd", "../secret", "a/../../b", "C:\\w", "\\\\host\\w")),
     (sparse, "initialisers must be dense, got a sparse one at byte"),

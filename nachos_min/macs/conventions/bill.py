@@ -5,6 +5,7 @@ An architecture or an ONNX file was never written in PyTorch; for them the class
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import prod
 
 from nachos_min.macs import ops
@@ -169,10 +170,13 @@ def as_written(node: Node) -> Written:
     """Return how a node was written, or else the usual module or operator sign."""
     if node.written is not None:
         return node.written
-    if isinstance(node.op, ops.Activation):
-        function, module = _ACTIVATIONS.get(node.op.kind, (node.op.kind, ""))
-    else:
-        function, module = _USUAL.get(type(node.op), ("", ""))
+    return _usual(type(node.op), node.op.kind if isinstance(node.op, ops.Activation) else "")
+
+
+@lru_cache(512)
+def _usual(operator: type[Operator], kind: str) -> Written:
+    """Return the usual module or sign of an operator, of an activation by its kind."""
+    function, module = _ACTIVATIONS.get(kind, (kind, "")) if kind else _USUAL.get(operator, ("", ""))
     return Written(function, module=module, layer=module)
 
 

@@ -3,12 +3,15 @@
 Records have shapes of one sample, channels last. Arrays that are read have a batch axis first, channels second.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nachos_min.errors import printable
 from nachos_min.macs.ops import Node, Source, Written
 from nachos_min.macs.record import CountError, Operator, Pair, Shape
+
+_NAME_SHOWN = 60  # characters of a name
 
 Weight = tuple[Hashable, int]  # what two nodes have in common that use it, and its trained values
 
@@ -32,6 +35,17 @@ def require(holds: object, message: str) -> None:
         raise CountError(message)
 
 
+def label(text: str) -> str:
+    """Return a name as tables show it: control characters escaped, cut in the middle if it is long."""
+    shown = printable(text if len(text) <= 2 * _NAME_SHOWN else text[:_NAME_SHOWN] + text[-_NAME_SHOWN:])
+    return shown if len(shown) <= _NAME_SHOWN else f"{shown[: _NAME_SHOWN // 2]}...{shown[-_NAME_SHOWN // 2 + 3 :]}"
+
+
+def quoted(text: str) -> str:
+    """Return a name as a message quotes it."""
+    return f"'{label(text)}'"
+
+
 def facts(**known: bool) -> frozenset[str]:
     """Return the names of the facts that hold."""
     return frozenset(fact for fact, holds in known.items() if holds)
@@ -40,7 +54,9 @@ def facts(**known: bool) -> frozenset[str]:
 class Builder:
     """Nodes in execution order. Trained values count at the first node that uses them."""
 
-    def __init__(self) -> None:
+    def __init__(self, spend: Callable[[int], None] = lambda _steps: None) -> None:
+        """Start a graph; `spend` is told before each node how many steps it takes to count it."""
+        self._spend = spend
         self.nodes: list[Node] = []
         self._sources: dict[Hashable, int] = {}
         self._users: dict[tuple[Hashable, ...], int] = {}  # weights -> the first node that used just these
@@ -79,6 +95,7 @@ class Builder:
         return self._append(node)
 
     def _append(self, node: Node) -> int:
+        self._spend(100 + sum(20 + 8 * len(shape) for shape in node.op.operands))
         self.nodes.append(node)
         return len(self.nodes) - 1
 

@@ -13,13 +13,12 @@ from typing import Any, Final, TypeVar, cast, final
 import numpy as np
 
 from nachos_min.macs.ops import Activation, Move
-from nachos_min.macs.readers.builder import Builder, Step, array_shape, require, rows
-from nachos_min.macs.readers.onnx_file import FLOATS, MAX_AXES, MAX_NUMBERS, Message, Tensor, Values, label, quoted
+from nachos_min.macs.readers.builder import Builder, Step, array_shape, label, quoted, require, rows
+from nachos_min.macs.readers.onnx_file import FLOATS, MAX_AXES, MAX_NUMBERS, Message, Steps, Tensor, Values
 from nachos_min.macs.record import CountError, Operator, Shape, broadcast
 
 FEW: Final = 4096
-MAX_NODES: Final = 100_000
-MAX_VALUES: Final = 4_000_000  # of all constants that are computed: 32 MB
+MAX_TEXT: Final = 256  # bytes of a text attribute; a mode is a word, an equation has up to 52 letters
 T = TypeVar("T")
 # Type of an attribute's default -> AttributeProto.AttributeType, its field, and its name in messages.
 _ATTRIBUTES: Final[dict[Any, tuple[int, str, str]]] = {
@@ -75,37 +74,9 @@ def checked_shape(shape: Shape) -> Shape:
 
 def from_tensor(tensor: Tensor, key: str, trainable: bool) -> Array:
     """Return a file's constant; it is trained if it may be and has more than one floating point number."""
-    for location in tensor.locations:
-        parts, named = location.replace("\\", "/").split("/"), f"the data of {quoted(tensor.name)}"
-        beside = parts[0] != "" and ".." not in parts and ":" not in parts[0]
-        require(
-            beside or not location, f"{named} must be in a file beside the model or below, got {quoted(location)}"
-        )
     shape = checked_shape(tensor.dims)
     trained = trainable and tensor.data_type in FLOATS and prod(shape) > 1
     return Array(shape, None, tensor.values, key, trained)
-
-
-@final
-class Budget:
-    """How much work all graphs of a file need; CountError when it is more than any network does."""
-
-    nodes = inputs = values = 0
-
-    def spend_node(self, inputs: int) -> None:
-        """Count a node of the file and what it reads."""
-        self.nodes += 1
-        self.inputs += inputs
-        limits = f"{MAX_NODES} nodes, functions written out, and {4 * MAX_NODES} inputs of nodes"
-        few = self.nodes <= MAX_NODES and self.inputs <= 4 * MAX_NODES
-        require(few, f"a network must have at most {limits}, got more")
-
-    def allows(self, shape: Shape) -> bool:
-        """Return whether a constant of this shape may still be computed, and count it if so."""
-        elements = prod(shape)
-        allowed = max(elements, *shape, 0) <= FEW and self.values + elements <= MAX_VALUES
-        self.values += elements * allowed
-        return allowed
 
 
 @final
@@ -121,7 +92,7 @@ class Call:
     outputs: int  # how many arrays it must make
     attributes: Mapping[str, Message]
     builder: Builder
-    budget: Budget
+    steps: Steps
 
     # What it reads.
 
@@ -147,6 +118,7 @@ class Call:
         if values is None:
             raise CountError(f"its {what} must be fixed before any sample comes, got input {index + 1} computed")
         require(values.dtype.kind in "iu", f"its {what} must be integers, got {values.dtype} as input {index + 1}")
+        self.steps.spend(values.size)
         return tuple(map(int, values.ravel()))
 
     def setting(self, attribute: str, index: int, default: tuple[int, ...]) -> tuple[int, ...]:
@@ -170,8 +142,10 @@ class Call:
             return default
         require(given.type == number, f"attribute {quoted(name)} must be {what}, got type {given.type}")
         found = getattr(given, field)
-        few = kind not in (tuple, list) or len(found) <= MAX_NUMBERS
-        require(few, f"attribute {quoted(name)} must have at most {MAX_NUMBERS} {what}, got more")
+        if kind in (tuple, list, str):
+            most, unit = (MAX_TEXT, "bytes") if kind is str else (MAX_NUMBERS, what)
+            require(len(found) <= most, f"attribute {quoted(name)} must have at most {most} {unit}, got more")
+            self.steps.spend(len(found))
         return found
 
     def axis(self, default: int, axes: int) -> int:
@@ -247,17 +221,24 @@ class Call:
 
     def filled(self, shape: Shape, make: Callable[[], Any]) -> Array:
         """Return a constant whose values `make` gives, if they are few."""
-        few = self.budget.allows(checked_shape(shape))
+        few = self._few(checked_shape(shape))
         return Array(shape, None, np.asarray(make()).reshape(shape) if few else None, self.key)
 
     def sourced(self, shape: Shape) -> Array:
         """Return an array that another graph or no operator makes."""
         return Array(shape, self.builder.given(label(self.name), shape))
 
+    def _few(self, shape: Shape) -> bool:
+        """Return whether a constant of this shape is computed; its elements are counted if so."""
+        elements = prod(shape)
+        few = max(elements, *shape, 0) <= FEW
+        self.steps.spend(elements // 8 if few else 0)
+        return few
+
     def _folded(self, arrays: tuple[Array, ...], shape: Shape, fold: Fold | None) -> Values | None:
         """Return what NumPy makes of constants, None unless all is known and small."""
         known = [array.values for array in arrays if array.values is not None]
-        if fold is None or len(known) != len(arrays) or not self.budget.allows(shape):
+        if fold is None or len(known) != len(arrays) or not self._few(shape):
             return None
         try:
             with np.errstate(all="ignore"):

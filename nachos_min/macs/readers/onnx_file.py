@@ -1,14 +1,14 @@
 """An ONNX file read field by field into the few frozen messages that a count needs, without the package onnx.
 
-Weights' values and all that is descriptive are left out. Reading stops when there are more fields, or deeper ones,
-than a network has: a hostile file could fill the memory. Files that a model names for its weights stay closed.
+Weights' values and all that is descriptive are left out. All that is done with a file is counted in `Steps`: a
+hostile one ends there before it fills the memory or takes minutes. Files that a model names for its weights stay
+closed.
 
 Source: protobuf.dev, "Encoding"; onnx.proto for the numbers.
 """
 
 import mmap
 import os
-import stat
 import struct
 from collections import namedtuple
 from collections.abc import Iterable, Iterator
@@ -19,19 +19,18 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from nachos_min.macs.readers.builder import require
+from nachos_min.files import open_file
+from nachos_min.macs.readers.builder import label, quoted, require
 from nachos_min.macs.record import CountError
 
 Values = NDArray[Any]
 MAX_BYTES: Final = 2 << 30  # Protocol Buffers have no longer messages
-MAX_FIELDS: Final = 1_000_000  # a network of 1,000 layers has 25,000
-MAX_KEPT: Final = 16 << 20  # bytes besides weights
+MAX_STEPS: Final = 3_000_000  # a network of 1,000 nodes takes 200,000
 MAX_AXES: Final = 16  # networks have up to eight
 MAX_NUMBERS: Final = 4096  # in a list: windows have two, a split may have hundreds
 _MAX_DEPTH = 90  # messages in messages; protobuf itself stops at 100
 _MAX_NAME = 1024  # bytes; the longest that exporters write has some hundred
 _MAX_DATA = 1024  # bytes of a tensor that are kept: shapes, axes, bounds of a clip, never weights
-_NAME_SHOWN, _LINE_SHOWN = 60, 400  # characters of a name and of a message
 
 FLOATS: Final = frozenset({1, 10, 11, 16})  # float, float16, double, bfloat16
 # TensorProto.DataType -> NumPy's type; texts and what NumPy lacks have none.
@@ -86,15 +85,33 @@ _NUMBERED = {name: _fields(text) for name, text in _MESSAGES.items()}
 _FORMS = {name: _form(name) for name in _MESSAGES}
 
 
+@final
+class Steps:
+    """What is left of the work that may be done with one file.
+
+    A step is a number, a name or an attribute that is looked at. What takes longer, or more memory, is more steps:
+    a field 2, a message 4, an initialiser 5, a node 10, a node of the graph 100, 20 for each
+    array that it reads and 8 for each axis of those.
+    """
+
+    left = MAX_STEPS
+
+    def spend(self, steps: int) -> None:
+        """Count steps before they are done; CountError when a file needs more than any network does."""
+        self.left -= steps
+        if self.left < 0:
+            limit = f"an ONNX file must take at most {MAX_STEPS:,} steps to read"
+            raise CountError(f"{limit}: fields, numbers, nodes with their arrays, functions written out; got more")
+
+
 @dataclass(frozen=True)
 class Tensor:
-    """A TensorProto; its values are kept if they are few, and names of the files that hold them."""
+    """A TensorProto; its values are kept if they are few."""
 
     name: str
     dims: tuple[int, ...]
     data_type: int
     values: Values | None
-    locations: tuple[str, ...]
 
 
 def declared_lengths(value: Message) -> tuple[int | str, ...] | None:
@@ -106,28 +123,24 @@ def declared_lengths(value: Message) -> tuple[int | str, ...] | None:
 Span = tuple[int, int]  # first byte, and the one behind the last
 
 
-def load(path: str | os.PathLike[str]) -> Message:
+def load(path: str | os.PathLike[str], steps: Steps) -> Message:
     """Return the model in a file, without its weights; CountError if it cannot be read or is damaged."""
-    shown = label(os.fspath(path))
     data: bytes | mmap.mmap = b""  # an empty file cannot be mapped
     try:
-        status = os.stat(path)
-        size = status.st_size
-        require(stat.S_ISREG(status.st_mode), f"the target must be an ordinary file, got {shown}")
-        require(size <= MAX_BYTES, f"an .onnx file must have at most {MAX_BYTES} bytes, got {size}")
-        with open(path, "rb") as file:
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            require(size <= MAX_BYTES, f"an .onnx file must have at most {MAX_BYTES} bytes, got {size}")
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
     except OSError as error:
-        raise CountError(f"the file cannot be read: {error.strerror}, got {shown}") from None
-    return _Parser(data).message("Model", [(0, len(data))], 0)
+        raise CountError(f"the file cannot be read: {error.strerror}, got {label(os.fspath(path))}") from None
+    return _Parser(data, steps).message("Model", [(0, len(data))], 0)
 
 
 @final
 class _Parser:
-    def __init__(self, data: bytes | mmap.mmap) -> None:
+    def __init__(self, data: bytes | mmap.mmap, steps: Steps) -> None:
         self.data = data
-        self.seen = 0
-        self.kept = 0
+        self.spend = steps.spend
 
     def message(self, form: str, spans: list[Span], depth: int) -> Message:
         """Return the message whose encoding stands in `spans`; a singular message may be written in parts."""
@@ -135,6 +148,7 @@ class _Parser:
             raise CountError(f"messages must be nested at most {_MAX_DEPTH} deep, got more at byte {spans[0][0]}")
         if form == "Tensor":
             return self.tensor(spans)
+        self.spend(4)
         known = _NUMBERED[form]
         found: dict[str, Any] = {}
         parts: dict[int, list[Span]] = {}
@@ -166,9 +180,7 @@ class _Parser:
                 begin = at
                 tag, at = self.varint(at, end)
                 number, wire = tag >> 3, tag & 7
-                self.seen += 1
-                if self.seen > MAX_FIELDS:
-                    raise CountError(f"a file must have at most {MAX_FIELDS} fields besides weights, got more")
+                self.spend(2)
                 body, value = at, 0
                 if wire == 0:
                     value, at = self.varint(at, end)
@@ -196,20 +208,20 @@ class _Parser:
 
     def values(self, kind: str, wire: int, value: int, body: int, end: int) -> Iterator[Any]:
         """Yield a field's values: one, unless they are numbers that are packed; none of another wire type."""
-        self.kept += end - body
-        if self.kept > MAX_KEPT:
-            raise CountError(f"besides weights a file must hold at most {MAX_KEPT} bytes, got more")
+        self.spend((end - body) // 16)
         if kind == "int" and wire == 0:
             yield _signed(value)
         elif kind == "int" and wire == 2:
             for _ in range(MAX_NUMBERS + 1):
                 if body < end:
+                    self.spend(1)
                     value, body = self.varint(body, end)
                     yield _signed(value)
         elif kind == "float" and wire in (2, 5):
             count = min((end - body) // 4, MAX_NUMBERS + 1)
             fits = (end - body) % 4 == 0
             require(fits, f"no ONNX file or a damaged one: a number at byte {end} has no end")
+            self.spend(count)
             yield from struct.unpack(f"<{count}f", self.data[body : body + 4 * count])
         elif kind == "bytes" and wire == 2:
             yield self.data[body:end]
@@ -231,7 +243,6 @@ class _Parser:
         dims: list[int] = []
         numbers: dict[int, list[Any]] = {}  # by field, of those that are kept
         count, raw_bytes, external = 0, -1, False
-        locations: list[str] = []
         for number, wire, value, body, end in self.fields(spans):
             small = end - body <= _MAX_DATA
             if number == 1:
@@ -246,7 +257,8 @@ class _Parser:
                 external = True
                 fields = self.fields([(body, end)])
                 entry = {n: self.text(at, to) for n, wire, _, at, to in fields if wire == 2 and n in (1, 2)}
-                locations += [entry.get(2, "")] if entry.get(1) == "location" else []
+                if entry.get(1) == "location":
+                    _check_location(entry.get(2, ""), name)
             elif number == 14:
                 external |= value != 0
             elif number == _RAW_DATA and wire == 2:
@@ -256,6 +268,7 @@ class _Parser:
                 count += self.packed(number, wire, body, end)
                 kept = numbers.setdefault(number, [])
                 if small and number == _DOUBLE_DATA and wire in (1, 2):
+                    self.spend((end - body) // 8)
                     kept += np.frombuffer(self.data[body : end - (end - body) % 8], "<f8").tolist()
                 elif small and number not in (_DOUBLE_DATA, _TEXT_DATA):
                     kept += self.values("float" if number == _FLOAT_DATA else "int", wire, value, body, end)
@@ -267,7 +280,7 @@ class _Parser:
             at = spans[-1][1]
             require(enough, f"the tensor that ends at byte {at} must hold {elements} elements, got {found}")
         values = None if external else _array(data_type, tuple(dims), raw, numbers)
-        return Tensor(name, tuple(dims), data_type, values, tuple(locations))
+        return Tensor(name, tuple(dims), data_type, values)
 
     def packed(self, number: int, wire: int, body: int, end: int) -> int:
         """Return how many values a typed data field holds: one, unless they are packed."""
@@ -276,8 +289,18 @@ class _Parser:
         if number in (_FLOAT_DATA, _DOUBLE_DATA):
             return (end - body) // (4 if number == _FLOAT_DATA else 8)
         step = 1 << 20
+        self.spend((end - body) // 512)
         pieces = (self.data[at : min(at + step, end)] for at in range(body, end, step))
         return sum(len(piece.translate(None, _CONTINUED)) for piece in pieces)
+
+
+def _check_location(location: str, tensor: str) -> None:
+    """Check the name of the file that holds a tensor's values, though it stays closed."""
+    parts = location.replace("\\", "/").split("/")
+    beside = parts[0] != "" and ".." not in parts and ":" not in parts[0]
+    if location and not beside:
+        named = f"the data of {quoted(tensor)}"
+        raise CountError(f"{named} must be in a file beside the model or below, got {quoted(location)}")
 
 
 def _array(data_type: int, dims: tuple[int, ...], raw: bytes, numbers: dict[int, list[Any]]) -> Values | None:
@@ -297,20 +320,3 @@ def _array(data_type: int, dims: tuple[int, ...], raw: bytes, numbers: dict[int,
 def _signed(value: int) -> int:
     value &= (1 << 64) - 1
     return value - (1 << 64) if value >> 63 else value
-
-
-def label(text: str) -> str:
-    """Return a name without control characters, cut in the middle if it is long."""
-    if len(text) > _NAME_SHOWN:
-        text = f"{text[: _NAME_SHOWN // 2]}...{text[-_NAME_SHOWN // 2 + 3 :]}"
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def quoted(text: str) -> str:
-    """Return a name as a message quotes it."""
-    return f"'{label(text)}'"
-
-
-def shortened(message: str) -> str:
-    """Return a message, cut if its values make it long."""
-    return message if len(message) <= _LINE_SHOWN else f"{message[:_LINE_SHOWN]}..."

@@ -13,9 +13,9 @@ from typing import Final, final
 
 from nachos_min.macs.ops import Graph
 from nachos_min.macs.readers import onnx_layers, onnx_moves
-from nachos_min.macs.readers.builder import Builder, require
-from nachos_min.macs.readers.onnx_call import RULES, Array, Budget, Call, checked_shape, from_tensor
-from nachos_min.macs.readers.onnx_file import Message, declared_lengths, label, load, quoted, shortened
+from nachos_min.macs.readers.builder import Builder, label, quoted, require
+from nachos_min.macs.readers.onnx_call import RULES, Array, Call, checked_shape, from_tensor
+from nachos_min.macs.readers.onnx_file import Message, Steps, declared_lengths, load
 from nachos_min.macs.record import CountError, Shape
 
 MAX_DEPTH: Final = 30  # branches and functions inside one another
@@ -57,21 +57,15 @@ def read_onnx(path: str | os.PathLike[str], input_shapes: Mapping[str, Shape] | 
     `input_shapes` have the batch axis: one for the first input, or several by name; None if the file says them all,
     or leaves no more open than the number of samples: then it is 1. CountError, one line, whatever the file.
     """
-    try:
-        return _read(load(path), input_shapes)
-    except CountError as error:
-        raise CountError(shortened(str(error))) from None
-
-
-def _read(model: Message, given: Mapping[str, Shape] | Shape | None) -> OnnxReading:
+    steps = Steps()
+    model = load(path, steps)
     sets = len(model.opset_import)
     require(model.graph is not None, f"no ONNX file: it has no graph, got {sets} operator sets only")
-    shapes = _input_shapes(model.graph, given)
-    walk = _Walk(model)
-    scope = _Scope(Builder(), walk.opset)
+    shapes = _input_shapes(model.graph, input_shapes)
+    walk = _Walk(model, steps)
+    scope = _Scope(steps, Builder(steps.spend), walk.opset)
     scope.constants(model.graph)
     for position, (name, shape) in enumerate(shapes.items()):
-        walk.budget.spend_node(0)
         scope.define(name, Array(shape, scope.builder.given(label(name), shape) if position else -1))
     walk.body(model.graph.node, scope)
     for value in model.graph.output:
@@ -168,6 +162,7 @@ def _listed(declared: tuple[Length, ...]) -> str:
 class _Scope:
     """Names that nodes can read, and where their records go."""
 
+    steps: Steps
     builder: Builder
     opset: int
     parent: "_Scope | None" = None  # the scope around, whose names can be read, too
@@ -179,17 +174,22 @@ class _Scope:
 
     def constants(self, graph: Message) -> None:
         for tensor in graph.initializer:
+            self.steps.spend(4)
             self.define(tensor.name, from_tensor(tensor, self.path + tensor.name, trainable=True))
 
     def define(self, name: str, array: Array | None) -> None:
-        require(name not in self.arrays, f"every array must be made once, got {quoted(name)} twice")
+        self.steps.spend(1)
+        if name in self.arrays:
+            raise CountError(f"every array must be made once, got {quoted(name)} twice")
         self.arrays[name] = array
 
     def array(self, name: str) -> Array:
         """Return the array of a name; one from another graph becomes a source of this one."""
         scope: _Scope | None = self
         while scope is not None and name not in scope.arrays:
+            self.steps.spend(1)
             scope = scope.parent
+        self.steps.spend(1)
         if scope is None:
             raise CountError(f"must read what an earlier node, input or initialiser makes, got {quoted(name)}")
         found = scope.arrays[name]
@@ -206,12 +206,12 @@ class _Scope:
 class _Walk:
     """A walk through one model; CountError for an operator set that is not known."""
 
-    def __init__(self, model: Message) -> None:
+    def __init__(self, model: Message, steps: Steps) -> None:
+        self.steps = steps
         self.functions = {(f.domain, f.name, f.overload): f for f in model.functions}
         self.opset = _standard_set(model.opset_import, 0)
         self.branches: list[Branch] = []
         self.decisions: set[str] = set()
-        self.budget = Budget()
         self.paths = (f"{scope}:" for scope in count(1))  # of scopes inside
 
     def body(self, nodes: Sequence[Message], scope: _Scope, depth: int = 0) -> None:
@@ -219,14 +219,14 @@ class _Walk:
         require(depth <= MAX_DEPTH, f"branches and functions must be nested at most {MAX_DEPTH} deep, got more")
         for index, node in enumerate(nodes):
             try:
-                self.budget.spend_node(len(node.input))
+                self.steps.spend(10 + len(node.attribute) + len(node.output))
                 self.node(node, index, scope, depth)
             except CountError as error:
                 if str(error).startswith("node "):  # a node inside says already where it is
                     raise
                 operator = label(f"{node.domain}.{node.op_type}" if node.domain else node.op_type)
                 place = f"{scope.branch}/{index}" if scope.branch else index
-                raise CountError(shortened(f"node {place} {quoted(node.name)} ({operator}): {error}")) from None
+                raise CountError(f"node {place} {quoted(node.name)} ({operator}): {error}") from None
 
     def node(self, node: Message, index: int, scope: _Scope, depth: int) -> None:
         """Add one node to a scope."""
@@ -239,7 +239,7 @@ class _Walk:
             outputs=len(node.output),
             attributes=_attributes(node, scope.attributes),
             builder=scope.builder,
-            budget=self.budget,
+            steps=self.steps,
         )
         function = self.functions.get((node.domain, node.op_type, node.overload))
         made: Array | tuple[Array | None, ...]
@@ -268,7 +268,7 @@ class _Walk:
         self.decisions.add(decision)
         for word in ("then", "else"):
             name = f"{decision}/{word}"
-            inner = _Scope(Builder(), scope.opset, scope, next(self.paths), branch=name)
+            inner = _Scope(self.steps, Builder(self.steps.spend), scope.opset, scope, next(self.paths), branch=name)
             place = len(self.branches)
             shapes.append([array.shape for array in self.branch(call, word, inner, depth)])
             self.branches.insert(place, Branch(name, tuple(inner.builder.nodes), scope.branch))
@@ -286,9 +286,11 @@ class _Walk:
 
     def written_out(self, function: Message, call: Call, scope: _Scope, depth: int) -> tuple[Array, ...]:
         """Return what a function makes, its body in the place of the call."""
+        self.steps.spend(len(function.attribute_proto) + len(call.attributes) + len(function.opset_import))
         attributes = {each.name: each for each in function.attribute_proto} | dict(call.attributes)
         opset = _standard_set(function.opset_import, scope.opset)
-        inner = _Scope(scope.builder, opset, None, next(self.paths), f"{call.name}/", scope.branch, attributes)
+        names = next(self.paths), f"{call.name}/", scope.branch
+        inner = _Scope(self.steps, scope.builder, opset, None, *names, attributes)
         for place, name in enumerate(function.input):
             inner.define(name, call.optional(place))
         self.body(function.node, inner, depth + 1)
@@ -307,7 +309,8 @@ def _attributes(node: Message, outer: Mapping[str, Message]) -> dict[str, Messag
     """Return a node's attributes; one that stands for an attribute of a function's call is put in its place."""
     found: dict[str, Message] = {}
     for each in node.attribute:
-        require(each.name not in found, f"attribute {quoted(each.name)} must be given once, got it twice")
+        if each.name in found:
+            raise CountError(f"attribute {quoted(each.name)} must be given once, got it twice")
         if not each.ref_attr_name:
             found[each.name] = each
         elif each.ref_attr_name in outer:
