@@ -27,7 +27,7 @@ Array = NDArray[Any]
 
 # The parameters that are options of a search, with their defaults; None stands for the default of the search.
 FIRST: Mapping[str, Any] = {"max_macs": AUTO, "min_accuracy": None, "max_minutes": None, "workers": 0}
-SEARCHED = {**FIRST, **{name: None for name in OPTIONS if name not in {*FIRST, "data", "seed"}}}
+SEARCHED = {**FIRST, **{name: None for name in OPTIONS if name not in {*FIRST, "data", "max_bytes", "seed"}}}
 
 
 class NotFittedError(InputError, AttributeError):

@@ -272,6 +272,7 @@ def data(
     *,
     layout: Annotated[str | None, OPTIONS["layout"]] = None,
     resolution: Annotated[int | None, OPTIONS["resolution"]] = None,
+    max_bytes: Annotated[int | None, OPTIONS["max_bytes"]] = None,
     json: Annotated[bool, Option(SWITCH)] = False,
 ) -> int:
     """What a data set is understood to be: splits, classes, values, samples, and what a search of it would take.
@@ -284,11 +285,12 @@ def data(
         path: What to read.
         layout: What the axes of images are, channels first (chw) or last (hwc), or one-dimensional signals.
         resolution: Shorter side in pixels that images are brought to, with their aspect kept.
+        max_bytes: Most bytes that a file or folder may decode to; three times as many may be needed.
         json: Print one JSON object instead of text.
     """
     from nachos_min.report.data_report import report_data, show_data
 
-    report = report_data(path, layout, resolution)
+    report = report_data(path, layout, resolution, max_bytes)
     return _shown(report.as_dict, partial(show_data, report), json=json)
 
 
@@ -296,6 +298,7 @@ def retrain(
     network: Annotated[str, Option(text("RUN#k"))],
     *,
     data: Annotated[str | None, Option(DATA, absent="where the search found it")] = None,
+    max_bytes: Annotated[int | None, OPTIONS["max_bytes"]] = None,
     epochs: Annotated[int | None, Option(whole(1), absent="twice those that it had")] = None,
     seeds: Annotated[int, Option(whole(1))] = 3,
     workers: Annotated[int | None, Option(whole(0), absent="number of processors")] = None,
@@ -317,6 +320,7 @@ def retrain(
     Args:
         network: What to train again.
         data: The data set of the search, if it has moved - a name, a file or a folder.
+        max_bytes: Most bytes that it may decode to; three times as many may be needed.
         epochs: Passes over the training set in each training.
         seeds: Number of trainings, each with another seed.
         workers: Number of processes that train side by side; 0 trains in this process.
@@ -326,7 +330,8 @@ def retrain(
     """
     from nachos_min.nas import retraining
 
-    options: dict[str, Any] = {"data": data, "epochs": epochs, "seeds": seeds, "workers": workers, "out": out}
+    options: dict[str, Any] = {"data": data, "max_bytes": max_bytes, "epochs": epochs, "seeds": seeds}
+    options |= {"workers": workers, "out": out}
     return _printed(_watched(partial(retraining.retrain, network, **options), quiet=quiet), json=json)
 
 
@@ -338,6 +343,7 @@ def predict(
         str | None,
         Option(choice("train", "validation", "calibration", "test", "all"), absent="test, or what there is"),
     ] = None,
+    max_bytes: Annotated[int | None, OPTIONS["max_bytes"]] = None,
     to: Annotated[str | None, Option(text("file"))] = None,
     json: Annotated[bool, Option(SWITCH)] = False,
 ) -> int:
@@ -351,6 +357,7 @@ def predict(
         network: Which network answers.
         data: What it is given.
         split: Which part of the data.
+        max_bytes: Most bytes that they may decode to; three times as many may be needed.
         to: A .csv file to write, with a line for each sample.
         json: Print one JSON object instead of text.
     """
@@ -358,7 +365,7 @@ def predict(
 
     if to is not None and (os.path.isdir(to) or not os.path.isdir(os.path.dirname(to) or ".")):
         raise InputError(f"--to must be a file in an existing folder, got {shorten(to)}")
-    report = report_prediction(network, data, split)
+    report = report_prediction(network, data, split, max_bytes)
     if to is not None:
         report.write(to)
     _shown(report.as_dict, partial(show_prediction, report), json=json)
@@ -376,6 +383,7 @@ def export(
     c: Annotated[str | None, Option(text("folder"))] = None,
     int8: Annotated[bool, Option(SWITCH)] = False,
     data: Annotated[str | None, Option(DATA)] = None,
+    max_bytes: Annotated[int | None, OPTIONS["max_bytes"]] = None,
     json: Annotated[bool, Option(SWITCH)] = False,
 ) -> int:
     """A network of a run as a file for other programs, compared with the network here.
@@ -394,11 +402,12 @@ def export(
         c: A folder for a C source without dynamic memory, compiled and compared if there is a C compiler.
         int8: The C source computes in integers, under its own thresholds and with its own figures; needs data.
         data: The data set of the run, whose whole test split is compared.
+        max_bytes: Most bytes that it may decode to; three times as many may be needed.
         json: Print one JSON object instead of text.
     """
     from nachos_min.export.files import export as write
 
-    written = write(network, onnx=onnx, gated=gated, npz=npz, c=c, int8=int8, data=data)
+    written = write(network, onnx=onnx, gated=gated, npz=npz, c=c, int8=int8, data=data, max_bytes=max_bytes)
     lines = (line for each in written for line in each.lines())
     found = {"network": network, "files": [each.as_dict() for each in written]}
     _shown(lambda: found, partial(tell, *lines), json=json)

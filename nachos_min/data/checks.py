@@ -118,7 +118,7 @@ def digest(splits: Mapping[str, Split]) -> str:
         for name, array in (("images", split.images), ("labels", split.labels)):
             kind = "<f4" if name == "images" else "<i8"
             told.update(f"{prefix}{name} {kind} {array.shape}\n".encode())
-            for part in chunks(len(array)):
+            for part in chunks(array.shape):
                 told.update(np.ascontiguousarray(array[part], dtype=kind).data)
     return told.hexdigest()
 
@@ -131,7 +131,7 @@ def _images(source: str, name: str, array: NDArray[Any], layout: str | None, not
     kind = np.uint8 if array.dtype.kind == "b" or _are_bytes(array) else np.float32
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is reported below
         if array.dtype.kind == "f" and kind == np.float32:
-            for part in chunks(len(array)):
+            for part in chunks(array.shape):
                 finite = np.isfinite(array[part].astype(np.float32))
                 if not finite.all():
                     at = np.argwhere(~finite)[0].tolist()
@@ -147,7 +147,7 @@ def _rounded(name: str, images: NDArray[Any]) -> list[str]:
     if np.can_cast(images.dtype, np.float32):
         return []
     apart = 0 if images.shape[1] == 1 else (0, 1, 2)
-    parts = [images[part] for part in chunks(len(images))]
+    parts = [images[part] for part in chunks(images.shape)]
     least = np.min([part.min(axis=apart) for part in parts], axis=0)
     most = np.max([part.max(axis=apart) for part in parts], axis=0)
     lost = np.max([np.abs(part - part.astype(np.float32)).max(axis=apart) for part in parts], axis=0)
@@ -161,7 +161,7 @@ def _are_bytes(array: NDArray[Any]) -> bool:
     """Return whether every number is whole and from 0 to 255."""
     if array.dtype == np.uint8:
         return True
-    parts = (array[part] for part in chunks(len(array)))
+    parts = (array[part] for part in chunks(array.shape))
     return all(((part >= 0) & (part <= 255) & (part == np.floor(part))).all() for part in parts)
 
 

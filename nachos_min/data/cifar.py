@@ -5,28 +5,33 @@ An archive is read as a stream and never unpacked to disk. A pickle calls nothin
 Source: Krizhevsky, "Learning multiple layers of features from tiny images", 2009, and the page of the data sets.
 """
 
-import gzip
 import mmap
+import os
 import pickle
 import re
 import tarfile
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, final
+from typing import IO, Any, ClassVar, Self, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nachos_min.data.dataset import DataError
+from nachos_min.data.limits import Asked, Room
+from nachos_min.data.unpacked import Unpacked
 from nachos_min.errors import one_line
+from nachos_min.files import open_file
 
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
-_LARGEST = 256 << 20  # bytes of one file; CIFAR-100's train has 155 MB, as Python 3 writes it for Python 2 230 MB
 _MEMBERS = 100  # of an archive; the published ones have 9 at most
-_TOTAL = 512 << 20  # bytes of an unpacked archive; the published ones have 180 MB
+_STEPS = 1 << 20  # of reading a pickle; the published ones have 250,000
+_TUPLE = 1000  # steps that a tuple counts: tuples in tuples would end the interpreter
+_LARGE = 1 << 20  # bytes of a frame, and of a text whose letters may be any
+_LAST_LATIN = 0xC3  # byte in UTF-8 that begins the last letters of Latin-1
 
 
 @dataclass(frozen=True)
@@ -62,14 +67,14 @@ def holds_cifar(path: Path) -> bool:
     return any((path / version.train[0]).is_file() for version in _VERSIONS)
 
 
-def read_cifar(path: Path) -> dict[str, Any]:
+def read_cifar(path: Path, asked: Asked) -> dict[str, Any]:
     """Return images uint8 [N, 32, 32, 3], labels int64 [N], test_images, test_labels and class_names.
 
     Of CIFAR-100's labels, the 100 fine ones. Test images and names of classes may be missing. `path` is the folder
     with the unpacked files, one of them, or the archive. DataError if a file is not laid out as published.
     """
     packed = path.is_file() and path.name not in _VERSION_OF
-    files = _packed(path) if packed else _unpacked(path if path.is_dir() else path.parent)
+    files = _packed(path, asked.room) if packed else _unpacked(path, asked.room)
     found: dict[str, Any] = {}
     with closing(files):
         for name, content in files:
@@ -99,30 +104,52 @@ def _empty(samples: int) -> NDArray[np.uint8]:
     return pixels.reshape(samples, _SIDE, _SIDE, 3)
 
 
-def _unpacked(folder: Path) -> Generator[tuple[str, IO[bytes]]]:
-    """Yield name and content of the wanted files of a folder."""
+def _unpacked(path: Path, room: Room) -> Generator[tuple[str, IO[bytes]]]:
+    """Yield name and content of the wanted files of a folder, or beside a file."""
     for name in _VERSION_OF:
-        file = folder / name
+        file = (path if path.is_dir() else path.parent) / name
         if file.is_file():
-            _check_size(folder, name, file.stat().st_size)
-            with open(file, "rb") as content:
+            with open_file(file, links=file == path) as content:
+                room.take(os.fstat(content.fileno()).st_size, name)
                 yield name, content
 
 
-def _packed(path: Path) -> Generator[tuple[str, IO[bytes]]]:
+@final
+class _Member(tarfile.TarInfo):
+    """A plain file or folder of an archive. Notes on one, such as times, are taken for files of no interest.
+
+    The reader in Python's library would keep them, however large they are.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Return the member that a header describes; ValueError for a link, a device or another kind."""
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _NOTES:
+            member.type, member.name = tarfile.REGTYPE, "note"
+        elif member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE):
+            raise ValueError(
+                f"an archive must hold files and folders only, {member.name!r} is of type {member.type!r}"
+            )
+        return member
+
+
+_NOTES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
+
+
+def _packed(path: Path, room: Room) -> Generator[tuple[str, IO[bytes]]]:
     """Yield name and content of the wanted files of an archive, in its order."""
-    with open(path, "rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
     seen: set[str] = set()
-    with gzip.open(path) if zipped else open(path, "rb") as file:
-        bounded: Any = _Bounded(path, file)
-        with tarfile.open(fileobj=bounded, mode="r|") as archive:
+    with open_file(path) as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        bounded: Any = _Bounded(Unpacked(file) if zipped else file, replace(room))
+        with tarfile.open(fileobj=bounded, mode="r|", tarinfo=_Member) as archive:
             for number, member in enumerate(archive):
                 place = PurePosixPath(member.name)
-                plain = member.isdir() or (member.isreg() and not member.issparse())
-                if not plain or place.is_absolute() or ".." in place.parts:
+                if place.is_absolute() or ".." in place.parts:
                     rule = "must hold files and folders below its own place only"
-                    raise DataError(f"{path}: an archive {rule}, got {member.name!r} of type {member.type!r}")
+                    raise DataError(f"{path}: an archive {rule}, got {member.name!r}")
                 if number > _MEMBERS:
                     rule = "must be that of CIFAR-10 or CIFAR-100; unpack others, and give the folder"
                     raise DataError(f"{path}: an archive {rule}, got more than {_MEMBERS} files")
@@ -131,7 +158,7 @@ def _packed(path: Path) -> Generator[tuple[str, IO[bytes]]]:
                 if place.name in seen:
                     raise DataError(f"{path}: an archive must hold each file once, got a second {member.name!r}")
                 seen.add(place.name)
-                _check_size(path, place.name, member.size)
+                room.take(member.size, place.name)
                 content = archive.extractfile(member)
                 if content is not None:
                     yield place.name, content
@@ -139,24 +166,17 @@ def _packed(path: Path) -> Generator[tuple[str, IO[bytes]]]:
             pass
 
 
-def _check_size(path: Path, name: str, size: int) -> None:
-    if size > _LARGEST:
-        raise DataError(f"{path}: {name} must have at most {_LARGEST} bytes, it has {size}")
-
-
 @final
 class _Bounded:
-    """A stream that refuses to give more than `_TOTAL` bytes: a small archive may unpack to an enormous one."""
+    """A stream that refuses to give more than there is room for: a small archive may unpack to an enormous one."""
 
-    def __init__(self, path: Path, file: Any) -> None:
-        self._path, self._file, self._left = path, file, _TOTAL
+    def __init__(self, file: Any, room: Room) -> None:
+        self._file, self._room = file, room
 
     def read(self, size: int) -> bytes:
         """Return the next `size` bytes, fewer at the end."""
         content: bytes = self._file.read(size)
-        self._left -= len(content)
-        if self._left < 0:
-            raise DataError(f"{self._path}: an archive must unpack to at most {_TOTAL} bytes, it has more")
+        self._room.take(len(content), "the unpacked archive")
         return content
 
 
@@ -219,12 +239,60 @@ class _Arguments:
         self.state = state
 
 
+Step: TypeAlias = Callable[[Any], None]
+
+
+def _counted(step: Step, count: int) -> Step:
+    def counting(reader: Any) -> None:
+        reader.steps += count
+        if reader.steps > _STEPS:
+            raise pickle.UnpicklingError(f"it takes more than {_STEPS:,} steps")
+        step(reader)
+
+    return counting
+
+
+def _frame(reader: Any) -> None:
+    """Read a frame, which Python ends after 64 kB: a large object stands alone."""
+    size = int.from_bytes(reader.read(8), "little")
+    if size > _LARGE:
+        raise pickle.UnpicklingError(f"it has a frame of {size:,} bytes")
+    reader._unframer.load_frame(size)
+
+
+def _text_of(width: int) -> Step:
+    def read(reader: Any) -> None:
+        raw = reader.read(int.from_bytes(reader.read(width), "little"))
+        # One letter beyond Latin-1 makes each letter take four bytes instead of one.
+        if len(raw) > _LARGE and np.frombuffer(raw, np.uint8).max() > _LAST_LATIN:
+            raise pickle.UnpicklingError("it has a large text that is no Latin-1")
+        reader.append(raw.decode("utf-8", "surrogatepass"))
+
+    return read
+
+
+# Left out: what makes objects or extensions, is no content of the file, or asks for memory first.
+_LEFT_OUT = pickle.BYTEARRAY8 + pickle.NEXT_BUFFER + pickle.READONLY_BUFFER + pickle.PERSID + pickle.BINPERSID
+_LEFT_OUT += pickle.EXT1 + pickle.EXT2 + pickle.EXT4 + pickle.INST + pickle.OBJ + pickle.NEWOBJ + pickle.NEWOBJ_EX
+_LEFT_OUT += pickle.UNICODE
+_TUPLES = pickle.TUPLE + pickle.TUPLE1 + pickle.TUPLE2 + pickle.TUPLE3
+_READ = {pickle.FRAME[0]: _frame, pickle.BINUNICODE[0]: _text_of(4), pickle.BINUNICODE8[0]: _text_of(8)}
+
+
 @final
 class _Unpickler(pickle._Unpickler):
     """Reads numbers, texts, lists and dicts; of all functions it knows the names of those that make arrays.
 
     It is derived from the one in Python: the one in C sets aside memory for whatever index a damaged file names.
+    Steps are counted, since each byte of a file may make an object.
     """
+
+    steps = 0
+    dispatch: ClassVar = {
+        code: _counted(step, _TUPLE if code in _TUPLES else 1)
+        for code, step in (pickle._Unpickler.dispatch | _READ).items()
+        if code not in _LEFT_OUT
+    }
 
     def find_class(self, module: str, name: str) -> Callable[..., _Arguments]:
         """Return what keeps the arguments; UnpicklingError for any other function."""

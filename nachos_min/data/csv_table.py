@@ -1,42 +1,47 @@
 """Read a table of numbers with a column of labels from a .csv file: commas, semicolons or tabs, maybe a header."""
 
 import csv
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
+from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nachos_min.data.dataset import MAX_VALUES, DataError
+from nachos_min.data.dataset import DataError
+from nachos_min.data.labels import LONGEST_TEXT
+from nachos_min.data.limits import Asked
+from nachos_min.errors import shorten
+from nachos_min.files import open_file
 
 LABELS = ("label", "labels", "class", "target", "y")  # what the column of labels is called
 ROW_NUMBERS = ("", "id", "index", "unnamed: 0")  # what a first column that numbers the rows is called
-_ROWS = 1000  # converted together
+_LONGEST = 1 << 20  # characters of a line
+_TOGETHER = 1 << 20  # characters converted together, at least: as cells they may take 30 times as many bytes
+_LABEL = 100  # bytes of a label as Python's text
 _ELSE = "labels stand in the last column, or in one that a first line calls label"
 
 
-def read_csv(path: Path, expected: tuple[int, int, int] | None = None) -> dict[str, Any]:
-    """Return images float32 or float64 [N, features], labels [N], integers or text, and notes.
+def read_csv(path: Path, asked: Asked) -> dict[str, Any]:
+    """Return images [N, features] of the narrowest type, labels [N], integers or text, and notes.
 
     The first line is a header if none of its cells is a number, or if one is in `LABELS`. Labels stand in the
     column that the header calls so, else in the last one. A first column in `ROW_NUMBERS` is left out, and empty
-    lines are passed over. If labels may be missing, a table with one column for each of the `expected` values of a
-    sample, (H, W, C), has no labels. DataError for any other content.
+    lines are passed over. A cell stands in one line. If labels may be missing, a table with one column for each of
+    the expected values of a sample has no labels. DataError for any other content.
     """
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        first = file.readline()
-        file.seek(0)
-        rows = csv.reader(file, delimiter=max(",;\t", key=first.count), strict=True)
-        parts: list[NDArray[np.floating[Any]]] = []
+    with open_file(path) as stored, io.TextIOWrapper(stored, encoding="utf-8-sig", newline="") as file:
+        parts: list[NDArray[Any]] = []
         labels: list[str] = []
         waiting: list[Sequence[str]] = []
         header: list[str] | None = None
-        at, width, numbered, bare = -1, 0, False, False
-        for row in filter(None, rows):
-            if not width and expected is not None:
-                bare = len(row) - (row[0].strip().lower() in ROW_NUMBERS) == prod(expected)
+        at, width, numbered, bare, held = -1, 0, False, False, 0
+        for line, size, row in _rows(path, file):
+            if not width and asked.expected is not None:
+                bare = len(row) - (row[0].strip().lower() in ROW_NUMBERS) == prod(asked.expected)
             if bare:  # a column of labels, which is dropped at the end
                 row.append("0" if any(map(_is_number, row)) else LABELS[0])
             if not width:
@@ -47,32 +52,50 @@ def read_csv(path: Path, expected: tuple[int, int, int] | None = None) -> dict[s
                     continue
             if len(row) != width:
                 rule = f"must have {width - bare} cells like the first, got {len(row) - bare}"
-                raise DataError(f"{path}: line {rows.line_num} {rule}")
+                raise DataError(f"{path}: line {line} {rule}")
             label = row.pop(at).strip()
             del row[:numbered]
-            if not label:
-                raise DataError(f"{path}: line {rows.line_num} must have a label, got ''")
+            if not 1 <= len(label) <= LONGEST_TEXT:
+                rule = f"must have a label of 1 to {LONGEST_TEXT} characters"
+                raise DataError(f"{path}: line {line} {rule}, got {shorten(label)}")
             labels.append(label)
             waiting.append(row)
-            if len(waiting) == _ROWS:
-                parts.append(_numbers(path, waiting, rows.line_num))
-                waiting = []
-            if len(labels) * width > MAX_VALUES:
-                raise DataError(f"{path}: a table must have at most {MAX_VALUES} values, it has more")
+            held += size
+            if held >= _TOGETHER:
+                parts.append(_numbers(path, waiting, line))
+                asked.room.take(parts[-1].nbytes + _LABEL * len(waiting), "the table")
+                waiting, held = [], 0
         if waiting:
-            parts.append(_numbers(path, waiting, rows.line_num))
+            parts.append(_numbers(path, waiting, line))
     if not parts:
         raise DataError(f"{path}: a table must have rows, got none")
+    images, end = np.empty((len(labels), parts[0].shape[1]), np.result_type(*parts)), len(labels)
+    asked.room.take(max(0, images.nbytes - sum(part.nbytes for part in parts)), "the table")
+    while parts:  # from the last on: its memory is free before the next one is copied
+        part = parts.pop()
+        images[end - len(part) : end] = part
+        end -= len(part)
     if bare:
-        return {"images": np.concatenate(parts)}
-    named = "the last column" if header is None else f"column {header[at]!r}"
+        return {"images": images}
+    named = "the last column" if header is None else f"column {shorten(header[at])}"
     found, notes = _labels(labels), [f"labels are in {named}"]
     if numbered and header is not None:
-        notes.append(f"the first column, {header[0]!r}, is left out: it numbers the rows")
+        notes.append(f"the first column, {shorten(header[0])}, is left out: it numbers the rows")
     if found.dtype.kind == "f" and (fraction := found != np.floor(found)).any():
         rule = f"labels must be whole numbers or text, {named} has {found[fraction][0]}"
         raise DataError(f"{path}: {rule}; {_ELSE}")
-    return {"images": np.concatenate(parts), "labels": found, "notes": tuple(notes)}
+    return {"images": images, "labels": found, "notes": tuple(notes)}
+
+
+def _rows(path: Path, file: TextIO) -> Iterator[tuple[int, int, list[str]]]:
+    """Yield the number of each line that is not empty, its characters, and its cells."""
+    delimiter = ","
+    for number, line in enumerate(iter(partial(file.readline, _LONGEST + 1), ""), start=1):
+        if len(line) > _LONGEST:
+            raise DataError(f"{path}: line {number} must have at most {_LONGEST:,} characters, it has more")
+        if number == 1:
+            delimiter = max(",;\t", key=line.count)
+        yield from ((number, len(line), row) for row in csv.reader([line], delimiter=delimiter, strict=True) if row)
 
 
 def _columns(path: Path, row: list[str]) -> tuple[int, list[str] | None]:
@@ -84,7 +107,7 @@ def _columns(path: Path, row: list[str]) -> tuple[int, list[str] | None]:
     if len(called) > 1:  # y may be a coordinate
         called = [index for index in called if names[index].lower() != "y"]
     if len(called) > 1:
-        raise DataError(f"{path}: one column must hold the labels, got {', '.join(names[at] for at in called)}")
+        raise DataError(f"{path}: one column must hold the labels, got {', '.join(names[at] for at in called[:9])}")
     if called:
         return called[0], names
     return len(names) - 1, None if any(map(_is_number, names)) else names
@@ -98,20 +121,23 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _numbers(path: Path, rows: Sequence[Sequence[str]], line: int) -> NDArray[np.floating[Any]]:
-    """Return the cells as numbers, float32 where that is exact; `line` is the number of the last row's line."""
+def _numbers(path: Path, rows: Sequence[Sequence[str]], line: int) -> NDArray[Any]:
+    """Return the cells as uint8 or float32 where that is exact, else as float64; `line` is that of the last row."""
     try:
-        with np.errstate(over="ignore"):  # becomes infinite, and so is not exact
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite or any byte, and so not exact
             exact = np.array(rows, np.float64)
-            short = exact.astype(np.float32)
-            return short if np.array_equal(short, exact) else exact
+            for kind in (np.uint8, np.float32):
+                short = exact.astype(kind)
+                if np.array_equal(short, exact) and np.array_equal(np.signbit(short), np.signbit(exact)):
+                    return short
+            return exact
     except ValueError:
         for row in rows:
             for cell in row:
                 if not _is_number(cell):
                     where = f"a feature in one of the {len(rows)} rows up to line {line}"
                     advice = f"; {_ELSE}" if cell.strip()[:1].isalpha() else ""
-                    raise DataError(f"{path}: {where} must be a number, got {cell!r}{advice}") from None
+                    raise DataError(f"{path}: {where} must be a number, got {shorten(cell)}{advice}") from None
         raise
 
 

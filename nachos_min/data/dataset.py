@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, TypeAlias
+from math import prod
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nachos_min.errors import InputError
+
+if TYPE_CHECKING:
+    from nachos_min.data.limits import Room
 
 MAX_VALUES = 2**31  # of one array: 8 GiB as float32, more than this program can train on in reasonable time
 LARGEST, REDUCED = 96, 64  # shorter sides: the largest that is kept, and what larger ones become
@@ -18,9 +22,10 @@ class DataError(InputError):
     """A data set that cannot be used; the message gives the file, the value and the rule."""
 
 
-def chunks(samples: int) -> list[slice]:
-    """Return slices of samples to convert at a time: 25 MB of 32 x 32 x 3 in float64, not a copy of everything."""
-    return [slice(begin, begin + 1024) for begin in range(0, samples, 1024)]
+def chunks(shape: tuple[int, ...], values: int = 1 << 22) -> list[slice]:
+    """Return slices of samples to convert at a time, 1,024 or fewer with as many `values`, not everything."""
+    step = max(1, min(1024, values // max(prod(shape[1:]), 1)))
+    return [slice(begin, begin + step) for begin in range(0, shape[0], step)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +79,7 @@ class Images:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.float32]:
         """Return all images as one array: for tests and figures, since it can be large."""
-        parts = [self[part] for part in chunks(len(self))]
+        parts = [self[part] for part in chunks(self.shape)]
         return np.asarray(np.concatenate(parts) if parts else self[:0], dtype)
 
     def take(self, chosen: NDArray[np.int64]) -> "Images":
@@ -162,11 +167,11 @@ def stratified_split(
         generator: PCG64, whose 64 bits make equal keys unlikely.
     """
     keys = np.asarray(generator.bit_generator.random_raw(len(labels)), dtype=np.uint64)
-    held_out = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        wanted = min(max(int(len(members) * share + Fraction(1, 2)), 1), len(members) - 1)
-        held_out[members[np.argsort(keys[members], kind="stable")[:wanted]]] = True
+    held_out, order = np.zeros(len(labels), dtype=bool), np.lexsort((keys, labels))
+    _, begins, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    for begin, count in zip(begins.tolist(), counts.tolist(), strict=True):
+        wanted = min(max(int(count * share + Fraction(1, 2)), 1), count - 1)
+        held_out[order[begin : begin + wanted]] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
@@ -181,7 +186,8 @@ def statistics(images: ImageSource, per: str) -> Scaling:
     count, shape = (size, images.shape[3:]) if per == "channel" else (len(images), images.shape[1:])
     total, squares = np.zeros(shape), np.zeros(shape)
     least, most = np.full(images.shape[1:], np.inf), np.full(images.shape[1:], -np.inf)
-    for part in chunks(len(images)):
+    parts = chunks(images.shape, 1 << 25)  # of all sizes up to 96 x 96 in colour 1,024 images: sums are as before
+    for part in parts:
         these = images[part]
         total += these.sum(axis=together, dtype=np.float64)
         np.minimum(least, these.min(axis=0), out=least)
@@ -189,7 +195,7 @@ def statistics(images: ImageSource, per: str) -> Scaling:
     if per == "channel":
         least, most = least.min(axis=(0, 1)), most.max(axis=(0, 1))
     mean = total / count
-    for part in chunks(len(images)):
+    for part in parts:
         difference = images[part] - mean
         squares += np.square(difference, out=difference).sum(axis=together)
     deviation = np.sqrt(squares / count)
@@ -250,15 +256,17 @@ def fitted_size(size: tuple[int, int], resolution: int | None) -> tuple[int, int
     return (2 * height * resolution + shorter) // (2 * shorter), (2 * width * resolution + shorter) // (2 * shorter)
 
 
-def resized(images: Images, size: tuple[int, int], *, as_bytes: bool | None = None) -> Images:
+def resized(images: Images, size: tuple[int, int], room: "Room", *, as_bytes: bool | None = None) -> Images:
     """Return unscaled images stored at `size`, (H, W): bytes of a wide range rounded half up, others as float32.
 
-    `as_bytes` says which of the two, whatever the images are.
+    `as_bytes` says which of the two, whatever the images are. DataError if they find no `room`.
     """
     stored = images.stored
     kept = (stored.dtype == np.uint8 and np.ptp(stored) >= _ROUNDED) if as_bytes is None else as_bytes
-    made = np.empty((len(stored), *size, stored.shape[3]), np.uint8 if kept else np.float32)
-    for part in chunks(len(stored)):
+    shape, kind = (len(stored), *size, stored.shape[3]), np.dtype(np.uint8 if kept else np.float32)
+    room.take(prod(shape) * kind.itemsize, f"images at {extent(size)}")
+    made = np.empty(shape, kind)
+    for part in chunks(stored.shape):
         pixels = resize(stored[part].astype(np.float32), size)
         made[part] = np.clip(np.floor(pixels + np.float32(0.5)), 0, 255) if kept else pixels
     return replace(images, stored=made)

@@ -5,18 +5,22 @@ Pixels become bytes: 16 bits are cut to 8, transparent images are put on white, 
 Left out: images without classes, several labels an image.
 """
 
+import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nachos_min.data.dataset import MAX_VALUES, REDUCED, DataError, extent, fitted_size, kind_of
+from nachos_min.data.dataset import REDUCED, DataError, extent, fitted_size, kind_of
+from nachos_min.data.limits import Asked, Room
 from nachos_min.errors import one_line
+from nachos_min.files import open_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -26,6 +30,10 @@ _DECODERS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "WEBP")
 _SPLITS = {"": ("train", "training"), "validation_": ("validation", "valid", "val", "dev"), "test_": ("test",)}
 _NOT_DATA = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what systems leave in folders, beside hidden files
 _ORIENTATION = 0x0112  # its key in Exif
+_FILE = 1000  # bytes that the name of a file counts, in the forms in which it is kept
+_OPAQUE, _TRANSPARENT = 12, 24  # bytes of a pixel while it is decoded, turned, and put on white
+_READS = 1 << 20  # of one file by its decoder, which take a second
+_EXIF = 1 << 16  # bytes of the Exif of an image; each of its entries may ask for all of them
 _LONGEST = 32  # times the shorter side: an image of 2 pixels by a million would be resized to an enormous one
 
 Classes = dict[str, list[Path]]
@@ -34,8 +42,13 @@ Groups = dict[tuple[int, ...], tuple[bytearray, list[int]]]
 
 
 def inside(folder: Path) -> list[Path]:
-    """Return what a person put into a folder, by name: the same order on every machine; without folders of runs."""
-    kept = (each for each in folder.iterdir() if each.name[0] != "." and each.name not in _NOT_DATA)
+    """Return what a person put into a folder, by name: the same order on every machine; without folders of runs.
+
+    DataError for a link: it may lead anywhere, and back.
+    """
+    kept = [each for each in folder.iterdir() if each.name[0] != "." and each.name not in _NOT_DATA]
+    if (link := next((each for each in kept if each.is_symlink()), None)) is not None:
+        raise DataError(f"{link}: a folder of data must hold no links, put there what it leads to")
     return sorted((each for each in kept if not _holds_runs(each)), key=lambda each: each.name)
 
 
@@ -53,31 +66,29 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in ENDINGS
 
 
-def read_images(
-    path: Path, resolution: int | None = None, expected: tuple[int, int, int] | None = None
-) -> dict[str, Any]:
+def read_images(path: Path, asked: Asked) -> dict[str, Any]:
     """Return images uint8 [N, H, W, C], labels int64 [N], those of other splits, class_names, files and notes.
 
     C is 1 if all images are grey, else 3. Images of one size are kept if their shorter side is at most 96.
-    Otherwise the shorter side becomes `resolution` (64), and images of several sizes are cropped to squares around
-    the centre. Samples stand in the order of their classes' and files' names.
+    Otherwise the shorter side becomes the resolution (64), and images of several sizes are cropped to squares
+    around the centre. Samples stand in the order of their classes' and files' names.
 
-    With `expected`, (H, W, C), labels may be missing: of a file, or of a folder that holds images itself. If it is
-    a square that images of several sizes would become, they become it, and grey ones get C channels. DataError if
-    Pillow or images are missing, a split has other classes, or a file cannot be read as an image.
+    With an expected shape (H, W, C), labels may be missing: of a file, or of a folder that holds images itself. If
+    it is a square that images of several sizes would become, they become it, and grey ones get C channels.
+    DataError if Pillow or images are missing, a split has other classes, or a file cannot be read as an image.
     """
     notes: list[str] = []
-    if expected is not None and (path.is_file() or not any(_classes(path, []).values())):
+    if not asked.labelled and (path.is_file() or not any(_classes(path, [], replace(asked.room)).values())):
         bare = [path] if path.is_file() else [*filter(_is_image, inside(path))]
         if bare:
-            pixels = _read(bare[0].parent, bare, resolution, notes, expected)
+            pixels = _read(bare[0].parent, bare, asked, notes)
             return {"images": pixels, "files": tuple(each.name for each in bare)}
-    splits = _splits(path, notes)
+    splits = _splits(path, notes, asked.room)
     names = tuple(splits[""])
     numbers = {name: number for number, name in enumerate(names)}
     listed = [(file, name) for split in splits.values() for name, files in split.items() for file in files]
     labels = np.array([numbers[name] for _, name in listed], np.int64)
-    pixels = _read(path, [file for file, _ in listed], resolution, notes, expected)
+    pixels = _read(path, [file for file, _ in listed], asked, notes)
     arrays: dict[str, Any] = {"class_names": names, "notes": tuple(notes)}
     begin = 0
     for prefix, split in splits.items():
@@ -91,33 +102,31 @@ def read_images(
 
 def _files(folder: Path) -> Iterator[Path]:
     for each in inside(folder):
-        if each.is_dir() and not each.is_symlink():  # a link may lead back here
+        if each.is_dir():
             yield from _files(each)
         else:
             yield each
 
 
-def _classes(folder: Path, others: list[Path]) -> Classes:
+def _classes(folder: Path, others: list[Path], room: Room) -> Classes:
     """Return class -> its images; files that are none are added to `others`."""
-    own = folder.resolve()  # a link may lead back here
-    classes: Classes = {
-        each.name: [] for each in inside(folder) if each.is_dir() and not own.is_relative_to(each.resolve())
-    }
+    classes: Classes = {each.name: [] for each in inside(folder) if each.is_dir()}
     for name, images in classes.items():
         for file in _files(folder / name):
+            room.take(_FILE, "the list of files")
             (images if _is_image(file) else others).append(file)
     return classes
 
 
-def _splits(path: Path, notes: list[str]) -> dict[str, Classes]:
+def _splits(path: Path, notes: list[str], room: Room) -> dict[str, Classes]:
     """Return prefix of the split -> class -> its images."""
     folders = {each.name.lower(): each for each in inside(path) if each.is_dir()}
     named = {prefix: folders[name] for prefix, names in _SPLITS.items() for name in names if name in folders}
     others: list[Path] = []
-    if "" in named and _classes(named[""], []):
-        splits = {prefix: _classes(folder, others) for prefix, folder in named.items()}
+    if "" in named and _classes(named[""], [], replace(room)):
+        splits = {prefix: _classes(folder, others, room) for prefix, folder in named.items()}
     else:  # also where a class is called train
-        splits = {"": _classes(path, others)}
+        splits = {"": _classes(path, others, room)}
     for prefix in [prefix for prefix, split in splits.items() if prefix and not split]:
         notes.append(f"{named[prefix].name} is not used: it holds no folder for each class")
         del splits[prefix]
@@ -144,16 +153,10 @@ def _splits(path: Path, notes: list[str]) -> dict[str, Classes]:
     return splits
 
 
-def _read(
-    path: Path,
-    files: list[Path],
-    resolution: int | None,
-    notes: list[str],
-    expected: tuple[int, int, int] | None = None,
-) -> NDArray[np.uint8]:
+def _read(path: Path, files: list[Path], asked: Asked, notes: list[str]) -> NDArray[np.uint8]:
     """Return the pixels of all files, [N, H, W, C]; what was done is added to `notes`."""
-    done = Counter[str]()
-    groups, sizes = _decoded(path, files, resolution, done)
+    done, resolution, expected = Counter[str](), asked.resolution, asked.expected
+    groups, sizes = _decoded(path, files, asked, done)
     grey = sum(len(places) for shape, (_, places) in groups.items() if len(shape) == 2)
     if grey < len(files):
         done["grey among coloured ones, and get three equal channels"] = grey
@@ -169,14 +172,14 @@ def _read(
         notes.append(f"{kind_of(least)} are resized to {extent(size)}")
     colours = 3 if expected is not None and expected[2] == 3 else 1
     wanted = (len(files), *size, colours if grey == len(files) else 3)
-    if prod(wanted) > MAX_VALUES:
-        they = "x".join(map(str, wanted))
-        raise DataError(f"{path}: images must have at most {MAX_VALUES} values, they would be {they}")
+    (shape, (content, _)), *others = groups.items()
+    if not others and shape[:2] == size and len(content) == prod(wanted):
+        return np.frombuffer(content, np.uint8).reshape(wanted)
+    kept = sum(len(content) for content, _ in groups.values())
+    asked.room.take(max(0, prod(wanted) - kept), f"images at {extent(size)}")
     made = np.empty(wanted, np.uint8)
     for shape, (content, places) in groups.items():
         images = np.frombuffer(content, np.uint8).reshape(len(places), *shape)
-        if len(groups) == 1 and shape[:2] == size and images[0].size == prod(wanted[1:]):
-            return images.reshape(wanted)
         for place, image in zip(places, images, strict=True):
             fitted = image if shape[:2] == size else _square(image, size[0])
             made[place] = fitted.reshape(*size, -1)
@@ -184,7 +187,7 @@ def _read(
 
 
 def _decoded(
-    path: Path, files: list[Path], resolution: int | None, done: Counter[str]
+    path: Path, files: list[Path], asked: Asked, done: Counter[str]
 ) -> tuple[Groups, set[tuple[int, int]]]:
     """Return the pixels of all files, at their resolution; and the sizes before. What was done is counted."""
     try:
@@ -194,30 +197,35 @@ def _decoded(
 
     groups: Groups = {}
     sizes: set[tuple[int, int]] = set()
-    failed, values = [], 0
+    failed = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what is odd in Exif and palettes
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for place, file in enumerate(files):
             try:
-                if not file.is_file():  # a pipe would be waited for
-                    raise ValueError("no file")
-                with Image.open(file, formats=_DECODERS) as opened:
+                with (
+                    open_file(file, links=len(files) == 1) as stored,
+                    Image.open(_Counted(stored), formats=_DECODERS) as opened,  # type: ignore[arg-type]  # as a file
+                ):
+                    seen_through = opened.mode in ("LA", "PA", "RGBA") or "transparency" in opened.info
+                    pixel = _TRANSPARENT if seen_through else _OPAQUE
+                    needed = opened.width * opened.height * pixel + 4 * os.fstat(stored.fileno()).st_size
+                    asked.room.check(needed, str(file.relative_to(path)))
                     picture = _plain(opened, done)
                 if max(picture.size) > _LONGEST * min(picture.size):
                     raise ValueError(f"a side is over {_LONGEST} times the other")
+            except DataError:
+                raise
             except Exception as error:  # decoders raise any exception
                 reason = "not an image" if isinstance(error, UnidentifiedImageError) else one_line(error)
+                if isinstance(error, OSError) and error.filename is not None:
+                    reason = error.strerror or "unreadable"
                 failed.append(f"{file.relative_to(path)}: {reason}")
                 continue
             size = (picture.height, picture.width)
             sizes.add(size)
-            fitted = fitted_size(size, resolution)
-            values += prod(fitted) * len(picture.getbands())
-            if values > MAX_VALUES:
-                raise DataError(
-                    f"{path}: images must have at most {MAX_VALUES} values, {place + 1} files have more"
-                )
+            fitted = fitted_size(size, asked.resolution)
+            asked.room.take(prod(fitted) * len(picture.getbands()), str(file.relative_to(path)))
             pixels = _resized(picture, fitted)
             content, places = groups.setdefault(pixels.shape, (bytearray(), []))
             content += pixels.tobytes()
@@ -227,11 +235,38 @@ def _decoded(
     return groups, sizes
 
 
+@final
+class _Counted:
+    """A file of an image that a decoder reads; it may consist of parts that are too many to look at."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.seek, self.tell, self._reads = file, file.seek, file.tell, 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next `size` bytes, fewer at the end."""
+        self._reads += 1
+        if self._reads > _READS:
+            raise ValueError(f"its decoder would read more than {_READS:,} parts")
+        return self._file.read(size)
+
+
+def _check_exif(picture: "Picture") -> None:
+    """Refuse Exif of which Pillow would make much more than it is."""
+    for name in ("exif", "Raw profile type exif"):
+        exif = picture.info.get(name, b"")
+        head = exif[6:] if exif[:4] == b"Exif" else exif
+        order: Any = "little" if head[:2] == b"II" else "big"
+        first = int.from_bytes(head[4:8], order) if name == "exif" else 0
+        if len(exif) > _EXIF or int.from_bytes(head[first : first + 2], order) * len(exif) > 1 << 24:
+            raise ValueError("its Exif is damaged or too large")
+
+
 def _plain(picture: "Picture", done: Counter[str]) -> "Picture":
     """Return an upright picture in grey ("L") or colour ("RGB"), a byte a value; count what had to be done."""
     from PIL import Image, ImageOps
 
     picture.load()  # some formats have their Exif at the end
+    _check_exif(picture)
     turned = picture.getexif().get(_ORIENTATION, 1) != 1
     upright = ImageOps.exif_transpose(picture) if turned else picture
     mode = upright.mode

@@ -1,7 +1,7 @@
 """Samples that a trained network is given: of any format, with labels or without, its own data set included."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nachos_min.data.dataset import DataError, Dataset
 from nachos_min.data.labels import plain_labels
+from nachos_min.data.limits import Asked, Room, room_of
 from nachos_min.data.load import SPLITS, divided, halves, read_source
 from nachos_min.data.readers import Arrays
 from nachos_min.data.seen import Seen
@@ -27,15 +28,24 @@ class Given:
     names: tuple[str | int, ...]  # of each sample its file in a folder, else its row in the array of images
 
 
-def read_given(source: str, seen: Seen, digest: str, split: str | None = None, *, halved: bool = False) -> Given:
+def read_given(
+    source: str,
+    seen: Seen,
+    digest: str,
+    split: str | None = None,
+    *,
+    halved: bool = False,
+    max_bytes: int | None = None,
+) -> Given:
     """Return the samples of a split: of the data set that a network learned from, or of other data.
 
     `source` is as of `load`, also without labels, an image, or a folder of images. Data with the `digest` of those
     learned from are divided as they were; `halved`: half of the validation split was the calibration split. Without
     a `split`, it is test, or what there is. DataError if the data have no such split or are unlike those `seen`.
     """
-    name, arrays = read_source(source, seen.resolution, seen.shape)
-    own = _own(source, name, arrays, seen, digest)
+    asked = Asked(room_of(source, max_bytes), seen.resolution, seen.shape)
+    name, arrays = read_source(source, asked)
+    own = _own(source, name, arrays, seen, digest, asked.room)
     if own is not None:
         splits = own.splits
         if halved:
@@ -55,7 +65,7 @@ def read_given(source: str, seen: Seen, digest: str, split: str | None = None, *
     chosen = _chosen(source, there, split)
     prefix = there[chosen]
     try:
-        pixels, classes = seen.images(arrays[f"{prefix}images"]), None
+        pixels, classes = seen.images(arrays[f"{prefix}images"], asked.room), None
         if f"{prefix}labels" in arrays:
             plain = plain_labels(source, f"{prefix}labels", arrays[f"{prefix}labels"])
             if (called := arrays.get("class_names")) is not None and plain.dtype.kind == "i":
@@ -69,12 +79,12 @@ def read_given(source: str, seen: Seen, digest: str, split: str | None = None, *
     return Given(pixels, classes, chosen, False, _names(arrays, prefix, np.arange(len(pixels))))
 
 
-def _own(source: str, name: str, arrays: Arrays, seen: Seen, digest: str) -> Dataset | None:
+def _own(source: str, name: str, arrays: Arrays, seen: Seen, digest: str, room: Room) -> Dataset | None:
     """Return the data set that was learned from, as it was divided, if these arrays are it."""
     if not {"images", "labels"} <= arrays.keys():
         return None
     try:
-        dataset = divided(source, name, arrays, seen.layout, seen.resolution)
+        dataset = divided(source, name, arrays, seen.layout, seen.resolution, replace(room))
     except DataError:  # data that could not be learned from may be given all the same
         return None
     return dataset if dataset.digest == digest else None

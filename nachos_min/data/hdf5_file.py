@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from nachos_min.data.dataset import DataError
 from nachos_min.data.keys import choose
+from nachos_min.data.limits import Room
 from nachos_min.errors import message, one_line
 from nachos_min.files import open_file
 
@@ -167,7 +168,7 @@ def _found(path: Path, file: Any, most: int, *, labelled: bool) -> list[_Found]:
 
     from nachos_min import hdf5
 
-    root = h5g.open(file.id, b"/")
+    root, room = h5g.open(file.id, b"/"), Room(str(path), most)
     try:
         links = hdf5.links(root)
         own = [name for name, address in links.items() if address is not None]
@@ -191,9 +192,10 @@ def _found(path: Path, file: Any, most: int, *, labelled: bool) -> list[_Found]:
             item = _VARIABLE if text else 0 if plain is None else plain.itemsize
             if not 0 < item <= _LONGEST or not array.shape:
                 raise DataError(f"{path}: {title} must be an array of numbers or text, got {describe(title)}")
-            most -= hdf5.check_storage(array.id, title, most, item, compressed=True, small=_SMALL)
+            room.take(item * array.size, f"{title} of shape {array.shape}")
+            hdf5.check_storage(array.id, title, most, item, compressed=True, small=_SMALL)
             rows = _rows(array, item, file.id.get_filesize() if text else 1)
-            found.append(_Found(path, name, title, array, text, rows, most))
+            found.append(_Found(path, name, title, array, text, rows, most - room.taken))
     except hdf5.Hdf5Error as error:
         raise DataError(f"{path}: {error}") from None
     return found

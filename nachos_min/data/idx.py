@@ -4,7 +4,6 @@ Source: LeCun, Cortes and Burges, "The MNIST database": two zero bytes, the type
 big-endian uint32, then the values.
 """
 
-import gzip
 import re
 from math import prod
 from pathlib import Path
@@ -13,7 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nachos_min.data.dataset import MAX_VALUES, DataError
+from nachos_min.data.dataset import DataError
+from nachos_min.data.limits import Asked, Room
+from nachos_min.data.unpacked import Unpacked
+from nachos_min.files import open_file
 
 _FILE = re.compile(r"(?P<set>.*?)(?P<split>train|t10k|test)-(?P<what>images|labels)[-.]idx[134]-ubyte(\.gz)?")
 _TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -25,12 +27,12 @@ def holds_idx(path: Path) -> bool:
     return any(_FILE.fullmatch(each.name) for each in ([path] if path.is_file() else _folder(path).iterdir()))
 
 
-def read_idx(path: Path, *, labelled: bool = True) -> dict[str, Any]:
+def read_idx(path: Path, asked: Asked) -> dict[str, Any]:
     """Return images, labels and, where they are there, test_images and test_labels of the MNIST family.
 
     `path` is one of the files, beside which the others are found; the folder of one data set; or the folder above
-    `raw`, as torchvision makes it. Unless `labelled`, the images of one split are enough. DataError if a file is
-    missing or is not what its header says, or several data sets are in the folder.
+    `raw`, as torchvision makes it. If labels may be missing, the images of one split are enough.
+    DataError if a file is missing or is not what its header says, or several data sets are in the folder.
     """
     folder = path.parent if path.is_file() else _folder(path)
     named = [(match, each) for each in sorted(folder.iterdir()) if (match := _FILE.fullmatch(each.name))]
@@ -41,12 +43,14 @@ def read_idx(path: Path, *, labelled: bool = True) -> dict[str, Any]:
     for match, each in named:
         if match["set"] == sets[0]:  # a file sorts in front of its packed form, which holds the same
             files.setdefault(("" if match["split"] == "train" else "test_") + match["what"], each)
-    enough = not labelled and not {"images", "test_images"}.isdisjoint(files)
+    enough = not asked.labelled and not {"images", "test_images"}.isdisjoint(files)
     for name in () if enough else ("images", "labels", "test_images", "test_labels"):
         if name not in files and not (name.startswith("test_") and len(files) == 2):
             found = ", ".join(each.name for each in files.values())
             raise DataError(f"{folder}: a file of {name} is needed beside the others, found {found}")
-    arrays: dict[str, Any] = {name: read_idx_array(each) for name, each in files.items()}
+    arrays: dict[str, Any] = {
+        name: read_idx_array(each, asked.room, links=each == path) for name, each in files.items()
+    }
     if sets[0].startswith("emnist"):
         arrays["notes"] = ("EMNIST stores rows of pixels as columns; the images stay as stored",)
     return arrays
@@ -56,9 +60,10 @@ def _folder(path: Path) -> Path:
     return path / "raw" if (path / "raw").is_dir() else path
 
 
-def read_idx_array(path: Path) -> NDArray[Any]:
+def read_idx_array(path: Path, room: Room, *, links: bool = True) -> NDArray[Any]:
     """Return the array of one IDX file; DataError if the file is damaged, or longer or shorter than it declares."""
-    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+    with open_file(path, links=links) as stored:
+        file = Unpacked(stored) if path.suffix == ".gz" else stored
         magic = file.read(4)
         if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _TYPES or not 1 <= magic[3] <= 4:
             raise DataError(
@@ -67,8 +72,7 @@ def read_idx_array(path: Path) -> NDArray[Any]:
         sides = file.read(4 * magic[3])
         shape = tuple(int(side) for side in np.frombuffer(sides[: len(sides) // 4 * 4], ">u4"))
         kind = np.dtype(_TYPES[magic[2]])
-        if prod(shape) > MAX_VALUES:
-            raise DataError(f"{path}: an array must have at most {MAX_VALUES} values, it declares shape {shape}")
+        room.take(prod(shape) * kind.itemsize, f"{path.name} of shape {shape}")
         # One byte more is asked for, to notice a longer file. Memory grows with what is there, not with the header.
         size, content = prod(shape) * kind.itemsize, bytearray()
         while piece := file.read(min(_PIECE, size + 1 - len(content))):

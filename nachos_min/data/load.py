@@ -26,6 +26,7 @@ from nachos_min.data.dataset import (
 )
 from nachos_min.data.hdf5_file import read_here
 from nachos_min.data.keys import choose, meaning
+from nachos_min.data.limits import Asked, Room, room_of
 from nachos_min.errors import shorten
 
 Pair: TypeAlias = tuple[NDArray[Any], NDArray[Any]]  # images, labels
@@ -48,6 +49,7 @@ def load(
     *,
     layout: str | None = None,
     resolution: int | None = None,
+    max_bytes: int | None = None,
 ) -> Dataset:
     """Return a data set ready to train on; a Dataset is returned as it is.
 
@@ -63,6 +65,7 @@ def load(
         validation: `halves`: half of the validation split becomes the calibration split, stratified; or `whole`.
         layout: what the axes of images are: `chw`, `hwc` or `signal`; None: channels last, unless that is doubtful.
         resolution: shorter side in pixels that images are brought to; None: those above 96 are brought to 64.
+        max_bytes: most bytes that a file or folder may decode to; None: 340 million.
 
     Raises:
         DataError: unknown name, no such file, unknown format, or the content breaks a rule.
@@ -72,7 +75,7 @@ def load(
             given = f"{layout} and {resolution}"
             raise DataError(f"layout and resolution must not be given with a Dataset, got {given}")
         return source
-    data, said = load_unscaled(source, layout=layout, resolution=resolution), _said(source)
+    data, said = load_unscaled(source, layout=layout, resolution=resolution, max_bytes=max_bytes), _said(source)
     scaling = statistics(data.train.images, standardise)
     if not scaling.inverse.any():
         same = f"but all {len(data.train)} training images are the same in float32"
@@ -81,7 +84,7 @@ def load(
     for name, split in splits.items():
         scaled = replace(split.images, scaling=scaling)
         # Bytes are never that many deviations out.
-        parts = chunks(len(scaled)) if scaled.stored.dtype == np.float32 else ()
+        parts = chunks(scaled.shape) if scaled.stored.dtype == np.float32 else ()
         if not all(np.isfinite(scaled[part]).all() for part in parts):
             where = f"a feature of the {name} images"
             raise DataError(f"{said}: {where} lies too many deviations out for float32")
@@ -91,25 +94,28 @@ def load(
     return replace(data, **splits)
 
 
-def load_unscaled(source: Source, *, layout: str | None = None, resolution: int | None = None) -> Dataset:
+def load_unscaled(
+    source: Source, *, layout: str | None = None, resolution: int | None = None, max_bytes: int | None = None
+) -> Dataset:
     """Return a data set divided as `load` divides it, with its images' own values; arguments and errors alike."""
     if layout not in (None, *checks.LAYOUTS):
         raise DataError(f"layout must be one of {', '.join(checks.LAYOUTS)}, got {layout!r}")
     if resolution is not None and not (type(resolution) is int and resolution >= 1):
         raise DataError(f"resolution must be a whole number >= 1, got {shorten(resolution)}")
-    return divided(_said(source), *read_source(source, resolution), layout, resolution)
+    asked = Asked(room_of(source, max_bytes), resolution)
+    return divided(_said(source), *read_source(source, asked), layout, resolution, asked.room)
 
 
-def read_source(
-    source: Source, resolution: int | None, expected: readers.Shape | None = None
-) -> tuple[str, readers.Arrays]:
-    """Return the name and the arrays of a source that `load` takes; `expected` as of `readers.read`."""
+def read_source(source: Source, asked: Asked) -> tuple[str, readers.Arrays]:
+    """Return the name and the arrays of a source that `load` takes."""
     if isinstance(source, str | os.PathLike):
-        return _from_place(str(source), resolution, expected)
+        return _from_place(str(source), asked)
     return IN_MEMORY, _from_memory(source)
 
 
-def divided(said: str, name: str, arrays: readers.Arrays, layout: str | None, resolution: int | None) -> Dataset:
+def divided(
+    said: str, name: str, arrays: readers.Arrays, layout: str | None, resolution: int | None, room: Room
+) -> Dataset:
     """Return arrays as a data set called `name`, as `load_unscaled` does; messages call it `said`."""
     checked = checks.check_arrays(said, arrays, layout)
     del arrays
@@ -131,7 +137,9 @@ def divided(said: str, name: str, arrays: readers.Arrays, layout: str | None, re
                 f"{said}: resized images must have {rule}, resolution {resolution} makes them {size[0]}x{size[1]}"
             )
         notes.append(f"{kind_of(before)} are resized to {extent(size)}")
-        found = {prefix: replace(split, images=resized(split.images, size)) for prefix, split in found.items()}
+        found = {
+            prefix: replace(split, images=resized(split.images, size, room)) for prefix, split in found.items()
+        }
     train, test, validation = found[""], found.get("test_"), found.get("validation_")
     digest = checks.digest(found)
     if test is None:
@@ -158,7 +166,7 @@ def named(path: str | os.PathLike[str]) -> str:
     return place.name if place.is_dir() else place.stem.removesuffix(".tar")
 
 
-def _from_place(said: str, resolution: int | None, expected: readers.Shape | None) -> tuple[str, readers.Arrays]:
+def _from_place(said: str, asked: Asked) -> tuple[str, readers.Arrays]:
     """Return the data's name, and the arrays of a built-in data set, a file or a folder."""
     if said == "digits32":
         from nachos_min.data.scenes import digits32
@@ -174,7 +182,7 @@ def _from_place(said: str, resolution: int | None, expected: readers.Shape | Non
         rule = f"one of the built-in names ({names}), a file ({endings}) or a folder"
         what = "is a pipe or a device" if os.path.exists(path) else "does not exist"
         raise DataError(f"data must be {rule}, got {said!r}, which {what}")
-    return named(path), readers.read(path, resolution, expected)
+    return named(path), readers.read(path, asked)
 
 
 def _from_memory(source: Any) -> readers.Arrays:

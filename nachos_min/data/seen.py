@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from nachos_min.data.dataset import DataError, Images, Scaling, chunks, fitted_size, resized
 from nachos_min.data.labels import plain_labels
+from nachos_min.data.limits import ANY, Room
 from nachos_min.errors import one_line
 
 _WIDER, _NARROWER = 10, 100  # times the range of the training images: values that are on another scale
@@ -29,12 +30,12 @@ class Seen:
     class_labels: tuple[int | bool | str, ...] = ()  # of each class its label as the data had it; empty: its name
     resolution: int | None = None  # as the option; larger images are resized as those of the data set were
 
-    def images(self, given: Any, *, any_scale: bool = False) -> NDArray[Any]:
+    def images(self, given: Any, room: Room = ANY, *, any_scale: bool = False) -> NDArray[Any]:
         """Return images as the user has them as uint8 or float32 [N, H, W, C] of this shape, unscaled.
 
         Axes are as the user's data had them. The axis of one channel, or of one row, may be missing. So may that of
         the images, for a single one. Values are finite and on the scale of the training images; `any_scale` accepts
-        others, since rows of a table have outliers. DataError for anything else.
+        others, since rows of a table have outliers. DataError for anything else, or if resized they find no `room`.
         """
         try:
             array = np.asarray(given)
@@ -50,7 +51,7 @@ class Seen:
         stored = array.astype(kind, order="C", copy=False)
         if stored.shape[1:] == self.shape:
             return stored
-        return resized(Images(stored), self.shape[:2], as_bytes=self.dtype == "uint8").stored
+        return resized(Images(stored), self.shape[:2], room, as_bytes=self.dtype == "uint8").stored
 
     def _laid_out(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return a view of `array` as [N, H, W, C]."""
@@ -84,7 +85,7 @@ class Seen:
         """Check that values are finite and on the scale of the training images."""
         if not images.size:
             return
-        parts = [images[part] for part in chunks(len(images))]
+        parts = [images[part] for part in chunks(images.shape)]
         least, most = (float(end(list(map(end, parts)))) for end in (np.min, np.max))
         if not np.isfinite([least, most]).all():  # a NaN is both
             raise DataError(f"images must be finite, got {most if most == np.inf else least}")

@@ -53,6 +53,7 @@ def export(
     c: str | Path | None = None,
     int8: bool = False,
     data: Any = None,
+    max_bytes: int | None = None,
 ) -> tuple[Written, ...]:
     """Return what was written of network RUN#k, each file compared with the engine; arguments as of the command.
 
@@ -71,7 +72,7 @@ def export(
         if path is not None:
             _check(option, Path(path))
     found = solution(network)
-    dataset = None if data is None else stored_problem(found.run, data=data).data
+    dataset = None if data is None else stored_problem(found.run, data=data, max_bytes=max_bytes).data
     images = examples(found.run).images if dataset is None else dataset.test.images.unscaled()
     engine, written = Engine(found.trained, images), []
     if onnx is not None:

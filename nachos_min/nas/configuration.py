@@ -28,6 +28,7 @@ from nachos_min.eenn.recipes import (
     recipe_of,
 )
 from nachos_min.errors import InputError, shorten
+from nachos_min.files import MOST_DECODED
 from nachos_min.options import Option, choice
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class Options(TypedDict, total=False):
             "test": ...}.
         layout: What the axes of images are, channels first (chw) or last (hwc), or one-dimensional signals.
         resolution: Shorter side in pixels that images are resized to; their aspect is kept.
+        max_bytes: Most bytes that a file or folder of data may decode to; three times as many may be needed.
         space: Which networks are searched, those that fit the images (auto), a built-in name (flex8, flex16,
             flex32, flex64, tiny, micro, small32, ofa-mbv3) or a .toml file.
         max_macs: Most multiply-accumulates (MACs) that an answer may cost on average, measured on the validation
@@ -158,6 +160,7 @@ class Options(TypedDict, total=False):
         str | None, First(choice("chw", "hwc", "signal"), absent="from the shape; refused where it is unclear")
     ]
     resolution: Annotated[int | None, First(of.whole(1), absent="as they are; above 96: 64")]
+    max_bytes: Annotated[int | None, First(of.COUNT, absent=of.show_count(MOST_DECODED))]
     space: Annotated[str | Path | None, First(of.text("name or file"), AUTO, SPACES)]
     max_macs: Annotated[int | None, First(of.COUNT, None, MACS, "what a quarter of random networks can keep")]
     min_accuracy: Annotated[float | None, First(of.SHARE, 0.0, {"digits": 0.9, "digits32": 0.8})]
@@ -428,10 +431,11 @@ def load_problem(
     about: Mapping[str, Any] | None = None,
     *,
     with_data: bool = False,
+    max_bytes: int | None = None,
 ) -> Problem:
     """Return `configuration` with its data set and space; InputError if one of them cannot be read.
 
-    `source` is the data set as `load` takes it; None: the name or path in `configuration`. With `about`, that of an
+    `source` and `max_bytes` are as of `load`; None: the name or path in `configuration`. With `about`, that of an
     earlier run, the space is that run's, and no data set is loaded unless `with_data`.
     """
     from nachos_min.data import load
@@ -449,6 +453,7 @@ def load_problem(
             configuration.validation,
             layout=configuration.layout,
             resolution=configuration.resolution,
+            max_bytes=max_bytes,
         )
         about = facts(dataset)
     if stored is not None:
@@ -473,7 +478,7 @@ def facts(dataset: "Dataset") -> dict[str, Any]:
 
     train = dataset.train.images
     unscaled, scaling = replace(train, scaling=None), train.scaling
-    ends = [(part.min(), part.max()) for part in (unscaled[each] for each in chunks(len(train)))]
+    ends = [(part.min(), part.max()) for part in (unscaled[each] for each in chunks(train.shape))]
     same = ("image_shape", "classes", "class_names", "class_labels")
     return {name: getattr(dataset, name) for name in same} | {
         "largest_class": dataset.train.largest_share,

@@ -58,7 +58,7 @@ def prepared(asked: Mapping[str, Any], source: Any = None) -> Problem:
     `source` is the data set as `load` takes it; None: the name or path among the options. InputError if the options
     exclude each other, data or space cannot be read, or no network can keep the limits on static counts.
     """
-    problem = load_problem(configure(asked), source)
+    problem = load_problem(configure(asked), source, max_bytes=asked["max_bytes"])
     problem = replace(problem, configuration=configure(decided(asked, problem.coder)))
     rules = problem.configuration.rules
     check_counts(replace(problem.coder, static=rules.static and not rules.placed), problem.configuration)

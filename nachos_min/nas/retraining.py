@@ -52,6 +52,7 @@ def retrain(
     network: str | Network,
     *,
     data: Any = None,
+    max_bytes: int | None = None,
     epochs: int | None = None,
     seeds: int = 3,
     workers: int | None = None,
@@ -64,6 +65,7 @@ def retrain(
     Args:
         network: RUN#k, such as "runs/digits#0", or a row of a result.
         data: the data set of that run, as `search` takes it; None: where that run found it.
+        max_bytes: most bytes that it may decode to; None: 340 million.
         epochs: passes over the training set, >= 1; None: twice those that the network had.
         seeds: number of trainings, >= 1. The first has the run's own seed.
         workers: number of processes, 0 for this one; None: one for each processor.
@@ -80,7 +82,7 @@ def retrain(
             raise ConfigurationError(f"{name} must be {whole(least).rule}, got {shorten(value)}")
     epochs, seeds, workers = plain(epochs), plain(seeds), plain(workers)
     found = network if isinstance(network, Network) else solution(network)
-    problem = _problem(found, data, epochs)
+    problem = _problem(found, data, epochs, max_bytes)
     before, recipe = problem.about["retrained"], problem.configuration.recipe
     passes = recipe.passes(len(problem.data.train))
     beside = f"{'-'.join(found.name.rsplit('#', 1))}-{passes}-epochs"
@@ -100,13 +102,13 @@ def retrain(
         return result_of(archive, folder, reused=watch.reused, inadmissible=None)
 
 
-def _problem(network: Network, source: Any, epochs: int | None) -> Problem:
+def _problem(network: Network, source: Any, epochs: int | None, max_bytes: int | None) -> Problem:
     """Return the problem of the run that trains `network` again, its data loaded."""
     problem = network.problem
     if problem is None:
         raise InputError(f"network must be a row of a result that names its run, got run {network.run!r}")
     if source is not None or problem.dataset is None:
-        problem = stored_problem(network.run, with_data=True, data=source)
+        problem = stored_problem(network.run, with_data=True, data=source, max_bytes=max_bytes)
     configuration, test, answers = problem.configuration, problem.data.test, network.evaluation.on_test
     had = network.evaluation.trial.effort * configuration.recipe.passes(len(problem.data.train))
     own = replace(configuration, recipe=passing(configuration.recipe, LONGER * had if epochs is None else epochs))

@@ -162,10 +162,13 @@ def _looser(asked: Mapping[str, Any], there: Mapping[str, Any]) -> str | None:
     return None
 
 
-def stored_problem(path: str | Path, *, with_data: bool = False, data: Any = None) -> options.Problem:
+def stored_problem(
+    path: str | Path, *, with_data: bool = False, data: Any = None, max_bytes: int | None = None
+) -> options.Problem:
     """Return the configuration of the run in folder `path`, with its space; InputError as `load_run`.
 
-    With `with_data`, or `data` that say where it is now, its data set is loaded, too, and is what it was.
+    With `with_data`, or `data` that say where it is now, its data set is loaded, too, and is what it was;
+    `max_bytes` as of `load`.
     """
     run = open_run(path)
     identity, loaded = run.configuration, with_data or data is not None
@@ -175,7 +178,7 @@ def stored_problem(path: str | Path, *, with_data: bool = False, data: Any = Non
         raise StoreError(f"run {path} is damaged: run.h5 must say what its images and classes are")
     try:
         problem = options.load_problem(
-            options.configuration_of(identity), data, run.about or None, with_data=loaded
+            options.configuration_of(identity), data, run.about or None, with_data=loaded, max_bytes=max_bytes
         )
     except DataError as error:
         if loaded and data is None:

@@ -17,6 +17,7 @@ from nachos_min.errors import InputError, cut
 from nachos_min.nas.configuration import Options, resolved
 from nachos_min.nas.fitting import prepared
 from nachos_min.nas.plan import Plan, kinds, plan_of
+from nachos_min.options import flag
 from nachos_min.report.console import output, table
 from nachos_min.report.pictures import GAP, curve, drawn, fitted
 
@@ -70,12 +71,14 @@ class DataReport:
         }
 
 
-def report_data(path: str, layout: str | None = None, resolution: int | None = None) -> DataReport:
+def report_data(
+    path: str, layout: str | None = None, resolution: int | None = None, max_bytes: int | None = None
+) -> DataReport:
     """Return the report on a data set, read as by `load`; a search that is refused is part of it."""
-    options: Options = {"data": path, "layout": layout, "resolution": resolution}
+    options: Options = {"data": path, "layout": layout, "resolution": resolution, "max_bytes": max_bytes}
     asked = resolved({"data": path})  # the data are loaded here, with the other options
-    dataset = load(path, layout=layout, resolution=resolution)
-    flags = (f"--{name} {shlex.quote(str(value))}" for name, value in options.items() if value is not None)
+    dataset = load(path, layout=layout, resolution=resolution, max_bytes=max_bytes)
+    flags = (f"{flag(name)} {shlex.quote(str(value))}" for name, value in options.items() if value is not None)
     search = " ".join(["python -m nachos_min search", *flags])
     try:
         return DataReport(dataset, search, plan_of(prepared(asked, dataset), asked))

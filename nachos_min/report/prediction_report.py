@@ -87,13 +87,15 @@ class PredictionReport:
         write_file(path, text.getvalue().encode())
 
 
-def report_prediction(network: str, data: str, split: str | None = None) -> PredictionReport:
+def report_prediction(
+    network: str, data: str, split: str | None = None, max_bytes: int | None = None
+) -> PredictionReport:
     """Return how network RUN#k answers `data`, with early stopping; errors as of `solution` and `read_given`."""
     found = solution(network)
     assert found.problem is not None, "a stored run has one"
     digest = open_run(found.run).configuration["data_content"]
     halved = found.problem.configuration.validation == "halves"
-    given = read_given(data, found.trained.seen, digest, split, halved=halved)
+    given = read_given(data, found.trained.seen, digest, split, halved=halved, max_bytes=max_bytes)
     return PredictionReport(network, data, found, given, found.trained.answers(given.images))
 
 

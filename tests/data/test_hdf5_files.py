@@ -25,7 +25,7 @@ def test_what_is_odd_is_refused(tmp_path, odd):
     write(tmp_path / "elsewhere.h5")
     said = message(write(tmp_path / "own.h5", ODD[odd]))
     assert "cannot be read" not in said, "a rule refuses it before the library meets it"
-    assert said.startswith(("images ", "labels "))
+    assert said.startswith(("images ", "labels ")) or "images of shape" in said
 
 
 def test_what_other_programs_write_is_read(tmp_path):
@@ -80,7 +80,7 @@ def test_bytes_of_all_arrays_are_counted(tmp_path):
     path = write(tmp_path / "own.h5")
     bytes_of = IMAGES.nbytes + SAMPLES * 8
     assert hdf5_file.read_apart(path, bytes_of, labelled=True).keys() == {"images", "labels"}
-    with pytest.raises(DataError, match="labels must have at most 239 bytes, it declares shape"):
+    with pytest.raises(DataError, match="at most 719 bytes are decoded, got 720 with labels of shape"):
         hdf5_file.read_apart(path, bytes_of - 1, labelled=True)
 
 

@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from nachos_min.data import DataError, folders, load, readers
+from nachos_min.data import DataError, load, readers
+from nachos_min.data.limits import Asked, Room
 
 Image = pytest.importorskip("PIL.Image")
 ImageOps = pytest.importorskip("PIL.ImageOps")
@@ -24,9 +25,9 @@ def put(path, pixels, **saving):
     return path
 
 
-def message(path, resolution=None):
+def message(path, max_bytes=10**8):
     with pytest.raises(DataError, match=r"\A.*\Z") as caught:  # one line
-        readers.read(path, resolution)
+        readers.read(path, Asked(Room(str(path), max_bytes)))
     return str(caught.value).removeprefix(f"{path}: ")
 
 
@@ -152,6 +153,10 @@ def test_an_orientation_and_the_first_of_several_frames(tmp_path):
     np.testing.assert_array_equal(read[1], by_pillow(path))
 
 
+def at(resolution):
+    return Asked(Room("folder"), resolution)
+
+
 def resized(pixels, size):
     """Return the pixels at `size`, (H, W), by Pillow."""
     return np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR))
@@ -181,9 +186,9 @@ def test_sizes(tmp_path):
     np.testing.assert_array_equal(readers.read(tmp_path / "alike")["images"], expected)
 
     np.testing.assert_array_equal(
-        readers.read(tmp_path / "kept", 32)["images"], [resized(each, (32, 40)) for each in images["kept"]]
+        readers.read(tmp_path / "kept", at(32))["images"], [resized(each, (32, 40)) for each in images["kept"]]
     )
-    small = readers.read(tmp_path / "several", 16)["images"]
+    small = readers.read(tmp_path / "several", at(16))["images"]
     np.testing.assert_array_equal(small[2], resized(third, (16, 16)))
     assert small.shape == (3, 16, 16, 3)
 
@@ -214,11 +219,11 @@ def test_images_of_other_formats_or_enormous_ones(tmp_path, monkeypatch):
     put(tmp_path / "b" / "x.ppm", picture())
     assert "exceeds limit of 25 pixels" in message(tmp_path)
     monkeypatch.undo()
-    monkeypatch.setattr(folders, "MAX_VALUES", 50)
-    assert message(tmp_path) == "images must have at most 50 values, 2 files have more"
+    said = "at most {} bytes are decoded, got {} with {}; --max-bytes raises the limit"
+    assert message(tmp_path, 1500) == said.format("1,500", "2,000", "the list of files")
+    assert message(tmp_path, 2050).endswith("with b/x.ppm; --max-bytes raises the limit")
     put(tmp_path / "b" / "x.ppm", picture((4, 4)))
-    monkeypatch.setattr(folders, "MAX_VALUES", 8000)
-    assert message(tmp_path) == "images must have at most 8000 values, they would be 2x64x64x1"
+    assert message(tmp_path, 8000) == said.format("8,000", "10,192", "images at 64x64")
 
 
 def test_folders_that_are_no_data_set(tmp_path, monkeypatch):
@@ -245,7 +250,10 @@ def test_a_link_that_leads_back(tmp_path):
     for name in ("a", "b"):
         put(tmp_path / name / "x.png", picture())
     (tmp_path / "a" / "loop").symlink_to(tmp_path, target_is_directory=True)
-    assert len(readers.read(tmp_path)["images"]) == 2
+    with pytest.raises(
+        DataError, match=r"a/loop: a folder of data must hold no links, put there what it leads to\Z"
+    ):
+        readers.read(tmp_path)
 
 
 def test_class_names_and_notes_reach_the_data_set(tmp_path):
@@ -261,10 +269,14 @@ def test_class_names_and_notes_reach_the_data_set(tmp_path):
 def test_links_back_and_pipes(tmp_path):
     for number in range(6):
         put(tmp_path / "ab"[number % 2] / f"{number}.png", picture())
+    link = tmp_path.with_name(f"{tmp_path.name}-link")
+    link.symlink_to(tmp_path)
+    assert readers.read(link)["class_names"] == ("a", "b"), "the user may name a link"
     (tmp_path / "c").symlink_to(".")
-    assert readers.read(tmp_path)["class_names"] == ("a", "b")
+    assert "/c: a folder of data must hold no links, put there what it leads to" in message(tmp_path)
+    (tmp_path / "c").unlink()
     os.mkfifo(tmp_path / "a" / "x.png")
-    assert message(tmp_path) == "1 of 7 images cannot be read, the first is a/x.png: no file"
+    assert message(tmp_path) == "1 of 7 images cannot be read, the first is a/x.png: it is a pipe, not a file"
     (tmp_path / "alone").mkdir()
     (tmp_path / "alone" / "self").symlink_to(".")
-    assert "got none" in message(tmp_path / "alone")
+    assert "alone/self: a folder of data must hold no links" in message(tmp_path / "alone")
