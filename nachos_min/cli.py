@@ -358,7 +358,8 @@ def predict(
         data: What it is given.
         split: Which part of the data.
         max_bytes: Most bytes that they may decode to; three times as many may be needed.
-        to: A .csv file to write, with a line for each sample.
+        to: A .csv file to write, with a line for each sample; names stand as they are, so that a spreadsheet must
+            import them as text.
         json: Print one JSON object instead of text.
     """
     from nachos_min.report.prediction_report import report_prediction, show_prediction

@@ -1,5 +1,6 @@
 """Write a network in the formats that are asked for, and say of each file how large it is and how it answers."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -68,9 +69,11 @@ def export(
             raise InputError(f"--int8 must stand beside --c and --data, got no --{option} for {shorten(network)}")
     if not any(paths.values()):
         raise InputError(f"export must have one of {', '.join(f'--{option}' for option in paths)}, got none")
-    for option, path in paths.items():
-        if path is not None:
-            _check(option, Path(path))
+    asked = {option: Path(path) for option, path in paths.items() if path is not None}
+    for option, path in asked.items():
+        _check(option, path)
+    if len({os.path.realpath(path) for path in asked.values()}) < len(asked):
+        raise InputError(f"what is written must have different names, got {', '.join(map(str, asked.values()))}")
     found = solution(network)
     dataset = None if data is None else stored_problem(found.run, data=data, max_bytes=max_bytes).data
     images = examples(found.run).images if dataset is None else dataset.test.images.unscaled()
@@ -90,11 +93,13 @@ def export(
 
 def _check(option: str, path: Path) -> None:
     """Refuse a path that is not what the option writes."""
-    rule, wrong = f"a .{option} file", path.is_dir() or path.suffix.lower() != f".{option}"
+    kind = f".{option}"
+    rule, wrong = f"a {kind} file", path.suffix.lower() != kind or (os.path.lexists(path) and not path.is_file())
     if option == "c":
-        rule, wrong = "a folder", path.exists() and not path.is_dir()
-    if wrong or not path.parent.is_dir():
-        raise InputError(f"--{option} must be {rule} in an existing folder, got {shorten(str(path))}")
+        rule, wrong = "a folder", os.path.lexists(path) and not path.is_dir()
+    where = "a folder that may be written" if path.parent.is_dir() and not wrong else "an existing folder"
+    if wrong or not os.access(path.parent, os.W_OK):
+        raise InputError(f"--{option} must be {rule} in {where}, got {shorten(str(path))}")
 
 
 def onnx_written(engine: Engine, path: str | Path, *, gated: bool) -> Written:

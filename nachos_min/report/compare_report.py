@@ -7,8 +7,9 @@ from math import ceil, log10
 from typing import Any, TextIO
 
 import numpy as np
+from rich.text import Text
 
-from nachos_min.errors import InputError, some
+from nachos_min.errors import InputError, cut, some
 from nachos_min.nas.gain import Gain, paired_gain, right_answers
 from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.result import Network, SearchResult
@@ -96,10 +97,10 @@ def show_comparison(found: Mapping[str, Any], stream: TextIO | None = None) -> N
     for letter, run, evaluated in zip("AB", found["runs"], found["evaluated"], strict=True):
         console.print(f"{letter}: {run}, {evaluated:,} evaluated")
     pairs = (
-        f"{name} {' / '.join('none' if each is None else str(each) for each in pair)}"
+        cut(f"{name} {' / '.join('none' if each is None else str(each) for each in pair)}")
         for name, pair in found["options"].items()
     )
-    console.print(f"Options that differ, A / B: {', '.join(pairs) or 'none at all'}.", "", sep="\n")
+    console.print(Text(f"Options that differ, A / B: {', '.join(pairs) or 'none at all'}."), "", sep="\n")
     console.print("The best on validation within a budget of average MACs, on the test images:", "", sep="\n")
     heads = [f"{run}\n{what}" for run in "AB" for what in ("k", "accuracy", "MACs")]
     rows, gains = [], list[Gain]()

@@ -78,7 +78,8 @@ def report_data(
     options: Options = {"data": path, "layout": layout, "resolution": resolution, "max_bytes": max_bytes}
     asked = resolved({"data": path})  # the data are loaded here, with the other options
     dataset = load(path, layout=layout, resolution=resolution, max_bytes=max_bytes)
-    flags = (f"{flag(name)} {shlex.quote(str(value))}" for name, value in options.items() if value is not None)
+    given = ((flag(name), str(value)) for name, value in options.items() if value is not None)
+    flags = (f"{name}{'=' if value[0] == '-' else ' '}{shlex.quote(value)}" for name, value in given)
     search = " ".join(["python -m nachos_min search", *flags])
     try:
         return DataReport(dataset, search, plan_of(prepared(asked, dataset), asked))

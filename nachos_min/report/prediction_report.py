@@ -81,10 +81,13 @@ class PredictionReport:
         return said | {"exits": list(self.network.exits)} | figures | {"answers": self.answers}
 
     def write(self, path: str | Path) -> None:
-        """Write one line for each sample to a CSV file, below a line of names."""
+        """Write one line for each sample to a CSV file, below a line of names, which stand as they are.
+
+        A mark before "=" or "@" would keep spreadsheets from taking a name for a formula, but make it another.
+        """
         answers, text = self.answers, StringIO(newline="")
         csv.writer(text).writerows([answers, *zip(*answers.values(), strict=True)])
-        write_file(path, text.getvalue().encode())
+        write_file(path, text.getvalue().encode(errors="backslashreplace"))
 
 
 def report_prediction(

@@ -263,10 +263,10 @@ def _check_place(path: Path) -> None:
 
 def _make_folder(path: Path) -> None:
     """Make the folder and those above it, and force each new name to the disk."""
-    if not path.is_dir():
-        _make_folder(path.parent)
-        path.mkdir(exist_ok=True)
-        sync_folder(path.parent)
+    for folder in reversed([path, *path.parents]):
+        if not folder.is_dir():
+            folder.mkdir(exist_ok=True)
+            sync_folder(folder.parent)
 
 
 def _locked(path: Path) -> ExitStack:

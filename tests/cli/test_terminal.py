@@ -7,6 +7,7 @@ import warnings
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from nachos_min.errors import MOST, InputError, cut, message, shorten
 from nachos_min.nas.progress import Progress
 from nachos_min.nas.result import SearchResult
 from nachos_min.report.console import Output, output, table
+from nachos_min.report.prediction_report import PredictionReport
 from nachos_min.report.search_report import SearchProgress, show_plan, show_result
 from nachos_min.terminal import Guard, guard, tell
 
@@ -140,6 +142,13 @@ def test_errors_of_every_status_are_one_line(error: Any, run: Any, monkeypatch: 
     assert (status, out) == (130 if error is KeyboardInterrupt else 2, "")
     assert err[:-1].isprintable()
     assert len(err) <= MOST + 1
+
+
+def test_a_name_that_is_no_unicode_is_written_to_a_table(tmp_path: Path) -> None:
+    answers: Any = SimpleNamespace(answers={"sample": ["\udcff.png", "=1+1"], "answer": ["é", "a,b"]})
+    PredictionReport.write(answers, tmp_path / "made.csv")
+    written = (tmp_path / "made.csv").read_bytes()
+    assert written == b'sample,answer\r\n\\udcff.png,\xc3\xa9\r\n=1+1,"a,b"\r\n'
 
 
 PROGRAM = """

@@ -1,6 +1,7 @@
 """`export`: files of a network of a run, what is said of them, and what is refused."""
 
 import json
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -156,6 +157,8 @@ def test_a_file_that_answers_otherwise_has_its_own_status(run, monkeypatch):
         ("run#0 --onnx", "--onnx must be a file, got no value"),
         ("run#0 --c /dev/null", "--c must be a folder in an existing folder, got '/dev/null'"),
         ("run#0 --c own.npz", "--c must be a folder in an existing folder, got 'own.npz'"),
+        ("run#0 --npz pipe.npz", "--npz must be a .npz file in an existing folder, got 'pipe.npz'"),
+        ("run#0 --onnx q.onnx --c ./q.onnx", "what is written must have different names, got q.onnx, q.onnx"),
         ("run#0 --c made --int8", "--int8 must stand beside --c and --data, got no --data for 'run#0'"),
         ("run#0 --npz net.npz --int8 --data own.npz", "--int8 must stand beside --c and --data, got no --c"),
         ("run#99 --npz net.npz", "run 'run' has "),
@@ -163,7 +166,11 @@ def test_a_file_that_answers_otherwise_has_its_own_status(run, monkeypatch):
     ],
 )
 def test_what_cannot_be_exported_is_one_line(typed, message, run):
+    if not os.path.lexists("pipe.npz"):
+        os.mkfifo("pipe.npz")
+    before = sorted(os.listdir())
     status, out, err = run(*typed.split())
     assert (status, out) == (2, "")
     assert err.startswith(f"error: {message}")
+    assert sorted(os.listdir()) == before, "nothing was written"
     assert err.count("\n") == 1

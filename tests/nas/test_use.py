@@ -227,7 +227,7 @@ def test_the_command_lists_the_answers_to_few_images_without_labels(capsys: pyte
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (["mine#0"], "predict takes one NETWORK and one DATA and options, got 'mine#0'"),
+        (["mine#0"], "predict needs a NETWORK and one DATA, got only 'mine#0'"),
         ([], "predict needs a NETWORK and one DATA, got none; try python -m nachos_min predict --help"),
         (["mine", "digits"], "a network must be RUN#k, k the number of a solution, got 'mine'"),
         (["mine#0", "nowhere"], "data must be one of the built-in names"),

@@ -183,7 +183,7 @@ def test_a_run_without_a_solution_says_so(run: Path, monkeypatch: pytest.MonkeyP
         read_story(run)
 
 
-@pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
+@pytest.mark.parametrize("ending", ["svg", "PNG", "pdf"])
 def test_figures_are_the_same_bytes_again(run: Path, ending: str) -> None:
     pytest.importorskip("matplotlib", reason="the extra plot")
     files = [Path(f"{name}.{ending}") for name in "ab"]

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -410,3 +411,12 @@ def test_a_written_file_leaves_links_and_pipes_as_they_are(tmp_path):
     with pytest.raises(InputError, match="pipe cannot be written: it is a pipe, not a file"):
         write_file(tmp_path / "pipe", b"new")
     assert _tree(tmp_path) == ["file", "link", "pipe"]
+
+
+def test_a_run_may_lie_many_folders_deep(tmp_path):
+    path = tmp_path.joinpath(*"d" * 1500)
+    create_or_open(path, CONFIGURATION).close()
+    assert open_run(path).configuration == CONFIGURATION
+    shutil.rmtree(path)
+    for folder in list(path.parents)[:1499]:  # one by one: shutil.rmtree is recursive in old Pythons
+        folder.rmdir()
