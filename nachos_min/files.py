@@ -10,8 +10,8 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from nachos_min.errors import InputError
 
@@ -52,7 +52,7 @@ def _kind(found: os.stat_result) -> str:
     return _KINDS.get(stat.S_IFMT(found.st_mode), "a file")
 
 
-def open_file(path: str | os.PathLike[str], *, links: bool = True) -> BinaryIO:
+def open_file(path: str | os.PathLike[str], *, links: bool = True) -> BufferedReader:
     """Return a regular file, open for reading bytes; else an OSError, as of `check_file`."""
     check_file(path, links=links)
     flags = _READING if links else _READING | getattr(os, "O_NOFOLLOW", 0)

@@ -4,6 +4,8 @@ An Evaluation depends on its trial and the run's configuration alone, never on w
 computed: (run seed, backbone genes) seed the backbone, (run seed, canonical genome) the exits.
 """
 
+import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -11,9 +13,9 @@ from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from nachos_min.autograd import count_macs
 from nachos_min.data import Dataset, Split
@@ -26,12 +28,14 @@ from nachos_min.eenn.recipes import DeepRecipe, lengthened
 from nachos_min.eenn.threshold_search import best_thresholds, grid_repair, threshold_curve
 from nachos_min.eenn.thresholds import ExitTables, Figures, OperatingPoint, PolicyTables, by_class, spent
 from nachos_min.eenn.training import train_backbone, train_deep, train_exits
-from nachos_min.files import replacing
+from nachos_min.files import check_folder, replacing
 from nachos_min.nas.configuration import Configuration
 from nachos_min.nas.evaluation import SPLITS, Evaluation, Point, Trial
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.steps import Step, Steps
+from nachos_min.store import StoreError
+from nachos_min.store.values import decode, encode
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -51,32 +55,61 @@ class Backbones:
     """Trained backbones of one run, which candidates that differ only in their exits share.
 
     The first phase of training depends on the backbone's genes alone, which seed its weights and the order of
-    samples. Workers share a folder, made when first needed, one file a backbone. A file that cannot be written or
-    read is a backbone that is trained again. The folder may be deleted at any time.
+    samples. Workers share a folder, made when first needed, with one sealed record a backbone. One that cannot be
+    written is trained again, and so is one that is damaged or another's. The folder may be deleted at any time.
+
+    Attributes:
+        told: called with a sentence about each file that is damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, of: str = "") -> None:
+        """Use a `folder`; `of` is what training depends on besides the genes."""
+        self._folder, self._of = folder, of
+        self.told: Callable[[str], None] = warnings.warn
 
-    def find(self, genes: Sequence[int]) -> tuple[Array, list[float]] | None:
-        """Return `EarlyExitNetwork.backbone_state` and the losses of the backbone trained for `genes`, or None."""
-        try:
-            # Opened here: `np.load` would leave a damaged file open.
-            with open(self._file(genes), "rb") as stream, np.load(stream) as stored:
-                return stored["weights"], stored["losses"].tolist()
-        except (OSError, ValueError, KeyError, BadZipFile):
+    def find(self, genes: Sequence[int], like: Array, epochs: int) -> tuple[Array, list[float]] | None:
+        """Return `EarlyExitNetwork.backbone_state` and the losses of the backbone trained for `genes`, or None.
+
+        The weights are `like` others in shape and type, the losses one an epoch, and all are finite.
+        """
+        file = self._file(genes)
+        if not os.path.lexists(file):
             return None
+        try:
+            found = decode(file)
+            weights, losses = found.get("weights"), found.get("losses")
+            finite = _is_finite(weights, like.dtype, like.shape) and _is_finite(losses, np.float64, (epochs,))
+            if not finite or found.get("of") != self._name(genes):
+                raise StoreError(f"{file} is damaged: it must be the backbone of its name, got another record")
+        except StoreError as damage:
+            self.told(f"{damage}; this backbone is trained again")
+            return None
+        return found["weights"], found["losses"].tolist()
 
     def keep(self, genes: Sequence[int], weights: Array, losses: Sequence[float]) -> None:
-        """Store a trained backbone unless the folder is full."""
+        """Store a trained backbone, in place of a damaged one, unless the folder is full."""
+        record = {"of": self._name(genes), "weights": weights, "losses": np.array(losses)}
         with suppress(OSError):
             self._folder.mkdir(exist_ok=True)
-            if sum(other.stat().st_size for other in self._folder.iterdir()) + weights.nbytes < MOST_BYTES:
-                with replacing(self._file(genes)) as written, open(written, "wb") as stream:
-                    np.savez(stream, weights=weights, losses=np.array(losses))
+            check_folder(self._folder)
+            if sum(other.lstat().st_size for other in self._folder.iterdir()) + weights.nbytes < MOST_BYTES:
+                with replacing(self._file(genes), links=False) as written, open(written, "xb") as stream:
+                    stream.write(encode(record))
+
+    def _name(self, genes: Sequence[int]) -> dict[str, Any]:
+        return {"run": self._of, "genes": tuple(map(int, genes))}
 
     def _file(self, genes: Sequence[int]) -> Path:
-        return self._folder / f"{sha256(repr(list(map(int, genes))).encode()).hexdigest()}.npz"
+        return self._folder / f"{sha256(repr(list(map(int, genes))).encode()).hexdigest()}.h5"
+
+
+def _is_finite(value: object, dtype: DTypeLike, shape: tuple[int, ...]) -> bool:
+    """Return whether a value is an array of finite numbers of this type and shape."""
+    return (
+        isinstance(value, np.ndarray)
+        and (value.dtype, value.shape) == (dtype, shape)
+        and bool(np.isfinite(value).all())
+    )
 
 
 def seeded(seed: int, purpose: str, genes: Sequence[int]) -> np.random.Generator:
@@ -163,7 +196,9 @@ def train(
         _check_finite(network, "the network")
         return network, tuple(losses)
     genes = coder.backbone_genes(genome)
-    found = None if backbones is None else backbones.find(genes)
+    found = None
+    if backbones is not None:
+        found = backbones.find(genes, network.backbone_state(), recipe.backbone_epochs)
     if found is not None:
         weights, first = found
         network.load_backbone_state(weights)

@@ -13,22 +13,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from importlib import import_module
 from math import inf
 from pathlib import Path
 from time import time
-from typing import Any, ClassVar, TypeVar
+from typing import IO, Any, ClassVar, TypeVar
 
 import numpy as np
+from numpy.lib import format as npy
 
 from nachos_kernels import _jit
 from nachos_min.data import Dataset
 from nachos_min.errors import InputError, message
+from nachos_min.files import open_file
 from nachos_min.nas.configuration import Configuration
 from nachos_min.nas.evaluate import Backbones, DivergenceError, evaluate
 from nachos_min.nas.evaluation import OF_MACHINE, Evaluation, Failure, Trial
 from nachos_min.nas.genome import GenomeCoder
+from nachos_min.store import own_folder
 
 Answer = TypeVar("Answer")
 
@@ -82,12 +85,14 @@ class Task:
     folder: str  # holds this file, and the large arrays as 0.npy, 1.npy, ...
 
 
-def share(coder: GenomeCoder, dataset: Dataset, acting: Configuration, backbones: Path, folder: Path) -> Task:
-    """Return the task of `evaluate` with these arguments, having put large arrays into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    content = io.BytesIO()
-    _Writer(content, folder).dump((coder, dataset, acting, Backbones(backbones.absolute())))
-    (folder / _NAME).write_bytes(content.getvalue())
+def share(coder: GenomeCoder, dataset: Dataset, acting: Configuration, run: Path) -> Task:
+    """Return the task of `evaluate` with these arguments, having put large arrays into a folder of the `run`."""
+    folder, content = own_folder(run, "shared"), io.BytesIO()
+    depends = sha256(repr((coder.space.content, dataset.digest, acting)).encode()).hexdigest()
+    backbones = Backbones(run.absolute() / "backbones", depends)
+    _Writer(content, folder).dump((coder, dataset, acting, backbones))
+    with open(folder / _NAME, "xb") as file:
+        file.write(content.getvalue())
     return Task(sha256(content.getvalue()).hexdigest(), str(folder.absolute()))
 
 
@@ -96,33 +101,51 @@ class _Writer(pickle.Pickler):
 
     def __init__(self, stream: io.BytesIO, folder: Path) -> None:
         super().__init__(stream, pickle.HIGHEST_PROTOCOL)
-        self._folder, self._files = folder, dict[int, str]()
+        self._folder, self._files = folder, dict[int, tuple[str, str]]()
 
-    def persistent_id(self, value: Any) -> str | None:
-        """Return the name of the file of a large array, None for all else."""
+    def persistent_id(self, value: Any) -> tuple[str, str] | None:
+        """Return the name and the SHA-256 of the file of a large array, None for all else."""
         if not isinstance(value, np.ndarray) or value.nbytes < _LARGE:
             return None
         if id(value) not in self._files:
-            self._files[id(value)] = name = f"{len(self._files)}.npy"
-            np.save(self._folder / name, value)
+            name = f"{len(self._files)}.npy"
+            with open(self._folder / name, "xb+") as file:
+                npy.write_array(_Plain(file), value, allow_pickle=False)
+                file.seek(0)
+                self._files[id(value)] = name, file_digest(file, "sha256").hexdigest()
         return self._files[id(value)]
 
 
+class _Plain:
+    """A file whose errors name their cause: NumPy writes into a real one without saying that the disk is full."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.write = file.write
+
+
 class _Reader(pickle.Unpickler):
-    """An unpickler that maps the files of `_Writer` into memory."""
+    """An unpickler that maps the files of `_Writer` into memory, once their content is found to be what it was."""
 
     def __init__(self, task: Task) -> None:
         self._folder, self._arrays = Worker.folders.get(task.digest, task.folder), dict[str, Any]()
-        content = Path(self._folder, _NAME).read_bytes()
-        if sha256(content).hexdigest() != task.digest:
-            raise RuntimeError(f"{self._folder}: the file {_NAME} must be what the search wrote, got other content")
+        with open_file(Path(self._folder, _NAME), links=False) as file:
+            content = file.read()
+        self._check(_NAME, sha256(content).hexdigest(), task.digest)
         super().__init__(io.BytesIO(content))
 
-    def persistent_load(self, name: str) -> Any:
+    def persistent_load(self, file: tuple[str, str]) -> Any:
         """Return the array of a file, for reading only; each file is mapped once."""
+        name, digest = file
         if name not in self._arrays:
+            with open_file(Path(self._folder, name), links=False) as stored:
+                self._check(name, file_digest(stored, "sha256").hexdigest(), digest)
             self._arrays[name] = np.asarray(np.load(os.path.join(self._folder, name), mmap_mode="r"))
         return self._arrays[name]
+
+    def _check(self, name: str, found: str, wanted: str) -> None:
+        if found != wanted:
+            rule = f"the file {name} must be what the search wrote, got other content"
+            raise MachineError(f"{self._folder}: {rule}; {CONTINUES}")
 
 
 def opened(task: Task) -> tuple[GenomeCoder, Dataset, Configuration, Backbones]:
@@ -147,6 +170,7 @@ def tell(message: Any) -> None:
 def _prepared(task: Task) -> Callable[[Trial], Evaluation]:
     """Return what evaluates the trials of a task; a process prepares it once."""
     coder, dataset, acting, backbones = opened(task)
+    backbones.told = tell
     return partial(evaluate, coder, dataset, acting, backbones=backbones, told=tell)
 
 

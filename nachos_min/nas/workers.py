@@ -3,10 +3,11 @@
 Between iterations the same workers fit the surrogates. A call whose worker died is given out once more.
 """
 
-import shutil
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from contextlib import suppress
 from functools import cache, partial
 from math import inf
 from pathlib import Path
@@ -20,6 +21,7 @@ from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.pools import Borrowed, Here, LocalPool, Pool
 from nachos_min.nas.steps import Step
 from nachos_min.nas.tasks import CONTINUES, answer, passing, run, share
+from nachos_min.store import StoreError, clear_folder
 
 Answer = TypeVar("Answer")
 Call = tuple[Any, Callable[..., Any], tuple[Any, ...]]  # its name among its like, the function, its arguments
@@ -53,8 +55,7 @@ class Workers:
         `executor` is the number of processes, 0 for this one, or what runs calls. Each has `threads` threads.
         """
         self._coder, self._share, self._threads = coder, isinstance(acting.recipe, PaperRecipe), threads
-        self._shared = folder / "shared"
-        self._task = cache(partial(share, coder, dataset, acting, folder / "backbones", self._shared))
+        self._run, self._task = folder, cache(partial(share, coder, dataset, acting, folder))
         self._pool: Pool
         if isinstance(executor, Pool):
             self._pool = executor
@@ -70,7 +71,8 @@ class Workers:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """End all workers; after an error or an interruption without waiting for what they are doing."""
         self._pool.shutdown(wait=True, cancel_futures=kind is not None)
-        shutil.rmtree(self._shared, ignore_errors=True)
+        with suppress(StoreError, OSError):
+            clear_folder(self._run, "shared")
 
     def evaluate(
         self, trials: Sequence[Trial], told: Callable[[Step], None] = lambda _: None, until: float = inf
@@ -78,7 +80,8 @@ class Workers:
         """Yield the evaluation of each of `trials`, in the order in which they are done.
 
         Of trials that share the training of a backbone, one goes first and the others wait for it. Meanwhile
-        `told` is called with each `Step` of running trials. None is started at the time `until` or later.
+        `told` is called with each `Step` of running trials; what they say otherwise becomes a warning. None is
+        started at the time `until` or later.
         """
         siblings: dict[Any, list[Trial]] = {}
         for trial in trials:
@@ -90,7 +93,13 @@ class Workers:
             with passing():
                 return [(trial, answer, (self._task(), trial, until)) for trial in chosen]
 
-        self._pool.told = told
+        def heard(message: Step | str) -> None:
+            if isinstance(message, str):
+                warnings.warn(message, stacklevel=2)
+            else:
+                told(message)
+
+        self._pool.told = heard
         first = [call for backbone in siblings for call in calls(backbone, 1)]
         answers = self._results(first, lambda trial: calls(self._backbone(trial), None))
         return (found for _, found in answers if found is not None)

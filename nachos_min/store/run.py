@@ -45,7 +45,7 @@ _TEMPORARY = r"(\.[0-9]+\.[0-9]+\.tmp)"  # as `files.replacing` ends the name of
 _FILES = {
     "": re.compile(rf"(run|order|examples)\.h5{_TEMPORARY}?|lock"),
     "evaluations": re.compile(rf"{_KEY.pattern}\.h5{_TEMPORARY}?"),
-    "backbones": re.compile(rf"[0-9a-f]{{64}}\.npz(\.[a-z]+|{_TEMPORARY})?"),
+    "backbones": re.compile(rf"[0-9a-f]{{64}}\.(npz|h5){_TEMPORARY}?"),  # .npz: of an earlier version
     "shared": re.compile(r"task|[0-9]+\.npy"),
 }
 _ELSEWHERE = "choose another --out"
@@ -183,9 +183,9 @@ def create_or_open(
             for name in BESIDE:
                 (path / f"{name}.h5").unlink(missing_ok=True)
         _clear(path / "shared", found["shared"])  # of a search that was killed
-        for entry in (*found[""], *found["evaluations"]):
-            if entry.name.endswith(".tmp"):
-                os.unlink(entry)
+        for entry in (*found[""], *found["evaluations"], *found["backbones"]):
+            if entry.name.endswith((".tmp", ".npz")):
+                Path(entry).unlink(missing_ok=True)
         _make_folder(path / "evaluations")
         if content.keys() != there.keys() or content["about"].keys() != known.keys() or not there:
             _write(path / "run.h5", encode(content))
@@ -212,6 +212,11 @@ def own_folder(run: str | Path, name: str) -> Path:
         _entries(Path(run), name)
         _make_folder(path)
     return path
+
+
+def clear_folder(run: str | Path, name: str) -> None:
+    """Remove the files of this program in the folder `name` of a run, and the folder if it is empty then."""
+    _clear(Path(run) / name, _entries(Path(run), name))
 
 
 def _entries(path: Path, folder: str) -> list[os.DirEntry[str]]:

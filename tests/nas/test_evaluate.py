@@ -1,5 +1,6 @@
 """Evaluations: reproducible to the last bit, certified by execution, and stored without loss."""
 
+import os
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -29,6 +30,7 @@ from nachos_min.nas.result import Archive
 from nachos_min.nas.runs import from_record, key, to_record, trial_key
 from nachos_min.nas.space import load_space
 from nachos_min.nas.steps import Step, Steps
+from nachos_min.nas.workers import Workers
 from nachos_min.store.values import decode, encode
 
 SHORT, DEEP = PaperRecipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1), DeepRecipe(epochs=1)
@@ -93,24 +95,132 @@ def test_a_stored_backbone_changes_no_result(
     with monkeypatch.context() as patch:
         patch.setattr(room, "train_backbone", lambda *_: pytest.fail("trained again"))
         assert equal(evaluate(CODER, digits, ASKED, evaluation.trial, backbones), evaluation)
-    for file in tmp_path.iterdir():
-        file.write_bytes(file.read_bytes()[:100])  # damaged: it is trained again, and written again
-    assert equal(evaluate(CODER, digits, ASKED, evaluation.trial, backbones), evaluation)
-    assert backbones.find(CODER.backbone_genes(sibling)) is not None
+
+
+WEIGHTS, LOSSES = np.linspace(-1, 1, 50, dtype=np.float32), [1.0, 0.5]
+
+
+def found(backbones: Backbones, genes: list[int]) -> tuple[bytes, list[float]] | None:
+    kept = backbones.find(genes, WEIGHTS, len(LOSSES))
+    return None if kept is None else (kept[0].tobytes(), kept[1])
+
+
+@pytest.fixture
+def backbones(tmp_path: Path) -> tuple[Backbones, list[str], Path]:
+    """Some with one backbone, what they have said, and the file."""
+    kept, told = Backbones(tmp_path / "backbones", "a run"), list[str]()
+    kept.told = told.append
+    kept.keep([0, 1], WEIGHTS, LOSSES)
+    (file,) = (tmp_path / "backbones").iterdir()
+    return kept, told, file
+
+
+def test_a_backbone_with_any_bit_changed_is_named_and_trained_again(
+    backbones: tuple[Backbones, list[str], Path],
+) -> None:
+    kept, told, file = backbones
+    whole, rng = file.read_bytes(), np.random.default_rng(0)
+    for place in [*range(80), *rng.integers(80, len(whole), 200), len(whole) - 1]:
+        changed = bytearray(whole)
+        changed[place] ^= 1 << rng.integers(8)
+        file.write_bytes(changed)
+        assert found(kept, [0, 1]) is None
+    for content in (b"", whole[:100], whole[:-1], whole + b"0", b"\0" * 5_000, b"PK\3\4", b"\x93NUMPY"):
+        file.write_bytes(content)
+        assert found(kept, [0, 1]) is None
+    assert len(told) == 281 + 7
+    assert set(told) == {
+        f"{file} is damaged: its content is not what its checksum says; this backbone is trained again"
+    }
+    kept.keep([0, 1], WEIGHTS, LOSSES)
+    assert file.read_bytes() == whole
+    assert found(kept, [0, 1]) == (WEIGHTS.tobytes(), LOSSES)
+    assert len(told) == 288
+
+
+NAMED: dict[str, Any] = {"of": {"run": "a run", "genes": (0, 1)}, "weights": WEIGHTS, "losses": np.array(LOSSES)}
+SEALED: list[dict[str, Any]] = [
+    {"weights": WEIGHTS[:-1]},
+    {"weights": WEIGHTS.astype(np.float64)},
+    {"weights": WEIGHTS.reshape(2, 25)},
+    {"weights": np.where(WEIGHTS > 0, np.nan, WEIGHTS).astype(np.float32)},
+    {"weights": [[1], [1, 2]]},
+    {"weights": {"a": 1}},
+    {"losses": np.array([1.0])},
+    {"losses": np.array([1.0, np.inf])},
+    {"losses": "many"},
+    {"of": {"run": "a run", "genes": (1, 0)}},
+    {"of": {"run": "another", "genes": (0, 1)}},
+    {"of": None},
+]
+
+
+@pytest.mark.parametrize("content", SEALED, ids=str)
+def test_a_sealed_record_of_other_content_is_no_backbone(
+    content: dict[str, Any], backbones: tuple[Backbones, list[str], Path]
+) -> None:
+    kept, told, file = backbones
+    file.write_bytes(encode(NAMED))
+    assert found(kept, [0, 1]) == (WEIGHTS.tobytes(), LOSSES)
+    file.write_bytes(encode(NAMED | content))
+    assert found(kept, [0, 1]) is None
+    assert len(told) == 1
+    assert told[0].startswith(f"{file} is damaged")
+
+
+def test_what_is_no_file_is_neither_opened_nor_replaced(backbones: tuple[Backbones, list[str], Path]) -> None:
+    kept, told, file = backbones
+    elsewhere = file.parent.parent / "elsewhere"
+    elsewhere.write_bytes(file.read_bytes())
+    makes = {
+        "a link": lambda: file.symlink_to(elsewhere),
+        "a pipe": lambda: os.mkfifo(file),
+        "a folder": file.mkdir,
+    }
+    for kind, make in makes.items():
+        file.unlink()
+        make()
+        assert found(kept, [0, 1]) is None
+        assert f"it is {kind}, not a file" in told[-1]
+        kept.keep([0, 1], WEIGHTS, [2.0, 3.0])
+    assert elsewhere.read_bytes() == encode(NAMED)
+    file.rmdir()
+    file.parent.rmdir()
+    (elsewhere.parent / "other").mkdir()
+    file.parent.symlink_to(elsewhere.parent / "other")
+    kept.keep([0, 1], WEIGHTS, LOSSES)
+    assert not [*(elsewhere.parent / "other").iterdir()]
+
+
+def test_a_damaged_backbone_changes_no_result_and_is_a_warning_of_the_search(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for damage in (b"", b"other"):
+        with Workers(0, CODER, digits, ASKED, run) as pool:
+            (whole,) = pool.evaluate([Trial(GENOME)])
+            (file,) = (run / "backbones").iterdir()
+            content = file.read_bytes()
+            file.write_bytes(damage)
+            with pytest.warns(UserWarning, match=rf"{file.name} is damaged: .* this backbone is trained again"):
+                (again,) = pool.evaluate([Trial(GENOME)])
+        assert file.read_bytes() == content
+        assert isinstance(again, Evaluation)
+        assert isinstance(whole, Evaluation)
+        assert equal(again, whole)
 
 
 def test_backbones_beyond_the_limit_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MOST_BYTES", 1500)
-    backbones, weights, losses = Backbones(tmp_path), np.ones(200, np.float32), [1.0, 0.5]
+    monkeypatch.setattr(room, "MOST_BYTES", len(encode(NAMED)))
+    backbones = Backbones(tmp_path)
     for genes in ([0, 1], [1, 0]):
-        backbones.keep(genes, weights, losses)
-    found = backbones.find([0, 1])
-    assert found is not None
-    assert (found[0].tobytes(), found[1]) == (weights.tobytes(), losses)
-    assert backbones.find([1, 0]) is None
+        backbones.keep(genes, WEIGHTS, LOSSES)
+    assert found(backbones, [0, 1]) == (WEIGHTS.tobytes(), LOSSES)
+    assert found(backbones, [1, 0]) is None
     nowhere = Backbones(tmp_path / "gone" / "too")  # nothing is kept, nothing raised
-    nowhere.keep([0, 1], weights, losses)
-    assert nowhere.find([0, 1]) is None
+    nowhere.keep([0, 1], WEIGHTS, LOSSES)
+    assert found(nowhere, [0, 1]) is None
 
 
 def test_the_figures_are_those_of_execution(digits: Dataset, evaluation: Evaluation) -> None:

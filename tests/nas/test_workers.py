@@ -19,15 +19,16 @@ import pytest
 from nachos_min.data import Dataset, Images, Split, load
 from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe, Recipe
 from nachos_min.nas.configuration import Configuration
-from nachos_min.nas.evaluate import Backbones, evaluate
+from nachos_min.nas.evaluate import evaluate
 from nachos_min.nas.evaluation import Evaluation, Failure, Trial
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.pools import keep_freed_memory
 from nachos_min.nas.space import load_space
 from nachos_min.nas.steps import Step
-from nachos_min.nas.tasks import opened, share, tell, threads
+from nachos_min.nas.tasks import MachineError, opened, share, tell, threads
 from nachos_min.nas.workers import WorkerDiedError, Workers
+from nachos_min.store.values import decode
 
 CODER = GenomeCoder(load_space("micro"), (8, 8, 1), 10)
 QUICK = PaperRecipe(backbone_epochs=1, warmup_epochs=1, support_epochs=1)
@@ -75,9 +76,10 @@ def test_answers_are_those_of_this_process_in_any_order(two: Workers, data: Data
         assert answers.keys() == set(genomes)
         for genome in genomes:
             assert answers[genome] == evaluate(CODER, data, ASKED, Trial(genome))
-            kept = Backbones(folder / "backbones").find(CODER.backbone_genes(genome))
-            assert kept is not None
-            assert tuple(kept[1]) == answers[genome].losses[:1]
+            genes, kept = CODER.backbone_genes(genome), dict[str, Any]()
+            for file in (folder / "backbones").iterdir():
+                kept[str(decode(file)["of"]["genes"])] = decode(file)["losses"]
+            assert tuple(kept[str(tuple(genes))]) == answers[genome].losses[:1]
 
 
 def test_a_failure_is_an_answer_and_the_others_come_too(two: Workers) -> None:
@@ -162,7 +164,7 @@ def test_a_task_is_small_and_workers_map_its_data(tmp_path: Path) -> None:
     labels = np.arange(5000) % 2
     splits = Split(Images(images), labels), Split(Images(images, np.arange(4000)), labels[:4000])
     own = Dataset("own", splits[0], splits[1], splits[1], 2, "")
-    task = share(CODER, own, ASKED, tmp_path / "backbones", tmp_path / "shared")
+    task = share(CODER, own, ASKED, tmp_path)
     assert len(pickle.dumps(task)) < 1_000
     _, found, _, _ = opened(task)
     assert isinstance(found.train.images.stored.base, np.memmap)
@@ -171,6 +173,41 @@ def test_a_task_is_small_and_workers_map_its_data(tmp_path: Path) -> None:
         for there, here in ((getattr(own, name), getattr(found, name)),):
             assert np.array_equal(there.labels, here.labels)
             assert np.array_equal(there.images[:7], here.images[:7])
+
+
+def test_shared_files_of_another_content_are_not_used(data: Dataset, tmp_path: Path) -> None:
+    for place, name in ((0, "task"), (-1, "task"), (0, "0.npy"), (80, "0.npy"), (-1, "0.npy")):
+        with Workers(0, CODER, data, ASKED, tmp_path) as pool:
+            assert list(pool.evaluate([Trial((1,))]))
+            file = tmp_path / "shared" / name
+            content = bytearray(file.read_bytes())
+            content[place] ^= 1
+            file.write_bytes(content)
+            with pytest.raises(MachineError, match=rf"the file {name} must be what the search wrote.*continues"):
+                opened(pool._task())
+            file.unlink()
+            file.symlink_to(tmp_path / "elsewhere")
+            with pytest.raises(OSError, match="it is a link"):
+                opened(pool._task())
+            file.unlink()
+        assert not (tmp_path / "shared").exists()
+
+
+def test_a_folder_of_shared_files_that_is_not_ours_is_neither_used_nor_emptied(
+    data: Dataset, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "task").write_text("mine")
+    (tmp_path / "shared").symlink_to(other)
+    with Workers(0, CODER, data, ASKED, tmp_path) as pool, pytest.raises(MachineError, match="it is a link"):
+        list(pool.evaluate([Trial((1,))]))
+    assert [file.name for file in other.iterdir()] == ["task"]
+    (tmp_path / "shared").unlink()
+    with Workers(0, CODER, data, ASKED, tmp_path) as pool:
+        list(pool.evaluate([Trial((1,))]))
+        (tmp_path / "shared" / "notes.txt").write_text("mine")
+    assert [file.name for file in (tmp_path / "shared").iterdir()] == ["notes.txt"]
 
 
 # Executors
