@@ -75,6 +75,20 @@ class Limits:
         """The limits on static counts that are set, by their names in COUNTED."""
         return {name: limit for name in COUNTED if (limit := getattr(self, name)) is not None}
 
+    def warnings(self, metric: str, largest_class: float | None, classes: int) -> tuple[str, ...]:
+        """Return a sentence if one answer to all images already has `min_accuracy`; else nothing.
+
+        `largest_class` is the share of the training split that its largest class has, None if it is not known.
+        """
+        balanced = metric == "balanced"
+        reached = 1 / classes if balanced else largest_class
+        if reached is None or not 0 < self.min_accuracy <= reached:
+            return ()
+        one = "any one class" if balanced else "the largest class"
+        other = "" if balanced else ", or use --metric balanced"
+        rule = f"min_accuracy {self.min_accuracy} is reached by always answering {one} ({reached:.4f})"
+        return (f"WARNING: {rule}: set it higher{other}.",)
+
     def exceeded(self, costs: StaticCosts | PopulationCosts) -> Any:
         """Return whether static counts alone exceed a limit: a bool, or bool (n,) of a population."""
         found: Any = np.zeros(len(costs), bool) if isinstance(costs, PopulationCosts) else False

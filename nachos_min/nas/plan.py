@@ -39,6 +39,7 @@ class Plan:
     sides: tuple[int, ...]  # resolutions that are searched, in pixels of the shorter side or of a signal's length
     fitted_space: bool  # whether the space followed from the images
     limits: Mapping[str, float]  # those that are set, by their names
+    warnings: tuple[str, ...]  # about the limits, a sentence each
     fitted_macs: bool  # whether `max_macs` followed from the space
     networks: int  # to train
     finalists: int  # of them, trained again LONG times as long
@@ -72,6 +73,7 @@ class Plan:
         found = [
             f"Space: {self.space}{sides}{', chosen by the size of the data' if self.fitted_space else ''}.",
             f"Limits: {', '.join(limits) or 'none'}{why}.",
+            *self.warnings,
             f"Training: {some(self.networks, 'network')}, {some(self.epochs, 'epoch')} each{finalists}.",
         ]
         if self.seconds is not None and self.bytes is not None:
@@ -126,6 +128,7 @@ def plan_of(problem: Problem, asked: Mapping[str, Any], stored: int = 0) -> Plan
         sides=problem.space.resolutions,
         fitted_space=configuration.space == AUTO,
         limits=limits,
+        warnings=configuration.limits.warnings(configuration.metric, data.train.largest_share, data.classes),
         fitted_macs=asked["max_macs"] == AUTO,
         networks=asked["evaluations"],
         finalists=asked["finalists"],

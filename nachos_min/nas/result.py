@@ -364,6 +364,7 @@ class SearchResult:
     guarantee: float | None = None  # probability with which all rows of `front` keep both limits on new images
     best_accuracy: float | None = None  # of all networks, whatever they cost
     largest_class: float | None = None  # its share of the training split: what always naming it would reach
+    warnings: tuple[str, ...] = ()  # about the limits, a sentence each
     metric: str = "accuracy"  # what the search went by, and `min_accuracy` limits
     unfinished: int = 0  # networks for which there was no time
     retrained: Retrained | None = None  # of a run that trains one network again
@@ -405,6 +406,7 @@ class SearchResult:
         }
         found |= {"failures": dict(self.failures)} if self.failures else {}
         found |= {"unfinished": self.unfinished} if self.unfinished else {}
+        found |= {"warnings": list(self.warnings)} if self.warnings else {}
         found |= {} if self.retrained is None else {"retrained": self.retrained.as_dict()}
         return found if self.table is None else found | {"table": dict(self.table)}
 
@@ -424,6 +426,7 @@ def result_of(
     `whole` is within the run's own limits, if those of `archive` are tighter; rows have their numbers in its front.
     """
     configuration, limits = archive.problem.configuration, archive.limits
+    largest, classes = archive.problem.about.get("largest_class"), archive.problem.coder.classes
     shown, closest = shown_rows(archive, guarantee), None
     every = shown if guarantee is None and whole in (None, archive) else shown_rows(whole or archive)
     numbers = {id(row.point): number for number, row in enumerate(every)}
@@ -451,7 +454,8 @@ def result_of(
         table=archive.problem.table,
         guarantee=guarantee,
         best_accuracy=max((row.metric for row in archive.networks), default=None),
-        largest_class=archive.problem.about.get("largest_class"),
+        largest_class=largest,
+        warnings=configuration.limits.warnings(configuration.metric, largest, classes),
         metric=configuration.metric,
         unfinished=unfinished,
         retrained=retrained_of(archive, rows),

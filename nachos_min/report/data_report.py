@@ -23,6 +23,7 @@ from nachos_min.report.pictures import GAP, curve, drawn, fitted
 
 WIDTH = 80  # columns that pictures take
 _ROWS = 12  # classes listed
+_UNEVEN = 0.75  # share of a class that is warned about
 _WIDEST = 24  # columns of one picture
 _MOST, _SIGNALS = 8, 4  # images drawn side by side, signals drawn one below the other
 
@@ -46,6 +47,14 @@ class DataReport:
         return self.stored.min().item(), self.stored.max().item()
 
     @property
+    def warnings(self) -> list[str]:
+        """A sentence if one class is most of the data: an accuracy limit below its share asks for nothing."""
+        if (share := self.dataset.train.largest_share) < _UNEVEN:
+            return []
+        rule = f"always answering the largest class is right for {share:.1%} of train"
+        return [f"WARNING: {rule}: --min-accuracy must be above, or use --metric balanced."]
+
+    @property
     def counts(self) -> dict[str, NDArray[np.int64]]:
         """The samples of each class, by split."""
         splits, classes = self.dataset.splits, self.dataset.classes
@@ -66,6 +75,7 @@ class DataReport:
             "splits": {name: len(split) for name, split in self.dataset.splits.items()},
             "classes": classes,
             "notes": list(self.dataset.notes),
+            "warnings": self.warnings,
             "search": self.search,
             "plan": {"refused": self.plan} if isinstance(self.plan, str) else self.plan.as_dict(),
         }
@@ -100,6 +110,8 @@ def show_data(report: DataReport, stream: TextIO | None = None) -> None:
     named = (f"{what} class {data.class_names[label]} ({shares[label]:.1%})" for what, label in extremes)
     equal = shares.min() == shares.max()
     console.print("in train: " + ("all classes are equally large" if equal else ", ".join(named)))
+    for warning in report.warnings:
+        console.print(warning)
     for note in data.notes:
         console.print(f"- {note}")
     console.print("", *_samples(report, console), sep="\n")

@@ -295,6 +295,7 @@ def summary(result: SearchResult) -> list[str]:
         f"Hypervolume (of error {error:g} x {macs:,} MACs): admissible {admissible:.4f}, all {every:.4f}.",
         f"{result.evaluated:,} evaluated ({result.reused} reused), {result.admissible} admissible, "
         f"{causes(result)}.",
+        *result.warnings,
     ]
     if result.table is not None:
         name, limit, seed = (result.table[key] for key in ("name", "trained_with_max_macs", "trained_with_seed"))

@@ -60,6 +60,17 @@ def test_it_says_what_a_search_would_take(run, monkeypatch):
     assert "A search is refused: max_macs must be >= 9, got 8\n" in outcome.out
 
 
+def test_a_class_that_is_nearly_all_is_warned_about(run):
+    for few, warned in ((1, True), (2, False)):
+        labels = np.arange(60) % 6 < few
+        np.savez("own.npz", images=RANDOM.integers(0, 256, (60, 8, 8), np.uint8), labels=labels)
+        said = "WARNING: always answering the largest class is right for 84.2% of train: --min-accuracy must be"
+        text = " ".join(run("data", "own.npz").out.split())
+        assert (said in text, "WARNING" in text) == (warned, warned)
+        warnings = json.loads(run("data", "own.npz", "--json").out)["warnings"]
+        assert [each.startswith(said) for each in warnings] == [True] * warned
+
+
 def test_options_are_understood_and_needed_again_to_search(run):
     write("my data.npz", (3, 10, 10), 3)
     status, out, err = run("data", "my data.npz")

@@ -17,7 +17,9 @@ from nachos_min.nas.configuration import AUTO, ConfigurationError, Problem, reso
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.limits import COUNTED, Limits, StaticCheck
 from nachos_min.nas.plan import Plan, plan_of
+from nachos_min.nas.result import Archive, result_of
 from nachos_min.nas.space import load_space
+from nachos_min.report.search_report import summary
 
 SIDES = (8, 12, 16, 28, 32, 48, 64, 96)
 NONE = Limits(None, 0.0)
@@ -219,6 +221,32 @@ def test_the_plan_says_what_will_be_searched_and_why(mine: Path) -> None:
     assert one.seconds == pytest.approx(plan.seconds * plan.processes * 5 / 14)
     given = plan_of(*[fitting.prepared(other := resolved({"data": "digits"})), other])
     assert (given.fitted_space, given.fitted_macs, given.limits["max_macs"]) == (False, False, 40_000)
+
+
+@pytest.mark.parametrize(
+    ("limits", "answering"),
+    [
+        ({"min_accuracy": 0.59}, "the largest class (0.6042): set it higher, or use --metric balanced."),
+        ({"min_accuracy": 0.604}, "the largest class (0.6042): set it higher, or use --metric balanced."),
+        ({"min_accuracy": 0.61}, None),
+        ({"min_accuracy": None}, None),
+        ({"min_accuracy": 0.5, "metric": "balanced"}, "any one class (0.5000): set it higher."),
+        ({"min_accuracy": 0.59, "metric": "balanced"}, None),
+    ],
+)
+def test_a_limit_that_one_answer_reaches_gets_a_warning(
+    mine: Path, tmp_path: Path, limits: Any, answering: str | None
+) -> None:
+    asked: Any = resolved({"data": str(mine), "evaluations": 1, "out": str(tmp_path)} | limits)
+    problem = fitting.prepared(asked)
+    plan = plan_of(problem, asked)
+    rule = f"WARNING: min_accuracy {limits['min_accuracy']} is reached by always answering {answering}"
+    assert plan.warnings == (() if answering is None else (rule,))
+    assert plan.as_dict()["warnings"] == list(plan.warnings)
+    assert [line for line in plan.lines() if line.startswith("WARNING")] == list(plan.warnings)
+    result = result_of(Archive(problem), tmp_path, reused=0, inadmissible=None)
+    assert result.as_dict().get("warnings", []) == list(plan.warnings)
+    assert [line for line in summary(result) if line.startswith("WARNING")] == list(plan.warnings)
 
 
 def test_impossible_counts_and_a_wrong_executor_write_nothing(mine: Path, tmp_path: Path) -> None:
