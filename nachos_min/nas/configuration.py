@@ -228,15 +228,20 @@ AS_BEFORE: Mapping[str, Any] = {
 STORED_AS = {"chosen": "batch"}  # fields that identities have under another name
 
 
-def check(given: Mapping[str, Any]) -> None:
-    """Check each value by its option's kind; None and unknown names are passed over."""
+def check(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that are not None as a run stores them, each checked by the kind of its option.
+
+    Paths become text, and numbers of NumPy Python's. What is no option is not checked.
+    """
     for name, value in given.items():
         if value is not None and name in OPTIONS and not OPTIONS[name].kind.holds(value):
             raise ConfigurationError(f"{name} must be {OPTIONS[name].kind.rule}, got {shorten(value)}")
 
+    return {name: plain(value) for name, value in given.items() if value is not None}
+
 
 def plain(value: Any) -> Any:
-    """Return the value of an option as a run stores it: paths as text, numbers of NumPy as Python's."""
+    """Return the value of an option as a run stores it."""
     if isinstance(value, Real) and not isinstance(value, bool):
         return int(value) if isinstance(value, Integral) else float(value)
     return str(value) if isinstance(value, os.PathLike) else value
@@ -269,8 +274,7 @@ def resolved(options: Options) -> dict[str, Any]:
     for name in options:
         if name not in OPTIONS:
             raise TypeError(f"search() got an unexpected keyword argument {name!r}")
-    check(options)
-    given = {name: plain(value) for name, value in options.items() if value is not None}
+    given = check(options)
     if not isinstance(given.get("data", ""), str):
         given["data"] = "arrays"
     recipe, data = (str(given.get(name, OPTIONS[name].default)) for name in ("recipe", "data"))

@@ -95,9 +95,7 @@ def load_run(
     problem = stored_problem(path)
     configuration = problem.configuration
     options.check_guarantee(guarantee, configuration.validation, configuration.metric)
-    asked = {"max_macs": max_macs, "min_accuracy": min_accuracy}
-    tighter = {name: value for name, value in asked.items() if value is not None}
-    options.check(tighter)
+    tighter = options.check({"max_macs": max_macs, "min_accuracy": min_accuracy})
     there = {name: getattr(configuration.limits, name) for name in SHOWN}
     if name := _looser(tighter, there):
         rule = f"{SHOWN[name]} {there[name]:,}, the run's own limit, since it stores nothing beyond"
@@ -106,7 +104,7 @@ def load_run(
     if tighter:
         own = replace(configuration, limits=replace(configuration.limits, **dict[str, Any](tighter)))
         archive = Archive(replace(problem, configuration=own), whole.candidates)
-    found: dict[str, Any] = {"reused": len(archive), "inadmissible": None, "guarantee": guarantee}
+    found: dict[str, Any] = {"reused": len(archive), "inadmissible": None, "guarantee": options.plain(guarantee)}
     return result_of(archive, Path(path), **found, whole=whole)
 
 

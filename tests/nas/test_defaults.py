@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import nachos_min
@@ -66,6 +67,7 @@ def test_curves_aims_and_finalists_follow_from_what_is_given() -> None:
 
 GRID, ENDS = {"thresholds": "grid-repair"}, "ends with points best and constraints domination"
 PAPER_FROZEN = {"recipe": "paper", "backbone": "frozen"}
+LONG = "a number of thousands of digits"
 FROZEN = "a frozen backbone, whose maps are computed once"
 
 
@@ -73,6 +75,12 @@ FROZEN = "a frozen backbone, whose maps are computed once"
     ("options", "message"),
     [
         ({"max_macs": 0}, "max_macs must be a whole number from 1 to 2^63 - 1, got 0"),
+        ({"max_macs": np.int64(-1)}, "max_macs must be a whole number from 1 to 2^63 - 1, got np.int64(-1)"),
+        ({"max_macs": 10**5000}, f"max_macs must be a whole number from 1 to 2^63 - 1, got {LONG}"),
+        ({"evaluations": 2**63}, "evaluations must be a whole number from 1 to 2^63 - 1, got 9223372036854775808"),
+        ({"epochs": np.float64(3)}, "epochs must be a whole number from 1 to 2^63 - 1, got np.float64(3.0)"),
+        ({"out": "a\0b"}, r"out must be a folder, got 'a\x00b'"),
+        ({"out": "\ud800"}, r"out must be a folder, got '\ud800'"),
         ({"max_params": True}, "max_params must be a whole number from 1 to 2^63 - 1, got True"),
         ({"min_accuracy": 1.5}, "min_accuracy must be a number from 0 to 1, got 1.5"),
         ({"seed": -1}, "seed must be a whole number from 0 to 2^128 - 1, got -1"),
@@ -101,6 +109,12 @@ def test_refused_options_write_nothing(options: dict[str, Any], message: str, tm
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         nachos_min.search(**{"space": "micro", "evaluations": 1, "out": tmp_path / "run", **options})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    given: Any = {"max_macs": np.int32(9), "min_accuracy": np.float32(0.25), "seed": np.uint64(3)}
+    found = resolved(given)
+    assert [(found[name], type(found[name])) for name in given] == [(9, int), (0.25, float), (3, int)]
 
 
 def test_an_unknown_option_is_no_keyword_argument() -> None:
