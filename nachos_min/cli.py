@@ -27,6 +27,8 @@ from nachos_min.options import (
     CHANCE,
     COUNT,
     DATA,
+    PASSES,
+    PROCESSES,
     REQUIRED,
     SHARE,
     SIDES,
@@ -37,7 +39,6 @@ from nachos_min.options import (
     options_of,
     taking,
     text,
-    whole,
 )
 from nachos_min.terminal import tell
 
@@ -299,9 +300,9 @@ def retrain(
     *,
     data: Annotated[str | None, Option(DATA, absent="where the search found it")] = None,
     max_bytes: Annotated[int | None, OPTIONS["max_bytes"]] = None,
-    epochs: Annotated[int | None, Option(whole(1), absent="twice those that it had")] = None,
-    seeds: Annotated[int, Option(whole(1))] = 3,
-    workers: Annotated[int | None, Option(whole(0), absent="number of processors")] = None,
+    epochs: Annotated[int | None, Option(PASSES, absent="twice those that it had")] = None,
+    seeds: Annotated[int, Option(PASSES)] = 3,
+    workers: Annotated[int | None, Option(PROCESSES, absent="number of processors")] = None,
     out: Annotated[
         str | None, Option(text("folder"), absent="beside RUN: its name, the solution, the epochs")
     ] = None,

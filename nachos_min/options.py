@@ -117,6 +117,7 @@ DATA = replace(
     text("name or file"), holds=lambda value: text("").holds(value) or not isinstance(value, str | PathLike)
 )
 COUNT = replace(whole(1), form="COUNT", read=read_count, show=show_count, example=" such as 60000, 60k or 2.7M")
+PASSES, PROCESSES = whole(1, 20), whole(0, 12)  # more would fill the memory before anything is trained
 SHARE = number("SHARE", "a number from 0 to 1", lambda value: 0 <= value <= 1)
 MARGIN = number("SHARE", "a number >= 0 and below 1", lambda value: 0 <= value < 1)
 CHANCE = number("SHARE", "a number above 0 and below 1", lambda value: 0 < value < 1)

@@ -26,7 +26,7 @@ from nachos_min.nas.result import Archive, Network, SearchResult, result_of
 from nachos_min.nas.runs import own_run, solution, stored_problem
 from nachos_min.nas.tasks import threads
 from nachos_min.nas.workers import Workers
-from nachos_min.options import whole
+from nachos_min.options import PASSES, PROCESSES
 
 LONGER = 2  # times the epochs that a network had
 
@@ -77,9 +77,13 @@ def retrain(
         WorkerDiedError, UnguardedError, KeyboardInterrupt: as of `search`.
     """
     refuse_inside_import()
-    for name, value, least in (("epochs", epochs, 1), ("seeds", seeds, 1), ("workers", workers, 0)):
-        if value is not None and not whole(least).holds(value):
-            raise ConfigurationError(f"{name} must be {whole(least).rule}, got {shorten(value)}")
+    for name, value, kind in (
+        ("epochs", epochs, PASSES),
+        ("seeds", seeds, PASSES),
+        ("workers", workers, PROCESSES),
+    ):
+        if value is not None and not kind.holds(value):
+            raise ConfigurationError(f"{name} must be {kind.rule}, got {shorten(value)}")
     epochs, seeds, workers = plain(epochs), plain(seeds), plain(workers)
     found = network if isinstance(network, Network) else solution(network)
     problem = _problem(found, data, epochs, max_bytes)

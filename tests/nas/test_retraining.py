@@ -131,9 +131,9 @@ def test_what_is_refused(before: SearchResult, tmp_path: Path) -> None:
     row, out = before.front[0], tmp_path / "never"
     for options, rule in (
         ({"data": tmp_path / "other.npz"}, "its data set must be what it was, got other content"),
-        ({"epochs": 0}, "epochs must be a whole number from 1 to 2\\^63 - 1, got 0"),
-        ({"seeds": True}, "seeds must be a whole number from 1 to 2\\^63 - 1, got True"),
-        ({"workers": -1}, "workers must be a whole number from 0 to 2\\^63 - 1, got -1"),
+        ({"epochs": 0}, "epochs must be a whole number from 1 to 2\\^20 - 1, got 0"),
+        ({"seeds": True}, "seeds must be a whole number from 1 to 2\\^20 - 1, got True"),
+        ({"workers": -1}, "workers must be a whole number from 0 to 2\\^12 - 1, got -1"),
     ):
         with pytest.raises(InputError, match=rule):
             nachos_min.retrain(row, **dict[str, Any](options), out=out)
