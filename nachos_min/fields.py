@@ -1,5 +1,7 @@
 """Checked fields of a table that a person wrote, as JSON or TOML; a complaint names place, rule and value."""
 
+import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -7,6 +9,23 @@ from typing import Any, TypeVar
 from nachos_min.errors import InputError, shorten
 
 T = TypeVar("T")
+
+
+def parse_json(content: bytes) -> Any:
+    """Return what JSON says; ValueError if it is none, in UTF-8, or says a name twice, NaN or Infinity."""
+    return json.loads(content.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice, times = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"field {shorten(twice)} must be given once, got it {times} times")
+    return found
+
+
+def _no_number(word: str) -> Any:
+    raise ValueError(f"numbers must be finite, got {word}")
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,16 @@ net.onnx        an ONNX file
 torch:package.module:function    a function that returns a PyTorch module
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
 from nachos_min.eenn.architecture import Architecture, architecture_from_json
 from nachos_min.eenn.lowering import CostOrderError, lower
 from nachos_min.errors import InputError, shorten
-from nachos_min.fields import Fields
+from nachos_min.fields import Fields, parse_json
+from nachos_min.files import read_file
 from nachos_min.macs.count import check_graph
 from nachos_min.macs.ops import Graph
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:  # a JSON target need not wait for the reader of another kind
 
 Image = tuple[int, int, int]  # C, H, W
 
-_MOST_BYTES = 8 * 2**20  # text of 42,000 blocks; what it parses to may take 50 times as much
+_MOST_BYTES = 2**20  # text of 5,000 blocks; what it parses to may take 50 times as much
 _BITS = 40  # counts stay short enough to print
 _FORMS = "an architecture .json, RUN#k, an .onnx file or torch:package.module:function"
 
@@ -120,19 +119,12 @@ def _json(name: str, input_shape: tuple[int, ...] | None, classes: int | None, u
 
 
 def _object(name: str) -> Mapping[str, Any]:
-    path = Path(name)
     try:
-        status = path.stat()
-        readable = S_ISREG(status.st_mode) and status.st_size <= _MOST_BYTES
-        fields = json.loads(path.read_text(encoding="utf-8")) if readable else None
+        fields = parse_json(read_file(name, _MOST_BYTES))
     except OSError as error:
         raise TargetError(f"target {shorten(name)}: {error.strerror or error}") from None
-    except ValueError as error:  # not UTF-8, not JSON, or a number of 5,000 digits
+    except ValueError as error:
         raise TargetError(f"target {shorten(name)} is not JSON: {error}") from None
-    if not S_ISREG(status.st_mode):  # a pipe or a device may never end
-        raise TargetError(f"target must be an ordinary file, got {shorten(name)}")
-    if not readable:
-        raise TargetError(f"target {shorten(name)} must be at most {_MOST_BYTES} bytes, got {status.st_size}")
     if not isinstance(fields, Mapping):
         raise TargetError(f"target {shorten(name)} must be a JSON object, got {type(fields).__name__}")
     return fields

@@ -23,7 +23,7 @@ Map = tuple[int, int, int]  # shape (H, W, C) of one sample's map
 
 ACTIVATIONS = ("relu", "hswish")
 _BITS = 40  # no layer in use has a side of 2^40; counts stay short enough to print
-_MOST_PARTS = 6_000  # fifty times what networks have; more would take minutes, and gigabytes
+_MOST_PARTS = 1_500  # a dozen times what networks have; more would take minutes, and gigabytes
 
 
 class ArchitectureError(InputError):

@@ -1,6 +1,7 @@
 """What `macs` prints: everything that one count of a network has to say, as JSON or as tables.
 
-In a pipe every row is one line; in a narrow terminal words and shapes take several lines. Neither cuts anything.
+In a pipe every row is one line; in a narrow terminal words and shapes take several lines. Of many thousand rows the
+first are shown. JSON has everything.
 """
 
 import sys
@@ -24,7 +25,9 @@ from nachos_min.macs.record import name
 from nachos_min.report.console import output, table
 from nachos_min.targets import Target
 
-_MOST_ELEMENTS = 1 << 28  # of an array that is executed: 1 GiB of float32
+_MOST_ELEMENTS = 1 << 27  # of an array that is executed: 512 MiB of float32
+_MOST_MACS = 10**12  # executed in all: some minutes
+_MOST_ROWS = 5_000  # of a table, whose layout takes Rich a second or two
 NARROWEST = 79  # columns; a narrower terminal wraps
 
 
@@ -166,14 +169,17 @@ def executions(target: Target) -> Rows:
 
     One of our own networks runs once for each exit, leaving there. A network read from elsewhere has no weights
     here: each of its layers that multiply runs by itself, on random numbers of its shapes. None is executed of an
-    operator that this engine lacks. InputError if an array would have more than 2**28 elements.
+    operator that this engine lacks. InputError if an array or a layer's weights would have more than 2**27 elements,
+    or there are more than 10^12 MACs.
     """
     from nachos_min.autograd import count_macs, no_grad  # loads the kernels, which counting needs not
 
     shapes = [shape for node in target.graph for shape in (*node.op.operands, node.op.output)]
-    elements = max(map(prod, shapes), default=0)
+    elements = max((*map(prod, shapes), *(node.op.params for node in target.graph)), default=0)
     if elements > _MOST_ELEMENTS:
         raise InputError(f"an array to be executed must have at most {_MOST_ELEMENTS} elements, got {elements}")
+    if (macs := sum(node.macs for node in target.graph)) > _MOST_MACS:
+        raise InputError(f"a network to be executed must have at most {_MOST_MACS} MACs, got {macs}")
     own = target.architecture
     found = []
     for what, counted, run in _layer_runs(target.graph) if own is None else _exit_runs(own, target.graph):
@@ -231,7 +237,7 @@ def show_macs(report: MacsReport, *, layers: bool) -> None:
         costs = (row.values() for row in report.exits)
         parts.append(table(("leave after stage", "backbone", "head", "cost in all"), "rrrr", costs))
     if report.branches:
-        counts = (row.values() for row in report.branches)
+        counts = (row.values() for row in report.branches[:_MOST_ROWS])
         parts.append(table(("only on a condition", report.convention.unit, "parameters"), "lrr", counts))
     if report.verified:
         rows = [
@@ -305,8 +311,10 @@ def _layers(report: MacsReport) -> Table:
             *reads, writes = (times + "x".join(map(str, each)) for each in (*node.op.operands, node.op.output))
             rows.append((node.name, name(node.op), " ".join(reads), writes, billed, node.params or ""))
     headings = ("layer", "operator", "reads", "writes", report.convention.unit, "params")
-    made = table(headings, "llllrr", rows)
+    made = table(headings, "llllrr", rows[:_MOST_ROWS])
     notes = []
+    if len(rows) > _MOST_ROWS:
+        notes.append(f"{len(rows) - _MOST_ROWS} more layers are not shown (add --json for all)")
     if idle := len(report.target.graph) - len(rows):
         notes.append(f"{idle} nodes that only hold, move or pick elements are not shown (add --json for all)")
     if any(node.relaid for node in report.target.graph):
@@ -321,7 +329,7 @@ def _executed(report: MacsReport) -> Table:
     for what, counted, executed in map(dict.values, report.executed):
         found = ("not run", "") if executed is None else (executed, _verdict(counted, executed))
         rows.append((what, counted, *found))
-    made = table(("run through our engine", "counted", "executed", ""), "lrrr", rows)
+    made = table(("run through our engine", "counted", "executed", ""), "lrrr", rows[:_MOST_ROWS])
     verdicts = [row[-1] for row in rows]
     missing = verdicts.count("")
     made.caption = f"{verdicts.count('equal')} of {len(rows) - missing} equal; {missing} not run"

@@ -119,7 +119,7 @@ def test_the_caller_may_say_what_comes_in_and_goes_out() -> None:
         ({"stages": [[block(expand=False)]]}, "stage 1 block 1: middle must be the 4 channels that arrive"),
         ({"exits": [{"stage": 2}]}, "stages of exits must be ascending numbers from 1 to 1, got '[2]'"),
         ({"exits": [{"stage": 1, "pool": 5}]}, "exit after stage 1: pool must be at most the 4 pixels of its map"),
-        ({"trunk": [block()] * 6_000}, "blocks, exits and widths must be at most 6000 together, got '6004'"),
+        ({"trunk": [block()] * 1_500}, "blocks, exits and widths must be at most 1500 together, got '1504'"),
     ],
 )
 def test_what_breaks_a_rule_is_named(changes: dict[str, Any], message: str) -> None:

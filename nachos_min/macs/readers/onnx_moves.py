@@ -15,7 +15,7 @@ import numpy as np
 
 from nachos_min.macs.ops import Move, Resize
 from nachos_min.macs.readers import onnx_call
-from nachos_min.macs.readers.builder import array_shape, maps, require
+from nachos_min.macs.readers.builder import array_shape, maps, quoted, require
 from nachos_min.macs.readers.onnx_call import RULES, Array, Call, Fold, rule
 from nachos_min.macs.readers.onnx_file import Tensor
 from nachos_min.macs.record import CountError, Shape
@@ -23,7 +23,7 @@ from nachos_min.macs.record import CountError, Shape
 # Elements of these change places in an array of the same shape: operator -> arrays that it reads.
 _SAME_SHAPE = {"Dropout": 1, "Trilu": 1, "ReverseSequence": 1, "ScatterElements": 3, "ScatterND": 3}
 _VALUES: dict[str, Any] = {"value_int": int, "value_ints": tuple, "value_float": float, "value_floats": list}
-_MODES = {"linear": "bilinear", "cubic": "bicubic"}  # of two axes; of one they keep their name
+_MODES = {"nearest": "nearest", "linear": "bilinear", "cubic": "bicubic"}  # of one axis: as in the file
 
 
 @rule(*_SAME_SHAPE)
@@ -315,8 +315,9 @@ def _resize(call: Call) -> Array:
     kept = tuple(shape[:2]) == x.shape[:2]
     require(kept, f"only height and width may be resized, got {x.shape} to {tuple(shape)}")
     mode = call.get("mode", "nearest")
+    require(mode in _MODES, f"attribute 'mode' must be one of {', '.join(_MODES)}, got {quoted(mode)}")
     plane = len(shape) == 4
-    op = Resize(image, (shape[-2] if plane else 1, shape[-1]), _MODES.get(mode, mode) if plane else mode)
+    op = Resize(image, (shape[-2] if plane else 1, shape[-1]), _MODES[mode] if plane else mode)
     return call.add(op, (x,), tuple(shape), batch)
 
 
