@@ -169,8 +169,8 @@ def executions(target: Target) -> Rows:
 
     One of our own networks runs once for each exit, leaving there. A network read from elsewhere has no weights
     here: each of its layers that multiply runs by itself, on random numbers of its shapes. None is executed of an
-    operator that this engine lacks. InputError if an array or a layer's weights would have more than 2**27 elements,
-    or there are more than 10^12 MACs.
+    operator that this engine lacks. InputError if an array, or a layer's weights, would have more than 2**27
+    elements, or there are more than 10^12 MACs.
     """
     from nachos_min.autograd import count_macs, no_grad  # loads the kernels, which counting needs not
 

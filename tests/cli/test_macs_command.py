@@ -89,10 +89,17 @@ def test_layers_of_a_network_from_elsewhere_are_executed_one_by_one():
     assert (missing["executed"], missing["what"]) == (None, "up (ConvTranspose2d: this engine has none)")
 
 
-def test_too_large_to_execute():
-    graph = (Node("conv", Conv2d((2**20, 2**20, 1), 1, (1, 1)), (-1,)),)
-    with pytest.raises(InputError, match="must have at most 268435456 elements, got 1099511627776"):
-        executions(Target("graph", (), graph))
+@pytest.mark.parametrize(
+    ("op", "message"),
+    [
+        (Conv2d((2**20, 2**20, 1), 1, (1, 1)), "must have at most 134217728 elements, got 1099511627776"),
+        (Linear((2**20,), 2**20), "must have at most 134217728 elements, got 1099512676352"),
+        (Conv2d((2**12, 2**12, 1), 1, (2**9, 2**9)), "must have at most 1000000000000 MACs, got 3370[0-9]+"),
+    ],
+)
+def test_too_large_to_execute(op, message):
+    with pytest.raises(InputError, match=message):
+        executions(Target("graph", (), (Node("large", op, (-1,)),)))
 
 
 def test_a_solution_of_a_run_is_a_target(counted, refused):
