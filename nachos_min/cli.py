@@ -1,8 +1,7 @@
 """The command line: a typed line in, an exit status out. Only results go to standard output.
 
-A command is a function: its parameters are its options, its docstring is its help. Fire calls a function before it
-notices a misspelt option. So Fire only reads the line into a job, each text checked by its option's kind. The job
-runs once Fire has consumed every argument.
+A command is a function: its parameters are its options, its docstring is its help. `line.py` says which text each
+option has. Fire makes a job of them, each text checked by its option's kind, and the job runs.
 """
 
 import inspect
@@ -448,11 +447,8 @@ def main(line: Sequence[str]) -> int:
         if isinstance(error, BrokenPipeError):  # the reader of our output has left, as in `... | head -1`
             return DONE
         reason = "no more memory" if isinstance(error, MemoryError) else error.strerror or error
-        named = getattr(error, "filename", None)
-        tell(
-            message(f"error: the system refused{f' {shorten(str(named))}' if named else ''}: {reason}"),
-            to=sys.stderr,
-        )
+        named = f" {shorten(str(error.filename))}" if isinstance(error, OSError) and error.filename else ""
+        tell(message(f"error: the system refused{named}: {reason}"), to=sys.stderr)
         return BAD_INPUT
 
 

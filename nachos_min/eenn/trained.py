@@ -18,7 +18,7 @@ from nachos_min.eenn.confidence import Confidence
 from nachos_min.eenn.inference import predict
 from nachos_min.eenn.lowering import StaticCosts, static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
-from nachos_min.errors import InputError, one_line, printable, some
+from nachos_min.errors import InputError, cut, one_line, some
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -47,7 +47,7 @@ class Prediction:
         return len(self.classes)
 
     def __repr__(self) -> str:
-        first = printable(", ".join(map(str, self.labels[:5].tolist()))) + (", ..." if len(self) > 5 else "")
+        first = cut(", ".join(map(str, self.labels[:5].tolist()))) + (", ..." if len(self) > 5 else "")
         average = f": {first}, {self.macs.mean():,.0f} MACs on average" if len(self) else ""
         return f"Prediction of {some(len(self), 'image')}{average}"
 

@@ -202,7 +202,7 @@ def _policy(confidence: Confidence, exit_: int, exits: int) -> list[str]:
 
 def _escaped(name: str) -> str:
     """Return a class name as it stands between the quotes of a C string."""
-    quoted = name.translate(_ESCAPED).encode("utf-8")
+    quoted = name.encode(errors="backslashreplace").decode().translate(_ESCAPED).encode()
     return "".join(chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}" for byte in quoted)
 
 

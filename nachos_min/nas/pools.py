@@ -20,6 +20,7 @@ from typing import Any
 
 from nachos_min.errors import InputError
 from nachos_min.nas.tasks import Task, Worker, set_threads
+from nachos_min.terminal import guard
 
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _MARK = "NACHOS_MIN_WORKER"  # set in the environment of local workers
@@ -181,6 +182,7 @@ def _signals_blocked() -> Iterator[None]:
 def _start(threads: int, parent: Any) -> None:
     """Prepare a worker that sends to the connection `parent`. Runs in the worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    guard()
     leave_with_parent()
     keep_freed_memory()
     set_threads(threads)

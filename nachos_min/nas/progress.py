@@ -11,6 +11,7 @@ from statistics import fmean
 
 from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.recipes import LONG
+from nachos_min.errors import message
 from nachos_min.nas.estimate import rounds_of, seconds_of
 from nachos_min.nas.evaluation import Evaluation, Failure, Trial
 from nachos_min.nas.result import Archive, Network
@@ -142,7 +143,7 @@ class Watch:
         """Tell that the answer to a trial is among those found."""
         self._pace.running.pop(answer.trial, None)
         if isinstance(answer, Failure):
-            log.warning("a network failed: %s", answer.reason)
+            log.warning("a network failed: %s", message(answer.reason))
         else:
             figures = answer.chosen.shown
             log.info("a network has %.4f at %.0f average MACs", figures.metric, figures.average_macs)

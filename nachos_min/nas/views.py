@@ -8,7 +8,7 @@ from html import escape
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from nachos_min.errors import InputError, some
+from nachos_min.errors import InputError, cut, some
 
 if TYPE_CHECKING:  # they call this file, and so does the command line's help
     from nachos_min.nas.evaluation import Trial
@@ -76,7 +76,7 @@ def _knee(rows: list["Network"]) -> "Network":
 
 def network_text(row: "Network") -> str:
     """Return the `repr` of a network: one line, since a front is a tuple of them."""
-    name = f"{row.run}#{row.solution}: " if row.run else ""
+    name = cut(f"{row.run}#{row.solution}: ") if row.run else ""
     found = f"{row.metric:.4f} at {row.average_macs:,.0f} average MACs"
     return f"<Network {name}{found}, on test {row.test.metric:.4f} at {row.test.average_macs:,.0f}>"
 
@@ -87,7 +87,7 @@ def title(result: "SearchResult") -> str:
     limits = [f"{accuracy} >= {result.min_accuracy:g}"] if result.min_accuracy else []
     limits += [] if result.max_macs is None else [f"average MACs <= {result.max_macs:,}"]
     found = f"{some(len(result.front), 'solution')} from {some(result.evaluated, 'trained network')}"
-    return f"{result.run}: {found}, {' and '.join(limits) or 'without limits'}"
+    return cut(f"{result.run}: {found}, {' and '.join(limits) or 'without limits'}")
 
 
 def result_text(result: "SearchResult") -> str:

@@ -61,7 +61,7 @@ def test_class_names_of_any_text_are_printed_as_they_are(tmp_path):
     lines = c_check.subprocess.run([tmp_path / "program"], input=images.tobytes(), capture_output=True).stdout
     rows = [line.split("\t") for line in lines.decode().splitlines()]
     assert {row[1] for row in rows} == {network.seen.class_names[int(row[0])] for row in rows}
-    names = ("a\tb", "c\nd\t1", *network.seen.class_names[2:])
+    names = ("a\tb", "c\nd\t\udcff", *network.seen.class_names[2:])
     awkward = replace(network, seen=replace(network.seen, class_names=names))
     write_c(awkward, tmp_path)
     found, _ = c_check.c_answers(tmp_path, images, len(network.thresholds))
