@@ -25,8 +25,8 @@ from nachos_min.files import replacing
 from nachos_min.nas.configuration import Configuration, Problem, load_problem
 from nachos_min.nas.evaluate import Backbones, as_seen, train
 from nachos_min.nas.genome import Genome, GenomeCoder, as_genome
+from nachos_min.nas.records import key
 from nachos_min.nas.result import Archive
-from nachos_min.nas.runs import key
 from nachos_min.nas.tabular import FORMAT, VERSION, Table, TableError, failure_key
 from nachos_min.nas.workers import Workers
 from nachos_min.store import create_or_open

@@ -32,12 +32,13 @@ def instant(answer: Answer, backwards: bool = False, clock: Callable[[], float] 
 def evaluation(trial: Trial, figures: Figures, test: Figures | None = None, **fields: Any) -> Evaluation:
     """An evaluation of one point: a network of two exits, unless `fields` say something else."""
     point = Point((0.5, 0.0), figures, test or figures, fields.pop("calibration", None))
+    exits = len(fields.get("exits", (1, 3)))
     usual: dict[str, Any] = {
         "exits": (1, 3),
         "costs": StaticCosts((10_000, 60_000), 10, 64),
         "points": (point,),
         "confidence": LEARNED,
-        "tables": ExitTables(np.ones((1, 2)), np.ones((1, 2), np.int64)),
+        "tables": ExitTables(np.ones((1, exits)), np.ones((1, exits), np.int64)),
         "losses": (1.0,),
         "weights": {},
     }

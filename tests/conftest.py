@@ -5,8 +5,12 @@ for new examples on purpose: `HYPOTHESIS_SEED_FREE=1 pytest`.
 """
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from nachos_min.nas import records
 
 settings.register_profile(
     "repeatable",
@@ -18,3 +22,11 @@ settings.register_profile(
 )
 settings.register_profile("free", settings.get_profile("repeatable"), derandomize=False, max_examples=400)
 settings.load_profile("free" if os.environ.get("HYPOTHESIS_SEED_FREE") else "repeatable")
+
+
+@pytest.fixture(scope="module")
+def made_up() -> Iterator[None]:
+    """Evaluations may have figures that are easy to read, and no network has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "_contradictions", lambda *_: iter(()))
+        yield

@@ -20,6 +20,7 @@ from nachos_min.nas.evaluation import Evaluation, Failure, Point, Trial
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.report.notebook import NotebookProgress
 
+pytestmark = pytest.mark.usefixtures("made_up")
 PAIR = np.random.default_rng(0).random((90, 8, 8)), np.arange(90) % 3
 
 

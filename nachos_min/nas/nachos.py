@@ -39,8 +39,9 @@ from nachos_min.nas.nsga2 import minimize
 from nachos_min.nas.plan import Plan, plan_of
 from nachos_min.nas.pools import refuse_inside_import
 from nachos_min.nas.progress import Progress, Told, Watch
+from nachos_min.nas.records import to_record, trial_key
 from nachos_min.nas.result import Archive, SearchResult, result_of
-from nachos_min.nas.runs import own_run, read_evaluation, to_record, trial_key
+from nachos_min.nas.runs import own_run, read_evaluation
 from nachos_min.nas.tabular import TableAnswers, answers_from
 from nachos_min.nas.tasks import passing, threads
 from nachos_min.nas.workers import Workers
@@ -222,8 +223,9 @@ class Loop:
     def stored(self, trial: Trial) -> Evaluation | Failure | None:
         """Return the evaluation on disk, or None; a damaged file, and a failure to try again, count as missing."""
         try:
-            found = read_evaluation(self.run, trial_key(trial))
-        except StoreError:
+            found = read_evaluation(self.run, trial_key(trial), self.problem)
+        except StoreError as error:
+            self.watch.tell(f"{error}; it is trained again", self.iteration)
             return None
         again = isinstance(found, Failure) and (self.retry_failed or found.cause == "machine")
         return None if again else found

@@ -131,7 +131,7 @@ class Network:
         from nachos_min.eenn.trained import Trained  # a run is shown without the engine
 
         about = {} if self.problem is None else self.problem.about
-        if self.problem is None or not about.keys() >= {"scaling", "values"}:
+        if self.problem is None or not about.get("scaling") or "values" not in about:
             lacks = "stored by an earlier version, without the scaling of its images"
             raise InputError(f"run {self.run} was {lacks}; the same search with its data adds it")
         if not self.evaluation.weights:

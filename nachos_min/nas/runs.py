@@ -1,13 +1,9 @@
-"""Evaluations as plain records for the store and back, and runs read again without training anything.
+"""Runs opened and read again without training anything; what is read is checked by `records.py`."""
 
-The store takes plain values and arrays only: a run can be read without this program's classes.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -17,20 +13,19 @@ from numpy.typing import NDArray
 
 from nachos_min.data import DataError, Split
 from nachos_min.data.load import IN_MEMORY
-from nachos_min.eenn.confidence import LEARNED, Confidence
-from nachos_min.eenn.lowering import StaticCosts
-from nachos_min.eenn.thresholds import ExitTables, Figures
 from nachos_min.errors import InputError, shorten
 from nachos_min.nas import configuration as options
-from nachos_min.nas.evaluation import SPLITS, Evaluation, Failure, Point, Trial, cause_of
-from nachos_min.nas.genome import Genome
+from nachos_min.nas.evaluation import Evaluation, Failure
+from nachos_min.nas.records import EXAMPLES, ORDER, check_run, check_weights, from_record, trial_key
 from nachos_min.nas.result import Archive, Network, SearchResult, result_of
 from nachos_min.options import flag
-from nachos_min.store import OtherRunError, Run, StoreError, create_or_open, open_run
+from nachos_min.store import OtherRunError, Run, StoreError, create_or_open
+from nachos_min.store import open_run as open_unchecked
+from nachos_min.store.schema import broken, check
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-EXAMPLES, EXAMPLE_BYTES = 2_048, 4 << 20  # most test images that a run keeps, and their bytes
+MOST_EXAMPLES, EXAMPLE_BYTES = 2_048, 4 << 20  # most test images that a run keeps, and their bytes
 SHOWN = {"max_macs": "<=", "min_accuracy": ">="}  # limits that stored curves can be held against, the tighter side
 
 
@@ -42,8 +37,12 @@ def own_run(folder: Path, problem: options.Problem) -> Run:
     """
     try:
         run = create_or_open(folder, problem.identity(), problem.about)
-        if run.get("examples") is None:
-            run.put("examples", examples_of(problem.data.test))
+        with ExitStack() as on_error:
+            on_error.enter_context(run)
+            _check_about(run)
+            if not _has_examples(run):
+                run.put("examples", examples_of(problem.data.test))
+            on_error.pop_all()
         return run
     except OtherRunError as error:
         if "data" in error.different and "data_content" not in error.different:
@@ -67,7 +66,7 @@ def examples_of(test: Split) -> dict[str, Any]:
     "labels" [N] of all its images; "images" [n, H, W, C], some of them, unscaled, and "rows" [n], which these are.
     """
     images, small = test.images, np.min_scalar_type(int(test.labels.max()))
-    most = min(len(test), EXAMPLES, max(1, EXAMPLE_BYTES // images.stored[:1].nbytes))
+    most = min(len(test), MOST_EXAMPLES, max(1, EXAMPLE_BYTES // images.stored[:1].nbytes))
     rows = np.linspace(0, len(test) - 1, most).round().astype(np.int64)  # evenly, since classes may stand in order
     return {"labels": test.labels.astype(small), "images": images.unscaled(rows), "rows": rows}
 
@@ -100,7 +99,7 @@ def load_run(
     if name := _looser(tighter, there):
         rule = f"{SHOWN[name]} {there[name]:,}, the run's own limit, since it stores nothing beyond"
         raise options.ConfigurationError(f"{name} must be {rule}, got {tighter[name]:,}")
-    whole = archive = Archive(problem, stored_evaluations(path))
+    whole = archive = Archive(problem, stored_evaluations(path, problem))
     if tighter:
         own = replace(configuration, limits=replace(configuration.limits, **dict[str, Any](tighter)))
         archive = Archive(replace(problem, configuration=own), whole.candidates)
@@ -142,13 +141,32 @@ def examples(path: str | Path) -> Examples:
     if kept is None:
         rule = "was stored by an earlier version, without test images"
         raise InputError(f"run {path} {rule}; the same search with its data adds them")
-    with _as_written(f"{run.path}/examples.h5"):
-        found, about = Examples(kept["images"], kept["labels"].astype(np.int64), kept["rows"]), run.about
-        kinds = found.images.dtype == about["values"]["dtype"], found.labels.max() < about["classes"]
-        shapes = (len(found.rows), *about["image_shape"]), (about["samples"]["test"],)
-        if shapes != (found.images.shape, found.labels.shape) or not all(kinds) or found.rows.max() >= shapes[1][0]:
-            raise ValueError("they are of other data")
-    return found
+    with _damaged(f"{run.path}/examples.h5"):
+        _check_examples(kept, run.about)
+    return Examples(kept["images"], kept["labels"].astype(np.int64), kept["rows"])
+
+
+def _check_examples(kept: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """Raise a StoreError unless the examples are of the data that a run is about."""
+    height, width, channels = about["image_shape"]
+    sizes = {"height": height, "width": width, "channels": channels, "test": about["samples"]["test"]}
+    check(kept, EXAMPLES, sizes)
+    if str(kept["images"].dtype) != about["values"]["dtype"]:
+        raise broken("images", about["values"]["dtype"], kept["images"])
+    for name, most in (("labels", about["classes"]), ("rows", sizes["test"])):
+        if kept[name].max(initial=0) >= most:
+            raise broken(name, f"less than {most:,}", int(kept[name].max()))
+
+
+def _has_examples(run: Run) -> bool:
+    """Return whether a run has its examples, whole; others are made again."""
+    try:
+        kept = run.get("examples")
+        if kept is not None:
+            _check_examples(kept, run.about)
+    except StoreError:
+        return False
+    return kept is not None
 
 
 def _looser(asked: Mapping[str, Any], there: Mapping[str, Any]) -> str | None:
@@ -172,8 +190,6 @@ def stored_problem(
     identity, loaded = run.configuration, with_data or data is not None
     if loaded and data is None and identity["data"] == IN_MEMORY:
         raise options.ConfigurationError(f"data must be given: run {path} was searched on {IN_MEMORY}")
-    if run.about and not run.about.keys() >= {"image_shape", "classes", "class_names"}:
-        raise StoreError(f"run {path} is damaged: run.h5 must say what its images and classes are")
     try:
         problem = options.load_problem(
             options.configuration_of(identity), data, run.about or None, with_data=loaded, max_bytes=max_bytes
@@ -195,24 +211,40 @@ def stored_problem(
     return replace(problem, table=identity.get("table"))
 
 
-def stored_evaluations(path: str | Path) -> Iterator[Evaluation | Failure]:
-    """Yield what the last search in folder `path` evaluated, in its archive's order; InputError as `load_run`."""
-    run = open_run(path)
+def open_run(path: str | Path) -> Run:
+    """Return the run in a folder, open for reading, what run.h5 says of it checked; StoreError as of the store."""
+    run = open_unchecked(path)
+    _check_about(run)
+    return run
+
+
+def _check_about(run: Run) -> None:
+    with _damaged(f"{run.path}/run.h5"):
+        check_run(run.configuration, run.about)
+
+
+def stored_evaluations(path: str | Path, problem: options.Problem | None = None) -> Iterator[Evaluation | Failure]:
+    """Yield what the last search in folder `path` evaluated, in its archive's order; InputError as `load_run`.
+
+    `problem`: that of the run; None: `stored_problem`.
+    """
+    run, problem = open_run(path), stored_problem(path) if problem is None else problem
     order, names = run.get("order") or {"keys": [], "complete": False}, run.keys()
-    with _as_written(f"{run.path}/order.h5"):
-        keys = dict[str, None].fromkeys(order["keys"])  # each once
-        if not all(isinstance(each, str) for each in keys):
-            raise TypeError("a key is text")
-        # Without what a shorter search left: its finalists, or the choice that was cut off.
-        later = [] if order["complete"] else sorted({*names} - {*keys})
+    with _damaged(f"{run.path}/order.h5"):
+        check(order, ORDER, {})
+    keys = dict[str, None].fromkeys(order["keys"])  # each once
+    # Without what a shorter search left: its finalists, or the choice that was cut off.
+    later = [] if order["complete"] else sorted({*names} - {*keys})
     for name in [*keys, *later]:
-        found = read_evaluation(run, name, {"weights": StoredWeights(run, name)})
+        found = read_evaluation(run, name, problem, {"weights": StoredWeights(run, name)})
         if found is None:  # without it RUN#k would be another network
             raise StoreError(f"run {path} must hold its evaluation {name}; the same search trains it again")
         yield found
 
 
-def read_evaluation(run: Run, name: str, instead: Mapping[str, Any] | None = None) -> Evaluation | Failure | None:
+def read_evaluation(
+    run: Run, name: str, problem: options.Problem, instead: Mapping[str, Any] | None = None
+) -> Evaluation | Failure | None:
     """Return an evaluation of a run by its key, or None if there is none; StoreError if it is damaged.
 
     What is given `instead` is not read.
@@ -220,20 +252,20 @@ def read_evaluation(run: Run, name: str, instead: Mapping[str, Any] | None = Non
     record = run.read(name, without=(instead or {}).keys())
     if record is None:
         return None
-    with _as_written(f"evaluation {shorten(name)} of run {run.path}"):
-        found = from_record(record | dict(instead or {}))
+    with _damaged(f"evaluation {shorten(name)} of run {run.path}"):
+        found = from_record(record | dict(instead or {}), problem)
         if trial_key(found.trial) != name:
-            raise ValueError("it is another evaluation")
+            raise broken("genome", f"{name}, as the file is called", trial_key(found.trial))
     return found
 
 
 @contextmanager
-def _as_written(what: str) -> Iterator[None]:
-    """Raise a StoreError that names `what` was read if the record inside has another form than ours."""
+def _damaged(what: str) -> Iterator[None]:
+    """Name `what` is read in the StoreErrors inside."""
     try:
         yield
-    except (AttributeError, LookupError, TypeError, ValueError):
-        raise StoreError(f"{what} is damaged: it was not written as this program writes it") from None
+    except StoreError as error:
+        raise StoreError(f"{what} is damaged: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -246,9 +278,11 @@ class StoredWeights(Mapping[str, Array]):
     @cached_property
     def _read(self) -> dict[str, Array]:
         weights = (self.run.read(self.key) or {}).get("weights")
-        if weights is None:
+        if not isinstance(weights, dict):
             raise StoreError(f"run {self.run.path} must hold its evaluation {self.key} as it was, got none")
-        return dict(weights)
+        with _damaged(f"evaluation {shorten(self.key)} of run {self.run.path}"):
+            check_weights(weights)
+        return weights
 
     def __getitem__(self, name: str) -> Array:
         return self._read[name]
@@ -258,109 +292,3 @@ class StoredWeights(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self._read)
-
-
-def key(genome: Genome) -> str:
-    """Return the name of a canonical genome: its genes joined by dashes."""
-    return "-".join(map(str, genome))
-
-
-def trial_key(trial: Trial) -> str:
-    """Return the name under which a trial is stored; its SHA-256 if it is too long for a file's name.
-
-    >>> trial_key(Trial((1, 0))), trial_key(Trial((1, 0), effort=4)), trial_key(Trial((1, 0), effort=4, repeat=2))
-    ('1-0', '1-0.x4', '1-0.x4.r2')
-    """
-    name = key(trial.genome) + (f".x{trial.effort}" if trial.effort > 1 else "")
-    name += f".r{trial.repeat}" if trial.repeat else ""
-    return name if len(name) <= 200 else sha256(name.encode()).hexdigest()
-
-
-def to_record(evaluated: Evaluation | Failure) -> dict[str, Any]:
-    """Return `evaluated` as nested dictionaries of plain values and arrays, defaults left out."""
-    trial = evaluated.trial
-    unusual = {"effort": trial.effort} if trial.effort > 1 else {}
-    unusual |= {"repeat": trial.repeat} if trial.repeat else {}
-    if isinstance(evaluated, Failure):
-        return {"genome": trial.genome, "reason": evaluated.reason, "cause": evaluated.cause, **unusual}
-    chosen, *curve = evaluated.points
-    record: dict[str, Any] = {
-        "genome": trial.genome,
-        "exits": evaluated.exits,
-        "thresholds": chosen.thresholds,
-        "costs": asdict(evaluated.costs),
-        "validation": _listed(chosen.validation),
-        "test": _listed(chosen.test),
-        "tables": vars(evaluated.tables),
-        "losses": evaluated.losses,
-        "weights": dict(evaluated.weights),
-    }
-    if curve:
-        # As arrays: a curve has tens of points, and each number of a nested list would be a member of the file.
-        figures = [
-            [getattr(point, name) for point in curve] for name in SPLITS if getattr(chosen, name) is not None
-        ]
-        record["curve"] = {
-            "thresholds": np.array([point.thresholds for point in curve], np.float64),
-            "correct": np.array([[each.correct for each in split] for split in figures], np.int64),
-            "exit_counts": np.array([[each.exit_counts for each in split] for split in figures], np.int64),
-        }
-        if chosen.validation.class_samples:
-            classes = [np.array([each.class_correct for each in split], np.int64) for split in figures]
-            record["curve"]["class_correct"] = classes
-    if evaluated.on_test is not None:
-        answers = evaluated.on_test.predicted
-        small = answers.astype(np.min_scalar_type(int(answers.max(initial=0))))
-        record["on_test"] = {"confidence": evaluated.on_test.confidence, "predicted": small}
-    if chosen.calibration is not None:
-        record["calibration"] = _listed(chosen.calibration)
-    record |= unusual
-    if evaluated.confidence.temperatures is not None:
-        record["temperatures"] = np.array(evaluated.confidence.temperatures)
-    return record
-
-
-def from_record(record: Mapping[str, Any]) -> Evaluation | Failure:
-    """Return the Evaluation or Failure that `to_record` made `record` from."""
-    trial = Trial(record["genome"], record.get("effort", 1), record.get("repeat", 0))
-    if "reason" in record:
-        return Failure(trial, record["reason"], record.get("cause") or cause_of(record["reason"]))
-    splits = [name for name in SPLITS if name in record]
-    chosen = Point(record["thresholds"], **{name: Figures(**record[name]) for name in splits})
-    costs = StaticCosts(**record["costs"])
-    return Evaluation(
-        trial=trial,
-        exits=record["exits"],
-        costs=costs,
-        points=(chosen, *_curve(record["curve"], chosen, splits, costs)) if "curve" in record else (chosen,),
-        confidence=Confidence(tuple(record["temperatures"].tolist())) if "temperatures" in record else LEARNED,
-        tables=ExitTables(**record["tables"]),
-        losses=record["losses"],
-        weights=record["weights"],
-        on_test=_answers(record["on_test"]) if "on_test" in record else None,
-    )
-
-
-def _answers(tables: Mapping[str, Array]) -> ExitTables:
-    return ExitTables(tables["confidence"], tables["predicted"].astype(np.int64))
-
-
-def _listed(figures: Figures) -> dict[str, Any]:
-    """Return the figures as a dictionary, without those of the classes if they were not counted."""
-    return {name: value for name, value in asdict(figures).items() if value != ()}
-
-
-def _curve(curve: Mapping[str, Any], chosen: Point, splits: Sequence[str], costs: StaticCosts) -> Iterator[Point]:
-    """Yield the points of a stored curve; `chosen` has the samples of each class."""
-    right, left = curve["correct"].tolist(), curve["exit_counts"].tolist()
-    macs = (curve["exit_counts"] @ np.array(costs.exit_costs)).tolist()
-    classes = [each.tolist() for each in curve.get("class_correct", ())]
-    whole = [getattr(chosen, name) for name in splits]
-
-    def figures(split: int, place: int) -> Figures:
-        counted = (tuple(classes[split][place]), whole[split].class_samples) if classes else ()
-        exits = tuple(left[split][place])
-        return Figures(right[split][place], whole[split].samples, exits, macs[split][place], *counted)
-
-    for place, thresholds in enumerate(curve["thresholds"].tolist()):
-        yield Point(tuple(thresholds), **{name: figures(split, place) for split, name in enumerate(splits)})

@@ -29,7 +29,7 @@ from nachos_min.nas.configuration import AS_BEFORE, ConfigurationError, Problem
 from nachos_min.nas.evaluate import ExecutionError, choose
 from nachos_min.nas.evaluation import SPLITS, Evaluation, Failure, Trial, cause_of
 from nachos_min.nas.genome import Genome
-from nachos_min.nas.runs import key
+from nachos_min.nas.records import key
 from nachos_min.store import StoreError
 from nachos_min.store.values import decode
 

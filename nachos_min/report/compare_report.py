@@ -13,11 +13,10 @@ from nachos_min.errors import InputError, cut, some
 from nachos_min.nas.gain import Gain, paired_gain, right_answers
 from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.result import Network, SearchResult
-from nachos_min.nas.runs import examples, load_run
+from nachos_min.nas.runs import examples, load_run, open_run
 from nachos_min.nas.views import undominated
 from nachos_min.report.console import output, table
 from nachos_min.report.search_report import gain_text
-from nachos_min.store import open_run
 
 MOST = 6  # budgets
 Pair = tuple[SearchResult, SearchResult]

@@ -17,9 +17,8 @@ from nachos_min.eenn.trained import Prediction
 from nachos_min.files import write_file
 from nachos_min.nas.plan import kinds
 from nachos_min.nas.result import FiguresOnTest, Network
-from nachos_min.nas.runs import solution
+from nachos_min.nas.runs import open_run, solution
 from nachos_min.report.console import output, table
-from nachos_min.store import open_run
 
 WIDTH = 80
 _FEW = 10  # samples whose answers are listed

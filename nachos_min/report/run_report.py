@@ -25,12 +25,11 @@ from nachos_min.errors import InputError, some
 from nachos_min.files import write_file
 from nachos_min.nas.evaluation import Evaluation, Trial
 from nachos_min.nas.result import Archive, Network, SearchResult, result_of, shown_rows
-from nachos_min.nas.runs import Examples, examples, stored_evaluations, stored_problem
+from nachos_min.nas.runs import Examples, examples, open_run, stored_evaluations, stored_problem
 from nachos_min.nas.views import by_network, html_table, setting_names, undominated
 from nachos_min.report.charts import Plot, axis, short
 from nachos_min.report.pictures import most_pictures, pictures, sheet
 from nachos_min.report.search_report import closest_sentence, gain_sentence, share
-from nachos_min.store import open_run
 
 MOST = 150  # solutions on the page, which keeps it small
 A_EXIT = 8  # example images of an exit
@@ -97,7 +96,8 @@ class Story:
 
 def read_story(run: str | Path) -> Story:
     """Return what the run in a folder has to tell; InputError as `write_report`."""
-    path, archive = Path(run), Archive(stored_problem(run), stored_evaluations(run))
+    path, problem = Path(run), stored_problem(run)
+    archive = Archive(problem, stored_evaluations(run, problem))
     if not archive.evaluations:
         raise InputError(f"a report needs a trained network, got run {run} without one")
     result, stored = result_of(archive, path, reused=len(archive), inadmissible=None), open_run(run)

@@ -22,6 +22,7 @@ from nachos_min.nas.evaluation import Point
 from nachos_min.nas.runs import solution, stored_problem
 from nachos_min.targets import read_target
 
+pytestmark = pytest.mark.usefixtures("made_up")
 extra = pytest.mark.skipif(not (find_spec("onnx") and find_spec("onnxruntime")), reason="they are the extra onnx")
 
 

@@ -26,8 +26,8 @@ from nachos_min.nas.evaluation import Evaluation, Failure, Trial
 from nachos_min.nas.genome import GenomeCoder
 from nachos_min.nas.hypervolume import hypervolume
 from nachos_min.nas.limits import Limits
+from nachos_min.nas.records import from_record, key, to_record, trial_key
 from nachos_min.nas.result import Archive
-from nachos_min.nas.runs import from_record, key, to_record, trial_key
 from nachos_min.nas.space import load_space
 from nachos_min.nas.steps import Step, Steps
 from nachos_min.nas.workers import Workers

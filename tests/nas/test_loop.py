@@ -29,11 +29,13 @@ from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.limits import StaticCheck
 from nachos_min.nas.nsga2 import minimize
 from nachos_min.nas.progress import Progress
+from nachos_min.nas.records import key, to_record
 from nachos_min.nas.result import Archive, SearchResult
-from nachos_min.nas.runs import key, stored_evaluations, stored_problem, to_record
+from nachos_min.nas.runs import stored_evaluations, stored_problem
 from nachos_min.nas.sampling import filling_genomes, random_genomes, rule_genomes
 from nachos_min.store import create_or_open, open_run
 
+pytestmark = pytest.mark.usefixtures("made_up")
 PAPER = {"recipe": "paper", "standardise": "pixel"}
 LABELS = load("digits", validation="halves").validation.labels
 Run = Callable[..., SearchResult]

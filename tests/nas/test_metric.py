@@ -18,8 +18,9 @@ from nachos_min.nas.aims import log_odds_at_shares
 from nachos_min.nas.configuration import configuration_of, configure, load_problem, resolved
 from nachos_min.nas.evaluate import evaluate
 from nachos_min.nas.evaluation import Evaluation, Trial
+from nachos_min.nas.records import from_record, to_record
 from nachos_min.nas.result import Archive, SearchResult, result_of
-from nachos_min.nas.runs import from_record, stored_evaluations, to_record
+from nachos_min.nas.runs import stored_evaluations
 from nachos_min.report.search_report import show_result
 from nachos_min.store import open_run
 from nachos_min.store.values import decode, encode

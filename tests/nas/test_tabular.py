@@ -20,8 +20,9 @@ from nachos_min.nas.configuration import Configuration, Problem, configure, load
 from nachos_min.nas.evaluate import ExecutionError, evaluate
 from nachos_min.nas.evaluation import Evaluation, Failure, Trial
 from nachos_min.nas.limits import Limits
+from nachos_min.nas.records import to_record
 from nachos_min.nas.result import Archive, result_of
-from nachos_min.nas.runs import stored_problem, to_record
+from nachos_min.nas.runs import stored_problem
 from nachos_min.nas.tabular import Table, TableError, read_table
 from nachos_min.report.search_report import summary
 from nachos_min.store.values import decode, encode

@@ -27,6 +27,7 @@ from nachos_min.report.charts import Plot, axis, short
 from nachos_min.report.pictures import pictures, png, sheet
 from nachos_min.report.run_report import Story, page, pieces, progress, read_story
 
+pytestmark = pytest.mark.usefixtures("made_up")
 HOSTILE = "</script><img src=http://x onerror=alert(1)>"
 SAMPLES = 60
 
