@@ -28,7 +28,7 @@ def two_points(_: GenomeCoder, trial: Trial) -> Evaluation:
     """95 of 100 right at 35,000 MACs, or 80 at 15,000, of a network that costs 10,000 or 60,000."""
     right, fewer = Figures(95, 100, (50, 50), 3_500_000), Figures(80, 100, (90, 10), 1_500_000)
     points = Point((0.5, 0.0), right, right), Point((0.1, 0.0), fewer, fewer)
-    return evaluation(trial, right, points=points, weights={"stem": np.arange(3.0)})
+    return evaluation(trial, right, points=points, weights={"stem": np.arange(3, dtype=np.float32)})
 
 
 @pytest.fixture
