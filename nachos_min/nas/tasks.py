@@ -31,7 +31,7 @@ from nachos_min.nas.configuration import Configuration
 from nachos_min.nas.evaluate import Backbones, DivergenceError, evaluate
 from nachos_min.nas.evaluation import OF_MACHINE, Evaluation, Failure, Trial
 from nachos_min.nas.genome import GenomeCoder
-from nachos_min.store import own_folder
+from nachos_min.store import StoreError, own_folder
 
 Answer = TypeVar("Answer")
 
@@ -90,9 +90,12 @@ def share(coder: GenomeCoder, dataset: Dataset, acting: Configuration, run: Path
     folder, content = own_folder(run, "shared"), io.BytesIO()
     depends = sha256(repr((coder.space.content, dataset.digest, acting)).encode()).hexdigest()
     backbones = Backbones(run.absolute() / "backbones", depends)
-    _Writer(content, folder).dump((coder, dataset, acting, backbones))
-    with open(folder / _NAME, "xb") as file:
-        file.write(content.getvalue())
+    try:
+        _Writer(content, folder).dump((coder, dataset, acting, backbones))
+        with open(folder / _NAME, "xb") as file:
+            file.write(content.getvalue())
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written: {error.strerror or error}") from None
     return Task(sha256(content.getvalue()).hexdigest(), str(folder.absolute()))
 
 

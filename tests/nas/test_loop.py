@@ -3,6 +3,7 @@
 A stand-in for the workers makes figures from a candidate's genome at once, so that whole searches are cheap.
 """
 
+import errno
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +22,7 @@ from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.eenn.thresholds import ExitTables, Figures
 from nachos_min.errors import InputError
+from nachos_min.files import replacing
 from nachos_min.nas import fitting, nachos
 from nachos_min.nas.configuration import configuration_of, configure
 from nachos_min.nas.evaluate import seeded
@@ -34,6 +36,7 @@ from nachos_min.nas.result import Archive, SearchResult
 from nachos_min.nas.runs import stored_evaluations, stored_problem
 from nachos_min.nas.sampling import filling_genomes, random_genomes, rule_genomes
 from nachos_min.store import create_or_open, open_run
+from nachos_min.store import run as store
 
 pytestmark = pytest.mark.usefixtures("made_up")
 PAPER = {"recipe": "paper", "standardise": "pixel"}
@@ -109,6 +112,34 @@ def test_a_run_is_the_same_whoever_is_done_first_and_wherever_it_was_cut(run: Ru
     damaged = min((folder / "evaluations").iterdir())  # it is trained again
     damaged.write_bytes(damaged.read_bytes()[:1000])
     check_again(run(folder, seed=1), whole, reused=17)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 5, 9, 10])
+def test_a_disk_that_is_full_at_any_write_ends_a_search_in_one_line(
+    number: int, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writes are run.h5, the examples, eight evaluations, and the order."""
+    whole, written = run(tmp_path / "whole", seed=1, evaluations=8), list[Path]()
+
+    def full(path: Path, **how: bool) -> Any:
+        written.append(path)
+        if len(written) > number:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replacing(path, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "replacing", full)
+        with pytest.raises(InputError) as stopped:
+            run(tmp_path / "run", seed=1, evaluations=8)
+    advice = "; what was evaluated is kept, the same command continues" if number > 1 else ""
+    assert str(stopped.value) == f"{written[-1]} cannot be written: No space left on device{advice}"
+    assert len(written) == number + 1
+    kept = stored(tmp_path / "run") if number else set()
+    assert len(kept) == max(0, min(number, 10) - 2)
+    check_again(run(tmp_path / "run", seed=1, evaluations=8), whole, reused=len(kept))
+    for file in (tmp_path / "whole").rglob("*"):
+        if file.is_file():
+            assert (tmp_path / "run" / file.relative_to(tmp_path / "whole")).read_bytes() == file.read_bytes()
 
 
 def test_a_search_out_of_time_goes_on_as_if_it_had_not_stopped(

@@ -12,7 +12,7 @@ import pytest
 
 import nachos_min
 from nachos_min import cli
-from nachos_min.nas import nachos
+from nachos_min.nas import evaluate, nachos, tasks
 from nachos_min.nas.evaluate import DivergenceError, ExecutionError
 from nachos_min.nas.evaluation import cause_of
 from nachos_min.nas.genome import Genome, GenomeCoder
@@ -109,6 +109,27 @@ def test_a_search_in_trouble_stores_nothing_and_the_same_command_continues(
     trouble.unlink()
     assert search(tmp_path / "run", workers).failed == 0
     search(tmp_path / "alone", 0)
+    assert records(tmp_path / "run") == records(tmp_path / "alone")
+
+
+def full(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_full_of_shared_data_ends_a_search_and_one_full_of_backbones_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"recipe": "paper", "epochs": 4}
+    search(tmp_path / "alone", 0, **given)
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks.npy, "write_array", full)
+        with pytest.raises(MachineError, match=r"run.shared cannot be written: No space left on .*continues$"):
+            search(tmp_path / "run", 0, **given)
+        assert not (tmp_path / "run" / "shared").exists()
+    monkeypatch.setattr(evaluate, "replacing", full)
+    search(tmp_path / "run", 0, **given)
+    assert not [*(tmp_path / "run" / "backbones").iterdir()]
+    assert [*(tmp_path / "alone" / "backbones").iterdir()]
     assert records(tmp_path / "run") == records(tmp_path / "alone")
 
 
