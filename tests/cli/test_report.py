@@ -172,9 +172,12 @@ def test_a_search_without_time_has_trained_nothing_yet(without_solution: SearchR
 
 def test_the_first_failure_says_why(without_solution: SearchResult) -> None:
     why = "DivergenceError: training backbone diverged"
-    lost = replace(without_solution, failure=why)
-    assert causes(lost) == f"2 failed (the first: {why}); 31 ruled out untrained"
-    assert causes(replace(lost, inadmissible=None, failure=None)) == "2 failed"
+    lost = replace(without_solution, failure=why, failures={"diverged": 2})
+    assert (
+        causes(lost)
+        == f"2 failed (2 diverged; the first: {why}; --retry-failed trains again); 31 ruled out untrained"
+    )
+    assert causes(replace(lost, inadmissible=None, failure=None, failures={})) == "2 failed"
 
 
 def test_a_plan_goes_to_standard_error_also_where_that_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,7 +84,7 @@ def test_colours_of_a_terminal_are_its_own() -> None:
 def evil(result: SearchResult) -> SearchResult:
     """A result whose texts from outside steer a terminal."""
     identity = {"name": EVIL, "trained_with_max_macs": EVIL, "trained_with_seed": EVIL}
-    return replace(result, run=f"runs/{EVIL}", failure=EVIL * 1000, table=identity)
+    return replace(result, run=f"runs/{EVIL}", failure=EVIL * 1000, failures={"diverged": 2}, table=identity)
 
 
 def test_a_result_is_shown_escaped(result: SearchResult, without_solution: SearchResult) -> None:
@@ -182,4 +182,4 @@ def test_a_guard_is_put_once(monkeypatch: pytest.MonkeyPatch) -> None:
     before = sys.stdout
     guard()
     assert sys.stdout is before
-    assert output(sys.stdout, 10).file is before.guarded  # type: ignore[attr-defined]  # a Guard
+    assert output(sys.stdout, 10).file is before.guarded  # type: ignore[attr-defined]  # Guard keeps its stream
