@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nachos_min.data.dataset import DataError, Images, Split, chunks
 from nachos_min.data.keys import NAMES, PREFIXES
-from nachos_min.data.labels import find_classes, plain_labels
+from nachos_min.data.labels import MOST_CLASSES, find_classes, plain_labels
 from nachos_min.errors import some
 
 LAYOUTS = ("chw", "hwc", "signal")
@@ -60,6 +60,8 @@ def check_arrays(source: str, arrays: Mapping[str, Any], layout: str | None = No
             notes.append(f"{prefix}images span {own:g} and images {train:g}: both should be on one scale")
     names = arrays.get("class_names")
     if isinstance(names, np.ndarray):
+        if names.size > MOST_CLASSES:
+            raise DataError(f"{source}: class_names must be at most {MOST_CLASSES:,}, got shape {names.shape}")
         names = plain_labels(source, "class_names", names).astype(str).tolist()
     classes = find_classes(source, labels[""], names)
     splits = {}

@@ -191,7 +191,7 @@ def _images(source: str, version: _Version, file: IO[bytes]) -> tuple[NDArray[np
         planes, labels = rows[:, version.labels :], rows[:, version.labels - 1].astype(np.int64)
     else:
         batch = _unpickled(source, file)
-        planes, listed = _array(source, batch.get("data")), batch.get(f"{version.key}s")
+        planes, listed = _array(source, batch.pop("data", None)), batch.get(f"{version.key}s")
         if planes.ndim != 2 or planes.shape[1] != _PIXELS or not planes.size:
             raise DataError(f"{source}: data must be [N, {_PIXELS}], N >= 1, got shape {planes.shape}")
         if (

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from nachos_min.data.dataset import DataError
 from nachos_min.data.labels import LONGEST_TEXT
-from nachos_min.data.limits import Asked
+from nachos_min.data.limits import Asked, Room
 from nachos_min.errors import shorten
 from nachos_min.files import open_file
 
@@ -34,7 +35,7 @@ def read_csv(path: Path, asked: Asked) -> dict[str, Any]:
     the expected values of a sample has no labels. DataError for any other content.
     """
     with open_file(path) as stored, io.TextIOWrapper(stored, encoding="utf-8-sig", newline="") as file:
-        parts: list[NDArray[Any]] = []
+        numbers, known = _Numbers(asked.room), dict[str, str]()
         labels: list[str] = []
         waiting: list[Sequence[str]] = []
         header: list[str] | None = None
@@ -58,23 +59,17 @@ def read_csv(path: Path, asked: Asked) -> dict[str, Any]:
             if not 1 <= len(label) <= LONGEST_TEXT:
                 rule = f"must have a label of 1 to {LONGEST_TEXT} characters"
                 raise DataError(f"{path}: line {line} {rule}, got {shorten(label)}")
-            labels.append(label)
+            labels.append(known.setdefault(label, label))  # one text for each class
             waiting.append(row)
             held += size
             if held >= _TOGETHER:
-                parts.append(_numbers(path, waiting, line))
-                asked.room.take(parts[-1].nbytes + _LABEL * len(waiting), "the table")
+                numbers.add(_numbers(path, waiting, line))
                 waiting, held = [], 0
         if waiting:
-            parts.append(_numbers(path, waiting, line))
-    if not parts:
+            numbers.add(_numbers(path, waiting, line))
+    if not labels:
         raise DataError(f"{path}: a table must have rows, got none")
-    images, end = np.empty((len(labels), parts[0].shape[1]), np.result_type(*parts)), len(labels)
-    asked.room.take(max(0, images.nbytes - sum(part.nbytes for part in parts)), "the table")
-    while parts:  # from the last on: its memory is free before the next one is copied
-        part = parts.pop()
-        images[end - len(part) : end] = part
-        end -= len(part)
+    images = np.frombuffer(numbers.content, numbers.kind).reshape(len(labels), -1)
     if bare:
         return {"images": images}
     named = "the last column" if header is None else f"column {shorten(header[at])}"
@@ -85,6 +80,25 @@ def read_csv(path: Path, asked: Asked) -> dict[str, Any]:
         rule = f"labels must be whole numbers or text, {named} has {found[fraction][0]}"
         raise DataError(f"{path}: {rule}; {_ELSE}")
     return {"images": images, "labels": found, "notes": tuple(notes)}
+
+
+@dataclass
+class _Numbers:
+    """The numbers of a table, row after row, in the narrowest type that holds those so far."""
+
+    room: Room
+    content: bytearray = field(default_factory=bytearray)  # grows where it is: no second copy is in memory
+    kind: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.uint8))
+
+    def add(self, rows: NDArray[Any]) -> None:
+        """Append rows; DataError if there is no room."""
+        wider, before = np.result_type(self.kind, rows.dtype), len(self.content)
+        growth = before // self.kind.itemsize * (wider.itemsize - self.kind.itemsize)
+        self.room.take(growth + rows.size * wider.itemsize + _LABEL * len(rows), "the table")
+        if wider != self.kind:
+            self.content = bytearray(np.frombuffer(self.content, self.kind).astype(wider).data)
+            self.kind = wider
+        self.content += rows.astype(wider, copy=False).data
 
 
 def _rows(path: Path, file: TextIO) -> Iterator[tuple[int, int, list[str]]]:

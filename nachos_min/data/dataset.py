@@ -1,5 +1,7 @@
 """A data set: splits of scaled images, how samples are divided into splits, scaled, and resized."""
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import prod
@@ -181,25 +183,47 @@ def statistics(images: ImageSource, per: str) -> Scaling:
     A feature is constant if its largest value is its smallest, since its computed variance may be a rounding error
     away from 0; its inverse is 0. Sums run over the images one after the other: they are the same on every machine.
     """
-    together = (0, 1, 2) if per == "channel" else (0,)
+    together: tuple[int, ...] = (0, 1, 2) if per == "channel" else (0,)
     size = images.shape[0] * images.shape[1] * images.shape[2]
     count, shape = (size, images.shape[3:]) if per == "channel" else (len(images), images.shape[1:])
-    total, squares = np.zeros(shape), np.zeros(shape)
     least, most = np.full(images.shape[1:], np.inf), np.full(images.shape[1:], -np.inf)
-    parts = chunks(images.shape, 1 << 25)  # of all sizes up to 96 x 96 in colour 1,024 images: sums are as before
-    for part in parts:
-        these = images[part]
-        total += these.sum(axis=together, dtype=np.float64)
+
+    def values(these: NDArray[np.float32]) -> NDArray[Any]:
         np.minimum(least, these.min(axis=0), out=least)
         np.maximum(most, these.max(axis=0), out=most)
+        return these
+
+    mean = _sum(images, together, values, shape) / count
+    squares = _sum(images, together, lambda these: np.square(difference := these - mean, out=difference), shape)
     if per == "channel":
         least, most = least.min(axis=(0, 1)), most.max(axis=(0, 1))
-    mean = total / count
-    for part in parts:
-        difference = images[part] - mean
-        squares += np.square(difference, out=difference).sum(axis=together)
     deviation = np.sqrt(squares / count)
     return Scaling(mean, np.divide(1.0, deviation, out=np.zeros_like(mean), where=most > least))
+
+
+def _sum(
+    images: ImageSource,
+    together: tuple[int, ...],
+    of: Callable[[NDArray[np.float32]], NDArray[Any]],
+    shape: tuple[int, ...],
+) -> NDArray[np.float64]:
+    """Return the sum of `of(images)` over the axes `together`: of 1,024 images at once, then over these sums.
+
+    Of several channels, as of pixels, NumPy adds one image after the other: so the 1,024 need not be in memory
+    together. Of one channel it adds halves.
+    """
+    total, halves = np.zeros(shape), together != (0,) and shape == (1,)
+    for group in chunks(images.shape, 1 << 25 if halves else sys.maxsize):
+        found = None
+        step = 1024 if halves else chunks(images.shape)[0].stop
+        for begin in range(group.start, min(group.stop, len(images)), step):
+            block = of(images[begin : min(begin + step, group.stop)])
+            if found is not None:
+                block = block.astype(np.float64, copy=False)
+                block[(0,) * len(together)] += found
+            found = block.sum(axis=together, dtype=np.float64)
+        total += 0 if found is None else found
+    return total
 
 
 def resize(images: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """Labels of any kind as classes 0 .. K - 1: integers from any base, whole floats, text, truth values, one-hot."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nachos_min.data.dataset import DataError
+from nachos_min.data.dataset import DataError, chunks
+from nachos_min.errors import shorten
 
+MOST_CLASSES = 1 << 15  # more would each have few samples, and a head of a network their number of rows
 LONGEST_TEXT = 200  # characters of a label; a longer one is a sentence and no class
 _WHOLE = np.float64(2**53)  # whole numbers below are exact in float64; float16 cannot hold it
 
@@ -42,11 +45,11 @@ def plain_labels(source: str, name: str, array: NDArray[Any]) -> NDArray[Any]:
         array = array[:, 0]
     kind = array.dtype.kind
     if array.ndim == 2 and kind in "buif":
-        ones = array == 1
-        if not ((ones.sum(axis=1) == 1).all() and (ones | (array == 0)).all()):
+        parts = [array[part] for part in chunks(array.shape)]
+        if not all(((part == 1).sum(axis=1) == 1).all() and ((part == 1) | (part == 0)).all() for part in parts):
             rule = "[N], or [N, K] with one 1 and else 0 in each row"
             raise DataError(f"{source}: {name} must be {rule}, got shape {array.shape}")
-        return np.asarray(ones.argmax(axis=1), np.int64)
+        return np.asarray(array.argmax(axis=1), np.int64)
     if array.ndim != 1:
         raise DataError(f"{source}: {name} must be [N], got shape {array.shape}")
     if kind == "b":
@@ -84,11 +87,16 @@ def find_classes(source: str, labels: NDArray[Any], names: Sequence[str] | None 
     `names` are of the labels 0 .. K - 1; None: labels are their own names. DataError, with the name `source` of the
     file, if there are fewer than two classes, two of the same name, or a label without one.
     """
-    if names is not None and (twice := next((name for name in names if names.count(name) > 1), None)) is not None:
-        raise DataError(f"{source}: class names must differ, got {twice!r} more than once")
+    for name, count in Counter(names or ()).items():
+        if count > 1:
+            raise DataError(f"{source}: class names must differ, got {shorten(name)} more than once")
     values = np.unique(labels)
-    if len(values) < 2:
-        raise DataError(f"{source}: labels must name at least 2 classes, got {len(values)}")
+    if not 2 <= len(values) <= MOST_CLASSES:
+        more = f"and at most {MOST_CLASSES:,}, " if len(values) > 2 else ""
+        raise DataError(f"{source}: labels must name at least 2 classes, {more}got {len(values):,}")
+    for name in values.tolist() if names is None else names:
+        if any("\ud800" <= letter <= "\udfff" for letter in str(name)):  # bytes of a file's name that are no UTF-8
+            raise DataError(f"{source}: names of classes must be text in UTF-8, got {shorten(str(name))}")
     first, last, most = values[0], values[-1], len(values) - 1
     notes = []
     if values.dtype.kind == "U":
