@@ -85,7 +85,7 @@ def whole(least: int, bits: int = 63) -> Kind:
 
 def number(form: str, rule: str, within: Callable[[float], bool]) -> Kind:
     """Return the kind of numbers that are `within` a range."""
-    read = _reader(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", float)
+    read = _reader(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?", float)
     return Kind(form, rule, read, _is(Real, within), "{:g}".format)
 
 
