@@ -6,8 +6,9 @@ from typing import Any
 # fmt: off
 NAMES = [
     "\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "a\nb", "a\r\nb: forged", "\x00", "\x7f\x80\x9b31m", "\u202eabc",
-    "\u2028x", "n" * 300, "n" * 100_000, "\U000e0041", "", " ", ".", "..", "../x", "/etc/passwd", "a/b",
-    "-x", "--json", "%s%n{0}", "${HOME}", "`id`", "None", "nan", "[red]markup[/red]", "[/]", "a" + "\u0301" * 50,
+    "\u2028x", "n" * 300, "n" * 100_000, "\U000e0041", "", " ", ".", "..", "../beside/kept.h5", "/no/such/file",
+    "a/b", "-x", "--json", "%s%n{0}", "${HOME}", "`id`", "None", "nan",
+    "[red]markup[/red]", "[/]", "a" + "\u0301" * 50,
     "\ufdfa" * 20, "<script>",
 ]
 NUMBERS = [

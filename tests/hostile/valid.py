@@ -67,11 +67,13 @@ def put(folder: Path, *names: str) -> None:
 @cache
 def answer(line: tuple[str, ...], *names: str) -> str:
     """Return what a command prints as JSON in a folder that holds copies of valid things of these `names`."""
-    kept = ROOT / f"{sha256(repr((line, names)).encode()).hexdigest()}.json"
+    kept = ROOT.with_name(f"{ROOT.name}-answer-{sha256(repr((line, names)).encode()).hexdigest()}")
     if not kept.exists():
         with tempfile.TemporaryDirectory() as folder:
             put(Path(folder), *names)
-            kept.write_text(command(*line, folder=Path(folder)))
+            found = command(*line, folder=Path(folder))
+            (Path(folder) / "answer").write_text(found)
+            shutil.move(Path(folder) / "answer", kept)
     return kept.read_text()
 
 
