@@ -20,6 +20,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+# Of a case that did not come to its end.
+NOTHING = {"line": [], "status": None, "seconds": 0.0, "processor": 0.0, "peak": 0, "now": 0, "said": ""}
 MEMORY = 2 << 30  # bytes above what the process has after its imports: more is refused by the system
 MOST_BYTES, MOST_SECONDS, MOST_LETTERS = 1 << 30, 5.0, 500
 # What the system's refusal of memory looks like, whoever caught it.
@@ -96,7 +98,11 @@ def judged(seed: int, kind: str, number: int, parent: Path) -> dict[str, Any]:
         each.mkdir()
     (beside / "kept.h5").write_bytes(b"kept")
     tempfile.tempdir = str(temporary)
-    case = cases.write(seed, kind, number, folder)
+    try:
+        case = cases.write(seed, kind, number, folder)
+    except Exception:
+        shutil.rmtree(place)
+        return NOTHING | {"wrong": {"traceback": f"of the generator: {traceback.format_exc()}"}}
     before = state(folder), state(beside), state(ROOT)
     gc.collect()
     with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as peak:

@@ -153,8 +153,8 @@ def bombs(rng: Random, folder: Path) -> Case:
     declared = rng.choice((size + len(front), 1000)) & 0xFFFFFFFF
     local = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 8, 0, 0, 0, len(packed), declared, len(named), 0) + named
     inner = archive({"labels.npy": b"x", "images.npy": b"y"}) if rng.random() < 0.2 else b""
-    directory = struct.pack("<4sHHHHHHIIIHHHHHII", b"PK\1\2", 20, 20, 0, 8, 0, 0, 0, len(packed), declared, len(named),
-                            0, 0, 0, 0, 0, 0) + named  # fmt: skip
+    directory = struct.pack("<4sHHHHHHIII", b"PK\1\2", 20, 20, 0, 8, 0, 0, 0, len(packed), declared)
+    directory += struct.pack("<HHHHHII", len(named), 0, 0, 0, 0, 0, 0) + named
     end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 1, 1, len(directory), len(local) + len(packed), 0)
     return Case(write(rng, folder, ".npz", local + packed + directory + end + inner), REFUSED)
 
@@ -165,11 +165,13 @@ def members(rng: Random, folder: Path) -> Case:
     good = {f"{each}.npy": npy_of(array) for each, array in arrays().items()}
     match rng.randrange(6):
         case 0:
-            made = archive(good | {name(rng)[:60000] or "x": b"" for _ in range(rng.choice((1, 20)))})
+            made = archive(
+                good | {name(rng).replace("\0", "")[:60000] or "x": b"" for _ in range(rng.choice((1, 20)))}
+            )
         case 1:
             made = archive(good | {f"{number}.npy": b"" for number in range(rng.choice((100, 20_000)))})
         case 2:
-            made = archive({rng.choice((each, name(rng)[:60000])) or "x": good[each] for each in good})
+            made = archive({(rng.choice((each, name(rng)[:60000])) or "x"): good[each] for each in good})
         case 3:
             made = archive({each: rng.choice((good[each], b"", rng.randbytes(90))) for each in good})
         case 4:

@@ -48,7 +48,7 @@ def messages(message: Any) -> list[Any]:
     found = [message]
     for field, content in message.ListFields():
         if field.type == field.TYPE_MESSAGE:
-            for inner in content if field.label == field.LABEL_REPEATED else [content]:
+            for inner in content if hasattr(content, "extend") else [content]:
                 found += messages(inner)
     return found
 
@@ -57,8 +57,8 @@ def change(rng: Random, made: Any) -> None:
     """Change one field of one message, by kind: its value, how often it stands there, or whether it does."""
     message = rng.choice(messages(made))
     field = rng.choice(message.DESCRIPTOR.fields)
-    repeated, is_message = field.label == field.LABEL_REPEATED, field.type == field.TYPE_MESSAGE
     there = getattr(message, field.name)
+    repeated, is_message = hasattr(there, "extend"), field.type == field.TYPE_MESSAGE
     if repeated and len(there) and rng.random() < 0.6:
         place = rng.randrange(len(there))
         match rng.randrange(4):

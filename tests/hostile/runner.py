@@ -14,6 +14,7 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import Any
 
+from hostile.child import NOTHING
 from hostile.valid import ROOT
 
 # A child is watched by its processor time, since other work may slow it down; a case that waits is hanging.
@@ -45,16 +46,7 @@ class Child:
         if isinstance(found, dict):
             return found
         wrong = {"over 5 s": found} if found else {"crash": self.last_words()}
-        return {
-            "line": [],
-            "status": None,
-            "seconds": 0.0,
-            "processor": 0.0,
-            "peak": 0,
-            "now": 0,
-            "said": "",
-            "wrong": wrong,
-        }
+        return NOTHING | {"wrong": wrong}
 
     def answer(self, processor: float, waiting: float) -> Any:
         """Return the next answer; a text if the child took too long, "" if it died. It is stopped then."""
