@@ -264,7 +264,15 @@ def backbones(rng: Random, folder: Path) -> Case:
                 weights = record["weights"]
                 odd = (weights[:-1], weights.astype("f8"), weights + np.nan, np.array(3), None, {"a": weights})
                 path.write_bytes(
-                    encode(record | rng.choice(({"weights": rng.choice(odd)}, {"of": value(rng) or 1})))
+                    encode(
+                        record
+                        | rng.choice(
+                            (
+                                {"weights": rng.choice(odd)},
+                                {"of": rng.choice((None, {}, "x", {"run": "", "genes": (0,)}))},
+                            )
+                        )
+                    )
                 )
             case 6:
                 path.unlink()
