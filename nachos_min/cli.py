@@ -39,7 +39,7 @@ from nachos_min.options import (
     taking,
     text,
 )
-from nachos_min.terminal import tell
+from nachos_min.terminal import silence, tell
 
 if TYPE_CHECKING:
     from nachos_min.nas.result import SearchResult
@@ -442,8 +442,7 @@ def main(line: Sequence[str]) -> int:
         tell(message(str(stopped) or "interrupted"), to=sys.stderr)
         return INTERRUPTED
     except (OSError, MemoryError) as error:  # a full disk behind `> results.json`, no memory for another process
-        # Send what is still buffered for standard output nowhere: Python would complain once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         if isinstance(error, BrokenPipeError):  # the reader of our output has left, as in `... | head -1`
             return DONE
         reason = "no more memory" if isinstance(error, MemoryError) else error.strerror or error

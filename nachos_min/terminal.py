@@ -7,6 +7,7 @@ import io
 import os
 import sys
 import warnings
+from contextlib import suppress
 from typing import Any, TextIO, final
 
 from nachos_min.errors import cut, message, printable
@@ -14,15 +15,29 @@ from nachos_min.errors import cut, message, printable
 
 @final
 class Guard:
-    """A stream that shows letters which would steer a terminal as escapes; line ends pass."""
+    """A stream that shows letters which would steer a terminal as escapes; line ends pass.
 
-    def __init__(self, stream: Any) -> None:
+    One that is `optional` ends in silence where it cannot be written: a full disk behind a log stops no search.
+    """
+
+    def __init__(self, stream: Any, *, optional: bool = False) -> None:
         self.guarded = stream  # Rich writes its colours here, around texts that it escapes itself
+        self._passed = OSError if optional else ()
 
     def write(self, text: str) -> int:
         """Write `text` escaped; return its length, as streams do."""
-        self.guarded.write(text if text.isprintable() else "\n".join(map(printable, text.split("\n"))))
+        try:
+            self.guarded.write(text if text.isprintable() else "\n".join(map(printable, text.split("\n"))))
+        except self._passed:
+            silence(self.guarded)
         return len(text)
+
+    def flush(self) -> None:
+        """Write what is kept back."""
+        try:
+            self.guarded.flush()
+        except self._passed:
+            silence(self.guarded)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.guarded, name)
@@ -38,8 +53,14 @@ def guard() -> None:
         stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115  (open until the end)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-        setattr(sys, name, stream if isinstance(stream, Guard) else Guard(stream))
+        setattr(sys, name, stream if isinstance(stream, Guard) else Guard(stream, optional=name == "stderr"))
     warnings.formatwarning = lambda told, *_, **__: message(f"warning: {told}") + "\n"
+
+
+def silence(stream: Any) -> None:
+    """Send what is still buffered for a stream nowhere: Python would complain once more at its end."""
+    with suppress(OSError):  # a stream without a number
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def unguarded(stream: Any) -> Any:

@@ -184,6 +184,7 @@ def test_a_search_that_stops(
         ("{ %s --help; echo $? >&2; } | true", "0\n"),  # the reader leaves early
         ("%s --help >&-; echo $? >&2", "0\n"),
         ("%s --help 2>&-; echo $? >&2", "0\n"),
+        ("%s --sede 4 2>/dev/full; echo $? >&2", "2\n"),  # what cannot be told is not told
         ("%s --help >/dev/full; echo $? >&2", "error: the system refused: No space left on device\n2\n"),
         ("%s --sede 4; echo $? >&2", "error: unknown option --sede; did you mean --seed?\n2\n"),
     ],
