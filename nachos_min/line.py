@@ -42,11 +42,8 @@ def read_line(name: str, words: Iterable[str], commands: Mapping[str, Callable[.
             if not given and options[option].kind is SWITCH:
                 put(option, left.pop() if after.lower() in ("true", "false") else "true")
             elif not given and (not left or _OPTION.fullmatch(after)):
-                advice = (
-                    ""
-                    if after[:2] in ("", "--")
-                    else f"; if {shorten(after)} is the value, write {typed}={shlex.quote(after)}"
-                )
+                meant = f"; if {shorten(after)} is the value, write {typed}={shlex.quote(after)}"
+                advice = "" if after[:2] in ("", "--") else meant
                 raise InputError(f"{typed} must be {options[option].kind.rule}, got no value{advice}")
             else:
                 put(option, value if given else left.pop())
@@ -80,8 +77,10 @@ def _unknown(
     others = [other for other, command in commands.items() if option in options_of(command)]
     switches = ("--no" + each for each in options if _is_switch(options, each))
     known = [*map(flag, options), *switches]
-    advice = f"{', '.join(others)} take{'s' * (len(others) == 1)} it"
-    return InputError(f"unknown option {typed}; {advice if others else advise(typed, known, f'{PROGRAM} {name}')}")
+    advice = advise(typed, known, f"{PROGRAM} {name}")
+    if others and advice.startswith("try"):
+        advice = f"{', '.join(others)} take{'s' * (len(others) == 1)} it"
+    return InputError(f"unknown option {typed}; {advice}")
 
 
 def _misplaced(name: str, options: Mapping[str, Option], typed: list[str], needed: list[str]) -> InputError:
