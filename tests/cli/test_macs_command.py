@@ -94,7 +94,7 @@ def test_layers_of_a_network_from_elsewhere_are_executed_one_by_one():
     [
         (Conv2d((2**20, 2**20, 1), 1, (1, 1)), "must have at most 134217728 elements, got 1099511627776"),
         (Linear((2**20,), 2**20), "must have at most 134217728 elements, got 1099512676352"),
-        (Conv2d((2**12, 2**12, 1), 1, (2**9, 2**9)), "must have at most 1000000000000 MACs, got 3370[0-9]+"),
+        (Conv2d((2**12, 2**12, 1), 1, (2**9, 2**9)), "must have at most 1000000000000 MACs, got 3369"),
     ],
 )
 def test_too_large_to_execute(op, message):
