@@ -2,12 +2,14 @@
 
 import os
 import sys
+from random import Random
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from macs.onnx_cases import graph, model, node, onnx, refusal, write
+from macs.onnx_damage import GENERATORS
 
 from nachos_min.macs import CountError, count
 from nachos_min.macs.readers.onnx_file import Steps
@@ -29,7 +31,8 @@ def field(number: int, body: bytes) -> bytes:
 
 def encoded_model(inner: bytes) -> bytes:
     """An encoded model with that graph."""
-    return field(8, varint(2 << 3) + varint(17)) + field(7, inner)
+    own = field(8, field(1, b"own") + varint(2 << 3) + varint(1))
+    return field(8, varint(2 << 3) + varint(17)) + own + field(7, inner)
 
 
 def named(operator: bytes, *rest: bytes) -> bytes:
@@ -63,6 +66,8 @@ BYTES = {
     "a tensor of a million axes": encoded_model(field(5, field(1, bytes(1_000_000)))),
     "too few data": encoded_model(field(5, dims(3, 3) + FLOATS + field(9, bytes(12)))),
     "too many numbers": encoded_model(field(5, dims(3) + FLOATS + field(4, bytes(16)))),
+    "data twice": encoded_model(field(5, dims(1) + FLOATS + field(4, bytes(4)) + field(9, bytes(4)))),
+    "data of another type": encoded_model(field(5, dims(1) + FLOATS + field(7, bytes(1)))),
     "a negative length": encoded_model(field(5, dims(2**64 - 2) + FLOATS + field(8, b"w"))),
     "dims that are no numbers": encoded_model(named(b"Relu", field(5, field(8, b"\xff")))),
 }
@@ -148,13 +153,13 @@ def integer(name: bytes) -> bytes:
     return field(1, name) + varint(20 << 3) + varint(2)
 
 
-def chosen(graph: bytes) -> bytes:
-    """The fields of a function whose If is always true; `graph` are fields of its branch."""
+def chosen(graph: bytes, rest: bytes = b"") -> bytes:
+    """The fields of a function whose If is always true; `graph` are fields of its branch, `rest` of the node."""
     true = field(1, b"value") + field(5, varint(2 << 3) + varint(9) + field(9, b"\1")) + varint(20 << 3) + varint(4)
     branch = graph + named(b"Relu", field(1, b"a"), field(2, b"r")) + field(12, field(1, b"r"))
     then = field(1, b"then_branch") + varint(20 << 3) + varint(5) + field(6, branch)
     constant = field(2, b"c") + field(4, b"Constant") + field(5, true)
-    choice = field(1, b"c") + field(2, b"b") + field(4, b"If") + field(5, then)
+    choice = field(1, b"c") + field(2, b"b") + field(4, b"If") + field(5, then) + rest
     return field(4, b"a") + field(5, b"b") + field(7, constant) + field(7, choice)
 
 
@@ -167,11 +172,10 @@ REPEATED = {
     "a function's operator sets": RELU + field(9, varint(2 << 3) + varint(17)) * MANY,
     "a node's attributes": from_a_to_b(b"Relu", *(field(5, integer(b"p%d" % i)) for i in range(MANY))),
     "a node's inputs": from_a_to_b(b"Sum", field(1, b"a") * MANY),
-    "a node's outputs": from_a_to_b(b"Relu", field(2, b"") * MANY),
-    "a node's numbers": from_a_to_b(b"Constant", field(5, field(1, b"value_ints") + varint(20 << 3) + varint(7)
-        + field(8, bytes(4000)))),
+    "a node's numbers": field(5, b"b") + field(7, field(2, b"b") + field(4, b"Constant")
+        + field(5, field(1, b"value_ints") + varint(20 << 3) + varint(7) + field(8, bytes(4000)))) + field(4, b"a"),
     "an If's initialisers": chosen(b"".join(field(5, SCALAR + field(8, b"w%d" % i)) for i in range(MANY))),
-    "an If's outputs": chosen(field(12, field(1, b"r")) * MANY),
+    "outputs of an If and of its branch": chosen(field(12, field(1, b"r")) * MANY, field(2, b"") * MANY),
 }
 # fmt: on
 
@@ -274,3 +278,9 @@ def test_wrong_numbers_are_counted_or_refused(tmp_path, data):
 
 
 OPERATORS = sorted({schema.name for schema in onnx.defs.get_all_schemas() if schema.domain == ""})
+
+
+@pytest.mark.parametrize("number", range(100))
+def test_damaged_models_are_counted_or_refused(number, tmp_path):
+    rng = Random(number)
+    counted(write(tmp_path, GENERATORS[number % len(GENERATORS)](rng)))

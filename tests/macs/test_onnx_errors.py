@@ -78,6 +78,13 @@ NODES = [
         {"s": np.float32([1, 1, 1, 1])}),
     (node("Resize", "x - - s", keep_aspect_ratio_policy="not_larger"), IMAGE, {"s": [2, 4, 5, 5]}),
     (node("Relu", "z"), (2,), {}),
+    (node("Relu", "x x"), (2,), {}),
+    (node("Relu", "x", "y z"), (2,), {}),
+    (node("Add", "x"), (2,), {}),
+    (node("Conv", "x w", stride=[2, 2]), IMAGE, W),
+    (node("Conv", "x w w w", name="four"), IMAGE, W),
+    (node("If", "x x"), (1,), {}),
+    (node("Resize", "x - s", mode="area"), IMAGE, {"s": np.float32([1, 1, 2, 2])}),
     (node("Relu", "x", "x"), (2,), {}),
     (node("If", "x"), (1,), {}),
     (node("GlobalAveragePool", "x"), (2, 3), {}),
@@ -152,6 +159,12 @@ def weights_in(location):
     return external(model([node("Conv", "x w")], {"x": IMAGE}, {"y": None}, {"w": (3, 4, 1, 1)}), location=location)
 
 
+def two_values():
+    made = model([node("Flatten", "x", axis=1)], {"x": (2, 3)}, {"y": None})
+    made.graph.node[0].attribute[0].ints.append(1)
+    return made
+
+
 def sparse():
     made = relu((1,))
     made.graph.sparse_initializer.add(values=tensor((1,), "s"), dims=[4])
@@ -180,6 +193,8 @@ MODELS = [
         r"(Evil\n\x1b[2J)"),
     *((lambda place=place: weights_in(place), ELSEWHERE)
         for place in ("/etc/passwd", "../secret", "a/../../b", "C:\\w", "\\\\host\\w")),
+    (lambda: calling([node("Fused", "a", "c", domain="other")]), "its domain must be imported, got 'other'"),
+    (two_values, "attribute 'axis' must have the data of its type, got ints"),
     (sparse, "initialisers must be dense, got a sparse one at byte"),
 ]
 # fmt: on

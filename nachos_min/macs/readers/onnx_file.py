@@ -40,7 +40,8 @@ DTYPES: Final = {number: dtype for number, dtype in enumerate(_NUMPY) if dtype}
 _BYTES = {number: np.dtype(dtype).itemsize for number, dtype in DTYPES.items()} | {14: 8, 15: 16, 16: 2}
 _COMPLEX = (14, 15)
 _FLOAT_DATA, _TEXT_DATA, _RAW_DATA, _DOUBLE_DATA = 4, 6, 9, 10  # fields of a tensor
-_TYPED_DATA = {1: _FLOAT_DATA, 7: 7, 11: _DOUBLE_DATA, 12: 11, 13: 11}  # others are in int32_data, 5
+# Others are in int32_data, 5.
+_TYPED_DATA = {1: _FLOAT_DATA, 7: 7, 11: _DOUBLE_DATA, 12: 11, 13: 11, 14: _FLOAT_DATA, 15: _DOUBLE_DATA}
 _CONTINUED = bytes(range(128, 256))
 
 # The messages of onnx.proto, as far as a count reads them: number, name and type of each field, "*" if it is
@@ -61,6 +62,8 @@ _MESSAGES = {
     "Shape": "1 dim Dimension*",
     "Dimension": "1 length int, 2 length text",
 }
+_DATA_OF = {1: "f", 2: "i", 3: "s", 4: "t", 5: "g", 6: "floats", 7: "ints"}  # AttributeType -> field
+_DATA = frozenset(_DATA_OF.values())
 _SPARSE_INITIALIZER = 15  # of a graph
 _DEFAULTS = {"text": "", "int": 0, "float": 0.0, "bytes": b""}
 Message = Any  # a named tuple
@@ -171,6 +174,9 @@ class _Parser:
         for number, of_one in parts.items():
             name, kind, _ = known[number]
             found[name] = self.message(kind, of_one, depth + 1)
+        if form == "Attribute" and (unfit := found.keys() & _DATA - {_DATA_OF.get(found.get("type", 0))}):
+            named = quoted(found.get("name", ""))
+            raise CountError(f"attribute {named} must have the data of its type, got {', '.join(sorted(unfit))}")
         return _FORMS[form](**{name: tuple(v) if isinstance(v, list) else v for name, v in found.items()})
 
     def fields(self, spans: Iterable[Span]) -> Iterator[tuple[int, int, int, int, int]]:
@@ -275,6 +281,8 @@ class _Parser:
         elements, size = prod(dims), _BYTES.get(data_type)
         if not external and size is not None and min(dims, default=0) >= 0:
             found, enough = f"{count} values", count == elements * (1 + (data_type in _COMPLEX))
+            unfit = numbers.keys() - {_TYPED_DATA.get(data_type, 5)} or (numbers and raw_bytes >= 0)
+            require(not unfit, f"a tensor must have one field of data, that of its type, got {[*numbers]}")
             if raw_bytes >= 0:
                 found, enough = f"{raw_bytes} bytes", raw_bytes == elements * size
             at = spans[-1][1]

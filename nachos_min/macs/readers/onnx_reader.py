@@ -14,6 +14,7 @@ from typing import Final, final
 from nachos_min.macs.ops import Graph
 from nachos_min.macs.readers import onnx_layers, onnx_moves
 from nachos_min.macs.readers.builder import Builder, label, quoted, require
+from nachos_min.macs.readers.names import ARITIES, ATTRIBUTES
 from nachos_min.macs.readers.onnx_call import RULES, Array, Call, checked_shape, from_tensor
 from nachos_min.macs.readers.onnx_file import Message, Steps, declared_lengths, load
 from nachos_min.macs.record import CountError, Shape
@@ -210,6 +211,7 @@ class _Walk:
         self.steps = steps
         self.functions = {(f.domain, f.name, f.overload): f for f in model.functions}
         self.opset = _standard_set(model.opset_import, 0)
+        self.domains = {each.domain for part in (model, *model.functions) for each in part.opset_import}
         self.branches: list[Branch] = []
         self.decisions: set[str] = set()
         self.paths = (f"{scope}:" for scope in count(1))  # of scopes inside
@@ -242,11 +244,18 @@ class _Walk:
             steps=self.steps,
         )
         function = self.functions.get((node.domain, node.op_type, node.overload))
+        if node.domain in _STANDARD:
+            _check_signature(call)
+        else:
+            require(node.domain in self.domains, f"its domain must be imported, got {quoted(node.domain)}")
         made: Array | tuple[Array | None, ...]
         if node.domain in _STANDARD and node.op_type in RULES:
             made = RULES[node.op_type](call)
         elif node.domain in _STANDARD and node.op_type == "If":
             made = self.either(call, scope, depth)
+            require(
+                call.outputs == len(made), f"it must have the {len(made)} outputs of a branch, got {call.outputs}"
+            )
         elif function is not None:
             made = self.written_out(function, call, scope, depth)
         else:
@@ -287,6 +296,9 @@ class _Walk:
     def written_out(self, function: Message, call: Call, scope: _Scope, depth: int) -> tuple[Array, ...]:
         """Return what a function makes, its body in the place of the call."""
         self.steps.spend(len(function.attribute_proto) + len(call.attributes) + len(function.opset_import))
+        sizes, given = (len(function.input), len(function.output)), (len(call.inputs), call.outputs)
+        fits = sizes[0] >= given[0] and sizes[1] >= given[1]
+        require(fits, f"it must have up to {sizes[0]} inputs and {sizes[1]} outputs, got {given[0]} and {given[1]}")
         attributes = {each.name: each for each in function.attribute_proto} | dict(call.attributes)
         opset = _standard_set(function.opset_import, scope.opset)
         names = next(self.paths), f"{call.name}/", scope.branch
@@ -303,6 +315,17 @@ def _standard_set(imports: Sequence[Message], default: int) -> int:
     if not OLDEST <= found[-1] <= NEWEST:
         raise CountError(f"the operator set must be {OLDEST} to {NEWEST}, got {found[-1] or 'none'}")
     return found[-1]
+
+
+def _check_signature(call: Call) -> None:
+    """Check what a node of ONNX's own has and how many arrays it reads and makes, if its operator is known."""
+    least, most, outputs = ARITIES.get(call.operator, (1, 1, 1))
+    inputs, known = len(call.inputs), call.operator in RULES or call.operator in ARITIES
+    if known and (unknown := call.attributes.keys() - ATTRIBUTES):
+        raise CountError(f"attributes must be those of ONNX's operators, got {quoted(min(unknown))}")
+    if known and not (least <= inputs <= most and call.outputs <= outputs):
+        rule = f"it must have {least} to {most} inputs and up to {outputs} outputs"
+        raise CountError(f"{rule}, got {inputs} and {call.outputs}")
 
 
 def _attributes(node: Message, outer: Mapping[str, Message]) -> dict[str, Message]:
