@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nachos_min.nas.result import SearchResult as SearchResult
     from nachos_min.nas.retraining import retrain as retrain
     from nachos_min.nas.runs import load_run as load_run
+    from nachos_min.nas.tasks import MachineError as MachineError
     from nachos_min.nas.workers import WorkerDiedError as WorkerDiedError
     from nachos_min.store import StoreError as StoreError
     from nachos_min.targets import TargetError as TargetError
@@ -41,6 +42,7 @@ _PUBLIC = {
     "StoreError": "store",
     "TargetError": "targets",
     "UnguardedError": "nas.pools",
+    "MachineError": "nas.tasks",
     "WorkerDiedError": "nas.workers",
 }
 __all__ = [*_PUBLIC]

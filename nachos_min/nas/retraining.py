@@ -74,7 +74,7 @@ def retrain(
 
     Raises:
         InputError: if there is no such network, the data are not those of its run, or an argument breaks its rule.
-        WorkerDiedError, UnguardedError, KeyboardInterrupt: as of `search`.
+        MachineError, WorkerDiedError, UnguardedError, KeyboardInterrupt: as of `search`.
     """
     refuse_inside_import()
     for name, value, kind in (
