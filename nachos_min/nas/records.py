@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from nachos_min.data import Dataset
+from nachos_min.eenn.architecture import Architecture
 from nachos_min.eenn.confidence import LEARNED, Confidence
 from nachos_min.eenn.lowering import StaticCosts, static_costs
 from nachos_min.eenn.recipes import RECIPES
-from nachos_min.eenn.thresholds import NEVER, ExitTables, Figures, apply_thresholds, spent
-from nachos_min.errors import InputError
+from nachos_min.eenn.thresholds import NEVER, ExitTables, Figures, PolicyTables, spent
 from nachos_min.nas.configuration import AS_BEFORE, Problem
 from nachos_min.nas.evaluation import CAUSES, SPLITS, Evaluation, Failure, Point, Trial, cause_of
 from nachos_min.nas.genome import Genome
@@ -144,9 +145,12 @@ def check_run(configuration: Any, about: Any) -> None:
     shape, classes = about["image_shape"], about["classes"]
     if prod(shape) > 2**31:
         raise broken("about.image_shape", "of at most 2^31 values", shape)
-    for names in ("class_names", "class_labels"):
-        if len(about.get(names, ())) not in (0, classes):
+    for names, least in (("class_names", classes if "values" in about else 0), ("class_labels", 0)):
+        if len(about.get(names, ())) not in (least, classes):
             raise broken(f"about.{names}", f"one for each of {classes:,} classes", about[names])
+    versions = about.get("versions", {})
+    if not isinstance(versions, dict) or not all(isinstance(each, str) for each in versions.values()):
+        raise broken("about.versions", "texts by name", versions)
     if "values" in about and about["values"]["dtype"] not in ("uint8", "float32"):
         raise broken("about.values.dtype", "uint8 or float32", about["values"]["dtype"])
     scaling = about.get("scaling")
@@ -233,10 +237,12 @@ def from_record(record: Mapping[str, Any], problem: Problem | None = None) -> Ev
         return Failure(trial, given["reason"], cause)
     if not isinstance(weights, Mapping):
         raise broken("weights", "arrays by name", weights)
-    if isinstance(weights, dict):
-        check_weights(weights)
     for place, rule, value in _contradictions(given, splits, problem):
         raise broken(place, rule, value)
+    if isinstance(weights, dict):
+        check_weights(weights)
+        if problem is not None and problem.dataset is not None and problem.table is None:
+            _check_loads(problem.coder.decode(trial.genome), weights)
     chosen = Point(given["thresholds"], **{name: Figures(**given[name]) for name in splits})
     costs = StaticCosts(**given["costs"])
     return Evaluation(
@@ -259,6 +265,17 @@ def check_weights(weights: Mapping[str, Any]) -> None:
             raise broken(f"weights.{name}", "a finite float32 array", array)
 
 
+def _check_loads(architecture: Architecture, weights: Mapping[str, Array]) -> None:
+    """Raise a StoreError unless the weights are of the network's names and shapes."""
+    from nachos_min.eenn.network import EarlyExitNetwork  # a run is shown without the engine
+
+    rng = np.random.default_rng(0)
+    try:
+        EarlyExitNetwork(architecture, rng, rng).load_state(weights)
+    except ValueError as error:
+        raise broken("weights", "those of its network", str(error)) from None
+
+
 def _contradictions(
     record: Mapping[str, Any], splits: Sequence[str], problem: Problem | None
 ) -> Iterator[tuple[str, str, Any]]:
@@ -279,18 +296,32 @@ def _contradictions(
                 yield f"{name}.samples", f"the {len(confidence):,} samples of its tables", record[name]["samples"]
             if (confidence[:, -1] != 1).any() or (confidence[:, 1:] < confidence[:, :-1]).any():
                 yield f"confidence on {name}", "ascending from exit to exit, and 1 at the last", confidence
-    thresholds, counts = [record["thresholds"]], [record["validation"]["exit_counts"]]
     if curve is not None:
         yield from _curve_contradicted(curve, record, splits)
-        thresholds += [*map(tuple, curve["thresholds"].tolist())]
-        counts += [*map(tuple, curve["exit_counts"][0].tolist())]
-    confidence = record["tables"]["confidence"]
-    for place in range(len(thresholds) if len(thresholds) * len(confidence) <= _MANY else 1):
-        left = np.bincount(apply_thresholds(confidence, thresholds[place]), minlength=len(exits))
-        if tuple(left.tolist()) != counts[place]:
-            yield "validation.exit_counts", f"{left.tolist()} under thresholds {thresholds[place]}", counts[place]
     if problem is not None:
         yield from _of_another_run(record, splits, problem)
+    yield from _untold(record, None if problem is None or problem.dataset is None else problem.data)
+
+
+def _untold(record: Mapping[str, Any], data: Dataset | None) -> Iterator[tuple[str, str, Any]]:
+    """Yield points whose figures are not those that the tables give; `data`: of the run, with the right answers."""
+    costs, chosen, curve = record["costs"]["exit_costs"], record["validation"], record.get("curve")
+    # The chosen point is measured anew, which must give the same on validation alone.
+    points = [("validation", record["thresholds"], chosen["correct"], [*chosen["exit_counts"]])]
+    policies = dict[str, PolicyTables]()
+    for place, (name, tables) in enumerate((("validation", record["tables"]), ("test", record.get("on_test")))):
+        if tables is not None:
+            samples = len(tables["confidence"])
+            labels = np.zeros(samples, np.int64) if data is None else data.splits[name].labels
+            policies[name] = _answers(tables).policy_tables(labels, costs)
+            if curve is not None and samples * len(curve["thresholds"]) <= _MANY:
+                own = (curve["thresholds"], curve["correct"][place], curve["exit_counts"][place])
+                points += [(name, *point) for point in zip(*(each.tolist() for each in own), strict=True)]
+    for name, thresholds, right, counts in points:
+        found = policies[name].figures(thresholds)
+        if counts != [*found.exit_counts] or (data is not None and right != found.correct):
+            told = f"{found.correct:,} right and {[*found.exit_counts]}" if data else f"{[*found.exit_counts]}"
+            yield f"a point on {name}", f"as its tables tell, {told}", f"{right:,} right and {counts}"
 
 
 def _contradicted(name: str, figures: Mapping[str, Any], costs: Sequence[int]) -> Iterator[tuple[str, str, Any]]:
@@ -336,7 +367,7 @@ def _of_another_run(
     """Yield what of an evaluation contradicts its genome, or the run."""
     try:
         architecture = problem.coder.decode(record["genome"])
-    except InputError as error:
+    except ValueError as error:
         yield "genome", f"of the run's space ({error})", record["genome"]
         return
     own, counted = StaticCosts(**record["costs"]), static_costs(architecture)

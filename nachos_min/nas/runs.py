@@ -148,6 +148,8 @@ def examples(path: str | Path) -> Examples:
 
 def _check_examples(kept: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     """Raise a StoreError unless the examples are of the data that a run is about."""
+    if missing := [name for name in ("image_shape", "classes", "samples", "values") if name not in about]:
+        raise broken("run.h5", f"such that it has {missing[0]}", "none")
     height, width, channels = about["image_shape"]
     sizes = {"height": height, "width": width, "channels": channels, "test": about["samples"]["test"]}
     check(kept, EXAMPLES, sizes)

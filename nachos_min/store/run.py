@@ -12,8 +12,9 @@
 Every file is written completely or not at all and never changed afterwards, so the evaluations on disk are the
 checkpoint. Only a run without an evaluation gives way to another configuration. Here records have no meaning.
 
-Every record but run.h5 has a field `of`: the identity of its run, SHA-256 of the configuration, and its own name.
-So none is taken for another's. A run.h5 without `identity` is of an earlier version, whose records may lack `of`.
+Every record but run.h5 has a field `of`: the identity of its run, SHA-256 of the configuration, its own name, and
+the names of its fields. So none is taken for another's. A run.h5 without `identity` is of an earlier version, whose
+records may lack `of`.
 
 The run's folder may be a link. Inside it none is followed: what has a name above and is a link, or anything else
 but the file or folder that belongs there, is refused. Other names are left alone.
@@ -92,7 +93,8 @@ class Run:
         if self._lock is None:
             raise StoreError(f"run {self.path} is not open for writing")
         file = self._file(name)
-        _write(file, encode({**record, "of": {"run": self._identity, "name": name}}))
+        of = {"run": self._identity, "name": name, "fields": " ".join(record)}
+        _write(file, encode({**record, "of": of}))
 
     def get(self, name: str, without: Collection[str] = ()) -> dict[str, Any] | None:
         """Return one of the records in `BESIDE`, or None if there is none; StoreError as `read`."""
@@ -100,9 +102,14 @@ class Run:
         if not os.path.lexists(file):
             return None
         record = decode(file, without)
-        of = record.pop("of", None)
-        if of != {"run": self._identity, "name": name} and (self._named or of is not None):
+        of, names = record.pop("of", None), {*record, *without}
+        if of is None and not self._named:
+            return record
+        if not isinstance(of, dict) or not (_is(of.get("run"), self._identity) and _is(of.get("name"), name)):
             raise StoreError(f"{file} is damaged: it must be {name} of this run, got another record")
+        fields = str(of.get("fields")).split()
+        if not {*record} <= {*fields} <= names:
+            raise StoreError(f"{file} is damaged: its fields must be {', '.join(fields)}, got {', '.join(record)}")
         return record
 
     def keys(self) -> tuple[str, ...]:
@@ -128,6 +135,11 @@ class Run:
             with _refusals(file.parent, "used"), suppress(FileNotFoundError):
                 check_folder(file.parent)
         return file
+
+
+def _is(value: Any, wanted: Any) -> bool:
+    """Return whether a value that was read is the plain one `wanted`; `==` of arrays is not one answer."""
+    return type(value) is type(wanted) and bool(value == wanted)
 
 
 def _name(key: str) -> str:
@@ -327,9 +339,9 @@ def _read_content(path: Path) -> dict[str, Any]:
         raise StoreError(f"{path} is no run: it holds no run.h5")
     content = decode(path / "run.h5")
     of, version = content.get("format"), content.get("version")
-    if of != FORMAT:
+    if not _is(of, FORMAT):
         raise StoreError(f"{path} is no run: run.h5 must say {FORMAT!r}, got {of!r}")
-    if version != VERSION:
+    if not _is(version, VERSION):
         raise StoreError(f"run {path} has version {version!r}, this program reads {VERSION}")
     if not isinstance(content.get("configuration"), dict) or not isinstance(content.get("about", {}), dict):
         raise StoreError(f"{path} is no run: run.h5 must hold a configuration")
@@ -337,7 +349,7 @@ def _read_content(path: Path) -> dict[str, Any]:
         identity = _identity(content["configuration"])
     except StoreError as error:
         raise StoreError(f"{path / 'run.h5'} is damaged: {error}") from None
-    if content.get("identity", identity) != identity:
+    if not _is(content.get("identity", identity), identity):
         raise StoreError(
             f"{path / 'run.h5'} is damaged: it must have the identity of its configuration, got another"
         )
@@ -359,7 +371,9 @@ def _leaves(value: Any, place: str = "") -> dict[str, Any]:
     """Return plain values by dotted place, so that a difference deep inside is named, not a whole dict shown."""
     if isinstance(value, Mapping) and value:
         inner = {str(key): item for key, item in value.items()}
-    elif isinstance(value, list | tuple) and any(isinstance(item, Mapping | list | tuple) for item in value):
+    elif isinstance(value, list | tuple) and any(
+        isinstance(item, Mapping | list | tuple | np.ndarray) for item in value
+    ):
         inner = {str(position): item for position, item in enumerate(value)}
     else:
         return {place: value}
