@@ -86,7 +86,7 @@ def test_a_switch_may_stand_before_what_a_command_needs(run: Any) -> None:
         ("run", {}, "run is no run: run.h5 must hold a configuration"),
         ("run", {"configuration": 1}, "run is no run: run.h5 must hold a configuration"),
         ("run", {"about": {"classes": 3}}, "run/run.h5 is damaged: about.image_shape must be there, got none"),
-        ("order", {"keys": []}, "run/order.h5 is damaged: complete must be there, got none"),
+        ("order", {"keys": []}, "run/order.h5 is damaged: its fields must be keys, complete, got keys"),
         ("order", {"keys": [1], "complete": True}, "run/order.h5 is damaged: keys must be a list of text"),
         ("order", {"keys": ["../x"], "complete": True}, "a key must be 1 to 200 letters, digits"),
         ("order", {"keys": ["9"], "complete": True}, "run run must hold its evaluation 9; the same search trains"),
@@ -113,7 +113,9 @@ def test_files_that_this_program_did_not_write_are_one_line(file: str, content: 
 @pytest.mark.usefixtures("options")
 def test_an_evaluation_of_another_name_is_damaged(run: Any) -> None:
     (file,) = Path("run/evaluations").glob("*.h5")
-    file.write_bytes(encode(decode(file) | {"effort": 4}))
+    record = decode(file)
+    record["of"]["fields"] += " effort"
+    file.write_bytes(encode(record | {"effort": 4}))
     said = f"is damaged: genome must be {file.stem}, as the file is called, got '{file.stem}.x4'\n"
     assert run("show", "run").err == f"error: evaluation '{file.stem}' of run run {said}"
 

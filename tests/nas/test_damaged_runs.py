@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def test_each_damaged_field_of_run_h5_is_refused_or_meant(place: Path) -> None:
     del record["identity"]
     record["configuration"]["space_content"] = {}  # compared as a whole
     accepted = set()
-    for done, changed in damaged_runs.damages(record, random.Random(0)):
+    for done, changed in islice(damaged_runs.damages(record, random.Random(0)), 0, None, 11):
         try:
             file.write_bytes(encode(changed))
         except InputError:
