@@ -13,9 +13,11 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
+from hashlib import sha256
 from math import inf
 from multiprocessing import connection, current_process, get_context, parent_process
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from nachos_min.errors import InputError
@@ -80,23 +82,31 @@ class Here(Pool):
 class LocalPool(Pool):
     """Worker processes of this machine. After the death of one, the next call starts all anew."""
 
-    def __init__(self, count: int, threads: int = 1) -> None:
-        """Prepare `count` workers of `threads` threads each, which start with the first call."""
+    def __init__(self, count: int, threads: int = 1, folder: str | Path = "") -> None:
+        """Prepare `count` workers of `threads` threads for the run in `folder`; the first call starts them."""
         self.at_once = count + 1  # the next call is there when a worker is done
-        self._count, self._threads = count, threads
+        self._count, self._threads, self._folder = count, threads, folder
         # Without a lock, which a killed worker would keep: short messages are written in one piece.
         self._received, self._sent = get_context("spawn").Pipe(duplex=False)
         self._started: dict[int, BaseProcess] = {}
         self._pool = self._fresh()
 
     def _fresh(self) -> ProcessPoolExecutor:
+        self._ended = False
         prepared = partial(_start, self._threads, self._sent)
-        with _signals_blocked():  # the first pool starts the process that removes what a killed one leaves
-            return ProcessPoolExecutor(self._count, get_context("spawn"), initializer=prepared)
+        settings = current_process()._config  # type: ignore[attr-defined]  # no public way to name semaphores
+        before, settings["semprefix"] = settings["semprefix"], f"/{_semaphores(self._folder)}{os.getpid()}"
+        try:
+            with _signals_blocked():  # the first pool starts the process that removes what a killed one leaves
+                return ProcessPoolExecutor(self._count, get_context("spawn"), initializer=prepared)
+        finally:
+            settings["semprefix"] = before
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
         """Return the future of a call; BrokenProcessPool if workers die as soon as they start."""
         try:
+            if self._ended:
+                raise BrokenProcessPool
             return self._submit(function, arguments, named)
         except BrokenProcessPool:
             self.shutdown()
@@ -108,20 +118,33 @@ class LocalPool(Pool):
     def _submit(self, function: Callable[..., Any], arguments: Any, named: Any) -> Future[Any]:
         with _children_prepared(self._threads):
             future = self._pool.submit(function, *arguments, **named)
-        self._started |= getattr(self._pool, "_processes", None) or {}
+        self._started |= self._running()
         return future
 
+    def _running(self) -> dict[int, BaseProcess]:
+        return {**(getattr(self._pool, "_processes", None) or {})}
+
     def deliver(self) -> None:
-        """Call `told` with each message that came since the last time."""
+        """Call `told` with each message that came since the last time; notice the death of a worker."""
         while self._received.poll():
             self.told(self._received.recv())
+        if connection.wait([process.sentinel for process in self._running().values()], 0):
+            self._end()
+
+    def _end(self) -> None:
+        """End the workers at once."""
+        self._ended = True
+        for process in self._started.values():  # not by their ids, which may be other processes' by now
+            process.kill()
+        # One may have died within an answer, whose rest the pool would await while the pipe is open.
+        answers = getattr(self._pool, "_result_queue", None)
+        if answers is not None:
+            answers._writer.close()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the workers; with `cancel_futures` without waiting for what they are doing."""
         if cancel_futures:
-            # Through its Process object: by now the process id may be another process's.
-            for process in self._started.values():
-                process.kill()
+            self._end()
         if sys.version_info < (3, 11, 5) and (cancel_futures or self._pool._broken):
             self._free_writer()
         self._pool.shutdown(wait, cancel_futures=cancel_futures)
@@ -135,6 +158,19 @@ class LocalPool(Pool):
             thread.join(1.0)  # it ends by itself, and closes the pipe, unless the pipe is full
             if thread.is_alive():
                 queue._reader.close()
+
+
+def _semaphores(folder: str | Path) -> str:
+    """Return how the names of a pool's semaphores begin, other ones for each folder of a run."""
+    return f"nm-{sha256(os.fsencode(os.path.abspath(folder))).hexdigest()[:8]}-"
+
+
+def clear_semaphores(folder: str | Path) -> None:
+    """Remove what killed processes left that had a pool for this folder. Only Linux shows what there is."""
+    own = f"sem.{_semaphores(folder)}{os.getpid()}-"
+    for left in Path("/dev/shm").glob(f"sem.{_semaphores(folder)}*"):
+        if not left.name.startswith(own):
+            left.unlink(missing_ok=True)
 
 
 def refuse_inside_import() -> None:

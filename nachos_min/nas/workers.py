@@ -18,7 +18,7 @@ from nachos_min.eenn.recipes import PaperRecipe
 from nachos_min.nas.configuration import Configuration
 from nachos_min.nas.evaluation import Evaluation, Failure, Trial
 from nachos_min.nas.genome import GenomeCoder
-from nachos_min.nas.pools import Borrowed, Here, LocalPool, Pool
+from nachos_min.nas.pools import Borrowed, Here, LocalPool, Pool, clear_semaphores
 from nachos_min.nas.steps import Step
 from nachos_min.nas.tasks import CONTINUES, answer, passing, run, share
 from nachos_min.store import StoreError, clear_folder
@@ -63,9 +63,10 @@ class Workers:
             self._pool = Borrowed(executor)
         else:
             with passing():
-                self._pool = LocalPool(executor, threads) if executor else Here()
+                self._pool = LocalPool(executor, threads, folder) if executor else Here()
 
     def __enter__(self) -> "Workers":
+        clear_semaphores(self._run)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
