@@ -28,12 +28,12 @@ from nachos_min.store.schema import Rule, broken, check
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _MANY = 1 << 20  # samples of all points together whose exits are counted again
-_HUGE = 1.7e308
+HUGE = 1.7e308
 
 whole = partial(Rule, "whole")
-WHOLE, ONE, TEXT, ANY = whole(), whole(least=1), Rule("text"), Rule("float", least=-_HUGE, most=_HUGE)
-NUMBER, SHARE, LIMIT = Rule("number", most=_HUGE), Rule("number", most=1), whole(least=1, none=True)
-_INDICES = "uint8 uint16 uint32 int64"
+WHOLE, ONE, TEXT, ANY = whole(), whole(least=1), Rule("text"), Rule("float", least=-HUGE, most=HUGE)
+NUMBER, SHARE, LIMIT = Rule("number", most=HUGE), Rule("number", most=1), whole(least=1, none=True)
+INDICES = "uint8 uint16 uint32 int64"
 
 
 def _figures(split: str) -> dict[str, Rule]:
@@ -50,7 +50,7 @@ def _figures(split: str) -> dict[str, Rule]:
 
 def _answered(split: str) -> dict[str, Rule]:
     shape = split, "exits"
-    return {"confidence": Rule("float64", shape, most=1), "predicted": Rule(_INDICES, shape)}
+    return {"confidence": Rule("float64", shape, most=1), "predicted": Rule(INDICES, shape)}
 
 
 TRIAL = {"genome": whole(("genes",)), "effort?": whole(least=2), "repeat?": ONE}
@@ -62,7 +62,7 @@ EVALUATION = TRIAL | {
     **{name + "?" * (name == "calibration"): _figures(name) for name in SPLITS},
     "tables": _answered("validation"),
     "on_test?": _answered("test"),
-    "losses": Rule("float", ("epochs",), least=-_HUGE, most=_HUGE),
+    "losses": Rule("float", ("epochs",), least=-HUGE, most=HUGE),
     "curve?": {
         "thresholds": Rule("float64", ("points", "exits"), most=NEVER),
         "correct": Rule("int64", ("splits", "points")),
@@ -74,8 +74,8 @@ EVALUATION = TRIAL | {
 ORDER = {"keys": Rule("text", ("keys",), sequence=list), "complete": Rule("truth")}
 IMAGES = "height", "width", "channels"
 EXAMPLES = {
-    "labels": Rule(_INDICES, ("test",)),
-    "images": Rule("uint8 float32", ("images", *IMAGES), least=-_HUGE, most=_HUGE),
+    "labels": Rule(INDICES, ("test",)),
+    "images": Rule("uint8 float32", ("images", *IMAGES), least=-HUGE, most=HUGE),
     "rows": Rule("int64", ("images",)),
 }
 
@@ -108,7 +108,7 @@ ABOUT = {
     "largest_class?": SHARE,
     "samples?": {"train": ONE, "validation": ONE, "calibration?": ONE, "test": ONE},
     "values?": {"dtype": TEXT, "least": ANY, "most": ANY},
-    "scaling?": dict.fromkeys(("mean", "inverse"), Rule("float64", least=-_HUGE, most=_HUGE)),
+    "scaling?": dict.fromkeys(("mean", "inverse"), Rule("float64", least=-HUGE, most=HUGE)),
     "space?": {"name": TEXT, "text": TEXT, "resolutions": whole(("resolutions",), least=1, most=2**15)},
     "retrained?": {
         "of": TEXT,
@@ -116,7 +116,7 @@ ABOUT = {
         "epochs": ONE,
         "figures": _MEASURED,
         "validation_macs": WHOLE,
-        "labels": Rule(_INDICES, ("test",)),
+        "labels": Rule(INDICES, ("test",)),
         "right": Rule("bool", ("test",)),
     },
 }

@@ -25,18 +25,49 @@ from nachos_min.eenn.lowering import static_costs
 from nachos_min.eenn.recipes import as_record
 from nachos_min.eenn.thresholds import ExitTables
 from nachos_min.errors import InputError
+from nachos_min.files import read_file
 from nachos_min.nas.configuration import AS_BEFORE, ConfigurationError, Problem
-from nachos_min.nas.evaluate import ExecutionError, choose
+from nachos_min.nas.evaluate import choose
 from nachos_min.nas.evaluation import SPLITS, Evaluation, Failure, Trial, cause_of
 from nachos_min.nas.genome import Genome
-from nachos_min.nas.records import key
+from nachos_min.nas.records import HUGE, INDICES, LIMIT, ONE, TEXT, key
 from nachos_min.store import StoreError
-from nachos_min.store.values import decode
+from nachos_min.store.schema import Rule, broken, check
+from nachos_min.store.values import MOST_BYTES, decode
 
 FORMAT, VERSION = "nachos_min table", 1
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Answer = TypeVar("Answer")
+
+
+_TRAINED = "members", "trainings"
+ABOUT = {
+    **dict.fromkeys(("data", "data_content", "space", "standardise?", "validation?"), TEXT),
+    "space_content": {},
+    "recipe": {},
+    "max_macs": LIMIT,
+    "seeds": Rule("whole", ("trainings",), sequence=list),
+}
+FIELDS = {  # NaN stands where a member has no exit, or a training failed
+    "format": TEXT,
+    "version": ONE,
+    "about": {},
+    "failures": {},
+    "genomes": Rule("int64", ("members", "genes")),
+    "exit_costs": Rule("int64", ("members", "stages")),
+    "losses": Rule("float64", (*_TRAINED, "epochs"), least=-HUGE, most=HUGE, none=True),
+    "temperatures?": Rule("float64", (*_TRAINED, "early"), least=1e-9, most=1e9, none=True),
+    **{
+        name + "?" * (name == "calibration"): {
+            "labels": Rule(INDICES, (name,)),
+            "predicted": Rule(INDICES, (*_TRAINED, name, "stages")),
+            "confidence": Rule("float32", (*_TRAINED, name, "early"), most=1, none=True),
+            "softmax?": Rule("float32", (*_TRAINED, name, "early"), most=1, none=True),
+        }
+        for name in SPLITS
+    },
+}
 
 
 class TableError(InputError):
@@ -79,7 +110,7 @@ class Table:
     def answer(self, problem: Problem, genome: Genome) -> Evaluation | Failure:
         """Return the evaluation of a canonical `genome` under the limits and the seed of `problem`.
 
-        TableError if the table has no such member; ExecutionError if its costs differ from those stored.
+        TableError if the table has no such member, or holds what no training gives.
         """
         if genome not in self.members:
             raise TableError(f"table {self.name} must hold every genome asked for, has none of {key(genome)}")
@@ -91,18 +122,28 @@ class Table:
         costs, exits = static_costs(architecture), architecture.exit_stages
         stored = tuple(self.exit_costs[member, [stage - 1 for stage in exits]].tolist())
         if stored != costs.exit_costs:
-            raise ExecutionError(f"table {self.name} has exit costs {stored} of {key(genome)}, counted {costs}")
+            rule = f"must have exit costs {costs.exit_costs} of {key(genome)}, as counted"
+            raise TableError(f"table {self.name} {rule}, got {stored}")
+
+        def whole(numbers: Array) -> Array:
+            if not np.isfinite(numbers).all():
+                raise TableError(f"table {self.name} must hold all numbers of {key(genome)}, got NaN")
+            return numbers
 
         def said(split: str, confidence: Confidence) -> ExitTables:
-            return self.splits[split].tables(member, training, exits, confidence)
+            found = self.splits[split].tables(member, training, exits, confidence)
+            if (most := int(found.predicted.max(initial=0))) >= problem.coder.classes:
+                rule = f"must name one of {problem.coder.classes} classes for {key(genome)}"
+                raise TableError(f"table {self.name} {rule}, got class {most}")
+            return ExitTables(whole(found.confidence), found.predicted)
 
         def softmax() -> Confidence:
             early = [stage - 1 for stage in exits[:-1]]
-            return Confidence(tuple(np.asarray(self.temperatures)[member, training, early].tolist()))
+            return Confidence(tuple(whole(np.asarray(self.temperatures)[member, training, early]).tolist()))
 
         labels = {name: split.labels for name, split in self.splits.items()}
         confidence, tables, points = choose(said, labels, softmax, costs, problem.configuration.acting)
-        losses = tuple(self.losses[member, training].tolist())
+        losses = tuple(whole(self.losses[member, training]).tolist())
         own = tables["validation"], losses
         return Evaluation(Trial(genome), exits, costs, points, confidence, *own, weights={}, on_test=tables["test"])
 
@@ -127,7 +168,8 @@ class Table:
                 option = "recipe" if field == "name" else field
                 rule = f"must be made with {option} {wanted.get(field)}, as the search asks for"
                 raise TableError(f"table {self.name} {rule}, got {there.get(field)}")
-        if configuration.confidence != "learned" and self.temperatures is None:
+        scores = [self.temperatures, *(split.softmax for split in self.splits.values())]
+        if configuration.confidence != "learned" and any(each is None for each in scores):
             rule = f"must hold softmax scores for confidence {configuration.confidence}"
             raise TableError(f"table {self.name} {rule}, got none")
         return {
@@ -167,7 +209,14 @@ def answers_from(path: str | Path, problem: Problem) -> TableAnswers:
         named = problem.configuration.method
         raise ConfigurationError(f"method must be one that trains each network once with a table, got {named!r}")
     table = read_table(path)
-    return TableAnswers(table, replace(problem, table=table.identity(problem)))
+    answering = replace(problem, table=table.identity(problem))
+    labels = {name: split.labels for name, split in problem.data.splits.items() if name != "train"}
+    same = labels.keys() == table.splits.keys() and all(
+        np.array_equal(own, table.splits[name].labels) for name, own in labels.items()
+    )
+    if not same or table.exit_costs.shape[1] != len(problem.space.stages):
+        raise TableError(f"table {table.name} must hold the labels of the data and all stages, got others")
+    return TableAnswers(table, answering)
 
 
 def failure_key(genome: Genome, seed: int) -> str:
@@ -182,13 +231,18 @@ def read_table(path: str | Path) -> Table:
         found = decode(path, given=True)
     except StoreError as error:
         raise TableError(f"table {error}") from None
-    if found.get("format") != FORMAT:
-        raise TableError(f"table {path} is no table: its format must be {FORMAT!r}, got {found.get('format')!r}")
-    if found.get("version") != VERSION:
-        raise TableError(f"table {path} must be of version {VERSION}, got {found.get('version')!r}")
+    of, version = found.get("format"), found.get("version")
+    if not isinstance(of, str) or of != FORMAT:
+        raise TableError(f"table {path} is no table: its format must be {FORMAT!r}, got {of!r}")
+    if not isinstance(version, int) or version != VERSION:
+        raise TableError(f"table {path} must be of version {VERSION}, got {version!r}")
+    try:
+        _check(found)
+    except StoreError as error:
+        raise TableError(f"table {path} is damaged: {error}") from None
     return Table(
         name=path.name,
-        sha256=sha256(path.read_bytes()).hexdigest(),
+        sha256=sha256(read_file(path, MOST_BYTES)).hexdigest(),
         about=found["about"],
         members={tuple(genome): place for place, genome in enumerate(found["genomes"].tolist())},
         exit_costs=found["exit_costs"],
@@ -197,3 +251,28 @@ def read_table(path: str | Path) -> Table:
         temperatures=found.get("temperatures"),
         failures=found["failures"],
     )
+
+
+def _check(found: Mapping[str, Any]) -> None:
+    """Raise a StoreError that names a field of a table and its rule if it breaks one."""
+    sizes: dict[str, int] = {}
+    named: dict[str, Any] = {
+        name: {} for name in ("about", "failures") if isinstance(found.get(name), dict)
+    }  # looked into below
+    check({**found, **named}, FIELDS, sizes)
+    check(found["about"], ABOUT, sizes, "about.", others=True)
+    if not sizes["trainings"] or sizes["early"] != sizes["stages"] - 1:
+        rule = "of one training or more, and of all stages but the last"
+        raise broken("confidence", rule, found["test"]["confidence"])
+    for name, value in found["failures"].items():
+        if not isinstance(value, str):
+            raise broken(f"failures.{name}", TEXT, value)
+    if _holds_arrays(found["about"]):  # `==` of arrays is not one answer
+        raise broken("about", "plain values", "arrays")
+    if len({*map(tuple, found["genomes"].tolist())}) != len(found["genomes"]):
+        raise broken("genomes", "all different", found["genomes"])
+
+
+def _holds_arrays(value: Any) -> bool:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return isinstance(value, np.ndarray) or any(map(_holds_arrays, inside))

@@ -28,7 +28,7 @@ class Rule:
     axes: tuple[str | int, ...] | None = None  # one: a tuple; None: a single value, or an array of any shape
     least: float = 0
     most: float = LARGEST
-    none: bool = False  # whether None may stand there, too
+    none: bool = False  # whether None, or in an array NaN, may stand there, too
     sequence: type[tuple[Any, ...]] | type[list[Any]] = tuple
 
     def holds(self, value: Any, sizes: dict[str, int]) -> bool:
@@ -46,7 +46,10 @@ class Rule:
             return False
         if self.axes is not None and not _fit(self.axes, value.shape, sizes):
             return False
-        return not value.size or (value.min().item() >= self.least and value.max().item() <= self.most)  # NaN fails
+        ends = (np.fmin, np.fmax) if self.none else (np.minimum, np.maximum)
+        least, most = (each.reduce(value, axis=None).item() if value.size else 0 for each in ends)
+        empty = not value.size or (self.none and least != least)
+        return empty or (least >= self.least and most <= self.most)  # a NaN fails
 
     def _all_hold(self, values: tuple[Any, ...] | list[Any]) -> bool:
         if not all(type(each) in _NUMBERS[self.kind] for each in values):
@@ -82,7 +85,7 @@ def check(record: Any, table: Table, sizes: dict[str, int], place: str = "", *, 
     there, too.
     """
     if not isinstance(record, dict):
-        raise broken(place or "a record", "named fields", record)
+        raise broken(place.rstrip(".") or "a record", "named fields", record)
     known = {name.rstrip("?"): rule for name, rule in table.items()}
     if unknown := not others and sorted(record.keys() - known.keys()):
         raise broken(f"{place}{unknown[0]}", "a field of another name", record[unknown[0]])

@@ -1,6 +1,7 @@
 """A tabular benchmark: what it answers is what training gives, it is made in steps, and it refuses to guess."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -17,13 +18,13 @@ from nachos_min.eenn.recipes import DeepRecipe, PaperRecipe
 from nachos_min.errors import InputError
 from nachos_min.nas import fitting, nachos
 from nachos_min.nas.configuration import Configuration, Problem, configure, load_problem
-from nachos_min.nas.evaluate import ExecutionError, evaluate
+from nachos_min.nas.evaluate import evaluate
 from nachos_min.nas.evaluation import Evaluation, Failure, Trial
 from nachos_min.nas.limits import Limits
 from nachos_min.nas.records import to_record
 from nachos_min.nas.result import Archive, result_of
 from nachos_min.nas.runs import stored_problem
-from nachos_min.nas.tabular import Table, TableError, read_table
+from nachos_min.nas.tabular import Table, TableError, answers_from, read_table
 from nachos_min.report.search_report import summary
 from nachos_min.store.values import decode, encode
 
@@ -257,6 +258,68 @@ def test_a_file_that_is_no_table_is_refused(folder: Path, tmp_path: Path) -> Non
         read_table(file)
     with pytest.raises(TableError, match=r"table .*missing.h5 cannot be read"):
         read_table(tmp_path / "missing.h5")
+    os.mkfifo(tmp_path / "pipe.h5")
+    with pytest.raises(TableError, match=r"table .*pipe.h5 cannot be read: it is a pipe, not a file"):
+        read_table(tmp_path / "pipe.h5")
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"format": np.arange(3)}, r"is no table: its format must be 'nachos_min table', got array"),
+    ({"version": np.arange(3)}, r"must be of version 1, got array"),
+    ({"about": 3}, "about must be named fields"),
+    ({"about": {"data": 3}}, "about.data must be text, got"),
+    ({"about": {"seeds": []}}, "about.seeds must be a list of whole"),
+    ({"about": {"seeds": (0, 1)}}, "about.seeds must be a list of whole"),
+    ({"about": {"recipe": {"batch": np.arange(3)}}}, "about must be plain values, got 'arrays'"),
+    ({"failures": {"a": 3}}, r"failures\.a must be text, got"),
+    ({"failures": np.zeros(3)}, "failures must be named fields"),
+    ({"genomes": np.zeros((3, 2))}, "genomes must be an array of int64"),
+    ({"losses": np.full((1, 1, 1), np.inf)}, "losses must be an array of float64"),
+    ({"test": {"labels": np.arange(3.0)}}, r"test\.labels must be an array of uint8"),
+    ({"test": {"confidence": np.ones(3, np.float32)}}, r"test\.confidence must be an array of float32"),
+    ({"another": 3}, "another must be"),
+]
+
+
+@pytest.mark.parametrize(("changes", "rule"), WRONG, ids=[rule for _, rule in WRONG])
+def test_sealed_content_of_another_form_is_named(
+    folder: Path, tmp_path: Path, changes: dict[str, Any], rule: str
+) -> None:
+    record = decode(folder / "small.h5", given=True)
+    for name, value in changes.items():
+        record[name] = record[name] | value if isinstance(value, dict) else value
+    (tmp_path / "table.h5").write_bytes(encode(record))
+    with pytest.raises(TableError, match=rf"^table \S*table.h5 (is damaged: )?{rule}"):
+        read_table(tmp_path / "table.h5")
+
+
+def test_a_table_has_the_labels_of_its_data(folder: Path, tmp_path: Path, problem: Problem) -> None:
+    record = decode(folder / "small.h5", given=True)
+    record["test"]["labels"] = record["test"]["labels"][::-1]
+    (tmp_path / "table.h5").write_bytes(encode(record))
+    with pytest.raises(TableError, match="must hold the labels of the data and all stages"):
+        answers_from(tmp_path / "table.h5", problem)
+
+
+def test_numbers_that_no_training_gives_are_refused(table: Table, problem: Problem) -> None:
+    genome = max(table.members)
+    test = table.splits["test"]
+    unsure = replace(test, confidence=test.confidence * np.nan)
+    another = replace(test, predicted=test.predicted + 10)
+    for rule, wrong in (
+        ("hold all numbers of 0-0-0-0-.*, got NaN", {"losses": table.losses * np.nan}),
+        ("hold all numbers", {"temperatures": table.temperatures * np.nan}),
+        (
+            "hold all numbers",
+            {"splits": table.splits | {"test": unsure}},
+        ),
+        (
+            "name one of 10 classes",
+            {"splits": table.splits | {"test": replace(test, predicted=test.predicted + 10)}},
+        ),
+    ):
+        with pytest.raises(TableError, match=f"table small.h5 must {rule}"):
+            replace(table, **wrong).answer(problem, genome)
 
 
 def test_what_the_table_does_not_hold_is_not_made_up(table: Table, problem: Problem) -> None:
@@ -265,7 +328,7 @@ def test_what_the_table_does_not_hold_is_not_made_up(table: Table, problem: Prob
     with pytest.raises(TableError, match="must hold every genome asked for, has none of 0-0-0-0-"):
         few.answer(problem, genome)
     wrong = replace(table, exit_costs=table.exit_costs + 1)
-    with pytest.raises(ExecutionError, match="has exit costs"):
+    with pytest.raises(TableError, match=r"must have exit costs \(.*\) of 0-0-0-0-.*, as counted, got"):
         wrong.answer(problem, genome)
 
 
@@ -276,7 +339,7 @@ def test_a_training_that_diverges_is_kept_as_a_failure(folder: Path, problem: Pr
     (entry,) = train_members(wild, [genome])["members"].values()
     assert entry["reason"].startswith("DivergenceError: training the backbone diverged")
     failed = replace(table, failures={f"{'-'.join(map(str, genome))} 0": entry["reason"]})
-    assert failed.answer(problem, genome) == Failure(Trial(genome), entry["reason"])
+    assert failed.answer(problem, genome) == Failure(Trial(genome), entry["reason"], "diverged")
 
 
 def test_a_space_too_large_to_list_is_refused() -> None:
