@@ -21,7 +21,7 @@ def start() -> int:
     # `kill` and batch systems send SIGTERM, a terminal that is closed sends SIGHUP: they act as Ctrl-C. A signal
     # that was turned off, by a shell for a command in the background or by nohup, stays off.
     interruption, known = Interruption(), ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # no system has all
-    numbers = [getattr(signal, name) for name in known if hasattr(signal, name)]
+    numbers = [each for each in signal.Signals if each.name in known]
     handled = [each for each in numbers if signal.getsignal(each) != signal.SIG_IGN]
     for number in handled:
         signal.signal(number, interruption)

@@ -68,7 +68,7 @@ def run(line: list[str], folder: Path) -> tuple[int | None, str, str, str]:
     streams = [tempfile.TemporaryFile(dir=folder.parent) for _ in kept]  # noqa: SIM115  (closed below)
     for number, stream in enumerate(streams, start=1):
         os.dup2(stream.fileno(), number)
-    own = [open(number, "w", errors="backslashreplace", closefd=False) for number in (1, 2)]  # noqa: SIM115  (below)
+    own = [open(number, "w", errors="backslashreplace", closefd=False) for number in (1, 2)]  # noqa: SIM115  (end below)
     try:
         with contextlib.chdir(folder), contextlib.redirect_stdout(own[0]), contextlib.redirect_stderr(own[1]):
             status = main(line)
