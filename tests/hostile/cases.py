@@ -30,7 +30,7 @@ class Case:
     line: list[str]
     expected: str = EITHER
     truth: str = ""  # of `SAME`: the JSON that the undamaged input leads to
-    changes: tuple[str, ...] = ()  # names in the folder that the command may write
+    changes: tuple[str, ...] = ("new",)  # names in the folder that the command may write
 
 
 Generator = Callable[[Random, Path], Case]

@@ -112,4 +112,6 @@ def changed(rng: Random, record: Any) -> Any:
             case _:
                 made = [*record[:place], changed(rng, record[place]), *record[place + 1 :]]
         return type(record)(made)
-    return value(rng)
+    if isinstance(record, int) and rng.random() < 0.6:
+        return number(rng)
+    return name(rng) if isinstance(record, str) and rng.random() < 0.6 else value(rng)

@@ -208,10 +208,10 @@ def pictures(rng: Random, folder: Path) -> Case:
     """Folders of images, one of which is damaged, enormous, of another kind, or no file."""
     for label in rng.sample(FILE_NAMES, 2) if rng.random() < 0.4 else ("cats", "dogs"):
         (folder / "own" / label).mkdir(parents=True, exist_ok=True)
-        for each in range(6):
+        for each in range(15):
             stream = io.BytesIO()
             Image.fromarray(samples()[0][each]).save(stream, "PNG")
-            (folder / "own" / label / f"{each}.png").write_bytes(stream.getvalue())
+            (folder / "own" / label / f"{each:02}.png").write_bytes(stream.getvalue())
     ending = rng.choice((".png", ".jpg", ".gif", ".bmp", ".webp", ".ppm"))
     place = (
         folder

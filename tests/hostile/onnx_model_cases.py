@@ -1,6 +1,5 @@
 """Hostile ONNX files."""
 
-from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -8,18 +7,8 @@ from typing import Any
 from hostile.cases import EITHER, REFUSED, Case, hostile
 from hostile.damage import FLOATS, damaged, name, number
 from hostile.lines import file_name, special
-from hostile.valid import command, valid
+from hostile.valid import valid
 from macs.onnx_cases import helper, onnx
-
-
-@cache
-def exported() -> bytes:
-    """Return the file of a network with exits that are computed on a condition."""
-    valid("run")
-    path = valid("run").with_name("gated.onnx")
-    if not path.exists():
-        command("export", "run#0", "--onnx", path.name, "--gated")
-    return path.read_bytes()
 
 
 def target(rng: Random, folder: Path, content: bytes, expected: str = EITHER) -> Case:
@@ -40,7 +29,7 @@ def target(rng: Random, folder: Path, content: bytes, expected: str = EITHER) ->
 
 @hostile("onnx", share=3)
 def flipped(rng: Random, folder: Path) -> Case:
-    return target(rng, folder, damaged(rng, exported()))
+    return target(rng, folder, damaged(rng, valid("gated.onnx").read_bytes()))
 
 
 def messages(message: Any) -> list[Any]:
@@ -97,7 +86,7 @@ def change(rng: Random, made: Any) -> None:
 @hostile("onnx", share=5)
 def fields(rng: Random, folder: Path) -> Case:
     """One to four fields of any message of the file changed."""
-    made = onnx.ModelProto.FromString(exported())
+    made = onnx.ModelProto.FromString(valid("gated.onnx").read_bytes())
     for _ in range(rng.choice((1, 1, 2, 4))):
         change(rng, made)
     return target(rng, folder, made.SerializeToString())

@@ -136,6 +136,13 @@ def paper(path: Path) -> None:
 
 
 @maker
+def gated_onnx(path: Path) -> None:
+    """Make the file of a network whose exits are computed on a condition."""
+    valid("run")
+    command("export", "run#0", "--onnx", path.name, "--gated")
+
+
+@maker
 def table_h5(path: Path) -> None:
     from bench.tabulation import tabulate
     from nachos_min.eenn.recipes import PaperRecipe
