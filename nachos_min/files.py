@@ -7,7 +7,9 @@ file is refused before it is opened. Refusals are of class OSError, as those of 
 import errno
 import os
 import stat
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
@@ -93,7 +95,14 @@ def replacing(path: Path, *, links: bool = True) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        for wait in (0.05, 0.2, 1.0, None):
+            try:
+                os.replace(temporary, path)
+                break
+            except PermissionError:
+                if sys.platform != "win32" or wait is None:
+                    raise
+                time.sleep(wait)  # Windows refuses while somebody reads the file at `path`
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -101,9 +101,11 @@ def _send() -> None:
 
 def limit(seconds: float, memory: int) -> None:
     """End this process after some seconds more of processor time; let it take so many bytes beside what it has."""
-    with suppress(ImportError, OSError):  # Windows has no such limits, macOS not all of them
-        import resource
+    if sys.platform == "win32":
+        return  # it has no such limits
+    import resource
 
+    with suppress(OSError):  # macOS has not all of them
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         for what, value in (
             (resource.RLIMIT_CORE, 0),

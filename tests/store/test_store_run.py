@@ -183,6 +183,24 @@ def test_windows_locks_too(path, monkeypatch):
         assert run.keys() == ("k",)
 
 
+def test_windows_waits_for_readers_of_a_file_that_it_replaces(path, monkeypatch):
+    replace, times = os.replace, list[float]()
+
+    def while_read(source, target):
+        if len(times) < 2:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        replace(source, target)
+
+    monkeypatch.setattr("time.sleep", times.append)
+    with create_or_open(path, CONFIGURATION) as run:
+        monkeypatch.setattr(os, "replace", while_read)
+        assert "Permission denied" in _message(run.write, "k", {"a": "new"})
+        monkeypatch.setattr(sys, "platform", "win32")
+        run.write("k", {"a": "new"})
+        assert (run.read("k"), len(times)) == ({"a": "new"}, 2)
+        monkeypatch.undo()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the writer is forked")
 def test_killed_at_any_moment_a_run_is_whole(tmp_path):
     assert int(_python(str(Path(__file__).with_name("killed_writer.py")), str(tmp_path / "run"), "25")) > 0
