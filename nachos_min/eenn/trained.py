@@ -66,9 +66,10 @@ class Trained:
     @cached_property
     def network(self) -> EarlyExitNetwork:
         """The network with its weights, in inference mode."""
-        rng = np.random.default_rng(0)  # its weights are replaced
-        network = EarlyExitNetwork(self.architecture, rng, rng)
-        weights = dict(self.weights)  # read here, perhaps
+        rng, weights = np.random.default_rng(0), dict(self.weights)  # read here, perhaps
+        if (there := sum(array.size for array in weights.values())) < self.costs.params:  # before it takes memory
+            raise InputError(f"{self.name}: weights must be {self.costs.params:,} numbers or more, got {there:,}")
+        network = EarlyExitNetwork(self.architecture, rng, rng)  # its weights are replaced
         try:
             network.load_state(weights)
         except ValueError as error:
