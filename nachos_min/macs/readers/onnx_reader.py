@@ -8,7 +8,7 @@ batch norm. Initialisers that two nodes read count once in each graph.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import count, zip_longest
 from typing import Final, final
 
 from nachos_min.macs.ops import Graph
@@ -184,6 +184,12 @@ class _Scope:
             raise CountError(f"every array must be made once, got {quoted(name)} twice")
         self.arrays[name] = array
 
+    def outputs(self, names: Sequence[str]) -> tuple[Array, ...]:
+        """Return arrays by name. One that is listed often is looked up once."""
+        self.steps.spend(len(names))
+        made = {name: self.array(name) for name in dict.fromkeys(names)}
+        return tuple([made[name] for name in names])
+
     def array(self, name: str) -> Array:
         """Return the array of a name; one from another graph becomes a source of this one."""
         scope: _Scope | None = self
@@ -291,7 +297,7 @@ class _Walk:
         require(graph is not None, f"attribute '{word}_branch' must be given, got none")
         inner.constants(graph)
         self.body(graph.node, inner, depth + 1)
-        return tuple(inner.array(output.name) for output in graph.output)
+        return inner.outputs([output.name for output in graph.output])
 
     def written_out(self, function: Message, call: Call, scope: _Scope, depth: int) -> tuple[Array, ...]:
         """Return what a function makes, its body in the place of the call."""
@@ -303,10 +309,11 @@ class _Walk:
         opset = _standard_set(function.opset_import, scope.opset)
         names = next(self.paths), f"{call.name}/", scope.branch
         inner = _Scope(self.steps, scope.builder, opset, None, *names, attributes)
-        for place, name in enumerate(function.input):
-            inner.define(name, call.optional(place))
+        self.steps.spend(len(function.input))
+        inner.arrays.update(zip_longest(function.input, call.inputs))
+        require(len(inner.arrays) == len(function.input), "the inputs of a function must have different names")
         self.body(function.node, inner, depth + 1)
-        return tuple(inner.array(output) for output in function.output)
+        return inner.outputs(function.output)
 
 
 def _standard_set(imports: Sequence[Message], default: int) -> int:
