@@ -14,6 +14,7 @@ Source: Gambella, Pomponi, Scardapane and Roveri, "NACHOS: Neural Architecture S
 Early Exit Neural Networks", arXiv 2401.13330.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, suppress
@@ -225,7 +226,7 @@ class Loop:
         try:
             found = read_evaluation(self.run, trial_key(trial), self.problem)
         except StoreError as error:
-            self.watch.tell(f"{error}; it is trained again", self.iteration)
+            warnings.warn(f"{error}; it is trained again", stacklevel=2)
             return None
         again = isinstance(found, Failure) and (self.retry_failed or found.cause == "machine")
         return None if again else found

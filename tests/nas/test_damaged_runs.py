@@ -135,11 +135,13 @@ def test_a_search_trains_again_what_is_damaged_and_ends_with_the_same_bytes(plac
     (place / "run" / "order.h5").write_bytes(b"")
     (place / "run" / "examples.h5").write_bytes(rng.choice([*before.values()]))
     assert refused(nachos_min.load_run, "run")
-    assert search(place / "run") == result
+    with pytest.warns(UserWarning, match=r" is damaged: .*; it is trained again$"):
+        assert search(place / "run") == result
     assert damaged_runs.snapshot(place / "run") == before
     two.write_bytes((place / "other" / "evaluations" / sorted(os.listdir("other/evaluations"))[0]).read_bytes())
     damaged_runs.sealed(one, lambda record: record.update(weights={"stem": np.ones(3, np.float32)}))
-    assert search(place / "run") == result
+    with pytest.warns(UserWarning, match=r" is damaged: .*; it is trained again$"):
+        assert search(place / "run") == result
     assert damaged_runs.snapshot(place / "run") == before
 
 

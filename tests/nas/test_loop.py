@@ -100,6 +100,7 @@ def stored(folder: Path) -> set[str]:
     return {file.name for file in (folder / "evaluations").iterdir()}
 
 
+@pytest.mark.filterwarnings("ignore:.*; it is trained again")
 def test_a_run_is_the_same_whoever_is_done_first_and_wherever_it_was_cut(run: Run, tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", seed=1)
     assert whole.evaluated == 18
