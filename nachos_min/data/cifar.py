@@ -252,6 +252,10 @@ def _counted(step: Step, count: int) -> Step:
     return counting
 
 
+def _refused(_: Any) -> None:
+    raise pickle.UnpicklingError("it has a step that makes more than numbers, texts, lists and dicts")
+
+
 def _frame(reader: Any) -> None:
     """Read a frame, which Python ends after 64 kB: a large object stands alone."""
     size = int.from_bytes(reader.read(8), "little")
@@ -289,9 +293,8 @@ class _Unpickler(pickle._Unpickler):
 
     steps = 0
     dispatch: ClassVar = {
-        code: _counted(step, _TUPLE if code in _TUPLES else 1)
+        code: _refused if code in _LEFT_OUT else _counted(step, _TUPLE if code in _TUPLES else 1)
         for code, step in (pickle._Unpickler.dispatch | _READ).items()
-        if code not in _LEFT_OUT
     }
 
     def find_class(self, module: str, name: str) -> Callable[..., _Arguments]:

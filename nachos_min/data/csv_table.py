@@ -22,7 +22,7 @@ LABELS = ("label", "labels", "class", "target", "y")  # what the column of label
 ROW_NUMBERS = ("", "id", "index", "unnamed: 0")  # what a first column that numbers the rows is called
 _LONGEST = 1 << 20  # characters of a line
 _TOGETHER = 1 << 20  # characters converted together, at least: as cells they may take 30 times as many bytes
-_LABEL = 100  # bytes of a label as Python's text
+_LINE = 200  # bytes that a line counts, beside its numbers: it takes time, and its label Python's text
 _ELSE = "labels stand in the last column, or in one that a first line calls label"
 
 
@@ -40,7 +40,7 @@ def read_csv(path: Path, asked: Asked) -> dict[str, Any]:
         waiting: list[Sequence[str]] = []
         header: list[str] | None = None
         at, width, numbered, bare, held = -1, 0, False, False, 0
-        for line, size, row in _rows(path, file):
+        for line, size, row in _rows(path, file, asked.room):
             if not width and asked.expected is not None:
                 bare = len(row) - (row[0].strip().lower() in ROW_NUMBERS) == prod(asked.expected)
             if bare:  # a column of labels, which is dropped at the end
@@ -73,6 +73,7 @@ def read_csv(path: Path, asked: Asked) -> dict[str, Any]:
     if bare:
         return {"images": images}
     named = "the last column" if header is None else f"column {shorten(header[at])}"
+    asked.room.take(4 * len(labels) * max(map(len, known)), "the labels")
     found, notes = _labels(labels), [f"labels are in {named}"]
     if numbered and header is not None:
         notes.append(f"the first column, {shorten(header[0])}, is left out: it numbers the rows")
@@ -94,19 +95,20 @@ class _Numbers:
         """Append rows; DataError if there is no room."""
         wider, before = np.result_type(self.kind, rows.dtype), len(self.content)
         growth = before // self.kind.itemsize * (wider.itemsize - self.kind.itemsize)
-        self.room.take(growth + rows.size * wider.itemsize + _LABEL * len(rows), "the table")
+        self.room.take(growth + rows.size * wider.itemsize, "the table")
         if wider != self.kind:
             self.content = bytearray(np.frombuffer(self.content, self.kind).astype(wider).data)
             self.kind = wider
         self.content += rows.astype(wider, copy=False).data
 
 
-def _rows(path: Path, file: TextIO) -> Iterator[tuple[int, int, list[str]]]:
+def _rows(path: Path, file: TextIO, room: Room) -> Iterator[tuple[int, int, list[str]]]:
     """Yield the number of each line that is not empty, its characters, and its cells."""
     delimiter = ","
     for number, line in enumerate(iter(partial(file.readline, _LONGEST + 1), ""), start=1):
         if len(line) > _LONGEST:
             raise DataError(f"{path}: line {number} must have at most {_LONGEST:,} characters, it has more")
+        room.take(_LINE, "the table")
         if number == 1:
             delimiter = max(",;\t", key=line.count)
         yield from ((number, len(line), row) for row in csv.reader([line], delimiter=delimiter, strict=True) if row)

@@ -32,7 +32,7 @@ _NOT_DATA = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what systems leave in fo
 _ORIENTATION = 0x0112  # its key in Exif
 _FILE = 1000  # bytes that the name of a file counts, in the forms in which it is kept
 _OPAQUE, _TRANSPARENT = 12, 24  # bytes of a pixel while it is decoded, turned, and put on white
-_READS = 1 << 20  # of one file by its decoder, which take a second
+_READS = 1 << 18  # of one file by its decoder, which take half a second
 _EXIF = 1 << 16  # bytes of the Exif of an image; each of its entries may ask for all of them
 _LONGEST = 32  # times the shorter side: an image of 2 pixels by a million would be resized to an enormous one
 
@@ -203,15 +203,14 @@ def _decoded(
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for place, file in enumerate(files):
             try:
-                with (
-                    open_file(file, links=len(files) == 1) as stored,
-                    Image.open(_Counted(stored), formats=_DECODERS) as opened,  # type: ignore[arg-type]  # as a file
-                ):
-                    seen_through = opened.mode in ("LA", "PA", "RGBA") or "transparency" in opened.info
-                    pixel = _TRANSPARENT if seen_through else _OPAQUE
-                    needed = opened.width * opened.height * pixel + 4 * os.fstat(stored.fileno()).st_size
-                    asked.room.check(needed, str(file.relative_to(path)))
-                    picture = _plain(opened, done)
+                with open_file(file, links=len(files) == 1) as stored:
+                    name, held = str(file.relative_to(path)), 4 * os.fstat(stored.fileno()).st_size
+                    asked.room.check(held, name)  # texts and profiles in it are read several times
+                    with Image.open(_Counted(stored), formats=_DECODERS) as opened:  # type: ignore[arg-type]  # as a file
+                        clear = opened.mode in ("LA", "PA", "RGBA") or "transparency" in opened.info
+                        pixel = _TRANSPARENT if clear else _OPAQUE
+                        asked.room.check(opened.width * opened.height * pixel + held, name)
+                        picture = _plain(opened, done)
                 if max(picture.size) > _LONGEST * min(picture.size):
                     raise ValueError(f"a side is over {_LONGEST} times the other")
             except DataError:

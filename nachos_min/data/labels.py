@@ -46,7 +46,8 @@ def plain_labels(source: str, name: str, array: NDArray[Any]) -> NDArray[Any]:
     kind = array.dtype.kind
     if array.ndim == 2 and kind in "buif":
         parts = [array[part] for part in chunks(array.shape)]
-        if not all(((part == 1).sum(axis=1) == 1).all() and ((part == 1) | (part == 0)).all() for part in parts):
+        one_hot = (((part == 1).sum(axis=1) == 1).all() and ((part == 1) | (part == 0)).all() for part in parts)
+        if not (array.size and all(one_hot)):
             rule = "[N], or [N, K] with one 1 and else 0 in each row"
             raise DataError(f"{source}: {name} must be {rule}, got shape {array.shape}")
         return np.asarray(array.argmax(axis=1), np.int64)

@@ -28,7 +28,7 @@ _COMPLEX, _LOGICAL = 0x800, 0x200  # flags
 _HEADER = 1024  # bytes that hold flags, shape and name of every variable
 _PIECE = 1 << 14  # bytes that are unpacked at a time; a thousandfold may come of them
 _MOST = 1000  # variables of a file
-_CELL = 1000  # bytes that a cell counts at least: it takes some time and Python's text
+_CELL = 2000  # bytes that a cell counts at least: it takes some time and Python's text
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,11 @@ class Variable:
     packed: int  # bytes of the whole element, once unpacked; 0: it is not packed
     content: memoryview  # from the element with the values on; all, if packed
 
-    def values(self, room: Room) -> NDArray[Any] | None:
-        """Return numbers, or a text for each row or cell; None if it has neither; ValueError if it is damaged."""
+    def values(self, room: Room, *, counted: bool = False) -> NDArray[Any] | None:
+        """Return numbers, or a text for each row or cell; None if it has neither; ValueError if it is damaged.
+
+        Unless its bytes are `counted`, they are taken from the room.
+        """
         if self.kind not in ("cell", "char", "logical", *_NUMERIC):
             return None
         if self.packed:
@@ -55,7 +58,7 @@ class Variable:
                     break
             if len(whole) != self.packed or not unpacking.eof:
                 raise ValueError(f"{self.name} is cut off, or of another size than it declares")
-            return _variable(_element(memoryview(whole), self.order)[1], self.order).values(room)
+            return _variable(_element(memoryview(whole), self.order)[1], self.order).values(room, counted=True)
         if self.kind == "cell":
             texts, rest = list[str](), self.content
             while rest:
@@ -76,7 +79,7 @@ class Variable:
             letters = np.frombuffer(bytes(raw).decode(_TEXTS[stored] + ends).encode("utf-32-le"), "<u4")
             rows = np.ascontiguousarray(letters.reshape(self.shape, order="F").reshape(self.shape[0], -1))
             return rows.view(f"<U{rows.shape[1]}")[:, 0] if rows.size else np.zeros(len(rows), "<U1")
-        room.take(len(raw) if not self.packed else 0, self.name)
+        room.take(0 if counted else len(raw), self.name)
         array = np.frombuffer(raw, self.order + _NUMBERS[stored]).reshape(self.shape, order="F")
         return array.astype(array.dtype.newbyteorder("="), copy=False)
 

@@ -25,6 +25,6 @@ class Unpacked:
             if not (packed or part):
                 raise ValueError("it is cut off")
             content += part
-        if not content and (self._unpacking.unused_data + self._file.read(_PACKED)).strip(b"\0"):
+        if size and not content and (self._unpacking.unused_data + self._file.read(_PACKED)).strip(b"\0"):
             raise ValueError("more follows the end of its packed content")
         return content
