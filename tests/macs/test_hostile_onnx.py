@@ -191,6 +191,12 @@ def test_every_step_of_a_walk_is_counted(what, tmp_path, monkeypatch):
     assert "steps to read: fields, numbers" in refusal(write(tmp_path, called(REPEATED[what])))
 
 
+def test_constants_without_axes(tmp_path):
+    nodes = [node("NonZero", "n", "places"), node("ConstantOfShape", "none", "zero"), node("Add", "x zero", "y")]
+    made = model(nodes, {"x": (2,)}, {"y": (2,)}, {"n": np.int64(3), "none": np.zeros(0, np.int64)})
+    assert count(read_onnx(write(tmp_path, made)).graph).macs == 0
+
+
 # Damage at random.
 
 

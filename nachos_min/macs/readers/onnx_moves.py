@@ -65,7 +65,7 @@ def _constant_of_shape(call: Call) -> Array:
         if values is None or values.size != 1:
             return Array(shape, key=call.key)
         single = values
-    return call.filled(shape, lambda: np.full(shape, single))
+    return call.filled(shape, lambda: np.full(shape, single.ravel()[0]))
 
 
 @rule("Range")
@@ -89,6 +89,7 @@ def _places_of_ones(call: Call) -> Array:
     values = call.input().values
     if values is None:
         raise CountError(f"no rule for {call.operator}: its output's shape depends on the data")
+    values = np.atleast_1d(values)
     shape = (values.ndim, int(np.count_nonzero(values)))
     return call.filled(shape, lambda: np.array(np.nonzero(values), dtype=np.int64))
 
