@@ -34,6 +34,8 @@ def serve(folder: Path) -> None:
     faults = open(folder / "faults.txt", "w")  # noqa: SIM115  (open until the process ends)
     faulthandler.enable(faults)
     warm(folder)
+    gc.collect()
+    gc.freeze()  # what is imported is not looked through again after each case
     with open("/proc/self/statm") as pages:
         used = int(pages.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))

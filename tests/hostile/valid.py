@@ -1,5 +1,6 @@
 """Valid inputs, each made once when it is first asked for: what is damaged, and what comes of it undamaged."""
 
+import atexit
 import json
 import os
 import shutil
@@ -14,7 +15,9 @@ from pathlib import Path
 import numpy as np
 
 # One folder for all processes that make cases together.
-ROOT = Path(os.environ.get("HOSTILE_VALID") or tempfile.mkdtemp(prefix="hostile-")).absolute()
+ROOT = Path(os.environ.get("HOSTILE_VALID") or Path(tempfile.mkdtemp(prefix="hostile-"), "valid")).absolute()
+if "HOSTILE_VALID" not in os.environ:
+    atexit.register(shutil.rmtree, ROOT.parent, ignore_errors=True)
 MAKERS: dict[str, Callable[[Path], None]] = {}
 
 # Searches of three networks, which end with the folder of the run.
@@ -67,7 +70,7 @@ def put(folder: Path, *names: str) -> None:
 @cache
 def answer(line: tuple[str, ...], *names: str) -> str:
     """Return what a command prints as JSON in a folder that holds copies of valid things of these `names`."""
-    kept = ROOT.with_name(f"{ROOT.name}-answer-{sha256(repr((line, names)).encode()).hexdigest()}")
+    kept = ROOT.with_name(f"answer-{sha256(repr((line, names)).encode()).hexdigest()}")
     if not kept.exists():
         with tempfile.TemporaryDirectory() as folder:
             put(Path(folder), *names)
