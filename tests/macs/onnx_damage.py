@@ -70,6 +70,8 @@ def changed_bytes(rng: Random) -> bytes:
     """Bits flipped, parts left out, doubled, moved, or overwritten; the end cut off."""
     made = bytearray(encoded())
     for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
+        if not made:
+            break
         at, size = rng.randrange(len(made)), rng.choice((1, 1, 2, 5, 30, 300))
         piece = made[at : at + size]
         match rng.randrange(7):
@@ -97,6 +99,8 @@ def changed_fields(rng: Random) -> bytes:
     for _ in range(rng.choice((1, 1, 1, 2, 5))):
         message = _part(made, rng)
         fields = [field for field in message.DESCRIPTOR.fields if not field.message_type]
+        if not fields:
+            continue
         field = rng.choice(fields)
         value = _value(field, rng)
         if field.is_repeated:
