@@ -37,7 +37,12 @@ def start() -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    status = main(sys.argv[1:])
+    try:
+        status = main(sys.argv[1:])
+    except Exception:  # a SystemError, if the interruption came inside compiled code
+        if not interruption.came:
+            raise
+        status = 1
     # Python gives up its handlers first when it ends: a second Ctrl-C would then replace the exit status.
     for number in handled:
         signal.signal(number, signal.SIG_IGN)

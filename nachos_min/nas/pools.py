@@ -116,8 +116,13 @@ class LocalPool(Pool):
             return self._submit(function, arguments, named)
 
     def _submit(self, function: Callable[..., Any], arguments: Any, named: Any) -> Future[Any]:
-        with _children_prepared(self._threads):
-            future = self._pool.submit(function, *arguments, **named)
+        try:
+            with _children_prepared(self._threads):
+                future = self._pool.submit(function, *arguments, **named)
+        except OSError:
+            if not self._pool._broken:
+                raise
+            raise BrokenProcessPool from None  # which closed its pipes while another worker was started
         self._started |= self._running()
         return future
 

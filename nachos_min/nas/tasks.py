@@ -59,6 +59,8 @@ def passing() -> Iterator[None]:
             raise
         if isinstance(found, MemoryError):
             raise MemoryError from None
+        if isinstance(found, KeyboardInterrupt):  # inside compiled code Python makes a SystemError of it
+            raise KeyboardInterrupt from None
         why = f"{type(found).__name__}: {found}"
         if isinstance(found, OSError) and found.strerror:
             why = found.strerror if found.filename is None else f"{found.strerror}: {found.filename}"
@@ -70,7 +72,9 @@ def of_machine(error: BaseException | None) -> BaseException | None:
     """Return what the machine refused, `error` itself or what it arose from; None where the machine did nothing."""
     seen = set[int]()
     while error is not None and id(error) not in seen:
-        if isinstance(error, OF_MACHINE) or "can't start new thread" in str(error):  # a RuntimeError
+        if isinstance(error, (*OF_MACHINE, KeyboardInterrupt)) or "can't start new thread" in str(
+            error
+        ):  # a RuntimeError
             return error
         seen.add(id(error))
         error = error.__cause__ or error.__context__

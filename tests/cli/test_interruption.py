@@ -162,3 +162,8 @@ def test_an_interruption_that_python_lost_comes_again_by_itself() -> None:
 
 def test_an_interruption_that_python_lost_at_the_end_has_its_status() -> None:
     assert outcome(LOST + "raise InputError('no')") == (130, "", "error: no\ninterrupted\n")
+
+
+def test_an_interruption_inside_compiled_code_is_one() -> None:
+    search = LOST + "raise SystemError('a function returned a result with an exception set')"
+    assert outcome(search) == (130, "", "interrupted\n")

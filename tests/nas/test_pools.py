@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from nachos_min.nas import tasks
+from nachos_min.nas.evaluation import Trial
 from nachos_min.nas.pools import LocalPool, clear_semaphores
+from nachos_min.nas.tasks import Task
 
 HALF_AN_ANSWER = """
 import os, time
 from concurrent.futures import wait
 from multiprocessing import connection
+from nachos_min.nas import tasks
+from nachos_min.nas.evaluation import Trial
 from nachos_min.nas.pools import LocalPool
 
 def half(stream, content, *_):
@@ -45,6 +50,18 @@ def test_a_worker_that_dies_within_an_answer_is_noticed(tmp_path: Path) -> None:
     command = [sys.executable, str(tmp_path / "program.py")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "BrokenProcessPool BrokenProcessPool 3\nended\n"
+
+
+def test_an_interruption_inside_compiled_code_is_no_failure_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def evaluated(_: Trial) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as interruption:
+            raise SystemError("a function returned a result with an exception set") from interruption
+
+    monkeypatch.setattr(tasks, "_prepared", lambda _: evaluated)
+    with pytest.raises(KeyboardInterrupt):
+        tasks.run(1, tasks.answer, Task("", ""), Trial((0,)))
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="elsewhere nothing shows which semaphores there are")
