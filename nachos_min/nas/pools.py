@@ -109,6 +109,7 @@ class LocalPool(Pool):
                 raise BrokenProcessPool
             return self._submit(function, arguments, named)
         except BrokenProcessPool:
+            self._end()  # also a worker that started meanwhile, for which the pool would wait
             self.shutdown()
             if any(process.exitcode == _UNGUARDED for process in self._started.values()):
                 raise UnguardedError from None
@@ -139,7 +140,9 @@ class LocalPool(Pool):
     def _end(self) -> None:
         """End the workers at once."""
         self._ended = True
-        for process in self._started.values():  # not by their ids, which may be other processes' by now
+        for process in (
+            self._started | self._running()
+        ).values():  # not by their ids, which may be other processes' by now
             process.kill()
         # One may have died within an answer, whose rest the pool would await while the pipe is open.
         answers = getattr(self._pool, "_result_queue", None)
