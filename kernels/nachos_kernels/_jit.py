@@ -69,7 +69,7 @@ class _Cache(caching.FunctionCache):
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Store what was compiled, unless the disk is full or the folder gone."""
-        with suppress(OSError):
+        with suppress(OSError, RuntimeError):  # the latter: a signal came when LLVM handed the code over
             super().save_overload(sig, data)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
-from numba.core import caching
+from numba.core import caching, codegen
 
 import nachos_kernels
 import oracles
@@ -83,6 +83,17 @@ def test_a_full_disk_behind_the_cache_is_no_error(kernel_file, refused, monkeypa
     else:
         monkeypatch.setattr(type(function._cache._impl.locator), refused, full)
     assert function(3) == 6
+
+
+@needs_compiler
+def test_machine_code_that_a_signal_kept_from_the_cache_is_run(kernel_file, monkeypatch):
+    monkeypatch.setattr(codegen.CPUCodeLibrary, "_get_compiled_object", lost)
+    function = kernel_file()
+    assert (function(3), function._cache._cache_file._load_index()) == (6, {})
+
+
+def lost(library):
+    raise RuntimeError(f"no compiled object yet for {library}")
 
 
 @needs_compiler
