@@ -159,9 +159,10 @@ class Running:
 
 
 def _as_others() -> None:
-    """Let modes of files count for root, too, and Ctrl-C in the background. Runs in the new process."""
+    """Let modes of files count for root, too, and signals in the background. Runs in the new process."""
     ctypes.CDLL(None).prctl(CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _members(session: int) -> Iterator[int]:
