@@ -10,9 +10,7 @@ from hostile.valid import put
 # Of one network, for a data file that is accepted.
 SEARCH = ["search", "--space", "micro", "--evaluations", "1", "--epochs", "1", "--finalists", "0", "--workers", "0"]
 SEARCH += ["--max-macs", "1G", "--quiet", "--out", "new"]
-FILE_NAMES = [
-    each for each in NAMES if "/" not in each and "\0" not in each and 0 < len(each) < 50 and each[0] != "-"
-]
+FILE_NAMES = [each for each in NAMES if not {"/", "\0"} & {*each} and 0 < len(each) < 50 and each[0] not in "-."]
 
 
 def file_name(rng: Random, ending: str, usual: str = "own") -> str:
