@@ -18,7 +18,7 @@ from fire import Fire
 from fire.decorators import SetParseFns
 
 from nachos_min import __version__
-from nachos_min.errors import InputError, message, shorten
+from nachos_min.errors import InputError, shorten
 from nachos_min.line import PROGRAM, advise, read_line
 from nachos_min.nas.configuration import OPTIONS, First, Options
 from nachos_min.nas.views import SETTINGS
@@ -436,10 +436,10 @@ def main(line: Sequence[str]) -> int:
         sys.stdout.flush()
         return status
     except InputError as error:
-        tell(message(f"error: {error}"), to=sys.stderr)
+        tell(f"error: {error}", to=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt as stopped:  # the message says how far a search came
-        tell(message(str(stopped) or "interrupted"), to=sys.stderr)
+        tell(str(stopped) or "interrupted", to=sys.stderr)
         return INTERRUPTED
     except (OSError, MemoryError) as error:  # a full disk behind `> results.json`, no memory for another process
         silence(sys.stdout)
@@ -447,7 +447,7 @@ def main(line: Sequence[str]) -> int:
             return DONE
         reason = "no more memory" if isinstance(error, MemoryError) else error.strerror or error
         named = f" {shorten(str(error.filename))}" if isinstance(error, OSError) and error.filename else ""
-        tell(message(f"error: the system refused{named}: {reason}"), to=sys.stderr)
+        tell(f"error: the system refused{named}: {reason}", to=sys.stderr)
         return BAD_INPUT
 
 

@@ -37,17 +37,12 @@ class InputError(ValueError):
         return message(super().__str__())
 
 
-def one_line(text: object) -> str:
-    """Return the text of an error, or of anything else, on one line."""
-    return " ".join(str(text).split())
-
-
 def shorten(value: object) -> str:
     """Return `value` as Python writes it, text in quotes, cut in the middle when it is longer than 60 letters."""
     if isinstance(value, str):
         return repr(value if len(value) <= 60 else f"{value[:40]}...{value[-15:]}")
     try:
-        text = one_line(repr(value))
+        text = " ".join(repr(value).split())
     except ValueError:  # Python writes no number of more than 4,300 digits
         return "a number of thousands of digits"
     return text if len(text) <= 60 else f"{text[:40]}...{text[-15:]}"

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from nachos_min.data.dataset import DataError
 from nachos_min.data.limits import Asked, Room
 from nachos_min.data.unpacked import Unpacked
-from nachos_min.errors import one_line
 from nachos_min.files import open_file
 
 _SIDE = 32
@@ -310,7 +309,7 @@ def _unpickled(source: str, file: IO[bytes]) -> dict[str, Any]:
         batch = _Unpickler(file, encoding="bytes").load()
     except Exception as error:  # damaged opcodes raise any exception
         rule = "must be a whole pickle of arrays"
-        raise DataError(f"{source} {rule}, it cannot be read ({one_line(error)})") from None
+        raise DataError(f"{source} {rule}, it cannot be read ({error})") from None
     if not isinstance(batch, dict):
         raise DataError(f"{source} must hold a dict, got {type(batch).__name__}")
     return {_text(key): value for key, value in batch.items()}

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from nachos_min.data.dataset import REDUCED, DataError, extent, fitted_size, kind_of
 from nachos_min.data.limits import Asked, Room
-from nachos_min.errors import one_line
 from nachos_min.files import open_file
 
 if TYPE_CHECKING:
@@ -216,7 +215,7 @@ def _decoded(
             except DataError:
                 raise
             except Exception as error:  # decoders raise any exception
-                reason = "not an image" if isinstance(error, UnidentifiedImageError) else one_line(error)
+                reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
                 if isinstance(error, OSError) and error.filename is not None:
                     reason = error.strerror or "unreadable"
                 failed.append(f"{file.relative_to(path)}: {reason}")

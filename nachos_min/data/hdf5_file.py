@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from nachos_min.data.dataset import DataError
 from nachos_min.data.keys import choose
 from nachos_min.data.limits import Room
-from nachos_min.errors import message, one_line
+from nachos_min.errors import message
 from nachos_min.files import open_file
 
 Arrays = dict[str, NDArray[Any]]
@@ -94,7 +94,7 @@ def _send() -> None:
             sys.stdout.buffer.flush()
     except Exception as error:  # the library's are of another class for every kind of damage
         refused = isinstance(error, DataError)
-        sys.stderr.write(str(error) if refused else message(one_line(error) or type(error).__name__))
+        sys.stderr.write(str(error) if refused else message(error) or type(error).__name__)
         sys.stderr.flush()
         os._exit(_REFUSED if refused else 1)
 

@@ -24,7 +24,6 @@ from nachos_min.data.idx import holds_idx, read_idx
 from nachos_min.data.keys import PREFIXES, choose, meaning
 from nachos_min.data.limits import SAMPLE_BYTES, Asked, Room
 from nachos_min.data.matlab import read_variables
-from nachos_min.errors import one_line
 from nachos_min.files import open_file
 
 # Arrays under `keys.NAMES`; maybe "class_names", tuple of str, by label 0 .. K-1; "notes", tuple of str; "files",
@@ -85,7 +84,7 @@ def _reading(path: Path, kind: str, reader: Callable[[], Arrays]) -> Arrays:
     except Exception as error:  # libraries and decompressors raise another class for every kind of damage
         if isinstance(error, OSError) and error.filename is not None:
             raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
-        raise DataError(f"{path}: must be a whole {kind}, but it cannot be read ({one_line(error)})") from None
+        raise DataError(f"{path}: must be a whole {kind}, but it cannot be read ({error})") from None
 
 
 def _read_hdf5(path: Path, asked: Asked) -> Arrays:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from nachos_min.data.dataset import DataError, Images, Scaling, chunks, fitted_size, resized
 from nachos_min.data.labels import plain_labels
 from nachos_min.data.limits import ANY, Room
-from nachos_min.errors import one_line
 
 _WIDER, _NARROWER = 10, 100  # times the range of the training images: values that are on another scale
 _OVERSHOOT = 16  # beyond 0 and 255, of bytes that were resized elsewhere
@@ -40,7 +39,7 @@ class Seen:
         try:
             array = np.asarray(given)
         except ValueError as error:  # lists of unequal lengths
-            raise DataError(f"images must have one shape, but {one_line(error)}") from None
+            raise DataError(f"images must have one shape, but {error}") from None
         if isinstance(given, np.ma.MaskedArray):
             raise DataError(f"images must be a plain array, got a {type(given).__name__}")
         if array.dtype.kind not in "buif":

@@ -18,7 +18,7 @@ from nachos_min.eenn.confidence import Confidence
 from nachos_min.eenn.inference import predict
 from nachos_min.eenn.lowering import StaticCosts, static_costs
 from nachos_min.eenn.network import EarlyExitNetwork
-from nachos_min.errors import InputError, cut, one_line, some
+from nachos_min.errors import InputError, cut, some
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -73,7 +73,7 @@ class Trained:
         try:
             network.load_state(weights)
         except ValueError as error:
-            raise InputError(f"{self.name}: weights must be those of its network, got {one_line(error)}") from None
+            raise InputError(f"{self.name}: weights must be those of its network, got {error}") from None
         network.train(False)
         return network
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from nachos_min.errors import InputError, one_line
+from nachos_min.errors import InputError
 from nachos_min.nas.pools import Pool, keep_freed_memory
 from nachos_min.nas.tasks import Task, Worker
 
@@ -72,7 +72,7 @@ class DaskPool(Pool):
             self._client = Client(address, timeout=_TIMEOUT, set_as_default=False)
         except (OSError, ValueError) as error:
             rule = "dask must be the address of a scheduler"
-            raise ClusterError(f"{rule}, got {address!r} ({one_line(error)})") from None
+            raise ClusterError(f"{rule}, got {address!r} ({error})") from None
         self._wanted = about_this_process()
         there = self._client.run(why_refused, self._wanted)
         if there and all(there.values()):

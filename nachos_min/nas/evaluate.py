@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from nachos_min.autograd import count_macs
 from nachos_min.data import Dataset, Split
@@ -33,8 +32,10 @@ from nachos_min.nas.configuration import Configuration
 from nachos_min.nas.evaluation import SPLITS, Evaluation, Point, Trial
 from nachos_min.nas.genome import Genome, GenomeCoder
 from nachos_min.nas.hypervolume import hypervolume
+from nachos_min.nas.records import HUGE, TEXT
 from nachos_min.nas.steps import Step, Steps
 from nachos_min.store import StoreError
+from nachos_min.store.schema import Rule, check
 from nachos_min.store.values import decode, encode
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -75,12 +76,17 @@ class Backbones:
         file = self._file(genes)
         if not os.path.lexists(file):
             return None
+        finite = partial(Rule, least=-HUGE, most=HUGE)
+        table = {
+            "of": {"run": TEXT, "genes": Rule("whole", (len(genes),))},
+            "weights": finite(str(like.dtype), like.shape),
+            "losses": finite("float64", (epochs,)),
+        }
         try:
             found = decode(file)
-            weights, losses = found.get("weights"), found.get("losses")
-            finite = _is_finite(weights, like.dtype, like.shape) and _is_finite(losses, np.float64, (epochs,))
-            if not finite or found.get("of") != self._name(genes):
-                raise StoreError(f"{file} is damaged: it must be the backbone of its name, got another record")
+            check(found, table, {}, f"{file} is damaged: ")
+            if found["of"] != self._name(genes):
+                raise StoreError(f"{file} is damaged: it must be the backbone of its name, got another")
         except StoreError as damage:
             self.told(f"{damage}; this backbone is trained again")
             return None
@@ -101,15 +107,6 @@ class Backbones:
 
     def _file(self, genes: Sequence[int]) -> Path:
         return self._folder / f"{sha256(repr(list(map(int, genes))).encode()).hexdigest()}.h5"
-
-
-def _is_finite(value: object, dtype: DTypeLike, shape: tuple[int, ...]) -> bool:
-    """Return whether a value is an array of finite numbers of this type and shape."""
-    return (
-        isinstance(value, np.ndarray)
-        and (value.dtype, value.shape) == (dtype, shape)
-        and bool(np.isfinite(value).all())
-    )
 
 
 def seeded(seed: int, purpose: str, genes: Sequence[int]) -> np.random.Generator:

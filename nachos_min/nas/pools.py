@@ -140,10 +140,8 @@ class LocalPool(Pool):
     def _end(self) -> None:
         """End the workers at once."""
         self._ended = True
-        for process in (
-            self._started | self._running()
-        ).values():  # not by their ids, which may be other processes' by now
-            process.kill()
+        for process in (self._started | self._running()).values():
+            process.kill()  # not by its number, which may be another process's by now
         # One may have died within an answer, whose rest the pool would await while the pipe is open.
         answers = getattr(self._pool, "_result_queue", None)
         if answers is not None:

@@ -71,6 +71,7 @@ EVALUATION = TRIAL | {
     },
     "temperatures?": Rule("float64", ("early exits",), least=1e-9, most=1e9),
 }
+WEIGHTS = {"*": Rule("float32", least=-HUGE, most=HUGE)}  # a network knows their names and shapes
 ORDER = {"keys": Rule("text", ("keys",), sequence=list), "complete": Rule("truth")}
 IMAGES = "height", "width", "channels"
 EXAMPLES = {
@@ -108,6 +109,7 @@ ABOUT = {
     "largest_class?": SHARE,
     "samples?": {"train": ONE, "validation": ONE, "calibration?": ONE, "test": ONE},
     "values?": {"dtype": TEXT, "least": ANY, "most": ANY},
+    "versions?": {"*": TEXT},
     "scaling?": dict.fromkeys(("mean", "inverse"), Rule("float64", least=-HUGE, most=HUGE)),
     "space?": {"name": TEXT, "text": TEXT, "resolutions": whole(("resolutions",), least=1, most=2**15)},
     "retrained?": {
@@ -126,14 +128,10 @@ def check_run(configuration: Any, about: Any) -> None:
     """Raise a StoreError that names a field of run.h5 and its rule if it breaks one."""
     recipe = configuration.get("recipe")
     name = recipe.get("name", "paper") if isinstance(recipe, dict) else None
-    if name not in (*RECIPES,):
+    if not isinstance(name, str) or name not in RECIPES:
         raise broken("configuration.recipe.name", f"one of {', '.join(RECIPES)}", name)
     of = {each.name: _OF_RECIPE[type(each.default)] for each in fields(RECIPES[name])}
-    of = {
-        "name?": TEXT,
-        "augment?": of.pop("augment"),
-        **of,
-    }  # what other versions lack, `recipes.from_record` knows
+    of |= {"name?": TEXT, "augment?": of.pop("augment")}  # `recipes.from_record` knows what other versions lack
     check(configuration, CONFIGURATION | {"recipe": of}, {}, "configuration.", others=True)
     if not about:
         return  # of an earlier version
@@ -148,9 +146,6 @@ def check_run(configuration: Any, about: Any) -> None:
     for names, least in (("class_names", classes if "values" in about else 0), ("class_labels", 0)):
         if len(about.get(names, ())) not in (least, classes):
             raise broken(f"about.{names}", f"one for each of {classes:,} classes", about[names])
-    versions = about.get("versions", {})
-    if not isinstance(versions, dict) or not all(isinstance(each, str) for each in versions.values()):
-        raise broken("about.versions", "texts by name", versions)
     if "values" in about and about["values"]["dtype"] not in ("uint8", "float32"):
         raise broken("about.values.dtype", "uint8 or float32", about["values"]["dtype"])
     scaling = about.get("scaling")
@@ -240,7 +235,7 @@ def from_record(record: Mapping[str, Any], problem: Problem | None = None) -> Ev
     for place, rule, value in _contradictions(given, splits, problem):
         raise broken(place, rule, value)
     if isinstance(weights, dict):
-        check_weights(weights)
+        check(weights, WEIGHTS, {}, "weights.")
         if problem is not None and problem.dataset is not None and problem.table is None:
             _check_loads(problem.coder.decode(trial.genome), weights)
     chosen = Point(given["thresholds"], **{name: Figures(**given[name]) for name in splits})
@@ -256,13 +251,6 @@ def from_record(record: Mapping[str, Any], problem: Problem | None = None) -> Ev
         weights=weights,
         on_test=_answers(given["on_test"]) if "on_test" in given else None,
     )
-
-
-def check_weights(weights: Mapping[str, Any]) -> None:
-    """Raise a StoreError unless all weights are finite float32 arrays; a network knows their names and shapes."""
-    for name, array in weights.items():
-        if not isinstance(array, np.ndarray) or array.dtype != np.float32 or not np.isfinite(array).all():
-            raise broken(f"weights.{name}", "a finite float32 array", array)
 
 
 def _check_loads(architecture: Architecture, weights: Mapping[str, Array]) -> None:

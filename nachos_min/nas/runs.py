@@ -16,7 +16,7 @@ from nachos_min.data.load import IN_MEMORY
 from nachos_min.errors import InputError, shorten
 from nachos_min.nas import configuration as options
 from nachos_min.nas.evaluation import Evaluation, Failure
-from nachos_min.nas.records import EXAMPLES, ORDER, check_run, check_weights, from_record, trial_key
+from nachos_min.nas.records import EXAMPLES, ORDER, WEIGHTS, check_run, from_record, trial_key
 from nachos_min.nas.result import Archive, Network, SearchResult, result_of
 from nachos_min.options import flag
 from nachos_min.store import OtherRunError, Run, StoreError, create_or_open
@@ -283,7 +283,7 @@ class StoredWeights(Mapping[str, Array]):
         if not isinstance(weights, dict):
             raise StoreError(f"run {self.run.path} must hold its evaluation {self.key} as it was, got none")
         with _damaged(f"evaluation {shorten(self.key)} of run {self.run.path}"):
-            check_weights(weights)
+            check(weights, WEIGHTS, {}, "weights.")
         return weights
 
     def __getitem__(self, name: str) -> Array:

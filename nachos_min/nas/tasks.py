@@ -72,9 +72,8 @@ def of_machine(error: BaseException | None) -> BaseException | None:
     """Return what the machine refused, `error` itself or what it arose from; None where the machine did nothing."""
     seen = set[int]()
     while error is not None and id(error) not in seen:
-        if isinstance(error, (*OF_MACHINE, KeyboardInterrupt)) or "can't start new thread" in str(
-            error
-        ):  # a RuntimeError
+        no_thread = isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+        if no_thread or isinstance(error, (*OF_MACHINE, KeyboardInterrupt)):
             return error
         seen.add(id(error))
         error = error.__cause__ or error.__context__

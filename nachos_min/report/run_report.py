@@ -43,10 +43,8 @@ def write_report(run: str | Path, to: str | Path | None = None) -> str:
     InputError as of `load_run`, if nothing is trained yet, or if the file cannot be written.
     """
     story = read_story(run)
-    file, content = (
-        Path(run) / "report.html" if to is None else Path(to),
-        page(story).encode(errors="backslashreplace"),
-    )
+    file = Path(run) / "report.html" if to is None else Path(to)
+    content = page(story).encode(errors="backslashreplace")
     write_file(file, content)
     return f"{file}: {story.size}, {len(content) / 1e6:.2f} MB"
 

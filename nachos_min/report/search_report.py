@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nachos_min.eenn.guarantee import fewest_samples
-from nachos_min.errors import one_line, some
+from nachos_min.errors import some
 from nachos_min.nas.evaluation import CAUSES
 from nachos_min.nas.gain import Gain, Measured, Retrained
 from nachos_min.nas.result import Network, SearchResult, level_of
@@ -282,7 +282,7 @@ def closest_sentence(result: SearchResult) -> str:
 def causes(result: SearchResult) -> str:
     """Return how many candidates were lost and how, as in "2 failed (2 diverged, ...); 31 ruled out untrained"."""
     counts = ", ".join(f"{count} {CAUSES[cause]}" for cause, count in result.failures.items())
-    why = f" ({counts}; the first: {one_line(result.failure)}; --retry-failed trains again)" if counts else ""
+    why = f" ({counts}; the first: {result.failure}; --retry-failed trains again)" if counts else ""
     untrained = "" if result.inadmissible is None else f"; {result.inadmissible:,} ruled out untrained"
     return f"{result.failed} failed{why}{untrained}"
 

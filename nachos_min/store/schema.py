@@ -1,7 +1,8 @@
 """What the fields of a record must be: a table says it, and `check` holds a record against the table.
 
-A table has for each field the rule of its value, or the table of a record inside; a name that ends in "?" may be
-missing. Axes of tuples and arrays have names: those of the same name have the same length, in the whole record.
+A table has for each field the rule of its value, or the table of a record inside. A name that ends in "?" may be
+missing; "*" is every other field. Axes of tuples and arrays have names: those of the same name have the same
+length, in the whole record.
 """
 
 from collections.abc import Mapping
@@ -24,7 +25,9 @@ _NUMBERS |= {"truth": (bool,)}
 class Rule:
     """What a value must be: one, or a tuple or list of them, or an array."""
 
-    kind: str  # whole, float, number, plain, text or truth; or the types of an array, such as "uint8 float32"
+    # whole, float, number, plain, text or truth; "plain values", which are no array and hold none; or the types of
+    # an array, such as "uint8 float32"
+    kind: str
     axes: tuple[str | int, ...] | None = None  # one: a tuple; None: a single value, or an array of any shape
     least: float = 0
     most: float = LARGEST
@@ -33,6 +36,8 @@ class Rule:
 
     def holds(self, value: Any, sizes: dict[str, int]) -> bool:
         """Return whether `value` keeps the rule; `sizes` has the lengths of axes, and gets those not known yet."""
+        if self.kind == "plain values":
+            return _is_plain(value)
         if self.kind not in _NUMBERS:
             return isinstance(value, np.ndarray) and self._holds_array(value, sizes)
         if self.axes is None:
@@ -60,6 +65,8 @@ class Rule:
 
     def __str__(self) -> str:
         """Return the rule in words, to follow "must be"."""
+        if self.kind == "plain values":
+            return self.kind
         within = "" if self.kind in ("plain", "text", "truth", "bool") else f" from {self.least:,} to {self.most:,}"
         what, shape = (
             ("", "")
@@ -68,6 +75,11 @@ class Rule:
         )
         what = what if self.kind in _NUMBERS else "an array of "
         return f"{what}{self.kind}{within}{shape}{' or None' if self.none else ''}"
+
+
+def _is_plain(value: Any) -> bool:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return not isinstance(value, np.ndarray) and all(map(_is_plain, inside))
 
 
 def _fit(axes: tuple[str | int, ...], shape: tuple[int, ...], sizes: dict[str, int]) -> bool:
@@ -86,13 +98,16 @@ def check(record: Any, table: Table, sizes: dict[str, int], place: str = "", *, 
     """
     if not isinstance(record, dict):
         raise broken(place.rstrip(".") or "a record", "named fields", record)
-    known = {name.rstrip("?"): rule for name, rule in table.items()}
-    if unknown := not others and sorted(record.keys() - known.keys()):
+    rules = {name.rstrip("?"): rule for name, rule in table.items()}
+    rest = rules.pop("*", None)
+    unknown = sorted(record.keys() - rules.keys())
+    if rest is not None:
+        rules |= dict.fromkeys(unknown, rest)
+    elif unknown and not others:
         raise broken(f"{place}{unknown[0]}", "a field of another name", record[unknown[0]])
-    for name, rule in table.items():
-        field = name.rstrip("?")
+    for field, rule in rules.items():
         if field not in record:
-            if field == name:
+            if field in table:
                 raise StoreError(f"{place}{field} must be there, got none")
         elif isinstance(rule, Rule):
             if not rule.holds(record[field], sizes):
