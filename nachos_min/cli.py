@@ -364,7 +364,8 @@ def predict(
     """
     from nachos_min.report.prediction_report import report_prediction, show_prediction
 
-    if to is not None and (os.path.isdir(to) or not os.path.isdir(os.path.dirname(to) or ".")):
+    usable = to is None or os.path.isfile(to) or not os.path.exists(to)  # not after minutes of predicting
+    if to is not None and not (usable and os.path.isdir(os.path.dirname(to) or ".")):
         raise InputError(f"--to must be a file in an existing folder, got {shorten(to)}")
     report = report_prediction(network, data, split, max_bytes)
     if to is not None:

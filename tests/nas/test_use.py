@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -233,6 +234,10 @@ def test_the_command_lists_the_answers_to_few_images_without_labels(capsys: pyte
         (["mine#0", "nowhere"], "data must be one of the built-in names"),
         (["mine#0", "digits"], "digits: images must be [N, 3, 9, 8] or [3, 9, 8], as in training, got shape"),
         (["mine#0", "digits", "--to", "no/a.csv"], "--to must be a file in an existing folder, got 'no/a.csv'"),
+        (
+            ["mine#0", "digits", "--to", os.devnull],
+            f"--to must be a file in an existing folder, got '{os.devnull}'",
+        ),
         (
             ["mine#0", "digits", "--split", "half"],
             "--split must be one of train, validation, calibration, test, all",
