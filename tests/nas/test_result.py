@@ -128,7 +128,7 @@ def test_a_failure_counts_and_touches_no_figure() -> None:
     assert (len(mixed), len(clean)) == (8, 6)
     assert mixed.genomes() == clean.genomes() | {(7,), (8,)}
     assert result(mixed).failure == "ValueError: no"
-    assert replace(result(mixed), failed=0, failure=None) == result(clean)
+    assert replace(result(mixed), failed=0, failure=None, failures={}) == result(clean)
     failed = result(Archive(PROBLEM, FAILURES))
     assert (failed.evaluated, failed.failed, failed.front, failed.closest) == (0, 2, (), None)
     assert failed.hypervolume_all == 0.0
@@ -174,7 +174,7 @@ def test_the_json_object() -> None:
     best, _, cheap = archive.networks
     areas = {"all": archive.hypervolume(archive.networks), "admissible": archive.hypervolume([best, cheap])}
     areas |= {"reference": [1.0, archive.reference[1]]}
-    counts = {"evaluated": 3, "reused": 2, "failed": 1, "admissible": 2}
+    counts = {"evaluated": 3, "reused": 2, "failed": 1, "failures": {"defect": 1}, "admissible": 2}
     constraints = {"max_macs": 30_000, "min_accuracy": 0.5}
     assert answer == {"run": "runs/here", "seed": 0, "constraints": constraints, "hypervolume": areas} | counts
     test = {"accuracy": 0.89, "correct": 89, "samples": 100, "kept": True}

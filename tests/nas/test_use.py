@@ -114,7 +114,7 @@ def test_labels_fit_the_images(moved: SearchResult, labels: list[str], rule: str
 
 def test_weights_that_were_removed_or_are_of_another_network_are_refused(moved: SearchResult) -> None:
     trained = moved.front[0].trained
-    with pytest.raises(InputError, match="mine#0: weights must be those of its network, got state: missing name"):
+    with pytest.raises(InputError, match="mine#0: weights must be 7,415 numbers or more, got 0"):
         replace(trained, weights={}).predict(np.zeros((3, 9, 8), np.uint8))
     again = nachos_min.load_run("mine").front[0]
     shutil.rmtree("mine/evaluations")
