@@ -90,9 +90,10 @@ class _CacheFile(caching.IndexDataCacheFile):
         self._save_index(self._load_index() | {key: self._dump(data)})
 
     def _load_index(self) -> dict[Any, bytes]:
-        """Return key -> pickled form; none if the file is missing, damaged, or of other sources."""
+        """Return key -> pickled form; none if the file is missing, no file, damaged, or of other sources."""
+        path = Path(self._index_path)
         try:
-            content = Path(self._index_path).read_bytes()
+            content = path.read_bytes() if path.is_file() else b""  # a pipe would be waited for
         except OSError:
             return {}
         found: dict[Any, bytes] = pickle.loads(content[32:]) if content[:32] == self._seal(content[32:]) else {}

@@ -113,6 +113,9 @@ def test_a_cache_that_is_damaged_in_any_place_is_not_run(kernel_file, tmp_path):
     last = kernel_file()
     assert (last(3), hits(last)) == (6, 0), "it is compiled again"
     assert len(last._cache._cache_file._load_index()) == 1
+    stored.unlink()
+    os.mkfifo(stored)
+    assert kernel_file()._cache._cache_file._load_index() == {}
 
 
 @needs_compiler
