@@ -9,7 +9,6 @@ import pytest
 
 from nachos_min.nas import tasks
 from nachos_min.nas.evaluation import Trial
-from nachos_min.nas.pools import LocalPool, clear_semaphores
 from nachos_min.nas.tasks import Task
 
 HALF_AN_ANSWER = """
@@ -64,20 +63,27 @@ def test_an_interruption_inside_compiled_code_is_no_failure_of_a_network(monkeyp
         tasks.run(1, tasks.answer, Task("", ""), Trial((0,)))
 
 
+SEMAPHORES = """
+import os
+from pathlib import Path
+from nachos_min.nas.pools import LocalPool, clear_semaphores
+
+if __name__ == "__main__":
+    pool = LocalPool(1, folder="run")
+    made = sorted(Path("/dev/shm").glob(f"sem.nm-*-{os.getpid()}-*"))
+    left = made[0].with_name("-".join([*made[0].name.split("-")[:2], "99999999", "abc"]))
+    left.touch()
+    clear_semaphores("other")
+    print(left.exists())
+    clear_semaphores("run")
+    print(left.exists(), all(each.exists() for each in made))
+    pool.shutdown()
+"""
+
+
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="elsewhere nothing shows which semaphores there are")
 def test_semaphores_of_a_killed_process_are_removed_by_the_next_in_the_same_folder(tmp_path: Path) -> None:
-    def names() -> list[Path]:
-        return sorted(Path("/dev/shm").glob(f"sem.nm-*-{os.getpid()}-*"))
-
-    before = names()
-    pool = LocalPool(1, folder=tmp_path / "run")
-    (own, *_) = made = [each for each in names() if each not in before]
-    parts = own.name.split("-")
-    left = own.with_name("-".join([*parts[:2], "99999999", "abc"]))
-    left.touch()
-    clear_semaphores(tmp_path / "other")
-    assert left.exists()
-    clear_semaphores(tmp_path / "run")
-    assert not left.exists()
-    assert all(each.exists() for each in made)
-    pool.shutdown()
+    (tmp_path / "program.py").write_text(SEMAPHORES)
+    command = [sys.executable, "program.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("True\nFalse True\n", "")
