@@ -205,7 +205,7 @@ def _decoded(
                 with open_file(file, links=len(files) == 1) as stored:
                     name, held = str(file.relative_to(path)), 4 * os.fstat(stored.fileno()).st_size
                     asked.room.check(held, name)  # texts and profiles in it are read several times
-                    with Image.open(_Counted(stored), formats=_DECODERS) as opened:  # type: ignore[arg-type]  # as a file
+                    with Image.open(_Counted(stored), formats=_DECODERS) as opened:  # type: ignore[arg-type]  # Pillow only reads
                         clear = opened.mode in ("LA", "PA", "RGBA") or "transparency" in opened.info
                         pixel = _TRANSPARENT if clear else _OPAQUE
                         asked.room.check(opened.width * opened.height * pixel + held, name)

@@ -17,7 +17,7 @@ Shape: TypeAlias = tuple[int, int, int]  # H, W, C
 
 @dataclass
 class Room:
-    """Bytes that one source may decode to; those taken so far."""
+    """Counts the bytes that one source decodes to, and refuses more than it may have."""
 
     source: str  # what messages call it
     most: float = MOST_DECODED  # inf: no limit

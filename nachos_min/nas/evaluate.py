@@ -98,7 +98,11 @@ class Backbones:
         with suppress(OSError):
             self._folder.mkdir(exist_ok=True)
             check_folder(self._folder)
-            if sum(other.lstat().st_size for other in self._folder.iterdir()) + weights.nbytes < MOST_BYTES:
+            kept = 0
+            for other in self._folder.iterdir():
+                with suppress(FileNotFoundError):  # another worker's, which has got its name meanwhile
+                    kept += other.lstat().st_size
+            if kept + weights.nbytes < MOST_BYTES:
                 with replacing(self._file(genes), links=False) as written, open(written, "xb") as stream:
                     stream.write(encode(record))
 

@@ -76,7 +76,8 @@ class Evaluation:
         return min(1 - each.metric for each in figures), min(each.average_macs for each in figures)
 
 
-# What ended a training that has no figures, and in words. The machine's troubles pass, and are no longer stored.
+# What ends a training without figures, and how people read it. The machine's troubles are not stored: only runs of
+# earlier versions hold them.
 CAUSES = {"diverged": "diverged", "defect": "by a defect of this program", "machine": "by a passing trouble"}
 OF_MACHINE = (OSError, MemoryError, ImportError)
 

@@ -223,6 +223,16 @@ def test_backbones_beyond_the_limit_are_not_kept(tmp_path: Path, monkeypatch: py
     assert found(nowhere, [0, 1]) is None
 
 
+def test_a_backbone_is_kept_while_another_worker_names_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: [*listed(folder), folder / "renamed.tmp"])
+    backbones = Backbones(tmp_path)
+    backbones.keep([0, 1], WEIGHTS, LOSSES)
+    assert found(backbones, [0, 1]) == (WEIGHTS.tobytes(), LOSSES)
+
+
 def test_the_figures_are_those_of_execution(digits: Dataset, evaluation: Evaluation) -> None:
     chosen = evaluation.chosen
     assert evaluation.points == (chosen,)
