@@ -104,7 +104,7 @@ def check(record: Any, table: Table, sizes: dict[str, int], place: str = "", *, 
     if rest is not None:
         rules |= dict.fromkeys(unknown, rest)
     elif unknown and not others:
-        raise broken(f"{place}a field", f"one of {', '.join(rules)}", unknown[0])
+        raise broken(f"{place}{unknown[0]}", "a field of another name", record[unknown[0]])
     for field, rule in rules.items():
         if field not in record:
             if field in table:
