@@ -16,7 +16,7 @@ _COLUMNS = ("bias_adds", "norm_elems", "pool_in", "pool_out", "mul_elems", "add_
 
 
 @dataclass(frozen=True)
-class Count:
+class Totals:
     """Totals of a graph for one sample.
 
     Args:
@@ -47,7 +47,7 @@ class ExitCosts:
     costs: tuple[int, ...]
 
 
-def count(graph: Graph) -> Count:
+def count(graph: Graph) -> Totals:
     """Return the totals of a graph for one sample, heads included.
 
     Raises:
@@ -58,7 +58,7 @@ def count(graph: Graph) -> Count:
     for node in graph:
         columns.update(node.columns)
     macs, valid_macs = sum(node.macs for node in graph), sum(node.valid_macs for node in graph)
-    return Count(macs, sum(node.params for node in graph), dict(columns), valid_macs)
+    return Totals(macs, sum(node.params for node in graph), dict(columns), valid_macs)
 
 
 def peak_activation_bytes(graph: Graph, bytes_per_element: int = 4) -> int:

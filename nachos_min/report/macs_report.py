@@ -20,7 +20,7 @@ from nachos_min.eenn.architecture import Architecture
 from nachos_min.errors import InputError
 from nachos_min.macs import ops
 from nachos_min.macs.conventions import CONVENTIONS, Convention, Difference, amounts, explain
-from nachos_min.macs.count import Count, ExitCosts, check_graph, count, exit_costs, peak_activation_bytes
+from nachos_min.macs.count import ExitCosts, Totals, check_graph, count, exit_costs, peak_activation_bytes
 from nachos_min.macs.record import name
 from nachos_min.report.console import output, table
 from nachos_min.targets import Target
@@ -40,7 +40,7 @@ class MacsReport:
 
     target: Target
     convention: Convention
-    exact: Count
+    exact: Totals
     peak_bytes: int  # of float32 activations alive at once
     exits: Rows  # stage, backbone, head, cost
     billed: tuple[int, ...]  # what each node adds in the convention
