@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from macs.onnx_cases import IMAGE, external, graph, helper, model, node, refusal, tensor, write
 
-from nachos_min.macs.readers.onnx_reader import NEWEST, read_onnx
+from nachos_min.macs.readers.onnx_reader import read_onnx
+from nachos_min.macs.readers.onnx_walk import NEWEST
 
 VOLUME = (1, 2, 3, 3, 3)
 W = {"w": (3, 4, 3, 3)}

@@ -4,7 +4,7 @@ Records have shapes of one sample, channels last. Arrays that are read have a ba
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nachos_min.errors import printable
@@ -54,9 +54,12 @@ def facts(**known: bool) -> frozenset[str]:
 class Builder:
     """Nodes in execution order. Trained values count at the first node that uses them."""
 
-    def __init__(self, spend: Callable[[int], None] = lambda _steps: None) -> None:
-        """Start a graph; `spend` is told before each node how many steps it takes to count it."""
-        self._spend = spend
+    def __init__(self, spend: Callable[[int], None] = lambda _steps: None, times: int = 1) -> None:
+        """Start a graph; `spend` is told before each node how many steps it takes to count it.
+
+        A node that is added runs `times` times, such as one in a loop.
+        """
+        self._spend, self.times = spend, times
         self.nodes: list[Node] = []
         self._sources: dict[Hashable, int] = {}
         self._users: dict[tuple[Hashable, ...], int] = {}  # weights -> the first node that used just these
@@ -69,10 +72,10 @@ class Builder:
     def source(self, name: str, shape: Shape, weight: Weight, written: Written | None = None) -> int:
         """Return the node that stands for an array which no operator makes."""
         key, _ = weight
-        if key not in self._sources:
+        if (key, self.times) not in self._sources:
             op = Source(array_shape(shape), self._new_values(weight))
-            self._sources[key] = self._append(Node(name, op, (), relaid=True, written=written))
-        return self._sources[key]
+            self._sources[key, self.times] = self._append(Node(name, op, (), relaid=True, written=written))
+        return self._sources[key, self.times]
 
     def add(
         self,
@@ -96,7 +99,7 @@ class Builder:
 
     def _append(self, node: Node) -> int:
         self._spend(100 + sum(20 + 8 * len(shape) for shape in node.op.operands))
-        self.nodes.append(node)
+        self.nodes.append(replace(node, batch=node.batch * self.times) if self.times != 1 else node)
         return len(self.nodes) - 1
 
     def _new_values(self, weight: Weight) -> int:

@@ -42,11 +42,21 @@ class Array:
     values: Values | None = None  # of a constant with few elements, or of what was computed from such alone
     key: str = ""  # the same for two constants if they have the same elements, whatever their axes
     trained: bool = False  # whether it is an initialiser of floating point numbers
+    bounded: bool = False  # whether it may have fewer elements, which depends on the data
+    parts: "tuple[Array, ...] | None" = None  # arrays of a sequence, which has no shape
 
     @property
     def constant(self) -> bool:
         """Whether it does not depend on the network's input."""
         return self.node is None
+
+    @property
+    def fixed(self) -> int | None:
+        """The integer that it is, None if it depends on the data."""
+        values = None if self.bounded else self.values
+        return (
+            int(values.item()) if values is not None and values.size == 1 and values.dtype.kind in "iub" else None
+        )
 
     @property
     def weight(self) -> "Array":
@@ -62,6 +72,9 @@ class Array:
     def counted(self) -> tuple[str, int]:
         """Key and number of trained values, as the builder takes them."""
         return self.key, self.elements if self.trained else 0
+
+
+UNKNOWN: Final = Array((), key="?")  # what a node makes that cannot be counted
 
 
 def checked_shape(shape: Shape) -> Shape:
@@ -97,8 +110,10 @@ class Call:
     # What it reads.
 
     def optional(self, index: int) -> Array | None:
-        """Return an input, None if it is left out."""
-        return self.inputs[index] if index < len(self.inputs) else None
+        """Return an input, None if it is left out; CountError if it is a sequence."""
+        array = self.inputs[index] if index < len(self.inputs) else None
+        require(array is None or array.parts is None, f"input {index + 1} must be an array, got a sequence")
+        return array
 
     def input(self, index: int = 0) -> Array:
         """Return an input; CountError if it is left out."""
@@ -110,7 +125,16 @@ class Call:
     def given(self) -> tuple[Array, ...]:
         """Return all inputs that are not left out; CountError if the first is."""
         self.input()
-        return tuple(array for array in self.inputs if array is not None)
+        arrays = map(self.optional, range(len(self.inputs)))
+        return tuple(array for array in arrays if array is not None)
+
+    def sequence(self) -> tuple[Array, ...]:
+        """Return the arrays of the first input; CountError if it is no sequence of known length."""
+        found = self.inputs[0].parts if self.inputs and self.inputs[0] else None
+        if found is None:
+            raise CountError("input 1 must be a sequence of fixed length, got an array or none")
+        self.steps.spend(len(found))
+        return found
 
     def fixed(self, index: int, what: str) -> tuple[int, ...]:
         """Return the integers of an input that says how the node works; CountError if they are not fixed."""
@@ -160,6 +184,8 @@ class Call:
         self, op: Operator, arrays: Sequence[Array], shape: Shape, batch: int = 1, weights: Sequence[Array] = ()
     ) -> Array:
         """Return what a new node makes, which reads `arrays` and has `weights`."""
+        if op.macs and any(array.bounded for array in (*arrays, *weights)):
+            raise CountError(f"the rows that it multiplies depend on the data, got at most {op.operands[0]}")
         inputs = []
         for array in arrays:  # a constant gets a node when it is first read
             known = array.node
