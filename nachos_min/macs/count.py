@@ -156,7 +156,7 @@ def _check_node(graph: Graph, position: int) -> None:
     for source in node.inputs:
         if not -1 <= source < position:
             raise CountError(f"inputs must be -1 or an earlier node (below {position}), got {source}")
-    for field, value, least in (("exit", node.exit, 0), ("batch", node.batch, 1)):
+    for field, value, least in (("exit", node.exit, 0), ("batch", node.batch, 0), ("real", node.real, 1)):
         if type(value) is not int or value < least:
             raise CountError(f"{field} must be a Python integer >= {least}, got {value!r}")
     if node.shares is None:

@@ -1,23 +1,26 @@
 """One frozen record per operator: its shapes, and from them its multiplications, parameters and other work.
 
 A network is a `Graph`: nodes in execution order. One MAC is one multiplication whose product feeds an accumulator,
-in a convolution, transposed convolution, linear layer or matrix product. Other work has columns of its own:
+in a convolution, transposed convolution, linear or recurrent layer or matrix product. Other work has columns:
 
     bias_adds         output elements that get a bias            norm_elems  elements normalised
     act_elems:<kind>  elements through an activation, by kind    mul_elems   elements of a product
     pool_in pool_out  elements into and out of a pool            add_elems   elements of a sum
     mean_out          elements out of a mean   pointwise:<kind> reduce_in:<kind> resize_out:<mode>  the rest
+    interpolation     products of values read between pixels   fft_ops  real operations of Fourier transforms
 
 `macs` counts taps on padded zeros; `valid_macs` leaves them out. Convolutions and pools are in `windows.py`.
 """
 
 from dataclasses import dataclass
-from math import prod
+from math import log2, prod
 from typing import TypeVar, final
 
-from nachos_min.macs.record import MapOperator, Operator, Pair, Shape, UnaryOperator, broadcast
+from nachos_min.macs.record import MapOperator, Operator, Shape, UnaryOperator, broadcast
 from nachos_min.macs.windows import AvgPool as AvgPool
+from nachos_min.macs.windows import Conv as Conv
 from nachos_min.macs.windows import Conv2d as Conv2d
+from nachos_min.macs.windows import ConvTranspose as ConvTranspose
 from nachos_min.macs.windows import ConvTranspose2d as ConvTranspose2d
 from nachos_min.macs.windows import MaxPool as MaxPool
 from nachos_min.macs.windows import Pool
@@ -148,6 +151,87 @@ class Einsum(Operator, plural="Einstein sums"):
         return {"mul_elems": prod(self.output)} if len(self.shapes) == 2 and not self.sums else {}
 
 
+# What one step of a recurrent layer does for each hidden value: gates, products, and activations by kind.
+_CELLS: dict[str, tuple[int, int, dict[str, int]]] = {
+    "lstm": (4, 3, {"sigmoid": 3, "tanh": 2}),
+    "gru": (3, 3, {"sigmoid": 2, "tanh": 1}),
+    "rnn_tanh": (1, 0, {"tanh": 1}),
+    "rnn_relu": (1, 0, {"relu": 1}),
+}
+
+
+@final
+@dataclass(frozen=True)
+class Recurrent(UnaryOperator, plural="recurrent layers"):
+    """One layer and direction of a recurrent network: T * gates * H * (I + R) MACs, and T * H * P of a projection.
+
+    T steps read I features and the R that the step before made: P if the state is projected, else H.
+
+    Args:
+        input: (T, I); of packed sequences T is the number of elements in all.
+        kind: "lstm", "gru", "rnn_tanh" or "rnn_relu".
+        hidden: H, features of the state.
+        projection: P, 0 for none.
+        biases: vectors of gates * H that are added, 2 in PyTorch and ONNX.
+
+    >>> Recurrent((5, 3), "lstm", hidden=4).macs == 5 * 4 * 4 * (3 + 4)
+    True
+    """
+
+    kind: str
+    hidden: int
+    projection: int = 0
+    biases: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.kind in _CELLS, f"kind must be one of {', '.join(_CELLS)}", self.kind)
+        self.require(len(self.input) == 2, "input must be (T, I)", self.input)
+
+    @property
+    def output(self) -> Shape:
+        return (self.input[0], self.projection or self.hidden)
+
+    @property
+    def _weights(self) -> int:
+        """Weights of all gates and of the projection; every step multiplies by each once."""
+        gates, _, _ = _CELLS[self.kind]
+        return gates * self.hidden * (self.input[1] + self.output[1]) + self.hidden * self.projection
+
+    @property
+    def macs(self) -> int:
+        return self.input[0] * self._weights
+
+    @property
+    def params(self) -> int:
+        return self._weights + self.biases * _CELLS[self.kind][0] * self.hidden
+
+    @property
+    def columns(self) -> dict[str, int]:
+        gates, products, activations = _CELLS[self.kind]
+        states = self.input[0] * self.hidden
+        found = {"bias_adds": self.biases * gates * states, "mul_elems": products * states}
+        return found | {f"act_elems:{kind}": each * states for kind, each in activations.items()}
+
+
+@final
+@dataclass(frozen=True)
+class Transform(UnaryOperator, plural="Fourier transforms", column="fft_ops"):
+    """Fourier transforms of `length` points over all elements, the work of each estimated as 5 n log2 n.
+
+    A product of a transform feeds no accumulator here: it is no MAC. The estimate is the usual one, rounded.
+
+    Source: Frigo and Johnson, "The Design and Implementation of FFTW3", section 4 ("mflops").
+    """
+
+    length: int
+
+    @property
+    def columns(self) -> dict[str, int]:
+        each = round(5 * self.length * log2(self.length))
+        return {"fft_ops": prod(self.input) // self.length * each}
+
+
 class Norm(UnaryOperator, column="norm_elems"):
     """Every element is normalised once; `affine` trains a scale and a shift for each channel, the last axis."""
 
@@ -225,7 +309,9 @@ class Softmax(UnaryOperator, plural="softmax", column="act_elems:softmax"):
     def __post_init__(self) -> None:
         super().__post_init__()
         elements = prod(self.input)
-        self.require(elements % self.features == 0, f"features must divide {elements} elements", self.features)
+        self.require(
+            elements % (self.features or 1) == 0, f"features must divide {elements} elements", self.features
+        )
 
 
 @dataclass(frozen=True)
@@ -280,18 +366,18 @@ class GlobalAvgPool(MapOperator, plural="the mean over the map", column="mean_ou
 
     @property
     def output(self) -> Shape:
-        return self.input[2:]
+        return self.input[-1:]
 
 
 @dataclass(frozen=True)
 class _Resized(MapOperator):
-    """A map of another size (height, width)."""
+    """A map of another size."""
 
-    size: Pair
+    size: Shape
 
     @property
     def output(self) -> Shape:
-        return (*self.size, self.input[2])
+        return (*self.size, self.input[-1])
 
 
 @final
@@ -301,7 +387,7 @@ class AdaptiveAvgPool(_Resized, Pool, plural="adaptive average pooling"):
 
     @property
     def columns(self) -> dict[str, int]:
-        return {"mean_out": self.input[2]} if self.size == (1, 1) else super().columns
+        return {"mean_out": self.input[-1]} if set(self.size) == {1} else super().columns
 
 
 @final
@@ -328,7 +414,7 @@ class Reduce(UnaryOperator, plural="reductions"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        divides = prod(self.input) % prod(self.result) == 0
+        divides = prod(self.input) % (prod(self.result) or 1) == 0
         self.require(divides, f"result must divide the {prod(self.input)} elements", self.result)
 
     @property
@@ -402,6 +488,26 @@ class Move(_Several, plural="moving elements"):
         return self.result
 
 
+@final
+@dataclass(frozen=True)
+class Sample(_Several, plural="values between pixels"):
+    """Values read between pixels, each a sum of `products`: 4 for a bilinear point, 8 for a trilinear one.
+
+    Where several points are averaged, as by roi_align, `products` is that of all. It is a column of its own.
+    """
+
+    result: Shape
+    products: int
+
+    @property
+    def output(self) -> Shape:
+        return self.result
+
+    @property
+    def columns(self) -> dict[str, int]:
+        return {"interpolation": self.products * prod(self.result)}
+
+
 @dataclass(frozen=True)
 class Written:
     """How a node was written in PyTorch. The exact count depends on shapes alone; other tools' counts do not.
@@ -451,10 +557,11 @@ class Node:
         inputs: positions in the graph of the nodes whose arrays it reads; -1 is the network's input.
         exit: 0 for the backbone, i >= 1 for the head of exit i (the final classifier is the last head).
         shares: position of the earlier node whose weights it uses again, so that they are counted once.
-        batch: samples in this one execution, >= 1; work is multiplied by it.
+        batch: samples in this one execution, >= 0; work is multiplied by it.
         relaid: whether arrays arrive with other axes, as from a file; then elements must agree, not shapes.
         written: how it was written in PyTorch; None for a network that never was.
         trained: trained values that it brings, if not its operator's `params` (some are computed or constant).
+        real: real multiplications of one product: 4 of two complex numbers, 3 in the form that needs more sums.
     """
 
     name: str
@@ -466,6 +573,7 @@ class Node:
     relaid: bool = False
     written: Written | None = None
     trained: int | None = None
+    real: int = 1
 
     def op_as(self, *kinds: type[_Kind]) -> _Kind:
         """Return the operator, which the caller knows to be of one of these kinds."""
@@ -475,12 +583,12 @@ class Node:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of the batch, taps on padded zeros included."""
-        return self.batch * self.op.macs
+        return self.batch * self.op.macs * self.real
 
     @property
     def valid_macs(self) -> int:
         """The same without taps on padded zeros."""
-        return self.batch * self.op.valid_macs
+        return self.batch * self.op.valid_macs * self.real
 
     @property
     def params(self) -> int:

@@ -12,18 +12,17 @@ from typing import ClassVar, TypeGuard
 
 from nachos_min.errors import InputError
 
-Shape = tuple[int, ...]  # of one sample: (H, W, C) for a map, (..., features) for anything else
-Pair = tuple[int, int]  # height, width
-Padding = tuple[int, int, int, int]  # top, bottom, left, right
+Shape = tuple[int, ...]  # of one sample: (L, C), (H, W, C) or (D, H, W, C) for a map, else (..., features)
 
 # Rules of fields by name, the same in every record.
 _SHAPES = ("input", "left", "right", "shape", "result")
-_NUMBERS = dict.fromkeys(("out_channels", "out_features", "groups", "features", "axes", "end"), 1)
-_NUMBERS |= {"begin": 0, "trained": 0}
-_TUPLES = {  # how many numbers, and the least of them
-    **dict.fromkeys(("kernel", "size", "stride", "dilation"), (2, 1)),
-    "padding": (4, 0),
-    "output_padding": (2, 0),
+_NUMBERS = dict.fromkeys(("out_channels", "out_features", "groups", "axes", "end"), 1)
+_NUMBERS |= dict.fromkeys(("hidden", "length", "products"), 1)
+_NUMBERS |= dict.fromkeys(("features", "begin", "trained", "projection", "biases"), 0)
+_TUPLES = {  # how many numbers for each axis of the map, and the least of them
+    **dict.fromkeys(("kernel", "size", "stride", "dilation"), (1, 1)),
+    **dict.fromkeys(("padding", "zeros"), (2, 0)),
+    "output_padding": (1, 0),
 }
 _WORDS = ("kind", "mode")
 
@@ -49,8 +48,13 @@ class Operator(ABC):
     def __post_init__(self) -> None:
         for field in self.__dataclass_fields__:
             value = getattr(self, field)
-            if rule := _broken_rule(field, value):
+            if rule := _broken_rule(field, value, self.spatial):
                 raise CountError(f"{name(self)}: {field} must be {rule}, got {value!r}")
+
+    @property
+    def spatial(self) -> int:
+        """Axes of the map that it reads; 0 for what reads no map."""
+        return 0
 
     @property
     @abstractmethod
@@ -105,16 +109,22 @@ class UnaryOperator(Operator):
 
 @dataclass(frozen=True)
 class MapOperator(UnaryOperator):
-    """An operator whose input is a map (H, W, C)."""
+    """An operator whose input is a map of 1, 2 or 3 axes: (L, C), (H, W, C) or (D, H, W, C)."""
 
     def __post_init__(self) -> None:
+        is_map = _is_shape(self.input) and 2 <= len(self.input) <= 4
+        self.require(is_map, "input must be (L, C), (H, W, C) or (D, H, W, C)", self.input)
         super().__post_init__()
-        self.require(len(self.input) == 3, "input must be (H, W, C)", self.input)
+
+    @property
+    def spatial(self) -> int:
+        return len(self.input) - 1 if isinstance(self.input, tuple) else 0
 
 
 def name(record: object) -> str:
-    """Return the operator's name as messages and tables show it."""
-    return type(record).__name__
+    """Return the operator's name as messages and tables show it, a convolution's with its axes: Conv2d."""
+    kind = type(record).__name__
+    return f"{kind}{record.spatial}d" if kind.startswith("Conv") and isinstance(record, MapOperator) else kind
 
 
 def broadcast(*shapes: Shape) -> Shape | None:
@@ -122,23 +132,24 @@ def broadcast(*shapes: Shape) -> Shape | None:
     axes = max(map(len, shapes))
     found = []
     for lengths in zip(*((1,) * (axes - len(shape)) + shape for shape in shapes), strict=True):
-        found.append(max(lengths))
+        found.append(max(lengths) if 0 not in lengths else 0)
         if not set(lengths) <= {1, found[-1]}:
             return None
     return tuple(found)
 
 
-def _broken_rule(field: str, value: object) -> str:
+def _broken_rule(field: str, value: object, spatial: int) -> str:
     """Return what the value of a field must be, "" if it is or if there is no rule."""
     sound, rule = True, ""
     if field in _SHAPES:
-        sound, rule = _is_shape(value), "a tuple of Python integers >= 1"
+        sound, rule = _is_shape(value), "a tuple of Python integers >= 0"
     elif field == "shapes":
-        sound, rule = isinstance(value, tuple) and all(map(_is_shape, value)), "a tuple of tuples of integers >= 1"
+        sound, rule = isinstance(value, tuple) and all(map(_is_shape, value)), "a tuple of tuples of integers >= 0"
     elif field in _NUMBERS:
         sound, rule = _are_numbers((value,), _NUMBERS[field]), f"a Python integer >= {_NUMBERS[field]}"
     elif field in _TUPLES:
-        count, least = _TUPLES[field]
+        times, least = _TUPLES[field]
+        count = times * spatial
         sound, rule = _are_numbers(value, least) and len(value) == count, f"{count} Python integers >= {least}"
     elif field in _WORDS:
         sound = isinstance(value, str) and re.fullmatch("[a-z][a-z0-9_-]*", value) is not None
@@ -147,7 +158,7 @@ def _broken_rule(field: str, value: object) -> str:
 
 
 def _is_shape(value: object) -> bool:
-    return _are_numbers(value, 1) and len(value) > 0
+    return _are_numbers(value, 0) and len(value) > 0
 
 
 def _are_numbers(values: object, least: int) -> TypeGuard[tuple[int, ...]]:

@@ -1,14 +1,16 @@
-"""Operators that slide a window over a map: convolutions and pools, and the arithmetic of one image axis.
+"""Operators that slide a window over a map of 1, 2 or 3 axes: convolutions, pools, and the arithmetic of one axis.
 
-The two axes of a window are independent: output sizes and counts are products of what holds for one axis.
+A map is (L, C), (H, W, C) or (D, H, W, C). The axes of a window are independent: output sizes and counts are
+products of what holds for one axis. A field that is left empty is filled with its neutral value on every axis.
 """
 
 from abc import abstractmethod
 from dataclasses import dataclass
 from math import prod
-from typing import final
+from operator import add, le
+from typing import TypeAlias, final
 
-from nachos_min.macs.record import MapOperator, Padding, Pair, Shape
+from nachos_min.macs.record import MapOperator, Shape
 
 
 def window_length(length: int, kernel: int, stride: int, pad: int, dilation: int) -> int:
@@ -78,21 +80,37 @@ def _floor_sum(count: int, divisor: int, step: int, first: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Convolution(MapOperator):
-    """A window of weights that slides over one map and touches another; `groups` divides both maps' channels."""
+class _Window(MapOperator):
+    """A window that slides; `padding` are zeros before and after the map, two numbers for each axis."""
+
+    def __post_init__(self) -> None:
+        for field, value in (("stride", 1), ("dilation", 1), ("padding", 0), ("zeros", 0), ("output_padding", 0)):
+            if getattr(self, field, None) == ():
+                values = (value,) * (self.spatial * (2 if field in ("padding", "zeros") else 1))
+                object.__setattr__(self, field, values)  # a frozen record, not yet made
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class _Convolution(_Window):
+    """A window of weights that slides over one map and touches another; `groups` divides both maps' channels.
+
+    `zeros`: how much of the input's border an operator before has padded, for `valid_macs`.
+    """
 
     out_channels: int
-    kernel: Pair
-    stride: Pair = (1, 1)
-    padding: Padding = (0, 0, 0, 0)
-    dilation: Pair = (1, 1)
+    kernel: Shape
+    stride: Shape = ()
+    padding: Shape = ()
+    dilation: Shape = ()
     groups: int = 1
     bias: bool = False
+    zeros: Shape = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        divides = self.input[2] % self.groups == 0 == self.out_channels % self.groups
-        channels = f"the {self.input[2]} input and {self.out_channels} output channels"
+        divides = self.input[-1] % self.groups == 0 == self.out_channels % self.groups
+        channels = f"the {self.input[-1]} input and {self.out_channels} output channels"
         self.require(divides, f"groups must divide {channels}", self.groups)
 
     @property
@@ -103,17 +121,11 @@ class _Convolution(MapOperator):
     @property
     def _channel_pairs(self) -> int:
         """Products made at one tap: every channel with each of the other side's channels in its group."""
-        return self.input[2] * self.out_channels // self.groups
+        return self.input[-1] * self.out_channels // self.groups
 
     @property
     def macs(self) -> int:
-        return prod(self._maps[0][:2]) * prod(self.kernel) * self._channel_pairs
-
-    @property
-    def valid_macs(self) -> int:
-        """The axes are independent, so the taps that hit are a product of one count per axis."""
-        hits = map(valid_taps, *self._maps, self.kernel, self.stride, self.padding[::2], self.dilation)
-        return prod(hits) * self._channel_pairs
+        return prod(self._maps[0][:-1]) * prod(self.kernel) * self._channel_pairs
 
     @property
     def params(self) -> int:
@@ -126,16 +138,18 @@ class _Convolution(MapOperator):
 
 @final
 @dataclass(frozen=True)
-class Conv2d(_Convolution, plural="convolutions"):
-    """Convolution of a map, dense, grouped or depthwise (groups = C): OH * OW * K * (C / G) * KH * KW MACs.
+class Conv(_Convolution, plural="convolutions"):
+    """Convolution of a map, dense, grouped or depthwise (groups = C): outputs * K * (C / G) * taps MACs.
 
-    >>> Conv2d((8, 8, 16), 32, kernel=(3, 3), padding=(1, 1, 1, 1)).macs == 8 * 8 * 32 * 16 * 3 * 3
+    >>> Conv((8, 8, 16), 32, kernel=(3, 3), padding=(1, 1, 1, 1)).macs == 8 * 8 * 32 * 16 * 3 * 3
     True
     """
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_window_fits(self)
+        border = tuple(map(sum, zip(self.zeros[::2], self.zeros[1::2], strict=True)))
+        self.require(all(map(le, border, self.input)), "zeros must be inside the map", self.zeros)
 
     @property
     def output(self) -> Shape:
@@ -145,24 +159,34 @@ class Conv2d(_Convolution, plural="convolutions"):
     def _maps(self) -> tuple[Shape, Shape]:
         return self.output, self.input
 
+    @property
+    def valid_macs(self) -> int:
+        """The axes are independent, so the taps that hit are a product of one count per axis."""
+        before, after = self.zeros[::2], self.zeros[1::2]
+        inside = (length - a - b for length, a, b in zip(self.input, before, after, strict=False))
+        pads = map(add, self.padding[::2], before)
+        hits = map(valid_taps, positions(self), inside, self.kernel, self.stride, pads, self.dilation)
+        return prod(hits) * self._channel_pairs
+
 
 @final
 @dataclass(frozen=True)
-class ConvTranspose2d(_Convolution, plural="transposed convolutions"):
-    """Transposed convolution, every input pixel paints a window: H * W * C * (K / G) * KH * KW MACs.
+class ConvTranspose(_Convolution, plural="transposed convolutions"):
+    """Transposed convolution, every input pixel paints a window: inputs * C * (K / G) * taps MACs.
 
     It is a convolution's gradient with respect to its input. Padding crops the output; `valid_macs` leaves out what
-    is painted outside. `output_padding` adds pixels at the bottom and right, below max(stride, dilation).
+    is painted outside. `output_padding` adds pixels at the end of each axis, below max(stride, dilation).
     """
 
-    output_padding: Pair = (0, 0)
+    output_padding: Shape = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         limits = tuple(map(max, self.stride, self.dilation))
         small = all(extra < limit for extra, limit in zip(self.output_padding, limits, strict=True))
         self.require(small, f"output_padding must be below max(stride, dilation) = {limits}", self.output_padding)
-        self.require(min(self.output) >= 1, "padding must leave some output", self.padding)
+        self.require(min(self.output) >= min(1, *self.input), "padding must leave some output", self.padding)
+        self.require(not any(self.zeros), "zeros are not known of what it reads", self.zeros)
 
     @property
     def output(self) -> Shape:
@@ -172,6 +196,16 @@ class ConvTranspose2d(_Convolution, plural="transposed convolutions"):
     @property
     def _maps(self) -> tuple[Shape, Shape]:
         return self.input, self.output
+
+    @property
+    def valid_macs(self) -> int:
+        pads = self.padding[::2]
+        hits = map(valid_taps, self.input, self.output, self.kernel, self.stride, pads, self.dilation)
+        return prod(hits) * self._channel_pairs
+
+
+Conv2d: TypeAlias = Conv  # as a network of two axes has them
+ConvTranspose2d: TypeAlias = ConvTranspose
 
 
 class Pool(MapOperator):
@@ -183,16 +217,16 @@ class Pool(MapOperator):
 
 
 @dataclass(frozen=True)
-class _WindowPool(Pool):
+class _WindowPool(Pool, _Window):
     """A sliding window without weights.
 
     With `ceil` a last window may hang over the end of the padded map by less than a stride, if it begins before.
     """
 
-    size: Pair
-    stride: Pair
-    padding: Padding = (0, 0, 0, 0)
-    dilation: Pair = (1, 1)
+    size: Shape
+    stride: Shape
+    padding: Shape = ()
+    dilation: Shape = ()
     ceil: bool = False
 
     def __post_init__(self) -> None:
@@ -202,10 +236,10 @@ class _WindowPool(Pool):
     @property
     def output(self) -> Shape:
         found = list(positions(self))
-        for i in (0, 1):
-            begins = (found[i] - 1) * self.stride[i]
-            found[i] -= self.ceil and begins >= self.input[i] + self.padding[2 * i]
-        return (*found, self.input[2])
+        for axis, stride in enumerate(self.stride):
+            begins = (found[axis] - 1) * stride
+            found[axis] -= self.ceil and begins >= self.input[axis] + self.padding[2 * axis]
+        return (*found, self.input[-1])
 
 
 @final
@@ -220,26 +254,26 @@ class AvgPool(_WindowPool, plural="average pooling"):
     """Mean of each window."""
 
 
-def positions(record: _Convolution | _WindowPool, pads: Pair | None = None, dilation: Pair | None = None) -> Pair:
-    """Return how many rows and columns the window stands at, with other zeros in all or dilation if given."""
+def positions(record: _Convolution | _WindowPool, pads: Shape = (), dilation: Shape = ()) -> Shape:
+    """Return how many positions the window has on each axis, with other zeros in all or dilation if given."""
     steps = dilation or record.dilation
-    height, width = map(window_length, record.input, _window(record), record.stride, pads or _pads(record), steps)
-    return height, width
+    return tuple(map(window_length, record.input, _taps(record), record.stride, pads or _pads(record), steps))
 
 
-def _window(record: _Convolution | _WindowPool) -> Pair:
+def _taps(record: _Convolution | _WindowPool) -> Shape:
     return record.size if isinstance(record, _WindowPool) else record.kernel
 
 
-def _pads(record: _Convolution | _WindowPool) -> Pair:
+def _pads(record: _Convolution | _WindowPool) -> Shape:
     """Zeros on both sides of an axis together; with `ceil`, what the last window may hang over the end as well."""
-    top, bottom, left, right = record.padding
-    height, width = record.stride if isinstance(record, _WindowPool) and record.ceil else (1, 1)
-    return top + bottom + height - 1, left + right + width - 1
+    over = isinstance(record, _WindowPool) and record.ceil
+    sides = zip(record.padding[::2], record.padding[1::2], record.stride, strict=True)
+    return tuple(before + after + over * (stride - 1) for before, after, stride in sides)
 
 
 def _check_window_fits(record: _Convolution | _WindowPool) -> None:
-    for axis, side in enumerate(("height", "width")):
-        span = record.dilation[axis] * (_window(record)[axis] - 1) + 1
+    names = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}[record.spatial]
+    for axis, side in enumerate(names):
+        span = record.dilation[axis] * (_taps(record)[axis] - 1) + 1
         room = record.input[axis] + _pads(record)[axis]
         record.require(span <= room, f"the window's {side} with dilation must fit the padded map's {room}", span)

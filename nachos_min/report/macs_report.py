@@ -215,10 +215,12 @@ def _layer_runs(graph: ops.Graph) -> Iterator[Run]:
         match node.op:
             case op if not op.macs:
                 continue
-            case ops.Conv2d() as op:
-                weight = random(*op.kernel, op.input[2] // op.groups, op.out_channels)
-                windows: Any = {"stride": op.stride, "padding": op.padding, "dilation": op.dilation}
-                image = random(node.batch, *op.input)
+            case ops.Conv() as op if op.spatial < 3:
+                flat = (1,) * (2 - op.spatial)  # a sequence is a map of height 1
+                weight = random(*flat, *op.kernel, op.input[-1] // op.groups, op.out_channels)
+                windows: Any = {"stride": (*flat, *op.stride), "dilation": (*flat, *op.dilation)}
+                windows["padding"] = (*(0, 0) * len(flat), *op.padding)
+                image = random(node.batch, *flat, *op.input)
                 run = partial(conv2d, image, weight, **windows, groups=op.groups)
             case ops.Linear() as op:
                 run = partial(matmul, random(node.batch, *op.input), random(op.input[-1], op.out_features))

@@ -1,6 +1,7 @@
 """Every record against an oracle that multiplies one by one, integers worked out by hand, and its rules."""
 
 from functools import partial
+from itertools import product
 
 import numpy as np
 import oracles_macs
@@ -9,7 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nachos_min.macs import CountError, ops
-from nachos_min.macs.ops import Add, AvgPool, Conv2d, ConvTranspose2d, Einsum, Linear, MatMul, MaxPool, Multiply
+from nachos_min.macs.ops import (
+    Add,
+    AvgPool,
+    Conv,
+    Conv2d,
+    ConvTranspose,
+    ConvTranspose2d,
+    Einsum,
+    Linear,
+    MatMul,
+    MaxPool,
+    Multiply,
+    Recurrent,
+)
 from nachos_min.macs.windows import valid_taps
 
 CONVOLUTIONS = {
@@ -75,6 +89,66 @@ def test_any_convolution(sides, kernel, stride, padding, dilation, groups, chann
     else:
         with pytest.raises(CountError, match="must leave some output"):
             ConvTranspose2d(shape, *arguments)
+
+
+def _by_hand(record: Conv) -> tuple[int, int]:
+    """Products of any number of axes, one by one: all, and those with a pixel that is no padded zero."""
+    made = useful = 0
+    axes = range(record.spatial)
+    for output in product(*map(range, record.output[:-1])):
+        for tap in product(*map(range, record.kernel)):
+            pixel = [
+                output[a] * record.stride[a] + tap[a] * record.dilation[a] - record.padding[2 * a] for a in axes
+            ]
+            made += 1
+            useful += all(record.zeros[2 * a] <= pixel[a] < record.input[a] - record.zeros[2 * a + 1] for a in axes)
+    pairs = record.input[-1] // record.groups * record.out_channels
+    return made * pairs, useful * pairs
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Conv((7, 4), 6, (3,), (2,), (2, 1), (2,), groups=2),
+        Conv((4, 3, 5, 2), 3, (3, 2, 3), (1, 2, 1), (1, 1, 0, 1, 2, 0), (1, 1, 2)),
+        Conv((6, 5, 2), 3, (3, 3), padding=(1, 0, 2, 1), zeros=(1, 2, 0, 1)),
+    ],
+)
+def test_windows_of_any_number_of_axes(record):
+    assert (record.macs, record.valid_macs) == _by_hand(record)
+
+
+def test_a_map_padded_before_has_the_same_useful_products():
+    inside = Conv((5, 6, 3), 4, (3, 3), (2, 1), padding=(1, 2, 3, 0))
+    before = Conv((8, 9, 3), 4, (3, 3), (2, 1), zeros=(1, 2, 3, 0))
+    assert (inside.macs, inside.valid_macs) == (before.macs, before.valid_macs)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_windows_are_as_long_and_have_the_products_of_pytorchs(axes, transposed):
+    torch = pytest.importorskip("torch")
+    from torch.utils.flop_counter import FlopCounterMode
+
+    lengths, kernel, stride = (7, 6, 5)[:axes], (3, 2, 4)[:axes], (2, 1, 3)[:axes]
+    kind = getattr(torch.nn, f"Conv{'Transpose' * transposed}{axes}d")
+    padding = tuple(side for each in (1, 0, 1)[:axes] for side in (each, each))
+    with FlopCounterMode(display=False) as counter:
+        made = kind(4, 6, kernel, stride, (1, 0, 1)[:axes], groups=2)(torch.zeros(1, 4, *lengths))
+    record = (ConvTranspose if transposed else Conv)((*lengths, 4), 6, kernel, stride, padding, groups=2, bias=True)
+    assert (*made.shape[2:], made.shape[1]) == record.output
+    assert 2 * record.macs == counter.get_total_flops()
+    assert record.params == sum(x.numel() for x in kind(4, 6, kernel, groups=2).parameters())
+
+
+def test_a_recurrent_layer_has_the_parameters_of_pytorchs():
+    torch = pytest.importorskip("torch")
+    for kind, layer in (("lstm", torch.nn.LSTM), ("gru", torch.nn.GRU), ("rnn_tanh", torch.nn.RNN)):
+        record = Recurrent((7, 3), kind, hidden=5)
+        assert record.params == sum(x.numel() for x in layer(3, 5).parameters())
+    projected = Recurrent((7, 3), "lstm", hidden=5, projection=2)
+    assert projected.params == sum(x.numel() for x in torch.nn.LSTM(3, 5, proj_size=2).parameters())
+    assert (projected.output, projected.macs) == ((7, 2), 7 * (4 * 5 * (3 + 2) + 5 * 2))
 
 
 def test_the_oracles_compute_what_pytorch_computes():

@@ -15,7 +15,7 @@ W = {"w": (3, 4, 3, 3)}
 NODES = [
     (node("LSTM", "x", name="first"), IMAGE, {}),
     (node("Fused", "x", domain="own"), IMAGE, {}),
-    (node("Conv", "x w"), VOLUME, {"w": (1, 2, 1, 1, 1)}),
+    (node("Conv", "x w"), (1, 2, 3, 3, 3, 3), {"w": (1, 2, 1, 1, 1, 1)}),
     (node("Conv", "x w", strides=[0, 1]), IMAGE, W),
     (node("Conv", "x w", group=0), IMAGE, W),
     (node("Conv", "x w", group=2), IMAGE, {"w": (3, 2, 1, 1)}),

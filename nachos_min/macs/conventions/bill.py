@@ -52,12 +52,12 @@ class Term:
 Rule = Callable[[Node], tuple[Term, ...]]
 
 NORMS = (ops.BatchNorm, ops.GroupNorm, ops.InstanceNorm, ops.LayerNorm)
-LAYERS = (ops.Conv2d, ops.ConvTranspose2d, ops.Linear, ops.MatMul, ops.Einsum)
+LAYERS = (ops.Conv, ops.ConvTranspose, ops.Linear, ops.MatMul, ops.Einsum)
 
 
 def products(node: Node, factor: int = 1) -> Term:
-    """Return `factor` for each multiply-accumulate of a node."""
-    return Term(f"products of {node.op.plural.format(node.op)}", factor, node.macs)
+    """Return `factor` for each multiply-accumulate of a node, one of complex numbers taken for a real one."""
+    return Term(f"products of {node.op.plural.format(node.op)}", factor, node.macs // node.real)
 
 
 def biases(node: Node, factor: int = 1) -> Term:

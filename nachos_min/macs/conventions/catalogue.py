@@ -12,11 +12,17 @@ from nachos_min.macs.conventions.traces import FVCORE, TORCHPROFILE, TORCHPROFIL
 from nachos_min.macs.ops import Node
 from nachos_min.macs.record import CountError, Operator
 
-_PRODUCTS: dict[type[Operator], bill.Rule] = dict.fromkeys(bill.LAYERS, bill.each(bill.products))
+
+def _exact(node: Node) -> tuple[bill.Term, ...]:
+    real = f"{node.real} real multiplications each, of complex numbers" if node.real > 1 else ""
+    return (bill.products(node).taken_for(node.macs, real),)
+
+
+_PRODUCTS: dict[type[Operator], bill.Rule] = dict.fromkeys((*bill.LAYERS, ops.Recurrent), _exact)
 
 
 def _valid(node: Node) -> tuple[bill.Term, ...]:
-    return bill.products(node), bill.Term("products with padded zeros", 1, node.valid_macs - node.macs)
+    return *_exact(node), bill.Term("products with padded zeros", 1, node.valid_macs - node.macs)
 
 
 EXACT = Convention(

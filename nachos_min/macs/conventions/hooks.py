@@ -33,14 +33,14 @@ def _convolution(node: Node) -> tuple[bill.Term, ...]:
     op, written = node.op_as(ops.Conv2d), bill.as_written(node)
     if "unbatched" not in written.facts:
         return (bill.products(node),)
-    quantity = bill.taps(node, op.input[written.module == "Conv1d"] // op.groups)
+    quantity = bill.taps(node, op.input[0] // op.groups)
     return (bill.products_as(node, quantity, "the second axis is taken for the channels"),)
 
 
 def _transposed(node: Node) -> tuple[bill.Term, ...]:
     """Of output pixels a transposed convolution of stride s has s * s as many as of input pixels."""
     op = node.op_as(ops.ConvTranspose2d)
-    quantity = bill.taps(node, op.input[2] // op.groups)
+    quantity = bill.taps(node, op.input[-1] // op.groups)
     return (bill.products(node).taken_for(quantity, "every output pixel is billed, not every input pixel"),)
 
 
@@ -50,9 +50,10 @@ def _norm(node: Node) -> tuple[bill.Term, ...]:
 
 def _adaptive(node: Node) -> tuple[bill.Term, ...]:
     """One addition per element of each window and one division: int((H / OH * W / OW + 1) * outputs)."""
-    (height, width, _), (rows, columns, _) = node.op.operands[0], (*node.op.output[:-1], 1, 1, 1)[:3]
-    divisions = bill.outputs(node).quantity
-    additions = int((height / rows * (width / columns) + 1) * divisions) - divisions
+    lengths, divisions = node.op.operands[0][:-1], bill.outputs(node).quantity
+    made = (*node.op.output[:-1], *(1,) * len(lengths))
+    window = prod(length / out for length, out in zip(lengths, made, strict=False))
+    additions = int((window + 1) * divisions) - divisions
     note = "windows are taken to be of equal size, and rounded down"
     return bill.inputs(node).taken_for(additions, note), bill.outputs(node)
 

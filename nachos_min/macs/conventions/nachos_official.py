@@ -34,8 +34,8 @@ def _convolution(node: Node) -> tuple[bill.Term, ...]:
     A fraction of a product is dropped, which the released code keeps; its heads have stride 1 and none.
     """
     op = node.op_as(ops.Conv2d)
-    pixels = Fraction(op.input[0] * op.input[1], prod(op.stride))
-    quantity = int(pixels * prod(op.kernel) * op.input[2] * op.out_channels) * node.batch
+    pixels = Fraction(prod(op.input[:-1]), prod(op.stride))
+    quantity = int(pixels * prod(op.kernel) * op.input[-1] * op.out_channels) * node.batch
     note = "height and width are divided by the stride, groups are ignored"
     return (bill.products(node).taken_for(quantity, note),)
 

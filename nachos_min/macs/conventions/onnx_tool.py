@@ -35,9 +35,9 @@ _REDUCTIONS = {**dict.fromkeys(("mean", "sum", "max", "min", "prod"), 1), "norm"
 def _convolution(node: Node) -> tuple[bill.Term, ...]:
     """With padding='valid', the output is computed as if there were no dilation."""
     op, terms = node.op_as(ops.Conv2d), (bill.products(node), bill.biases(node))
-    if bill.as_written(node).padding != "valid" or op.dilation == (1, 1):
+    if bill.as_written(node).padding != "valid" or set(op.dilation) == {1}:
         return terms
-    pixels, taken_for = prod(op.output[:2]), prod(positions(op, (0, 0), (1, 1)))
+    pixels, taken_for = prod(op.output[:-1]), prod(positions(op, (0,) * op.spatial, (1,) * op.spatial))
     note = "with padding='valid' its output is computed as if there were no dilation"
     return tuple(replace(term, quantity=term.quantity // pixels * taken_for, note=note) for term in terms)
 
@@ -96,7 +96,7 @@ def _pointwise(node: Node) -> tuple[bill.Term, ...]:
 
 def _pool(node: Node) -> tuple[bill.Term, ...]:
     op = node.op_as(ops.MaxPool, ops.AvgPool)
-    counted = node.batch * prod(positions(op)) * op.input[2]
+    counted = node.batch * prod(positions(op)) * op.input[-1]
     note = "a last window that would begin beyond the map is kept"
     return (bill.outputs(node, prod(op.size)).taken_for(counted, note),)
 
@@ -105,7 +105,7 @@ def _adaptive(node: Node) -> tuple[bill.Term, ...]:
     """To one pixel it is a mean over the map with a division; else windows that together cover the map once."""
     if width := mean_over_width(node):
         return (bill.inputs(node), *width)
-    if isinstance(node.op, ops.GlobalAvgPool) or node.op.output[:2] == (1, 1):
+    if isinstance(node.op, ops.GlobalAvgPool) or set(node.op.output[:-1]) == {1}:
         return bill.inputs(node), bill.outputs(node, _DIVISION)
     return (bill.inputs(node),)
 

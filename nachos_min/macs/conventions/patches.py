@@ -166,9 +166,9 @@ def _convolution(node: Node) -> tuple[bill.Term, ...]:
     made, added = bill.products(node), bill.biases(node)
     if bill.as_written(node).padding != "same" or not any(op.padding):
         return made, added
-    top, bottom, left, right = op.padding
-    pixels = node.batch * prod(positions(op, ((top + bottom) // 2 * 2, (left + right) // 2 * 2)))
-    counted = pixels * prod(op.kernel) * op.input[2] * (op.out_channels // op.groups)
+    zeros = zip(op.padding[::2], op.padding[1::2], strict=True)
+    pixels = node.batch * prod(positions(op, tuple(sum(both) // 2 * 2 for both in zeros)))
+    counted = pixels * prod(op.kernel) * op.input[-1] * (op.out_channels // op.groups)
     made = made.taken_for(counted, "it takes the output for a row and a column smaller")
     return made, replace(added, quantity=pixels * op.out_channels * op.bias, note=made.note)
 
@@ -181,7 +181,7 @@ def _transposed(node: Node) -> tuple[bill.Term, ...]:
     op = node.op_as(ops.ConvTranspose2d)
     filters = op.out_channels // op.groups
     counted = node.batch * prod(op.input) * prod(op.kernel) * (filters // op.groups)
-    added = node.batch * prod(positions(op, (2 * op.padding[0], 2 * op.padding[2]))) * filters * op.bias
+    added = node.batch * prod(positions(op, tuple(2 * zeros for zeros in op.padding[::2]))) * filters * op.bias
     twice = "it divides by the groups twice" if op.groups > 1 else ""
     smaller = "it takes the output for a convolution's" if op.bias else ""
     return bill.products_as(node, counted, twice), replace(bill.biases(node), quantity=added, note=smaller)
@@ -210,7 +210,7 @@ def _resize(node: Node) -> tuple[bill.Term, ...]:
     facts, size = bill.as_written(node).facts, node.op_as(ops.Resize).size
     counted, note = bill.inputs(node).quantity, "elements before resizing"
     if "side" in facts:
-        counted, note = size[1], "one side's pixels of one channel of one sample"
+        counted, note = size[-1], "one side's pixels of one channel of one sample"
     elif "size" in facts:
         counted, note = prod(size), "pixels of one channel of one sample"
     return (replace(bill.outputs(node), quantity=counted, note=note),)

@@ -91,9 +91,9 @@ def _fvcore_adaptive(node: Node) -> tuple[bill.Term, ...]:
 
 
 def _fvcore_resize(node: Node) -> tuple[bill.Term, ...]:
-    """Maps only: a sequence, here a map that is 1 high and stays so, is resized by another operator."""
+    """Maps of two axes only: others are resized by other operators."""
     op = node.op_as(ops.Resize)
-    if op.input[0] == op.size[0] == 1:
+    if op.spatial != 2:
         return ()
     return bill.by_kind(bill.outputs, {"nearest": 1, "bilinear": 4})(node)
 
@@ -121,9 +121,9 @@ def _transposed(node: Node) -> tuple[bill.Term, ...]:
     Those begin with the output channels, a transposed one's with the input channels.
     """
     op = node.op_as(ops.ConvTranspose2d)
-    inward = op.out_channels // op.groups if op.out_channels == op.input[2] else op.input[2]
+    inward = op.out_channels // op.groups if op.out_channels == op.input[-1] else op.input[-1]
     note = "every output pixel is billed, not every input pixel"
-    note += ", and groups are ignored" if op.groups > 1 and inward == op.input[2] else ""
+    note += ", and groups are ignored" if op.groups > 1 and inward == op.input[-1] else ""
     return (bill.products_as(node, bill.taps(node, inward), note),)
 
 

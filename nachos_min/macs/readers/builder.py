@@ -9,7 +9,7 @@ from typing import Any
 
 from nachos_min.errors import printable
 from nachos_min.macs.ops import Node, Source, Written
-from nachos_min.macs.record import CountError, Operator, Pair, Shape
+from nachos_min.macs.record import CountError, Operator, Shape
 
 _NAME_SHOWN = 60  # characters of a name
 
@@ -27,6 +27,7 @@ class Step:
     batch: int = 1  # samples treated at once; the record is of one
     padding: str = ""  # "same" or "valid" if the padding was given by that word
     facts: frozenset[str] = frozenset()  # what else the shapes do not show, as of `Written`
+    real: int = 1  # real multiplications of one product
 
 
 def require(holds: object, message: str) -> None:
@@ -85,6 +86,7 @@ class Builder:
         batch: int = 1,
         weights: Sequence[Weight] = (),
         written: Written | None = None,
+        real: int = 1,
     ) -> int:
         """Return the position of a new node; it shares an earlier node's weights if it has just the same."""
         new = sum(self._new_values(weight) for weight in weights)
@@ -94,8 +96,8 @@ class Builder:
         earlier = self.nodes[first] if first < len(self.nodes) else None
         if trained == 0 and earlier and earlier.trained is None and earlier.op.params == op.params:
             shares, trained = first, None
-        node = Node(name, op, inputs, shares=shares, batch=batch, relaid=True, written=written, trained=trained)
-        return self._append(node)
+        known: dict[str, Any] = {"written": written, "trained": trained, "real": real}
+        return self._append(Node(name, op, inputs, shares=shares, batch=batch, relaid=True, **known))
 
     def _append(self, node: Node) -> int:
         self._spend(100 + sum(20 + 8 * len(shape) for shape in node.op.operands))
@@ -121,20 +123,20 @@ def rows(shape: Shape) -> tuple[int, Shape]:
 
 
 def maps(shape: Shape, axes: int) -> tuple[int, Shape]:
-    """Return the batch and (H, W, C) of a map of `axes` 1 or 2 axes, with or without a batch axis."""
-    fits = axes in (1, 2) and len(shape) in (axes + 1, axes + 2)
-    require(fits, f"a map must have one or two axes besides batch and channels, got shape {shape}")
+    """Return the batch and (*lengths, C) of a map of `axes` 1 to 3 axes, with or without a batch axis."""
+    fits = axes in (1, 2, 3) and len(shape) in (axes + 1, axes + 2)
+    require(fits, f"a map must have one to three axes besides batch and channels, got shape {shape}")
     batch = shape[0] if len(shape) == axes + 2 else 1
-    return batch, (*(1,) * (2 - axes), *shape[-axes:], shape[-axes - 1])
+    return batch, (*shape[-axes:], shape[-axes - 1])
 
 
 def channels_last(shape: Shape) -> tuple[int, Shape]:
-    """Return the batch and (..., C) of an array (N, C, ...); a sequence is a map of height 1."""
+    """Return the batch and (..., C) of an array (N, C, ...)."""
     require(len(shape) >= 2, f"must read an array (N, C, ...), got {shape}")
     batch, channels, *spatial = shape
-    return batch, (*((1,) if len(spatial) == 1 else ()), *spatial, channels)
+    return batch, (*spatial, channels)
 
 
-def pair(values: Sequence[int], fill: int) -> Pair:
-    """Return (height, width) of one number per axis; `fill` for the height of a map of one axis."""
-    return (fill, values[0]) if len(values) == 1 else (values[0], values[1])
+def both_sides(each: Sequence[int]) -> Shape:
+    """Return the same number before and after, for each axis."""
+    return tuple(value for value in each for _ in range(2))

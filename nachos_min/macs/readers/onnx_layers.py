@@ -1,8 +1,7 @@
 """Rules of ONNX operators that compute: convolutions, pools, products, norms, reductions, element-wise operators.
 
 A Gemm with constant weights is a linear layer. A MatMul and the Add after it stay a product and a sum. Scale and
-shift of a norm are trained if they are initialisers; running means and variances are measured. One-dimensional
-windows are windows of height 1; three-dimensional ones have no record.
+shift of a norm are trained if they are initialisers; running means and variances are measured.
 
 Source: the ONNX operator reference.
 """
@@ -16,11 +15,11 @@ import numpy as np
 
 from nachos_min.macs import ops
 from nachos_min.macs.readers import products
-from nachos_min.macs.readers.builder import array_shape, channels_last, maps, pair, require, rows
+from nachos_min.macs.readers.builder import array_shape, channels_last, maps, require, rows
 from nachos_min.macs.readers.names import ACTIVATIONS, POINTWISE, REDUCTIONS
 from nachos_min.macs.readers.onnx_call import RULES, Array, Call, Fold, checked_axes, rule
 from nachos_min.macs.readers.onnx_file import DTYPES, Values
-from nachos_min.macs.record import CountError, Operator, Padding, Pair, Shape
+from nachos_min.macs.record import CountError, Operator, Shape
 from nachos_min.macs.windows import transposed_length
 
 _SAME = ("SAME_UPPER", "SAME_LOWER")
@@ -36,10 +35,8 @@ def _map(x: Array) -> tuple[int, Shape]:
 
 def _windowed(call: Call, op: Operator, x: Array, weights: tuple[Array, ...] = ()) -> Array:
     """Return what a record of windows over `x` makes, channels first."""
-    height, width, channels = op.output
-    batch = x.shape[0]
-    shape = (batch, channels, height, width) if len(x.shape) == 4 else (batch, channels, width)
-    return call.add(op, (x,), shape, batch, weights)
+    *lengths, channels = op.output
+    return call.add(op, (x,), (x.shape[0], channels, *lengths), x.shape[0], weights)
 
 
 @rule("Conv", "ConvInteger", "QLinearConv", "ConvTranspose")
@@ -49,23 +46,27 @@ def _convolution(call: Call) -> Array:
     transposed = call.operator == "ConvTranspose"
     x, weight, bias = call.input(), call.input(weight_at), call.optional(bias_at)
     _, image = _map(x)
-    require(len(weight.shape) == len(x.shape), f"weights must have {len(x.shape)} axes, got {weight.shape}")
+    require(
+        len(weight.shape) == len(x.shape) and 0 not in weight.shape,
+        f"weights must have {len(x.shape)} axes, got {weight.shape}",
+    )
     stated = call.get("kernel_shape", weight.shape[2:])
     require(stated == weight.shape[2:], f"kernel_shape must be that of weights {weight.shape}, got {stated}")
-    groups, kernel = call.get("group", 1), pair(weight.shape[2:], 1)
+    groups, kernel = call.get("group", 1), weight.shape[2:]
     inner, outer = weight.shape[1] * groups, weight.shape[0]
-    fits = image[2] == (outer if transposed else inner)
-    require(fits, f"weights {weight.shape} in {groups} groups must fit {image[2]} channels")
-    stride, dilation = _pair(call, "strides", x), _pair(call, "dilations", x)
-    op: ops.Conv2d | ops.ConvTranspose2d
+    fits = image[-1] == (outer if transposed else inner)
+    require(fits, f"weights {weight.shape} in {groups} groups must fit {image[-1]} channels")
+    stride, dilation = _each_axis(call, "strides", x), _each_axis(call, "dilations", x)
+    op: ops.Conv | ops.ConvTranspose
     if transposed:
-        extra = _pair(call, "output_padding", x, 0)
-        none = (0, 0, 0, 0)
-        op = ops.ConvTranspose2d(image, inner, kernel, stride, none, dilation, groups, bias is not None, extra)
+        extra = _each_axis(call, "output_padding", x, 0)
+        op = ops.ConvTranspose(
+            *(image, inner, kernel, stride, (), dilation, groups, bias is not None), output_padding=extra
+        )
         op = _cropped(call, op, x)
     else:
         padding = _padding(call, x, kernel, stride, dilation)
-        op = ops.Conv2d(image, outer, kernel, stride, padding, dilation, groups, bias is not None)
+        op = ops.Conv(image, outer, kernel, stride, padding, dilation, groups, bias is not None)
     if bias is None:
         return _windowed(call, op, x, (weight.weight,))
     require(bias.shape == (op.out_channels,), f"the bias must have shape ({op.out_channels},), got {bias.shape}")
@@ -78,7 +79,7 @@ def _pool(call: Call) -> Array:
     x = call.input()
     _, image = _map(x)
     require("kernel_shape" in call.attributes, f"attribute 'kernel_shape' must be given, got none for {image}")
-    size, stride, dilation = (_pair(call, name, x) for name in ("kernel_shape", "strides", "dilations"))
+    size, stride, dilation = (_each_axis(call, name, x) for name in ("kernel_shape", "strides", "dilations"))
     kind = ops.MaxPool if call.operator == "MaxPool" else ops.AvgPool
     padding, ceil = _padding(call, x, size, stride, dilation), call.get("ceil_mode", 0) != 0
     return _windowed(call, kind(image, size, stride, padding, dilation, ceil), x)
@@ -88,16 +89,16 @@ def _pool(call: Call) -> Array:
 def _global_pool(call: Call) -> Array:
     x = call.input()
     kind = ops.AdaptiveMaxPool if call.operator == "GlobalMaxPool" else ops.AdaptiveAvgPool
-    return _windowed(call, kind(_map(x)[1], (1, 1)), x)
+    return _windowed(call, kind(_map(x)[1], (1,) * (len(x.shape) - 2)), x)
 
 
-def _pair(call: Call, name: str, x: Array, default: int = 1) -> Pair:
-    """Return an attribute with one number per axis of the map, as (height, width)."""
+def _each_axis(call: Call, name: str, x: Array, default: int = 1) -> Shape:
+    """Return an attribute with one number per axis of the map."""
     axes = len(x.shape) - 2
     values = call.get(name, (default,) * axes)
     sound = len(values) == axes and min(values) >= default
     require(sound, f"attribute {name!r} must be {axes} integers >= {default}, got {values}")
-    return pair(values, default)
+    return values
 
 
 def _auto_pad(call: Call) -> str:
@@ -106,52 +107,55 @@ def _auto_pad(call: Call) -> str:
     return word
 
 
-def _padding(call: Call, x: Array, kernel: Pair, stride: Pair, dilation: Pair) -> Padding:
-    """Return (top, bottom, left, right); SAME leaves ceil(length / stride) positions."""
+def _padding(call: Call, x: Array, kernel: Shape, stride: Shape, dilation: Shape) -> Shape:
+    """Return zeros before and after on each axis; SAME leaves ceil(length / stride) positions."""
     word = _auto_pad(call)
     if word not in _SAME:
-        return _stated_padding(call, x) if word == "NOTSET" else (0, 0, 0, 0)
+        return _stated_padding(call, x) if word == "NOTSET" else ()
     surplus = []
-    for length, window, step, spread in zip(_map(x)[1][:2], kernel, stride, dilation, strict=True):
+    for length, window, step, spread in zip(_map(x)[1][:-1], kernel, stride, dilation, strict=True):
         surplus.append((-(-length // step) - 1) * step + spread * (window - 1) + 1 - length)
     return _halves(surplus, word)
 
 
-def _stated_padding(call: Call, x: Array) -> Padding:
+def _stated_padding(call: Call, x: Array) -> Shape:
     axes = len(x.shape) - 2
-    pads = call.get("pads", (0,) * (2 * axes))
+    pads: Shape = call.get("pads", (0,) * (2 * axes))
     sound = len(pads) == 2 * axes and min(pads) >= 0
     require(sound, f"attribute 'pads' must be {2 * axes} integers >= 0, got {pads}")
-    return (pads[0], pads[2], pads[1], pads[3]) if axes == 2 else (0, 0, pads[0], pads[1])
+    return tuple(side for both in zip(pads[:axes], pads[axes:], strict=True) for side in both)
 
 
-def _halves(surplus: list[int], word: str) -> Padding:
-    """Return zeros before and after on both axes; SAME_UPPER puts an odd one after."""
-    height, width = (max(0, each) for each in surplus)
-    top, left = (each // 2 if word == "SAME_UPPER" else each - each // 2 for each in (height, width))
-    return (top, height - top, left, width - left)
+def _halves(surplus: list[int], word: str) -> Shape:
+    """Return zeros before and after on each axis; SAME_UPPER puts an odd one after."""
+    found: list[int] = []
+    for each in (max(0, each) for each in surplus):
+        before = each // 2 if word == "SAME_UPPER" else each - each // 2
+        found += (before, each - before)
+    return tuple(found)
 
 
-def _cropped(call: Call, op: ops.ConvTranspose2d, x: Array) -> ops.ConvTranspose2d:
+def _cropped(call: Call, op: ops.ConvTranspose, x: Array) -> ops.ConvTranspose:
     """Return the record with the padding that leaves the output its stated size.
 
     Where even the uncropped output is too small, a stated size adds output padding, as in ONNX Runtime.
     """
     word = _auto_pad(call)
     axes = len(x.shape) - 2
-    stated = call.get("output_shape", ())[-axes:]
+    stated: Shape = call.get("output_shape", ())[-axes:]
     if stated and (len(stated) != axes or min(stated) < 1):
         raise CountError(f"attribute 'output_shape' must be {axes} integers >= 1, got {stated}")
     if not stated and word not in _SAME:
         return op if word == "VALID" else replace(op, padding=_stated_padding(call, x))
-    wanted = pair(stated, 1) if stated else (op.input[0] * op.stride[0], op.input[1] * op.stride[1])
-    surplus, (bottom, right) = [], op.output_padding
+    wanted = stated or tuple(length * step for length, step in zip(op.input, op.stride, strict=False))
+    surplus = []
     for axis, added in enumerate(op.output_padding):
         window = op.input[axis], op.kernel[axis], op.stride[axis], 0, op.dilation[axis], added
         surplus.append(transposed_length(*window) - wanted[axis])
+    extra = op.output_padding
     if stated:
-        bottom, right = bottom + max(0, -surplus[0]), right + max(0, -surplus[1])
-    return replace(op, padding=_halves(surplus, word), output_padding=(bottom, right))
+        extra = tuple(added + max(0, -each) for added, each in zip(extra, surplus, strict=True))
+    return replace(op, padding=_halves(surplus, word), output_padding=extra)
 
 
 # Products.

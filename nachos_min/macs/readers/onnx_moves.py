@@ -314,12 +314,11 @@ def _resize(call: Call) -> Array:
     resized = dict(zip(axes, _lengths(call, tuple(x.shape[axis] for axis in axes)), strict=True))
     shape = [resized.get(axis, length) for axis, length in enumerate(x.shape)]
     kept = tuple(shape[:2]) == x.shape[:2]
-    require(kept, f"only height and width may be resized, got {x.shape} to {tuple(shape)}")
+    require(kept, f"batch and channels must keep their lengths, got {x.shape} to {tuple(shape)}")
     mode = call.get("mode", "nearest")
     require(mode in _MODES, f"attribute 'mode' must be one of {', '.join(_MODES)}, got {quoted(mode)}")
-    plane = len(shape) == 4
-    op = Resize(image, (shape[-2] if plane else 1, shape[-1]), _MODES[mode] if plane else mode)
-    return call.add(op, (x,), tuple(shape), batch)
+    kind = {2: _MODES[mode], 3: mode.replace("linear", "trilinear")}.get(len(shape) - 2, mode)
+    return call.add(Resize(image, tuple(shape[2:]), kind), (x,), tuple(shape), batch)
 
 
 def _lengths(call: Call, before: Shape) -> Shape:

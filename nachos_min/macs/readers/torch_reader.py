@@ -299,7 +299,7 @@ class Recorder:
 
 def _check(steps: list[Step], executed: int) -> None:
     """Check that records say what happened: as many products, as many elements."""
-    counted = sum(step.batch * step.op.macs for step in steps)
+    counted = sum(step.batch * step.op.macs * step.real for step in steps)
     require(counted == executed, f"PyTorch executed {executed} MACs where {counted} were counted")
     for step in steps:
         for x in step.makes:

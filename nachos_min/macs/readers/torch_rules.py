@@ -1,7 +1,7 @@
 """Rules of PyTorch's functions: what each call comes to.
 
 A rule takes a call's result y, then the arguments under PyTorch's names, and returns steps. A function without a
-rule is refused, or entered if it is written in Python. Convolutions over three axes have no rule.
+rule is refused, or entered if it is written in Python.
 """
 
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from nachos_min.macs import ops
 from nachos_min.macs.readers import products
-from nachos_min.macs.readers.builder import Step, channels_last, facts, maps, pair, rows
+from nachos_min.macs.readers.builder import Step, both_sides, channels_last, facts, maps, rows
 from nachos_min.macs.readers.names import ACTIVATIONS, CONSTANTS, MOVES, POINTWISE, REDUCTIONS
 from nachos_min.macs.readers.torch_graph import shape_of, tensors_in
-from nachos_min.macs.record import CountError, Padding, Pair
+from nachos_min.macs.record import CountError, Shape
 
 X = Any  # a tensor, or another argument of PyTorch's functions
 Steps = list[Step]
@@ -33,15 +33,10 @@ def rule(*names: str, **settings: X) -> Callable[[Rule], Rule]:
     return register
 
 
-def _numbers(value: X, axes: int, fill: int) -> Pair:
-    """Return (height, width) of what PyTorch takes as one number or one per axis; `fill` for an axis it lacks."""
+def _numbers(value: X, axes: int) -> Shape:
+    """Return one number per axis of what PyTorch takes as one for all or one per axis."""
     numbers = [int(number) for number in value] if isinstance(value, tuple | list) else [int(value)]
-    return pair(numbers * axes if len(numbers) == 1 else numbers, fill)
-
-
-def _sides(value: X, axes: int) -> Padding:
-    height, width = _numbers(value, axes, 0)
-    return (height, height, width, width)
+    return tuple(numbers * axes if len(numbers) == 1 else numbers)
 
 
 def _present(*weights: X) -> tuple[X, ...]:
@@ -56,24 +51,27 @@ def _arguments(names: str, args: X, options: dict[str, X]) -> dict[str, X]:
 # Convolutions and linear layers.
 
 
-@rule("conv1d", "conv2d", names="bias stride padding dilation groups")
-@rule("conv_transpose1d", "conv_transpose2d", names="bias stride padding output_padding groups dilation")
+@rule("conv1d", "conv2d", "conv3d", names="bias stride padding dilation groups")
+@rule(
+    *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+    names="bias stride padding output_padding groups dilation",
+)
 def _convolution(y: X, input: X, weight: X, *args: X, names: str, **options: X) -> Steps:
     given, axes = _arguments(names, args, options), weight.dim() - 2
     batch, shape = maps(shape_of(input), axes)
-    kernel, dilation = _numbers(tuple(weight.shape[2:]), axes, 1), _numbers(given.get("dilation", 1), axes, 1)
+    kernel, dilation = _numbers(tuple(weight.shape[2:]), axes), _numbers(given.get("dilation", 1), axes)
     padding, groups, bias = given.get("padding", 0), given.get("groups", 1), given.get("bias")
     word = padding if isinstance(padding, str) else ""
-    sides = (0, 0, 0, 0) if word else _sides(padding, axes)
+    sides: Shape = () if word else both_sides(_numbers(padding, axes))
     if word == "same":  # of an odd number of zeros PyTorch puts the extra one at the end
-        height, width = (d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
-        sides = (height // 2, height - height // 2, width // 2, width - width // 2)
-    record: X = ops.Conv2d
+        needed = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        sides = tuple(side for zeros in needed for side in (zeros // 2, zeros - zeros // 2))
+    record: X = ops.Conv
     channels = int(weight.shape[0])
     if "output_padding" in names:
-        extra = _numbers(given.get("output_padding", 0), axes, 0)
-        record, channels = partial(ops.ConvTranspose2d, output_padding=extra), int(weight.shape[1]) * groups
-    stride = _numbers(given.get("stride", 1), axes, 1)
+        extra = _numbers(given.get("output_padding", 0), axes)
+        record, channels = partial(ops.ConvTranspose, output_padding=extra), int(weight.shape[1]) * groups
+    stride = _numbers(given.get("stride", 1), axes)
     op = record(shape, channels, kernel, stride, sides, dilation, groups, bias is not None)
     known = facts(unbatched=input.dim() == axes + 1)
     return [Step(op, (input,), (y,), _present(weight, bias), batch, word, known)]
@@ -212,26 +210,33 @@ _MAX, _AVERAGE = "stride padding dilation ceil_mode", "stride padding ceil_mode"
 
 @rule("max_pool1d", "max_pool1d_with_indices", axes=1, record=ops.MaxPool, names=_MAX)
 @rule("max_pool2d", "max_pool2d_with_indices", axes=2, record=ops.MaxPool, names=_MAX)
+@rule("max_pool3d", "max_pool3d_with_indices", axes=3, record=ops.MaxPool, names=_MAX)
+@rule("avg_pool3d", axes=3, record=ops.AvgPool, names=_AVERAGE)
 @rule("avg_pool1d", axes=1, record=ops.AvgPool, names=_AVERAGE)
 @rule("avg_pool2d", axes=2, record=ops.AvgPool, names=_AVERAGE)
 def _pool(y: X, input: X, kernel_size: X, *args: X, axes: int, record: X, names: str, **options: X) -> Steps:
     given = _arguments(names, args, options)
     batch, shape = maps(shape_of(input), axes)
-    size = _numbers(kernel_size, axes, 1)
-    stride = _numbers(given["stride"], axes, 1) if given.get("stride") else size
-    padding, dilation = _sides(given.get("padding", 0), axes), _numbers(given.get("dilation", 1), axes, 1)
+    size = _numbers(kernel_size, axes)
+    stride = _numbers(given["stride"], axes) if given.get("stride") else size
+    padding, dilation = (
+        both_sides(_numbers(given.get("padding", 0), axes)),
+        _numbers(given.get("dilation", 1), axes),
+    )
     op = record(shape, size, stride, padding, dilation, given.get("ceil_mode", False))
     return [Step(op, (input,), tuple(tensors_in(y)), batch=batch)]
 
 
 @rule("adaptive_avg_pool1d", axes=1, record=ops.AdaptiveAvgPool)
 @rule("adaptive_avg_pool2d", axes=2, record=ops.AdaptiveAvgPool)
+@rule("adaptive_avg_pool3d", axes=3, record=ops.AdaptiveAvgPool)
+@rule("adaptive_max_pool3d", "adaptive_max_pool3d_with_indices", axes=3, record=ops.AdaptiveMaxPool)
 @rule("adaptive_max_pool1d", "adaptive_max_pool1d_with_indices", axes=1, record=ops.AdaptiveMaxPool)
 @rule("adaptive_max_pool2d", "adaptive_max_pool2d_with_indices", axes=2, record=ops.AdaptiveMaxPool)
 def _adaptive_pool(y: X, input: X, *_rest: X, axes: int, record: X, **_: X) -> Steps:
     batch, shape = maps(shape_of(input), axes)
     made = tuple(tensors_in(y))  # values, and positions where PyTorch gives both
-    size = maps(shape_of(made[0]), axes)[1][:2]
+    size = maps(shape_of(made[0]), axes)[1][:-1]
     return [Step(record(shape, size), (input,), made, batch=batch)]
 
 
@@ -240,9 +245,9 @@ def _interpolate(y: X, input: X, *args: X, **options: X) -> Steps:
     given = _arguments("size scale_factor mode", args, options)
     size, mode = given.get("size"), given.get("mode", "nearest")
     batch, shape = maps(shape_of(input), input.dim() - 2)
-    _, (height, width, _) = maps(shape_of(y), input.dim() - 2)
+    _, (*lengths, _) = maps(shape_of(y), input.dim() - 2)
     known = facts(size=isinstance(size, tuple | list), side=isinstance(size, int))
-    return [Step(ops.Resize(shape, (height, width), mode), (input,), (y,), batch=batch, facts=known)]
+    return [Step(ops.Resize(shape, tuple(lengths), mode), (input,), (y,), batch=batch, facts=known)]
 
 
 # What has no weights and makes no products.
