@@ -54,7 +54,7 @@ POINTWISE: Final = _by_name("""
     compare    Equal Less LessOrEqual Greater GreaterOrEqual
     logic      logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor
     logic      And Or Not Xor
-    random     bernoulli
+    random     bernoulli Bernoulli
     weight_norm _weight_norm
 """)
 
@@ -111,27 +111,33 @@ def _arities(table: str) -> dict[str, tuple[int, int, int]]:
 
 # Least and most inputs and most outputs, in any operator set, of ONNX's operators that have not one of each.
 ARITIES: Final = _arities("""
-    0 0 1   Constant
+    0 0 1   Constant RandomNormal RandomUniform SequenceEmpty
+    0 1 1   Optional OptionalHasElement
     1 1 2   MaxPool
     1 1 3   DynamicQuantizeLinear
+    1 1 4   Unique
     1 1 *   If
     1 2 1   ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMean ReduceSum ReduceSumSquare
-    1 2 1   ReduceProd Squeeze Unsqueeze Upsample Trilu
+    1 2 1   ReduceProd Squeeze Unsqueeze Upsample Trilu SequenceErase SplitToSequence
     1 2 2   TopK
     1 2 *   Split
     1 3 1   Clip
     1 3 2   Dropout
     1 4 1   Pad Resize
     1 5 1   Slice
-    1 * 1   Max Min Mean Sum Einsum Concat
+    1 * 1   Max Min Mean Sum Einsum Concat SequenceConstruct
+    1 * *   Scan
     2 2 1   Add Sub Mul Div Mod Pow And Or Xor Equal Less LessOrEqual Greater GreaterOrEqual BitShift BitwiseAnd
     2 2 1   BitwiseOr BitwiseXor CumSum CumProd PRelu MatMul RMSNormalization CastLike Reshape Expand Tile
-    2 2 1   Gather GatherND GatherElements ReverseSequence
-    2 3 1   Conv ConvTranspose Gemm QuantizeLinear DequantizeLinear
+    2 2 1   Gather GatherND GatherElements ReverseSequence CenterCropPad Compress MaxRoiPool SequenceAt
+    2 3 1   Conv ConvTranspose Gemm QuantizeLinear DequantizeLinear MaxUnpool SequenceInsert TensorScatter
     2 3 3   LayerNormalization
     2 4 1   ConvInteger MatMulInteger
-    3 3 1   Where Range OneHot ScatterND ScatterElements GroupNormalization InstanceNormalization
+    2 5 1   NonMaxSuppression
+    2 * *   Loop
+    3 3 1   Col2Im Scatter Where Range OneHot ScatterND ScatterElements GroupNormalization InstanceNormalization
     3 7 4   Attention
+    5 5 1   MelWeightMatrix
     5 5 5   BatchNormalization
     8 8 1   QLinearMatMul
     8 9 1   QLinearConv
@@ -140,14 +146,17 @@ ARITIES: Final = _arities("""
 # Attributes of ONNX's operators. Another name may be a damaged one, in whose place the default would be counted.
 ATTRIBUTES: Final = frozenset(
     _names("""
-    allowzero alpha antialias approximate auto_pad axes axis batch_axis batch_dims beta bias block_size blocksize
-    ceil_mode coordinate_transformation_mode count_include_pad cubic_coeff_a detect_negative detect_positive
-    dilations direction dtype else_branch end ends epsilon equation exclude_outside exclusive extrapolation_value
-    fmod gamma group is_causal k keep_aspect_ratio_policy keepdims kernel_shape kv_num_heads lambd largest
-    left_window_size max min mode momentum nearest_mode noop_with_empty_axes num_groups num_outputs output_dtype
-    output_padding output_shape p pads perm precision q_num_heads qk_matmul_output_mode ratio reduction reverse
-    right_window_size round_mode saturate scale scales seed select_last_index size softcap softmax_precision sorted
-    sparse_value spatial split start starts stash_type storage_order strides then_branch time_axis to training_mode
-    transA transB upper value value_float value_floats value_int value_ints value_string value_strings
+    allowzero alpha antialias approximate auto_pad axes axis batch_axis batch_dims beta bias block_size
+    blocksize body ceil_mode center_point_box coordinate_transformation_mode count_include_pad cubic_coeff_a
+    detect_negative detect_positive dilations direction directions dtype else_branch end ends epsilon equation
+    exclude_outside exclusive extrapolation_value fmod gamma group high is_causal k keep_aspect_ratio_policy
+    keepdims kernel_shape kv_num_heads lambd largest left_window_size low max mean min mode momentum
+    nearest_mode new_axis noop_with_empty_axes num_groups num_outputs num_scan_inputs output_datatype
+    output_dtype output_padding output_shape p pads periodic perm pooled_shape precision q_num_heads
+    qk_matmul_output_mode ratio reduction reverse right_window_size round_mode sample_size saturate scale scales
+    scan_input_axes scan_input_directions scan_output_axes scan_output_directions seed select_last_index shape
+    size softcap softmax_precision sorted sparse_value spatial spatial_scale split start starts stash_type
+    storage_order strides then_branch time_axis to training_mode transA transB type upper value value_float
+    value_floats value_int value_ints value_string value_strings
     """)
 )

@@ -263,7 +263,8 @@ class Call:
 
     def _folded(self, arrays: tuple[Array, ...], shape: Shape, fold: Fold | None) -> Values | None:
         """Return what NumPy makes of constants, None unless all is known and small."""
-        known = [array.values for array in arrays if array.values is not None]
+        known = [each.values if each.elements else np.zeros(each.shape, int) for each in arrays]
+        known = [values for values in known if values is not None]
         if fold is None or len(known) != len(arrays) or not self._few(shape):
             return None
         try:

@@ -5,9 +5,11 @@ Exported networks compute shapes by them, so constants are folded. A shape that 
 Source: the ONNX operator reference; Resize makes floor(length * scale).
 """
 
+from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from itertools import accumulate
-from math import prod
+from math import floor, prod
 from operator import itemgetter
 from typing import Any
 
@@ -21,16 +23,24 @@ from nachos_min.macs.readers.onnx_file import Tensor
 from nachos_min.macs.record import CountError, Shape
 
 # Elements of these change places in an array of the same shape: operator -> arrays that it reads.
-_SAME_SHAPE = {"Dropout": 1, "Trilu": 1, "ReverseSequence": 1, "ScatterElements": 3, "ScatterND": 3}
+_SAME_SHAPE = {"Trilu": 1, "ReverseSequence": 1, "BitCast": 1, "TensorScatter": 2}
+_SAME_SHAPE |= dict.fromkeys(("Scatter", "ScatterElements", "ScatterND"), 3)
 _VALUES: dict[str, Any] = {"value_int": int, "value_ints": tuple, "value_float": float, "value_floats": list}
+_ONE_SCALE: dict[str, Any] = {"not_larger": min, "not_smaller": max}  # of all axes, so that none is distorted
 _MODES = {"nearest": "nearest", "linear": "bilinear", "cubic": "bicubic"}  # of one axis: as in the file
 
 
 @rule(*_SAME_SHAPE)
 def _same_shape(call: Call) -> Array:
-    """Return an array of the same shape; a dropout at rest changes nothing."""
     arrays = tuple(call.input(index) for index in range(_SAME_SHAPE[call.operator]))
-    return call.move(arrays[0].shape, (lambda values: values) if call.operator == "Dropout" else None, *arrays)
+    return call.move(arrays[0].shape, None, *arrays)
+
+
+@rule("Dropout")
+def _dropout(call: Call) -> tuple[Array, ...]:
+    """Return the same array, since a dropout at rest changes nothing, and its mask."""
+    x = call.input()
+    return call.move(x.shape, lambda values: values, x), Array(x.shape, key=call.key)
 
 
 # Constants.
@@ -83,18 +93,124 @@ def _numbers_from_to(call: Call) -> Array:
     return call.filled((length,), lambda: [start + step * place for place in range(length)])
 
 
+# Arrays whose length depends on the data: the most that it can be. Of constants it is known.
+
+
+def _at_most(call: Call, shape: Shape, *arrays: Array, part: int = 0) -> Array:
+    return replace(call.move(shape, None, *arrays, part=part), bounded=True)
+
+
 @rule("NonZero")
 def _places_of_ones(call: Call) -> Array:
-    """Return where a constant is not 0; of anything else it depends on the data."""
-    values = call.input().values
-    if values is None:
-        raise CountError(f"no rule for {call.operator}: its output's shape depends on the data")
-    values = np.atleast_1d(values)
+    x = call.input()
+    if x.values is None:
+        return _at_most(call, (max(1, len(x.shape)), x.elements), x)
+    values = np.atleast_1d(x.values)
     shape = (values.ndim, int(np.count_nonzero(values)))
     return call.filled(shape, lambda: np.array(np.nonzero(values), dtype=np.int64))
 
 
+@rule("Unique")
+def _different(call: Call) -> tuple[Array, ...]:
+    """Return what differs, where it is first, which of those each one is, and how often that occurs."""
+    x = call.input()
+    axis = call.axis(0, len(x.shape)) if "axis" in call.attributes else None
+    count = x.elements if axis is None else x.shape[axis]
+    found = _at_most(call, (count,) if axis is None else x.shape, x)
+    each, whole = (_at_most(call, (count,), x, part=part) for part in (1, 2))
+    return found, each, replace(whole, bounded=False), each
+
+
+@rule("Compress")
+def _compressed(call: Call) -> Array:
+    x, chosen = call.input(), call.input(1)
+    axis = call.axis(0, len(x.shape)) if "axis" in call.attributes else None
+    shape, at = (x.shape, axis) if axis is not None else ((x.elements,), 0)
+    if chosen.values is None:
+        return _at_most(call, _with_length(shape, at, min(shape[at], chosen.elements)), x, chosen)
+    return call.move(_with_length(shape, at, int(np.count_nonzero(chosen.values))), None, x)
+
+
+@rule("NonMaxSuppression")
+def _best_boxes(call: Call) -> Array:
+    """Return the sample, class and place of each box that is kept."""
+    boxes, scores, most = call.input(), call.input(1), call.optional(2)
+    require(len(scores.shape) == 3, f"scores must have 3 axes, got {scores.shape}")
+    samples, classes, count = scores.shape
+    each = 0 if most is None else count if most.fixed is None else min(count, max(0, most.fixed))
+    return _at_most(call, (samples * classes * each, 3), boxes, scores)
+
+
+# Sequences of arrays are followed as long as their length is known.
+
+
+def _sequence(*arrays: Array) -> Array:
+    return Array((), parts=arrays)
+
+
+def _at(call: Call, index: int, count: int) -> int:
+    """Return the place in a sequence of `count` arrays that an input says."""
+    array = call.optional(index)
+    place = -1 if array is None else array.fixed
+    if place is None or not -count <= place < count:
+        raise CountError(f"its place must be a fixed one of {count} arrays, got input {index + 1}")
+    return place % count
+
+
+@rule("SequenceInsert")
+def _inserted(call: Call) -> Array:
+    parts, at = call.sequence(), call.optional(2)
+    place = len(parts) if at is None else _at(call, 2, len(parts) + 1)
+    return _sequence(*parts[:place], call.input(1), *parts[place:])
+
+
+@rule("SequenceErase")
+def _erased(call: Call) -> Array:
+    parts = call.sequence()
+    place = _at(call, 1, len(parts))
+    return _sequence(*parts[:place], *parts[place + 1 :])
+
+
+@rule("SplitToSequence")
+def _split_to_sequence(call: Call) -> Array:
+    x, split = call.input(), call.optional(1)
+    axis = call.axis(0, len(x.shape))
+    size = 1 if split is None else split.fixed
+    sizes = call.fixed(1, "split") if size is None or (split and split.shape) else ()
+    if size and not sizes:
+        sizes = tuple(min(size, x.shape[axis] - begin) for begin in range(0, x.shape[axis], size))
+    parts = _parts(call, x, axis, sizes)
+    if split is None and not call.get("keepdims", 1):
+        shape = _with_length(x.shape, axis)
+        parts = tuple(call.move(shape, lambda v: v.reshape(shape), each, part=i) for i, each in enumerate(parts))
+    return _sequence(*parts)
+
+
+@rule("ConcatFromSequence")
+def _concat_from_sequence(call: Call) -> Array | tuple[Array, ...]:
+    inputs = call.sequence()
+    if call.get("new_axis", 0):
+        axis, shape = call.axis(0, len(inputs[0].shape) + 1), inputs[0].shape
+        shape = (*shape[:axis], 1, *shape[axis:])
+        inputs = tuple(call.move(shape, lambda v: v.reshape(shape), each, part=i) for i, each in enumerate(inputs))
+    return _concat(replace(call, inputs=(*inputs,)))
+
+
+RULES["SequenceConstruct"] = lambda call: _sequence(*call.given())
+RULES["SequenceEmpty"] = lambda _: _sequence()
+RULES["SequenceAt"] = lambda call: call.sequence()[_at(call, 1, len(call.sequence()))]
+RULES["SequenceLength"] = lambda call: call.constant(np.int64(len(call.sequence())))
+RULES["OptionalHasElement"] = lambda call: call.constant(np.bool_(any(each is not None for each in call.inputs)))
+
+
 # Other axes.
+
+
+@rule("Optional", "OptionalGetElement", "Identity")
+def _same(call: Call) -> Array:
+    if not call.inputs or call.inputs[0] is None:
+        raise CountError("no rule for an array that may be left out, got none")
+    return call.inputs[0]
 
 
 @rule("Reshape")
@@ -199,6 +315,10 @@ def _split(call: Call) -> tuple[Array, ...]:
     sizes = call.setting("split", 1, (*(each,) * (parts - 1), length - each * (parts - 1)))
     sound = len(sizes) == parts and sum(sizes) == length and min(sizes) >= 0
     require(sound, f"{parts} parts must add up to {length}, got {sizes[:64]}")
+    return _parts(call, x, axis, sizes)
+
+
+def _parts(call: Call, x: Array, axis: int, sizes: tuple[int, ...]) -> tuple[Array, ...]:
     found = []
     for place, (size, end) in enumerate(zip(sizes, accumulate(sizes), strict=True)):
         window = (slice(None),) * axis + (slice(end - size, end),)
@@ -275,6 +395,44 @@ def _pad(call: Call) -> Array:
     return call.move(tuple(shape), None, x)
 
 
+@rule("CenterCropPad")
+def _center_crop_pad(call: Call) -> Array:
+    x, lengths = call.input(), call.fixed(1, "shape")
+    axes = onnx_call.checked_axes(call.get("axes", tuple(range(len(x.shape)))), len(x.shape))
+    require(len(axes) == len(lengths), f"shape must be {len(axes)} integers, got {lengths[:64]}")
+    found = dict(zip(axes, lengths, strict=True))
+    return call.move(tuple(found.get(axis, length) for axis, length in enumerate(x.shape)), None, x)
+
+
+@rule("Col2Im")
+def _col2im(call: Call) -> Array:
+    x, image, block = call.input(), call.fixed(1, "image_shape"), call.fixed(2, "block_shape")
+    taps = prod(block)
+    fits = len(x.shape) == 3 and taps > 0 and x.shape[1] % taps == 0
+    require(fits, f"blocks {block[:8]} must divide the second of 3 axes, got {x.shape}")
+    return call.move((x.shape[0], x.shape[1] // taps, *image), None, x)
+
+
+@rule("MaxUnpool")
+def _max_unpool(call: Call) -> Array:
+    x, kernel, axes = call.input(), call.get("kernel_shape", ()), len(call.input().shape) - 2
+    strides, pads = call.get("strides", (1,) * axes), call.get("pads", (0,) * (2 * axes))
+    sound = axes == len(kernel) == len(strides) and len(pads) == 2 * axes
+    require(sound, f"kernel, strides and pads must fit the axes of {x.shape}, got {kernel}")
+    shape = (
+        *x.shape[:2],
+        *((n - 1) * strides[i] + kernel[i] - pads[i] - pads[i + axes] for i, n in enumerate(x.shape[2:])),
+    )
+    stated = call.fixed(2, "output_shape") if call.optional(2) else shape
+    return call.move(stated, None, x, call.input(1))
+
+
+@rule("MaxRoiPool")
+def _max_roi_pool(call: Call) -> Array:
+    x, rois = call.input(), call.input(1)
+    return call.move((*rois.shape[:1], *x.shape[1:2], *call.get("pooled_shape", ())), None, x, rois)
+
+
 @rule("DepthToSpace", "SpaceToDepth")
 def _depth_to_space(call: Call) -> Array:
     x, block = call.input(), call.get("blocksize", 0)
@@ -284,6 +442,20 @@ def _depth_to_space(call: Call) -> Array:
     require(divides, f"blocksize must be >= 1 and divide the axes of {x.shape}, got {block}")
     n, c, h, w = (length // divisor for length, divisor in zip(x.shape, divisors, strict=True))
     return call.move((n, c * block * block, h, w) if into_depth else (n, c, h * block, w * block), None, x)
+
+
+@rule("HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix")
+def _made_of_numbers(call: Call) -> Array:
+    shape = call.fixed(0, "length")
+    if call.operator == "MelWeightMatrix":
+        shape = (call.fixed(1, "length of the transform")[0] // 2 + 1, *shape)
+    return Array(onnx_call.checked_shape(shape), key=call.key)
+
+
+@rule("Multinomial")
+def _multinomial(call: Call) -> Array:
+    x = call.input()
+    return call.move((*x.shape[:1], call.get("sample_size", 1)), None, x)
 
 
 @rule("TopK")
@@ -298,7 +470,8 @@ def _top_k(call: Call) -> tuple[Array, ...]:
 @rule("OneHot")
 def _one_hot(call: Call) -> Array:
     places = call.input()
-    depth = (*call.fixed(1, "depth"), -1)[0]
+    known = call.input(1).values
+    depth = -1 if known is None or not known.size or not np.isfinite(known.flat[0]) else int(known.flat[0])
     axis = call.axis(-1, len(places.shape) + 1)
     return call.move((*places.shape[:axis], depth, *places.shape[axis:]), None, places)
 
@@ -328,10 +501,13 @@ def _lengths(call: Call, before: Shape) -> Shape:
         scales = zip(before, _scales(call, before), strict=True)
         return tuple(int(np.float32(length) * np.float32(scale)) for length, scale in scales)
     policy = call.get("keep_aspect_ratio_policy", "stretch")
-    require(policy == "stretch", f"no rule for Resize with keep_aspect_ratio_policy {policy[:40]!r}")
     lengths = call.fixed(3, "sizes")
     require(len(lengths) == len(before), f"sizes must be {len(before)} integers, got {lengths[:64]}")
-    return lengths
+    if policy == "stretch" or not before:
+        return lengths
+    require(policy in _ONE_SCALE, f"attribute 'keep_aspect_ratio_policy' must be known, got {policy[:40]!r}")
+    scale = _ONE_SCALE[policy](Fraction(after, n or 1) for after, n in zip(lengths, before, strict=True))
+    return tuple(floor(scale * n + Fraction(1, 2)) for n in before)
 
 
 def _scales(call: Call, before: Shape) -> tuple[float, ...]:
@@ -349,6 +525,10 @@ def _scales(call: Call, before: Shape) -> tuple[float, ...]:
     return scales
 
 
-RULES["Identity"] = lambda call: call.input()
-RULES["EyeLike"] = lambda call: Array(call.input().shape, key=call.key)
+RULES["RandomNormal"] = RULES["RandomUniform"] = lambda call: Array(
+    onnx_call.checked_shape(call.get("shape", ())), key=call.key
+)
+RULES["RandomNormalLike"] = RULES["RandomUniformLike"] = RULES["EyeLike"] = lambda call: Array(
+    call.input().shape, key=call.key
+)
 RULES["Size"] = lambda call: call.constant(np.int64(onnx_call.checked_shape((call.input().elements,))[0]))

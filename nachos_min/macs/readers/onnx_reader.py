@@ -55,7 +55,7 @@ def read_onnx(path: str | os.PathLike[str], input_shapes: Mapping[str, Shape] | 
         require(value.name in scope.arrays, f"an output must be made by some node, got {quoted(value.name)}")
         made = scope.arrays[value.name]
         declared = declared_lengths(value)
-        if declared is not None and made is not None and made.parts is None:
+        if declared is not None and made is not None and made.parts is None and not made.bounded:
             known = tuple(length if isinstance(length, int) else "?" for length in declared)
             what = f"output {quoted(value.name)} is declared as {_listed(declared)}"
             require(_agree(made.shape, known, {}), f"{what}, its operators make {made.shape}")
@@ -83,8 +83,8 @@ def _input_shapes(graph: Message, given: Mapping[str, Shape] | Shape | None) -> 
         require(name in declared, f"inputs are {listed}, got a shape for {quoted(name)}")
     lengths: dict[str, int] = {}
     for name, shape in given.items():
-        sound = isinstance(shape, tuple) and all(type(length) is int and length >= 1 for length in shape)
-        require(sound, f"a shape must be integers >= 1, got {shape!r} for input {quoted(name)}")
+        sound = isinstance(shape, tuple) and all(type(length) is int and length >= 0 for length in shape)
+        require(sound, f"a shape must be integers >= 0, got {shape!r} for input {quoted(name)}")
         known = declared[name]
         checked_shape(shape)
         if known is not None and not _agree(shape, known, lengths):
@@ -102,8 +102,8 @@ def _declared(value: Message) -> tuple[Length, ...] | None:
     declared = declared_lengths(value)
     if declared is not None:
         checked_shape((1,) * len(declared))
-        positive = all(isinstance(length, str) or length >= 1 for length in declared)
-        require(positive, f"{named} must have lengths >= 1, got {_listed(declared)}")
+        positive = all(isinstance(length, str) or length >= 0 for length in declared)
+        require(positive, f"{named} must have lengths >= 0, got {_listed(declared)}")
     return declared
 
 
@@ -123,10 +123,10 @@ def _completed(name: str, declared: tuple[Length, ...] | None, lengths: dict[str
     """Return the shape of an input that is not given; the error says how to give it."""
     if declared is None:
         raise CountError(f"input {quoted(name)} has no declared shape: give it with --input, got none")
-    shape = tuple(lengths.get(length, 0) if isinstance(length, str) else length for length in declared)
-    if 0 in shape:
+    shape = tuple(lengths.get(length, -1) if isinstance(length, str) else length for length in declared)
+    if -1 in shape:
         usual = (1, 3, 224, 224) if len(shape) == 4 else (1,) * len(shape)
-        filled = tuple(length or filling for length, filling in zip(shape, usual, strict=True))
+        filled = tuple(filling if length < 0 else length for length, filling in zip(shape, usual, strict=True))
         way = f"--input {','.join(map(str, filled))}" if first else f"read_onnx(..., {{{label(name)!r}: {filled}}})"
         raise CountError(f"input {quoted(name)} has dynamic dimensions {_listed(declared)}: give them with {way}")
     return shape
