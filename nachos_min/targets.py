@@ -73,8 +73,8 @@ def read_target(
         from nachos_min.macs.readers.torch_reader import load_torch_target
 
         _refuse(classes=classes, unpadded=unpadded)
-        module, inputs = load_torch_target(name.removeprefix("torch:"))
-        return _module(name, module, inputs if input_shape is None else input_shape)
+        module, inputs, options = load_torch_target(name.removeprefix("torch:"))
+        return _module(name, module, inputs if input_shape is None else input_shape, options)
     if Path(name).suffix.lower() == ".onnx":
         from nachos_min.macs.readers.onnx_reader import read_onnx
 
@@ -194,16 +194,17 @@ def _genome(fields: Mapping[str, Any], image: Image | None, classes: int | None)
     return coder, as_genome(coder.canonical(np.array([genome]))[0])
 
 
-def _module(name: str, module: Any, inputs: Any) -> Target:
+def _module(name: str, module: Any, inputs: Any, options: Any = None) -> Target:
     """Return a PyTorch module as a target; `inputs` are tensors or a shape, of which C,H,W stands for one image."""
+    from nachos_min.macs.readers.torch_graph import tensors_in
     from nachos_min.macs.readers.torch_reader import example_inputs, read_torch
 
     if inputs is None:
         raise TargetError(f"--input must give the shape that {shorten(name)} reads, such as 1,3,224,224, got none")
     image = isinstance(inputs, tuple) and len(inputs) == 3 and all(type(side) is int for side in inputs)
-    arguments = example_inputs(module, (1, *inputs) if image else inputs)
-    shown = tuple(int(side) for side in arguments[0].shape)
-    return Target(name, shown, read_torch(module, arguments), module=module, arguments=arguments)
+    arguments, options = example_inputs(module, (1, *inputs) if image else inputs, options)
+    shown = tuple(int(side) for side in next(tensors_in((arguments, options))).shape)
+    return Target(name, shown, read_torch(module, arguments, options), module=module, arguments=arguments)
 
 
 def count_macs(

@@ -23,7 +23,7 @@ def trained(module) -> int:
 def executed_macs(module, inputs) -> int:
     """What PyTorch counts below its Python functions, halved."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module.eval()(*example_inputs(module, inputs))
+        module.eval()(*example_inputs(module, inputs)[0])
     assert counter.get_total_flops() % 2 == 0
     return counter.get_total_flops() // 2
 

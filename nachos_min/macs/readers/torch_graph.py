@@ -1,14 +1,16 @@
 """The graph as a module runs: which node made each tensor, and which module was running.
 
-Tensors are kept alive, so that no identity is used twice. Views share memory: after a write to one of them, the
-others are read through a further node that moves the new elements in.
+Tensors are not kept alive: what is known of one is valid while its weak reference is. Views share memory: after a
+write to one of them, the others are read through a further node that moves the new elements in.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
-from typing import Any
+from itertools import count
+from typing import Any, NamedTuple
+from weakref import ref
 
 from nachos_min.macs.ops import Graph, Move, Written
 from nachos_min.macs.readers.builder import Builder, Step, Weight
@@ -32,7 +34,7 @@ def tensors_in(values: object) -> Iterator[Tensor]:
     elif isinstance(values, tuple | list):
         for value in values:
             yield from tensors_in(value)
-    elif isinstance(values, dict):
+    elif isinstance(values, Mapping):
         yield from tensors_in(list(values.values()))
     elif is_dataclass(values) and not isinstance(values, type):
         yield from tensors_in([getattr(values, field.name) for field in fields(values)])
@@ -98,22 +100,36 @@ def _named(module: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield from _named(child, f"{path}.{name_of_child}" if path else name_of_child)
 
 
+class _Known(NamedTuple):
+    """What is known of a tensor."""
+
+    tensor: Any  # a weak reference: another tensor may later have the same identity
+    serial: int  # which no other tensor ever has
+    node: int | None  # that made it; None for a weight
+    writes: int  # in-place writes to its memory before
+
+
 class Recording:
     """Nodes in execution order, and where every tensor comes from; the network's first array is -1."""
 
     def __init__(self, inputs: object) -> None:
         self._builder = Builder()
         self._weights_from: dict[int, tuple[int, ...]] = {}  # node -> nodes that computed its weights
-        self._made: dict[int, tuple[int, int]] = {}  # tensor -> its node, and earlier in-place writes to its memory
+        self._known: dict[int, _Known] = {}  # by a tensor's identity
+        self._serials = count()
         self._writes: dict[int, list[int]] = {}  # memory -> nodes that wrote to it in place
-        self._alive: list[Tensor] = []
         first = next(tensors_in(inputs))
         self._samples = shape_of(first)[0]
         self._put(first, -1)
 
+    def _find(self, x: Tensor) -> _Known | None:
+        known = self._known.get(id(x))
+        return known if known and known.tensor() is not None else None
+
     def knows(self, x: Tensor) -> bool:
         """Return whether `x` comes from a node or is the network's input."""
-        return id(x) in self._made
+        known = self._find(x)
+        return known is not None and known.node is not None
 
     def add(self, steps: Iterable[Step], changed: set[int], function: str, place: Place) -> None:
         """Append the steps of a call, spelt `function`, that wrote over the tensors with identities `changed`."""
@@ -122,7 +138,8 @@ class Recording:
             inputs = tuple(made[id(x)] if isinstance(x, Step) else self.position(x, place) for x in step.reads)
             computed = tuple(self.position(x, place) for x in step.weights if self.knows(x))
             position = made[id(step)] = self._append(step, inputs, function, place)
-            self._weights_from[position] = computed
+            if computed:
+                self._weights_from[position] = computed
             for x in step.makes:
                 if id(x) in changed:
                     self._writes.setdefault(_memory(x), []).append(position)
@@ -134,19 +151,22 @@ class Recording:
 
     def position(self, x: Tensor, place: Place) -> int:
         """Return the node that a tensor is read from; one that no node made becomes a source."""
-        if not self.knows(x):
+        known = self._find(x)
+        if known is None or known.node is None:
             label, written = f"{place[0]} Source".strip(), replace(place[1], samples=self._samples)
-            self._put(x, self._builder.source(label, shape_of(x), self._weight(x), written))
-        seen = self._made[id(x)][1]
-        for write in self._writes.get(_memory(x), [])[seen:]:
+            known = self._put(x, self._builder.source(label, shape_of(x), self._weight(x), written))
+        for write in self._writes.get(_memory(x), [])[known.writes :] if self._writes else ():
             node = self._builder.nodes[write]
             move = Step(Move((shape_of(x), (node.batch, *node.op.output)), shape_of(x)), ())
-            self._put(x, self._append(move, (self._made[id(x)][0], write), "", place))
-        return self._made[id(x)][0]
+            known = self._put(x, self._append(move, (known.node, write), "", place))
+        return known.node
 
-    def _put(self, x: Tensor, position: int) -> None:
-        self._alive.append(x)
-        self._made[id(x)] = (position, len(self._writes.get(_memory(x), ())))
+    def _put(self, x: Tensor, position: int | None) -> _Known:
+        before = self._find(x)
+        serial = before.serial if before else next(self._serials)
+        writes = len(self._writes.get(_memory(x), ())) if self._writes else 0
+        known = self._known[id(x)] = _Known(ref(x), serial, position, writes)
+        return known
 
     def _append(self, step: Step, inputs: tuple[int, ...], function: str, place: Place) -> int:
         path, module = place
@@ -158,13 +178,13 @@ class Recording:
         return self._builder.add(label, step.op, inputs, step.batch, weights, written, step.real)
 
     def _weight(self, x: Tensor) -> Weight:
-        self._alive.append(x)
-        return id(x), int(x.numel()) if isinstance(x, load_torch().nn.Parameter) else 0
+        known = self._find(x) or self._put(x, None)
+        return known.serial, int(x.numel()) if isinstance(x, load_torch().nn.Parameter) else 0
 
     def graph(self, outputs: object) -> Graph:
         """Return all nodes; those that `outputs` do not depend on are not used. Reading with .item() is no use."""
         nodes = self._builder.nodes
-        waiting = [self._made[id(x)][0] for x in tensors_in(outputs) if self.knows(x)]
+        waiting = [self._known[id(x)].node for x in tensors_in(outputs) if self.knows(x)]
         used: set[int] = set()
         while waiting:
             position = waiting.pop()

@@ -1,0 +1,90 @@
+"""What PyTorch's basic operators do, which its functions execute: products, writes, views. Records are not used."""
+
+import re
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+from nachos_min.macs.readers.torch_graph import tensors_in
+from nachos_min.macs.record import CountError
+
+Shape = Sequence[int]
+
+
+class Operator(NamedTuple):
+    """What the schema of a basic operator says."""
+
+    name: str  # such as "aten::add_"
+    writes: tuple[int | str, ...]  # positions and names of the arguments that it writes to
+    views: bool  # whether its result is an argument's memory seen otherwise
+
+    def written(self, args: tuple[Any, ...], options: dict[str, Any]) -> list[Any]:
+        """Return the arrays among the arguments that it writes to."""
+        given = [options.get(i) if isinstance(i, str) else args[i] if i < len(args) else None for i in self.writes]
+        return list(tensors_in(given))
+
+
+def described(operator: Any) -> Operator:
+    """Return what an operator's schema says."""
+    schema = operator._schema
+    writes = tuple(
+        argument.name if argument.kwarg_only else position
+        for position, argument in enumerate(schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    )
+    shared = [each.alias_info for each in schema.returns if each.alias_info is not None]
+    return Operator(schema.name, writes, bool(shared) and not any(each.is_write for each in shared))
+
+
+def _matrices(left: Any, right: Any) -> int:
+    return prod(left.shape) * int(right.shape[-1]) * real_products(left)
+
+
+def _vector(left: Any) -> int:
+    return prod(left.shape) * real_products(left)
+
+
+def _attention(query: Any, key: Any, value: Any) -> int:
+    q, k, v = query.shape, key.shape, value.shape
+    return prod(q[:-1]) * int(k[-2]) * int(q[-1] + v[-1])
+
+
+def real_products(x: Any) -> int:
+    """Return the real multiplications of one product of elements such as those of `x`."""
+    return 4 if x.is_complex() else 1
+
+
+_KINDS = "flash_attention flash_attention_for_cpu efficient_attention cudnn_attention fused_attention_overrideable"
+# Operator -> MACs of its arrays, and the positions of the arguments that these are.
+PRODUCTS: dict[str, tuple[Callable[..., int], tuple[int, ...]]] = {
+    **dict.fromkeys(("mm", "bmm"), (_matrices, (0, 1))),
+    **dict.fromkeys(("addmm", "baddbmm", "addbmm"), (_matrices, (1, 2))),
+    **dict.fromkeys(("mv", "dot", "vdot"), (_vector, (0,))),
+    "addmv": (_vector, (1,)),
+    **{f"_scaled_dot_product_{kind}": (_attention, (0, 1, 2)) for kind in _KINDS.split()},
+}
+
+# What multiplies and accumulates under another name, by the words in the names of PyTorch's operators.
+_SUSPICIOUS = re.compile(
+    r"(?:^|_)(?:conv(?!ert)\w*|(?:int4pack_|int8pack_|add|b|baddb|addb|hsp|sspadd|s)?mm|mv|addmv|\w*dot|inner|matmul|"
+    r"linear|bilinear|trilinear|lstm|gru|rnn|attention|mha|transformer|cdist|pdist|euclidean|fft|"
+    r"linalg(?!_vector_norm|_check_errors)|inverse|cholesky|solve|spsolve|svd|qr|lu|eig)(?:_|$)"
+)
+
+
+def executed_macs(name: str, args: tuple[Any, ...], output: Any) -> int:
+    """Return the MACs of a basic operator, of all samples; CountError if it may multiply and has no rule."""
+    own, _, base = name.partition("::")
+    if name in (
+        "aten::convolution",
+        "aten::_convolution",
+    ):  # one product per weight and pixel that the window slides over
+        x, weight, transposed = args[0], args[1], args[6]
+        spatial = (x.shape if transposed else output.shape)[2:]
+        return prod((int(x.shape[0]), *spatial, *weight.shape)) * real_products(x)
+    if own == "aten" and base in PRODUCTS:
+        rule, positions = PRODUCTS[base]
+        return rule(*(args[i] for i in positions))
+    if own not in ("aten", "prim", "profiler") or _SUSPICIOUS.search(base):
+        raise CountError(f"no rule for the operator {name}, which may multiply and accumulate")
+    return 0

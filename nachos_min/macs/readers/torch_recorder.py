@@ -1,0 +1,319 @@
+"""Listening to what a module calls and executes.
+
+The listener above sees the outermost functions of PyTorch that a module calls. A function with a rule is recorded
+by it. A Python function without one is entered, so that its own calls are seen. Of any other the basic operators
+that it executes are recorded, by the listener below, which also counts the products under functions with a rule;
+if the two disagree over a call, it cannot be counted. What cannot be counted is noted, and reading goes on.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from math import prod
+from types import FrameType, FunctionType
+from typing import Any
+
+from nachos_min.macs.ops import Conv
+from nachos_min.macs.readers.builder import Step, require
+from nachos_min.macs.readers.torch_executed import Operator, described, executed_macs
+from nachos_min.macs.readers.torch_graph import Recording, RunningModules, load_torch, tensors_in, version
+from nachos_min.macs.readers.torch_rules import RULES, Rule
+from nachos_min.macs.readers.torch_spelling import spell
+from nachos_min.macs.record import CountError
+
+Arguments = tuple[Any, ...]
+Options = dict[str, Any]
+
+_MOST_SHOWN = 500  # characters of a message about all that cannot be counted
+
+# Functions and attributes that give the same array under another name.
+_SAME = ("data", "detach", "requires_grad", "_base", "as_subclass")
+_TO_NUMPY = ("numpy", "__array__", "__dlpack__")
+
+
+class Causes:
+    """What cannot be counted, where it first arose and how often."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[str, int]] = {}  # cause -> first place, and how often
+
+    def add(self, cause: str, where: str) -> None:
+        """Note a cause that arose at a place, "" if it has no name."""
+        first, times = self._found.get(cause, (where, 0))
+        self._found[cause] = first, times + 1
+
+    def error(self) -> CountError | None:
+        """Return all causes in one line, the most frequent first; None if there is none."""
+        ordered = sorted(self._found.items(), key=lambda each: -each[1][1])
+        texts = [
+            (f"{where}: {cause}" if where else cause) + (f" ({times} times)" if times > 1 else "")
+            for cause, (where, times) in ordered
+        ]
+        shown = ""
+        for position, text in enumerate(texts):
+            left = f"; and {len(texts) - position} more"
+            if position and len(shown) + len(text) + 2 + len(left) > _MOST_SHOWN:
+                return CountError(shown + left)
+            shown += f"; {text}" if position else text[: _MOST_SHOWN - 20]
+        return CountError(shown) if texts else None
+
+
+class Recorder:
+    """Record what a module executes while `listening`; afterwards `recording` holds it."""
+
+    def __init__(self, module: Any, inputs: object) -> None:
+        self._modules = RunningModules(module)
+        self.recording = Recording(inputs)
+        self._operators: dict[Any, Operator | None] = {}  # None for one that is made of others
+        self._products: int | None = 0  # of the function whose rule says what is executed; None: not known
+        self._calling: str | None = None  # that function
+        self._unruled = ""  # the function without a rule that is being executed
+        self._executing = False  # whether a basic operator is: that is no call of the module's
+        self._entered: list[FunctionType] = []
+        self._above: Any = None
+        self._below: Any = None
+        self._left = False  # whether an array was handed to NumPy
+        self.causes = Causes()
+        self.failed = ""  # module and function of the last call that PyTorch itself refused
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen to everything that runs inside."""
+        torch = load_torch()
+        below, above = torch.utils._python_dispatch.TorchDispatchMode, torch.overrides.TorchFunctionMode
+        self._mapped = torch._C._functorch.peek_interpreter_stack
+        with ExitStack() as stack:
+            stack.enter_context(self._modules.followed())
+            self._below = stack.enter_context(_listener(below, "__torch_dispatch__", self._on_executed))
+            self._above = stack.enter_context(_listener(above, "__torch_function__", self._on_called))
+            yield
+
+    # Basic operators.
+
+    def _on_executed(self, operator: Any, args: Arguments, options: Options, _caller: FrameType) -> Any:
+        """Count what a basic operator multiplies, or record it; one that is made of others is taken apart."""
+        if operator not in self._operators:
+            with self._below:
+                output = operator.decompose(*args, **options)
+            self._operators[operator] = described(operator) if output is NotImplemented else None
+            if output is not NotImplemented:
+                return output
+        known = self._operators[operator]
+        if known is None:
+            with self._below:
+                return operator.decompose(*args, **options)
+        executing, self._executing = self._executing, True
+        try:
+            output = operator(*args, **options)
+        except Exception:
+            self.failed = self._where(self._calling or self._unruled or known.name)
+            raise
+        finally:
+            self._executing = executing
+        if self._calling is None:
+            with self._noted(self._unruled):
+                self._by_operator(known, output, args, options)
+        elif self._products is not None:
+            self._products = self._executed(known, output, args, options)
+        return output
+
+    def _executed(self, known: Operator, output: Any, args: Arguments, options: Options) -> int | None:
+        """Return the products so far, those of an operator added; None if it is not known what it multiplies."""
+        assert self._products is not None
+        with self._noted(self._calling or ""):
+            return self._products + _products(known, output, args, options)
+        return None
+
+    def _by_operator(self, known: Operator, output: Any, args: Arguments, options: Options) -> None:
+        """Record a basic operator by its rule; one that only gives a view of an array moves elements."""
+        rule, spelt = _operator_rule(known.name)
+        if rule is None and known.views:
+            rule = RULES["view"]
+        if rule is None:
+            executed_macs(known.name, args, output)  # says more about one that may multiply
+            made = any(True for _ in tensors_in(output))
+            require(not made and not known.writes, f"no rule for the operator {known.name}")
+            return
+        if "lift_fresh" in known.name:
+            require(not self._left, "what NumPy computes is not seen, got torch.from_numpy")
+        changed = {id(x) for x in known.written(args, options)}
+        steps = self._steps(rule, output, args, options)
+        require(steps is not NotImplemented, f"no rule for the operator {known.name} with these arguments")
+        self._add(steps, changed, spelt, _products(known, output, args, options), args)
+
+    # Functions.
+
+    def _on_called(self, function: Any, args: Arguments, options: Options, caller: FrameType) -> Any:
+        if self._executing:
+            return function(*args, **options)
+        spelling = spell(function, caller)
+        if spelling:
+            rule, text = RULES.get(spelling.text) or RULES.get(spelling.rule), spelling.text
+        else:
+            rule, text = _operator_rule(_qualified(function))
+            text = text or _described(function)
+        if rule is not None and self._mapped() is None:
+            return self._by_rule(rule, text, function, args, options)
+        if spelling is not None and spelling.rule in _SAME:
+            return self._same(function, args, options)
+        if text.endswith(_TO_NUMPY) and args and self.recording.knows(args[0]):
+            self._left = True
+        return self._without_rule(text, function, args, options)
+
+    def _by_rule(self, rule: Rule, spelt: str, function: Any, args: Arguments, options: Options) -> Any:
+        given = list(tensors_in((args, options)))
+        versions = [version(x) for x in given]
+        outer, self._calling, self._products = self._calling, spelt, 0
+        try:
+            result = function(*args, **options)
+        except Exception:
+            self.failed = self._where(spelt)
+            raise
+        finally:
+            self._calling, products = outer, self._products
+        changed = {id(x) for x, old in zip(given, versions, strict=True) if version(x) != old}
+        with self._noted(spelt):
+            if self._left and any(type(value).__name__ == "ndarray" for value in args):
+                raise CountError("what NumPy computes is not seen, got an array of its")
+            steps = self._steps(rule, result, args, options)
+            if steps is NotImplemented and not changed:
+                return self._without_rule(spelt, function, args, options)
+            require(steps is not NotImplemented, "no rule for these arguments")
+            self._add(steps, changed, spelt, products, given)
+        return result
+
+    def _without_rule(self, text: str, function: Any, args: Arguments, options: Options) -> Any:
+        """Run a function whose own calls, or else whose basic operators are recorded."""
+        entered = self._entered and self._entered[-1] is function
+        if isinstance(function, FunctionType) and not entered and self._mapped() is None:
+            return self._enter(function, args, options)
+        outer, self._unruled = self._unruled, text
+        try:
+            return function(*args, **options)
+        except Exception:
+            self.failed = self.failed or self._where(text)
+            raise
+        finally:
+            self._unruled = outer
+
+    def _same(self, function: Any, args: Arguments, options: Options) -> Any:
+        """Run a function whose result is its argument under another name, or is set as its argument's data."""
+        outer, self._calling = self._calling, ""
+        try:
+            result = function(*args, **options)
+        finally:
+            self._calling = outer
+        if function.__name__ == "__set__" and len(args) > 1:
+            self.recording.same(args[0], args[1], self._modules.innermost())
+        for x in tensors_in(result):
+            self.recording.same(x, args[0], self._modules.innermost())
+        return result
+
+    def _enter(self, function: FunctionType, args: Arguments, options: Options) -> Any:
+        """Run a function's own code with the listener above on again.
+
+        PyTorch's Python functions first look for a listener and call it. A copy that finds none runs its body.
+        """
+        checks = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+        names = {**function.__globals__, **dict.fromkeys(checks, lambda *_: False)}
+        defaults, closure = function.__defaults__, function.__closure__
+        copy = FunctionType(function.__code__, names, function.__name__, defaults, closure)
+        copy.__kwdefaults__ = function.__kwdefaults__
+        self._entered.append(function)
+        try:
+            with self._above:
+                return copy(*args, **options)
+        finally:
+            self._entered.pop()
+
+    # Records.
+
+    def _steps(self, rule: Rule, result: Any, args: Arguments, options: Options) -> Any:
+        """Return the steps of a call, or NotImplemented."""
+        try:
+            return rule(result, *args, **options)
+        except CountError:
+            raise
+        except Exception as error:  # whatever a rule stumbles over in arguments that it was not made for
+            raise CountError(f"no rule for these arguments: {' '.join(str(error).split())[:160]}") from error
+
+    def _add(
+        self, steps: list[Step], changed: set[int], spelt: str, products: int | None, given: Arguments | list[Any]
+    ) -> None:
+        """Append the steps of a call that executed so many products."""
+        own = [x for x in given if id(x) in changed and not self.recording.knows(x) and not x.is_floating_point()]
+        if own and id(own[0]) == id(given[0]):
+            return  # a counter of the network's own, such as batch norm's number of batches
+        if products is not None and products != _counted(steps) and any(x.is_complex() for x in tensors_in(given)):
+            steps = [replace(step, real=3 if isinstance(step.op, Conv) else 4) for step in steps]
+        _check(steps, products)
+        self.recording.add(steps, changed, spelt, self._modules.innermost())
+
+    def _where(self, function: str) -> str:
+        return " ".join(part for part in (self._modules.innermost()[0], function) if part)
+
+    @contextmanager
+    def _noted(self, function: str) -> Iterator[None]:
+        """Note what cannot be counted, with its module and function, and go on."""
+        try:
+            yield
+        except CountError as error:
+            self.causes.add(str(error), self._where(function))
+
+
+def _products(known: Operator, output: Any, args: Arguments, options: Options) -> int:
+    """Return the products of an operator, those of the rule under its full name if nothing else is known."""
+    try:
+        return executed_macs(known.name, args, output)
+    except CountError:
+        space, _, base = known.name.partition("::")
+        rule = RULES.get(f"{space}.{base.removesuffix('_')}")
+        if rule is None:
+            raise
+        return _counted(rule(output, *args, **options))
+
+
+def _counted(steps: list[Step]) -> int:
+    return sum(step.batch * step.op.macs * step.real for step in steps)
+
+
+def _check(steps: list[Step], executed: int | None) -> None:
+    """Check that records say what happened: as many products, as many elements."""
+    if executed is not None:
+        counted = _counted(steps)
+        require(counted == executed, f"PyTorch executed {executed} MACs where {counted} were counted")
+    for step in steps:
+        for x in step.makes:
+            shape, same = step.op.output, step.batch * prod(step.op.output) == x.numel()
+            require(same, f"PyTorch made an array {tuple(x.shape)} where {shape} was expected")
+
+
+def _operator_rule(name: str) -> tuple[Rule | None, str]:
+    """Return the rule of a basic operator such as "aten::add_", and how it is written in a graph."""
+    space, colons, base = name.partition("::")
+    if not colons:
+        return None, ""
+    bare = base if base.startswith("__") else base.removesuffix("_")
+    own = RULES.get(f"{space}.{bare}")
+    return own or (RULES.get(bare) if space == "aten" else None), f"{space}.{base}"
+
+
+def _qualified(function: Any) -> str:
+    """Return the full name of an operator that Python called, "" if it is none."""
+    schema = getattr(function, "_schema", None)
+    return str(getattr(schema, "name", "") or getattr(function, "_qualified_op_name", ""))
+
+
+def _described(function: Any) -> str:
+    """Return what to call a function that is not one of PyTorch's own."""
+    return getattr(function, "__name__", "") or str(function)
+
+
+def _listener(base: Any, method: str, handle: Callable[[Any, Arguments, Options, FrameType], Any]) -> Any:
+    """Return one of PyTorch's modes that hands every call to `handle`, with the frame that called."""
+    from sys import _getframe
+
+    def listen(_self: Any, function: Any, _types: Any, args: Arguments = (), kwargs: Options | None = None) -> Any:
+        return handle(function, args, kwargs or {}, _getframe(1))
+
+    return type("Listener", (base,), {method: listen})()

@@ -1,0 +1,88 @@
+"""How a call was spelt in Python.
+
+A sign and the method of the same name are one function to PyTorch, but not to some tools. The instruction that the
+caller was executing tells them apart.
+"""
+
+import dis
+from functools import cache
+from operator import attrgetter
+from types import FrameType
+from typing import Any, NamedTuple
+
+from nachos_min.macs.readers.torch_graph import load_torch
+
+# fmt: off
+_SIGNS = {
+    "add": "+", "sub": "-", "mul": "*", "div": "/", "matmul": "@", "pow": "**", "floor_divide": "//",
+    "remainder": "%", "gt": ">", "lt": "<", "ge": ">=", "le": "<=", "eq": "==", "ne": "!=", "and": "&", "or": "|",
+    "xor": "^", "neg": "-", "invert": "~",
+}
+_SHORT = {
+    "rsub": "sub", "rdiv": "div", "rtruediv": "div", "truediv": "div", "rpow": "pow", "ipow": "pow", "radd": "add",
+    "floordiv": "floor_divide", "rfloordiv": "floor_divide", "ifloordiv": "floor_divide", "rmod": "remainder",
+    "mod": "remainder", "rmul": "mul",
+}
+# fmt: on
+_ONE_OPERAND = ("neg", "invert")
+_LONG = {"and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "invert": "bitwise_not"}
+_SIGN_INSTRUCTIONS = ("BINARY_OP", "COMPARE_OP", "UNARY_NEGATIVE", "UNARY_INVERT")
+
+
+class Spelling(NamedTuple):
+    """How a call was spelt."""
+
+    rule: str  # PyTorch's bare name, such as "add"
+    text: str  # `Written.function`, such as "x += y"
+
+
+@cache
+def _functions() -> dict[int, tuple[str, str]]:
+    """Return function's id -> (namespace, name); what stands in several is called by the first."""
+    torch = load_torch()
+    spaces = [
+        ("F", torch.nn.functional),
+        ("torch", torch),
+        ("Tensor", torch.Tensor),
+        ("Tensor", torch._C.TensorBase),
+    ]
+    paths = ("linalg", "special", "nn.init", "fft", "_C._nn")
+    spaces += [(f"torch.{path}", attrgetter(path)(torch)) for path in paths]
+    found: dict[int, tuple[str, str]] = {}
+    for space, holder in spaces:
+        for name, function in vars(holder).items():
+            if callable(function):
+                found.setdefault(id(function), (space, name))
+    return found
+
+
+def spell(function: Any, caller: FrameType) -> Spelling | None:
+    """Return how the frame `caller` spelt a call, None for a function that is not one of PyTorch's own."""
+    name = getattr(function, "__name__", "")
+    if name == "__get__":
+        descriptor = function.__self__
+        name = getattr(descriptor, "__name__", "") or getattr(getattr(descriptor, "fget", None), "__name__", "")
+        return Spelling(name, f"Tensor.{name}")
+    if id(function) not in _functions():
+        return None
+    space, name = _functions()[id(function)]
+    bare = name.strip("_")
+    dunder = name.startswith("__") and name.endswith("__")
+    base = _SHORT.get(bare, bare) if dunder else name.removesuffix("_")
+    in_place = (name.endswith("_") and not dunder) or (dunder and bare in ("ipow", "ifloordiv"))
+    rule = _LONG.get(base, base) if dunder else base
+    if base not in _SIGNS or not (dunder or (space == "Tensor" and _is_sign(name, caller))):
+        return Spelling(rule, f"{space}.{name}")
+    return Spelling(rule, f"{_SIGNS[base]}x" if base in _ONE_OPERAND else f"x {_SIGNS[base]}{'=' * in_place} y")
+
+
+def _described(function: Any) -> str:
+    """Return what to call a function that is not one of PyTorch's own, or not one with a name."""
+    text = getattr(function, "_qualified_op_name", "") or getattr(function, "__name__", "") or str(function)
+    return "torch.from_numpy" if "lift_fresh" in text else text
+
+
+def _is_sign(name: str, caller: FrameType) -> bool:
+    """Return whether the caller wrote a sign: its instruction is one, or it never names the method (`sum(xs)`)."""
+    code = caller.f_code
+    return dis.opname[code.co_code[caller.f_lasti]] in _SIGN_INSTRUCTIONS or name not in code.co_names

@@ -1,0 +1,32 @@
+"""Functions without a rule, TorchScript and exported programs: their basic operators are counted."""
+
+from macs.torch_cases import F, With, torch
+
+from nachos_min.macs.count import count
+from nachos_min.macs.ops import Move
+from nachos_min.macs.readers.torch_reader import read_torch
+
+
+def read(function, *shapes):
+    return read_torch(With(lambda _, *x: function(*x)), tuple(torch.zeros(shape) for shape in shapes))
+
+
+def test_a_function_without_a_rule_is_counted_by_what_it_executes():
+    graph = read(lambda x: F.cosine_similarity(x, x), (4, 4))
+    assert all(node.written.used for node in graph)
+    assert sum(node.columns.get("mul_elems", 0) for node in graph) == 16
+    (product,) = read(lambda x: torch.ops.aten.mm(x, x), (4, 4))
+    assert (product.written.function, count((product,)).macs) == ("aten.mm", 64)
+
+
+def test_views_and_writes_of_basic_operators():
+    def change(x):
+        y = torch.ops.aten.mul.Tensor(x, x)
+        part = torch.ops.aten.slice.Tensor(y, 0, 0, 2)
+        torch.ops.aten.add_.Tensor(part, 1)
+        return torch.ops.aten.relu.default(y)
+
+    graph = read(change, (3, 4))
+    assert [node.written.function for node in graph] == ["aten.mul", "aten.slice", "aten.add_", "", "aten.relu"]
+    assert isinstance(graph[1].op, Move)
+    assert all(node.written.used for node in graph)
