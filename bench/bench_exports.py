@@ -1,0 +1,404 @@
+"""Networks that others wrote, exported to ONNX: the count of the file beside that of the module.
+
+    python bench/bench_exports.py [--family timm] [--only resnet18,vit_b_16] [--rows rows.jsonl] [--keep folder]
+    python bench/bench_exports.py --show rows.jsonl
+
+Each network of `models.py` is exported by both exporters of PyTorch, each time in a process of its own with limits
+of time and memory. ONNX Runtime then optimises the file, and quantises those of classifiers. A difference has a
+cause: nodes of the module that no input reaches, which the exporter computed once and for all, or one of `CAUSES`.
+Rows are added to a file as they are found; what stands there is not measured again.
+
+Needs torch, onnx, onnxscript, onnxruntime, and the libraries whose networks are exported.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import import_module
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from fire import Fire
+from models import Inputs, Model, make, models
+
+from nachos_min.macs.count import count
+from nachos_min.macs.ops import Graph, Source
+from nachos_min.macs.readers.torch_reader import read_torch
+from nachos_min.macs.record import CountError
+from nachos_min.targets import read_target
+
+Row = dict[str, Any]
+SECONDS, GIGABYTES = 300, 7
+EXPORTERS: dict[str, dict[str, Any]] = {
+    "torchscript": {"dynamo": False, "opset_version": 17},
+    "dynamo": {"dynamo": True, "verbose": False},
+}
+QUANTISED = 40_000_000  # bytes of a file that is quantised
+LARGEST = 1_500_000_000  # bytes of weights that stand in the file itself
+FEW = 16_384  # bytes of a constant whose values are kept
+FORMS = "If Loop Scan Split ScatterND ScatterElements Einsum Attention Gelu LSTM GRU RNN LayerNormalization Gemm"
+FORMS += (
+    " RMSNormalization SequenceConstruct SequenceAt ConcatFromSequence SequenceEmpty GridSample RoiAlign Resize"
+)
+FORMS += " NonMaxSuppression NonZero GatherND GatherElements TopK DFT STFT Col2Im CumSum Range Where Expand Tile"
+FORMS += " InstanceNormalization GroupNormalization BatchNormalization Constant ConstantOfShape Shape Identity"
+# (network, exporter) -> the difference, file minus module, and its cause as traced by hand.
+CAUSES: dict[tuple[str, str], tuple[int, str]] = {}
+
+
+# One network, in a child process.
+
+
+def measure(model: Model, exporter: str, folder: Path, keep: Path | None) -> Iterator[Row]:
+    """Give, part by part, what becomes of a network that an exporter writes."""
+    module, inputs = make(model)
+    if (config := getattr(module, "config", None)) is not None:
+        config.use_cache = False  # a file has no place for one
+    graph: Graph = ()
+    try:
+        graph = ours(module, inputs)
+        yield {"module": count(graph).macs, "at_rest": sum(graph[place].macs for place in resting(graph, inputs))}
+    except CountError as error:
+        yield {"module_refused": str(error)}
+    path = folder / "model.onnx"
+    writers: dict[str, Callable[[Path], None]] = {
+        "file": lambda later: export(module, inputs, later, exporter),
+        "optimised": lambda later: optimise(path, later),
+        "QOperator": lambda later: quantise(path, later, "QOperator"),
+        "QDQ": lambda later: quantise(path, later, "QDQ"),
+    }
+    for way, write in writers.items():
+        kept = None if keep is None else keep / f"{model.name}.{exporter}.{way}.onnx"
+        if kept is not None and (kept.exists() or kept.with_suffix(".txt").exists()):
+            found = kept
+        elif way == "file" or (path.exists() and (way == "optimised" or is_small_classifier(path, inputs))):
+            found = path if way == "file" else folder / f"{way}.onnx"
+            try:
+                write(found)
+            except Exception as error:  # whatever an exporter raises is its reason
+                found.unlink(missing_ok=True)
+                found.with_suffix(".txt").write_text(reason(error))
+            if kept is not None:
+                store(found, kept)
+        else:
+            continue
+        if found.exists():
+            yield counted(way, found, graph if way == "file" else ())
+            yield {"operators" if way == "file" else f"{way}_operators": operators(found)}
+        else:
+            yield {f"{way}_not_made": found.with_suffix(".txt").read_text()}
+
+
+def store(found: Path, kept: Path) -> None:
+    """Keep a file without the values of its weights, or the reason why there is none."""
+    if not found.exists():
+        kept.with_suffix(".txt").write_text(found.with_suffix(".txt").read_text())
+        return
+    onnx = import_module("onnx")
+    model = onnx.load(str(found), load_external_data=False)
+    for tensor in onnx.external_data_helper._get_all_tensors(model):
+        if len(tensor.raw_data) > FEW:
+            tensor.ClearField("raw_data")
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            del tensor.external_data[:]
+            tensor.external_data.add(key="location", value="weights")
+    kept.write_bytes(model.SerializeToString())
+
+
+def ours(module: Any, inputs: Inputs) -> Graph:
+    """Return the module's graph of records."""
+    if isinstance(inputs, dict):
+        module, inputs = by_place(module, tuple(inputs)), tuple(inputs.values())
+    return read_torch(module, inputs)
+
+
+def counted(what: str, path: Path, graph: Graph = ()) -> Row:
+    """Return the MACs of a file, and which nodes have no counterpart in the module's graph; or its refusal."""
+    try:
+        target = read_target(str(path))
+        least, most = target.span(lambda part: count(part).macs)
+    except CountError as error:
+        return {f"{what}_refused": str(error)}
+    row: Row = {what: least, f"{what}_most": most}
+    if graph and sum(node.macs for node in graph) != least:
+        here, there = (Counter(node.macs for node in each if node.macs) for each in (graph, target.graph))
+        row["only_module"] = named(graph, here - there)
+        row["only_file"] = named(target.graph, there - here)
+    return row
+
+
+def named(graph: Graph, amounts: Counter[int], most: int = 12) -> list[str]:
+    """Return as many nodes of each amount as are asked for, those with most MACs first."""
+    found = []
+    for node in sorted(graph, key=lambda node: -node.macs):
+        if amounts[node.macs] > 0:
+            amounts[node.macs] -= 1
+            found.append(f"{node.name} {type(node.op).__name__} {node.op.operands} {node.macs}")
+    return found[:most]
+
+
+def resting(graph: Graph, inputs: Inputs) -> list[int]:
+    """Return the places of nodes that no input reaches; a source of an input's shape may be an input."""
+    given = {tuple(x.shape) for x in tensors(inputs)}
+    still: set[int] = set()
+    for place, node in enumerate(graph):
+        fixed = isinstance(node.op, Source) and (node.op.trained or node.op.shape not in given)
+        if fixed or (node.inputs and still.issuperset(node.inputs)):
+            still.add(place)
+    return sorted(still)
+
+
+def tensors(inputs: Any) -> list[Any]:
+    """Return the tensors in nested lists and dictionaries."""
+    if isinstance(inputs, Mapping):
+        inputs = tuple(inputs.values())
+    if isinstance(inputs, tuple | list):
+        return [x for each in inputs for x in tensors(each)]
+    return [inputs] if hasattr(inputs, "shape") else []
+
+
+def is_small_classifier(path: Path, inputs: Inputs) -> bool:
+    """Return whether the one input is a batch of images, and the file small enough to be quantised."""
+    images = isinstance(inputs, tuple) and len(inputs) == 1 and getattr(inputs[0], "ndim", 0) == 4
+    return images and path.stat().st_size < QUANTISED
+
+
+def export(module: Any, inputs: Inputs, path: Path, exporter: str) -> None:
+    """Write an ONNX file; the older exporter knows arguments by their places only."""
+    torch = import_module("torch")
+    options = dict(EXPORTERS[exporter])
+    if options["dynamo"]:
+        options["external_data"] = sum(x.nbytes for x in module.state_dict().values()) > LARGEST
+    elif isinstance(inputs, dict):
+        module, inputs = by_place(module, tuple(inputs)), tuple(inputs.values())
+    positional, named = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
+    with torch.no_grad():
+        torch.onnx.export(module, positional, str(path), kwargs=named, **options)
+
+
+def by_place(module: Any, names: tuple[str, ...]) -> Any:
+    """Return the module, to be called with arguments in the order of their names."""
+
+    class Placed(import_module("torch").nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = module
+
+        def forward(self, *given: Any) -> Any:
+            return tensors(self.inner(**dict(zip(names, given, strict=True))))
+
+    return Placed().eval()
+
+
+def operators(path: Path) -> dict[str, int]:
+    """Return how often each operator occurs in a file, in branches, bodies and functions, too."""
+    model, found = import_module("onnx").load(str(path), load_external_data=False), Counter[str]()
+
+    def walk(nodes: Iterable[Any]) -> None:
+        for node in nodes:
+            found[f"{node.domain}.{node.op_type}".removeprefix(".")] += 1
+            for attribute in node.attribute:
+                walk(attribute.g.node)
+
+    walk(model.graph.node)
+    for function in model.functions:
+        walk(function.node)
+    found["operator set"] = next(each.version for each in model.opset_import if not each.domain)
+    return dict(found)
+
+
+def optimise(path: Path, later: Path) -> None:
+    """Let ONNX Runtime write the file with what it fuses on a CPU."""
+    runtime = import_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath, options.log_severity_level = str(later), 4
+    options.intra_op_num_threads = 1
+    runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def quantise(path: Path, later: Path, way: str) -> None:
+    """Let ONNX Runtime write the file in integers, by one drawn sample, after what its guide says to do before."""
+    tools, numpy = import_module("onnxruntime.quantization"), import_module("numpy")
+    before = path.with_suffix(".before.onnx")
+    prepare = import_module("onnxruntime.quantization.shape_inference").quant_pre_process
+    prepare(str(path), str(before), skip_symbolic_shape=True)
+    value = import_module("onnx").load(str(path), load_external_data=False).graph.input[0]
+    shape = [each.dim_value for each in value.type.tensor_type.shape.dim]
+    samples = iter([{value.name: numpy.random.default_rng(0).random(shape, numpy.float32)}])
+
+    class Reader(tools.CalibrationDataReader):
+        def get_next(self) -> Any:
+            return next(samples, None)
+
+    tools.quantize_static(str(before), str(later), Reader(), quant_format=tools.QuantFormat[way])
+
+
+def reason(error: Exception) -> str:
+    """Return an exporter's reason on one line: the first exception of a chain says it."""
+    while error.__cause__ is not None or error.__context__ is not None:
+        error = error.__cause__ or error.__context__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:200]
+
+
+def _in_child(pipe: Connection, model: Model, exporter: str, folder: Path, keep: Path | None) -> None:
+    for stream in (1, 2):  # exporters print there, from C++, too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    warnings.simplefilter("ignore")
+    import_module("torch").set_num_threads(1)
+    signal.alarm(SECONDS)
+    resource.setrlimit(resource.RLIMIT_DATA, (GIGABYTES << 30, GIGABYTES << 30))
+    try:
+        for part in measure(model, exporter, folder, keep):
+            pipe.send(part)
+    except Exception as error:  # the row says what failed
+        pipe.send({"failed": f"{type(error).__name__}: {error}"[:300]})
+    pipe.close()
+    os._exit(0)
+
+
+def in_child(model: Model, exporter: str, keep: Path | None) -> Row:
+    """Return the row of a network and an exporter."""
+    row: Row = {"name": model.name, "family": model.family, "exporter": exporter}
+    context = get_context("fork")  # libraries are loaded once
+    near, far = context.Pipe()
+    with tempfile.TemporaryDirectory() as folder:
+        child = context.Process(target=_in_child, args=(far, model, exporter, Path(folder), keep))
+        child.start()
+        far.close()
+        try:
+            while True:
+                row |= near.recv()
+        except EOFError:
+            child.join()
+        if child.exitcode:
+            row["failed"] = f"ended with {child.exitcode}"
+    return row
+
+
+# The table.
+
+
+def verdict(row: Row) -> tuple[str, str]:
+    """Return "equal", "explained", "differs" and so on, and the cause."""
+    if "file_not_made" in row:
+        return "not exported", row["file_not_made"]
+    if "file_refused" in row:
+        return "refused", row["file_refused"]
+    if "file" not in row:
+        return "not exported", row.get("failed", "")
+    if "module" not in row:
+        return "module refused", row.get("module_refused", "")
+    difference = row["file"] - row["module"]
+    if row["file"] == row["file_most"] and difference == 0:
+        return "equal", ""
+    amount, cause = CAUSES.get((row["name"], row["exporter"]), (0, ""))
+    if cause and amount == difference:
+        return "explained", f"{difference:+,}: {cause}"
+    if difference == -row["at_rest"]:
+        return "explained", f"{difference:+,}: computed once by the exporter, as no input reaches it"
+    most = "" if row["file"] == row["file_most"] else f" to {row['file_most'] - row['module']:+,}"
+    return "differs", f"{difference:+,}{most} of {row['module']:,}"
+
+
+VERDICTS = ("equal", "explained", "differs", "refused", "module refused")
+LATER = ("optimised", "QOperator", "QDQ")
+
+
+def show(rows: list[Row]) -> None:
+    """Print the tables of rows, then each difference and refusal."""
+    print("| family | exporter | networks | exported | " + " | ".join(VERDICTS) + " |")
+    print("| --- " * (4 + len(VERDICTS)) + "|")
+    for family, exporter in sorted({(row["family"], row["exporter"]) for row in rows}):
+        found = [verdict(row)[0] for row in rows if (row["family"], row["exporter"]) == (family, exporter)]
+        exported = len(found) - found.count("not exported")
+        figures = (len(found), exported, *(found.count(word) for word in VERDICTS))
+        print(f"| {family} | {exporter} | " + " | ".join(map(str, figures)) + " |")
+    print(
+        "\n| written by ONNX Runtime | of | made | equal to the file before | differs | refused |\n"
+        + "| --- " * 6
+        + "|"
+    )
+    for way in LATER:
+        for exporter in EXPORTERS:
+            those = [row for row in rows if row["exporter"] == exporter and "file" in row]
+            made = [row for row in those if way in row or f"{way}_refused" in row]
+            equal = sum(row.get(way) == row["file"] for row in made)
+            refused = sum(f"{way}_refused" in row for row in made)
+            print(f"| {way} | {exporter} | {len(made)} | {equal} | {len(made) - equal - refused} | {refused} |")
+    print("\n| operator | " + " | ".join(f"files, nodes: {exporter}" for exporter in EXPORTERS) + " |")
+    print("| --- " * (1 + len(EXPORTERS)) + "|")
+    for form in FORMS.split():
+        cells = []
+        for exporter in EXPORTERS:
+            amounts = [r["operators"].get(form, 0) for r in rows if r["exporter"] == exporter and "operators" in r]
+            cells.append(f"{sum(map(bool, amounts))}, {sum(amounts)}")
+        if set(cells) != {"0, 0"}:
+            print(f"| {form} | " + " | ".join(cells) + " |")
+    print()
+    for row in rows:
+        where = f"{row['family']} {row['name']}, {row['exporter']}"
+        word, cause = verdict(row)
+        if word != "equal":
+            print(f"- {where}: {word}: {cause}")
+        if word == "differs":
+            for part in ("only_module", "only_file"):
+                print(f"    {part}: {'; '.join(row.get(part, ()))}")
+        for way in LATER:
+            if f"{way}_refused" in row:
+                print(f"- {where}, {way}: refused: {row[f'{way}_refused']}")
+            elif "file" in row and row.get(way, row["file"]) != row["file"]:
+                print(f"- {where}, {way}: differs: {row[way] - row['file']:+,} of {row['file']:,}")
+            elif f"{way}_not_made" in row:
+                print(f"- {where}, {way}: not made: {row[f'{way}_not_made']}")
+
+
+def main(
+    family: str = "",
+    only: str | tuple[str, ...] = "",
+    exporters: str | tuple[str, ...] = tuple(EXPORTERS),
+    rows: str = "",
+    keep: str = "",
+    show_: str = "",
+) -> None:
+    """Export, count and print.
+
+    Args:
+        family: the families' names begin so.
+        only: comma-separated names of networks.
+        exporters: comma-separated, of torchscript and dynamo.
+        rows: a file to which each row is added as soon as it is known.
+        keep: a folder for the files, without the values of weights; what is there is counted again, not exported.
+        show_: a file of rows, to print without measuring.
+    """
+    if show_:
+        show([json.loads(line) for line in Path(show_).read_text().splitlines()])
+        return
+    names = only if isinstance(only, str) else ",".join(only)  # Fire makes a tuple of a,b
+    ways = exporters.split(",") if isinstance(exporters, str) else exporters
+    kept = Path(rows).read_text().splitlines() if rows and Path(rows).exists() else []
+    found: list[Row] = list(map(json.loads, kept))
+    known = {(row["name"], row["exporter"]) for row in found}
+    for model in models(family, names):
+        for exporter in ways:
+            if (model.name, exporter) in known:
+                continue
+            found.append(in_child(model, exporter, Path(keep) if keep else None))
+            print(model.name, exporter, *verdict(found[-1]), file=sys.stderr, flush=True)
+            if rows:
+                with Path(rows).open("a") as file:
+                    file.write(json.dumps(found[-1]) + "\n")
+    show(found)
+
+
+if __name__ == "__main__":
+    Fire(main)
