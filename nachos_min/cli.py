@@ -240,18 +240,23 @@ def macs(
     """The exact number of multiply-accumulates (MACs) of a network, and why other tools count differently.
 
     TARGET is an architecture or a configuration of CNAS (.json), RUN#k (runs/digits#0), an .onnx file,
-    or torch:package.module:function, a function without arguments that returns a PyTorch module.
+    or torch:package.module:function, a function without arguments that returns a PyTorch module,
+    (module, inputs) or (module, inputs, keyword arguments).
 
     Conventions are exact, exact-valid, thop, fvcore, ptflops, ptflops-aten, torchprofile,
     torchprofile-0.0.2, calflops, calflops-flops, torchinfo, torch, onnx-tool, nachos-official.
 
+    Exit status is 0 when done, 2 for bad usage or input, 4 when a tool reports otherwise than predicted and no
+    cause is known (--verify), or when something else is executed than was counted (--execute).
+
     Args:
         target: What to count.
-        input: Shape of the input, C,H,W of one image or with the batch in front, such as 1,3,224,224.
+        input: Shape of the input such as 1,3,224,224, or C,H,W of one image. A module is given an array of that
+            shape, or if it takes none, of the same with a batch of one in front; the output says which.
         classes: Number of classes, for a target that leaves it open.
         convention: Whose rules to count by.
         explain: A second convention, whose difference from the first is listed term by term.
-        layers: List every layer with its shapes.
+        layers: List every layer with its shapes, in a tree of modules with their sums.
         verify: Run the real tools that are installed on the same PyTorch module, and compare.
         execute: Run one sample through this project's engine, and compare what it multiplies with the count.
         unpadded: For a configuration of CNAS with compact lists, count the network its sampler really builds.
@@ -264,7 +269,8 @@ def macs(
     rules, against = find_convention(convention), None if explain is None else find_convention(explain)
     counted = read_target(target, input, classes, unpadded=unpadded)
     report = report_macs(counted, rules, against, verify=verify, execute=execute)
-    return _shown(partial(report.as_dict, layers=layers), partial(show_macs, report, layers=layers), json=json)
+    _shown(partial(report.as_dict, layers=layers), partial(show_macs, report, layers=layers), json=json)
+    return DIFFERENT if report.different else DONE
 
 
 def data(

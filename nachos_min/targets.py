@@ -4,11 +4,13 @@ net.json        an architecture (`eenn/architecture.py`), a configuration of CNA
                 or a genome of a space ({"space": "tiny", "genome": [...], "input": [C, H, W], "classes": C})
 runs/digits#0   solution 0 of a run
 net.onnx        an ONNX file
-torch:package.module:function    a function that returns a PyTorch module
+torch:package.module:function    a function that returns a PyTorch module, (module, inputs)
+                                 or (module, inputs, keyword arguments)
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +19,12 @@ from nachos_min.eenn.lowering import CostOrderError, lower
 from nachos_min.errors import InputError, shorten
 from nachos_min.fields import Fields, parse_json
 from nachos_min.files import read_file
+from nachos_min.macs.conventions import find_convention
 from nachos_min.macs.count import check_graph
-from nachos_min.macs.ops import Graph
+from nachos_min.macs.record import CountError
+from nachos_min.macs.result import Count, Network, count_network
 
 if TYPE_CHECKING:  # a JSON target need not wait for the reader of another kind
-    from nachos_min.macs.readers.onnx_reader import Branch
     from nachos_min.nas.genome import Genome, GenomeCoder
 
 Image = tuple[int, int, int]  # C, H, W
@@ -36,55 +39,46 @@ class TargetError(InputError):
 
 
 @dataclass(frozen=True)
-class Target:
-    """A network to be counted."""
+class Target(Network):
+    """A network to be counted, and what it was read from."""
 
-    name: str  # as the user typed it
-    input: tuple[int, ...]  # shape as its source has it: (C, H, W), or with a batch axis in front
-    graph: Graph
     architecture: Architecture | None = None  # None for a network read from elsewhere
-    branches: "tuple[Branch, ...]" = ()  # what runs on a condition
     module: Any = None  # a PyTorch module, to run other tools on
     arguments: tuple[Any, ...] = ()  # what `module` was run on
+    options: Mapping[str, Any] = field(default_factory=dict)  # by keyword
 
-    def span(self, cost: Callable[[Graph], int]) -> tuple[int, int]:
-        """Return the least and the most `cost` of all ways through the branches, that of the graph included."""
-
-        def through(pick: Callable[[list[int]], int], graph: Graph, name: str) -> int:
-            ways = dict[str, list[int]]()
-            for branch in inside.get(name, ()):
-                ways.setdefault(branch.decision, []).append(through(pick, branch.graph, branch.name))
-            return cost(graph) + sum(map(pick, ways.values()))
-
-        inside: dict[str, list[Branch]] = {}
-        for branch in self.branches:
-            inside.setdefault(branch.inside, []).append(branch)
-        return through(min, self.graph, ""), through(max, self.graph, "")
+    def count(self, convention: str = "exact") -> Count:
+        """Return the count by the convention of that name; InputError if a graph is not sound."""
+        for graph in (self.graph, *(branch.graph for branch in self.branches)):
+            check_graph(graph)
+        plain = Network(self.name, self.input, self.graph, self.branches, self.inputs, self.stages)
+        return count_network(plain, convention)
 
 
-def read_target(
-    name: str, input_shape: tuple[int, ...] | None = None, classes: int | None = None, *, unpadded: bool = False
-) -> Target:
+def read_target(name: str, inputs: Any = None, classes: int | None = None, *, unpadded: bool = False) -> Target:
     """Return the network that `name` stands for, its graph not yet checked; InputError if it cannot be read.
 
     The arguments are options of the command line; None stands for what the target says, or 10 classes of CNAS.
+    `inputs` are as of `count_macs`.
     """
     if name.startswith("torch:"):
         from nachos_min.macs.readers.torch_reader import load_torch_target
 
         _refuse(classes=classes, unpadded=unpadded)
-        module, inputs, options = load_torch_target(name.removeprefix("torch:"))
-        return _module(name, module, inputs if input_shape is None else input_shape, options)
+        module, own, options = load_torch_target(name.removeprefix("torch:"))
+        return _module(name, module, own if inputs is None else inputs, options)
     if Path(name).suffix.lower() == ".onnx":
         from nachos_min.macs.readers.onnx_reader import read_onnx
 
         _refuse(classes=classes, unpadded=unpadded)
-        reading = read_onnx(name, input_shape)
-        return Target(name, next(iter(reading.inputs.values()), ()), reading.graph, branches=reading.branches)
+        reading = read_onnx(name, inputs)
+        first = next(iter(reading.inputs.values()), ())
+        several = reading.inputs if len(reading.inputs) > 1 else {}
+        return Target(name, first, reading.graph, reading.branches, several)
     if Path(name).suffix.lower() == ".json":
-        return _json(name, input_shape, classes, unpadded)
+        return _json(name, inputs, classes, unpadded)
     if "#" in Path(name).name:
-        _refuse(input=input_shape, classes=classes, unpadded=unpadded)
+        _refuse(input=inputs, classes=classes, unpadded=unpadded)
         from nachos_min.nas.runs import solution
 
         found = solution(name)
@@ -96,7 +90,8 @@ def read_target(
 def target_of(architecture: Architecture, name: str = "architecture") -> Target:
     """Return `architecture` as a target called `name`."""
     height, width, channels = architecture.input_shape
-    return Target(name, (channels, height, width), lower(architecture), architecture)
+    stages, graph = architecture.exit_stages, lower(architecture)
+    return Target(name, (channels, height, width), graph, stages=stages, architecture=architecture)
 
 
 def _refuse(**options: object) -> None:
@@ -106,11 +101,11 @@ def _refuse(**options: object) -> None:
             raise TargetError(f"--{option} does not apply to this kind of target, got {shorten(str(value))}")
 
 
-def _json(name: str, input_shape: tuple[int, ...] | None, classes: int | None, unpadded: bool) -> Target:
+def _json(name: str, inputs: Any, classes: int | None, unpadded: bool) -> Target:
     try:
         fields = _object(name)
         try:
-            image = None if input_shape is None else _image(input_shape)
+            image = None if inputs is None else _image(inputs)
             return target_of(_architecture(fields, image, classes, unpadded), name)
         except (InputError, CostOrderError) as error:
             raise TargetError(f"{shorten(name)}: {error}") from None
@@ -130,13 +125,17 @@ def _object(name: str) -> Mapping[str, Any]:
     return fields
 
 
-def _image(shape: tuple[int, ...]) -> Image:
+def _image(shape: Any) -> Image:
     """Return (C, H, W) of a shape with or without a batch axis of 1."""
-    image = shape[1:] if len(shape) == 4 and shape[0] == 1 else shape
-    if len(image) != 3:
-        raise TargetError(f"--input must be C,H,W of one image for this kind of target, got {shape}")
+    image = shape[1:] if _is_shape(shape) and len(shape) == 4 and shape[0] == 1 else shape
+    if not _is_shape(image) or len(image) != 3:
+        raise TargetError(f"--input must be C,H,W of one image for this kind of target, got {shorten(shape)}")
     channels, height, width = image
     return channels, height, width
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) > 0 and all(type(length) is int for length in value)
 
 
 def _architecture(
@@ -195,54 +194,110 @@ def _genome(fields: Mapping[str, Any], image: Image | None, classes: int | None)
 
 
 def _module(name: str, module: Any, inputs: Any, options: Any = None) -> Target:
-    """Return a PyTorch module as a target; `inputs` are tensors or a shape, of which C,H,W stands for one image."""
-    from nachos_min.macs.readers.torch_graph import tensors_in
+    """Return a PyTorch module, run on `inputs` and keyword arguments, as a target."""
+    from nachos_min.macs.readers.torch_graph import load_torch
+
+    if inputs is None and options is None and isinstance(module, load_torch().nn.Module):
+        raise TargetError(f"--input must give the shape that {shorten(name)} reads, such as 1,3,224,224, got none")
+    if _is_shape(inputs):
+        return _of_shape(name, module, tuple(inputs), options)
+    return _of_arrays(name, module, inputs, options)
+
+
+def _of_arrays(name: str, module: Any, inputs: Any, options: Any) -> Target:
     from nachos_min.macs.readers.torch_reader import example_inputs, read_torch
 
-    if inputs is None:
-        raise TargetError(f"--input must give the shape that {shorten(name)} reads, such as 1,3,224,224, got none")
-    image = isinstance(inputs, tuple) and len(inputs) == 3 and all(type(side) is int for side in inputs)
-    arguments, options = example_inputs(module, (1, *inputs) if image else inputs, options)
-    shown = tuple(int(side) for side in next(tensors_in((arguments, options))).shape)
-    return Target(name, shown, read_torch(module, arguments, options), module=module, arguments=arguments)
+    arguments, named = example_inputs(module, inputs, options)
+    shapes = dict(_shapes(_by_parameter(module, arguments, named)))
+    first, several = next(iter(shapes.values()), ()), shapes if len(shapes) > 1 else {}
+    graph = read_torch(module, arguments, named)
+    return Target(name, first, graph, inputs=several, module=module, arguments=arguments, options=named)
+
+
+def _of_shape(name: str, module: Any, shape: tuple[int, ...], options: Any) -> Target:
+    """Return what a module does with an array of `shape`, or if it takes none, with a batch of one of that shape.
+
+    TargetError if it takes both and they cost differently: the shape does not say what is meant.
+    """
+    from nachos_min.macs.readers.torch_reader import ModuleFailedError
+
+    found, failed, batch = list[Target](), list[str](), (1, *shape)
+    for each in (shape, batch):
+        try:
+            found.append(_of_arrays(name, module, each, options))
+        except ModuleFailedError as error:
+            failed.append(str(error))
+        except CountError:
+            if not found:
+                raise
+    if not found:
+        told = [f"on {each}: {error}" for each, error in zip((shape, batch), failed, strict=True)]
+        raise ModuleFailedError("; ".join(told) if len({*failed}) > 1 else failed[0])
+    one, *other = (each.count().total for each in found)
+    if other and other != [one]:
+        both = f"{shorten(name)} takes {shape}: {one:,} MACs, and {batch}: {other[0]:,} MACs"
+        raise TargetError(f"{both}; give an array, or a function that returns (module, inputs), got only a shape")
+    return found[0]
+
+
+def _by_parameter(module: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a module is called with by the names of its parameters, or by position if it hides them."""
+    try:
+        return inspect.signature(module.forward).bind(*arguments, **options).arguments
+    except (AttributeError, TypeError, ValueError):
+        return {**{str(place): value for place, value in enumerate(arguments)}, **options}
+
+
+def _shapes(values: Any, name: str = "") -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield (name, shape) of the arrays in nested lists and mappings."""
+    if isinstance(values, Mapping | tuple | list):
+        pairs = values.items() if isinstance(values, Mapping) else enumerate(values)
+        for key, value in pairs:
+            yield from _shapes(value, f"{name}.{key}" if name else str(key))
+    elif hasattr(values, "shape"):
+        yield name, tuple(int(length) for length in values.shape)
 
 
 def count_macs(
     target: Any,
-    input_shape: tuple[int, ...] | None = None,
+    inputs: Any = None,
     convention: str = "exact",
     *,
+    input_shape: tuple[int, ...] | None = None,
     classes: int | None = None,
-) -> int:
-    """Return the multiply-accumulates of a network, as Python integer of any size.
+) -> Count:
+    """Return the multiply-accumulates of a network: a `Count`, which acts as an integer of any size.
 
     Args:
         target: a name as in `read_target`, a path, an Architecture, a graph of records, or a PyTorch module.
-        input_shape: (C, H, W) of one image, or any shape with its batch axis in front; None: the target has it.
+        inputs: what a PyTorch module is called with: an array, arguments in a tuple or list, nested as the module
+            wants them, or keyword arguments in a mapping. Or a shape, for which numbers are drawn; it is taken as
+            written, or if the module takes no such array, with a batch of one in front. For an ONNX file a shape,
+            or a mapping of names to shapes; for an architecture (C, H, W). None: the target has it.
         convention: whose rules to count by, such as "exact" or "thop".
+        input_shape: another name for `inputs`.
         classes: number of classes, for a target that leaves it open.
 
     Raises:
-        InputError: if the target cannot be read or counted, its branches differ, or there is no such convention.
+        InputError: if the target cannot be read or counted, a shape can mean two things that cost differently, or
+            there is no such convention.
 
     >>> from nachos_min.macs.ops import Conv2d, Node
-    >>> count_macs((Node("stem", Conv2d((8, 8, 3), 16, (3, 3), padding=(1, 1, 1, 1)), (-1,)),))
-    27648
+    >>> count = count_macs((Node("stem", Conv2d((8, 8, 3), 16, (3, 3), padding=(1, 1, 1, 1)), (-1,)),))
+    >>> print(count, count.by_operator(), f"{count + 352:,}")
+    27648 {'Conv2d': 27648} 28,000
     """
-    from nachos_min.macs.conventions import find_convention
-
-    rules = find_convention(convention)
+    find_convention(convention)
+    if input_shape is not None:
+        if inputs is not None:
+            raise TargetError(f"input_shape must be absent where inputs are given, got {shorten(input_shape)}")
+        inputs = input_shape
     if isinstance(target, str | Path):
-        found = read_target(str(target), input_shape, classes)
-    elif isinstance(target, Architecture):
-        found = target_of(target)
-    elif isinstance(target, tuple):
-        found = Target("graph", (), target)
-    else:
-        found = _module(type(target).__name__, target, input_shape)
-    for graph in (found.graph, *(branch.graph for branch in found.branches)):
-        check_graph(graph)
-    least, most = found.span(rules.total)
-    if least != most:
-        raise TargetError(f"MACs of {found.name} must be the same in all branches, got {least:,} to {most:,}")
-    return least
+        return read_target(str(target), inputs, classes).count(convention)
+    _refuse(classes=classes)
+    if not isinstance(target, Architecture | tuple):
+        return _module(type(target).__name__, target, inputs).count(convention)
+    _refuse(input=inputs)
+    return (target_of(target) if isinstance(target, Architecture) else Target("graph", (), target)).count(
+        convention
+    )

@@ -19,9 +19,10 @@ from rich.text import Text
 from nachos_min.eenn.architecture import Architecture
 from nachos_min.errors import InputError
 from nachos_min.macs import ops
-from nachos_min.macs.conventions import CONVENTIONS, Convention, Difference, amounts, explain
-from nachos_min.macs.count import ExitCosts, Totals, check_graph, count, exit_costs, peak_activation_bytes
+from nachos_min.macs.conventions import CONVENTIONS, Convention
+from nachos_min.macs.count import Totals, count, exit_costs, peak_activation_bytes
 from nachos_min.macs.record import name
+from nachos_min.macs.result import Count, Explanation, does_work, shown_shape
 from nachos_min.report.console import output, table
 from nachos_min.targets import Target
 
@@ -39,56 +40,62 @@ class MacsReport:
     """One network, counted."""
 
     target: Target
-    convention: Convention
-    exact: Totals
+    count: Count
+    exact: Totals  # of what always runs
     peak_bytes: int  # of float32 activations alive at once
-    exits: Rows  # stage, backbone, head, cost
-    billed: tuple[int, ...]  # what each node adds in the convention
-    totals: dict[str, int]  # by every convention
+    totals: dict[str, Count]  # by every convention
     branches: Rows  # what runs on a condition: name, macs in the convention, params
-    span: tuple[int, int]  # in the convention, on the cheapest and on the dearest way through the branches
-    against: str  # the convention that `differences` compare with; "" for none
-    differences: tuple[Difference, ...]
-    verified: Rows  # convention, predicted, reported (None: for a reason), reason
+    explanation: Explanation | None
+    verified: Rows  # convention, predicted, reported (None: for a reason), reason, cause of a difference, version
     executed: Rows  # as `executions` returns them
 
     @property
-    def macs(self) -> int:
-        """The total by the convention."""
-        return self.totals[self.convention.name]
+    def different(self) -> bool:
+        """Whether a tool reports, or our engine executes, something else than predicted, and no cause is stated."""
+        tools = (row["reported"] not in (None, row["predicted"]) and not row["cause"] for row in self.verified)
+        return any(tools) or any(row["executed"] not in (None, row["counted"]) for row in self.executed)
 
     def as_dict(self, *, layers: bool = False) -> dict[str, Any]:
-        """Return the report for JSON, integers exact, with every node if `layers`; what is empty is left out."""
+        """Return the report for JSON, integers exact, with every node if `layers`; what is empty is left out.
+
+        A total that depends on the data has a least and a most.
+        """
+        counted = self.count
         found: dict[str, Any] = {
             "target": self.target.name,
-            "convention": self.convention.name,
-            "unit": self.convention.unit,
-            "tool": self.convention.tool,
+            "convention": counted.convention,
+            "unit": counted.unit,
+            "tool": CONVENTIONS[counted.convention].tool,
             "input": list(self.target.input),
-            "macs": self.macs,
+            "macs": _one(counted),
             "params": self.exact.params,
-            "valid_macs": self.exact.valid_macs,
+            "valid_macs": _one(self.totals["exact-valid"]),
             "peak_activation_bytes": self.peak_bytes,
             "columns": self.exact.columns,
-            "exits": list(self.exits),
-            "totals": self.totals,
+            "exits": [each._asdict() for each in counted.exits],
+            "totals": {
+                name: _one(each) if _is_one(each) else {"least": each.least, "most": each.most}
+                for name, each in self.totals.items()
+            },
         }
+        if self.target.inputs:
+            found["inputs"] = {name: list(shape) for name, shape in self.target.inputs.items()}
         if self.branches:
-            found["branches"] = list(self.branches)
-            found |= dict(zip(("least", "most"), self.span, strict=True))
-        if self.against:
+            found |= {"branches": list(self.branches), "least": counted.least, "most": counted.most}
+        if self.explanation:
+            ours, theirs = self.explanation.right, self.explanation.left
             found["explain"] = {
-                "convention": self.against,
-                "difference": self.totals[self.against] - self.macs,
+                "convention": theirs,
+                "difference": self.explanation.difference,
                 "terms": [
                     {
                         "amount": each.amount,
                         "subject": each.subject,
-                        self.against: each.left,
-                        self.convention.name: each.right,
+                        theirs: each.left,
+                        ours: each.right,
                         "nodes": list(each.nodes),
                     }
-                    for each in self.differences
+                    for each in self.explanation
                 ],
             }
         if self.verified:
@@ -110,54 +117,54 @@ class MacsReport:
                     "params": node.params,
                     "columns": node.columns,
                 }
-                for node, billed in zip(self.target.graph, self.billed, strict=True)
+                for node, billed in counted.nodes
             ]
         return found
+
+
+def _is_one(counted: Count) -> bool:
+    return counted.least == counted.most
+
+
+def _one(counted: Count) -> int | None:
+    """Return the total; None if it depends on the data."""
+    return counted.least if _is_one(counted) else None
 
 
 def report_macs(
     target: Target, convention: Convention, against: Convention | None, *, verify: bool, execute: bool
 ) -> MacsReport:
     """Return the count of `target` by a convention, and what else was requested, as the options of `macs`."""
-    graph, architecture = target.graph, target.architecture
-    check_graph(graph)
-    terms = {each.name: each.terms(graph) for each in CONVENTIONS.values()}
-    totals = {tool: sum(term.amount for term in each) for tool, each in terms.items()}
+    counted, graph = target.count(convention.name), target.graph
+    totals = {each: counted.as_convention(each) for each in CONVENTIONS}
     return MacsReport(
         target=target,
-        convention=convention,
+        count=counted,
         exact=count(graph),
         peak_bytes=peak_activation_bytes(graph),
-        exits=() if architecture is None else _exits(architecture.exit_stages, convention.exit_costs(graph)),
-        billed=tuple(amounts(terms[convention.name], len(graph))),
         totals=totals,
         branches=tuple(
             {"name": each.name, "macs": convention.total(each.graph), "params": count(each.graph).params}
             for each in target.branches
         ),
-        span=target.span(convention.total),
-        against="" if against is None else against.name,
-        differences=() if against is None else explain(graph, terms[against.name], terms[convention.name]),
+        explanation=None if against is None else counted.explain(against.name),
         verified=_verify(target, totals) if verify else (),
         executed=executions(target) if execute else (),
     )
 
 
-def _exits(stages: tuple[int, ...], costs: ExitCosts) -> Rows:
-    rows = zip(stages, costs.backbone, costs.heads, costs.costs, strict=True)
-    return tuple(dict(zip(("stage", "backbone", "head", "cost"), row, strict=True)) for row in rows)
-
-
-def _verify(target: Target, totals: dict[str, int]) -> Rows:
+def _verify(target: Target, totals: dict[str, Count]) -> Rows:
     """Return each convention's count beside what the real tool reports for the same module."""
-    from nachos_min.macs.conventions.peers import PEERS, reported
-
     if target.module is None:
         raise InputError(f"--verify needs a PyTorch module (torch:...), got {target.name!r}")
+    from nachos_min.macs.conventions.peers import PEERS, reported
+
     rows = []
     for tool in PEERS:
+        predicted = totals[tool].total
         found, reason = reported(tool, target.module, target.arguments)
-        rows.append({"convention": tool, "predicted": totals[tool], "reported": found, "reason": reason})
+        row = {"convention": tool, "predicted": predicted, "reported": found, "reason": reason}
+        rows.append(row | {"cause": "", "version": ""})
     return tuple(rows)
 
 
@@ -235,21 +242,20 @@ def show_macs(report: MacsReport, *, layers: bool) -> None:
     """Print a report as tables, with every layer if `layers`."""
     parts: list[Group | Table] = [_layers(report)] if layers else []
     parts.append(_headline(report))
-    if report.exits:
-        costs = (row.values() for row in report.exits)
-        parts.append(table(("leave after stage", "backbone", "head", "cost in all"), "rrrr", costs))
+    if exits := report.count.exits:
+        parts.append(table(("leave after stage", "backbone", "head", "cost in all"), "rrrr", exits))
     if report.branches:
         counts = (row.values() for row in report.branches[:_MOST_ROWS])
-        parts.append(table(("only on a condition", report.convention.unit, "parameters"), "lrr", counts))
+        parts.append(table(("only on a condition", report.count.unit, "parameters"), "lrr", counts))
     if report.verified:
-        rows = [
-            (tool, predicted, "" if found is None else found, reason or _verdict(predicted, found))
-            for tool, predicted, found, reason in map(dict.values, report.verified)
-        ]
-        parts.append(table(("tool", "predicted", "reported", ""), "lrrl", rows))
-    if report.against:
-        parts.append(_differences(report))
-    if not (report.verified or report.against or report.executed):
+        parts.append(table(("tool", "predicted", "reported", ""), "lrrl", map(_verified, report.verified)))
+    if why := report.explanation:
+        *rows, last = why.rows()
+        made = table(why.headings, "rllll", rows)
+        made.add_section()
+        made.add_row(*last)
+        parts.append(made)
+    if not (report.verified or report.explanation or report.executed):
         parts.append(_totals(report))
     if report.executed:
         parts.append(_executed(report))
@@ -263,64 +269,63 @@ def _verdict(expected: int, found: int) -> str:
     return "equal" if found == expected else "DIFFERENT"
 
 
+def _verified(row: dict[str, Any]) -> tuple[object, ...]:
+    """Return a tool's row: its name, what was predicted and reported, and what to say about it."""
+    tool, predicted, found, reason, cause, version = row.values()
+    words = reason or (f"differs: {cause}" if cause else _verdict(predicted, found))
+    return tool, predicted, "" if found is None else found, "; ".join(filter(None, (words, version)))
+
+
 def _headline(report: MacsReport) -> Group:
     """Return the lines that say what was counted, and how much it is."""
-    exact, shape = report.exact, "x".join(map(str, report.target.input))
-    lines = [f"{report.target.name}, input {shape}"]
-    total = f"{report.macs:,} {report.convention.unit} ({report.convention.name})"
-    lines.append(f"{total}; {exact.params:,} parameters")
-    if report.branches:
-        lines.append("{:,} to {:,} with one branch of each condition".format(*report.span))
-    if report.convention.name == "exact" and exact.valid_macs != exact.macs:
-        lines.append(f"{exact.valid_macs:,} of them without products with padded zeros")
+    exact, counted = report.exact, report.count
+    lines = [counted.what]
+    ways = ", with one branch of each condition" if report.branches else ""
+    lines.append(f"{counted:,} {counted.unit} ({counted.convention}){ways}; {exact.params:,} parameters")
+    valid = report.totals["exact-valid"]
+    if counted.convention == "exact" and (valid.least, valid.most) != (counted.least, counted.most):
+        lines.append(f"{valid:,} of them without products with padded zeros")
     work = [f"{column} {amount:,}" for column, amount in exact.columns.items() if amount]
     lines.append("beside exact MACs: " + (", ".join(work) or "nothing"))
     lines.append(f"activations held at one time: at most {report.peak_bytes:,} bytes in float32")
+    if report.branches:
+        lines.append("parameters, what stands beside exact MACs, and activations are those outside the branches")
     return Group(*lines)
 
 
 def _totals(report: MacsReport) -> Table:
     """Return the total of every convention and its difference from the chosen one."""
     rows = []
-    for each in CONVENTIONS.values():
-        total, unit = report.totals[each.name], "" if each.unit == "MACs" else f" {each.unit}"
-        rows.append((each.name, f"{total:,}{unit}", f"{total - report.macs:+,}", each.about))
-    return table(("convention", "total", f"minus {report.convention.name}", "what it adds up"), "lrrl", rows)
-
-
-def _differences(report: MacsReport) -> Table:
-    """Return why two totals differ, term by term, the largest first, with their sum."""
-    chosen, against = report.convention.name, report.against
-    rows = []
-    for each in report.differences:
-        others = len(each.nodes) - 1
-        where = ", ".join(each.nodes) if others < 2 else f"{each.nodes[0]} and {others} more"
-        rows.append((f"{each.amount:+,}", each.subject, each.left, each.right, where))
-    headings = (f"{against} - {chosen}", "of what", against, chosen, "where")
-    made = table(headings, "rllll", rows or [("", "no term differs", "", "", "")])
-    totals = f"{against} {report.totals[against]:,}, {chosen} {report.macs:,}"
-    made.add_section()
-    made.add_row(f"{report.totals[against] - report.macs:+,}", totals, "", "", "")
-    return made
+    for each, total in report.totals.items():
+        unit = "" if total.unit == "MACs" else f" {total.unit}"
+        sure = _is_one(total) and _is_one(report.count)
+        more = f"{total.least - report.count.least:+,}" if sure else ""
+        rows.append((each, f"{total:,}{unit}", more, CONVENTIONS[each].about))
+    return table(("convention", "total", f"minus {report.count.convention}", "what it adds up"), "lrrl", rows)
 
 
 def _layers(report: MacsReport) -> Table:
-    """Return one row per layer that does or adds anything."""
-    rows = []
-    for node, billed in zip(report.target.graph, report.billed, strict=True):
-        if billed or node.macs or node.params or node.columns:
+    """Return the tree of modules with their sums, and every layer in it that does or adds anything."""
+    counted, rows = report.count, list[tuple[object, ...]]()
+    for level, called, part in counted.tree().lines():
+        node, words = part.node, ("", "", "")
+        if node is not None:
             times = "" if node.batch == 1 else f"{node.batch} * "
-            *reads, writes = (times + "x".join(map(str, each)) for each in (*node.op.operands, node.op.output))
-            rows.append((node.name, name(node.op), " ".join(reads), writes, billed, node.params or ""))
-    headings = ("layer", "operator", "reads", "writes", report.convention.unit, "params")
-    made = table(headings, "llllrr", rows[:_MOST_ROWS])
+            *reads, writes = (times + shown_shape(each) for each in (*node.op.operands, node.op.output))
+            words = name(node.op), " ".join(reads), writes
+        numbers = part.amount, counted.share(part.amount), part.params or ""
+        rows.append(("  " * level + called, *words, *numbers))
+    headings = ("layer", "operator", "reads", "writes", counted.unit, "share", "params")
+    made = table(headings, "llllrrr", rows[:_MOST_ROWS])
     notes = []
     if len(rows) > _MOST_ROWS:
-        notes.append(f"{len(rows) - _MOST_ROWS} more layers are not shown (add --json for all)")
-    if idle := len(report.target.graph) - len(rows):
+        notes.append(f"{len(rows) - _MOST_ROWS} more lines are not shown (add --json for all layers)")
+    if idle := sum(not does_work(*each) for each in counted.nodes):
         notes.append(f"{idle} nodes that only hold, move or pick elements are not shown (add --json for all)")
-    if any(node.relaid for node in report.target.graph):
+    if any(node.relaid for node, _ in counted.nodes):
         notes.append("what works on maps is shown as height x width x channels, the rest in the source's own axes")
+    if report.branches:
+        notes.append("of each condition the dearest branch is shown")
     made.caption = Text("\n".join(notes)) if notes else None
     return made
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import nachos_min
+from nachos_min.errors import InputError
 
 MODULE = """
 import torch
@@ -17,8 +18,38 @@ class Net(torch.nn.Sequential):
 def net():
     return Net(torch.nn.Conv2d(3, 8, 3, padding=1, bias=False), torch.nn.BatchNorm2d(8), torch.nn.ReLU()).train()
 
+def conv():
+    return torch.nn.Conv2d(3, 8, 3, padding=1, bias=False)
+
+class Deep(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        made = lambda *sides: torch.nn.Linear(*sides, bias=False)
+        self.body = torch.nn.Sequential(made(8, 8), torch.nn.Sequential(made(8, 4)))
+        self.weight = torch.nn.Parameter(torch.zeros(8, 4))
+        self.relu = torch.nn.ReLU()
+
+    def forward(self, x):
+        return self.relu(torch.nn.functional.linear(self.body(x), self.weight))
+
+deep = Deep
+
 def with_input():
     return torch.nn.Linear(24, 16), (torch.zeros(1, 5, 24),)
+
+class Last(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(8, 4, bias=False)
+
+    def forward(self, x, *, turns=1, more=None):
+        for _ in range(turns):
+            y = self.linear(x[:, -1])
+        return y if more is None else y + more["left"] + more["right"][0]
+
+def by_keyword():
+    more = {"left": torch.zeros(1, 4), "right": [torch.zeros(4)]}
+    return Last(), (torch.zeros(1, 16, 8),), {"turns": 3, "more": more}
 """
 
 
@@ -43,6 +74,49 @@ def test_a_module_may_bring_its_input_along(module):
     assert json.loads(module("torch:mine:with_input", "--json")[1])["macs"] == 5 * 24 * 16
 
 
+def test_a_module_may_bring_keyword_arguments_along(module):
+    found = json.loads(module("torch:mine:by_keyword", "--json")[1])
+    assert (found["macs"], found["input"]) == (3 * 32, [1, 16, 8])
+    assert found["inputs"] == {"x": [1, 16, 8], "more.left": [1, 4], "more.right.0": [4]}
+    first = "torch:mine:by_keyword, inputs x 1x16x8, more.left 1x4, more.right.0 4"
+    assert module("torch:mine:by_keyword")[1].splitlines()[0] == first
+
+
+@pytest.mark.usefixtures("module")
+def test_a_shape_that_means_two_things_is_refused(monkeypatch):
+    """As written it is one sequence; with a batch of one in front the last of 16 sequences is taken."""
+    import torch
+
+    monkeypatch.syspath_prepend(".")
+    from mine import Last
+
+    both = r"^'Last' takes \(1, 16, 8\): 32 MACs, and \(1, 1, 16, 8\): 512 MACs; give an array, or a function"
+    for words in ({"inputs": (1, 16, 8)}, {"inputs": [1, 16, 8]}, {"input_shape": (1, 16, 8)}):
+        with pytest.raises(InputError, match=both):
+            nachos_min.count_macs(Last(), **words)
+    assert nachos_min.count_macs(Last(), torch.zeros(1, 16, 8)) == 32
+    assert nachos_min.count_macs(Last(), {"x": torch.zeros(1, 1, 16, 8), "turns": 2}) == 1024
+    count = nachos_min.count_macs(Last(), (torch.zeros(2, 1, 8),))
+    assert (count, count.input, count.inputs) == (64, (2, 1, 8), {})
+
+
+@pytest.mark.usefixtures("module")
+def test_a_shape_is_taken_as_written_where_the_module_takes_it():
+    import torch
+
+    linear, conv = torch.nn.Linear(8, 4), torch.nn.Conv2d(3, 8, 3)
+    for shape in ((8,), (5, 8), (2, 5, 8), (1, 2, 5, 8), (1, 1, 2, 5, 8)):
+        assert nachos_min.count_macs(linear, shape).input == shape
+    normed = torch.nn.Sequential(conv, torch.nn.BatchNorm2d(8))
+    assert nachos_min.count_macs(normed, (3, 8, 8)).input == (1, 3, 8, 8)
+    assert nachos_min.count_macs(normed, (2, 3, 8, 8)).input == (2, 3, 8, 8)
+    two = r"^on \(3, 8\): the module failed.*2D.*; on \(1, 3, 8\): the module failed.*3D"
+    with pytest.raises(InputError, match=two):
+        nachos_min.count_macs(torch.nn.Sequential(torch.nn.Conv1d(3, 8, 3), torch.nn.BatchNorm2d(8)), (3, 8))
+    with pytest.raises(InputError, match="--input must give the shape that 'Linear' reads"):
+        nachos_min.count_macs(linear)
+
+
 def test_counting_a_module_from_python(module):
     import torch
 
@@ -59,6 +133,46 @@ def test_the_tools_are_run_beside_the_predictions(module):
     assert verified["torch"]["reported"] == verified["torch"]["predicted"] == 2 * 13824
     assert all(each["reason"] or each["reported"] == each["predicted"] for each in verified.values())
     assert "equal" in module("torch:mine:net", "--input", "3,8,8", "--verify")[1]
+
+
+@pytest.mark.parametrize(
+    ("reported", "status", "words"),
+    [
+        ((5, ""), 4, "DIFFERENT"),
+        ((None, "not installed"), 0, "not installed"),
+        ((13824, ""), 0, "equal"),
+    ],
+)
+def test_a_difference_without_a_cause_has_its_own_status(reported, status, words, module, monkeypatch):
+    conventions = "nachos_min.macs.conventions"
+    monkeypatch.setattr(f"{conventions}.peers.PEERS", {"thop": None})
+    monkeypatch.setattr(f"{conventions}.peers.reported", lambda *_: reported)
+    line = ("torch:mine:conv", "--input", "1,3,8,8", "--verify")
+    found = module(*line)
+    assert found.status == module(*line, "--json").status == status
+    assert words in found.out
+
+
+def test_what_is_executed_otherwise_has_the_same_status(macs, monkeypatch):
+    row = {"what": "a", "counted": 3, "executed": 4}
+    monkeypatch.setattr("nachos_min.report.macs_report.executions", lambda _: (row,))
+    assert macs("net.json", "--execute").status == 4
+    assert macs("net.json").status == 0
+
+
+def test_layers_are_a_tree_of_modules_with_sums(module):
+    out = module("torch:mine:net", "--input", "1,3,8,8", "--layers")[1].splitlines()
+    rows = [line.split() for line in out[2:5]]
+    assert rows[0] == ["0", "Conv2d", "8x8x3", "8x8x8", "13,824", "100.0%", "216"]
+    assert rows[1] == ["1", "BatchNorm", "8x8x8", "8x8x8", "0", "0.0%", "16"]
+    deep = [line.split() for line in module("torch:mine:deep", "--input", "1,8", "--layers")[1].splitlines()]
+    assert deep[2:7] == [
+        ["body", "96", "75.0%", "96"],
+        ["0", "Linear", "8", "8", "64", "50.0%", "64"],
+        ["1.0", "Linear", "8", "4", "32", "25.0%", "32"],
+        ["F.linear", "Linear", "4", "8", "32", "25.0%", "32"],
+        ["relu", "Activation", "8", "8", "0", "0.0%"],
+    ]
 
 
 MISTAKES = {
@@ -92,9 +206,20 @@ def test_an_onnx_file_is_a_target_and_its_branches_stand_apart(macs):
     assert status == 2
     assert "dynamic dimensions (batch, width): give them with --input" in err
     found = json.loads(macs("net.onnx", "--input", "1,4", "--json")[1])
-    assert (found["macs"], found["input"]) == (12, [1, 4])
+    assert (found["macs"], found["input"]) == (None, [1, 4])
     assert {each["name"]: each["macs"] for each in found["branches"]} == {"gate/then": 8, "gate/else": 20}
     assert (found["least"], found["most"]) == (20, 32)
-    shown = macs("net.onnx", "--input", "1,4")[1]
+    assert (found["totals"]["exact"], found["totals"]["torch"]) == (
+        {"least": 20, "most": 32},
+        {"least": 40, "most": 64},
+    )
+    assert (found["valid_macs"], found["inputs"]) == (None, {"x": [1, 4], "c": []})
+    shown = macs("net.onnx", "--input", "1,4", "--layers")[1]
     assert "only on a condition" in shown
-    assert "20 to 32 with one branch of each condition" in shown
+    assert "\n20 to 32 MACs (exact), with one branch of each condition; 12 parameters\n" in shown
+    assert "net.onnx, inputs x 1x4, c one number\n" in shown
+    assert "of each condition the dearest branch is shown" in shown
+    count = nachos_min.count_macs("net.onnx", {"x": (1, 4)})
+    assert (count.least, count.most, count.inputs) == (20, 32, {"x": (1, 4), "c": ()})
+    with pytest.raises(InputError, match=r"^MACs of net.onnx depend on its data: at least 20, at most 32$"):
+        int(count)

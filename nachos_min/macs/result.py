@@ -1,0 +1,404 @@
+"""What `count_macs` returns: a number that knows what it is the sum of.
+
+Where what runs depends on the data there is no one number, but a least and a most. Modules and operators are then
+those of the dearest way through the branches.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from html import escape
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from nachos_min.errors import cut
+from nachos_min.macs.conventions import Convention, Difference, Term, amounts, explain, find_convention
+from nachos_min.macs.count import count
+from nachos_min.macs.ops import Graph, Node
+from nachos_min.macs.record import CountError, Shape
+from nachos_min.macs.record import name as operator_of
+
+if TYPE_CHECKING:  # a graph need not wait for the reader of files
+    from nachos_min.macs.readers.onnx_reader import Branch
+
+    _Number = int  # to a type checker every count is a number
+else:
+    _Number = object
+
+_SMALL = 12  # rows of a table that nobody asked for
+_DEEPEST = 50  # modules inside one another that a tree shows one by one
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is counted: graphs of records, and the arrays that they were made for."""
+
+    name: str
+    input: Shape  # of its first array, as its source has it: (C, H, W), or with a batch axis in front
+    graph: Graph  # what always runs
+    branches: "tuple[Branch, ...]" = ()  # what runs on a condition
+    inputs: dict[str, Shape] = field(default_factory=dict)  # of all arrays, by name, if there are several
+    stages: tuple[int, ...] = ()  # after which an early-exit network has an exit
+
+    def way(self, cost: Callable[[Graph], int], *, most: bool) -> tuple[int, list[Graph]]:
+        """Return what the dearest or the cheapest way through the branches costs, and the graphs that it runs."""
+        inside: dict[str, list[Branch]] = {}
+        for branch in self.branches:
+            inside.setdefault(branch.inside, []).append(branch)
+
+        def through(graph: Graph, name: str) -> tuple[int, list[Graph]]:
+            total, graphs = cost(graph), [graph]
+            ways: dict[str, list[tuple[int, list[Graph]]]] = {}
+            for branch in inside.get(name, ()):
+                ways.setdefault(branch.decision, []).append(through(branch.graph, branch.name))
+            for each in ways.values():
+                taken = (max if most else min)(each, key=lambda way: way[0])
+                total, graphs = total + taken[0], graphs + taken[1]
+            return total, graphs
+
+        return through(self.graph, "")
+
+    def span(self, cost: Callable[[Graph], int]) -> tuple[int, int]:
+        """Return the least and the most `cost` of all ways through the branches, that of the graph included."""
+        return self.way(cost, most=False)[0], self.way(cost, most=True)[0]
+
+
+class Exit(NamedTuple):
+    """What leaving at one exit costs: `backbone` up to it, its `head`, and in all, heads before it included."""
+
+    stage: int
+    backbone: int
+    head: int
+    cost: int
+
+
+class Part:
+    """A module, or one operator in it: what it and all parts inside add."""
+
+    def __init__(self, name: str, node: Node | None = None, amount: int = 0) -> None:
+        self.name, self.node, self.amount = name, node, amount
+        self.params = node.params if node else 0
+        self.inside: dict[object, Part] = {}  # modules by name, operators one by one
+
+    def put(self, path: Row, leaf: "Part") -> None:
+        """Add an operator in the module of these names."""
+        modules = [self]
+        for name in path:
+            modules.append(modules[-1].inside.setdefault(name, Part(name)))
+        for each in modules:
+            each.amount += leaf.amount
+            each.params += leaf.params
+        modules[-1].inside[leaf] = leaf
+
+    def lines(self, depth: int | None = None, level: int = 0) -> Iterator[tuple[int, str, "Part"]]:
+        """Yield (level, name, part) of all parts inside to a depth; what is alone in its module stands for it."""
+        for part in self.inside.values():
+            name = part.name
+            while len(part.inside) == 1:
+                (part,) = part.inside.values()
+                name += f".{part.name}" if part.node is None else ""
+            yield level, name, part
+            if depth is None or depth > 1:
+                yield from part.lines(depth and depth - 1, level + 1)
+
+
+class Count(_Number):
+    """The total of a network by one convention. It acts as the number, where there is one.
+
+    Attributes:
+        least, most: totals of the cheapest and the dearest way through branches that depend on the data.
+        convention: name of the convention; `unit`: what it calls its total, "MACs" or "FLOPs".
+        name, input, inputs: what was counted, the shape of its first array, and of all, by name, if several.
+        params: trained values, those of branches left out.
+        exits: of an early-exit network, what leaving at each exit costs.
+    """
+
+    network: Network
+    least: int
+    most: int
+
+    def __init__(self, network: Network, convention: Convention, least: int, most: int) -> None:
+        self.network, self._rules = network, convention
+        self.least, self.most = least, most
+        self.convention, self.unit = convention.name, convention.unit
+        self.name, self.input, self.inputs = network.name, network.input, network.inputs
+
+    def __reduce__(self) -> Any:
+        return count_network, (self.network, self.convention)
+
+    @property
+    def total(self) -> int:
+        """The number; CountError if it depends on the data."""
+        if self.least == self.most:
+            return self.least
+        raise CountError(
+            f"{self.unit} of {self.name} depend on its data: at least {self.least:,}, at most {self.most:,}"
+        )
+
+    @property
+    def params(self) -> int:
+        """Trained values, those of branches left out."""
+        return sum(node.params for node in self.network.graph)
+
+    @property
+    def exits(self) -> tuple[Exit, ...]:
+        """What leaving at each exit costs."""
+        if not self.network.stages:
+            return ()
+        costs = self._rules.exit_costs(self.network.graph)
+        return tuple(map(Exit, self.network.stages, costs.backbone, costs.heads, costs.costs))
+
+    @property
+    def columns(self) -> dict[str, int]:
+        """Work that is not a MAC, by column."""
+        found = [count(graph).columns for graph in self._graphs]
+        return {column: sum(each.get(column, 0) for each in found) for column in chain(*found)}
+
+    @cached_property
+    def _graphs(self) -> list[Graph]:
+        return self.network.way(self._rules.total, most=True)[1]
+
+    @cached_property
+    def nodes(self) -> tuple[tuple[Node, int], ...]:
+        """All operators in order of execution, each with what it adds."""
+        nodes = tuple(chain(*self._graphs))
+        return tuple(zip(nodes, amounts(_terms(self._graphs, self._rules), len(nodes)), strict=True))
+
+    def _grouped(self, key: Callable[[Node], str]) -> dict[str, int]:
+        """Return the sum for each key; what no operator adds, such as rounding, stands under its own words."""
+        found: dict[str, int] = {}
+        for node, amount in self.nodes:
+            if does_work(node, amount):
+                found[key(node)] = found.get(key(node), 0) + amount
+        for term in self.loose:
+            found[term.subject] = found.get(term.subject, 0) + term.amount
+        return found
+
+    @property
+    def loose(self) -> tuple[Term, ...]:
+        """What belongs to no operator, such as rounding."""
+        return tuple(term for term in _terms(self._graphs, self._rules) if term.node is None)
+
+    def by_module(self, depth: int | None = None) -> dict[str, int]:
+        """Return what each module adds, of names of at most `depth` parts; "" is what runs outside any module."""
+        if depth is not None and (type(depth) is not int or depth < 1):
+            raise CountError(f"depth must be a Python integer >= 1 or None, got {depth!r}")
+        return self._grouped(lambda node: ".".join(module_path(node)[0][:depth]))
+
+    def by_operator(self) -> dict[str, int]:
+        """Return what each kind of operator adds."""
+        return self._grouped(lambda node: operator_of(node.op))
+
+    def as_convention(self, name: str) -> "Count":
+        """Return the count of the same network by the convention called `name`."""
+        return count_network(self.network, name)
+
+    def explain(self, name: str) -> "Explanation":
+        """Return why the total of the convention called `name` differs from this one, term by term."""
+        theirs, graph = find_convention(name), tuple(node for node, _ in self.nodes)
+        left, right = (_terms(self._graphs, rules) for rules in (theirs, self._rules))
+        ours, others = (sum(term.amount for term in terms) for terms in (right, left))
+        return Explanation(theirs.name, self.convention, others, ours, explain(graph, left, right))
+
+    def tree(self) -> Part:
+        """Return the tree of modules with what each adds."""
+        top = Part("")
+        for node, amount in self.nodes:
+            if does_work(node, amount):
+                path, function = module_path(node)
+                top.put(path, Part(function, node, amount))
+        for term in self.loose:
+            top.put((), Part(term.subject, None, term.amount))
+        return top
+
+    def share(self, amount: int) -> str:
+        """Return a part of the total in percent."""
+        return f"{100 * amount / self.most:.1f}%" if self.most else ""
+
+    def rows(self, depth: int | None = 2, most: int | None = None) -> list[Row]:
+        """Return (module, amount, share, parameters) of modules to a depth, the first with their sum at the end."""
+        top = self.tree()
+        lines = list(top.lines(depth and depth + (len(top.inside) == 1)))
+        shown: list[Row] = []
+        for level, name, part in lines[:most]:
+            numbers = f"{part.amount:,}", self.share(part.amount), f"{part.params:,}"
+            shown.append(("  " * level + name, *numbers))
+        if len(shown) < len(lines):
+            shown.append((f"... and {len(lines) - len(shown)} more", "", "", ""))
+        return [*shown, ("total", f"{self:,}", self.share(self.most), f"{self.params:,}")]
+
+    @property
+    def what(self) -> str:
+        """The network's name, and the shapes of what it was given."""
+        several = ", ".join(f"{name} {shown_shape(shape)}" for name, shape in self.inputs.items())
+        one = f"input {shown_shape(self.input)}" if self.input else ""
+        return ", ".join(filter(None, (self.name, f"inputs {several}" if several else one)))
+
+    @property
+    def _title(self) -> str:
+        return f"{self.what}: {self:,} {self.unit} ({self.convention})"
+
+    @property
+    def _headings(self) -> Row:
+        return "module", self.unit, "share", "parameters"
+
+    def table(self, depth: int | None = 2) -> str:
+        """Return a table of modules to a depth with subtotals and shares; None: down to each operator."""
+        return f"{cut(self._title)}\n\n{text_table(self._headings, 'lrrr', self.rows(depth))}"
+
+    def __repr__(self) -> str:
+        return f"{cut(self._title)}\n\n{text_table(self._headings, 'lrrr', self.rows(1, _SMALL))}"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._title, self._headings, "lrrr", self.rows(1, _SMALL))
+
+
+class _Whole(Count, int):
+    """A count that is a number."""
+
+    def __new__(cls, _network: Network, _convention: Convention, least: int, _most: int) -> "_Whole":
+        return int.__new__(cls, least)
+
+    __str__ = int.__repr__
+
+
+class _Between(Count):
+    """A count whose total depends on the data: it can be printed, but no number can be made of it."""
+
+    def __str__(self) -> str:
+        return f"{self}"
+
+    def __format__(self, form: str) -> str:
+        return f"{self.least:{form}} to {self.most:{form}}"
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, int | float):
+            self._refuse()
+        return self is other
+
+    __hash__ = object.__hash__
+
+    def _refuse(self, *_others: object) -> NoReturn:
+        _ = self.total
+        raise AssertionError("a total that depends on the data is none")
+
+
+# Whatever else a number can do is refused.
+_kept = {"__getnewargs__", *vars(object).keys() - {"__lt__", "__le__", "__gt__", "__ge__"}}
+for _name in vars(int).keys() - _kept:
+    if _name.startswith("__"):
+        setattr(_Between, _name, _Between._refuse)
+
+
+def count_network(network: Network, convention: str = "exact") -> Count:
+    """Return the count of a network, whose graphs `check_graph` has accepted, by the convention of that name."""
+    rules = find_convention(convention)
+    least, most = network.span(rules.total)
+    return (_Whole if least == most else _Between)(network, rules, least, most)
+
+
+@dataclass(frozen=True, repr=False)
+class Explanation:
+    """Why one total differs from another: the differences add up to the left total minus the right one."""
+
+    left: str  # names of conventions
+    right: str
+    left_total: int
+    right_total: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def difference(self) -> int:
+        """The left total minus the right one."""
+        return self.left_total - self.right_total
+
+    @property
+    def headings(self) -> Row:
+        """Of the columns of `rows`."""
+        return f"{self.left} - {self.right}", "of what", self.left, self.right, "where"
+
+    def rows(self) -> list[Row]:
+        """Return one row for each reason, the largest first, and their sum."""
+        found = []
+        for each in self.differences:
+            others = len(each.nodes) - 1
+            where = ", ".join(each.nodes) if others < 2 else f"{each.nodes[0]} and {others} more"
+            found.append((f"{each.amount:+,}", each.subject, each.left, each.right, where))
+        totals = f"{self.left} {self.left_total:,}, {self.right} {self.right_total:,}"
+        return [*(found or [("", "no term differs", "", "", "")]), (f"{self.difference:+,}", totals, "", "", "")]
+
+    def __iter__(self) -> Iterator[Difference]:
+        return iter(self.differences)
+
+    def __repr__(self) -> str:
+        return text_table(self.headings, "rllll", self.rows())
+
+    def _repr_html_(self) -> str:
+        return html_table("", self.headings, "rllll", self.rows())
+
+
+def _terms(graphs: Iterable[Graph], rules: Convention) -> list[Term]:
+    """Return the terms of several graphs, positions counted through."""
+    found: list[Term] = []
+    start = 0
+    for graph in graphs:
+        terms = rules.terms(graph)
+        found += [replace(term, node=term.node + start) if term.node is not None else term for term in terms]
+        start += len(graph)
+    return found
+
+
+def does_work(node: Node, amount: int) -> bool:
+    """Return whether a node does or adds anything; others hold, move or pick elements."""
+    return bool(amount or node.macs or node.params or node.columns)
+
+
+def module_path(node: Node) -> tuple[Row, str]:
+    """Return the names of the modules around a node, outermost first, and the function that the innermost calls.
+
+    From PyTorch a node is called "a.0 F.relu", or "a.0" if it is that module's own operator. Its exporter writes
+    "/a/a.0/Relu". Any other name is the path of a module.
+    """
+    path, function = node.name, operator_of(node.op)
+    if node.written is not None:
+        called = node.written.function or function
+        if f" {path}".endswith(f" {called}"):
+            path, function = path[: -len(called)].rstrip(), called
+    elif path.startswith("/"):
+        path, _, function = path.rpartition("/")
+    names: list[str] = []
+    before = ""
+    for piece in path.split("/"):
+        names += filter(None, piece.removeprefix(f"{before}.").split("."))
+        before = piece
+    return (*names[:_DEEPEST], *filter(None, [".".join(names[_DEEPEST:])])), function
+
+
+def shown_shape(shape: Shape) -> str:
+    """Return a shape as tables show it."""
+    return "x".join(map(str, shape)) or "one number"
+
+
+def text_table(headings: Row, sides: str, rows: Iterable[Row]) -> str:
+    """Return a table as text, columns to the left ("l") or right ("r")."""
+    lines = [headings, *(tuple(map(cut, row)) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    signs = ["<" if side == "l" else ">" for side in sides]
+    laid = ["   ".join(map("{:{}{}}".format, line, signs, widths)).rstrip() for line in lines]
+    return "\n".join([laid[0], "\u2500" * max(map(len, laid)), *laid[1:]])
+
+
+def html_table(title: str, headings: Row, sides: str, rows: Iterable[Row]) -> str:
+    """Return a table as HTML, every text escaped."""
+
+    def line(tag: str, cells: Row) -> str:
+        styles = (f"text-align: {'left' if side == 'l' else 'right'}; white-space: pre" for side in sides)
+        inner = (
+            f'<{tag} style="{style}">{escape(cut(cell))}</{tag}>' for style, cell in zip(styles, cells, strict=True)
+        )
+        return f"<tr>{''.join(inner)}</tr>"
+
+    body = "".join(line("td", row) for row in rows)
+    caption = f"<caption>{escape(cut(title))}</caption>" if title else ""
+    return f"<table>{caption}<thead>{line('th', headings)}</thead><tbody>{body}</tbody></table>"
