@@ -46,9 +46,22 @@ def make(model: Model, device: str = "cpu") -> Made:
     """
     torch = import_module("torch")
     torch.manual_seed(SEED)
-    with torch.device(device):
+    try:
+        with torch.device(device):
+            module, inputs = model.make()
+    except NotImplementedError:  # RegNets compute their widths with arrays, which need elements
         module, inputs = model.make()
+        module, inputs = module.to(device), tuple(x.to(device) for x in inputs)
     return module.eval(), inputs
+
+
+def published(model: Model) -> list[float]:
+    """Return published figures in billions of MACs: of torchvision alone, of inputs as made here."""
+    if not model.family.startswith("torchvision"):
+        return []
+    weights = import_module("torchvision.models").get_model_weights(model.name)
+    classifies = model.family == "torchvision.classification"
+    return list({each.meta["_ops"]: 0 for each in weights if not classifies or _crop(each) == _side(model.name)})
 
 
 def _image(side: int, batch: int = 1) -> Any:
@@ -59,10 +72,9 @@ def _words(length: int = 16, vocabulary: int = 90) -> Any:
     return import_module("torch").randint(3, vocabulary, (1, length))
 
 
-# torchvision: every model that it lists.
+# torchvision: every model that it lists, with inputs of the size that its published figures are of.
 
-_SIDES = {"inception_v3": 299, "quantized_inception_v3": 299}
-_VIDEO_SIDES = {"mvit_v1_b": 224, "mvit_v2_s": 224, "s3d": 224}
+_FILM_SIDES = {"mvit_v1_b": 224, "mvit_v2_s": 224, "s3d": 224, "swin3d_b": 224, "swin3d_s": 224, "swin3d_t": 224}
 
 
 def _torchvision() -> list[Model]:
@@ -72,36 +84,44 @@ def _torchvision() -> list[Model]:
 
 def _torchvision_model(name: str, place: str) -> Model:
     part = place.split(".")[2]
-    kinds = ("segmentation", "detection", "video", "optical_flow", "quantization")
-    kind = part if part in kinds else "classification"
+    kind = part if part in _TORCHVISION else "classification"
     return Model(name, f"torchvision.{kind}", partial(_TORCHVISION[kind], name))
 
 
 def _of_torchvision(name: str, **settings: Any) -> Any:
-    library = import_module("torchvision.models")
-    return library.get_model(name, weights=None, **settings)
+    return import_module("torchvision.models").get_model(name, weights=None, **settings)
+
+
+def _side(name: str) -> int:
+    """Return the side of images that the first weights were tested with; 224 where there are only later ones."""
+    weights = import_module("torchvision.models").get_model_weights(name)
+    return _crop(weights["IMAGENET1K_V1"]) if "IMAGENET1K_V1" in weights.__members__ else 224
+
+
+def _crop(weights: Any) -> int:
+    return int(weights.transforms.keywords["crop_size"])
 
 
 def _classifier(name: str) -> Made:
-    return _of_torchvision(name), (_image(_SIDES.get(name, 224)),)
+    return _of_torchvision(name), (_image(_side(name)),)
 
 
 def _segmenter(name: str) -> Made:
-    return _of_torchvision(name, weights_backbone=None), (_image(520),)
+    more = {} if name.startswith("lraspp") else {"aux_loss": True}  # as published
+    return _of_torchvision(name, weights_backbone=None, **more), (_image(520),)
 
 
 def _detector(name: str) -> Made:
     """Return a detector that keeps five boxes even of random scores, so that what follows the boxes runs."""
-    few = {"score_thresh": 0.0, "detections_per_img": 5}
+    few: dict[str, Any] = {"score_thresh": 0.0, "detections_per_img": 5}
     if "rcnn" in name:
         few = {f"box_{key}": value for key, value in few.items()}
-    side = 300 if name.startswith("ssd300") else 320
-    return _of_torchvision(name, weights_backbone=None, **few), ([_image(side)[0]],)
+    return _of_torchvision(name, weights_backbone=None, **few), ([_image(320)[0]],)
 
 
-def _video(name: str) -> Made:
-    side = _VIDEO_SIDES.get(name, 112)
-    return _of_torchvision(name), (import_module("torch").randn(1, 3, 16, side, side),)
+def _film_classifier(name: str) -> Made:
+    side, frames = _FILM_SIDES.get(name, 112), 14 if name == "s3d" else 16
+    return _of_torchvision(name), (import_module("torch").randn(1, 3, frames, side, side),)
 
 
 def _flow(name: str) -> Made:
@@ -109,22 +129,45 @@ def _flow(name: str) -> Made:
 
 
 def _quantised(name: str) -> Made:
-    return _of_torchvision(name, quantize=True), (_image(_SIDES.get(name, 224)),)
+    side = 299 if "inception" in name else 224
+    return _of_torchvision(name, quantize=True), (_image(side),)
 
 
-_TORCHVISION = {
+_TORCHVISION: dict[str, Callable[[str], Made]] = {
     "classification": _classifier,
     "segmentation": _segmenter,
     "detection": _detector,
-    "video": _video,
+    "video": _film_classifier,
     "optical_flow": _flow,
     "quantization": _quantised,
 }
 
 
-# timm: of each of its files the network with the fewest parameters, then the second.
+# timm: of each of its files a small network, and small ones of further kinds.
 
 _TIMM = """
+    bat_resnext26ts beit_base_patch16_224 beitv2_base_patch16_224 botnet26t_256 caformer_s18 cait_s24_224
+    coat_tiny coatnet_pico_rw_224 convformer_s18 convit_tiny convmixer_768_32 convnext_atto convnextv2_atto
+    cpubone_nano crossvit_tiny_240 cs3darknet_s csatv2 cspnext_tiny cspresnet50 darknet17 davit_tiny
+    deepseek_vit_412m deit_tiny_patch16_224 densenet121 dla34 dm_nfnet_f0 dpn48b eca_nfnet_l0 ecaresnet26t
+    edgenext_small efficientformer_l1 efficientformerv2_s0 efficientnet_b0 efficientnetv2_rw_t efficientvim_m1
+    efficientvit_b0 efficientvit_m0 ese_vovnet19b_dw eva02_tiny_patch14_224 fasternet_t0 fastvit_s12 fbnetv3_b
+    flexivit_small focalnet_tiny_lrf gcvit_xxtiny gemma4_vit_167m gernet_s ghostnet_050 ghostnetv2_100
+    gmixer_12_224 gmlp_s16_224 halo2botnet50ts_256 halonet_h1 hardcorenas_a hgnet_tiny hgnetv2_b0 hiera_tiny_224
+    hieradet_small hrnet_w18_small iformer_t inception_next_atto inception_resnet_v2 inception_v3 inception_v4
+    lambda_resnet26t lcnet_035 lcnetv2_small legacy_seresnet18 levit_128 lowformer_b0 mambaout_femto
+    maxvit_pico_rw_256 maxxvitv2_nano_rw_256 mixer_s16_224 mixnet_s mnasnet_small mobilenet_edgetpu_v2_xs
+    mobilenetv1_100 mobilenetv3_small_050 mobilenetv5_300m mobileone_s0 mobilevit_xxs mobilevitv2_050
+    mvitv2_tiny naflexvit_base_patch16_gap nasnetalarge nest_tiny nextvit_small nf_regnet_b0 nfnet_f0 pit_xs_224
+    pnasnet5large poolformer_s12 poolformerv2_s12 pvt_v2_b0 qwen3_vit_88m rdnet_tiny regnetx_002 regnety_002
+    regnetz_005 regnetz_d8 repghostnet_050 repvgg_a0 repvit_m0_9 res2net50d resmlp_12_224 resnest14d resnet10t
+    resnet32ts resnetaa34d resnetblur18 resnetrs50 resnetv2_18 resnext50_32x4d rexnet_100 rexnetr_100
+    sam2_hiera_tiny samvit_base_patch16 sebotnet33ts_256 selecsls42 semnasnet_050 sequencer2d_s seresnet18
+    seresnext26d_32x4d shvit_s1 skresnet18 starnet_s1 swiftformer_xs swin_s3_tiny_224 swinv2_cr_tiny_224
+    swinv2_tiny_window8_256 tf_efficientnetv2_s tf_mobilenetv3_small_075 tiny_vit_5m_224 tinynet_a
+    tnt_s_patch16_224 tresnet_m_miil_in21k twins_svt_small vgg11 visformer_tiny vit_relpos_small_patch16_224
+    vit_tiny_patch16_224 vit_tiny_patch16_dinov3_qkvb vit_tiny_r_s16_p8_224 vitamin_small_224 volo_d1_224
+    vovnet39a xception xception41 xcit_nano_12_p8_224
 """
 
 
