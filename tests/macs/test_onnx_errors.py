@@ -13,7 +13,7 @@ W = {"w": (3, 4, 3, 3)}
 # one node, shape of x, constants
 # fmt: off
 NODES = [
-    (node("LSTM", "x", name="first"), IMAGE, {}),
+    (node("Det", "x", name="first"), IMAGE, {}),
     (node("Fused", "x", domain="own"), IMAGE, {}),
     (node("Conv", "x w"), (1, 2, 3, 3, 3, 3), {"w": (1, 2, 1, 1, 1, 1)}),
     (node("Conv", "x w", strides=[0, 1]), IMAGE, W),
@@ -39,7 +39,7 @@ NODES = [
     (node("Einsum", "x w", equation="i,j->"), (3,), {"w": (4,)}),
     (node("Einsum", "x", equation="abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ..."), tuple([1] * 16), {}),
     (node("Einsum", "x", equation="...->...abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"), (2, 3), {}),
-    (node("Attention", "x x x - x x"), IMAGE, {}),
+    (node("Attention", "x x x - k k"), IMAGE, {"k": (2, 4, 3, 7)}),
     (node("Attention", "x x x"), (2, 3), {}),
     (node("Attention", "x x x", q_num_heads=5), (2, 3, 6), {}),
     (node("Attention", "x k k"), IMAGE, {"k": (2, 3, 5, 8)}),

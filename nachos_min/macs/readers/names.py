@@ -117,26 +117,32 @@ ARITIES: Final = _arities("""
     1 1 3   DynamicQuantizeLinear
     1 1 4   Unique
     1 1 *   If
-    1 2 1   ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMean ReduceSum ReduceSumSquare
-    1 2 1   ReduceProd Squeeze Unsqueeze Upsample Trilu SequenceErase SplitToSequence
+    1 2 1   ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMean ReduceSum
+    1 2 1   ReduceSumSquare ReduceProd Squeeze Unsqueeze Upsample Trilu SequenceErase SplitToSequence
     1 2 2   TopK
     1 2 *   Split
-    1 3 1   Clip
+    1 3 1   Clip DFT
     1 3 2   Dropout
     1 4 1   Pad Resize
     1 5 1   Slice
     1 * 1   Max Min Mean Sum Einsum Concat SequenceConstruct
     1 * *   Scan
-    2 2 1   Add Sub Mul Div Mod Pow And Or Xor Equal Less LessOrEqual Greater GreaterOrEqual BitShift BitwiseAnd
-    2 2 1   BitwiseOr BitwiseXor CumSum CumProd PRelu MatMul RMSNormalization CastLike Reshape Expand Tile
-    2 2 1   Gather GatherND GatherElements ReverseSequence CenterCropPad Compress MaxRoiPool SequenceAt
+    2 2 1   Add Sub Mul Div Mod Pow And Or Xor Equal Less LessOrEqual Greater GreaterOrEqual BitShift
+    2 2 1   BitwiseAnd BitwiseOr BitwiseXor CumSum CumProd PRelu MatMul RMSNormalization CastLike Reshape
+    2 2 1   Expand Tile Gather GatherND GatherElements ReverseSequence CenterCropPad Compress MaxRoiPool
+    2 2 1   SequenceAt AffineGrid GridSample SwiGLU
     2 3 1   Conv ConvTranspose Gemm QuantizeLinear DequantizeLinear MaxUnpool SequenceInsert TensorScatter
     2 3 3   LayerNormalization
-    2 4 1   ConvInteger MatMulInteger
+    2 4 1   ConvInteger MatMulInteger STFT
     2 5 1   NonMaxSuppression
     2 * *   Loop
-    3 3 1   Col2Im Scatter Where Range OneHot ScatterND ScatterElements GroupNormalization InstanceNormalization
+    3 3 1   Col2Im Scatter Where Range OneHot ScatterND ScatterElements GroupNormalization
+    3 3 1   InstanceNormalization RoiAlign
+    3 4 1   RotaryEmbedding
+    3 5 1   DeformConv
+    3 6 2   GRU RNN
     3 7 4   Attention
+    3 8 3   LSTM
     5 5 1   MelWeightMatrix
     5 5 5   BatchNormalization
     8 8 1   QLinearMatMul
@@ -146,17 +152,20 @@ ARITIES: Final = _arities("""
 # Attributes of ONNX's operators. Another name may be a damaged one, in whose place the default would be counted.
 ATTRIBUTES: Final = frozenset(
     _names("""
-    allowzero alpha antialias approximate auto_pad axes axis batch_axis batch_dims beta bias block_size
-    blocksize body ceil_mode center_point_box coordinate_transformation_mode count_include_pad cubic_coeff_a
-    detect_negative detect_positive dilations direction directions dtype else_branch end ends epsilon equation
-    exclude_outside exclusive extrapolation_value fmod gamma group high is_causal k keep_aspect_ratio_policy
-    keepdims kernel_shape kv_num_heads lambd largest left_window_size low max mean min mode momentum
-    nearest_mode new_axis noop_with_empty_axes num_groups num_outputs num_scan_inputs output_datatype
-    output_dtype output_padding output_shape p pads periodic perm pooled_shape precision q_num_heads
-    qk_matmul_output_mode ratio reduction reverse right_window_size round_mode sample_size saturate scale scales
-    scan_input_axes scan_input_directions scan_output_axes scan_output_directions seed select_last_index shape
-    size softcap softmax_precision sorted sparse_value spatial spatial_scale split start starts stash_type
-    storage_order strides then_branch time_axis to training_mode transA transB type upper value value_float
-    value_floats value_int value_ints value_string value_strings
-    """)
+    activation_alpha activation_beta activations align_corners allowzero alpha antialias approximate auto_pad
+    axes axis batch_axis batch_dims beta bias block_size blocksize body ceil_mode center_point_box clip
+    coordinate_transformation_mode count_include_pad cubic_coeff_a detect_negative detect_positive dilations
+    direction directions dtype else_branch end ends epsilon equation exclude_outside exclusive
+    extrapolation_value fmod gamma group hidden_size high input_forget interleaved inverse is_causal k
+    keep_aspect_ratio_policy keepdims kernel_shape kv_num_heads lambd largest layout left_window_size
+    linear_before_reset low max mean min mode momentum nearest_mode new_axis noop_with_empty_axes num_groups
+    num_heads num_outputs num_scan_inputs offset_group onesided output_datatype output_dtype output_height
+    output_padding output_shape output_width p padding_mode pads periodic perm pooled_shape precision
+    q_num_heads qk_matmul_output_mode ratio reduction reverse right_window_size rotary_embedding_dim round_mode
+    sample_size sampling_ratio saturate scale scales scan_input_axes scan_input_directions scan_output_axes
+    scan_output_directions seed select_last_index shape size softcap softmax_precision sorted sparse_value
+    spatial spatial_scale split start starts stash_type storage_order strides then_branch time_axis to
+    training_mode transA transB type upper value value_float value_floats value_int value_ints value_string
+    value_strings
+""")
 )

@@ -29,6 +29,7 @@ _ATTRIBUTES: Final[dict[Any, tuple[int, str, str]]] = {
     None: (5, "g", "a graph"),
     list: (6, "floats", "floats"),
     tuple: (7, "ints", "integers"),
+    bytes: (8, "strings", "texts"),
 }
 Fold = Callable[..., Any]  # NumPy's form of an operator: arrays in, an array out
 
@@ -166,7 +167,7 @@ class Call:
             return default
         require(given.type == number, f"attribute {quoted(name)} must be {what}, got type {given.type}")
         found = getattr(given, field)
-        if kind in (tuple, list, str):
+        if kind in (tuple, list, str, bytes):
             most, unit = (MAX_TEXT, "bytes") if kind is str else (MAX_NUMBERS, what)
             require(len(found) <= most, f"attribute {quoted(name)} must have at most {most} {unit}, got more")
             self.steps.spend(len(found))
@@ -194,13 +195,14 @@ class Call:
         trained = tuple(array.counted for array in weights if array.constant)
         return Array(checked_shape(shape), self.builder.add(label(self.name), op, tuple(inputs), batch, trained))
 
-    def run(self, steps: Sequence[Step]) -> Array:
-        """Return what the last of several steps makes."""
+    def run(self, steps: Sequence[Step]) -> list[Array]:
+        """Return what each of several steps makes."""
         made: dict[int, Array] = {}
         for step in steps:
             reads = [made[id(each)] if isinstance(each, Step) else each for each in step.reads]
-            made[id(step)] = self.add(step.op, reads, step.op.output, step.batch)
-        return made[id(steps[-1])]
+            weights = tuple(each.weight for each in step.weights)
+            made[id(step)] = self.add(step.op, reads, step.op.output, step.batch, weights)
+        return [made[id(step)] for step in steps]
 
     def activation(self, array: Array, kind: str, weights: tuple[Array, ...] = ()) -> Array:
         """Return `array` through an activation, which has weights if it is prelu."""

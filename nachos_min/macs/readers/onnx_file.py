@@ -55,14 +55,14 @@ _MESSAGES = {
     "Node": "1 input text*, 2 output text*, 3 name text, 4 op_type text, 5 attribute Attribute*, 7 domain text, "
     "8 overload text",
     "Attribute": "1 name text, 2 f float, 3 i int, 4 s bytes, 5 t Tensor, 6 g Graph, 7 floats float*, 8 ints int*, "
-    "20 type int, 21 ref_attr_name text",
+    "9 strings bytes*, 20 type int, 21 ref_attr_name text",
     "Value": "1 name text, 2 type Type",
     "Type": "1 tensor_type TensorType",
     "TensorType": "2 shape Shape",
     "Shape": "1 dim Dimension*",
     "Dimension": "1 length int, 2 length text",
 }
-_DATA_OF = {1: "f", 2: "i", 3: "s", 4: "t", 5: "g", 6: "floats", 7: "ints"}  # AttributeType -> field
+_DATA_OF = {1: "f", 2: "i", 3: "s", 4: "t", 5: "g", 6: "floats", 7: "ints", 8: "strings"}  # AttributeType -> field
 _DATA = frozenset(_DATA_OF.values())
 _SPARSE_INITIALIZER = 15  # of a graph
 _DEFAULTS = {"text": "", "int": 0, "float": 0.0, "bytes": b""}

@@ -73,16 +73,24 @@ def _convolution(call: Call) -> Array:
     return _windowed(call, op, x, (weight.weight, bias.weight))
 
 
-@rule("MaxPool", "AveragePool")
-def _pool(call: Call) -> Array:
-    """Return what a pool makes; the places of the maxima are not followed."""
+@rule("MaxPool", "AveragePool", "LpPool")
+def _pool(call: Call) -> tuple[Array, Array]:
+    """Return what a pool makes, and as many places of its maxima; a sum of powers is a mean but for a factor."""
     x = call.input()
     _, image = _map(x)
     require("kernel_shape" in call.attributes, f"attribute 'kernel_shape' must be given, got none for {image}")
     size, stride, dilation = (_each_axis(call, name, x) for name in ("kernel_shape", "strides", "dilations"))
     kind = ops.MaxPool if call.operator == "MaxPool" else ops.AvgPool
     padding, ceil = _padding(call, x, size, stride, dilation), call.get("ceil_mode", 0) != 0
-    return _windowed(call, kind(image, size, stride, padding, dilation, ceil), x)
+    made = _windowed(call, kind(image, size, stride, padding, dilation, ceil), x)
+    return made, made
+
+
+@rule("GlobalLpPool")
+def _global_norm(call: Call) -> Array:
+    x = call.input()
+    shape = (*x.shape[:2], *(1,) * (len(x.shape) - 2))
+    return call.add(ops.Reduce(x.shape, shape, "norm"), (x,), shape)
 
 
 @rule("GlobalAveragePool", "GlobalMaxPool")
@@ -202,51 +210,74 @@ def _gemm(call: Call) -> Array:
 def _einsum(call: Call) -> Array:
     arrays = call.given()
     equation = call.get("equation", "").replace(" ", "")
-    return call.run(products.einsum(equation, arrays, tuple(array.shape for array in arrays), ones=True))
+    return call.run(products.einsum(equation, arrays, tuple(array.shape for array in arrays), ones=True))[-1]
 
 
 @rule("Attention")
-def _attention(call: Call) -> Array:
-    """Return scaled dot product attention; caches are not followed."""
+def _attention(call: Call) -> tuple[Array, ...]:
+    """Return scaled dot product attention, keys and values with those of a cache before them, and the scores."""
     query, key, value = (call.input(index) for index in (0, 1, 2))
-    cached = call.optional(4) or call.optional(5) or call.outputs > 1
-    require(not cached, f"no rule for Attention with a cache, got {len(call.inputs)} inputs")
-    shape = query.shape
-    if len(shape) == 3:
-        query = _heads(call, query, call.get("q_num_heads", 0))
-        key, value = (_heads(call, array, call.get("kv_num_heads", 0)) for array in (key, value))
+    flat = len(query.shape) == 3
+    if flat:
+        query = heads(call, query, call.get("q_num_heads", 0))
+        key, value = (heads(call, array, call.get("kv_num_heads", 0)) for array in (key, value))
+    key, value = (cached(call, index, array) for index, array in ((4, key), (5, value)))
+    made, scores = attend(call, query, key, value, call.optional(3))
+    return together(call, made) if flat else made, key, value, scores
+
+
+def cached(call: Call, index: int, array: Array) -> Array:
+    """Return keys or values (N, heads, L, features) with those of a cache, which is an input, before them."""
+    before = call.optional(index)
+    if before is None:
+        return array
+    samples, count, length, features = (*array.shape, 0, 0, 0, 0)[:4]
+    fits = len(array.shape) == len(before.shape) == 4 and before.shape[:2] == array.shape[:2]
+    require(fits and before.shape[3] == features, f"a cache must fit {array.shape}, got {before.shape}")
+    shape = (samples, count, before.shape[2] + length, features)
+    return call.move(shape, None, before, array, part=2 + index)
+
+
+def attend(call: Call, query: Array, key: Array, value: Array, mask: Array | None) -> tuple[Array, Array]:
+    """Return attention of (N, heads, L, features), in which heads may share keys and values, and its scores."""
     if not len(query.shape) == len(key.shape) == len(value.shape) == 4:
-        raise CountError(f"queries, keys and values must have 3 or 4 axes, got {shape}, {key.shape}, {value.shape}")
-    heads, shared = query.shape[1], key.shape[1]
-    divides = shared >= 1 and heads % shared == 0
-    require(divides, f"{heads} heads of queries must be a multiple of those of keys, got {shared}")
+        got = f"{query.shape}, {key.shape}, {value.shape}"
+        raise CountError(f"queries, keys and values must have 3 or 4 axes, got {got}")
+    count, shared = query.shape[1], key.shape[1]
+    divides = shared >= 1 and count % shared == 0
+    require(divides, f"{count} heads of queries must be a multiple of those of keys, got {shared}")
     key = call.move((*key.shape[:2], key.shape[3], key.shape[2]), lambda values: np.swapaxes(values, 2, 3), key)
-    if heads != shared:
-        times = heads // shared
+    if count != shared:
+        times = count // shared
         repeat = partial(np.repeat, repeats=times, axis=1)
-        key = call.move((key.shape[0], heads, *key.shape[2:]), repeat, key)
+        key = call.move((key.shape[0], count, *key.shape[2:]), repeat, key)
         value = call.move((value.shape[0], value.shape[1] * times, *value.shape[2:]), repeat, value, part=1)
-    mask = call.optional(3)
+    length = key.shape[3]
+    if mask is not None and mask.shape and 1 < mask.shape[-1] < length:  # the rest is left out
+        mask = call.move((*mask.shape[:-1], length), None, mask)
     steps = products.attention(
         (query, key, value),
-        (query.shape, (*key.shape[:2], key.shape[3], key.shape[2]), value.shape),
+        (query.shape, (*key.shape[:2], length, key.shape[2]), value.shape),
         None if mask is None else (mask, array_shape(mask.shape)),
         by_rows=True,
     )
-    made = call.run(steps)
-    if len(shape) == 4:
-        return made
-    joined = (made.shape[0], made.shape[2], made.shape[1] * made.shape[3])
-    return call.move(joined, lambda values: np.swapaxes(values, 1, 2).reshape(joined), made)
+    scores, *_, made = call.run(steps)
+    return made, scores
 
 
-def _heads(call: Call, array: Array, heads: int) -> Array:
-    """Return (N, L, features) as (N, heads, L, features / heads)."""
-    sound = heads >= 1 and len(array.shape) == 3 and array.shape[2] % heads == 0
-    require(sound, f"heads must divide the last of 3 axes, got {heads} of {array.shape}")
+def together(call: Call, array: Array) -> Array:
+    """Return (N, heads, L, features) as (N, L, heads * features)."""
+    shape = (array.shape[0], array.shape[2], array.shape[1] * array.shape[3])
+    return call.move(shape, lambda values: np.swapaxes(values, 1, 2).reshape(shape), array)
+
+
+def heads(call: Call, array: Array, count: int) -> Array:
+    """Return (N, L, features) as (N, count, L, features / count)."""
+    sound = count >= 1 and len(array.shape) == 3 and array.shape[2] % count == 0
+    require(sound, f"heads must divide the last of 3 axes, got {count} of {array.shape}")
     samples, length, features = array.shape
-    split = (samples, length, heads, features // heads)
-    shape = (samples, heads, length, features // heads)
+    split = (samples, length, count, features // count)
+    shape = (samples, count, length, features // count)
     return call.move(shape, lambda values: np.swapaxes(values.reshape(split), 1, 2), array)
 
 
@@ -282,6 +313,12 @@ def _layer_norm(call: Call) -> Array:
     return call.add(op, (x,), x.shape, batch, parameters)
 
 
+@rule("MeanVarianceNormalization")
+def _normalised(call: Call) -> Array:
+    batch, sample = rows(call.input().shape)
+    return call.add(ops.LayerNorm(sample, affine=False, bias=False), call.given(), call.input().shape, batch)
+
+
 @rule(*(name for name in REDUCTIONS if name.startswith("Reduce")))
 def _reduction(call: Call) -> Array:
     """Return a mean, sum or other reduction; its axes are an attribute or, in newer operator sets, an input."""
@@ -315,6 +352,168 @@ def _softmax(call: Call) -> Array:
     features = prod(x.shape[axis:] if old else x.shape[axis : axis + 1])
     batch, sample = rows(x.shape) if axis or len(x.shape) == 1 else (1, x.shape)
     return call.add(ops.Softmax(sample, features), (x,), x.shape, batch)
+
+
+# Recurrent layers.
+
+_CELLS = {"LSTM": (4, b"Sigmoid Tanh Tanh"), "GRU": (3, b"Sigmoid Tanh"), "RNN": (1, b"Tanh")}
+
+
+@rule("LSTM", "GRU", "RNN")
+def _recurrent(call: Call) -> tuple[Array, ...]:
+    """Return all states and the last ones of each direction; sequences of known lengths are counted by those."""
+    x, weights, again = (call.input(index) for index in (0, 1, 2))
+    axes = len(x.shape) == len(weights.shape) == len(again.shape) == 3
+    require(axes, f"input and weights must have 3 axes, got {x.shape}, {weights.shape}, {again.shape}")
+    by_sample = call.get("layout", 0) != 0
+    samples, length = x.shape[:2] if by_sample else x.shape[1::-1]
+    directions, gates, hidden = again.shape
+    twice = call.get("direction", "forward") == "bidirectional"
+    fits = (directions, gates) == (1 + twice, _CELLS[call.operator][0] * hidden)
+    fits &= weights.shape == (directions, gates, x.shape[2])
+    require(fits, f"weights must fit {x.shape}, got {weights.shape} and {again.shape}")
+    kind, words = call.operator.lower(), b" ".join(call.attribute("activations", bytes, ()))
+    usual = b" ".join([_CELLS[call.operator][1]] * directions)
+    if kind == "rnn":
+        kind = "rnn_relu" if words and set(words.split()) == {b"Relu"} else "rnn_tanh"
+    require(words in (b"", usual) or kind == "rnn_relu", f"activations must be {usual!r}, got {words[:99]!r}")
+    batch, steps = samples, length
+    if call.optional(4) is not None:
+        batch, steps = 1, sum(call.fixed(4, "sequences' lengths"))
+        x = call.move((steps, x.shape[2]), None, x)
+    bias, slopes = call.optional(3), call.optional(7)
+    op = ops.Recurrent((steps, x.shape[-1]), kind, hidden, biases=0 if bias is None else 2)
+    own = [each.weight for each in (weights, again, bias) if each is not None]
+    made = [call.add(op, (x,), (batch, steps, hidden), batch, own) for _ in range(directions)]
+    for part in range(3 * directions if slopes is not None else 0):  # of input, output and forget gate
+        state, gate = made[part % directions], call.move((hidden,), None, call.input(7), part=part)
+        call.elementwise((state, call.elementwise((state, gate), ops.Multiply)), ops.Add)
+    shape = (samples, length, directions, hidden) if by_sample else (length, directions, samples, hidden)
+    last = (samples, directions, hidden) if by_sample else (directions, samples, hidden)
+    whole = call.move(shape, None, *made)
+    return whole, *(call.move(last, None, whole) for _ in range(1, call.outputs))
+
+
+# Values between pixels, and Fourier transforms.
+
+
+@rule("GridSample")
+def _grid_sample(call: Call) -> Array:
+    x, grid, mode = call.input(), call.input(1), call.get("mode", "linear")
+    axes = len(x.shape) - 2
+    fits = (
+        axes >= 1 and len(grid.shape) == len(x.shape) and (*grid.shape[:1], *grid.shape[-1:]) == (x.shape[0], axes)
+    )
+    require(fits, f"places must fit {x.shape}, got {grid.shape}")
+    shape = (*x.shape[:2], *grid.shape[1:-1])
+    if mode == "nearest":
+        return call.move(shape, None, x, grid)
+    require(mode in _TAPS, f"attribute 'mode' must be one of {', '.join(_TAPS)}, got {mode[:40]!r}")
+    return sample(call, shape, _TAPS[mode] ** axes, x, grid)
+
+
+def sample(call: Call, shape: Shape, taps: int, *arrays: Array) -> Array:
+    """Return values between pixels, each a sum of so many products."""
+    return call.add(ops.Sample(tuple(array_shape(each.shape) for each in arrays), shape, taps), arrays, shape)
+
+
+_TAPS = {"linear": 2, "bilinear": 2, "cubic": 4, "bicubic": 4}  # along each axis
+
+
+@rule("RoiAlign")
+def _roi_align(call: Call) -> Array:
+    """Return the mean or largest of bilinear points in each cell; `sampling_ratio` of them along each axis."""
+    x, boxes, each = call.input(), call.input(1), call.get("sampling_ratio", 0)
+    require(len(x.shape) == 4, f"must read a map of two axes, got {x.shape}")
+    require(each > 0, f"sampling_ratio must be fixed, or the number of points depends on the data, got {each}")
+    shape = (*boxes.shape[:1], x.shape[1], call.get("output_height", 1), call.get("output_width", 1))
+    return sample(call, shape, 4 * each * each, x, boxes)
+
+
+@rule("AffineGrid")
+def _affine_grid(call: Call) -> Array:
+    """Return theta times each place of a map."""
+    theta, size = call.input(), call.fixed(1, "size")
+    places = Array((prod(size[2:]), len(size) - 1), key=call.key)
+    fits = theta.shape == (*size[:1], len(size) - 2, len(size) - 1)
+    require(fits, f"theta must fit maps {size[:8]}, got {theta.shape}")
+    turned = call.move((theta.shape[0], theta.shape[2], theta.shape[1]), None, theta)
+    return replace(_product(call, places, turned), shape=(*size[:1], *size[2:], len(size) - 2))
+
+
+@rule("DeformConv")
+def _deformed(call: Call) -> Array:
+    """Return a convolution of values between pixels: of one column for each position, 4 products a value."""
+    x, weight, offset = (call.input(index) for index in (0, 1, 2))
+    bias, mask, groups = call.optional(3), call.optional(4), call.get("group", 1)
+    axes = len(x.shape) == len(weight.shape) == len(offset.shape) == 4
+    require(axes, f"a map and its weights must have 4 axes, got {x.shape}, {weight.shape}, {offset.shape}")
+    taps, positions = prod(weight.shape[2:]), offset.shape[2:]
+    fits = weight.shape[1] * groups == x.shape[1]
+    require(fits, f"weights {weight.shape} in {groups} groups must fit {x.shape[1]} channels")
+    columns = sample(call, (x.shape[0], x.shape[1] * taps, *positions), 4, x, offset)
+    if mask is not None:
+        call.elementwise((mask,), ops.Multiply)
+    image = (*positions, x.shape[1] * taps)
+    op = ops.Conv(image, weight.shape[0], (1, 1), groups=groups, bias=bias is not None)
+    return _windowed(call, op, columns, tuple(each.weight for each in (weight, bias) if each is not None))
+
+
+@rule("DFT")
+def _fourier(call: Call) -> Array:
+    """Return Fourier transforms along an axis; the last axis has real and imaginary parts."""
+    x = call.input()
+    axes = len(x.shape)
+    require(axes >= 2 and x.shape[-1] in (1, 2), f"the last axis must be real and imaginary parts, got {x.shape}")
+    axis = call.get("axis", 1) if call.opset < 20 else -2 if call.optional(2) is None else call.fixed(2, "axis")[0]
+    (axis,) = checked_axes((axis,), axes)
+    length = x.shape[axis] if call.optional(1) is None else call.fixed(1, "length")[0]
+    half, inverse = call.get("onesided", 0) != 0, call.get("inverse", 0) != 0
+    if call.optional(1) is None and half and inverse:
+        length = 2 * (length - 1)
+    whole = (*x.shape[:axis], length, *x.shape[axis + 1 : -1])
+    kept = length // 2 + 1 if half and not inverse else length
+    shape = (*x.shape[:axis], kept, *x.shape[axis + 1 : -1], 1 if half and inverse else 2)
+    return _transformed(call, call.move(whole, None, x), length, shape)
+
+
+def _transformed(call: Call, x: Array, length: int, shape: Shape) -> Array:
+    made = call.add(ops.Transform(array_shape(x.shape), length), (x,), x.shape)
+    return call.move(shape, None, made)
+
+
+@rule("STFT")
+def _short_fourier(call: Call) -> Array:
+    """Return Fourier transforms of overlapping frames of a signal (N, L, 1 or 2)."""
+    x, step, window = call.input(), call.fixed(1, "step")[0], call.optional(2)
+    if call.optional(3) is None and window is None:
+        raise CountError("the length of a frame must be given, got neither a window nor a number")
+    length = call.fixed(3, "length of frames")[0] if call.optional(3) is not None else call.input(2).elements
+    frames = (x.shape[1] - length) // step + 1 if len(x.shape) in (2, 3) and step > 0 else 0
+    require(frames > 0, f"frames of {length} every {step} must fit the signal, got {x.shape}")
+    made = call.move((x.shape[0], frames, length), None, x)
+    if window is not None:
+        made = call.elementwise((made, window), ops.Multiply)
+    kept = length // 2 + 1 if call.get("onesided", 1) else length
+    return _transformed(call, made, length, (x.shape[0], frames, kept, 2))
+
+
+@rule("RotaryEmbedding")
+def _rotary(call: Call) -> Array:
+    """Return x * cos + turned x * sin, of part of the features if it says so."""
+    x = call.input()
+    return rotated(call, x, call.get("num_heads", 0))
+
+
+def rotated(call: Call, x: Array, heads: int) -> Array:
+    """Return queries or keys (N, heads, L, features), or (N, L, heads * features), turned by their places."""
+    features = x.shape[-1] // (heads if len(x.shape) == 3 and heads > 0 else 1)
+    part = call.get("rotary_embedding_dim", 0) or features
+    require(0 < part <= features, f"rotary_embedding_dim must be 1 to {features}, got {part}")
+    shape = (*x.shape[:-1], x.shape[-1] // features * part)
+    taken = x if part == features else call.move(shape, None, x)
+    made = call.elementwise(tuple(call.elementwise((taken,), ops.Multiply) for _ in range(2)), ops.Add)
+    return made if part == features else call.move(x.shape, None, made, x)
 
 
 # Element-wise operators. Those that exported shape arithmetic uses have a NumPy form.
@@ -397,6 +596,9 @@ for _name in (name for name in POINTWISE if name[0].isupper()):
 RULES["Mod"] = lambda call: _pointwise(call, "mod", np.fmod if call.get("fmod", 0) else np.mod)
 RULES["Add"] = RULES["Sum"] = lambda call: call.elementwise(call.given(), ops.Add, _all(np.add))
 RULES["Mul"] = lambda call: call.elementwise(call.given(), ops.Multiply, _all(np.multiply))
+RULES["SwiGLU"] = lambda call: call.elementwise(
+    (call.activation(call.input(), "silu"), call.input(1)), ops.Multiply
+)
 RULES["PRelu"] = lambda call: call.activation(call.input(), "prelu", (call.input(1).weight,))
 RULES["MatMul"] = lambda call: _product(call, call.input(), call.input(1))
 RULES["MatMulInteger"] = lambda call: _product(call, call.input(), call.input(1).weight)  # rounded after training
