@@ -30,8 +30,8 @@ class Calling(nn.Module):
         super().__init__()
         self.function = function
 
-    def forward(self, x):
-        return self.function(x)
+    def forward(self, *inputs):
+        return self.function(*inputs)
 
 
 class DerivedConv2d(nn.Conv2d):

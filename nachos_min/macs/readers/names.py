@@ -27,6 +27,8 @@ ACTIVATIONS: Final = _by_name("""
     hswish           hardswish HardSwish
     hsigmoid         hardsigmoid HardSigmoid
     sigmoid          expit
+    logsigmoid       log_sigmoid
+    rrelu            rrelu_with_noise
     silu             Swish
     leaky_relu       LeakyRelu
     thresholded_relu ThresholdedRelu
@@ -38,6 +40,21 @@ POINTWISE: Final = _by_name("""
     =          Min Max where Where lerp addcmul addcdiv cumsum CumSum cumprod CumProd logaddexp floor_divide
     =          remainder Asin Acos Sinh Cosh Asinh Acosh Atanh IsNaN IsInf LRN Mean LpNormalization
     =          BitShift BitwiseAnd BitwiseOr BitwiseXor BitwiseNot
+    =          acos asin sinh cosh acosh asinh atanh angle polar copysign hypot gcd lcm ldexp frexp nextafter sinc
+    =          deg2rad rad2deg renorm cummax cummin logcumsumexp quantize dequantize fake_quantize
+    acos       arccos
+    asin       arcsin
+    atan       arctan
+    atan2      arctan2
+    acosh      arccosh
+    asinh      arcsinh
+    atanh      arctanh
+    sign       sgn
+    trunc      fix
+    logaddexp  logaddexp2
+    log        logit special_logit
+    shift      bitwise_left_shift bitwise_right_shift lshift rshift ilshift irshift
+    quantize   quantize_per_tensor quantize_per_channel quantize_per_tensor_dynamic
     sub        sub subtract rsub
     div        div divide true_divide
     remainder  fmod
@@ -46,28 +63,31 @@ POINTWISE: Final = _by_name("""
     log        log2 log10 log1p
     abs        absolute
     neg        negative
+    fake_quantize fake_quantize_per_tensor_affine fake_quantize_per_channel_affine
     max        maximum fmax
     min        minimum fmin
     clamp      clamp_min clamp_max
     where      masked_fill nan_to_num
     compare    gt lt ge le eq ne greater less greater_equal less_equal isnan isinf isfinite heaviside
+    compare    not_equal isposinf isneginf isreal isclose signbit
     compare    Equal Less LessOrEqual Greater GreaterOrEqual
     logic      logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor
-    logic      And Or Not Xor
-    random     bernoulli Bernoulli
+    logic      iand ior ixor And Or Not Xor
+    random     bernoulli binomial geometric log_normal cauchy Bernoulli
     weight_norm _weight_norm
 """)
 
 REDUCTIONS: Final = _by_name("""
     =           mean sum prod max min argmax ArgMax argmin ArgMin var std logsumexp any all median
     mean        nanmean ReduceMean
-    sum         nansum ReduceSum
+    median      nanmedian
+    sum         nansum trace ReduceSum
     prod        ReduceProd
     max         amax aminmax ReduceMax
     min         amin ReduceMin
     var         var_mean
     std         std_mean
-    norm        vector_norm linalg_vector_norm
+    norm        vector_norm linalg_vector_norm native_norm
     count       count_nonzero
     l1          ReduceL1
     l2          ReduceL2
@@ -86,16 +106,44 @@ MOVES: Final = _names("""
     cpu cuda int long short bool byte view_as reshape_as as_strided unfold pixel_shuffle pixel_unshuffle
     channel_shuffle native_channel_shuffle tril triu diag diagonal diag_embed broadcast_to broadcast_tensors
     meshgrid sort argsort topk one_hot embedding copy ravel atleast_1d atleast_2d atleast_3d T mT H mH getitem
-    nonzero unfold_copy im2col fill zero align_to refine_names block_diag resolve_conj resolve_neg max_unpool1d
-    max_unpool2d
+    nonzero unfold_copy im2col col2im fold fill zero align_to refine_names block_diag resolve_conj resolve_neg
+    max_unpool1d max_unpool2d max_unpool3d real imag conj conj_physical complex view_as_real view_as_complex
+    row_stack dsplit diagflat narrow_copy slice slice_inverse as_strided_scatter diagonal_scatter put positive pos
+    fftshift ifftshift combinations cartesian_prod argwhere nonzero_static unsafe_split unsafe_split_with_sizes
+    unsafe_chunk fill_diagonal char cfloat cdouble chalf pin_memory to_dense
+    isin bincount histc histogram bucketize searchsorted msort kthvalue mode multinomial unique unique_consecutive
+    unique_dim unique_dim_consecutive int_repr
+    reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
+    _to_copy _unsafe_view _reshape_alias _reshape_copy _stack _chunk_cat _unique _unique2 _unsafe_index index
+    _index_put_impl _unsafe_index_put _unsafe_masked_index lift lift_fresh lift_fresh_copy alias _pin_memory
+    _pack_padded_sequence _pad_packed_sequence
 """)
 
 # PyTorch's functions that give an array which is not computed.
 CONSTANTS: Final = _names("""
     zeros ones full empty eye arange linspace logspace range scalar_tensor rand randn randint randperm normal
     zeros_like ones_like full_like empty_like rand_like randn_like randint_like new_zeros new_ones new_full
-    new_empty new_tensor tril_indices triu_indices uniform exponential random hann_window hamming_window constant
-    kaiming_uniform kaiming_normal xavier_uniform xavier_normal trunc_normal
+    new_empty new_tensor new_empty_strided empty_strided empty_permuted bartlett_window blackman_window
+    kaiser_window hann_window hamming_window fft_fftfreq fft_rfftfreq fftfreq rfftfreq tril_indices triu_indices
+    uniform exponential random constant kaiming_uniform kaiming_normal xavier_uniform xavier_normal trunc_normal
+""")
+
+# PyTorch's functions of torch.special, one kind for all: no network has many.
+SPECIAL: Final = _names("""
+    airy_ai bessel_j0 bessel_j1 bessel_y0 bessel_y1 digamma psi entr erfc erfcx erfinv gammainc gammaincc igamma
+    igammac gammaln lgamma i0 i0e i1 i1e log_ndtr ndtr ndtri multigammaln mvlgamma polygamma xlog1py xlogy zeta
+    modified_bessel_i0 modified_bessel_i1 modified_bessel_k0 modified_bessel_k1 scaled_modified_bessel_k0
+    scaled_modified_bessel_k1 spherical_bessel_j0 chebyshev_polynomial_t chebyshev_polynomial_u
+    chebyshev_polynomial_v chebyshev_polynomial_w hermite_polynomial_h hermite_polynomial_he laguerre_polynomial_l
+    legendre_polynomial_p shifted_chebyshev_polynomial_t shifted_chebyshev_polynomial_u
+    shifted_chebyshev_polynomial_v shifted_chebyshev_polynomial_w
+""")
+
+# PyTorch's losses: each element is compared with its target, and what is found is averaged.
+LOSSES: Final = _names("""
+    binary_cross_entropy binary_cross_entropy_with_logits mse_loss l1_loss smooth_l1_loss huber_loss
+    soft_margin_loss multi_margin_loss multilabel_margin_loss multilabel_margin_loss_forward nll_loss nll_loss_nd
+    nll_loss_forward nll_loss2d_forward kl_div poisson_nll_loss ctc_loss _ctc_loss dist
 """)
 
 _ANY = 1 << 31  # arrays

@@ -44,6 +44,19 @@ def _vector(left: Any) -> int:
     return prod(left.shape) * real_products(left)
 
 
+def _grouped(left: Any, right: Any) -> int:
+    return prod(left.shape if right.dim() == 3 else left.shape[-2:]) * int(right.shape[-1])
+
+
+def _trilinear(left: Any, weight: Any) -> int:
+    made, features, others = weight.shape
+    return int(left.shape[0] * made * (features + 1) * others)
+
+
+def _recurrent(x: Any, inner: Any, outer: Any) -> int:
+    return prod(x.shape[:2]) * int(inner.numel() + outer.numel())
+
+
 def _attention(query: Any, key: Any, value: Any) -> int:
     q, k, v = query.shape, key.shape, value.shape
     return prod(q[:-1]) * int(k[-2]) * int(q[-1] + v[-1])
@@ -61,14 +74,18 @@ PRODUCTS: dict[str, tuple[Callable[..., int], tuple[int, ...]]] = {
     **dict.fromkeys(("addmm", "baddbmm", "addbmm"), (_matrices, (1, 2))),
     **dict.fromkeys(("mv", "dot", "vdot"), (_vector, (0,))),
     "addmv": (_vector, (1,)),
+    "_grouped_mm": (_grouped, (0, 1)),
+    "_trilinear": (_trilinear, (0, 1)),
+    "mkldnn_rnn_layer": (_recurrent, (0, 1, 2)),
+    **dict.fromkeys(("_fft_c2c", "_fft_r2c", "_fft_c2r"), (lambda: 0, ())),
     **{f"_scaled_dot_product_{kind}": (_attention, (0, 1, 2)) for kind in _KINDS.split()},
 }
 
 # What multiplies and accumulates under another name, by the words in the names of PyTorch's operators.
 _SUSPICIOUS = re.compile(
     r"(?:^|_)(?:conv(?!ert)\w*|(?:int4pack_|int8pack_|add|b|baddb|addb|hsp|sspadd|s)?mm|mv|addmv|\w*dot|inner|matmul|"
-    r"linear|bilinear|trilinear|lstm|gru|rnn|attention|mha|transformer|cdist|pdist|euclidean|fft|"
-    r"linalg(?!_vector_norm|_check_errors)|inverse|cholesky|solve|spsolve|svd|qr|lu|eig)(?:_|$)"
+    r"linear|bilinear|trilinear|lstm|gru|rnn|attention|mha|transformer|pdist|fft|"
+    r"linalg(?!_vector_norm|_check_errors|_cross)|inverse|cholesky|solve|spsolve|svd|qr|lu|eig)(?:_|$)"
 )
 
 
@@ -85,6 +102,10 @@ def executed_macs(name: str, args: tuple[Any, ...], output: Any) -> int:
     if own == "aten" and base in PRODUCTS:
         rule, positions = PRODUCTS[base]
         return rule(*(args[i] for i in positions))
+    if name == "aten::affine_grid_generator":
+        return int(prod(output.shape) * (output.shape[-1] + 1))
+    if name in ("aten::_euclidean_dist", "aten::_cdist_forward"):
+        return int(prod(output.shape) * args[0].shape[-1]) if args[2:3] in ((), (2,)) else 0
     if own not in ("aten", "prim", "profiler") or _SUSPICIOUS.search(base):
         raise CountError(f"no rule for the operator {name}, which may multiply and accumulate")
     return 0

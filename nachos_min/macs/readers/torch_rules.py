@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from nachos_min.macs import ops
 from nachos_min.macs.readers import products
-from nachos_min.macs.readers.builder import Step, both_sides, channels_last, facts, maps, rows
-from nachos_min.macs.readers.names import ACTIVATIONS, CONSTANTS, MOVES, POINTWISE, REDUCTIONS
+from nachos_min.macs.readers.builder import Step, both_sides, channels_last, facts, maps, require, rows
+from nachos_min.macs.readers.names import ACTIVATIONS, CONSTANTS, LOSSES, MOVES, POINTWISE, REDUCTIONS, SPECIAL
 from nachos_min.macs.readers.torch_graph import shape_of, tensors_in
 from nachos_min.macs.record import CountError, Shape
 
@@ -37,6 +37,11 @@ def _numbers(value: X, axes: int) -> Shape:
     """Return one number per axis of what PyTorch takes as one for all or one per axis."""
     numbers = [int(number) for number in value] if isinstance(value, tuple | list) else [int(value)]
     return tuple(numbers * axes if len(numbers) == 1 else numbers)
+
+
+def _first(made: X) -> X:
+    """Return the first array that a call made; what comes with it is of no use to a network."""
+    return next(tensors_in(made))
 
 
 def _present(*weights: X) -> tuple[X, ...]:
@@ -128,6 +133,8 @@ def _plus_product(y: X, input: X, first: X, second: X, **_: X) -> Steps:
 def _contraction(y: X, input: X, other: X, *_rest: X, **_: X) -> Steps:
     """Return a sum over some axes of both arrays: as many products as their elements times the result's, rooted."""
     left, right, made = (prod(shape_of(x)) for x in (input, other, y))
+    if not made:
+        return _move(y, input, other)
     summed = isqrt(left * right // made)
     return [Step(ops.MatMul((left // summed, summed), (summed, right // summed)), (input, other), (y,))]
 
@@ -135,6 +142,60 @@ def _contraction(y: X, input: X, other: X, *_rest: X, **_: X) -> Steps:
 @rule("outer", "ger")
 def _outer(y: X, input: X, other: X, **_: X) -> Steps:
     return [Step(ops.Multiply(((*shape_of(input), 1), (1, *shape_of(other)))), (input, other), (y,))]
+
+
+@rule("addr")
+def _plus_outer(y: X, input: X, *vectors: X, **_: X) -> Steps:
+    product = replace(_outer(y, *vectors)[0], makes=())
+    return [product, Step(ops.Add((shape_of(input), shape_of(y))), (input, product), (y,))]
+
+
+@rule("_grouped_mm")
+def _grouped(y: X, left: X, right: X, offs: X = None, bias: X = None, *_rest: X, **_: X) -> Steps:
+    """Return products of groups of rows, each with a matrix of its own; `offs` are where groups end.
+
+    Rows, features or columns are divided among the groups; so their products are those of one pair of matrices.
+    """
+    require(bias is None, "a grouped product must have no bias, got one")
+    if offs is None:
+        return _matmul(y, left, right)
+    steps = [Step(ops.Move((shape_of(x),), shape_of(x)[-2:]), (x,)) for x in (left, right) if x.dim() == 3]
+    first, second = (steps[0] if x.dim() == 3 else x for x in (left, right))
+    steps.append(Step(ops.MatMul(shape_of(left)[-2:], shape_of(right)[-2:]), (first, second)))
+    return [*steps, Step(ops.Move((steps[-1].op.output,), shape_of(y)), (steps[-1],), (y,))]
+
+
+@rule("cdist", "_cdist_forward", "_euclidean_dist")
+def _distances(y: X, x1: X, x2: X, p: float = 2.0, *_rest: X, **_: X) -> Steps:
+    """Return all distances between two arrays' rows, of which the 2-norm sums a square for each feature."""
+    left, right = shape_of(x1), shape_of(x2)
+    if p == 2:
+        turned = (*right[:-2], right[-1], right[-2])
+        return [Step(ops.MatMul(left, turned), (x1, x2), (y,))]
+    apart = ops.Pointwise(((*left[:-1], 1, left[-1]), (*right[:-2], 1, *right[-2:])), "distance")
+    each = Step(apart, (x1, x2))
+    return [each, Step(ops.Reduce(apart.output, shape_of(y), "norm"), (each,), (y,))]
+
+
+@rule("bilinear")
+def _bilinear(y: X, first: X, second: X, weight: X, bias: X = None) -> Steps:
+    """Return first @ weight @ second for each output: the first product has a row for each output and feature."""
+    samples, (made, left, right) = prod(shape_of(y)[:-1]), (int(length) for length in weight.shape)
+    op = ops.Linear((samples, left), made * right, bias=False)
+    inner = Step(op, (first,), weights=(weight,))
+    outer = Step(ops.MatMul((samples, made, right), (samples, right, 1)), (inner, second))
+    if bias is None:
+        return _making(y, [inner, outer])
+    return [inner, outer, Step(ops.Add(((samples, made), (made,))), (outer, bias), (y,))]
+
+
+@rule("affine_grid_generator")
+def _affine_grid(y: X, theta: X, size: X, *_rest: X, **_: X) -> Steps:
+    """Return where pixels come from: each pixel's coordinates and a one, times a matrix."""
+    samples, lengths = int(size[0]), [int(length) for length in size[2:]]
+    op = ops.MatMul((samples, prod(lengths), len(lengths) + 1), (samples, len(lengths) + 1, len(lengths)))
+    pixels = Step(ops.Source(op.left), ())
+    return [pixels, Step(op, (pixels, theta), (y,))]
 
 
 def _making(y: X, steps: Steps) -> Steps:
@@ -149,7 +210,7 @@ def _einsum(y: X, equation: str, *operands: X) -> Steps:
     return _making(y, products.einsum(equation.replace(" ", ""), arrays, shapes, ones=False))
 
 
-@rule("scaled_dot_product_attention")
+@rule("scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu")
 def _attention(
     y: X, query: X, key: X, value: X, attn_mask: X = None, *_rest: X, enable_gqa: bool = False, **_: X
 ) -> Steps:
@@ -164,7 +225,60 @@ def _attention(
         key, value = repeated
     fused = plain and q[:2] == k[:2] == v[:2] and q[-1] == k[-1] == v[-1]
     mask = None if attn_mask is None else (attn_mask, shape_of(attn_mask))
-    return [*repeated, *_making(y, products.attention((query, key, value), (q, k, v), mask, fused=fused))]
+    return [*repeated, *_making(_first(y), products.attention((query, key, value), (q, k, v), mask, fused=fused))]
+
+
+# Recurrent layers and cells.
+
+
+def _recurrent(y: X, input: X, *args: X, kind: str, gates: int) -> Steps:
+    """Return a record for each layer and direction of arrays (steps, samples, features), or samples first.
+
+    Packed sequences come with numbers of samples; all their elements are steps of one sample.
+    """
+    flag = next(place for place, value in enumerate(args) if isinstance(value, bool))
+    states, weights, biased, layers, dropout, training, two_ways = args[flag - 2 : flag + 5]
+    samples = 1 if flag == 3 else shape_of(input)[0 if args[flag + 5] else 1]
+    length, ways = prod(shape_of(input)[:-1]) // (samples or 1), 1 + two_ways
+    each = len(weights) // (layers * ways)
+    projection = int(weights[each - 1].shape[0]) if each % 2 else 0
+    steps: Steps = []
+    layer: Steps = []
+    for place in range(0, len(weights), each):
+        own = weights[place : place + each]
+        shape, hidden = (length, int(own[0].shape[1])), int(own[0].shape[0]) // gates
+        op, reads = ops.Recurrent(shape, kind, hidden, projection, 2 * biased), steps[-1] if steps else input
+        layer.append(Step(op, (reads,), weights=(*own, *tensors_in(states)), batch=samples))
+        if len(layer) == ways:
+            both = [_gathered(layer, (samples, length, ways * op.output[1]))] if two_ways else []
+            steps, layer = [*steps, *layer, *both], []
+            if training and dropout and place + each < len(weights):
+                steps.append(
+                    Step(ops.Pointwise((steps[-1].op.output,), "dropout"), (steps[-1],), batch=steps[-1].batch)
+                )
+    result, *last = tensors_in(y)
+    steps = _making(result, steps)
+    ends = [step for step in steps if isinstance(step.op, ops.Recurrent)]
+    return [*steps, *(replace(_gathered(ends, shape_of(x)), makes=(x,)) for x in last)]
+
+
+def _gathered(steps: Steps, shape: Shape) -> Step:
+    """Return arrays that steps make, side by side."""
+    return Step(ops.Move(tuple((step.batch, *step.op.output) for step in steps), shape), tuple(steps))
+
+
+def _cell(y: X, input: X, hx: X, w_ih: X, w_hh: X, *biases: X, kind: str) -> Steps:
+    weights, states = _present(w_ih, w_hh, *biases), tuple(tensors_in(hx))
+    samples, (features,) = rows(shape_of(input))
+    op = ops.Recurrent((1, features), kind, int(w_hh.shape[1]), biases=len(weights) - 2)
+    result, *last = tensors_in(y)
+    step = Step(op, (input,), (result,), (*weights, *states), samples)
+    return [step, *(replace(_gathered([step], shape_of(x)), makes=(x,)) for x in last)]
+
+
+for _kind, _gates in (("lstm", 4), ("gru", 3), ("rnn_tanh", 1), ("rnn_relu", 1)):
+    rule(_kind, kind=_kind, gates=_gates)(_recurrent)
+    rule(f"{_kind}_cell", kind=_kind)(_cell)
 
 
 # Norms.
@@ -173,9 +287,17 @@ _F, _TORCH = "running_mean running_var weight bias", "weight bias running_mean r
 
 
 @rule("batch_norm", record=ops.BatchNorm, names=f"{_F} training")
-@rule("torch.batch_norm", record=ops.BatchNorm, names=f"{_TORCH} training")
+@rule("_native_batch_norm_legit_no_training", "_batch_norm_with_update", record=ops.BatchNorm, names=_TORCH)
+@rule(
+    "torch.batch_norm",
+    "aten.batch_norm",
+    "native_batch_norm",
+    "_native_batch_norm_legit",
+    record=ops.BatchNorm,
+    names=f"{_TORCH} training",
+)
 @rule("instance_norm", record=ops.InstanceNorm, names=f"{_F} use_input_stats")
-@rule("torch.instance_norm", record=ops.InstanceNorm, names=f"{_TORCH} use_input_stats")
+@rule("torch.instance_norm", "aten.instance_norm", record=ops.InstanceNorm, names=f"{_TORCH} use_input_stats")
 def _channel_norm(y: X, input: X, *args: X, record: X, names: str, **options: X) -> Steps:
     """Return a norm of channels; F and torch have the same arguments in another order."""
     given = _arguments(names, args, options)
@@ -184,7 +306,7 @@ def _channel_norm(y: X, input: X, *args: X, record: X, names: str, **options: X)
     batch, shape = channels_last(shape_of(input))
     weights = _present(weight, given.get("bias"))
     op = record(shape, affine=weight is not None)
-    return [Step(op, (input,), (y,), weights, batch, facts=facts(statistics=measured))]
+    return [Step(op, (input,), (_first(y),), weights, batch, facts=facts(statistics=measured))]
 
 
 @rule("group_norm")
@@ -193,13 +315,21 @@ def _group_norm(y: X, input: X, num_groups: int, *args: X, **options: X) -> Step
     return _channel_norm(y, input, *args, record=record, names="weight bias", **options)
 
 
-@rule("layer_norm")
+@rule("layer_norm", "native_layer_norm")
 def _layer_norm(y: X, input: X, normalized_shape: X, weight: X = None, bias: X = None, *_rest: X, **_: X) -> Steps:
     axes = len(normalized_shape)
     batch, shape = rows(shape_of(input)) if input.dim() > axes else (1, shape_of(input))
     op = ops.LayerNorm(shape, axes=axes, affine=weight is not None, bias=bias is not None)
     known = facts(unbatched=input.dim() == axes)
-    return [Step(op, (input,), (y,), _present(weight, bias), batch, facts=known)]
+    return [Step(op, (input,), (_first(y),), _present(weight, bias), batch, facts=known)]
+
+
+RULES["rms_norm"] = RULES["_fused_rms_norm"] = lambda y, input, normalized_shape, weight=None, *_rest, **_: (
+    _layer_norm(y, input, normalized_shape, weight)
+)
+RULES["native_group_norm"] = lambda y, input, weight, bias, _n, _c, _size, groups, _eps: _group_norm(
+    y, input, groups, weight, bias
+)
 
 
 # Pools and interpolation.
@@ -255,10 +385,10 @@ def _interpolate(y: X, input: X, *args: X, **options: X) -> Steps:
 
 def _activation(y: X, input: X, *_rest: X, kind: str, **_: X) -> Steps:
     batch, shape = rows(shape_of(input))
-    return [Step(ops.Activation(shape, kind), (input,), (y,), batch=batch)]
+    return [Step(ops.Activation(shape, kind), (input,), (_first(y),), batch=batch)]
 
 
-@rule("prelu")
+@rule("prelu", "_prelu_kernel")
 def _prelu(y: X, input: X, weight: X) -> Steps:
     known = facts(unbatched=input.dim() == 1, slopes=weight.numel() > 1)
     return [replace(_activation(y, input, kind="prelu")[0], weights=(weight,), facts=known)]
@@ -285,7 +415,7 @@ def _clip(y: X, input: X, *args: X, bounds: tuple[X, X], kind: str, **options: X
     return _activation(y, input, kind=kind) if kind == "hardtanh" else _pointwise(y, input, low, high, kind=kind)
 
 
-@rule("softmax", "log_softmax")
+@rule("softmax", "log_softmax", "_softmax", "_log_softmax", "_safe_softmax")
 def _softmax(y: X, input: X, dim: int | None = None, *_rest: X, **_: X) -> Steps:
     if dim is None:  # F.softmax's old rule for an axis that is not named
         dim = 0 if input.dim() in (0, 1, 3) else 1
@@ -316,7 +446,7 @@ def _reduce(result: X, input: X, *args: X, kind: str, **options: X) -> Steps:
     return [Step(ops.Reduce(shape_of(input), shape_of(made[0]), kind), (input,), made)]
 
 
-@rule(*MOVES)
+@rule(*MOVES, *(f"{name}_copy" for name in MOVES))
 def _move(result: X, *args: X, **options: X) -> Steps:
     """Return one record per array that is made; nothing is computed."""
     reads = _operands(args, options)
@@ -324,9 +454,55 @@ def _move(result: X, *args: X, **options: X) -> Steps:
     return [Step(ops.Move(shapes, shape_of(made)), reads, (made,)) for made in tensors_in(result)]
 
 
-@rule("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout")
-def _dropout(y: X, input: X, p: float = 0.5, training: bool = True, *_rest: X, **_: X) -> Steps:
-    return _pointwise(y, input, kind="dropout") if training and p > 0 else _move(y, input)
+@rule("index_add", "index_reduce", "scatter_add", "scatter_reduce", "put")
+def _accumulated(y: X, input: X, *args: X, **options: X) -> Steps:
+    """Return elements added to those at other places, in any order."""
+    *places, given = _operands(args, options)
+    added = Step(ops.Add((shape_of(given),)), (given,))
+    shapes = tuple(map(shape_of, (input, *places, given)))
+    return [added, Step(ops.Move(shapes, shape_of(y)), (input, *places, added), (y,))]
+
+
+@rule("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
+def _embedding_bag(y: X, *args: X, **options: X) -> Steps:
+    """Return sums of rows that are looked up, each times a number if `per_sample_weights` are given."""
+    made, (first, second, *rest) = _first(y), _operands(args, options)
+    table, places = (second, first) if second.is_floating_point() else (first, second)
+    shape = (*shape_of(places), int(table.shape[-1]))
+    rows_of = Step(ops.Move((shape_of(table), shape_of(places)), shape), (table, places))
+    scales = [x for x in rest if x.is_floating_point()]
+    scaled = [Step(ops.Multiply((shape, (*shape_of(x), 1))), (rows_of, x)) for x in scales]
+    added = Step(ops.Add((shape,)), (scaled[-1] if scaled else rows_of,))
+    return [rows_of, *scaled, added, Step(ops.Move((shape,), shape_of(made)), (added,), (made,))]
+
+
+@rule(*LOSSES)
+def _loss(y: X, input: X, *_rest: X, **_: X) -> Steps:
+    made = _first(y)
+    compared = Step(ops.Pointwise((shape_of(input),), "loss"), (input,))
+    return [compared, Step(ops.Reduce(shape_of(input), shape_of(made), "sum"), (compared,), (made,))]
+
+
+@rule("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "feature_alpha_dropout")
+@rule("native_dropout")
+def _dropout(y: X, input: X, p: float = 0.5, training: bool | None = True, *_rest: X, **_: X) -> Steps:
+    made = _first(y)
+    return _pointwise(made, input, kind="dropout") if training and p > 0 else _move(made, input)
+
+
+@rule("_weight_norm_interface")
+def _weight_norm(y: X, direction: X, length: X, *_rest: X) -> Steps:
+    return _pointwise(_first(y), direction, length, kind="weight_norm")
+
+
+@rule("where")
+def _where(y: X, *args: X, **options: X) -> Steps:
+    """Return elements of one array or another; of one array alone, the places where it is not zero."""
+    return (
+        _move(y, *args, **options)
+        if len(args) + len(options) == 1
+        else _pointwise(y, *args, kind="where", **options)
+    )
 
 
 @rule(*CONSTANTS)
@@ -345,11 +521,10 @@ def _converted(y: X, data: X, **options: X) -> Steps:
 
 
 RULES["rmatmul"] = lambda y, input, other: _matmul(y, other, input)
-RULES["rms_norm"] = lambda y, input, normalized_shape, weight=None, *_rest, **_: _layer_norm(
-    y, input, normalized_shape, weight
-)
 RULES["setitem"] = lambda _result, input, *args: _move(input, input, *args)
+for _name in SPECIAL:
+    rule(_name, f"special_{_name}", kind="special")(_pointwise)
 for _names, _rule in ((ACTIVATIONS, _activation), (POINTWISE, _pointwise), (REDUCTIONS, _reduce)):
     for _name, _kind in _names.items():
-        if not _name[0].isupper():
+        if not _name[0].isupper() and _name not in RULES:
             rule(_name, kind=_kind)(_rule)
