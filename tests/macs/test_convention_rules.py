@@ -206,7 +206,6 @@ def test_a_convention_is_a_table_of_prices() -> None:
     """Adding one takes no more than this; causes with different reasons stay apart."""
     mine = Convention(
         name="mine",
-        tool="",
         unit="MACs",
         about="Products of convolutions three times.",
         prices={Conv2d: lambda node: (products(node, 3),)},

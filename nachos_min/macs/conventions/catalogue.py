@@ -27,7 +27,6 @@ def _valid(node: Node) -> tuple[bill.Term, ...]:
 
 EXACT = Convention(
     name="exact",
-    tool="",
     unit="MACs",
     about="Multiplications whose product feeds an accumulator; taps on padded zeros are counted.",
     prices=_PRODUCTS,
@@ -35,7 +34,6 @@ EXACT = Convention(
 
 EXACT_VALID = Convention(
     name="exact-valid",
-    tool="",
     unit="MACs",
     about="The same without products of which one factor is a padded zero.",
     prices=_PRODUCTS | dict.fromkeys((ops.Conv2d, ops.ConvTranspose2d), _valid),

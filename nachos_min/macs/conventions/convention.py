@@ -7,6 +7,8 @@ of prices as in `hooks.py` and list it in `catalogue.py`.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 
 from nachos_min.macs.conventions.bill import Rule, Term
 from nachos_min.macs.count import ExitCosts, exit_costs
@@ -18,25 +20,49 @@ ONCE: Multiplicity = (1, "")
 Counted = tuple[Multiplicity, tuple[Term, ...]]
 
 
+@cache
+def installed_version(package: str) -> str:
+    """Return the version of a package without the name of its build, "" if it is not installed."""
+    try:
+        return version(package).partition("+")[0]
+    except PackageNotFoundError:
+        return ""
+
+
 @dataclass(frozen=True)
 class Convention:
     """What a tool counts. Its methods take graphs that `check_graph` has accepted.
 
     Args:
         name: as it is typed.
-        tool: whose count this is, with the version it was compared with; "" for our own.
         unit: what the tool calls its total, "MACs" or "FLOPs".
         about: one sentence for a reader who sees it for the first time.
         prices: operator -> its terms; an operator without a price adds nothing.
         multiplicity: node -> how often it is counted.
+        package: as it is installed whose count this is; "" for our own.
+        versions: of that package with which this was compared, in ascending order.
+        part: of the package, or the tool itself if it is none.
     """
 
     name: str
-    tool: str
     unit: str
     about: str
     prices: Mapping[type[Operator], Rule]
     multiplicity: Callable[[Node], Multiplicity] = lambda _node: ONCE
+    package: str = ""
+    versions: tuple[str, ...] = ()
+    part: str = ""
+
+    @property
+    def tool(self) -> str:
+        """Whose count this is, with the versions it was compared with; "" for our own."""
+        return " ".join(part for part in (self.package, " and ".join(self.versions), self.part) if part)
+
+    @property
+    def version_note(self) -> str:
+        """What is installed, if it is another version than those compared with; "" if not."""
+        found = installed_version(self.package) if self.versions else ""
+        return f"{self.package} {found} is installed" if found and found not in self.versions else ""
 
     def terms(self, graph: Graph) -> tuple[Term, ...]:
         """Return what the tool adds up, in execution order."""

@@ -65,7 +65,8 @@ def _softmax(node: Node) -> tuple[bill.Term, ...]:
 
 THOP = Convention(
     name="thop",
-    tool="thop 0.1.1.post2209072238",
+    package="thop",
+    versions=("0.1.1.post2209072238",),
     unit="MACs",
     about="Products of known modules, 4 per batch-norm element, and additions and divisions of average pooling.",
     prices={
@@ -138,7 +139,8 @@ def _embedding(node: Node) -> tuple[bill.Term, ...]:
 
 TORCHINFO = Convention(
     name="torchinfo",
-    tool="torchinfo 1.8.0",
+    package="torchinfo",
+    versions=("1.8.0",),
     unit="MACs",
     about="Parameters of modules, times pixels of the output for a convolution and times samples for the rest.",
     prices={

@@ -15,7 +15,7 @@ from math import prod
 
 from nachos_min.macs import ops
 from nachos_min.macs.conventions import bill
-from nachos_min.macs.conventions.convention import ONCE, Convention, Multiplicity
+from nachos_min.macs.conventions.convention import ONCE, Convention, Multiplicity, installed_version
 from nachos_min.macs.ops import Node
 from nachos_min.macs.record import Operator, Shape, broadcast
 from nachos_min.macs.windows import positions
@@ -134,7 +134,9 @@ _PER_SAMPLE: dict[type[Operator], bill.Rule] = {
 
 PTFLOPS = Convention(
     name="ptflops",
-    tool="ptflops 0.7.5 (backend pytorch)",
+    package="ptflops",
+    versions=("0.7.5",),
+    part="(backend pytorch)",
     unit="MACs",
     about="Products and biases of known modules, 2 per batch-norm element, and activations and pools up to twice.",
     prices={
@@ -235,7 +237,9 @@ def _operations(rule: bill.Rule) -> bill.Rule:
 
 CALFLOPS = Convention(
     name="calflops",
-    tool="calflops 0.3.2 (its MACs)",
+    package="calflops",
+    versions=("0.3.2",),
+    part="(its MACs)",
     unit="MACs",
     about="Products of convolutions, linear layers and torch.matmul; operator signs such as x @ y are missed.",
     prices={operator: _products(rule) for operator, rule in _PRODUCTS.items()},
@@ -244,7 +248,9 @@ CALFLOPS = Convention(
 
 CALFLOPS_FLOPS = Convention(
     name="calflops-flops",
-    tool="calflops 0.3.2 (its FLOPs)",
+    package="calflops",
+    versions=("0.3.2",),
+    part="(its FLOPs)",
     unit="FLOPs",
     about="Twice the products, biases of convolutions, 2 per batch-norm element, and activations and pools.",
     prices={
@@ -288,7 +294,9 @@ def _dispatched_sum(node: Node) -> tuple[bill.Term, ...]:
 
 PTFLOPS_ATEN = Convention(
     name="ptflops-aten",
-    tool="ptflops 0.7.5 (backend aten)",
+    package="ptflops",
+    versions=("0.7.5",),
+    part="(backend aten)",
     unit="MACs",
     about="Products of convolutions and matrix products, and the biases of both; nothing else.",
     prices={
@@ -298,11 +306,24 @@ PTFLOPS_ATEN = Convention(
     multiplicity=_dispatched_for_ptflops,
 )
 
+def _dispatched_for_torch(node: Node) -> Multiplicity:
+    """Fused attention on a processor is among the operators that it knows since PyTorch 2.15."""
+    knows = _release(installed_version("torch") or TORCH.versions[-1]) >= (2, 15)
+    return ONCE if knows and "fused" in bill.as_written(node).facts else _dispatched(node)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Return the first two numbers of a version."""
+    return tuple(map(int, version.split(".")[:2]))
+
+
 TORCH = Convention(
     name="torch",
-    tool="torch 2.13.0 (torch.utils.flop_counter)",
+    package="torch",
+    versions=("2.13.0", "2.15.0"),
+    part="(torch.utils.flop_counter)",
     unit="FLOPs",
     about="Two operations, a multiplication and an addition, for each product; nothing else.",
     prices=dict.fromkeys(bill.LAYERS, bill.each(bill.products, factor=2)),
-    multiplicity=_dispatched,
+    multiplicity=_dispatched_for_torch,
 )
