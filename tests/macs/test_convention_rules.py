@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from nachos_min.macs import CountError, ops
-from nachos_min.macs.conventions import CONVENTIONS, Convention, explain, find_convention
+from nachos_min.macs.conventions import CONVENTIONS, Convention, convention, explain, find_convention, patches
 from nachos_min.macs.conventions.bill import products
+from nachos_min.macs.conventions.convention import installed_version
 from nachos_min.macs.conventions.onnx_tool import already_done, done_beforehand, merged_norms, merged_products
 from nachos_min.macs.ops import Conv2d, Einsum, Graph, Linear, MatMul, Node, Source, Written
 from nachos_min.macs.record import Operator
@@ -220,6 +221,24 @@ def test_a_reason_for_a_quantity_is_not_given_where_nothing_is_counted() -> None
     graph = single(ops.Multiply(((2, 3, 3), (2, 1, 1))), "x * y")
     (term,) = difference(CONVENTIONS["calflops-flops"], CONVENTIONS["torchprofile"], graph)
     assert (term.left, term.right) == ("nothing (not a function it replaces (x * y))", "18")
+
+
+@pytest.mark.parametrize(
+    ("version", "number"), [("2.13.0", 0), ("2.14.1", 0), ("2.15.0", 120), ("3.0.0", 120), ("", 120)]
+)
+def test_attention_by_the_version_of_pytorch(monkeypatch, version: str, number: int) -> None:
+    monkeypatch.setattr(patches, "installed_version", lambda _package: version)
+    assert total("torch", single(MATRIX, ATTENTION, facts="fused")) == number
+    assert total("ptflops-aten", single(MATRIX, ATTENTION, facts="fused")) == 0
+
+
+def test_an_installed_version_that_was_not_compared_is_noted(monkeypatch) -> None:
+    found = {"thop": "9.1", "torch": "2.15.0", "fvcore": ""}
+    monkeypatch.setattr(convention, "installed_version", lambda package: found[package])
+    assert CONVENTIONS["thop"].version_note == "thop 9.1 is installed"
+    assert [CONVENTIONS[name].version_note for name in ("torch", "fvcore", "exact", "nachos-official")] == [""] * 4
+    assert CONVENTIONS["torch"].tool == "torch 2.13.0 and 2.15.0 (torch.utils.flop_counter)"
+    assert installed_version("surely-no-such-package") == ""
 
 
 def test_an_unknown_convention_is_refused() -> None:

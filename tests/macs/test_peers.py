@@ -6,7 +6,8 @@ import sys
 import pytest
 from macs.test_conventions import LAYERS, RECORDED
 
-from nachos_min.macs.conventions import peers
+from nachos_min.macs.conventions import CONVENTIONS, peers
+from nachos_min.macs.conventions.exceptions import cause_of
 from nachos_min.macs.conventions.peers import PEERS, Peer, installed, reported
 
 torch = pytest.importorskip("torch", reason="PyTorch is a peer, not a dependency")
@@ -146,3 +147,36 @@ def test_nothing_is_imported_beforehand() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+class Lengths(nn.Module):
+    """Multiplies lengths in Python: a number that torchprofile and onnx-tool trace."""
+
+    def forward(self, x, *, factor=1):
+        return x.reshape(x.shape[0] * x.shape[1], -1) * factor
+
+
+@pytest.mark.parametrize("tool", ["torchprofile", "onnx-tool"])
+def test_arithmetic_on_lengths_is_a_known_cause_of_just_its_amount(tool: str) -> None:
+    needs(tool)
+    from nachos_min.macs.readers.torch_reader import read_torch
+
+    x, module = torch.zeros(3, 4, 5), Lengths()
+    number, _ = reported(tool, module, (x,))
+    call = (tool, graph := read_torch(module, (x,)), number)
+    assert number - CONVENTIONS[tool].total(graph) > 0
+    assert "arithmetic on lengths" in cause_of(*call, module, (x,))
+    assert cause_of(tool, graph, number + 1, module, (x,)) == ""
+    assert cause_of("thop", graph, 7, module, (x,)) == "", "it has no part in what this tool counts"
+
+
+def test_arguments_by_their_names_are_handed_over_by_position() -> None:
+    needs("thop")
+    attention, x = nn.MultiheadAttention(8, 2), torch.zeros(3, 1, 8)
+    options = {"value": x, "key": x, "need_weights": False}
+    assert reported("torch", attention, (x,), options) == reported("torch", attention, (x, x, x, None, False))
+    number, reason = reported("thop", Lengths(), (x,), {"factor": 2})
+    assert (number, reason) == (
+        None,
+        "ValueError: it takes arguments by position only; this network takes factor by name",
+    )

@@ -4,34 +4,61 @@ A cell is one tool's number for one network. `cause_of` names the cause of a dif
 error of the prediction or of the tool.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from nachos_min.macs.conventions.bill import as_written
 from nachos_min.macs.conventions.catalogue import CONVENTIONS
+from nachos_min.macs.conventions.peers import lengths_in
 from nachos_min.macs.ops import Graph
 
 
 @dataclass(frozen=True)
-class Known:
-    """A known cause of a difference.
+class Cell:
+    """A tool's number for a network that differs from the prediction, and how the network was called."""
 
-    Args:
-        tools: conventions whose tools differ for it, by name.
-        cause: one plain clause.
-        explains: graph, reported minus predicted -> whether it occurs and can make up that difference.
+    tool: str
+    graph: Graph
+    difference: int  # reported minus predicted
+    module: Any
+    inputs: Sequence[Any]
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A known cause: the conventions whose tools differ for it, one plain clause, and whether it explains a cell.
+
+    It explains a cell if what it names occurs there and makes up the difference.
     """
 
     tools: tuple[str, ...]
     cause: str
-    explains: Callable[[Graph, int], bool]
+    explains: Callable[[Cell], bool]
 
 
-EXCEPTIONS: tuple[Known, ...] = ()
+def _are_lengths(cell: Cell) -> bool:
+    return lengths_in(cell.tool, cell.module, cell.inputs, cell.options) == cell.difference
 
 
-def cause_of(name: str, graph: Graph, reported: int) -> str:
-    """Return why the tool behind the convention `name` did not report the prediction, "" if no known cause occurs."""
-    difference = reported - CONVENTIONS[name].total(graph)
+EXCEPTIONS = (
+    Known(
+        ("torchprofile", "onnx-tool"),
+        "arithmetic on lengths, which the network's code does outside of PyTorch's operators, is traced and counted",
+        _are_lengths,
+    ),
+)
+
+
+def cause_of(
+    name: str,
+    graph: Graph,
+    reported: int,
+    module: Any,
+    inputs: Sequence[Any],
+    options: Mapping[str, Any] | None = None,
+) -> str:
+    """Return why the tool behind the convention `name` did not report the prediction, "" if no cause is known."""
+    cell = Cell(name, graph, reported - CONVENTIONS[name].total(graph), module, inputs, options or {})
     known = (each for each in EXCEPTIONS if name in each.tools)
-    return next((each.cause for each in known if difference and each.explains(graph, difference)), "")
+    return next((each.cause for each in known if cell.difference and each.explains(cell)), "")

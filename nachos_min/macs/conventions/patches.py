@@ -306,6 +306,7 @@ PTFLOPS_ATEN = Convention(
     multiplicity=_dispatched_for_ptflops,
 )
 
+
 def _dispatched_for_torch(node: Node) -> Multiplicity:
     """Fused attention on a processor is among the operators that it knows since PyTorch 2.15."""
     knows = _release(installed_version("torch") or TORCH.versions[-1]) >= (2, 15)

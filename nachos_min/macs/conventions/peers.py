@@ -6,6 +6,7 @@ functions of torch. PyTorch and the tools are imported only when one of them is 
 
 import contextlib
 import importlib.util
+import inspect
 import io
 import logging
 import os
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import types
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,10 +23,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Peer:
-    """Another tool: the package that is imported, and what counts a module called with arrays; it may raise."""
+    """Another tool: the package that is imported, and what counts a module called with arrays; it may raise.
+
+    `lengths` returns how much of the count is arithmetic on lengths of arrays, for a tool that traces it.
+    """
 
     package: str
     run: Callable[[Any, tuple[Any, ...]], Any]
+    lengths: Callable[[Any, tuple[Any, ...]], Any] = lambda _module, _inputs: 0
 
 
 def installed(name: str) -> bool:
@@ -33,19 +38,43 @@ def installed(name: str) -> bool:
     return all(importlib.util.find_spec(package) is not None for package in ("torch", PEERS[name].package))
 
 
-def reported(name: str, module: Any, inputs: Sequence[Any]) -> tuple[int | None, str]:
+def reported(
+    name: str, module: Any, inputs: Sequence[Any], options: Mapping[str, Any] | None = None
+) -> tuple[int | None, str]:
     """Return what the tool behind the convention `name` reports for a torch.nn.Module called with torch.Tensors.
 
-    None of them is changed. The result is the number and "", or None and the reason in one line: the tool is not
-    installed, or what it raised.
+    None of them is changed. `options` are arguments by their names, which are handed over by position. The result
+    is the number and "", or None and the reason in one line: the tool is not installed, or what it raised.
     """
     if not installed(name):
         return None, f"{PEERS[name].package} is not installed"
+    return _counted(PEERS[name].run, module, inputs, options or {})
+
+
+def lengths_in(name: str, module: Any, inputs: Sequence[Any], options: Mapping[str, Any] | None = None) -> int:
+    """Return how much of what `reported` returns is arithmetic on lengths of arrays; 0 if the tool fails."""
+    return _counted(PEERS[name].lengths, module, inputs, options or {})[0] or 0
+
+
+def _counted(
+    run: Callable[[Any, tuple[Any, ...]], Any], module: Any, inputs: Sequence[Any], options: Mapping[str, Any]
+) -> tuple[int | None, str]:
     try:
         with _silent(), _torch_restored(), _module_restored(module):
-            return int(PEERS[name].run(module, tuple(array.clone() for array in inputs))), ""
+            given = _by_position(module, inputs, options) if options else inputs
+            return int(run(module, tuple(x.clone() if hasattr(x, "clone") else x for x in given))), ""
     except (Exception, SystemExit) as error:
         return None, _reason(error)
+
+
+def _by_position(module: Any, inputs: Sequence[Any], options: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return all arguments in the order of `forward`, up to the last one that is given."""
+    bound = inspect.signature(module.forward).bind(*inputs, **options)
+    if unplaced := sorted(set(bound.kwargs)):
+        raise ValueError(f"it takes arguments by position only; this network takes {unplaced[0]} by name")
+    last = max(list(bound.signature.parameters).index(name) for name in bound.arguments)
+    bound.apply_defaults()
+    return bound.args[: last + 1]
 
 
 def _reason(error: BaseException) -> str:
@@ -167,7 +196,7 @@ def _torch(module: Any, inputs: tuple[Any, ...]) -> Any:
     return counter.get_total_flops()
 
 
-def _onnx_tool(module: Any, inputs: tuple[Any, ...]) -> Any:
+def _onnx_graph(module: Any, inputs: tuple[Any, ...]) -> Any:
     import onnx_tool
     import torch
 
@@ -178,7 +207,30 @@ def _onnx_tool(module: Any, inputs: tuple[Any, ...]) -> Any:
         graph = onnx_tool.loadmodel(path, {"verbose": False}).graph
         graph.shape_infer()
         graph.profile()
-    return graph.macs[0]
+    return graph
+
+
+def _onnx_lengths(module: Any, inputs: tuple[Any, ...]) -> Any:
+    """Sum up operators on integers made of shapes and constants alone, such as an index for a slice."""
+    graph, total = _onnx_graph(module, inputs), 0
+    lengths, fixed = set(), set(graph.initials)
+    for node in graph.nodemap.values():
+        read = {*node.input}
+        integers = bool(read) and "int64" in str(graph.tensormap[node.input[0]].dtype)
+        if node.op_type == "Shape" or (lengths & read and read <= lengths | fixed and integers):
+            lengths |= {*node.output}
+            total += node.macs[0]
+        elif read <= fixed:
+            fixed |= {*node.output}
+    return total
+
+
+def _torchprofile_lengths(module: Any, inputs: tuple[Any, ...]) -> Any:
+    """Sum up products of two single integers."""
+    from torchprofile import profile_macs
+
+    found = profile_macs(module, inputs, reduction=None).items()
+    return sum(number for node, number in found if (node.outputs[0].dtype, node.outputs[0].ndim) == ("long", 0))
 
 
 def _torchinfo(module: Any, inputs: tuple[Any, ...]) -> Any:
@@ -187,10 +239,10 @@ def _torchinfo(module: Any, inputs: tuple[Any, ...]) -> Any:
     return summary(module, input_data=list(inputs), verbose=0).total_mult_adds
 
 
-def _imported(package: str, count: Callable[[Any, Any, tuple[Any, ...]], Any]) -> Peer:
+def _imported(package: str, count: Callable[[Any, Any, tuple[Any, ...]], Any], **options: Any) -> Peer:
     """Return the tool that `count` runs, given its package, the module and the arrays."""
     name = package.partition(".")[0]
-    return Peer(name, lambda module, inputs: count(importlib.import_module(package), module, inputs))
+    return Peer(name, lambda module, inputs: count(importlib.import_module(package), module, inputs), **options)
 
 
 PEERS: dict[str, Peer] = {
@@ -198,10 +250,14 @@ PEERS: dict[str, Peer] = {
     "fvcore": _imported("fvcore.nn", lambda fvcore, *call: fvcore.FlopCountAnalysis(*call).total()),
     "ptflops": Peer("ptflops", partial(_ptflops, "pytorch")),
     "ptflops-aten": Peer("ptflops", partial(_ptflops, "aten")),
-    "torchprofile": _imported("torchprofile", lambda torchprofile, *call: torchprofile.profile_macs(*call)),
+    "torchprofile": _imported(
+        "torchprofile",
+        lambda torchprofile, *call: torchprofile.profile_macs(*call),
+        lengths=_torchprofile_lengths,
+    ),
     "calflops": Peer("calflops", partial(_calflops, 1)),
     "calflops-flops": Peer("calflops", partial(_calflops, 0)),
     "torchinfo": Peer("torchinfo", _torchinfo),
     "torch": Peer("torch", _torch),
-    "onnx-tool": Peer("onnx_tool", _onnx_tool),
+    "onnx-tool": Peer("onnx_tool", lambda *call: _onnx_graph(*call).macs[0], _onnx_lengths),
 }
