@@ -44,7 +44,7 @@ def _are_lengths(cell: Cell) -> bool:
 EXCEPTIONS = (
     Known(
         ("torchprofile", "onnx-tool"),
-        "arithmetic on lengths, which the network's code does outside of PyTorch's operators, is traced and counted",
+        "arithmetic on lengths, which the network does outside of PyTorch's operators, is traced and counted",
         _are_lengths,
     ),
 )

@@ -70,11 +70,11 @@ def _counted(
 def _by_position(module: Any, inputs: Sequence[Any], options: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return all arguments in the order of `forward`, up to the last one that is given."""
     bound = inspect.signature(module.forward).bind(*inputs, **options)
-    if unplaced := sorted(set(bound.kwargs)):
-        raise ValueError(f"it takes arguments by position only; this network takes {unplaced[0]} by name")
-    last = max(list(bound.signature.parameters).index(name) for name in bound.arguments)
+    given = list(bound.arguments)
     bound.apply_defaults()
-    return bound.args[: last + 1]
+    if bound.kwargs:
+        raise ValueError(f"arguments are given by position; this network takes {min(bound.kwargs)} by name")
+    return bound.args[: max(map(list(bound.arguments).index, given)) + 1]
 
 
 def _reason(error: BaseException) -> str:
@@ -213,7 +213,8 @@ def _onnx_graph(module: Any, inputs: tuple[Any, ...]) -> Any:
 def _onnx_lengths(module: Any, inputs: tuple[Any, ...]) -> Any:
     """Sum up operators on integers made of shapes and constants alone, such as an index for a slice."""
     graph, total = _onnx_graph(module, inputs), 0
-    lengths, fixed = set(), set(graph.initials)
+    lengths: set[str] = set()
+    fixed = set(graph.initials)
     for node in graph.nodemap.values():
         read = {*node.input}
         integers = bool(read) and "int64" in str(graph.tensormap[node.input[0]].dtype)
@@ -229,8 +230,8 @@ def _torchprofile_lengths(module: Any, inputs: tuple[Any, ...]) -> Any:
     """Sum up products of two single integers."""
     from torchprofile import profile_macs
 
-    found = profile_macs(module, inputs, reduction=None).items()
-    return sum(number for node, number in found if (node.outputs[0].dtype, node.outputs[0].ndim) == ("long", 0))
+    found: Any = profile_macs(module, inputs, reduction=None)
+    return sum(found[node] for node in found if (node.outputs[0].dtype, node.outputs[0].ndim) == ("long", 0))
 
 
 def _torchinfo(module: Any, inputs: tuple[Any, ...]) -> Any:
