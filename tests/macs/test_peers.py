@@ -153,7 +153,7 @@ class Lengths(nn.Module):
     """Multiplies lengths in Python, which torchprofile traces; a chunk is a slice of computed length in a file."""
 
     def forward(self, x):
-        return x.chunk(2, 1)[0].reshape(x.shape[0] * x.shape[1], -1)
+        return x.chunk(2, 1)[0].reshape(x.shape[0] * x.shape[1] // 2, -1)
 
 
 class ByName(nn.Module):
