@@ -21,6 +21,7 @@ from nachos_min.fields import Fields, parse_json
 from nachos_min.files import read_file
 from nachos_min.macs.conventions import find_convention
 from nachos_min.macs.count import check_graph
+from nachos_min.macs.ops import Node
 from nachos_min.macs.record import CountError
 from nachos_min.macs.result import Count, Network, count_network
 
@@ -71,7 +72,7 @@ def read_target(name: str, inputs: Any = None, classes: int | None = None, *, un
         from nachos_min.macs.readers.onnx_reader import read_onnx
 
         _refuse(classes=classes, unpadded=unpadded)
-        reading = read_onnx(name, inputs)
+        reading = read_onnx(name, _file_shapes(inputs))
         first = next(iter(reading.inputs.values()), ())
         several = reading.inputs if len(reading.inputs) > 1 else {}
         return Target(name, first, reading.graph, reading.branches, several)
@@ -92,6 +93,16 @@ def target_of(architecture: Architecture, name: str = "architecture") -> Target:
     height, width, channels = architecture.input_shape
     stages, graph = architecture.exit_stages, lower(architecture)
     return Target(name, (channels, height, width), graph, stages=stages, architecture=architecture)
+
+
+def _file_shapes(inputs: Any) -> Any:
+    """Return the shapes of a file's inputs, by name or of the first; arrays have theirs."""
+    if isinstance(inputs, Mapping):
+        return {name: _file_shapes(each) for name, each in inputs.items()}
+    shape = getattr(inputs, "shape", inputs)
+    if shape is not None and not isinstance(shape, tuple | list):
+        raise TargetError(f"inputs of a file must be a shape, or shapes by name, got {shorten(inputs)}")
+    return shape and tuple(shape)
 
 
 def _refuse(**options: object) -> None:
@@ -295,9 +306,9 @@ def count_macs(
     if isinstance(target, str | Path):
         return read_target(str(target), inputs, classes).count(convention)
     _refuse(classes=classes)
-    if not isinstance(target, Architecture | tuple):
+    graph = isinstance(target, tuple) and all(isinstance(node, Node) for node in target)
+    if not graph and not isinstance(target, Architecture):
         return _module(type(target).__name__, target, inputs).count(convention)
     _refuse(input=inputs)
-    return (target_of(target) if isinstance(target, Architecture) else Target("graph", (), target)).count(
-        convention
-    )
+    found = target_of(target) if isinstance(target, Architecture) else Target("graph", (), target)
+    return found.count(convention)

@@ -61,7 +61,8 @@ class Network:
 
     def span(self, cost: Callable[[Graph], int]) -> tuple[int, int]:
         """Return the least and the most `cost` of all ways through the branches, that of the graph included."""
-        return self.way(cost, most=False)[0], self.way(cost, most=True)[0]
+        least = self.way(cost, most=False)[0]
+        return least, self.way(cost, most=True)[0] if self.branches else least
 
 
 class Exit(NamedTuple):
