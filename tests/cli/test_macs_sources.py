@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import nachos_min
@@ -219,7 +220,12 @@ def test_an_onnx_file_is_a_target_and_its_branches_stand_apart(macs):
     assert "\n20 to 32 MACs (exact), with one branch of each condition; 12 parameters\n" in shown
     assert "net.onnx, inputs x 1x4, c one number\n" in shown
     assert "of each condition the dearest branch is shown" in shown
-    count = nachos_min.count_macs("net.onnx", {"x": (1, 4)})
+    for shape in ({"x": (1, 4)}, {"x": np.zeros((1, 4))}, [1, 4], np.zeros((1, 4))):
+        assert nachos_min.count_macs("net.onnx", shape).most == 32
+    for wrong in (5, {"x": 5}, "x"):
+        with pytest.raises(InputError, match="inputs of a file must be a shape, or shapes by name, got"):
+            nachos_min.count_macs("net.onnx", wrong)
+    count = nachos_min.count_macs("net.onnx", (1, 4))
     assert (count.least, count.most, count.inputs) == (20, 32, {"x": (1, 4), "c": ()})
     with pytest.raises(InputError, match=r"^MACs of net.onnx depend on its data: at least 20, at most 32$"):
         int(count)

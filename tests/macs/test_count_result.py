@@ -227,3 +227,8 @@ def test_inputs_are_given_once_and_only_where_they_apply(tmp_path):
         count_macs(tmp_path / "net.onnx", (1, 8), input_shape=(1, 8))
     with pytest.raises(ValueError, match="--classes does not apply"):
         count_macs(GRAPH, classes=3)
+
+
+def test_a_tuple_of_numbers_is_no_network():
+    with pytest.raises(ValueError, match="the target must be a torch.nn.Module, got tuple"):
+        count_macs((1, 3, 224, 224), (1, 2))

@@ -12,6 +12,7 @@ from nachos_min.macs.ops import Node, Source, Written
 from nachos_min.macs.record import CountError, Operator, Shape
 
 _NAME_SHOWN = 60  # characters of a name
+_PATH_SHOWN = 240  # of one that is made of names of modules
 
 Weight = tuple[Hashable, int]  # what two nodes have in common that use it, and its trained values
 
@@ -36,10 +37,15 @@ def require(holds: object, message: str) -> None:
         raise CountError(message)
 
 
-def label(text: str) -> str:
+def label(text: str, most: int = _NAME_SHOWN) -> str:
     """Return a name as tables show it: control characters escaped, cut in the middle if it is long."""
-    shown = printable(text if len(text) <= 2 * _NAME_SHOWN else text[:_NAME_SHOWN] + text[-_NAME_SHOWN:])
-    return shown if len(shown) <= _NAME_SHOWN else f"{shown[: _NAME_SHOWN // 2]}...{shown[-_NAME_SHOWN // 2 + 3 :]}"
+    shown = printable(text if len(text) <= 2 * most else text[:most] + text[-most:])
+    return shown if len(shown) <= most else f"{shown[: most // 2]}...{shown[-most // 2 + 3 :]}"
+
+
+def path_label(text: str) -> str:
+    """Return the name of a node, which holds those of the modules around it."""
+    return label(text, _PATH_SHOWN)
 
 
 def quoted(text: str) -> str:

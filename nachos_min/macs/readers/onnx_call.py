@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar, cast, final
 import numpy as np
 
 from nachos_min.macs.ops import Activation, Move
-from nachos_min.macs.readers.builder import Builder, Step, array_shape, label, quoted, require, rows
+from nachos_min.macs.readers.builder import Builder, Step, array_shape, label, path_label, quoted, require, rows
 from nachos_min.macs.readers.onnx_file import FLOATS, MAX_AXES, MAX_NUMBERS, Message, Steps, Tensor, Values
 from nachos_min.macs.record import CountError, Operator, Shape, broadcast
 
@@ -193,7 +193,9 @@ class Call:
             source = self.builder.source
             inputs.append(source(label(array.key), array.shape, array.counted) if known is None else known)
         trained = tuple(array.counted for array in weights if array.constant)
-        return Array(checked_shape(shape), self.builder.add(label(self.name), op, tuple(inputs), batch, trained))
+        return Array(
+            checked_shape(shape), self.builder.add(path_label(self.name), op, tuple(inputs), batch, trained)
+        )
 
     def run(self, steps: Sequence[Step]) -> list[Array]:
         """Return what each of several steps makes."""
@@ -254,7 +256,7 @@ class Call:
 
     def sourced(self, shape: Shape) -> Array:
         """Return an array that another graph or no operator makes."""
-        return Array(shape, self.builder.given(label(self.name), shape))
+        return Array(shape, self.builder.given(path_label(self.name), shape))
 
     def _few(self, shape: Shape) -> bool:
         """Return whether a constant of this shape is computed; its elements are counted if so."""

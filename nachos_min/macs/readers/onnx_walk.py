@@ -14,7 +14,7 @@ from typing import Final, final
 import numpy as np
 
 from nachos_min.macs.ops import Graph
-from nachos_min.macs.readers.builder import Builder, label, quoted, require
+from nachos_min.macs.readers.builder import Builder, label, path_label, quoted, require
 from nachos_min.macs.readers.names import ARITIES, ATTRIBUTES
 from nachos_min.macs.readers.onnx_call import RULES, UNKNOWN, Array, Call, checked_axes, from_tensor
 from nachos_min.macs.readers.onnx_file import Message, Steps
@@ -165,7 +165,7 @@ class Walk:
         call = Call(
             operator=node.op_type,
             opset=scope.opset,
-            name=scope.prefix + (label(node.name) or f"{label(node.op_type)}_{index}"),
+            name=scope.prefix + (path_label(node.name) or f"{label(node.op_type)}_{index}"),
             key=scope.path + next(iter(node.output), ""),
             inputs=tuple(scope.array(each) if each else None for each in node.input),
             outputs=len(node.output),
