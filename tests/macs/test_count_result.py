@@ -230,5 +230,5 @@ def test_inputs_are_given_once_and_only_where_they_apply(tmp_path):
 
 
 def test_a_tuple_of_numbers_is_no_network():
-    with pytest.raises(ValueError, match="the target must be a torch.nn.Module, got tuple"):
+    with pytest.raises(ValueError, match=r"the target must be a torch.nn.Module, got tuple"):
         count_macs((1, 3, 224, 224), (1, 2))
