@@ -1,6 +1,7 @@
 """Networks that others wrote, counted here and by PyTorch's FlopCounterMode.
 
     python bench/bench_models.py [--family torchvision.detection] [--only resnet18,vit_b_16] [--json]
+    python bench/bench_models.py --speed
 
 Each network of `models.py` is made and counted in a process of its own, with limits of time and memory; the
 largest ones on PyTorch's device "meta", where arrays have no elements. The table has a row per family; below it
@@ -8,6 +9,7 @@ stand all differences and refusals. A difference is traced: a further listener n
 FlopCounterMode has no formula for, and what each of them multiplies. What these do not add up to is "unexplained".
 """
 
+import gc
 import json as json_format
 import resource
 import signal
@@ -15,14 +17,18 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from importlib import import_module
 from math import prod
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 from fire import Fire
-from models import Inputs, Model, make, models, published
+from measuring import machine, peak_megabytes, show
+from models import Inputs, Made, Model, make, models, published
 
 from nachos_min.macs.count import count
 from nachos_min.macs.readers.torch_reader import read_torch
@@ -30,6 +36,7 @@ from nachos_min.macs.record import CountError
 
 Row = dict[str, Any]
 GIGABYTE = 1 << 30
+THREADS = 2
 HEAVY = 12.0  # billions of MACs, as published; heavier networks are counted on "meta"
 
 
@@ -98,8 +105,11 @@ UNSEEN: dict[str, tuple[str, Callable[[Any, Any], int]]] = {
 }
 
 
-def peer(module: Any, inputs: Inputs) -> tuple[float, Counter[str]]:
-    """Return half of FlopCounterMode's operations, and the MACs of what it has no formula for, by their names."""
+def peer(module: Any, inputs: Inputs, *, listen: bool = True) -> tuple[float, Counter[str]]:
+    """Return half of FlopCounterMode's operations, and the MACs of what it has no formula for, by their names.
+
+    Without `listen` nothing but FlopCounterMode runs.
+    """
     torch = import_module("torch")
     missed: Counter[str] = Counter()
 
@@ -115,7 +125,7 @@ def peer(module: Any, inputs: Inputs) -> tuple[float, Counter[str]]:
     module.requires_grad_(False)  # the counter's hooks on gradients refuse some networks
     positional, named = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
     torch.manual_seed(0)
-    with torch.no_grad(), Listener(), counter:
+    with torch.no_grad(), Listener() if listen else nullcontext(), counter:
         module(*positional, **named)
     return counter.get_total_flops() / 2, missed
 
@@ -166,15 +176,31 @@ def measured(model: Model, device: str) -> Row:
     return row
 
 
-def _in_child(pipe: Connection, model: Model, device: str, seconds: int, gigabytes: int) -> None:
-    import_module("torch").set_num_threads(1)
+def in_process(task: Callable[[], Any], seconds: int = 600, gigabytes: int = 9, threads: int = THREADS) -> Any:
+    """Return a task's result, from a process of its own; RuntimeError if it fails or takes too much."""
+    context = get_context("fork")  # libraries are loaded once
+    near, far = context.Pipe()
+    child = context.Process(target=_send, args=(far, task, seconds, gigabytes, threads))
+    child.start()
+    far.close()
+    try:
+        result, failure = near.recv()
+    except EOFError:
+        result, failure = None, "the process was ended: it took too long, or too much memory"
+    child.join()
+    if failure:
+        raise RuntimeError(failure)
+    return result
+
+
+def _send(pipe: Connection, task: Callable[[], Any], seconds: int, gigabytes: int, threads: int) -> None:
+    import_module("torch").set_num_threads(threads)
     signal.alarm(seconds)
     resource.setrlimit(resource.RLIMIT_DATA, (gigabytes * GIGABYTE, gigabytes * GIGABYTE))
     try:
-        row = measured(model, device)
+        pipe.send((task(), ""))
     except Exception as error:
-        row = {"name": model.name, "family": model.family, "refused": f"{type(error).__name__}: {error}"}
-    pipe.send(row)
+        pipe.send((None, f"{type(error).__name__}: {error}"))
 
 
 def device_of(model: Model) -> str:
@@ -183,20 +209,81 @@ def device_of(model: Model) -> str:
     return "meta" if heavy else "cpu"
 
 
-def in_child(model: Model, device: str, seconds: int, gigabytes: int = 9) -> Row:
-    """Return what `measured` returns, from a process that is ended when it takes too long or too much memory."""
-    context = get_context("fork")  # libraries are loaded once
-    near, far = context.Pipe()
-    child = context.Process(target=_in_child, args=(far, model, device, seconds, gigabytes))
-    child.start()
-    far.close()
+def row_of(model: Model, device: str, seconds: int) -> Row:
+    """Return what `measured` returns, or why there is nothing, from a process of its own."""
     try:
-        row: Row = near.recv()
-    except EOFError:
-        child.join()
-        row = {"name": model.name, "family": model.family, "refused": f"its process ended with {child.exitcode}"}
-    child.join()
+        row: Row = in_process(lambda: measured(model, device), seconds)
+    except RuntimeError as error:
+        return {"name": model.name, "family": model.family, "refused": str(error)}
     return row
+
+
+# Time and memory.
+
+SPEED = ("resnet50", "mobilenet_v3_large", "vit_b_16", "efficientnet_b0")
+TOOLS: dict[str, Callable[[Any, Inputs], Any]] = {"ours": ours, "peer": lambda *given: peer(*given, listen=False)}
+
+
+def speed_of(name: str, batch: int, rounds: int = 7) -> Row:
+    """Return the median seconds of both on one network, which take turns, and the memory of a process of each.
+
+    The memory is how far the process grows beyond what it has with the network made and run once.
+    """
+    model = models("torchvision.classification", name)[0]
+    times = in_process(lambda: _times(model, batch, rounds))
+    grown = {tool: in_process(lambda tool=tool: _growth(model, batch, tool)) for tool in ("run", *TOOLS)}
+    row: Row = {"network": name, "batch": batch, **{f"{tool} s": times[tool] for tool in TOOLS}}
+    row["time ratio"] = times["ours"] / times["peer"]
+    row |= {f"{tool} MB": megabytes for tool, megabytes in grown.items()}
+    row["memory ratio"] = grown["ours"] / grown["peer"]
+    return row
+
+
+def _batch(model: Model, batch: int) -> Made:
+    module, inputs = make(model)
+    return module.requires_grad_(False), tuple(x.repeat(batch, 1, 1, 1) for x in inputs)
+
+
+def _times(model: Model, batch: int, rounds: int) -> dict[str, float]:
+    module, inputs = _batch(model, batch)
+    found: dict[str, list[float]] = {tool: [] for tool in TOOLS}
+    for turn in range(rounds + 1):
+        for tool, count_it in TOOLS.items():
+            start = time.perf_counter()
+            count_it(module, inputs)
+            if turn:  # the first calls load parts of PyTorch
+                found[tool].append(time.perf_counter() - start)
+    return {tool: median(seconds) for tool, seconds in found.items()}
+
+
+def _growth(model: Model, batch: int, tool: str) -> float:
+    module, inputs = _batch(model, batch)
+    with import_module("torch").no_grad():
+        module(*(x[:1] for x in inputs))
+        before = _forget_peak()
+        _ = module(*inputs) if tool == "run" else TOOLS[tool](module, inputs)
+    return peak_megabytes() - before
+
+
+def _forget_peak() -> float:
+    """Return the memory of this process, from which its peak is measured anew (Linux)."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    return peak_megabytes()
+
+
+def large_language_model() -> Row:
+    """Return how long a Llama of seven billion parameters takes on "meta", and what it needs for 128 words."""
+    torch, library = import_module("torch"), import_module("transformers")
+    start = time.perf_counter()
+    with torch.device("meta"):
+        module = library.LlamaForCausalLM(library.LlamaConfig()).eval()
+        inputs = {"input_ids": torch.zeros(1, 128, dtype=torch.int64)}
+    made = time.perf_counter()
+    macs = ours(module, inputs)
+    counted = time.perf_counter()
+    parameters = sum(x.numel() for x in module.parameters())
+    return {"parameters": parameters, "MACs": macs, "making s": made - start, "counting s": counted - made}
 
 
 # What is printed.
@@ -248,7 +335,12 @@ def _lines(rows: Iterable[Row]) -> Iterable[str]:
 
 
 def main(
-    family: str = "", only: str | tuple[str, ...] = "", json: bool = False, device: str = "", seconds: int = 240
+    family: str = "",
+    only: str | tuple[str, ...] = "",
+    json: bool = False,
+    device: str = "",
+    seconds: int = 240,
+    speed: bool = False,
 ) -> None:
     """Print what both report.
 
@@ -258,11 +350,16 @@ def main(
         json: print one JSON object a line, as soon as a network is counted.
         device: "cpu" or "meta" for all networks.
         seconds: the most that one network may take.
+        speed: measure time and memory of a few networks instead.
     """
+    if speed:
+        show(machine(THREADS), [speed_of(name, batch) for name in SPEED for batch in (1, 8)])
+        show({}, [in_process(large_language_model)])
+        return
     names = only if isinstance(only, str) else ",".join(only)  # Fire makes a tuple of a,b
     rows = []
     for model in models(family, names):
-        rows.append(in_child(model, device or device_of(model), seconds))
+        rows.append(row_of(model, device or device_of(model), seconds))
         if json:
             print(json_format.dumps(rows[-1]), flush=True)
         else:
