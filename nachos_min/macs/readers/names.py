@@ -152,12 +152,13 @@ _ANY = 1 << 31  # arrays
 def _arities(table: str) -> dict[str, tuple[int, int, int]]:
     found: dict[str, tuple[int, int, int]] = {}
     for line in table.strip().splitlines():
-        least, most, outputs, *names = line.replace("*", str(_ANY)).split()
+        least, most, outputs, *names = line.replace("*", str(_ANY)).replace("~", "com.microsoft.").split()
         found |= dict.fromkeys(names, (int(least), int(most), int(outputs)))
     return found
 
 
-# Least and most inputs and most outputs, in any operator set, of ONNX's operators that have not one of each.
+# Least and most inputs and most outputs, in any operator set, of operators that have not one of each. "~" is ONNX
+# Runtime's domain.
 ARITIES: Final = _arities("""
     0 0 1   Constant RandomNormal RandomUniform SequenceEmpty
     0 1 1   Optional OptionalHasElement
@@ -195,12 +196,28 @@ ARITIES: Final = _arities("""
     5 5 5   BatchNormalization
     8 8 1   QLinearMatMul
     8 9 1   QLinearConv
+    1 2 1   ~FastGelu
+    2 2 1   ~BiasGelu ~BiasSoftmax ~FusedMatMul
+    2 2 2   SimplifiedLayerNormalization
+    2 3 1   ~FusedGemm ~QuantizeLinear ~DequantizeLinear
+    2 4 1   ~FusedConv
+    3 4 4   ~SkipSimplifiedLayerNormalization
+    3 5 1   ~DynamicQuantizeMatMul
+    3 5 4   ~SkipLayerNormalization
+    4 5 1   ~QLinearSigmoid ~QLinearLeakyRelu ~QLinearSoftmax ~QLinearReduceMean ~QLinearAveragePool
+    4 5 1   ~QLinearGlobalAveragePool
+    4 7 1   ~MatMulIntegerToFloat
+    5 * 1   ~QLinearConcat
+    6 9 1   ~QGemm
+    7 8 1   ~QLinearAdd ~QLinearMul
+    9 9 1   ~QLinearWhere
 """)
 
 # Attributes of ONNX's operators. Another name may be a damaged one, in whose place the default would be counted.
 ATTRIBUTES: Final = frozenset(
     _names("""
-    activation_alpha activation_beta activations align_corners allowzero alpha antialias approximate auto_pad
+    activation activation_alpha activation_beta activation_gamma activation_params activations channels_last
+    is_inner_broadcast opset transBatchA transBatchB align_corners allowzero alpha antialias approximate auto_pad
     axes axis batch_axis batch_dims beta bias block_size blocksize body ceil_mode center_point_box clip
     coordinate_transformation_mode count_include_pad cubic_coeff_a detect_negative detect_positive dilations
     direction directions dtype else_branch end ends epsilon equation exclude_outside exclusive
