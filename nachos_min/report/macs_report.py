@@ -157,14 +157,15 @@ def _verify(target: Target, totals: dict[str, Count]) -> Rows:
     """Return each convention's count beside what the real tool reports for the same module."""
     if target.module is None:
         raise InputError(f"--verify needs a PyTorch module (torch:...), got {target.name!r}")
+    from nachos_min.macs.conventions.exceptions import cause_of
     from nachos_min.macs.conventions.peers import PEERS, reported
 
-    rows = []
+    call, rows = (target.module, target.arguments, target.options), []
     for tool in PEERS:
-        predicted = totals[tool].total
-        found, reason = reported(tool, target.module, target.arguments)
+        predicted, (found, reason) = totals[tool].total, reported(tool, *call)
         row = {"convention": tool, "predicted": predicted, "reported": found, "reason": reason}
-        rows.append(row | {"cause": "", "version": ""})
+        row["cause"] = "" if found in (None, predicted) else cause_of(tool, target.graph, found, *call)
+        rows.append(row | {"version": CONVENTIONS[tool].version_note})
     return tuple(rows)
 
 

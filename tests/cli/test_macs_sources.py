@@ -140,6 +140,7 @@ def test_the_tools_are_run_beside_the_predictions(module):
     ("reported", "status", "words"),
     [
         ((5, ""), 4, "DIFFERENT"),
+        ((6, ""), 0, "differs: it counts to six"),
         ((None, "not installed"), 0, "not installed"),
         ((13824, ""), 0, "equal"),
     ],
@@ -148,6 +149,8 @@ def test_a_difference_without_a_cause_has_its_own_status(reported, status, words
     conventions = "nachos_min.macs.conventions"
     monkeypatch.setattr(f"{conventions}.peers.PEERS", {"thop": None})
     monkeypatch.setattr(f"{conventions}.peers.reported", lambda *_: reported)
+    causes = {6: "it counts to six"}
+    monkeypatch.setattr(f"{conventions}.exceptions.cause_of", lambda _, __, number, *_call: causes.get(number, ""))
     line = ("torch:mine:conv", "--input", "1,3,8,8", "--verify")
     found = module(*line)
     assert found.status == module(*line, "--json").status == status
