@@ -174,6 +174,7 @@ ARITIES: Final = _arities("""
     1 3 2   Dropout
     1 4 1   Pad Resize
     1 5 1   Slice
+    1 10 4   ~MultiHeadAttention
     1 * 1   Max Min Mean Sum Einsum Concat SequenceConstruct
     1 * *   Scan
     2 2 1   Add Sub Mul Div Mod Pow And Or Xor Equal Less LessOrEqual Greater GreaterOrEqual BitShift
@@ -184,6 +185,7 @@ ARITIES: Final = _arities("""
     2 3 3   LayerNormalization
     2 4 1   ConvInteger MatMulInteger STFT
     2 5 1   NonMaxSuppression
+    2 7 2   ~Attention
     2 * *   Loop
     3 3 1   Col2Im Scatter Where Range OneHot ScatterND ScatterElements GroupNormalization
     3 3 1   InstanceNormalization RoiAlign
@@ -192,8 +194,11 @@ ARITIES: Final = _arities("""
     3 6 2   GRU RNN
     3 7 4   Attention
     3 8 3   LSTM
+    3 17 4   ~GroupQueryAttention
+    4 4 1   ~RotaryEmbedding
     5 5 1   MelWeightMatrix
     5 5 5   BatchNormalization
+    5 9 2   ~QAttention
     8 8 1   QLinearMatMul
     8 9 1   QLinearConv
     1 2 1   ~FastGelu
@@ -219,18 +224,22 @@ ATTRIBUTES: Final = frozenset(
     activation activation_alpha activation_beta activation_gamma activation_params activations channels_last
     is_inner_broadcast opset transBatchA transBatchB align_corners allowzero alpha antialias approximate auto_pad
     axes axis batch_axis batch_dims beta bias block_size blocksize body ceil_mode center_point_box clip
+    activation_alpha activation_beta activations align_corners allowzero alpha antialias approximate auto_pad
+    axes axis batch_axis batch_dims beta bias block_size blocksize body causal ceil_mode center_point_box clip
     coordinate_transformation_mode count_include_pad cubic_coeff_a detect_negative detect_positive dilations
-    direction directions dtype else_branch end ends epsilon equation exclude_outside exclusive
-    extrapolation_value fmod gamma group hidden_size high input_forget interleaved inverse is_causal k
-    keep_aspect_ratio_policy keepdims kernel_shape kv_num_heads lambd largest layout left_window_size
-    linear_before_reset low max mean min mode momentum nearest_mode new_axis noop_with_empty_axes num_groups
+    direction directions do_rotary dtype else_branch end ends epsilon equation exclude_outside exclusive
+    extrapolation_value fmod gamma group hidden_size high input_forget interleaved inverse is_causal
+    is_packed_batching k k_norm_epsilon k_quant_type keep_aspect_ratio_policy keepdims kernel_shape
+    kv_cache_bit_width kv_num_heads lambd largest layout left_window_size linear_before_reset local_window_size
+    low mask_filter_value max mean min mode momentum nearest_mode new_axis noop_with_empty_axes num_groups
     num_heads num_outputs num_scan_inputs offset_group onesided output_datatype output_dtype output_height
-    output_padding output_shape output_width p padding_mode pads periodic perm pooled_shape precision
-    q_num_heads qk_matmul_output_mode ratio reduction reverse right_window_size rotary_embedding_dim round_mode
-    sample_size sampling_ratio saturate scale scales scan_input_axes scan_input_directions scan_output_axes
-    scan_output_directions seed select_last_index shape size softcap softmax_precision sorted sparse_value
-    spatial spatial_scale split start starts stash_type storage_order strides then_branch time_axis to
-    training_mode transA transB type upper value value_float value_floats value_int value_ints value_string
-    value_strings
+    output_padding output_shape output_width p padding_mode pads past_present_share_buffer periodic perm
+    pooled_shape precision q_norm_epsilon q_num_heads qk_matmul_output_mode qk_norm_epsilon qk_output
+    qkv_hidden_sizes ratio reduction reverse right_window_size rotary_embedding_dim rotary_interleaved
+    round_mode sample_size sampling_ratio saturate scale scales scan_input_axes scan_input_directions
+    scan_output_axes scan_output_directions seed select_last_index shape size sliding_window_cache
+    smooth_softmax softcap softmax_precision sorted sparse_value spatial spatial_scale split start starts
+    stash_type storage_order strides then_branch time_axis to training_mode transA transB type unidirectional
+    upper v_quant_type value value_float value_floats value_int value_ints value_string value_strings
 """)
 )

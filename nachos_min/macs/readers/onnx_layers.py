@@ -213,74 +213,6 @@ def _einsum(call: Call) -> Array:
     return call.run(products.einsum(equation, arrays, tuple(array.shape for array in arrays), ones=True))[-1]
 
 
-@rule("Attention")
-def _attention(call: Call) -> tuple[Array, ...]:
-    """Return scaled dot product attention, keys and values with those of a cache before them, and the scores."""
-    query, key, value = (call.input(index) for index in (0, 1, 2))
-    flat = len(query.shape) == 3
-    if flat:
-        query = heads(call, query, call.get("q_num_heads", 0))
-        key, value = (heads(call, array, call.get("kv_num_heads", 0)) for array in (key, value))
-    key, value = (cached(call, index, array) for index, array in ((4, key), (5, value)))
-    made, scores = attend(call, query, key, value, call.optional(3))
-    return together(call, made) if flat else made, key, value, scores
-
-
-def cached(call: Call, index: int, array: Array) -> Array:
-    """Return keys or values (N, heads, L, features) with those of a cache, which is an input, before them."""
-    before = call.optional(index)
-    if before is None:
-        return array
-    samples, count, length, features = (*array.shape, 0, 0, 0, 0)[:4]
-    fits = len(array.shape) == len(before.shape) == 4 and before.shape[:2] == array.shape[:2]
-    require(fits and before.shape[3] == features, f"a cache must fit {array.shape}, got {before.shape}")
-    shape = (samples, count, before.shape[2] + length, features)
-    return call.move(shape, None, before, array, part=2 + index)
-
-
-def attend(call: Call, query: Array, key: Array, value: Array, mask: Array | None) -> tuple[Array, Array]:
-    """Return attention of (N, heads, L, features), in which heads may share keys and values, and its scores."""
-    if not len(query.shape) == len(key.shape) == len(value.shape) == 4:
-        got = f"{query.shape}, {key.shape}, {value.shape}"
-        raise CountError(f"queries, keys and values must have 3 or 4 axes, got {got}")
-    count, shared = query.shape[1], key.shape[1]
-    divides = shared >= 1 and count % shared == 0
-    require(divides, f"{count} heads of queries must be a multiple of those of keys, got {shared}")
-    key = call.move((*key.shape[:2], key.shape[3], key.shape[2]), lambda values: np.swapaxes(values, 2, 3), key)
-    if count != shared:
-        times = count // shared
-        repeat = partial(np.repeat, repeats=times, axis=1)
-        key = call.move((key.shape[0], count, *key.shape[2:]), repeat, key)
-        value = call.move((value.shape[0], value.shape[1] * times, *value.shape[2:]), repeat, value, part=1)
-    length = key.shape[3]
-    if mask is not None and mask.shape and 1 < mask.shape[-1] < length:  # the rest is left out
-        mask = call.move((*mask.shape[:-1], length), None, mask)
-    steps = products.attention(
-        (query, key, value),
-        (query.shape, (*key.shape[:2], length, key.shape[2]), value.shape),
-        None if mask is None else (mask, array_shape(mask.shape)),
-        by_rows=True,
-    )
-    scores, *_, made = call.run(steps)
-    return made, scores
-
-
-def together(call: Call, array: Array) -> Array:
-    """Return (N, heads, L, features) as (N, L, heads * features)."""
-    shape = (array.shape[0], array.shape[2], array.shape[1] * array.shape[3])
-    return call.move(shape, lambda values: np.swapaxes(values, 1, 2).reshape(shape), array)
-
-
-def heads(call: Call, array: Array, count: int) -> Array:
-    """Return (N, L, features) as (N, count, L, features / count)."""
-    sound = count >= 1 and len(array.shape) == 3 and array.shape[2] % count == 0
-    require(sound, f"heads must divide the last of 3 axes, got {count} of {array.shape}")
-    samples, length, features = array.shape
-    split = (samples, length, count, features // count)
-    shape = (samples, count, length, features // count)
-    return call.move(shape, lambda values: np.swapaxes(values.reshape(split), 1, 2), array)
-
-
 # Norms and reductions.
 
 
@@ -496,24 +428,6 @@ def _short_fourier(call: Call) -> Array:
         made = call.elementwise((made, window), ops.Multiply)
     kept = length // 2 + 1 if call.get("onesided", 1) else length
     return _transformed(call, made, length, (x.shape[0], frames, kept, 2))
-
-
-@rule("RotaryEmbedding")
-def _rotary(call: Call) -> Array:
-    """Return x * cos + turned x * sin, of part of the features if it says so."""
-    x = call.input()
-    return rotated(call, x, call.get("num_heads", 0))
-
-
-def rotated(call: Call, x: Array, heads: int) -> Array:
-    """Return queries or keys (N, heads, L, features), or (N, L, heads * features), turned by their places."""
-    features = x.shape[-1] // (heads if len(x.shape) == 3 and heads > 0 else 1)
-    part = call.get("rotary_embedding_dim", 0) or features
-    require(0 < part <= features, f"rotary_embedding_dim must be 1 to {features}, got {part}")
-    shape = (*x.shape[:-1], x.shape[-1] // features * part)
-    taken = x if part == features else call.move(shape, None, x)
-    made = call.elementwise(tuple(call.elementwise((taken,), ops.Multiply) for _ in range(2)), ops.Add)
-    return made if part == features else call.move(x.shape, None, made, x)
 
 
 # Element-wise operators. Those that exported shape arithmetic uses have a NumPy form.

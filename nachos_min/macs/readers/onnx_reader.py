@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import final
 
 from nachos_min.macs.ops import Graph
-from nachos_min.macs.readers import onnx_fused, onnx_layers, onnx_moves
+from nachos_min.macs.readers import onnx_attention, onnx_fused, onnx_layers, onnx_moves
 from nachos_min.macs.readers.builder import Builder, label, quoted, require
 from nachos_min.macs.readers.onnx_call import Array, checked_shape
 from nachos_min.macs.readers.onnx_file import Message, Steps, declared_lengths, load
@@ -19,7 +19,7 @@ from nachos_min.macs.readers.onnx_walk import Branch as Branch
 from nachos_min.macs.readers.onnx_walk import Scope, Walk
 from nachos_min.macs.record import CountError, Shape
 
-_RULES = (onnx_layers, onnx_moves, onnx_fused)  # files whose rules register themselves
+_RULES = (onnx_attention, onnx_fused, onnx_layers, onnx_moves)  # files whose rules register themselves
 Length = int | str  # a number, or the name of one that the file leaves open
 
 
