@@ -37,11 +37,11 @@ def described(operator: Any) -> Operator:
 
 
 def _matrices(left: Any, right: Any) -> int:
-    return prod(left.shape) * int(right.shape[-1]) * real_products(left)
+    return int(prod(left.shape) * right.shape[-1]) * real_products(left)
 
 
 def _vector(left: Any) -> int:
-    return prod(left.shape) * real_products(left)
+    return int(prod(left.shape)) * real_products(left)
 
 
 def _grouped(left: Any, right: Any) -> int:
@@ -59,7 +59,7 @@ def _recurrent(x: Any, inner: Any, outer: Any) -> int:
 
 def _attention(query: Any, key: Any, value: Any) -> int:
     q, k, v = query.shape, key.shape, value.shape
-    return prod(q[:-1]) * int(k[-2]) * int(q[-1] + v[-1])
+    return int(prod(q[:-1]) * k[-2] * (q[-1] + v[-1]))
 
 
 def real_products(x: Any) -> int:

@@ -4,11 +4,12 @@ Tensors are not kept alive: what is known of one is valid while its weak referen
 write to one of them, the others are read through a further node that moves the new elements in.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 from itertools import count
+from threading import local
 from typing import Any, NamedTuple
 from weakref import ref
 
@@ -60,29 +61,47 @@ class RunningModules:
         self._names: dict[int, list[str]] = {}
         for path, module in _named(root, ""):
             self._names.setdefault(id(module), []).append(path)
-        self._running: list[Any] = []
+        self._here = _Running()
+        self._places: dict[tuple[int, bool], Place] = {}
 
     @contextmanager
-    def followed(self) -> Iterator[None]:
-        """Hook every module's start and end; the hooks are gone afterwards, whatever happens."""
+    def followed(self, listening: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+        """Hook each module's start and end, and make a thread that runs one listen; the hooks are gone afterwards."""
+
+        def enter(module: Any, _args: object) -> None:
+            self._here.running.append(module)
+            if len(self._here.running) == 1 and id(module) in self._names:
+                self._here.listening.enter_context(listening())
+
+        def leave(module: Any, _args: object, _output: object) -> None:
+            running = self._here.running
+            while running and running.pop() is not module:
+                pass
+            if not running:
+                self._here.listening.close()
+
         hooks = load_torch().nn.modules.module
-        before = hooks.register_module_forward_pre_hook(lambda module, _args: self._running.append(module))
-        after = hooks.register_module_forward_hook(self._leave, always_call=True)
+        before = hooks.register_module_forward_pre_hook(enter)
+        after = hooks.register_module_forward_hook(leave, always_call=True)
         try:
             yield
         finally:
             before.remove()
             after.remove()
 
-    def _leave(self, module: Any, _args: object, _output: object) -> None:
-        while self._running and self._running.pop() is not module:
-            pass
-
     def innermost(self) -> Place:
-        """Return the innermost module that is running."""
-        if not self._running:
+        """Return the innermost module that is running in this thread."""
+        if not self._here.running:
             return "", Written("")
-        module = self._running[-1]
+        module = self._here.running[-1]
+        key = id(module), bool(module.training)
+        if id(module) not in self._names:
+            return self._place(module)
+        if key not in self._places:
+            self._places[key] = self._place(module)
+        return self._places[key]
+
+    def _place(self, module: Any) -> Place:
         names = self._names.get(id(module), [])
         kinds = [kind for kind in type(module).__mro__ if kind.__module__.startswith("torch.nn.modules.")]
         layers = [kind.__qualname__ for kind in kinds if kind.__qualname__ != "Module"]
@@ -93,6 +112,14 @@ class RunningModules:
         return names[0] if names else "", written
 
 
+class _Running(local):
+    """The modules that run in a thread, and what it listens with because of them."""
+
+    def __init__(self) -> None:
+        self.running: list[Any] = []
+        self.listening = ExitStack()
+
+
 def _named(module: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Yield modules with their names: under each parent anew, but one parent's second name for a child is none."""
     yield path, module
@@ -100,12 +127,15 @@ def _named(module: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield from _named(child, f"{path}.{name_of_child}" if path else name_of_child)
 
 
+_WEIGHT = -2  # in the place of a node: that of a weight which no node made
+
+
 class _Known(NamedTuple):
     """What is known of a tensor."""
 
     tensor: Any  # a weak reference: another tensor may later have the same identity
     serial: int  # which no other tensor ever has
-    node: int | None  # that made it; None for a weight
+    node: int  # that made it
     writes: int  # in-place writes to its memory before
 
 
@@ -129,7 +159,7 @@ class Recording:
     def knows(self, x: Tensor) -> bool:
         """Return whether `x` comes from a node or is the network's input."""
         known = self._find(x)
-        return known is not None and known.node is not None
+        return known is not None and known.node != _WEIGHT
 
     def add(self, steps: Iterable[Step], changed: set[int], function: str, place: Place) -> None:
         """Append the steps of a call, spelt `function`, that wrote over the tensors with identities `changed`."""
@@ -152,7 +182,7 @@ class Recording:
     def position(self, x: Tensor, place: Place) -> int:
         """Return the node that a tensor is read from; one that no node made becomes a source."""
         known = self._find(x)
-        if known is None or known.node is None:
+        if known is None or known.node == _WEIGHT:
             label, written = f"{place[0]} Source".strip(), replace(place[1], samples=self._samples)
             known = self._put(x, self._builder.source(label, shape_of(x), self._weight(x), written))
         for write in self._writes.get(_memory(x), [])[known.writes :] if self._writes else ():
@@ -161,7 +191,7 @@ class Recording:
             known = self._put(x, self._append(move, (known.node, write), "", place))
         return known.node
 
-    def _put(self, x: Tensor, position: int | None) -> _Known:
+    def _put(self, x: Tensor, position: int) -> _Known:
         before = self._find(x)
         serial = before.serial if before else next(self._serials)
         writes = len(self._writes.get(_memory(x), ())) if self._writes else 0
@@ -178,7 +208,7 @@ class Recording:
         return self._builder.add(label, step.op, inputs, step.batch, weights, written, step.real)
 
     def _weight(self, x: Tensor) -> Weight:
-        known = self._find(x) or self._put(x, None)
+        known = self._find(x) or self._put(x, _WEIGHT)
         return known.serial, int(x.numel()) if isinstance(x, load_torch().nn.Parameter) else 0
 
     def graph(self, outputs: object) -> Graph:

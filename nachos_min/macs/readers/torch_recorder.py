@@ -7,9 +7,10 @@ if the two disagree over a call, it cannot be counted. What cannot be counted is
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
+from threading import RLock, local
 from types import FrameType, FunctionType
 from typing import Any
 
@@ -19,6 +20,7 @@ from nachos_min.macs.readers.torch_executed import Operator, described, executed
 from nachos_min.macs.readers.torch_graph import Recording, RunningModules, load_torch, tensors_in, version
 from nachos_min.macs.readers.torch_rules import RULES, Rule
 from nachos_min.macs.readers.torch_spelling import spell
+from nachos_min.macs.readers.torch_threads import Origins, threads_followed
 from nachos_min.macs.record import CountError
 
 Arguments = tuple[Any, ...]
@@ -58,70 +60,100 @@ class Causes:
         return CountError(shown) if texts else None
 
 
+class _Here(local):
+    """What a thread is executing."""
+
+    above: Any = None  # its listeners, None if it does not listen
+    below: Any = None
+    products: int | None = 0  # of the function whose rule says what is executed; None: not known
+    calling: str | None = None  # that function
+    unruled = ""  # the function without a rule that is being executed
+    executing = False  # whether a basic operator is: that is no call of the module's
+
+    def __init__(self) -> None:
+        self.entered: list[FunctionType] = []
+
+
 class Recorder:
     """Record what a module executes while `listening`; afterwards `recording` holds it."""
 
     def __init__(self, module: Any, inputs: object) -> None:
         self._modules = RunningModules(module)
         self.recording = Recording(inputs)
+        self._origins = Origins()
         self._operators: dict[Any, Operator | None] = {}  # None for one that is made of others
-        self._products: int | None = 0  # of the function whose rule says what is executed; None: not known
-        self._calling: str | None = None  # that function
-        self._unruled = ""  # the function without a rule that is being executed
-        self._executing = False  # whether a basic operator is: that is no call of the module's
-        self._entered: list[FunctionType] = []
-        self._above: Any = None
-        self._below: Any = None
+        self._here = _Here()
+        self._writing = RLock()
+        self._over = False
         self._left = False  # whether an array was handed to NumPy
+        self._mapped = load_torch()._C._functorch.peek_interpreter_stack  # not None inside torch.vmap
         self.causes = Causes()
         self.failed = ""  # module and function of the last call that PyTorch itself refused
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Listen to everything that runs inside."""
-        torch = load_torch()
-        below, above = torch.utils._python_dispatch.TorchDispatchMode, torch.overrides.TorchFunctionMode
-        self._mapped = torch._C._functorch.peek_interpreter_stack
-        with ExitStack() as stack:
-            stack.enter_context(self._modules.followed())
-            self._below = stack.enter_context(_listener(below, "__torch_dispatch__", self._on_executed))
-            self._above = stack.enter_context(_listener(above, "__torch_function__", self._on_called))
+        with self._modules.followed(self._in_thread), threads_followed(self._in_thread), self._in_thread():
+            try:
+                yield
+            finally:
+                self._over = True  # a thread may live on
+
+    @contextmanager
+    def _in_thread(self) -> Iterator[None]:
+        """Listen in this thread, unless it does already."""
+        torch, here = load_torch(), self._here
+        if here.below is not None or self._over:
             yield
+            return
+        below, above = torch.utils._python_dispatch.TorchDispatchMode, torch.overrides.TorchFunctionMode
+        here.below = _listener(below, "__torch_dispatch__", self._on_executed)
+        here.above = _listener(above, "__torch_function__", self._on_called)
+        try:
+            with torch.no_grad(), here.below, here.above:
+                yield
+        finally:
+            here.below = here.above = None
 
     # Basic operators.
 
     def _on_executed(self, operator: Any, args: Arguments, options: Options, _caller: FrameType) -> Any:
         """Count what a basic operator multiplies, or record it; one that is made of others is taken apart."""
+        here = self._here
+        if self._over:
+            return operator(*args, **options)
         if operator not in self._operators:
-            with self._below:
+            with here.below:
                 output = operator.decompose(*args, **options)
             self._operators[operator] = described(operator) if output is NotImplemented else None
             if output is not NotImplemented:
                 return output
         known = self._operators[operator]
         if known is None:
-            with self._below:
+            with here.below:
                 return operator.decompose(*args, **options)
-        executing, self._executing = self._executing, True
+        executing, here.executing = here.executing, True
         try:
             output = operator(*args, **options)
         except Exception:
-            self.failed = self._where(self._calling or self._unruled or known.name)
+            self.failed = self._where(here.calling or here.unruled or known.name)
             raise
         finally:
-            self._executing = executing
-        if self._calling is None:
-            with self._noted(self._unruled):
+            here.executing = executing
+        self._origins.note(output)
+        if here.calling is None:
+            with self._noted(here.unruled):
                 self._by_operator(known, output, args, options)
-        elif self._products is not None:
-            self._products = self._executed(known, output, args, options)
+        elif here.products is not None:
+            here.products = self._executed(known, output, args, options)
         return output
 
     def _executed(self, known: Operator, output: Any, args: Arguments, options: Options) -> int | None:
         """Return the products so far, those of an operator added; None if it is not known what it multiplies."""
-        assert self._products is not None
-        with self._noted(self._calling or ""):
-            return self._products + _products(known, output, args, options)
+        here = self._here
+        assert here.products is not None
+        with self._noted(here.calling or ""):
+            return here.products + _products(known, output, args, options)
         return None
 
     def _by_operator(self, known: Operator, output: Any, args: Arguments, options: Options) -> None:
@@ -144,7 +176,7 @@ class Recorder:
     # Functions.
 
     def _on_called(self, function: Any, args: Arguments, options: Options, caller: FrameType) -> Any:
-        if self._executing:
+        if self._here.executing or self._over:
             return function(*args, **options)
         spelling = spell(function, caller)
         if spelling:
@@ -161,16 +193,16 @@ class Recorder:
         return self._without_rule(text, function, args, options)
 
     def _by_rule(self, rule: Rule, spelt: str, function: Any, args: Arguments, options: Options) -> Any:
-        given = list(tensors_in((args, options)))
+        here, given = self._here, list(tensors_in((args, options)))
         versions = [version(x) for x in given]
-        outer, self._calling, self._products = self._calling, spelt, 0
+        outer, here.calling, here.products = here.calling, spelt, 0
         try:
             result = function(*args, **options)
         except Exception:
             self.failed = self._where(spelt)
             raise
         finally:
-            self._calling, products = outer, self._products
+            here.calling, products = outer, here.products
         changed = {id(x) for x, old in zip(given, versions, strict=True) if version(x) != old}
         with self._noted(spelt):
             if self._left and any(type(value).__name__ == "ndarray" for value in args):
@@ -184,25 +216,27 @@ class Recorder:
 
     def _without_rule(self, text: str, function: Any, args: Arguments, options: Options) -> Any:
         """Run a function whose own calls, or else whose basic operators are recorded."""
-        entered = self._entered and self._entered[-1] is function
+        here = self._here
+        entered = here.entered and here.entered[-1] is function
         if isinstance(function, FunctionType) and not entered and self._mapped() is None:
             return self._enter(function, args, options)
-        outer, self._unruled = self._unruled, text
+        outer, here.unruled = here.unruled, text
         try:
             return function(*args, **options)
         except Exception:
             self.failed = self.failed or self._where(text)
             raise
         finally:
-            self._unruled = outer
+            here.unruled = outer
 
     def _same(self, function: Any, args: Arguments, options: Options) -> Any:
         """Run a function whose result is its argument under another name, or is set as its argument's data."""
-        outer, self._calling = self._calling, ""
+        here = self._here
+        outer, here.calling = here.calling, ""
         try:
             result = function(*args, **options)
         finally:
-            self._calling = outer
+            here.calling = outer
         if function.__name__ == "__set__" and len(args) > 1:
             self.recording.same(args[0], args[1], self._modules.innermost())
         for x in tensors_in(result):
@@ -219,12 +253,12 @@ class Recorder:
         defaults, closure = function.__defaults__, function.__closure__
         copy = FunctionType(function.__code__, names, function.__name__, defaults, closure)
         copy.__kwdefaults__ = function.__kwdefaults__
-        self._entered.append(function)
+        self._here.entered.append(function)
         try:
-            with self._above:
+            with self._here.above:
                 return copy(*args, **options)
         finally:
-            self._entered.pop()
+            self._here.entered.pop()
 
     # Records.
 
@@ -247,7 +281,14 @@ class Recorder:
         if products is not None and products != _counted(steps) and any(x.is_complex() for x in tensors_in(given)):
             steps = [replace(step, real=3 if isinstance(step.op, Conv) else 4) for step in steps]
         _check(steps, products)
-        self.recording.add(steps, changed, spelt, self._modules.innermost())
+        for x in [x for step in steps for x in step.reads if not isinstance(x, Step)]:
+            if not self.recording.knows(x) and self._origins.unknown(x):
+                self._origins.note(x)
+                raise CountError(
+                    f"what made the array {tuple(x.shape)} that it reads is not seen, as another thread"
+                )
+        with self._writing:
+            self.recording.add(steps, changed, spelt, self._modules.innermost())
 
     def _where(self, function: str) -> str:
         return " ".join(part for part in (self._modules.innermost()[0], function) if part)

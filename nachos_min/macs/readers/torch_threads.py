@@ -1,0 +1,67 @@
+"""Python threads that a module starts, or hands work to, while it is read.
+
+PyTorch's listeners belong to a thread. A thread listens while it runs a module of the network, and so do a thread
+that is started and a task that is handed to a pool. What another thread computes is an array of unknown origin.
+"""
+
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from functools import wraps
+from typing import Any
+from weakref import ref
+
+from nachos_min.macs.readers.torch_graph import load_torch, tensors_in
+
+
+@contextmanager
+def threads_followed(listening: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """Make every thread that is started listen, and every task that is handed to a pool."""
+
+    def heard(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def run(*args: Any, **options: Any) -> Any:
+            with listening():
+                return function(*args, **options)
+
+        return run
+
+    def begin(started: Any) -> None:
+        if getattr(vars(started).get("_target"), "__module__", "") != ThreadPoolExecutor.__module__:
+            started.run = heard(started.run)  # a pool's own threads have tasks that listen
+        start(started)
+
+    def hand_over(own: Any, function: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
+        return submit(own, heard(function), *args, **options)
+
+    thread: Any = threading.Thread  # whose methods are replaced for a while
+    pool: Any = ThreadPoolExecutor
+    start, submit = thread.start, pool.submit
+    thread.start, pool.submit = begin, hand_over
+    try:
+        yield
+    finally:
+        thread.start, pool.submit = start, submit
+
+
+class Origins:
+    """Which arrays exist for a known reason, where other threads may make some unheard."""
+
+    def __init__(self) -> None:
+        tensor = load_torch().Tensor
+        others = threading.active_count() > 1
+        self._known = {id(x): ref(x) for x in gc.get_objects() if issubclass(type(x), tensor)} if others else None
+
+    def note(self, values: object) -> None:
+        """Note that the arrays in `values` were made by what is heard."""
+        if self._known is not None:
+            self._known.update((id(x), ref(x)) for x in tensors_in(values))
+
+    def unknown(self, x: Any) -> bool:
+        """Return whether nothing that is heard made `x` since the start."""
+        if self._known is None or isinstance(x, load_torch().nn.Parameter):
+            return False
+        found = self._known.get(id(x))
+        return found is None or found() is None
