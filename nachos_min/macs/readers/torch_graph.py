@@ -66,7 +66,7 @@ class RunningModules:
 
     @contextmanager
     def followed(self, listening: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
-        """Hook each module's start and end, and make a thread that runs one listen; the hooks are gone afterwards."""
+        """Hook modules' starts and ends, and make a thread that runs one listen; the hooks are gone afterwards."""
 
         def enter(module: Any, _args: object) -> None:
             self._here.running.append(module)
@@ -94,7 +94,7 @@ class RunningModules:
         if not self._here.running:
             return "", Written("")
         module = self._here.running[-1]
-        key = id(module), bool(module.training)
+        key = id(module), _training(module)
         if id(module) not in self._names:
             return self._place(module)
         if key not in self._places:
@@ -108,7 +108,7 @@ class RunningModules:
         own = type(module).__module__.startswith("torch.nn.modules.")
         kind = ("" if own else f"{type(module).__module__}.") + type(module).__qualname__
         leaf, layer = not any(True for _ in module.children()), layers[0] if layers else ""
-        written = Written("", kind, layer, leaf, paths=len(names), training=bool(module.training))
+        written = Written("", kind, layer, leaf, paths=len(names), training=_training(module))
         return names[0] if names else "", written
 
 
@@ -118,6 +118,10 @@ class _Running(local):
     def __init__(self) -> None:
         self.running: list[Any] = []
         self.listening = ExitStack()
+
+
+def _training(module: Any) -> bool:
+    return bool(getattr(module, "training", False))  # frozen TorchScript has no flag
 
 
 def _named(module: Any, path: str) -> Iterator[tuple[str, Any]]:

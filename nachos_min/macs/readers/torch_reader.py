@@ -206,10 +206,10 @@ def load_torch_target(target: str) -> tuple[Any, Any, Any]:
 @contextmanager
 def _restored(module: Any, training: bool | None) -> Iterator[None]:
     """Set the training flags; afterwards restore them, and the buffers' contents (running statistics)."""
-    flags = [(each, each.training) for each in module.modules()]
+    flags = [(each, each.training) for each in module.modules() if hasattr(each, "training")]
     buffers = [(x, x.clone()) for x in module.buffers()]
     if training is not None:
-        with suppress(NotImplementedError):  # a program of torch.export, whose flag is that of its export
+        with suppress(NotImplementedError, AttributeError):  # of programs of torch.export and frozen TorchScript
             module.train(training)
     try:
         yield

@@ -29,8 +29,23 @@ Options = dict[str, Any]
 _MOST_SHOWN = 500  # characters of a message about all that cannot be counted
 
 # Functions and attributes that give the same array under another name.
-_SAME = ("data", "detach", "requires_grad", "_base", "as_subclass")
+_SAME = ("data", "data =", "detach", "requires_grad", "_base", "as_subclass")
 _TO_NUMPY = ("numpy", "__array__", "__dlpack__")
+
+
+def _cond(chosen: Any, if_true: Callable[..., Any], if_false: Callable[..., Any], operands: Any = ()) -> Any:
+    """Run torch.cond as Python runs an `if`."""
+    return (if_true if chosen else if_false)(*operands)
+
+
+def _while(holds: Callable[..., Any], turn: Callable[..., Any], carried: Any, constants: Any = ()) -> Any:
+    """Run PyTorch's while_loop as Python runs a `while`."""
+    while holds(*carried, *constants):
+        carried = turn(*carried, *constants)
+    return carried
+
+
+_BRANCHES: dict[str, Callable[..., Any]] = {"cond": _cond, "while_loop": _while}
 
 
 class Causes:
@@ -124,7 +139,7 @@ class Recorder:
             return operator(*args, **options)
         if operator not in self._operators:
             with here.below:
-                output = operator.decompose(*args, **options)
+                output = NotImplemented if operator.namespace == "prim" else operator.decompose(*args, **options)
             self._operators[operator] = described(operator) if output is NotImplemented else None
             if output is not NotImplemented:
                 return output
@@ -158,6 +173,9 @@ class Recorder:
 
     def _by_operator(self, known: Operator, output: Any, args: Arguments, options: Options) -> None:
         """Record a basic operator by its rule; one that only gives a view of an array moves elements."""
+        if "lift_fresh" in known.name:  # what was no array of PyTorch's before
+            require(not self._left, "what NumPy computes is not seen, got torch.from_numpy")
+            return
         rule, spelt = _operator_rule(known.name)
         if rule is None and known.views:
             rule = RULES["view"]
@@ -166,12 +184,10 @@ class Recorder:
             made = any(True for _ in tensors_in(output))
             require(not made and not known.writes, f"no rule for the operator {known.name}")
             return
-        if "lift_fresh" in known.name:
-            require(not self._left, "what NumPy computes is not seen, got torch.from_numpy")
         changed = {id(x) for x in known.written(args, options)}
         steps = self._steps(rule, output, args, options)
         require(steps is not NotImplemented, f"no rule for the operator {known.name} with these arguments")
-        self._add(steps, changed, spelt, _products(known, output, args, options), args)
+        self._add(steps, changed, spelt, _products(known, output, args, options), args, bool(self._here.unruled))
 
     # Functions.
 
@@ -217,6 +233,10 @@ class Recorder:
     def _without_rule(self, text: str, function: Any, args: Arguments, options: Options) -> Any:
         """Run a function whose own calls, or else whose basic operators are recorded."""
         here = self._here
+        branch = _BRANCHES.get(getattr(function, "__name__", "")) if not hasattr(function, "_schema") else None
+        if branch is not None and type(function).__module__.startswith("torch._higher_order_ops"):
+            with here.above:
+                return branch(*args, **options)
         entered = here.entered and here.entered[-1] is function
         if isinstance(function, FunctionType) and not entered and self._mapped() is None:
             return self._enter(function, args, options)
@@ -237,10 +257,11 @@ class Recorder:
             result = function(*args, **options)
         finally:
             here.calling = outer
-        if function.__name__ == "__set__" and len(args) > 1:
-            self.recording.same(args[0], args[1], self._modules.innermost())
+        place = self._modules.innermost()
+        if result is None and len(args) == 2:  # an attribute was set
+            self.recording.same(args[0], args[1], place)
         for x in tensors_in(result):
-            self.recording.same(x, args[0], self._modules.innermost())
+            self.recording.same(x, args[0], place)
         return result
 
     def _enter(self, function: FunctionType, args: Arguments, options: Options) -> Any:
@@ -272,21 +293,20 @@ class Recorder:
             raise CountError(f"no rule for these arguments: {' '.join(str(error).split())[:160]}") from error
 
     def _add(
-        self, steps: list[Step], changed: set[int], spelt: str, products: int | None, given: Arguments | list[Any]
+        self, steps: list[Step], changed: set[int], spelt: str, products: int | None, given: Any, heard: bool = True
     ) -> None:
-        """Append the steps of a call that executed so many products."""
+        """Append the steps of a call that executed so many products; compiled code has constants unheard of."""
         own = [x for x in given if id(x) in changed and not self.recording.knows(x) and not x.is_floating_point()]
         if own and id(own[0]) == id(given[0]):
             return  # a counter of the network's own, such as batch norm's number of batches
         if products is not None and products != _counted(steps) and any(x.is_complex() for x in tensors_in(given)):
             steps = [replace(step, real=3 if isinstance(step.op, Conv) else 4) for step in steps]
         _check(steps, products)
-        for x in [x for step in steps for x in step.reads if not isinstance(x, Step)]:
-            if not self.recording.knows(x) and self._origins.unknown(x):
-                self._origins.note(x)
-                raise CountError(
-                    f"what made the array {tuple(x.shape)} that it reads is not seen, as another thread"
-                )
+        unknown = [
+            x for step in steps for x in step.reads if not isinstance(x, Step) and not self.recording.knows(x)
+        ]
+        if heard:
+            self._origins.check(unknown)
         with self._writing:
             self.recording.add(steps, changed, spelt, self._modules.innermost())
 

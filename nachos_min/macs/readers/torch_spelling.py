@@ -59,10 +59,10 @@ def _functions() -> dict[int, tuple[str, str]]:
 def spell(function: Any, caller: FrameType) -> Spelling | None:
     """Return how the frame `caller` spelt a call, None for a function that is not one of PyTorch's own."""
     name = getattr(function, "__name__", "")
-    if name == "__get__":
-        descriptor = function.__self__
-        name = getattr(descriptor, "__name__", "") or getattr(getattr(descriptor, "fget", None), "__name__", "")
-        return Spelling(name, f"Tensor.{name}")
+    if name in ("__get__", "__set__"):
+        own, sets = function.__self__, " =" if name == "__set__" else ""
+        name = getattr(own, "__name__", "") or getattr(getattr(own, "fget", None), "__name__", "")
+        return Spelling(f"{name}{sets}", f"Tensor.{name}{sets}")
     if id(function) not in _functions():
         return None
     space, name = _functions()[id(function)]

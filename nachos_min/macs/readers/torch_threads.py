@@ -6,7 +6,7 @@ that is started and a task that is handed to a pool. What another thread compute
 
 import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
@@ -14,6 +14,7 @@ from typing import Any
 from weakref import ref
 
 from nachos_min.macs.readers.torch_graph import load_torch, tensors_in
+from nachos_min.macs.record import CountError
 
 
 @contextmanager
@@ -59,9 +60,12 @@ class Origins:
         if self._known is not None:
             self._known.update((id(x), ref(x)) for x in tensors_in(values))
 
-    def unknown(self, x: Any) -> bool:
-        """Return whether nothing that is heard made `x` since the start."""
-        if self._known is None or isinstance(x, load_torch().nn.Parameter):
-            return False
-        found = self._known.get(id(x))
-        return found is None or found() is None
+    def check(self, arrays: Iterable[Any]) -> None:
+        """Check that nothing but what is heard made the arrays since the start; CountError once for each."""
+        if self._known is None:
+            return
+        for x in arrays:
+            found = self._known.get(id(x))
+            if (found is None or found() is None) and not isinstance(x, load_torch().nn.Parameter):
+                self.note(x)
+                raise CountError(f"what made the array {tuple(x.shape)} is not heard, such as another thread")
