@@ -115,16 +115,15 @@ class Causes:
     def check(self) -> None:
         """Raise CountError with all causes, the most frequent first, if there is any."""
         found = self.times.most_common()
-        if len(found) == 1:
-            often = "" if found[0][1] == 1 else f" ({found[0][1]} times)"
-            raise CountError(f"{self.first[found[0][0]]}{often}")
-        listed = [f"{_short(self.first[cause])} ({times} times)" for cause, times in found[:_SHOWN]]
+        shown = [_short(self.first[cause], times, len(found) > 1) for cause, times in found[:_SHOWN]]
         more = f"; and {len(found) - _SHOWN} causes more" if len(found) > _SHOWN else ""
-        require(not found, f"{len(found)} causes: {'; '.join(listed)}{more}")
+        require(not found, f"{f'{len(found)} causes: ' if more or shown[1:] else ''}{'; '.join(shown)}{more}")
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 100 else f"{text[:97]}..."
+def _short(text: str, times: int, several: bool) -> str:
+    """Return a message, cut if there are several, with how often it holds."""
+    often = f" ({times} times)" if times > 1 else ""
+    return f"{text[:97]}...{often}" if several and len(text) > 100 else f"{text}{often}"
 
 
 @final
