@@ -18,9 +18,10 @@ import signal
 import sys
 import tempfile
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
+from itertools import product
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -30,7 +31,7 @@ from fire import Fire
 from models import Inputs, Model, make, models
 
 from nachos_min.macs.count import count
-from nachos_min.macs.ops import Graph, Source
+from nachos_min.macs.ops import Graph, Node, Source
 from nachos_min.macs.readers.torch_reader import read_torch
 from nachos_min.macs.record import CountError
 from nachos_min.targets import read_target
@@ -63,9 +64,10 @@ def measure(model: Model, exporter: str, folder: Path, keep: Path | None) -> Ite
     if (config := getattr(module, "config", None)) is not None:
         config.use_cache = False  # a file has no place for one
     graph: Graph = ()
+    import_module("torch").backends.mha.set_fastpath_enabled(False)  # the older exporter does not know it
     try:
         graph = ours(module, inputs)
-        yield {"module": count(graph).macs, "at_rest": sum(graph[place].macs for place in resting(graph, inputs))}
+        yield {"module": count(graph).macs}
     except CountError as error:
         yield {"module_refused": str(error)}
     path = folder / "model.onnx"
@@ -91,7 +93,7 @@ def measure(model: Model, exporter: str, folder: Path, keep: Path | None) -> Ite
         else:
             continue
         if found.exists():
-            yield counted(way, found, graph if way == "file" else ())
+            yield counted(way, found, graph, inputs)
             yield {"operators" if way == "file" else f"{way}_operators": operators(found)}
         else:
             yield {f"{way}_not_made": found.with_suffix(".txt").read_text()}
@@ -120,7 +122,7 @@ def ours(module: Any, inputs: Inputs) -> Graph:
     return read_torch(module, inputs)
 
 
-def counted(what: str, path: Path, graph: Graph = ()) -> Row:
+def counted(what: str, path: Path, graph: Graph, inputs: Inputs) -> Row:
     """Return the MACs of a file, and which nodes have no counterpart in the module's graph; or its refusal."""
     try:
         target = read_target(str(path))
@@ -129,18 +131,24 @@ def counted(what: str, path: Path, graph: Graph = ()) -> Row:
         return {f"{what}_refused": str(error)}
     row: Row = {what: least, f"{what}_most": most}
     if graph and sum(node.macs for node in graph) != least:
-        here, there = (Counter(node.macs for node in each if node.macs) for each in (graph, target.graph))
-        row["only_module"] = named(graph, here - there)
-        row["only_file"] = named(target.graph, there - here)
+        here, there = amounts(graph), amounts(target.graph)
+        gone, new = here - there, there - here
+        row[f"{what}_folded"] = not new and gone <= amounts(graph[place] for place in resting(graph, inputs))
+        row[f"{what}_only_module"], row[f"{what}_only_file"] = named(graph, gone), named(target.graph, new)
     return row
 
 
-def named(graph: Graph, amounts: Counter[int], most: int = 12) -> list[str]:
+def amounts(nodes: Iterable[Node]) -> Counter[int]:
+    """Return how many nodes have so many MACs."""
+    return Counter(node.macs for node in nodes if node.macs)
+
+
+def named(graph: Graph, wanted: Counter[int], most: int = 12) -> list[str]:
     """Return as many nodes of each amount as are asked for, those with most MACs first."""
     found = []
     for node in sorted(graph, key=lambda node: -node.macs):
-        if amounts[node.macs] > 0:
-            amounts[node.macs] -= 1
+        if wanted[node.macs] > 0:
+            wanted[node.macs] -= 1
             found.append(f"{node.name} {type(node.op).__name__} {node.op.operands} {node.macs}")
     return found[:most]
 
@@ -288,78 +296,70 @@ def in_child(model: Model, exporter: str, keep: Path | None) -> Row:
 # The table.
 
 
-def verdict(row: Row) -> tuple[str, str]:
-    """Return "equal", "explained", "differs" and so on, and the cause."""
-    if "file_not_made" in row:
-        return "not exported", row["file_not_made"]
-    if "file_refused" in row:
-        return "refused", row["file_refused"]
-    if "file" not in row:
-        return "not exported", row.get("failed", "")
-    if "module" not in row:
-        return "module refused", row.get("module_refused", "")
-    difference = row["file"] - row["module"]
-    if row["file"] == row["file_most"] and difference == 0:
+def verdict(row: Row, way: str = "file") -> tuple[str, str]:
+    """Return "equal", "explained", "differs" and so on, and the cause.
+
+    A file must be equal to the module, and what ONNX Runtime writes to the file before it.
+    """
+    if f"{way}_not_made" in row or f"{way}_refused" in row:
+        word = "not made" if f"{way}_not_made" in row else "refused"
+        return word, row[f"{way}_{word.replace(' ', '_')}"]
+    if way not in row:
+        return "not made", row.get("failed", "") if way == "file" else ""
+    base = "module" if way == "file" else "file"
+    if base not in row:
+        return f"{base} refused", row.get(f"{base}_refused", "")
+    difference, most = row[way] - row[base], row[f"{way}_most"] - row[base]
+    if difference == most == 0:
         return "equal", ""
     amount, cause = CAUSES.get((row["name"], row["exporter"]), (0, ""))
-    if cause and amount == difference:
+    if cause and amount == difference == most:
         return "explained", f"{difference:+,}: {cause}"
-    if difference == -row["at_rest"]:
-        return "explained", f"{difference:+,}: computed once by the exporter, as no input reaches it"
-    most = "" if row["file"] == row["file_most"] else f" to {row['file_most'] - row['module']:+,}"
-    return "differs", f"{difference:+,}{most} of {row['module']:,}"
+    if row.get(f"{way}_folded"):
+        return "explained", f"{difference:+,}: computed once when the file was written, as no input reaches it"
+    return "differs", f"{difference:+,} to {most:+,} of {row[base]:,}"
 
 
 VERDICTS = ("equal", "explained", "differs", "refused", "module refused")
 LATER = ("optimised", "QOperator", "QDQ")
 
 
+def line(*cells: object) -> str:
+    """Return a row of a table."""
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
 def show(rows: list[Row]) -> None:
     """Print the tables of rows, then each difference and refusal."""
-    print("| family | exporter | networks | exported | " + " | ".join(VERDICTS) + " |")
-    print("| --- " * (4 + len(VERDICTS)) + "|")
+    print(line("family", "exporter", "networks", "exported", *VERDICTS), line(*["---"] * 9), sep="\n")
     for family, exporter in sorted({(row["family"], row["exporter"]) for row in rows}):
         found = [verdict(row)[0] for row in rows if (row["family"], row["exporter"]) == (family, exporter)]
-        exported = len(found) - found.count("not exported")
-        figures = (len(found), exported, *(found.count(word) for word in VERDICTS))
-        print(f"| {family} | {exporter} | " + " | ".join(map(str, figures)) + " |")
-    print(
-        "\n| written by ONNX Runtime | of | made | equal to the file before | differs | refused |\n"
-        + "| --- " * 6
-        + "|"
-    )
-    for way in LATER:
-        for exporter in EXPORTERS:
-            those = [row for row in rows if row["exporter"] == exporter and "file" in row]
-            made = [row for row in those if way in row or f"{way}_refused" in row]
-            equal = sum(row.get(way) == row["file"] for row in made)
-            refused = sum(f"{way}_refused" in row for row in made)
-            print(f"| {way} | {exporter} | {len(made)} | {equal} | {len(made) - equal - refused} | {refused} |")
-    print("\n| operator | " + " | ".join(f"files, nodes: {exporter}" for exporter in EXPORTERS) + " |")
-    print("| --- " * (1 + len(EXPORTERS)) + "|")
+        exported = len(found) - found.count("not made")
+        print(line(family, exporter, len(found), exported, *map(found.count, VERDICTS)))
+    heads = ("equal to the file before", "explained", "differs", "refused", "file refused")
+    print("", line("written by ONNX Runtime", "of", "made", *heads), line(*["---"] * 8), sep="\n")
+    for way, exporter in product(LATER, EXPORTERS):
+        found = [verdict(row, way)[0] for row in rows if row["exporter"] == exporter]
+        words = map(found.count, ("equal", *heads[1:]))
+        print(line(way, exporter, len(found) - found.count("not made"), *words))
+    print("", line("operator", *(f"files, nodes: {each}" for each in EXPORTERS)), line(*["---"] * 3), sep="\n")
     for form in FORMS.split():
         cells = []
         for exporter in EXPORTERS:
-            amounts = [r["operators"].get(form, 0) for r in rows if r["exporter"] == exporter and "operators" in r]
-            cells.append(f"{sum(map(bool, amounts))}, {sum(amounts)}")
+            times = [r["operators"].get(form, 0) for r in rows if r["exporter"] == exporter and "operators" in r]
+            cells.append(f"{sum(map(bool, times))}, {sum(times)}")
         if set(cells) != {"0, 0"}:
-            print(f"| {form} | " + " | ".join(cells) + " |")
+            print(line(form, *cells))
     print()
-    for row in rows:
-        where = f"{row['family']} {row['name']}, {row['exporter']}"
-        word, cause = verdict(row)
-        if word != "equal":
-            print(f"- {where}: {word}: {cause}")
-        if word == "differs":
-            for part in ("only_module", "only_file"):
-                print(f"    {part}: {'; '.join(row.get(part, ()))}")
-        for way in LATER:
-            if f"{way}_refused" in row:
-                print(f"- {where}, {way}: refused: {row[f'{way}_refused']}")
-            elif "file" in row and row.get(way, row["file"]) != row["file"]:
-                print(f"- {where}, {way}: differs: {row[way] - row['file']:+,} of {row['file']:,}")
-            elif f"{way}_not_made" in row:
-                print(f"- {where}, {way}: not made: {row[f'{way}_not_made']}")
+    causes = defaultdict[tuple[str, str], list[str]](list)
+    for row, way in product(rows, ("file", *LATER)):
+        word, cause = verdict(row, way)
+        if word != "equal" and cause:
+            causes[word, cause].append(" ".join((row["name"], row["exporter"], *[way] * (way != "file"))))
+        for part in ("only_module", "only_file") if word == "differs" else ():
+            causes[word, cause].append(f"{part}: {'; '.join(row.get(f'{way}_{part}', ()))}")
+    for (word, cause), names in sorted(causes.items()):
+        print(f"- {word}: {cause}: {', '.join(names)}")
 
 
 def main(
