@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # a graph need not wait for the reader of files
 else:
     _Number = object
 
-_SMALL = 12  # rows of a table that nobody asked for
+_SMALL = 20  # rows of a table that nobody asked for
 _DEEPEST = 50  # modules inside one another that a tree shows one by one
 Row = tuple[str, ...]
 
@@ -218,16 +218,17 @@ class Count(_Number):
         return f"{100 * amount / self.most:.1f}%" if self.most else ""
 
     def rows(self, depth: int | None = 2, most: int | None = None) -> list[Row]:
-        """Return (module, amount, share, parameters) of modules to a depth, the first with their sum at the end."""
+        """Return (module, amount, share, parameters) of modules to a depth, the `most` first, and their sum."""
         top = self.tree()
-        lines = list(top.lines(depth and depth + (len(top.inside) == 1)))
-        shown: list[Row] = []
-        for level, name, part in lines[:most]:
-            numbers = f"{part.amount:,}", self.share(part.amount), f"{part.params:,}"
-            shown.append(("  " * level + name, *numbers))
-        if len(shown) < len(lines):
-            shown.append((f"... and {len(lines) - len(shown)} more", "", "", ""))
-        return [*shown, ("total", f"{self:,}", self.share(self.most), f"{self.params:,}")]
+        alone = len(top.inside) == 1
+        lines = list(top.lines(depth and depth + alone))
+        hidden = [part for level, _, part in lines[most:] if level == alone] if most else []
+        shown = [("  " * level + name, part.amount, part.params) for level, name, part in lines[:most]]
+        if most and lines[most:]:
+            rest = sum(part.amount for part in hidden), sum(part.params for part in hidden)
+            shown.append((f"... and {len(lines) - most} more", *rest))
+        rows = [(name, f"{amount:,}", self.share(amount), f"{params:,}") for name, amount, params in shown]
+        return [*rows, ("total", f"{self:,}", self.share(self.most), f"{self.params:,}")]
 
     @property
     def what(self) -> str:

@@ -251,11 +251,7 @@ def show_macs(report: MacsReport, *, layers: bool) -> None:
     if report.verified:
         parts.append(table(("tool", "predicted", "reported", ""), "lrrl", map(_verified, report.verified)))
     if why := report.explanation:
-        *rows, last = why.rows()
-        made = table(why.headings, "rllll", rows)
-        made.add_section()
-        made.add_row(*last)
-        parts.append(made)
+        parts.append(table(why.headings, "rllll", why.rows()))
     if not (report.verified or report.explanation or report.executed):
         parts.append(_totals(report))
     if report.executed:
