@@ -322,6 +322,8 @@ def _recurrent(call: Call) -> tuple[Array, ...]:
         call.elementwise((state, call.elementwise((state, gate), ops.Multiply)), ops.Add)
     shape = (samples, length, directions, hidden) if by_sample else (length, directions, samples, hidden)
     last = (samples, directions, hidden) if by_sample else (directions, samples, hidden)
+    states = [state.shape for state in map(call.optional, (5, 6)) if state is not None]
+    require(all(state == last for state in states), f"first states must have shape {last}, got {states}")
     whole = call.move(shape, None, *made)
     return whole, *(call.move(last, None, whole) for _ in range(1, call.outputs))
 
