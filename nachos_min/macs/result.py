@@ -4,6 +4,7 @@ Where what runs depends on the data there is no one number, but a least and a mo
 those of the dearest way through the branches.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -104,20 +105,32 @@ class Part:
                 yield from part.lines(depth and depth - 1, level + 1)
 
 
-class Count(_Number):
+class _Table:
+    """What is a table at a prompt and in a notebook."""
+
+    @abstractmethod
+    def _shown(self) -> tuple[str, str, list[Row]]:
+        """Return a title, the side of each column ("l" or "r"), and all rows, that of headings first."""
+
+    def __repr__(self) -> str:
+        return text_table(*self._shown())
+
+    def _repr_html_(self) -> str:
+        title, sides, rows = self._shown()
+        style = "white-space: pre; text-align:"
+        tags = [f'<td style="{style} {"left" if side == "l" else "right"}">' for side in sides]
+        cells = ("".join(tag + escape(cut(cell)) for tag, cell in zip(tags, row, strict=True)) for row in rows)
+        return f"<table><caption>{escape(cut(title))}</caption><tr>{'<tr>'.join(cells)}</table>"
+
+
+class Count(_Table, _Number):
     """The total of a network by one convention. It acts as the number, where there is one.
 
     Attributes:
         least, most: totals of the cheapest and the dearest way through branches that depend on the data.
-        convention: name of the convention; `unit`: what it calls its total, "MACs" or "FLOPs".
+        convention, unit: name of the convention, and what it calls its total, "MACs" or "FLOPs".
         name, input, inputs: what was counted, the shape of its first array, and of all, by name, if several.
-        params: trained values, those of branches left out.
-        exits: of an early-exit network, what leaving at each exit costs.
     """
-
-    network: Network
-    least: int
-    most: int
 
     def __init__(self, network: Network, convention: Convention, least: int, most: int) -> None:
         self.network, self._rules = network, convention
@@ -161,35 +174,41 @@ class Count(_Number):
         return self.network.way(self._rules.total, most=True)[1]
 
     @cached_property
-    def nodes(self) -> tuple[tuple[Node, int], ...]:
-        """All operators in order of execution, each with what it adds."""
-        nodes = tuple(chain(*self._graphs))
-        return tuple(zip(nodes, amounts(_terms(self._graphs, self._rules), len(nodes)), strict=True))
-
-    def _grouped(self, key: Callable[[Node], str]) -> dict[str, int]:
-        """Return the sum for each key; what no operator adds, such as rounding, stands under its own words."""
-        found: dict[str, int] = {}
-        for node, amount in self.nodes:
-            if does_work(node, amount):
-                found[key(node)] = found.get(key(node), 0) + amount
-        for term in self.loose:
-            found[term.subject] = found.get(term.subject, 0) + term.amount
-        return found
+    def _terms(self) -> list[Term]:
+        return _terms(self._graphs, self._rules)
 
     @property
-    def loose(self) -> tuple[Term, ...]:
-        """What belongs to no operator, such as rounding."""
-        return tuple(term for term in _terms(self._graphs, self._rules) if term.node is None)
+    def nodes(self) -> list[tuple[Node, int]]:
+        """All operators in order of execution, each with what it adds."""
+        nodes = [*chain(*self._graphs)]
+        return list(zip(nodes, amounts(self._terms, len(nodes)), strict=True))
+
+    def _parts(self) -> Iterator[tuple[Row, Part]]:
+        """Yield what adds or does anything, with the modules around it; also rounding, which no operator does."""
+        for node, amount in self.nodes:
+            if does_work(node, amount):
+                path, function = module_path(node)
+                yield path, Part(function, node, amount)
+        for term in self._terms:
+            if term.node is None:
+                yield (), Part(term.subject, None, term.amount)
+
+    def _grouped(self, key: Callable[[Row, Node], str]) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for path, part in self._parts():
+            group = part.name if part.node is None else key(path, part.node)
+            found[group] = found.get(group, 0) + part.amount
+        return found
 
     def by_module(self, depth: int | None = None) -> dict[str, int]:
         """Return what each module adds, of names of at most `depth` parts; "" is what runs outside any module."""
         if depth is not None and (type(depth) is not int or depth < 1):
             raise CountError(f"depth must be a Python integer >= 1 or None, got {depth!r}")
-        return self._grouped(lambda node: ".".join(module_path(node)[0][:depth]))
+        return self._grouped(lambda path, _node: ".".join(path[:depth]))
 
     def by_operator(self) -> dict[str, int]:
         """Return what each kind of operator adds."""
-        return self._grouped(lambda node: operator_of(node.op))
+        return self._grouped(lambda _path, node: operator_of(node.op))
 
     def as_convention(self, name: str) -> "Count":
         """Return the count of the same network by the convention called `name`."""
@@ -197,38 +216,21 @@ class Count(_Number):
 
     def explain(self, name: str) -> "Explanation":
         """Return why the total of the convention called `name` differs from this one, term by term."""
-        theirs, graph = find_convention(name), tuple(node for node, _ in self.nodes)
-        left, right = (_terms(self._graphs, rules) for rules in (theirs, self._rules))
-        ours, others = (sum(term.amount for term in terms) for terms in (right, left))
-        return Explanation(theirs.name, self.convention, others, ours, explain(graph, left, right))
+        theirs, right = find_convention(name), self._terms
+        left = _terms(self._graphs, theirs)
+        totals = sum(term.amount for term in left), sum(term.amount for term in right)
+        return Explanation((theirs.name, self.convention), totals, explain((*chain(*self._graphs),), left, right))
 
     def tree(self) -> Part:
         """Return the tree of modules with what each adds."""
         top = Part("")
-        for node, amount in self.nodes:
-            if does_work(node, amount):
-                path, function = module_path(node)
-                top.put(path, Part(function, node, amount))
-        for term in self.loose:
-            top.put((), Part(term.subject, None, term.amount))
+        for path, part in self._parts():
+            top.put(path, part)
         return top
 
     def share(self, amount: int) -> str:
         """Return a part of the total in percent."""
         return f"{100 * amount / self.most:.1f}%" if self.most else ""
-
-    def rows(self, depth: int | None = 2, most: int | None = None) -> list[Row]:
-        """Return (module, amount, share, parameters) of modules to a depth, the `most` first, and their sum."""
-        top = self.tree()
-        alone = len(top.inside) == 1
-        lines = list(top.lines(depth and depth + alone))
-        hidden = [part for level, _, part in lines[most:] if level == alone] if most else []
-        shown = [("  " * level + name, part.amount, part.params) for level, name, part in lines[:most]]
-        if most and lines[most:]:
-            rest = sum(part.amount for part in hidden), sum(part.params for part in hidden)
-            shown.append((f"... and {len(lines) - most} more", *rest))
-        rows = [(name, f"{amount:,}", self.share(amount), f"{params:,}") for name, amount, params in shown]
-        return [*rows, ("total", f"{self:,}", self.share(self.most), f"{self.params:,}")]
 
     @property
     def what(self) -> str:
@@ -237,23 +239,23 @@ class Count(_Number):
         one = f"input {shown_shape(self.input)}" if self.input else ""
         return ", ".join(filter(None, (self.name, f"inputs {several}" if several else one)))
 
-    @property
-    def _title(self) -> str:
-        return f"{self.what}: {self:,} {self.unit} ({self.convention})"
-
-    @property
-    def _headings(self) -> Row:
-        return "module", self.unit, "share", "parameters"
+    def _shown(self, depth: int | None = 1, most: int | None = _SMALL) -> tuple[str, str, list[Row]]:
+        top = self.tree()
+        base = int(len(top.inside) == 1)  # the only module of all has one row, and those in it are of the depth
+        lines = list(top.lines(depth and depth + base))
+        shown = [("  " * level + name, part.amount, part.params) for level, name, part in lines[:most]]
+        if hidden := lines[len(shown) :]:
+            rest = [part for level, _, part in hidden if level == base]
+            amount, params = sum(part.amount for part in rest), sum(part.params for part in rest)
+            shown.append((f"... and {len(hidden)} more", amount, params))
+        rows = [(name, f"{amount:,}", self.share(amount), f"{params:,}") for name, amount, params in shown]
+        total = "total", f"{self:,}", self.share(self.most), f"{self.params:,}"
+        title = f"{self.what}: {self:,} {self.unit} ({self.convention})"
+        return title, "lrrr", [("module", self.unit, "share", "parameters"), *rows, total]
 
     def table(self, depth: int | None = 2) -> str:
         """Return a table of modules to a depth with subtotals and shares; None: down to each operator."""
-        return f"{cut(self._title)}\n\n{text_table(self._headings, 'lrrr', self.rows(depth))}"
-
-    def __repr__(self) -> str:
-        return f"{cut(self._title)}\n\n{text_table(self._headings, 'lrrr', self.rows(1, _SMALL))}"
-
-    def _repr_html_(self) -> str:
-        return html_table(self._title, self._headings, "lrrr", self.rows(1, _SMALL))
+        return text_table(*self._shown(depth, None))
 
 
 class _Whole(Count, int):
@@ -301,43 +303,35 @@ def count_network(network: Network, convention: str = "exact") -> Count:
 
 
 @dataclass(frozen=True, repr=False)
-class Explanation:
-    """Why one total differs from another: the differences add up to the left total minus the right one."""
+class Explanation(_Table):
+    """Why one total differs from another: the differences add up to the first total minus the second."""
 
-    left: str  # names of conventions
-    right: str
-    left_total: int
-    right_total: int
+    conventions: tuple[str, str]
+    totals: tuple[int, int]
     differences: tuple[Difference, ...]
 
     @property
     def difference(self) -> int:
-        """The left total minus the right one."""
-        return self.left_total - self.right_total
-
-    @property
-    def headings(self) -> Row:
-        """Of the columns of `rows`."""
-        return f"{self.left} - {self.right}", "of what", self.left, self.right, "where"
+        """The first total minus the second."""
+        return self.totals[0] - self.totals[1]
 
     def rows(self) -> list[Row]:
-        """Return one row for each reason, the largest first, and their sum."""
-        found = []
+        """Return a row of headings, one for each reason, the largest first, and their sum."""
+        (left, right), totals = self.conventions, map("{} {:,}".format, self.conventions, self.totals)
+        found: list[Row] = [(f"{left} - {right}", "of what", left, right, "where")]
         for each in self.differences:
             others = len(each.nodes) - 1
             where = ", ".join(each.nodes) if others < 2 else f"{each.nodes[0]} and {others} more"
             found.append((f"{each.amount:+,}", each.subject, each.left, each.right, where))
-        totals = f"{self.left} {self.left_total:,}, {self.right} {self.right_total:,}"
-        return [*(found or [("", "no term differs", "", "", "")]), (f"{self.difference:+,}", totals, "", "", "")]
+        if not self.differences:
+            found.append(("", "no term differs", "", "", ""))
+        return [*found, (f"{self.difference:+,}", ", ".join(totals), "", "", "")]
 
     def __iter__(self) -> Iterator[Difference]:
         return iter(self.differences)
 
-    def __repr__(self) -> str:
-        return text_table(self.headings, "rllll", self.rows())
-
-    def _repr_html_(self) -> str:
-        return html_table("", self.headings, "rllll", self.rows())
+    def _shown(self) -> tuple[str, str, list[Row]]:
+        return "", "rllll", self.rows()
 
 
 def _terms(graphs: Iterable[Graph], rules: Convention) -> list[Term]:
@@ -382,25 +376,11 @@ def shown_shape(shape: Shape) -> str:
     return "x".join(map(str, shape)) or "one number"
 
 
-def text_table(headings: Row, sides: str, rows: Iterable[Row]) -> str:
-    """Return a table as text, columns to the left ("l") or right ("r")."""
-    lines = [headings, *(tuple(map(cut, row)) for row in rows)]
+def text_table(title: str, sides: str, rows: Iterable[Row]) -> str:
+    """Return a table as text, columns to the left ("l") or right ("r"); the first row is of headings."""
+    lines = [tuple(map(cut, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     signs = ["<" if side == "l" else ">" for side in sides]
     laid = ["   ".join(map("{:{}{}}".format, line, signs, widths)).rstrip() for line in lines]
-    return "\n".join([laid[0], "\u2500" * max(map(len, laid)), *laid[1:]])
-
-
-def html_table(title: str, headings: Row, sides: str, rows: Iterable[Row]) -> str:
-    """Return a table as HTML, every text escaped."""
-
-    def line(tag: str, cells: Row) -> str:
-        styles = (f"text-align: {'left' if side == 'l' else 'right'}; white-space: pre" for side in sides)
-        inner = (
-            f'<{tag} style="{style}">{escape(cut(cell))}</{tag}>' for style, cell in zip(styles, cells, strict=True)
-        )
-        return f"<tr>{''.join(inner)}</tr>"
-
-    body = "".join(line("td", row) for row in rows)
-    caption = f"<caption>{escape(cut(title))}</caption>" if title else ""
-    return f"<table>{caption}<thead>{line('th', headings)}</thead><tbody>{body}</tbody></table>"
+    above = [cut(title), ""] if title else []
+    return "\n".join([*above, laid[0], "\u2500" * max(map(len, laid)), *laid[1:]])

@@ -19,7 +19,7 @@ from rich.text import Text
 from nachos_min.eenn.architecture import Architecture
 from nachos_min.errors import InputError
 from nachos_min.macs import ops
-from nachos_min.macs.conventions import CONVENTIONS, Convention
+from nachos_min.macs.conventions import CONVENTIONS, Convention, Difference
 from nachos_min.macs.count import Totals, count, exit_costs, peak_activation_bytes
 from nachos_min.macs.record import name
 from nachos_min.macs.result import Count, Explanation, does_work, shown_shape
@@ -74,7 +74,7 @@ class MacsReport:
             "columns": self.exact.columns,
             "exits": [each._asdict() for each in counted.exits],
             "totals": {
-                name: _one(each) if _is_one(each) else {"least": each.least, "most": each.most}
+                name: _one(each) if isinstance(each, int) else {"least": each.least, "most": each.most}
                 for name, each in self.totals.items()
             },
         }
@@ -82,53 +82,39 @@ class MacsReport:
             found["inputs"] = {name: list(shape) for name, shape in self.target.inputs.items()}
         if self.branches:
             found |= {"branches": list(self.branches), "least": counted.least, "most": counted.most}
-        if self.explanation:
-            ours, theirs = self.explanation.right, self.explanation.left
-            found["explain"] = {
-                "convention": theirs,
-                "difference": self.explanation.difference,
-                "terms": [
-                    {
-                        "amount": each.amount,
-                        "subject": each.subject,
-                        theirs: each.left,
-                        ours: each.right,
-                        "nodes": list(each.nodes),
-                    }
-                    for each in self.explanation
-                ],
-            }
+        if why := self.explanation:
+            terms = [_reason(each, *why.conventions) for each in why]
+            found["explain"] = {"convention": why.conventions[0], "difference": why.difference, "terms": terms}
         if self.verified:
             found["verify"] = list(self.verified)
         if self.executed:
             found["execute"] = list(self.executed)
         if layers:
-            found["layers"] = [
-                {
-                    "name": node.name,
-                    "operator": name(node.op),
-                    "exit": node.exit,
-                    "inputs": [list(shape) for shape in node.op.operands],
-                    "output": list(node.op.output),
-                    "batch": node.batch,
-                    "macs": billed,
-                    "exact_macs": node.macs,
-                    "valid_macs": node.valid_macs,
-                    "params": node.params,
-                    "columns": node.columns,
-                }
-                for node, billed in counted.nodes
-            ]
+            found["layers"] = [_layer(*each) for each in counted.nodes]
         return found
 
 
-def _is_one(counted: Count) -> bool:
-    return counted.least == counted.most
+def _reason(why: Difference, theirs: str, ours: str) -> dict[str, Any]:
+    sides = {theirs: why.left, ours: why.right}
+    return {"amount": why.amount, "subject": why.subject, **sides, "nodes": list(why.nodes)}
+
+
+def _layer(node: ops.Node, billed: int) -> dict[str, Any]:
+    op, shapes = node.op, [list(shape) for shape in node.op.operands]
+    found = {
+        "name": node.name,
+        "operator": name(op),
+        "exit": node.exit,
+        "inputs": shapes,
+        "output": list(op.output),
+    }
+    found |= {"batch": node.batch, "macs": billed, "exact_macs": node.macs, "valid_macs": node.valid_macs}
+    return found | {"params": node.params, "columns": node.columns}
 
 
 def _one(counted: Count) -> int | None:
     """Return the total; None if it depends on the data."""
-    return counted.least if _is_one(counted) else None
+    return counted.least if isinstance(counted, int) else None
 
 
 def report_macs(
@@ -251,7 +237,8 @@ def show_macs(report: MacsReport, *, layers: bool) -> None:
     if report.verified:
         parts.append(table(("tool", "predicted", "reported", ""), "lrrl", map(_verified, report.verified)))
     if why := report.explanation:
-        parts.append(table(why.headings, "rllll", why.rows()))
+        headings, *rows = why.rows()
+        parts.append(table(headings, "rllll", rows))
     if not (report.verified or report.explanation or report.executed):
         parts.append(_totals(report))
     if report.executed:
@@ -295,7 +282,7 @@ def _totals(report: MacsReport) -> Table:
     rows = []
     for each, total in report.totals.items():
         unit = "" if total.unit == "MACs" else f" {total.unit}"
-        sure = _is_one(total) and _is_one(report.count)
+        sure = isinstance(total, int) and isinstance(report.count, int)
         more = f"{total.least - report.count.least:+,}" if sure else ""
         rows.append((each, f"{total:,}{unit}", more, CONVENTIONS[each].about))
     return table(("convention", "total", f"minus {report.count.convention}", "what it adds up"), "lrrl", rows)
