@@ -131,7 +131,6 @@ ELEMENTS = [
     (lambda x: F.mse_loss(x, x), "pointwise:loss", 24),
     (lambda x: torch.special.i1(x).erfinv(), "pointwise:special", 48),
     (lambda x: torch.cummax(x, 1)[0], "pointwise:cummax", 24),
-    (lambda x: torch.addr(x, x[:, 0], x[0]), "mul_elems", 24),
     (lambda x: torch.polar(x, x).real, "pointwise:polar", 24),
     (lambda x: (x.long() << 1) & x.long(), "pointwise:shift", 24),
 ]
@@ -153,3 +152,112 @@ def test_what_moves_elements_counts_nothing():
     totals = count(read_torch(Calling(moves), (4, 6)))
     assert totals.macs == 0
     assert {column for column, amount in totals.columns.items() if amount} == {"pointwise:abs"}
+
+
+deprecated = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+
+PADDED = [
+    (nn.Sequential(nn.ZeroPad2d(1), nn.Conv2d(4, 4, 3)), nn.Conv2d(4, 4, 3, padding=1), (2, 4, 8, 7)),
+    (nn.Sequential(nn.ZeroPad2d((2, 2, 0, 0)), nn.ZeroPad2d((0, 0, 1, 1)), nn.Conv2d(4, 4, 3, 2)),
+     nn.Conv2d(4, 4, 3, 2, padding=(1, 2)), (2, 4, 8, 7)),
+    (nn.Sequential(nn.ZeroPad2d(1), nn.Conv2d(4, 4, 5, padding=1)), nn.Conv2d(4, 4, 5, padding=2), (1, 4, 8, 7)),
+    (nn.Sequential(nn.ConstantPad1d(2, 0.0), nn.Conv1d(4, 4, 3)), nn.Conv1d(4, 4, 3, padding=2), (1, 4, 8)),
+    (nn.Sequential(nn.ConstantPad3d(1, 0), nn.Conv3d(4, 4, 3)), nn.Conv3d(4, 4, 3, padding=1), (1, 4, 3, 4, 5)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "inside", "shape"), PADDED)
+def test_zeros_count_the_same_before_a_convolution_and_in_it(before, inside, shape):
+    outer, inner = count(read_torch(before, shape)), count(read_torch(inside, shape))
+    assert outer.macs == inner.macs
+    assert outer.valid_macs == inner.valid_macs < inner.macs
+
+
+@pytest.mark.parametrize("layer", [nn.ReflectionPad2d(1), nn.ConstantPad2d(1, 1.0), nn.ZeroPad2d((-1, 1, 1, 1))])
+def test_what_is_not_zero_around_a_map_is_valid(layer):
+    totals = count(read_torch(nn.Sequential(layer, nn.Conv2d(4, 4, 3)), (1, 4, 8, 8)))
+    assert totals.valid_macs == totals.macs
+
+
+def test_complex_products_are_four_real_ones_and_three_in_a_convolution():
+    assert count(read_torch(Calling(lambda x: x @ x), (torch.ones(5, 5, dtype=torch.complex64),))).macs == 4 * 125
+    layer = nn.Conv1d(2, 3, 2, dtype=torch.complex64)
+    assert count(read_torch(layer, (torch.ones(1, 2, 4, dtype=torch.complex64),))).macs == 3 * (3 * 3 * 2 * 2)
+
+
+# fmt: off
+COLUMNS = [
+    (lambda x: torch.fft.fft2(x), "fft_ops", 2 * 4 * 8 * 5 * 8 * 3),  # 5 n log2 n for n = 8
+    (lambda x: torch.fft.irfft(torch.fft.rfft(x)), "fft_ops", 2 * 4 * 8 * 5 * 8 * 3),
+    (lambda x: F.grid_sample(x, x.new_zeros(1, 5, 5, 2), align_corners=False), "interpolation", 4 * 4 * 25),
+    (lambda x: F.grid_sample(x[None], x.new_zeros(1, 2, 5, 5, 3), align_corners=False), "interpolation", 8 * 50),
+    (lambda x: F.grid_sample(x, x.new_zeros(1, 5, 5, 2), mode="nearest", align_corners=False), "interpolation", 0),
+    (lambda x: F.fractional_max_pool2d(x, 2, output_size=3), "pool_out", 4 * 9),
+    (lambda x: torch.fake_quantize_per_channel_affine(
+        x, torch.ones(4), torch.zeros(4, dtype=torch.int32), 1, 0, 255), "pointwise:fake_quantize", 256),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("function", "column", "amount"), COLUMNS)
+def test_work_that_has_a_column_of_its_own(function, column, amount):
+    totals = count(read_torch(Calling(function), (1, 4, 8, 8)))
+    assert (totals.macs, totals.columns.get(column, 0)) == (0, amount)
+
+
+def test_several_arrays_of_an_einstein_sum_count_as_executed():
+    module = Calling(lambda x: torch.einsum("ij,jk,kl->il", x, x.T, x))
+    assert count(read_torch(module, (4, 6))).macs == executed_macs(module, (4, 6)) == 2 * 4 * 6 * 4
+
+
+@deprecated
+def test_quantized_layers_count_with_their_weights():
+    quantization = torch.ao.quantization
+    layers = [nn.Conv2d(3, 8, 3, groups=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 5)]
+    module = nn.Sequential(quantization.QuantStub(), *layers, quantization.DeQuantStub()).eval()
+    module.qconfig = quantization.get_default_qconfig(torch.backends.quantized.engine)
+    observed = quantization.prepare(quantization.fuse_modules(module, [["1", "2"]]))
+    observed(torch.randn(1, 3, 8, 8))
+    totals = count(read_torch(quantization.convert(observed), (2, 3, 8, 8)))
+    assert totals.macs == 2 * (36 * 8 * 27 + 8 * 36 * 5)
+    assert totals.params == trained(nn.Sequential(*layers))
+    assert totals.columns["act_elems:relu"] == 2 * 36 * 8
+
+
+@deprecated
+def test_dynamically_quantized_recurrent_layers_count_with_their_weights():
+    original = nn.LSTM(4, 5, 2, bidirectional=True)
+    module = torch.ao.quantization.quantize_dynamic(nn.Sequential(original), {nn.LSTM})
+    totals = count(read_torch(module, (3, 2, 4)))
+    assert totals.macs == 6 * 2 * 20 * (9 + 15)
+    assert totals.params == trained(original)
+
+
+@deprecated
+def test_scripted_layers_count_by_their_basic_operators():
+    layers = [nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8), nn.Upsample(scale_factor=2, mode="bilinear"), nn.MaxPool2d(2)]
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(8), nn.Linear(8, 5), nn.Softmax(1)]
+    module = nn.Sequential(*layers).eval()
+    plain, scripted = (count(read_torch(each, (2, 4, 8, 8))) for each in (module, torch.jit.script(module)))
+    assert (scripted.macs, scripted.params) == (plain.macs, plain.params)
+    kinds = ("norm_elems", "act_elems:softmax", "pool_out", "resize_out:bilinear")
+    assert [scripted.columns[kind] for kind in kinds] == [plain.columns[kind] for kind in kinds]
+
+
+def test_a_deformable_convolution_reads_between_pixels_and_multiplies_as_any():
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    schema = "(Tensor x, Tensor weight, Tensor offset, Tensor mask, Tensor bias" + "".join(
+        f", int {name}" for name in ("sh", "sw", "ph", "pw", "dh", "dw", "groups", "offsets")
+    )
+    library.define(f"deform_conv2d{schema}, bool masked) -> Tensor")
+    library.impl("deform_conv2d", lambda x, w, *_: x.new_zeros(len(x), len(w), *x.shape[2:]), "CPU")
+    weight, bias = nn.Parameter(torch.ones(8, 2, 3, 3)), nn.Parameter(torch.ones(8))
+
+    def deformed(x):
+        offset, mask = torch.ones(2, 18, 5, 5), torch.ones(2, 9, 5, 5)
+        return torch.ops.torchvision.deform_conv2d(x, weight, offset, mask, bias, 1, 1, 1, 1, 1, 1, 2, 1, True)
+
+    totals = count(read_torch(Calling(deformed), (2, 4, 5, 5)))
+    assert totals.macs == 2 * 25 * 8 * 2 * 9
+    assert (totals.columns["interpolation"], totals.params) == (4 * 2 * 25 * 4 * 9, 8 * 2 * 9 + 8)
+    library._destroy()

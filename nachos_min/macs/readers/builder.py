@@ -5,10 +5,11 @@ Records have shapes of one sample, channels last. Arrays that are read have a ba
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any
 
 from nachos_min.errors import printable
-from nachos_min.macs.ops import Node, Source, Written
+from nachos_min.macs.ops import Conv, Node, Source, Written
 from nachos_min.macs.record import CountError, Operator, Shape
 
 _NAME_SHOWN = 60  # characters of a name
@@ -29,6 +30,7 @@ class Step:
     padding: str = ""  # "same" or "valid" if the padding was given by that word
     facts: frozenset[str] = frozenset()  # what else the shapes do not show, as of `Written`
     real: int = 1  # real multiplications of one product
+    border: Shape = ()  # zeros that it puts around what it reads: before and after, from the last axis to the first
 
 
 def require(holds: object, message: str) -> None:
@@ -69,6 +71,7 @@ class Builder:
         self._spend, self.times = spend, times
         self.nodes: list[Node] = []
         self._sources: dict[Hashable, int] = {}
+        self._borders: dict[int, Shape] = {}  # node -> zeros around the array that it makes
         self._users: dict[tuple[Hashable, ...], int] = {}  # weights -> the first node that used just these
         self._counted: set[Hashable] = set()
 
@@ -93,8 +96,21 @@ class Builder:
         weights: Sequence[Weight] = (),
         written: Written | None = None,
         real: int = 1,
+        border: Shape = (),
     ) -> int:
-        """Return the position of a new node; it shares an earlier node's weights if it has just the same."""
+        """Return the position of a new node; it shares an earlier node's weights if it has just the same.
+
+        `border` is as a step's. A convolution is told of the zeros around what it reads.
+        """
+        around = self._borders.get(inputs[0], ()) if inputs else ()
+        if any(border):
+            self._borders[len(self.nodes)] = tuple(map(sum, zip_longest(border, around, fillvalue=0)))
+        if isinstance(op, Conv) and any(around):
+            axes = len(op.kernel)
+            zeros = (*around, *(0,) * 2 * axes)
+            op = replace(
+                op, zeros=tuple(zeros[2 * axis + side] for axis in reversed(range(axes)) for side in (0, 1))
+            )
         new = sum(self._new_values(weight) for weight in weights)
         keys = tuple(key for key, _ in weights)
         first = self._users.setdefault(keys, len(self.nodes)) if keys else len(self.nodes)

@@ -41,7 +41,7 @@ POINTWISE: Final = _by_name("""
     =          remainder Asin Acos Sinh Cosh Asinh Acosh Atanh IsNaN IsInf LRN Mean LpNormalization
     =          BitShift BitwiseAnd BitwiseOr BitwiseXor BitwiseNot
     =          acos asin sinh cosh acosh asinh atanh angle polar copysign hypot gcd lcm ldexp frexp nextafter sinc
-    =          deg2rad rad2deg renorm cummax cummin logcumsumexp quantize dequantize fake_quantize
+    =          deg2rad rad2deg renorm cummax cummin logcumsumexp
     acos       arccos
     asin       arcsin
     atan       arctan
@@ -54,7 +54,6 @@ POINTWISE: Final = _by_name("""
     logaddexp  logaddexp2
     log        logit special_logit
     shift      bitwise_left_shift bitwise_right_shift lshift rshift ilshift irshift
-    quantize   quantize_per_tensor quantize_per_channel quantize_per_tensor_dynamic
     sub        sub subtract rsub
     div        div divide true_divide
     remainder  fmod
@@ -63,7 +62,6 @@ POINTWISE: Final = _by_name("""
     log        log2 log10 log1p
     abs        absolute
     neg        negative
-    fake_quantize fake_quantize_per_tensor_affine fake_quantize_per_channel_affine
     max        maximum fmax
     min        minimum fmin
     clamp      clamp_min clamp_max
@@ -96,6 +94,29 @@ REDUCTIONS: Final = _by_name("""
     sum_square  ReduceSumSquare
 """)
 
+# Interpolation by PyTorch's basic operators, by mode.
+UPSAMPLING: Final = _by_name("""
+    nearest       upsample_nearest1d upsample_nearest2d upsample_nearest3d
+    nearest-exact _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d
+    linear        upsample_linear1d
+    bilinear      upsample_bilinear2d _upsample_bilinear2d_aa
+    trilinear     upsample_trilinear3d
+    bicubic       upsample_bicubic2d _upsample_bicubic2d_aa
+""")
+
+# Changes between kinds of numbers.
+QUANTIZING: Final = _by_name("""
+    quantize      quantize_per_tensor quantize_per_channel quantize_per_tensor_dynamic
+    quantize      quantized_decomposed.quantize_per_tensor quantized_decomposed.quantize_per_channel
+    quantize      quantized_decomposed.quantize_per_token
+    dequantize    dequantize quantized_decomposed.dequantize_per_tensor quantized_decomposed.dequantize_per_channel
+    dequantize    quantized_decomposed.dequantize_per_token
+    fake_quantize fake_quantize_per_tensor_affine_cachemask fake_quantize_per_channel_affine_cachemask
+    fake_quantize _fake_quantize_per_tensor_affine_cachemask_tensor_qparams fused_moving_avg_obs_fake_quant
+    fake_quantize _fused_moving_avg_obs_fq_helper _fake_quantize_learnable_per_tensor_affine
+    fake_quantize _fake_quantize_learnable_per_channel_affine
+""")
+
 # PyTorch's functions that only move elements. ONNX says in each operator's own way where they go.
 MOVES: Final = _names("""
     view reshape flatten unflatten permute transpose t adjoint swapaxes swapdims moveaxis movedim squeeze unsqueeze
@@ -108,15 +129,15 @@ MOVES: Final = _names("""
     meshgrid sort argsort topk one_hot embedding copy ravel atleast_1d atleast_2d atleast_3d T mT H mH getitem
     nonzero unfold_copy im2col col2im fold fill zero align_to refine_names block_diag resolve_conj resolve_neg
     max_unpool1d max_unpool2d max_unpool3d real imag conj conj_physical complex view_as_real view_as_complex
-    row_stack dsplit diagflat narrow_copy slice slice_inverse as_strided_scatter diagonal_scatter put positive pos
+    row_stack dsplit diagflat slice slice_inverse as_strided_scatter diagonal_scatter put positive pos
     fftshift ifftshift combinations cartesian_prod argwhere nonzero_static unsafe_split unsafe_split_with_sizes
     unsafe_chunk fill_diagonal char cfloat cdouble chalf pin_memory to_dense
     isin bincount histc histogram bucketize searchsorted msort kthvalue mode multinomial unique unique_consecutive
     unique_dim unique_dim_consecutive int_repr
     reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
     _to_copy _unsafe_view _reshape_alias _reshape_copy _stack _chunk_cat _unique _unique2 _unsafe_index index
-    _index_put_impl _unsafe_index_put _unsafe_masked_index lift lift_fresh lift_fresh_copy alias _pin_memory
-    _pack_padded_sequence _pad_packed_sequence
+    unfold_backward _index_put_impl _unsafe_index_put _unsafe_masked_index lift lift_fresh lift_fresh_copy alias
+    _pin_memory _pack_padded_sequence _pad_packed_sequence
 """)
 
 # PyTorch's functions that give an array which is not computed.

@@ -6,16 +6,16 @@ rule is refused, or entered if it is written in Python.
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from math import isqrt, prod
 from typing import Any, Final
 
 from nachos_min.macs import ops
+from nachos_min.macs.readers import names as tables
 from nachos_min.macs.readers import products
 from nachos_min.macs.readers.builder import Step, both_sides, channels_last, facts, maps, require, rows
-from nachos_min.macs.readers.names import ACTIVATIONS, CONSTANTS, LOSSES, MOVES, POINTWISE, REDUCTIONS, SPECIAL
-from nachos_min.macs.readers.torch_graph import shape_of, tensors_in
-from nachos_min.macs.record import CountError, Shape
+from nachos_min.macs.readers.torch_graph import load_torch, shape_of, tensors_in
+from nachos_min.macs.record import Shape
 
 X = Any  # a tensor, or another argument of PyTorch's functions
 Steps = list[Step]
@@ -56,11 +56,9 @@ def _arguments(names: str, args: X, options: dict[str, X]) -> dict[str, X]:
 # Convolutions and linear layers.
 
 
+@rule("convolution", names="bias stride padding dilation transposed output_padding groups")
 @rule("conv1d", "conv2d", "conv3d", names="bias stride padding dilation groups")
-@rule(
-    *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
-    names="bias stride padding output_padding groups dilation",
-)
+@rule(*(f"conv_transpose{n}d" for n in (1, 2, 3)), names="bias stride padding output_padding groups dilation")
 def _convolution(y: X, input: X, weight: X, *args: X, names: str, **options: X) -> Steps:
     given, axes = _arguments(names, args, options), weight.dim() - 2
     batch, shape = maps(shape_of(input), axes)
@@ -73,7 +71,7 @@ def _convolution(y: X, input: X, weight: X, *args: X, names: str, **options: X) 
         sides = tuple(side for zeros in needed for side in (zeros // 2, zeros - zeros // 2))
     record: X = ops.Conv
     channels = int(weight.shape[0])
-    if "output_padding" in names:
+    if given.get("transposed", "output_padding" in names):
         extra = _numbers(given.get("output_padding", 0), axes)
         record, channels = partial(ops.ConvTranspose, output_padding=extra), int(weight.shape[1]) * groups
     stride = _numbers(given.get("stride", 1), axes)
@@ -133,7 +131,7 @@ def _plus_product(y: X, input: X, first: X, second: X, **_: X) -> Steps:
 def _contraction(y: X, input: X, other: X, *_rest: X, **_: X) -> Steps:
     """Return a sum over some axes of both arrays: as many products as their elements times the result's, rooted."""
     left, right, made = (prod(shape_of(x)) for x in (input, other, y))
-    if not made:
+    if not left * right * made:
         return _move(y, input, other)
     summed = isqrt(left * right // made)
     return [Step(ops.MatMul((left // summed, summed), (summed, right // summed)), (input, other), (y,))]
@@ -142,12 +140,6 @@ def _contraction(y: X, input: X, other: X, *_rest: X, **_: X) -> Steps:
 @rule("outer", "ger")
 def _outer(y: X, input: X, other: X, **_: X) -> Steps:
     return [Step(ops.Multiply(((*shape_of(input), 1), (1, *shape_of(other)))), (input, other), (y,))]
-
-
-@rule("addr")
-def _plus_outer(y: X, input: X, *vectors: X, **_: X) -> Steps:
-    product = replace(_outer(y, *vectors)[0], makes=())
-    return [product, Step(ops.Add((shape_of(input), shape_of(y))), (input, product), (y,))]
 
 
 @rule("_grouped_mm")
@@ -180,13 +172,12 @@ def _distances(y: X, x1: X, x2: X, p: float = 2.0, *_rest: X, **_: X) -> Steps:
 @rule("bilinear")
 def _bilinear(y: X, first: X, second: X, weight: X, bias: X = None) -> Steps:
     """Return first @ weight @ second for each output: the first product has a row for each output and feature."""
-    samples, (made, left, right) = prod(shape_of(y)[:-1]), (int(length) for length in weight.shape)
-    op = ops.Linear((samples, left), made * right, bias=False)
-    inner = Step(op, (first,), weights=(weight,))
-    outer = Step(ops.MatMul((samples, made, right), (samples, right, 1)), (inner, second))
-    if bias is None:
-        return _making(y, [inner, outer])
-    return [inner, outer, Step(ops.Add(((samples, made), (made,))), (outer, bias), (y,))]
+    samples, (made, left, right) = prod(shape_of(y)[:-1]), shape_of(weight)
+    inner = Step(ops.Linear((samples, left), made * right, bias=False), (first,), weights=(weight,))
+    steps = [inner, Step(ops.MatMul((samples, made, right), (samples, right, 1)), (inner, second))]
+    if bias is not None:
+        steps.append(Step(ops.Add(((samples, made), (made,))), (steps[-1], bias)))
+    return _making(y, steps)
 
 
 @rule("affine_grid_generator")
@@ -204,8 +195,10 @@ def _making(y: X, steps: Steps) -> Steps:
 
 
 @rule("einsum")
-def _einsum(y: X, equation: str, *operands: X) -> Steps:
+def _einsum(y: X, equation: str, *operands: X) -> Steps | Any:
     arrays = tuple(tensors_in(operands))
+    if len(arrays) > 2:
+        return NotImplemented  # pairwise, in an order that PyTorch chooses
     shapes = tuple(tuple(int(length) for length in x.shape) for x in arrays)
     return _making(y, products.einsum(equation.replace(" ", ""), arrays, shapes, ones=False))
 
@@ -232,10 +225,7 @@ def _attention(
 
 
 def _recurrent(y: X, input: X, *args: X, kind: str, gates: int) -> Steps:
-    """Return a record for each layer and direction of arrays (steps, samples, features), or samples first.
-
-    Packed sequences come with numbers of samples; all their elements are steps of one sample.
-    """
+    """Return a record a layer and direction; all elements of packed sequences are steps of one sample."""
     flag = next(place for place, value in enumerate(args) if isinstance(value, bool))
     states, weights, biased, layers, dropout, training, two_ways = args[flag - 2 : flag + 5]
     samples = 1 if flag == 3 else shape_of(input)[0 if args[flag + 5] else 1]
@@ -253,9 +243,13 @@ def _recurrent(y: X, input: X, *args: X, kind: str, gates: int) -> Steps:
             both = [_gathered(layer, (samples, length, ways * op.output[1]))] if two_ways else []
             steps, layer = [*steps, *layer, *both], []
             if training and dropout and place + each < len(weights):
-                steps.append(
-                    Step(ops.Pointwise((steps[-1].op.output,), "dropout"), (steps[-1],), batch=steps[-1].batch)
-                )
+                made = steps[-1]
+                steps.append(Step(ops.Pointwise((made.op.output,), "dropout"), (made,), batch=made.batch))
+    return _with_states(y, steps)
+
+
+def _with_states(y: X, steps: Steps) -> Steps:
+    """Return the steps, and the last states of all layers and directions."""
     result, *last = tensors_in(y)
     steps = _making(result, steps)
     ends = [step for step in steps if isinstance(step.op, ops.Recurrent)]
@@ -267,13 +261,17 @@ def _gathered(steps: Steps, shape: Shape) -> Step:
     return Step(ops.Move(tuple((step.batch, *step.op.output) for step in steps), shape), tuple(steps))
 
 
+@rule("mkldnn_rnn_layer")
+def _recurrent_layer(y: X, input: X, *args: X) -> Steps:
+    biased, (length, samples, features) = args[11], shape_of(input)
+    op = ops.Recurrent((length, features), "lstm", args[9], biases=2 * biased)
+    return _with_states(y, [Step(op, (input,), weights=(*args[: 2 + 2 * biased], *args[4:6]), batch=samples)])
+
+
 def _cell(y: X, input: X, hx: X, w_ih: X, w_hh: X, *biases: X, kind: str) -> Steps:
-    weights, states = _present(w_ih, w_hh, *biases), tuple(tensors_in(hx))
-    samples, (features,) = rows(shape_of(input))
+    weights, (samples, (features,)) = _present(w_ih, w_hh, *biases), rows(shape_of(input))
     op = ops.Recurrent((1, features), kind, int(w_hh.shape[1]), biases=len(weights) - 2)
-    result, *last = tensors_in(y)
-    step = Step(op, (input,), (result,), (*weights, *states), samples)
-    return [step, *(replace(_gathered([step], shape_of(x)), makes=(x,)) for x in last)]
+    return _with_states(y, [Step(op, (input,), weights=(*weights, *tensors_in(hx)), batch=samples)])
 
 
 for _kind, _gates in (("lstm", 4), ("gru", 3), ("rnn_tanh", 1), ("rnn_relu", 1)):
@@ -288,14 +286,8 @@ _F, _TORCH = "running_mean running_var weight bias", "weight bias running_mean r
 
 @rule("batch_norm", record=ops.BatchNorm, names=f"{_F} training")
 @rule("_native_batch_norm_legit_no_training", "_batch_norm_with_update", record=ops.BatchNorm, names=_TORCH)
-@rule(
-    "torch.batch_norm",
-    "aten.batch_norm",
-    "native_batch_norm",
-    "_native_batch_norm_legit",
-    record=ops.BatchNorm,
-    names=f"{_TORCH} training",
-)
+@rule("torch.batch_norm", "aten.batch_norm", record=ops.BatchNorm, names=f"{_TORCH} training")
+@rule("native_batch_norm", "_native_batch_norm_legit", record=ops.BatchNorm, names=f"{_TORCH} training")
 @rule("instance_norm", record=ops.InstanceNorm, names=f"{_F} use_input_stats")
 @rule("torch.instance_norm", "aten.instance_norm", record=ops.InstanceNorm, names=f"{_TORCH} use_input_stats")
 def _channel_norm(y: X, input: X, *args: X, record: X, names: str, **options: X) -> Steps:
@@ -335,34 +327,18 @@ RULES["native_group_norm"] = lambda y, input, weight, bias, _n, _c, _size, group
 # Pools and interpolation.
 
 
-_MAX, _AVERAGE = "stride padding dilation ceil_mode", "stride padding ceil_mode"
-
-
-@rule("max_pool1d", "max_pool1d_with_indices", axes=1, record=ops.MaxPool, names=_MAX)
-@rule("max_pool2d", "max_pool2d_with_indices", axes=2, record=ops.MaxPool, names=_MAX)
-@rule("max_pool3d", "max_pool3d_with_indices", axes=3, record=ops.MaxPool, names=_MAX)
-@rule("avg_pool3d", axes=3, record=ops.AvgPool, names=_AVERAGE)
-@rule("avg_pool1d", axes=1, record=ops.AvgPool, names=_AVERAGE)
-@rule("avg_pool2d", axes=2, record=ops.AvgPool, names=_AVERAGE)
 def _pool(y: X, input: X, kernel_size: X, *args: X, axes: int, record: X, names: str, **options: X) -> Steps:
     given = _arguments(names, args, options)
     batch, shape = maps(shape_of(input), axes)
     size = _numbers(kernel_size, axes)
     stride = _numbers(given["stride"], axes) if given.get("stride") else size
     padding, dilation = (
-        both_sides(_numbers(given.get("padding", 0), axes)),
-        _numbers(given.get("dilation", 1), axes),
+        _numbers(given.get(name, value), axes) for name, value in (("padding", 0), ("dilation", 1))
     )
-    op = record(shape, size, stride, padding, dilation, given.get("ceil_mode", False))
+    op = record(shape, size, stride, both_sides(padding), dilation, given.get("ceil_mode", False))
     return [Step(op, (input,), tuple(tensors_in(y)), batch=batch)]
 
 
-@rule("adaptive_avg_pool1d", axes=1, record=ops.AdaptiveAvgPool)
-@rule("adaptive_avg_pool2d", axes=2, record=ops.AdaptiveAvgPool)
-@rule("adaptive_avg_pool3d", axes=3, record=ops.AdaptiveAvgPool)
-@rule("adaptive_max_pool3d", "adaptive_max_pool3d_with_indices", axes=3, record=ops.AdaptiveMaxPool)
-@rule("adaptive_max_pool1d", "adaptive_max_pool1d_with_indices", axes=1, record=ops.AdaptiveMaxPool)
-@rule("adaptive_max_pool2d", "adaptive_max_pool2d_with_indices", axes=2, record=ops.AdaptiveMaxPool)
 def _adaptive_pool(y: X, input: X, *_rest: X, axes: int, record: X, **_: X) -> Steps:
     batch, shape = maps(shape_of(input), axes)
     made = tuple(tensors_in(y))  # values, and positions where PyTorch gives both
@@ -370,14 +346,70 @@ def _adaptive_pool(y: X, input: X, *_rest: X, axes: int, record: X, **_: X) -> S
     return [Step(record(shape, size), (input,), made, batch=batch)]
 
 
-@rule("interpolate")
-def _interpolate(y: X, input: X, *args: X, **options: X) -> Steps:
-    given = _arguments("size scale_factor mode", args, options)
+for _axes in (1, 2, 3):
+    _forms = (f"max_pool{_axes}d", f"max_pool{_axes}d_with_indices")
+    rule(*_forms, axes=_axes, record=ops.MaxPool, names="stride padding dilation ceil_mode")(_pool)
+    rule(f"avg_pool{_axes}d", axes=_axes, record=ops.AvgPool, names="stride padding ceil_mode")(_pool)
+    _forms = (f"adaptive_avg_pool{_axes}d", f"_adaptive_avg_pool{_axes}d")
+    rule(*_forms, axes=_axes, record=ops.AdaptiveAvgPool)(_adaptive_pool)
+    for _form in (f"adaptive_max_pool{_axes}d", f"fractional_max_pool{_axes}d"):
+        rule(_form, f"{_form}_with_indices", axes=_axes, record=ops.AdaptiveMaxPool)(_adaptive_pool)
+
+
+@rule("interpolate", names="size scale_factor mode")
+def _interpolate(y: X, input: X, *args: X, names: str = "", **options: X) -> Steps:
+    given = _arguments(names, args, options)
     size, mode = given.get("size"), given.get("mode", "nearest")
     batch, shape = maps(shape_of(input), input.dim() - 2)
     _, (*lengths, _) = maps(shape_of(y), input.dim() - 2)
     known = facts(size=isinstance(size, tuple | list), side=isinstance(size, int))
     return [Step(ops.Resize(shape, tuple(lengths), mode), (input,), (y,), batch=batch, facts=known)]
+
+
+for _name, _mode in tables.UPSAMPLING.items():
+    rule(_name, mode=_mode)(_interpolate)
+
+
+@rule("grid_sampler", "grid_sampler_2d", "grid_sampler_3d")
+def _grid_sample(y: X, input: X, grid: X, mode: int, *_rest: X, **_: X) -> Steps:
+    """Return values between pixels, of modes 0 linear, 1 nearest, 2 cubic: four rows of 4 and a column."""
+    return _move(y, input, grid) if mode == 1 else _sampled(y, input, grid, 20 if mode else 2 ** grid.shape[-1])
+
+
+def _sampled(y: X, input: X, places: X, terms: int) -> Steps:
+    return [Step(ops.Sample((shape_of(input), shape_of(places)), shape_of(y), terms), (input, places), (y,))]
+
+
+@rule("torchvision.roi_align", "torchvision.ps_roi_align")
+def _regions(y: X, input: X, rois: X, _scale: X, _height: X, _width: X, points: int, *_rest: X) -> Steps:
+    """Return means of so many points in each direction, each a sum of 4 products."""
+    require(points > 0, "a region's number of points must not depend on its size, got sampling_ratio <= 0")
+    return _sampled(_first(y), input, rois, 4 * points * points)
+
+
+@rule("torchvision.deform_conv2d")
+def _deformed(y: X, input: X, weight: X, offset: X, mask: X, bias: X, *args: X) -> Steps:
+    """Return a 1x1 convolution of the values that all taps read between pixels."""
+    (samples, (*size, channels)), groups, masked = maps(shape_of(y), 2), args[6], args[8]
+    shape = (samples, *size, int(input.shape[1]) * prod(weight.shape[2:]))
+    steps = [Step(ops.Sample((shape_of(input), shape_of(offset)), shape, 4), (input, offset))]
+    if masked:
+        scales = Step(ops.Move((shape_of(mask),), shape), (mask,))
+        steps += [scales, Step(ops.Multiply((shape, shape)), (steps[0], scales))]
+    op = ops.Conv(shape[1:], channels, (1, 1), groups=groups, bias=bias is not None)
+    return [*steps, Step(op, (steps[-1],), (y,), _present(weight, bias), samples)]
+
+
+@rule("_fft_c2c", "_fft_r2c", "_fft_c2r")
+def _transforms(y: X, input: X, dim: X, *_rest: X, **_: X) -> Steps:
+    """Return a transform along each axis; where one half mirrors the other, both are taken to be computed."""
+    shape = shape_of(max(input, y, key=lambda x: x.numel()))
+    steps = [] if shape == shape_of(input) else [Step(ops.Move((shape_of(input),), shape), (input,))]
+    for axis in dim:
+        steps.append(Step(ops.Transform(shape, shape[axis]), (steps[-1] if steps else input,)))
+    if shape != shape_of(y):
+        steps.append(_gathered(steps[-1:], shape_of(y)))
+    return _making(y, steps)
 
 
 # What has no weights and makes no products.
@@ -446,7 +478,7 @@ def _reduce(result: X, input: X, *args: X, kind: str, **options: X) -> Steps:
     return [Step(ops.Reduce(shape_of(input), shape_of(made[0]), kind), (input,), made)]
 
 
-@rule(*MOVES, *(f"{name}_copy" for name in MOVES))
+@rule(*tables.MOVES, *(f"{name}_copy" for name in tables.MOVES))
 def _move(result: X, *args: X, **options: X) -> Steps:
     """Return one record per array that is made; nothing is computed."""
     reads = _operands(args, options)
@@ -476,11 +508,19 @@ def _embedding_bag(y: X, *args: X, **options: X) -> Steps:
     return [rows_of, *scaled, added, Step(ops.Move((shape,), shape_of(made)), (added,), (made,))]
 
 
-@rule(*LOSSES)
+@rule(*tables.LOSSES)
 def _loss(y: X, input: X, *_rest: X, **_: X) -> Steps:
     made = _first(y)
     compared = Step(ops.Pointwise((shape_of(input),), "loss"), (input,))
     return [compared, Step(ops.Reduce(shape_of(input), shape_of(made), "sum"), (compared,), (made,))]
+
+
+@rule("pad", names="mode value")
+@rule("constant_pad_nd", names="value")
+def _pad(y: X, input: X, pad: X, *args: X, names: str, **options: X) -> Steps:
+    given = _arguments(names, args, options)
+    zeros = given.get("mode", "constant") == "constant" and not given.get("value") and min(pad, default=0) >= 0
+    return [replace(step, border=tuple(pad) if zeros else ()) for step in _move(y, input)]
 
 
 @rule("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "feature_alpha_dropout")
@@ -490,41 +530,109 @@ def _dropout(y: X, input: X, p: float = 0.5, training: bool | None = True, *_res
     return _pointwise(made, input, kind="dropout") if training and p > 0 else _move(made, input)
 
 
-@rule("_weight_norm_interface")
-def _weight_norm(y: X, direction: X, length: X, *_rest: X) -> Steps:
-    return _pointwise(_first(y), direction, length, kind="weight_norm")
-
-
 @rule("where")
 def _where(y: X, *args: X, **options: X) -> Steps:
     """Return elements of one array or another; of one array alone, the places where it is not zero."""
-    return (
-        _move(y, *args, **options)
-        if len(args) + len(options) == 1
-        else _pointwise(y, *args, kind="where", **options)
-    )
-
-
-@rule(*CONSTANTS)
-def _constant(_result: X, *args: X, **options: X) -> Steps:
-    """Return nothing: an array that is not computed becomes a source when something reads it."""
-    for value in (*args, *options.values()):
-        if type(value).__name__ == "ndarray":
-            raise CountError(f"what NumPy computes is not seen, got an array of shape {value.shape}")
-    return []
+    places = len(args) + len(options) == 1
+    return _move(y, *args, **options) if places else _pointwise(y, *args, kind="where", **options)
 
 
 @rule("tensor", "as_tensor", "asarray")
-def _converted(y: X, data: X, **options: X) -> Steps:
+def _converted(y: X, data: X, **_: X) -> Steps:
     """Return a copy of tensors, or nothing if only numbers are made into a tensor."""
-    return _move(y, data) if any(True for _ in tensors_in(data)) else _constant(y, data, **options)
+    return _move(y, data) if any(True for _ in tensors_in(data)) else []
 
 
+RULES["_weight_norm_interface"] = lambda y, *args: _pointwise(_first(y), *args, kind="weight_norm")
 RULES["rmatmul"] = lambda y, input, other: _matmul(y, other, input)
+rule(*tables.CONSTANTS)(lambda *_, **__: [])  # an array that is not computed becomes a source when it is read
+RULES["aten.norm"] = partial(_reduce, kind="norm")
+RULES["linalg_cross"] = partial(_elementwise, record=ops.Multiply)
 RULES["setitem"] = lambda _result, input, *args: _move(input, input, *args)
-for _name in SPECIAL:
+for _name in tables.SPECIAL:
     rule(_name, f"special_{_name}", kind="special")(_pointwise)
-for _names, _rule in ((ACTIVATIONS, _activation), (POINTWISE, _pointwise), (REDUCTIONS, _reduce)):
-    for _name, _kind in _names.items():
-        if not _name[0].isupper() and _name not in RULES:
-            rule(_name, kind=_kind)(_rule)
+for _name, _kind in tables.ACTIVATIONS.items():
+    rule(_name, f"quantized.{_name}", kind=_kind)(_activation)
+for _name, _kind in tables.POINTWISE.items():
+    if _name not in RULES:
+        rule(_name, kind=_kind)(_pointwise)
+for _name, _kind in tables.REDUCTIONS.items():
+    rule(_name, kind=_kind)(_reduce)
+
+
+# Quantized layers. Their packed weights are the trained values.
+
+
+@cache
+def _held(_identity: int, shape: Shape) -> X:
+    """Return an array that stands for packed weights, always the same one: unpacked, they are new each time."""
+    torch = load_torch()
+    return torch.nn.Parameter(torch.empty(shape, device="meta"), requires_grad=False)
+
+
+def _unpacked(packed: X) -> list[X]:
+    """Return stand-ins for packed weights and their bias."""
+    with load_torch().utils._python_dispatch._disable_current_modes():  # unpacking is none of the network's work
+        shapes = [x if x is None else tuple(x.shape) for x in packed.unpack()]
+    return [x if x is None else _held(hash(packed), x) for x in shapes]
+
+
+def _activated(y: X, steps: Steps, kind: str) -> Steps:
+    """Return the steps and an activation after them, if there is one."""
+    if not kind:
+        return steps
+    before = replace(steps[-1], makes=())
+    activation = Step(ops.Activation(before.op.output, kind), (before,), (y,), batch=before.batch)
+    return [*steps[:-1], before, activation]
+
+
+def _quantized_linear(y: X, input: X, packed: X, *_rest: X, kind: str, **_: X) -> Steps:
+    return _activated(y, _linear(y, input, *_unpacked(packed)), kind)
+
+
+def _quantized_convolution(y: X, input: X, packed: X, *_rest: X, kind: str, axes: int, **_: X) -> Steps:
+    weight, bias = _unpacked(packed)
+    weight = _held(hash(packed), (*weight.shape[:2], *weight.shape[-axes:]))  # a sequence's has a height of 1, too
+    given = {"bias": bias, "groups": packed.groups(), "transposed": packed.transpose()}
+    for name in ("stride", "padding", "dilation", "output_padding"):
+        given[name] = getattr(packed, name)()[-axes:]
+    names = "output_padding" if given["transposed"] else ""
+    return _activated(y, _convolution(y, input, weight, names=names, **given), kind)
+
+
+def _quantized(y: X, input: X, *_rest: X, kind: str, **_: X) -> Steps:
+    """Return a change of the kind of numbers; scales and zero points are part of it."""
+    return [Step(ops.Pointwise((shape_of(input),), kind), (input,), (_first(y),))]
+
+
+def _quantized_sum(y: X, *args: X, record: X, kind: str, **_: X) -> Steps:
+    return _activated(y, _elementwise(y, *args[:2], record=record), kind)
+
+
+@rule("aten.quantized_lstm", "quantized_lstm", kind="lstm", gates=4)
+@rule("aten.quantized_gru", "quantized_gru", kind="gru", gates=3)
+def _quantized_recurrent(y: X, input: X, *args: X, kind: str, gates: int, **_: X) -> Steps:
+    """Return recurrent layers whose cells have packed weights beside the biases."""
+    flag = next(place for place, value in enumerate(args) if isinstance(value, bool))
+    weights: list[X] = []
+    for cell in args[flag - 1]:
+        (_, biases, _, _, packed), _ = cell.__getstate__()
+        kernels = [_unpacked(each)[0] for each in packed]
+        weights += [_held(hash((cell, i)), tuple(x.shape)) for i, x in enumerate([*kernels, *biases])]
+    return _recurrent(y, input, *args[: flag - 1], weights, *args[flag:], kind=kind, gates=gates)
+
+
+for _kind in ("", "relu", "leaky_relu", "tanh"):
+    _end = f"_{_kind}" if _kind else ""
+    for _form in ("", "_dynamic", "_dynamic_fp16"):
+        rule(f"quantized.linear{_end}{_form}", kind=_kind)(_quantized_linear)
+    for _axes in (1, 2, 3):
+        for _form in (f"conv{_axes}d{_end}", f"conv{_axes}d{_end}_dynamic", f"conv_transpose{_axes}d{_end}"):
+            rule(f"quantized.{_form}", kind=_kind, axes=_axes)(_quantized_convolution)
+    for _name, _record in (("add", ops.Add), ("mul", ops.Multiply)):
+        for _form in (f"{_name}{_end}", f"{_name}_scalar{_end}"):
+            rule(f"quantized.{_form}", record=_record, kind=_kind)(_quantized_sum)
+for _name in ("prelu", "softmax", "group_norm", "layer_norm", "cat"):
+    RULES[f"quantized.{_name}"] = RULES[_name]
+for _name, _kind in tables.QUANTIZING.items():
+    rule(_name, kind=_kind)(_quantized)
