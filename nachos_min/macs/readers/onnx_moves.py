@@ -5,6 +5,7 @@ Exported networks compute shapes by them, so constants are folded. A shape that 
 Source: the ONNX operator reference; Resize makes floor(length * scale).
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -22,18 +23,9 @@ from nachos_min.macs.readers.onnx_call import RULES, Array, Call, Fold, rule
 from nachos_min.macs.readers.onnx_file import Tensor
 from nachos_min.macs.record import CountError, Shape
 
-# Elements of these change places in an array of the same shape: operator -> arrays that it reads.
-_SAME_SHAPE = {"Trilu": 1, "ReverseSequence": 1, "BitCast": 1, "TensorScatter": 2}
-_SAME_SHAPE |= dict.fromkeys(("Scatter", "ScatterElements", "ScatterND"), 3)
 _VALUES: dict[str, Any] = {"value_int": int, "value_ints": tuple, "value_float": float, "value_floats": list}
 _ONE_SCALE: dict[str, Any] = {"not_larger": min, "not_smaller": max}  # of all axes, so that none is distorted
 _MODES = {"nearest": "nearest", "linear": "bilinear", "cubic": "bicubic"}  # of one axis: as in the file
-
-
-@rule(*_SAME_SHAPE)
-def _same_shape(call: Call) -> Array:
-    arrays = tuple(call.input(index) for index in range(_SAME_SHAPE[call.operator]))
-    return call.move(arrays[0].shape, None, *arrays)
 
 
 @rule("Dropout")
@@ -157,18 +149,11 @@ def _at(call: Call, index: int, count: int) -> int:
     return place % count
 
 
-@rule("SequenceInsert")
-def _inserted(call: Call) -> Array:
-    parts, at = call.sequence(), call.optional(2)
-    place = len(parts) if at is None else _at(call, 2, len(parts) + 1)
-    return _sequence(*parts[:place], call.input(1), *parts[place:])
-
-
-@rule("SequenceErase")
-def _erased(call: Call) -> Array:
-    parts = call.sequence()
-    place = _at(call, 1, len(parts))
-    return _sequence(*parts[:place], *parts[place + 1 :])
+@rule("SequenceInsert", "SequenceErase")
+def _changed(call: Call) -> Array:
+    parts, more = call.sequence(), int(call.operator == "SequenceInsert")
+    place = _at(call, 1 + more, len(parts) + more)
+    return _sequence(*parts[:place], *(call.input(1) for _ in range(more)), *parts[place + 1 - more :])
 
 
 @rule("SplitToSequence")
@@ -179,20 +164,18 @@ def _split_to_sequence(call: Call) -> Array:
     sizes = call.fixed(1, "split") if size is None or (split and split.shape) else ()
     if size and not sizes:
         sizes = tuple(min(size, x.shape[axis] - begin) for begin in range(0, x.shape[axis], size))
-    parts = _parts(call, x, axis, sizes)
-    if split is None and not call.get("keepdims", 1):
-        shape = _with_length(x.shape, axis)
-        parts = tuple(call.move(shape, lambda v: v.reshape(shape), each, part=i) for i, each in enumerate(parts))
-    return _sequence(*parts)
+    parts, shape = _parts(call, x, axis, sizes), _with_length(x.shape, axis)
+    apart = split is None and not call.get("keepdims", 1)
+    return _sequence(*(_reshaped(call, each, shape) if apart else each for each in parts))
 
 
 @rule("ConcatFromSequence")
 def _concat_from_sequence(call: Call) -> Array | tuple[Array, ...]:
     inputs = call.sequence()
     if call.get("new_axis", 0):
-        axis, shape = call.axis(0, len(inputs[0].shape) + 1), inputs[0].shape
-        shape = (*shape[:axis], 1, *shape[axis:])
-        inputs = tuple(call.move(shape, lambda v: v.reshape(shape), each, part=i) for i, each in enumerate(inputs))
+        axis = call.axis(0, len(inputs[0].shape) + 1)
+        shapes = ((*each.shape[:axis], 1, *each.shape[axis:]) for each in inputs)
+        inputs = tuple(map(partial(_reshaped, call), inputs, shapes))
     return _concat(replace(call, inputs=(*inputs,)))
 
 
@@ -207,7 +190,7 @@ RULES["OptionalHasElement"] = lambda call: call.constant(np.bool_(any(each is no
 
 
 @rule("Optional", "OptionalGetElement", "Identity")
-def _same(call: Call) -> Array:
+def _itself(call: Call) -> Array:
     if not call.inputs or call.inputs[0] is None:
         raise CountError("no rule for an array that may be left out, got none")
     return call.inputs[0]
@@ -373,89 +356,12 @@ def _looked_up(call: Call, x: Array, places: Array, shape: Shape, fold: Fold) ->
     return call.move(shape, fold, x, places)
 
 
-@rule("GatherND")
-def _gather_nd(call: Call) -> Array:
-    x, places, skipped = call.input(), call.input(1), call.get("batch_dims", 0)
-    fits = 0 <= skipped < len(places.shape) and skipped + places.shape[-1] <= len(x.shape)
-    require(fits, f"places {places.shape} must fit the axes of {x.shape}, got batch_dims {skipped}")
-    return call.move((*places.shape[:-1], *x.shape[skipped + places.shape[-1] :]), None, x, places)
-
-
-@rule("Pad")
-def _pad(call: Call) -> Array:
-    """Return the array with elements before and after; negative numbers cut."""
-    x = call.input()
-    every = tuple(range(len(x.shape)))
-    axes = onnx_call.checked_axes(call.fixed(3, "axes") if call.optional(3) else every, len(x.shape))
-    pads = call.setting("pads", 1, ())
-    require(len(pads) == 2 * len(axes), f"pads must be {2 * len(axes)} integers, got {pads[:64]}")
-    shape = list(x.shape)
-    for place, axis in enumerate(axes):
-        shape[axis] += pads[place] + pads[place + len(axes)]
-    return call.move(tuple(shape), None, x)
-
-
-@rule("CenterCropPad")
-def _center_crop_pad(call: Call) -> Array:
-    x, lengths = call.input(), call.fixed(1, "shape")
-    axes = onnx_call.checked_axes(call.get("axes", tuple(range(len(x.shape)))), len(x.shape))
-    require(len(axes) == len(lengths), f"shape must be {len(axes)} integers, got {lengths[:64]}")
-    found = dict(zip(axes, lengths, strict=True))
-    return call.move(tuple(found.get(axis, length) for axis, length in enumerate(x.shape)), None, x)
-
-
-@rule("Col2Im")
-def _col2im(call: Call) -> Array:
-    x, image, block = call.input(), call.fixed(1, "image_shape"), call.fixed(2, "block_shape")
-    taps = prod(block)
-    fits = len(x.shape) == 3 and taps > 0 and x.shape[1] % taps == 0
-    require(fits, f"blocks {block[:8]} must divide the second of 3 axes, got {x.shape}")
-    return call.move((x.shape[0], x.shape[1] // taps, *image), None, x)
-
-
-@rule("MaxUnpool")
-def _max_unpool(call: Call) -> Array:
-    x, kernel, axes = call.input(), call.get("kernel_shape", ()), len(call.input().shape) - 2
-    strides, pads = call.get("strides", (1,) * axes), call.get("pads", (0,) * (2 * axes))
-    sound = axes == len(kernel) == len(strides) and len(pads) == 2 * axes
-    require(sound, f"kernel, strides and pads must fit the axes of {x.shape}, got {kernel}")
-    shape = (
-        *x.shape[:2],
-        *((n - 1) * strides[i] + kernel[i] - pads[i] - pads[i + axes] for i, n in enumerate(x.shape[2:])),
-    )
-    stated = call.fixed(2, "output_shape") if call.optional(2) else shape
-    return call.move(stated, None, x, call.input(1))
-
-
-@rule("MaxRoiPool")
-def _max_roi_pool(call: Call) -> Array:
-    x, rois = call.input(), call.input(1)
-    return call.move((*rois.shape[:1], *x.shape[1:2], *call.get("pooled_shape", ())), None, x, rois)
-
-
-@rule("DepthToSpace", "SpaceToDepth")
-def _depth_to_space(call: Call) -> Array:
-    x, block = call.input(), call.get("blocksize", 0)
-    into_depth = call.operator == "SpaceToDepth"
-    divisors = (1, 1, block, block) if into_depth else (1, block * block, 1, 1)
-    divides = block >= 1 and len(x.shape) == 4 and not any(n % d for n, d in zip(x.shape, divisors, strict=True))
-    require(divides, f"blocksize must be >= 1 and divide the axes of {x.shape}, got {block}")
-    n, c, h, w = (length // divisor for length, divisor in zip(x.shape, divisors, strict=True))
-    return call.move((n, c * block * block, h, w) if into_depth else (n, c, h * block, w * block), None, x)
-
-
 @rule("HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix")
 def _made_of_numbers(call: Call) -> Array:
     shape = call.fixed(0, "length")
     if call.operator == "MelWeightMatrix":
         shape = (call.fixed(1, "length of the transform")[0] // 2 + 1, *shape)
     return Array(onnx_call.checked_shape(shape), key=call.key)
-
-
-@rule("Multinomial")
-def _multinomial(call: Call) -> Array:
-    x = call.input()
-    return call.move((*x.shape[:1], call.get("sample_size", 1)), None, x)
 
 
 @rule("TopK")
@@ -467,13 +373,93 @@ def _top_k(call: Call) -> tuple[Array, ...]:
     return tuple(call.move(_with_length(x.shape, axis, count), None, x, part=part) for part in (0, 1))
 
 
-@rule("OneHot")
-def _one_hot(call: Call) -> Array:
-    places = call.input()
-    known = call.input(1).values
-    depth = -1 if known is None or not known.size or not np.isfinite(known.flat[0]) else int(known.flat[0])
-    axis = call.axis(-1, len(places.shape) + 1)
-    return call.move((*places.shape[:axis], depth, *places.shape[axis:]), None, places)
+# Rules that say no more than a shape: operator -> arrays that it reads, and the shape that it makes of theirs.
+
+
+def _same(_: Call, shape: Shape, *_others: Shape) -> Shape:
+    return shape
+
+
+def _over(length: int, divisor: int) -> int:
+    require(divisor > 0 and length % divisor == 0, f"{divisor} must divide an axis of length {length}")
+    return length // divisor
+
+
+def _replaced(call: Call, x: Shape, axes: Shape, lengths: Shape) -> Shape:
+    """Return the shape with other lengths on some axes."""
+    found = dict(zip(onnx_call.checked_axes(axes, len(x)), lengths, strict=False))
+    require(
+        len(found) == len(lengths) == len(axes),
+        f"{call.operator} must have {len(axes)} numbers, got {lengths[:64]}",
+    )
+    return tuple(found.get(axis, length) for axis, length in enumerate(x))
+
+
+def _padded(call: Call, x: Shape) -> Shape:
+    """Return the shape with elements before and after; negative numbers cut."""
+    axes, pads = call.fixed(3, "axes") if call.optional(3) else tuple(range(len(x))), call.setting("pads", 1, ())
+    require(len(pads) == 2 * len(axes), f"pads must be {2 * len(axes)} integers, got {pads[:64]}")
+    whole = (x[axis] + pads[i] + pads[i + len(axes)] for i, axis in enumerate(onnx_call.checked_axes(axes, len(x))))
+    return _replaced(call, x, axes, tuple(whole))
+
+
+def _unpooled(call: Call, x: Shape, _: Shape) -> Shape:
+    if call.optional(2):
+        return call.fixed(2, "output_shape")
+    axes, kernel = len(x) - 2, call.get("kernel_shape", ())
+    steps, pads = call.get("strides", (1,) * axes), call.get("pads", (0,) * (2 * axes))
+    return (*x[:2], *((x[i + 2] - 1) * steps[i] + kernel[i] - pads[i] - pads[i + axes] for i in range(axes)))
+
+
+def _in_blocks(call: Call, x: Shape) -> Shape:
+    side, into_depth = call.get("blocksize", 0), call.operator == "SpaceToDepth"
+    require(len(x) == 4, f"must read a map of two axes, got {x}")
+    if into_depth:
+        return (x[0], x[1] * side * side, _over(x[2], side), _over(x[3], side))
+    return (x[0], _over(x[1], side * side), x[2] * side, x[3] * side)
+
+
+def _gathered(call: Call, x: Shape, places: Shape) -> Shape:
+    known = call.get("batch_dims", 0) + places[-1]
+    require(places[-1] <= known <= len(x), f"places {places} must fit the axes of {x}, got batch_dims {known}")
+    return (*places[:-1], *x[known:])
+
+
+def _one_hot(call: Call, x: Shape) -> Shape:
+    known, axis = call.input(1).values, call.axis(-1, len(x) + 1)
+    if known is None or not known.size or not np.isfinite(known.flat[0]):
+        raise CountError("its depth must be fixed before any sample comes, got input 2 computed")
+    return (*x[:axis], int(known.flat[0]), *x[axis:])
+
+
+_SHAPES: dict[str, tuple[int, Callable[..., Shape]]] = {
+    **dict.fromkeys(("Trilu", "ReverseSequence", "BitCast"), (1, _same)),
+    **dict.fromkeys(("Scatter", "ScatterElements", "ScatterND"), (3, _same)),
+    "TensorScatter": (2, _same),
+    "Pad": (1, _padded),
+    "CenterCropPad": (
+        1,
+        lambda call, x: _replaced(call, x, call.get("axes", tuple(range(len(x)))), call.fixed(1, "shape")),
+    ),
+    "Col2Im": (1, lambda call, x: (x[0], _over(x[1], prod(call.fixed(2, "block"))), *call.fixed(1, "shape"))),
+    "MaxUnpool": (2, _unpooled),
+    "MaxRoiPool": (2, lambda call, x, boxes: (boxes[0], x[1], *call.get("pooled_shape", ()))),
+    "DepthToSpace": (1, _in_blocks),
+    "SpaceToDepth": (1, _in_blocks),
+    "GatherND": (2, _gathered),
+    "Multinomial": (1, lambda call, x: (x[0], call.get("sample_size", 1))),
+    "OneHot": (1, _one_hot),
+}
+
+
+@rule(*_SHAPES)
+def _moved(call: Call) -> Array:
+    count, shape = _SHAPES[call.operator]
+    arrays = [call.input(index) for index in range(count)]
+    try:
+        return call.move(shape(call, *(array.shape for array in arrays)), None, *arrays)
+    except IndexError:
+        raise CountError(f"its arrays must fit one another, got {[array.shape for array in arrays]}") from None
 
 
 # Resized.
