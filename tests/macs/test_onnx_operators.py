@@ -92,7 +92,31 @@ CASES = {
         {"two": np.int64(2), "zero": np.int64(0), "minus": np.int64(-1), "w": (3, 2)}, {"macs": 9 * 6}),
     "sequence stacked": ([node("SequenceConstruct", "x x", "s"),
         node("ConcatFromSequence", "s", axis=1, new_axis=1)], {"x": (5, 3)}, {"y": (5, 2, 3)}, {}, {}),
-    # ONNX Runtime's attention.
+    # What ONNX Runtime writes.
+    "a map in blocks of 16 channels": ([node("Conv", "x w b", "c", domain="com.microsoft.nchwc", activation="Relu"),
+        node("ReorderOutput", "c", "d", domain="com.microsoft.nchwc", channels=5),
+        node("ReorderInput", "d", "e", domain="com.microsoft.nchwc"),
+        node("Conv", "e v", domain="com.microsoft.nchwc")], {"x": (1, 3, 4, 4)}, {"y": (1, 16, 4, 4)},
+        {"w": (16, 3, 1, 1), "b": (16,), "v": (16, 16, 1, 1)}, {"macs": 16 * 16 * (3 + 16), "act_elems:relu": 256}),
+    "quantised conv, channels last": ([node("QLinearConv", "x s z w s z s z b", channels_last=1, domain=MS)],
+        {"x": (2, 9, 8, 4)}, {"y": (2, 9, 8, 3)}, {"w": np.zeros((3, 4, 1, 1), np.int8), "s": np.float32(1),
+        "z": np.int8(0), "b": np.zeros(3, np.int32)}, {"macs": 1728, "params": 15}),
+    "pool, channels last": ([node("NhwcMaxPool", "x", kernel_shape=[2, 2], strides=[2, 2], domain=MS)],
+        {"x": (1, 4, 6, 3)}, {"y": (1, 2, 3, 3)}, {}, {"pool_out": 18}),
+    "weights of four bits": ([node("MatMulNBits", "x w s - - b", K=32, N=6, bits=4, block_size=16, domain=MS)],
+        {"x": (2, 5, 32)}, {"y": (2, 5, 6)}, {"w": np.zeros((6, 2, 8), np.uint8), "s": (6, 2), "b": (6,)},
+        {"macs": 10 * 32 * 6, "params": 32 * 6 + 6}),
+    "embeddings": ([node("EmbedLayerNormalization", "x - w p - g b", "y n", domain=MS)], {"x": (2, 5)},
+        {"y": (2, 5, 8), "n": (2,)}, {"w": (99, 8), "p": (20, 8), "g": (8,), "b": (8,)},
+        {"params": 119 * 8 + 16, "norm_elems": 80, "add_elems": 80}),
+    "half of a sum times gelu of the other": ([node("BiasSplitGelu", "x b", domain=MS)], {"x": (2, 5, 8)},
+        {"y": (2, 5, 4)}, {"b": (8,)}, {"add_elems": 80, "mul_elems": 40, "act_elems:gelu": 40}),
+    "crops": ([node("CropAndResize", "x r i s", domain=MS)], {"x": (1, 3, 9, 9), "r": (5, 4)}, {"y": (5, 3, 2, 2)},
+        {"i": np.zeros(5, np.int32), "s": np.int32([2, 2])}, {"interpolation": 4 * 60}),
+    "quantised lstm": ([node("DynamicQuantizeLSTM", "x w r - - - - - s z s z", "y", hidden_size=6, domain=MS)],
+        {"x": (5, 2, 3)}, {"y": (5, 1, 2, 6)},
+        {"w": np.zeros((1, 3, 24), np.int8), "r": np.zeros((1, 6, 24), np.int8),
+        "s": np.float32([1]), "z": np.int8([0])}, {"macs": 10 * 24 * 9, "params": 24 * 9}),
     "projected attention": ([node("Attention", "x w b - p", "y q", num_heads=3, domain=MS)],
         {"x": (2, 5, 12), "p": (2, 2, 3, 7, 4)}, {"y": (2, 5, 12), "q": (2, 2, 3, 12, 4)},
         {"w": (12, 36), "b": (36,)}, {"macs": 2 * 5 * 12 * 36 + 2 * (2 * 3 * 5 * 12 * 4), "params": 13 * 36}),
@@ -111,7 +135,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_an_operator_counts_what_was_worked_out(name, tmp_path):
     nodes, inputs, outputs, constants, expected = CASES[name]
-    made = model(nodes, inputs, outputs, constants, 23, domains=[MS])
+    made = model(nodes, inputs, outputs, constants, 23, domains=[MS, f"{MS}.nchwc"])
     found = count(read_onnx(write(tmp_path, made)).graph)
     figures = found.columns | {"macs": found.macs, "params": found.params}
     assert {key: figures.get(key) for key in expected} == expected

@@ -183,12 +183,13 @@ def _arities(table: str) -> dict[str, tuple[int, int, int]]:
 ARITIES: Final = _arities("""
     0 0 1   Constant RandomNormal RandomUniform SequenceEmpty
     0 1 1   Optional OptionalHasElement
-    1 1 2   MaxPool
-    1 1 3   DynamicQuantizeLinear
+    1 1 2   MaxPool com.ms.internal.nhwc.MaxPool
+    1 1 3   DynamicQuantizeLinear ~Unique
     1 1 4   Unique
     1 1 *   If
     1 2 1   ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMean ReduceSum
     1 2 1   ReduceSumSquare ReduceProd Squeeze Unsqueeze Upsample Trilu SequenceErase SplitToSequence
+    1 2 1   ~FastGelu ~Trilu
     1 2 2   TopK
     1 2 *   Split
     1 3 1   Clip DFT
@@ -201,66 +202,67 @@ ARITIES: Final = _arities("""
     2 2 1   Add Sub Mul Div Mod Pow And Or Xor Equal Less LessOrEqual Greater GreaterOrEqual BitShift
     2 2 1   BitwiseAnd BitwiseOr BitwiseXor CumSum CumProd PRelu MatMul RMSNormalization CastLike Reshape
     2 2 1   Expand Tile Gather GatherND GatherElements ReverseSequence CenterCropPad Compress MaxRoiPool
-    2 2 1   SequenceAt AffineGrid GridSample SwiGLU
+    2 2 1   SequenceAt AffineGrid GridSample SwiGLU ~BiasGelu ~BiasSoftmax ~FusedMatMul ~MatMulInteger16
+    2 2 1   ~TransposeMatMul ~BiasSplitGelu ~ExpandDims ~GridSample
+    2 2 2   SimplifiedLayerNormalization
     2 3 1   Conv ConvTranspose Gemm QuantizeLinear DequantizeLinear MaxUnpool SequenceInsert TensorScatter
+    2 3 1   ~FusedGemm ~QuantizeLinear ~DequantizeLinear com.ms.internal.nhwc.Conv
+    2 3 1   com.ms.internal.nhwc.ConvTranspose
     2 3 3   LayerNormalization
-    2 4 1   ConvInteger MatMulInteger STFT
+    2 4 1   ConvInteger MatMulInteger STFT ~FusedConv ~nchwc.Conv
     2 5 1   NonMaxSuppression
+    2 5 2   ~BiasDropout
     2 7 2   ~Attention
     2 * *   Loop
     3 3 1   Col2Im Scatter Where Range OneHot ScatterND ScatterElements GroupNormalization
-    3 3 1   InstanceNormalization RoiAlign
+    3 3 1   InstanceNormalization RoiAlign ~BiasAdd ~MatMulBnb4
     3 4 1   RotaryEmbedding
-    3 5 1   DeformConv
+    3 4 4   ~SkipSimplifiedLayerNormalization
+    3 5 1   DeformConv ~DynamicQuantizeMatMul
+    3 5 4   ~SkipLayerNormalization
+    3 6 1   ~MatMulNBits
     3 6 2   GRU RNN
     3 7 4   Attention
     3 8 3   LSTM
-    3 17 4   ~GroupQueryAttention
-    4 4 1   ~RotaryEmbedding
-    5 5 1   MelWeightMatrix
-    5 5 5   BatchNormalization
-    5 9 2   ~QAttention
-    8 8 1   QLinearMatMul
-    8 9 1   QLinearConv
-    1 2 1   ~FastGelu
-    2 2 1   ~BiasGelu ~BiasSoftmax ~FusedMatMul
-    2 2 2   SimplifiedLayerNormalization
-    2 3 1   ~FusedGemm ~QuantizeLinear ~DequantizeLinear
-    2 4 1   ~FusedConv
-    3 4 4   ~SkipSimplifiedLayerNormalization
-    3 5 1   ~DynamicQuantizeMatMul
-    3 5 4   ~SkipLayerNormalization
+    7 17 4   ~GroupQueryAttention
+    4 4 1   ~RotaryEmbedding ~CropAndResize
     4 5 1   ~QLinearSigmoid ~QLinearLeakyRelu ~QLinearSoftmax ~QLinearReduceMean ~QLinearAveragePool
     4 5 1   ~QLinearGlobalAveragePool
     4 7 1   ~MatMulIntegerToFloat
+    5 5 1   MelWeightMatrix
+    5 5 5   BatchNormalization
+    5 9 2   ~QAttention
     5 * 1   ~QLinearConcat
     6 9 1   ~QGemm
     7 8 1   ~QLinearAdd ~QLinearMul
+    7 9 3   ~EmbedLayerNormalization
+    8 8 1   QLinearMatMul
+    8 9 1   QLinearConv com.ms.internal.nhwc.QLinearConv ~QLinearConv
     9 9 1   ~QLinearWhere
+    12 12 3   ~DynamicQuantizeLSTM
 """)
 
 # Attributes of ONNX's operators. Another name may be a damaged one, in whose place the default would be counted.
 ATTRIBUTES: Final = frozenset(
     _names("""
-    activation activation_alpha activation_beta activation_gamma activation_params activations channels_last
-    is_inner_broadcast opset transBatchA transBatchB align_corners allowzero alpha antialias approximate auto_pad
-    axes axis batch_axis batch_dims beta bias block_size blocksize body ceil_mode center_point_box clip
-    activation_alpha activation_beta activations align_corners allowzero alpha antialias approximate auto_pad
-    axes axis batch_axis batch_dims beta bias block_size blocksize body causal ceil_mode center_point_box clip
+    accuracy_level activation activation_alpha activation_beta activation_gamma activation_params activations
+    align_corners allowzero alpha antialias approximate auto_pad axes axis batch_axis batch_dims beta bias bits
+    block_size blocksize body causal ceil_mode center_point_box channels channels_last clip
     coordinate_transformation_mode count_include_pad cubic_coeff_a detect_negative detect_positive dilations
     direction directions do_rotary dtype else_branch end ends epsilon equation exclude_outside exclusive
     extrapolation_value fmod gamma group hidden_size high input_forget interleaved inverse is_causal
-    is_packed_batching k k_norm_epsilon k_quant_type keep_aspect_ratio_policy keepdims kernel_shape
-    kv_cache_bit_width kv_num_heads lambd largest layout left_window_size linear_before_reset local_window_size
-    low mask_filter_value max mean min mode momentum nearest_mode new_axis noop_with_empty_axes num_groups
-    num_heads num_outputs num_scan_inputs offset_group onesided output_datatype output_dtype output_height
-    output_padding output_shape output_width p padding_mode pads past_present_share_buffer periodic perm
-    pooled_shape precision q_norm_epsilon q_num_heads qk_matmul_output_mode qk_norm_epsilon qk_output
-    qkv_hidden_sizes ratio reduction reverse right_window_size rotary_embedding_dim rotary_interleaved
-    round_mode sample_size sampling_ratio saturate scale scales scan_input_axes scan_input_directions
-    scan_output_axes scan_output_directions seed select_last_index shape size sliding_window_cache
-    smooth_softmax softcap softmax_precision sorted sparse_value spatial spatial_scale split start starts
-    stash_type storage_order strides then_branch time_axis to training_mode transA transB type unidirectional
-    upper v_quant_type value value_float value_floats value_int value_ints value_string value_strings
+    is_inner_broadcast is_packed_batching K k k_norm_epsilon k_quant_type keep_aspect_ratio_policy keepdims
+    kernel_shape kv_cache_bit_width kv_num_heads lambd largest layout left_window_size linear_before_reset
+    local_window_size low mask_filter_value mask_index_type max mean min mode momentum N nearest_mode new_axis
+    noop_with_empty_axes num_groups num_heads num_outputs num_scan_inputs offset_group onesided opset
+    output_datatype output_dtype output_height output_padding output_shape output_width p padding_mode pads
+    past_present_share_buffer periodic perm pooled_shape precision q_norm_epsilon q_num_heads
+    qk_matmul_output_mode qk_norm_epsilon qk_output qkv_hidden_sizes quant_type ratio reduction reverse
+    right_window_size rotary_embedding_dim rotary_interleaved round_mode sample_size sampling_ratio saturate
+    scale scales scan_input_axes scan_input_directions scan_output_axes scan_output_directions seed
+    select_last_index shape size sliding_window_cache smooth_softmax softcap softmax_precision sorted
+    sparse_value spatial spatial_scale split start starts stash_type storage_order strides then_branch time_axis
+    to training_mode transA transB transBatchA transBatchB type unidirectional upper v_quant_type value
+    value_float value_floats value_int value_ints value_string value_strings weight_prepacked
 """)
 )

@@ -186,7 +186,7 @@ class Call:
     ) -> Array:
         """Return what a new node makes, which reads `arrays` and has `weights`."""
         if op.macs and any(array.bounded for array in (*arrays, *weights)):
-            raise CountError(f"the rows that it multiplies depend on the data, got at most {op.operands[0]}")
+            raise CountError(f"the rows that it multiplies depend on the data, got at most {arrays[0].shape}")
         inputs = []
         for array in arrays:  # a constant gets a node when it is first read
             known = array.node

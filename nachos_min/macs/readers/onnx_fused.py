@@ -33,7 +33,14 @@ _SPELT: dict[str, tuple[str, slice]] = {
     "QLinearGlobalAveragePool": ("GlobalAveragePool", slice(1)),
     "QLinearConcat": ("Concat", slice(2, None, 3)),
     "QGemm": ("Gemm", slice(0, 7, 3)),
+    "QLinearConv": ("QLinearConv", slice(9)),
+    "MatMulInteger16": ("MatMulInteger", slice(2)),
+    "TransposeMatMul": ("com.microsoft.FusedMatMul", slice(2)),
+    "ExpandDims": ("Unsqueeze", slice(2)),
+    "Trilu": ("Trilu", slice(2)),
+    "NhwcMaxPool": ("MaxPool", slice(1)),
 }
+_LAST = ("Conv", "ConvTranspose", "QLinearConv", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool")
 
 
 def _spell(call: Call, operator: str, *inputs: Array | None) -> Array:
@@ -43,20 +50,32 @@ def _spell(call: Call, operator: str, *inputs: Array | None) -> Array:
     return made if isinstance(made, Array) else made[0]
 
 
-def _same(name: str) -> Rule:
-    operator, places = _SPELT[name]
+def _same(operator: str, places: slice, last: bool = False) -> Rule:
+    """Return the rule of an operator that does what ONNX's does; `last`: its channels are the last axis."""
 
     def run(call: Call) -> Array:
-        require(not call.get("channels_last", 0), f"no rule for {name} with channels last")
-        inputs = call.inputs[places]
+        inputs, turned = call.inputs[places], last or call.get("channels_last", 0) != 0
         if operator in ("Add", "Mul", "Concat"):  # a constant of whole numbers was rounded after training
             inputs = tuple(each.weight if each and each.constant and each.shape else each for each in inputs)
-        return _spell(call, operator, *inputs)
+        if turned:
+            inputs = (_axis_to(call.input(), -1, 1), *inputs[1:])
+        made = _spell(call, operator, *inputs)
+        return _axis_to(made, 1, -1) if turned else made
 
     return run
 
 
-RULES.update({_OURS + name: _same(name) for name in _SPELT})
+def _axis_to(array: Array, source: int, place: int) -> Array:
+    """Return an array with the axis of channels elsewhere."""
+    shape = list(array.shape)
+    require(len(shape) >= 3, f"a map must have a batch and channels, got {array.shape}")
+    channels = shape.pop(source)
+    shape.insert(place if place > 0 else len(shape), channels)
+    return replace(array, shape=tuple(shape), values=None)
+
+
+RULES.update({_OURS + name: _same(*same, name.startswith("Nhwc")) for name, same in _SPELT.items()})
+RULES.update({f"com.ms.internal.nhwc.{name}": _same(name, slice(None), last=True) for name in _LAST})
 
 
 def _fused(*operators: str) -> Callable[[Rule], Rule]:
@@ -73,6 +92,10 @@ def _fused(*operators: str) -> Callable[[Rule], Rule]:
 def _then_activation(call: Call) -> Array:
     """Return a convolution, with an array added if there is a fourth input, or a Gemm, and an activation."""
     made = _spell(call, call.operator.removeprefix("Fused"), *call.inputs[:3])
+    return _activated(call, made)
+
+
+def _activated(call: Call, made: Array) -> Array:
     if (added := call.optional(3)) is not None:
         made = _spell(call, "Add", made, added)
     word, bounds = call.get("activation", ""), list(call.attribute("activation_params", list, ()))
@@ -145,9 +168,91 @@ def _integer_product(call: Call) -> Array:
     return made if bias is None else _spell(call, "Add", made, bias)
 
 
+# Maps in blocks of channels, of which the last may be filled up with zeros that are multiplied, too.
+
+
+@_fused("nchwc.Conv")
+def _blocked(call: Call) -> Array:
+    x, weight = call.input(), call.input(1)
+    channels = weight.shape[1] * call.get("group", 1) if len(weight.shape) > 1 else 0
+    if x.shape[1:2] < (channels,):
+        x = call.move((x.shape[0], channels, *x.shape[2:]), None, x)
+    return _activated(call, _spell(call, "Conv", x, *call.inputs[1:3]))
+
+
+@_fused("nchwc.ReorderOutput")
+def _unblocked(call: Call) -> Array:
+    x, last = call.input(), call.get("channels_last", 0) != 0
+    made = call.move((*x.shape[:1], call.get("channels", 0), *x.shape[2:]), None, x)
+    return _axis_to(made, 1, -1) if last else made
+
+
+@_fused("nchwc.ReorderInput")
+def _into_blocks(call: Call) -> Array:
+    return _axis_to(call.input(), -1, 1) if call.get("channels_last", 0) else call.input()
+
+
+for _name in ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"):
+    RULES[f"{_OURS}nchwc.{_name}"] = RULES[_name]
+
+
+# Products with weights of a few bits, embeddings, biases.
+
+
+@_fused("MatMulNBits", "MatMulBnb4")
+def _few_bits(call: Call) -> Array:
+    x, bias, inner, outer = call.input(), call.optional(5), call.get("K", 0), call.get("N", 0)
+    require(x.shape[-1:] == (inner,) and outer > 0, f"K and N must fit {x.shape}, got {inner} and {outer}")
+    weight = replace(call.input(1).weight, shape=(inner, outer))
+    made = _spell(call, "MatMul", x, weight)
+    return made if bias is None else _spell(call, "Add", made, bias)
+
+
+@_fused("EmbedLayerNormalization")
+def _embedded(call: Call) -> tuple[Array, ...]:
+    """Return the norm of embeddings added, of a word, its place and its segment; the lengths; the sum."""
+    numbers, words = call.input(), call.input(2)
+    shape = (*numbers.shape, words.shape[-1])
+    tables = [words, *(each for each in (call.input(3), call.optional(4)) if each is not None)]
+    made = [call.move(shape, None, numbers, table, part=part) for part, table in enumerate(tables)]
+    total = call.elementwise(tuple(made), ops.Add)
+    normed = _spell(call, "LayerNormalization", total, call.input(5), call.input(6))
+    return normed, call.sourced(numbers.shape[:1]), total
+
+
+@_fused("BiasAdd", "BiasDropout")
+def _sums(call: Call) -> Array:
+    return call.elementwise(call.given()[:3], ops.Add)
+
+
+@_fused("BiasSplitGelu")
+def _gated(call: Call) -> Array:
+    """Return the first half of a sum times gelu of the second."""
+    total = _spell(call, "Add", call.input(), call.input(1))
+    shape = (*total.shape[:-1], total.shape[-1] // 2)
+    one, other = (call.move(shape, None, total, part=part) for part in (0, 1))
+    return _spell(call, "Mul", one, _spell(call, "Gelu", other))
+
+
+@_fused("CropAndResize")
+def _crops(call: Call) -> Array:
+    x, boxes = call.input(), call.input(1)
+    shape = (*boxes.shape[:1], *x.shape[1:2], *call.fixed(3, "size"))
+    return onnx_layers.sample(call, shape, 4, x, boxes)
+
+
+@_fused("DynamicQuantizeLSTM")
+def _quantised_lstm(call: Call) -> Array | tuple[Array, ...]:
+    """Return what an LSTM makes, whose weights are turned."""
+    x, *weights = call.inputs[:8]
+    turned = [replace(each, shape=(each.shape[0], *each.shape[:0:-1])) for each in weights[:2] if each]
+    return RULES["LSTM"](replace(call, operator="LSTM", inputs=(x, *turned, *weights[2:])))
+
+
 @_fused("QLinearWhere")
 def _choice(call: Call) -> Array:
     return _spell(call, "Where", call.input(), call.input(1), call.input(4))
 
 
 RULES["SimplifiedLayerNormalization"] = lambda call: _spell(call, "RMSNormalization", *call.inputs)
+RULES[f"{_OURS}Unique"], RULES[f"{_OURS}GridSample"] = RULES["Unique"], RULES["GridSample"]

@@ -336,9 +336,11 @@ def _joined(call: Call, one: Array, other: Array) -> Array | None:
     """Return what stands for an output of either branch."""
     if one is UNKNOWN or other is UNKNOWN:
         return UNKNOWN
-    if one.shape != other.shape or one.parts is not None or other.parts is not None:
+    bounded = one.bounded or other.bounded
+    alike = len(one.shape) == len(other.shape) if bounded else one.shape == other.shape
+    if not alike or one.parts is not None or other.parts is not None:
         return None
-    return replace(call.sourced(one.shape), bounded=one.bounded or other.bounded)
+    return replace(call.sourced(tuple(map(max, one.shape, other.shape))), bounded=bounded)
 
 
 def _stacked(call: Call, arrays: tuple[Array, ...]) -> Array | None:
