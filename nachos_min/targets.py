@@ -242,8 +242,8 @@ def _of_shape(name: str, module: Any, shape: tuple[int, ...], options: Any) -> T
             if not found:
                 raise
     if not found:
-        told = [f"on {each}: {error}" for each, error in zip((shape, batch), failed, strict=True)]
-        raise ModuleFailedError("; ".join(told) if len({*failed}) > 1 else failed[0])
+        told = [f"{each}: {error}" for each, error in zip((shape, batch), failed, strict=True)]
+        raise ModuleFailedError(f"on floats of shape {'; of '.join(told[: len({*failed})])}")
     one, *other = (each.count().total for each in found)
     if other and other != [one]:
         both = f"{shorten(name)} takes {shape}: {one:,} MACs, and {batch}: {other[0]:,} MACs"

@@ -9,6 +9,10 @@ import pytest
 
 import nachos_min
 from nachos_min.errors import InputError
+from nachos_min.macs.conventions import CONVENTIONS
+from nachos_min.macs.ops import Linear, Node, Sample, Transform
+from nachos_min.report import macs_report
+from nachos_min.targets import Target
 
 MODULE = """
 import torch
@@ -111,7 +115,7 @@ def test_a_shape_is_taken_as_written_where_the_module_takes_it():
     normed = torch.nn.Sequential(conv, torch.nn.BatchNorm2d(8))
     assert nachos_min.count_macs(normed, (3, 8, 8)).input == (1, 3, 8, 8)
     assert nachos_min.count_macs(normed, (2, 3, 8, 8)).input == (2, 3, 8, 8)
-    two = r"^on \(3, 8\): the module failed.*2D.*; on \(1, 3, 8\): the module failed.*3D"
+    two = r"^on floats of shape \(3, 8\): the module failed.*2D.*; of \(1, 3, 8\): the module failed.*3D"
     with pytest.raises(InputError, match=two):
         nachos_min.count_macs(torch.nn.Sequential(torch.nn.Conv1d(3, 8, 3), torch.nn.BatchNorm2d(8)), (3, 8))
     with pytest.raises(InputError, match="--input must give the shape that 'Linear' reads"):
@@ -162,6 +166,24 @@ def test_what_is_executed_otherwise_has_the_same_status(macs, monkeypatch):
     monkeypatch.setattr("nachos_min.report.macs_report.executions", lambda _: (row,))
     assert macs("net.json", "--execute").status == 4
     assert macs("net.json").status == 0
+
+
+def test_columns_and_long_lists_in_the_tables(capsys, monkeypatch):
+    nodes = (
+        Node("sampled", Sample(((4, 4, 3),), (2, 2, 3), 4), (-1,)),
+        Node("wave", Transform((3, 4), 4), (0,), relaid=True),
+    )
+    many = tuple(Node(f"body.{n}", Linear((4,), 4), (-1,), relaid=True) for n in range(9))
+    monkeypatch.setattr(macs_report, "_MOST_ROWS", 5)
+    for graph, words in (
+        (nodes, "beside exact MACs: interpolation 48, fft_ops 120\n"),
+        (many, "5 more lines are not shown (add --json for all layers)"),
+    ):
+        target = Target("net", (4, 4, 3), graph)
+        report = macs_report.report_macs(target, CONVENTIONS["exact"], None, verify=False, execute=False)
+        macs_report.show_macs(report, layers=True)
+        assert words in capsys.readouterr().out
+    assert len(report.as_dict(layers=True)["layers"]) == 9
 
 
 def test_layers_are_a_tree_of_modules_with_sums(module):
