@@ -168,6 +168,33 @@ def test_what_is_executed_otherwise_has_the_same_status(macs, monkeypatch):
     assert macs("net.json").status == 0
 
 
+@pytest.mark.usefixtures("module")
+def test_a_module_is_left_as_it_was():
+    """It is run once or twice, and may keep what depends on the shape."""
+    import torch
+
+    class Keeps(torch.nn.Linear):
+        calls, seen = 0, None
+
+        def forward(self, x):
+            self.calls += 1
+            self.seen = {**(self.seen or {}), x.shape: torch.nn.Identity()}
+            self.known[x.shape] = self.inner = torch.nn.Identity()
+            self.count += 1
+            return super().forward(x)
+
+    keeps = Keeps(8, 4)
+    keeps.known = {}
+    keeps.register_buffer("count", torch.zeros(1))
+    hook = keeps.register_forward_hook(lambda *_: None)
+    assert nachos_min.count_macs(keeps, (5, 8)) == 5 * 32
+    assert (keeps.calls, keeps.seen, keeps.known, int(keeps.count)) == (0, None, {}, 0)
+    assert not list(keeps.children())
+    assert len(keeps._forward_hooks) == 1
+    hook.remove()
+    assert not keeps._forward_hooks
+
+
 def test_columns_and_long_lists_in_the_tables(capsys, monkeypatch):
     nodes = (
         Node("sampled", Sample(((4, 4, 3),), (2, 2, 3), 4), (-1,)),

@@ -20,6 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nachos_min.macs.readers.torch_reader import restored
+
 
 @dataclass(frozen=True)
 class Peer:
@@ -60,7 +62,7 @@ def _counted(
     run: Callable[[Any, tuple[Any, ...]], Any], module: Any, inputs: Sequence[Any], options: Mapping[str, Any]
 ) -> tuple[int | None, str]:
     try:
-        with _silent(), _torch_restored(), _module_restored(module):
+        with _silent(), _torch_restored(), restored(module):
             given = _by_position(module, inputs, options) if options else inputs
             return int(run(module, tuple(x.clone() if hasattr(x, "clone") else x for x in given))), ""
     except (Exception, SystemExit) as error:
@@ -128,26 +130,6 @@ def _torch_restored() -> Iterator[None]:
                     delattr(place, name)
                 elif value is not names[name]:
                     setattr(place, name, names[name])
-
-
-@contextlib.contextmanager
-def _module_restored(module: Any) -> Iterator[None]:
-    """Put back every attribute, hook and buffer of the modules inside.
-
-    A copy would not do: functions of its own may call the layers of the original, which no tool would hook.
-    """
-    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    before = [(vars(each), dict(vars(each))) for each in module.modules()]
-    # Hooks and the like are in tables, to which handles refer, so these are emptied and filled again.
-    before += [(table, dict(table)) for _, own in before for table in own.values() if isinstance(table, dict)]
-    try:
-        yield
-    finally:
-        for table, entries in before:
-            table.clear()
-            table.update(entries)
-        for buffer, values in buffers:
-            buffer.data.copy_(values)
 
 
 def _ptflops(backend: str, module: Any, inputs: tuple[Any, ...]) -> Any:

@@ -42,7 +42,7 @@ def read_torch(
 
     Args:
         module: a torch.nn.Module, TorchScript and compiled ones too, or a program of torch.export; its parameters,
-            buffers and training flags are restored.
+            attributes, hooks, buffers and training flags are restored.
         inputs: as of `example_inputs`.
         options: as of `example_inputs`.
         training: False runs the module in evaluation mode, True in training mode, None with each flag as it is.
@@ -64,7 +64,7 @@ def read_torch(
             torch.no_grad(),
             torch.random.fork_rng(devices=[]),
             _quiet(),
-            _restored(module, training),
+            restored(module, training),
             _uncompiled(),
         ):
             torch.manual_seed(seed)
@@ -204,20 +204,29 @@ def load_torch_target(target: str) -> tuple[Any, Any, Any]:
 
 
 @contextmanager
-def _restored(module: Any, training: bool | None) -> Iterator[None]:
-    """Set the training flags; afterwards restore them, and the buffers' contents (running statistics)."""
+def restored(module: Any, training: bool | None = None) -> Iterator[None]:
+    """Set the training flags; afterwards put back every attribute, hook and buffer of the modules inside.
+
+    A copy would not do: functions of its own may call the layers of the original, which nothing would hook.
+    """
     flags = [(each, each.training) for each in module.modules() if hasattr(each, "training")]
     buffers = [(x, x.clone()) for x in module.buffers()]
+    before = [(vars(each), dict(vars(each))) for each in module.modules()]
+    # Hooks and the like are in tables, to which handles refer, so these are emptied and filled again.
+    before += [(table, dict(table)) for _, own in before for table in own.values() if isinstance(table, dict)]
     if training is not None:
         with suppress(NotImplementedError, AttributeError):  # of programs of torch.export and frozen TorchScript
             module.train(training)
     try:
         yield
     finally:
+        for table, entries in before:
+            table.clear()
+            table.update(entries)
         for each, flag in flags:
             each.training = flag
-        for x, before in buffers:
-            x.copy_(before)
+        for x, values in buffers:
+            x.data.copy_(values)
 
 
 @contextmanager
