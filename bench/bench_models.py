@@ -132,30 +132,6 @@ def peer(module: Any, inputs: Inputs, *, listen: bool = True) -> tuple[float, Co
 
 def ours(module: Any, inputs: Inputs) -> int:
     """Return the MACs of the graph of records."""
-    torch = import_module("torch")
-    if isinstance(inputs, dict):
-        names = list(inputs)
-
-        class Named(torch.nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.inner = module
-
-            def forward(self, *given):
-                return self.inner(**dict(zip(names, given, strict=True)))
-
-        module, inputs = Named(), tuple(inputs.values())
-    elif isinstance(inputs[0], list):
-
-        class Listed(torch.nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.inner = module
-
-            def forward(self, *given):
-                return self.inner(list(given))
-
-        module, inputs = Listed(), tuple(inputs[0])
     return int(count(read_torch(module, inputs)).macs)
 
 

@@ -172,11 +172,12 @@ _TIMM = """
 
 
 def _timm() -> list[Model]:
-    return [Model(name, "timm", partial(_timm_model, name)) for name in _TIMM.split()]
+    create = import_module("timm").create_model
+    return [Model(name, "timm", partial(_timm_model, create, name)) for name in _TIMM.split()]
 
 
-def _timm_model(name: str) -> Made:
-    module = import_module("timm").create_model(name, pretrained=False)
+def _timm_model(create: Callable[..., Any], name: str) -> Made:
+    module = create(name, pretrained=False)
     return module, (import_module("torch").randn(1, *module.pretrained_cfg["input_size"]),)
 
 
