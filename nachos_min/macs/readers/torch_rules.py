@@ -544,6 +544,7 @@ def _converted(y: X, data: X, **_: X) -> Steps:
 
 
 RULES["_weight_norm_interface"] = lambda y, *args: _pointwise(_first(y), *args, kind="weight_norm")
+RULES["torchvision.nms"] = RULES["torchvision.roi_pool"] = RULES["torchvision.ps_roi_pool"] = _move
 RULES["rmatmul"] = lambda y, input, other: _matmul(y, other, input)
 rule(*tables.CONSTANTS)(lambda *_, **__: [])  # an array that is not computed becomes a source when it is read
 RULES["aten.norm"] = partial(_reduce, kind="norm")
