@@ -141,6 +141,27 @@ def test_an_operator_counts_what_was_worked_out(name, tmp_path):
     assert {key: figures.get(key) for key in expected} == expected
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 9), (1, 2, 9, 8), (1, 2, 9, 8, 7)])
+def test_zeros_around_a_map_count_as_a_convolution_s_padding(shape, tmp_path):
+    """Whether an operator before pads a map, the convolution itself, or each in part; other values are no zeros."""
+    axes = len(shape) - 2
+    before, after = (1, 2, 0)[:axes], (2, 0, 1)[:axes]
+
+    def counted(pads, inside, **mode):
+        nodes = [node("Pad", "x p v" if pads else "x p", "z", **mode), node("Conv", "z w", pads=inside)]
+        constants = {"p": [0, 0, *before, 0, 0, *after] if pads else [0] * 2 * len(shape), "v": np.float32(fill)}
+        made = model(nodes, {"x": shape}, {"y": None}, constants | {"w": (3, 2, *(3,) * axes)})
+        found = count(read_onnx(write(tmp_path, made)).graph)
+        return found.macs, found.valid_macs
+
+    fill, both = 0, [*before, *after]
+    assert counted(True, [0] * 2 * axes) == counted(False, both)
+    assert counted(True, [1] * 2 * axes) == counted(False, [each + 1 for each in both])
+    macs, valid = counted(True, [0] * 2 * axes, mode="edge")
+    fill = 1
+    assert macs == valid == counted(True, [0] * 2 * axes)[1] > counted(False, both)[1]
+
+
 # Lengths that depend on the data.
 
 # what -> nodes that make "rows", and the most of them, with their features

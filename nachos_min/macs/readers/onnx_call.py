@@ -182,9 +182,15 @@ class Call:
     # What it does.
 
     def add(
-        self, op: Operator, arrays: Sequence[Array], shape: Shape, batch: int = 1, weights: Sequence[Array] = ()
+        self,
+        op: Operator,
+        arrays: Sequence[Array],
+        shape: Shape,
+        batch: int = 1,
+        weights: Sequence[Array] = (),
+        border: Shape = (),
     ) -> Array:
-        """Return what a new node makes, which reads `arrays` and has `weights`."""
+        """Return what a new node makes, which reads `arrays`, has `weights` and puts a `border` of zeros around."""
         if op.macs and any(array.bounded for array in (*arrays, *weights)):
             raise CountError(f"the rows that it multiplies depend on the data, got at most {arrays[0].shape}")
         inputs = []
@@ -193,9 +199,8 @@ class Call:
             source = self.builder.source
             inputs.append(source(label(array.key), array.shape, array.counted) if known is None else known)
         trained = tuple(array.counted for array in weights if array.constant)
-        return Array(
-            checked_shape(shape), self.builder.add(path_label(self.name), op, tuple(inputs), batch, trained)
-        )
+        node = self.builder.add(path_label(self.name), op, tuple(inputs), batch, trained, border=border)
+        return Array(checked_shape(shape), node)
 
     def run(self, steps: Sequence[Step]) -> list[Array]:
         """Return what each of several steps makes."""
@@ -230,10 +235,11 @@ class Call:
         made = self.add(build(tuple(array_shape(array.shape) for array in operands)), operands, shape)
         return replace(made, values=values)
 
-    def move(self, shape: Shape, fold: Fold | None, *arrays: Array, part: int = 0) -> Array:
+    def move(self, shape: Shape, fold: Fold | None, *arrays: Array, part: int = 0, border: Shape = ()) -> Array:
         """Return the elements of arrays at other places; constants are folded.
 
-        `fold` does the same in NumPy, None if shape arithmetic does not need it; `part` numbers a node's results.
+        `fold` does the same in NumPy, None if shape arithmetic does not need it; `part` numbers a node's results;
+        `border` are zeros around.
         """
         checked_shape(shape)
         values = self._folded(arrays, shape, fold)
@@ -243,7 +249,7 @@ class Call:
             return Array(shape, None, values, arrays[0].key if same else f"{self.key}/{part}", trained)
         arrays = tuple(array for array in arrays if array.elements)  # Concat may join empty ones
         shapes = tuple(array_shape(array.shape) for array in arrays)
-        return self.add(Move(shapes, array_shape(shape)), arrays, shape)
+        return self.add(Move(shapes, array_shape(shape)), arrays, shape, border=border)
 
     def constant(self, values: Any) -> Array:
         """Return a constant of known values."""

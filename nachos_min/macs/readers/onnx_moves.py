@@ -373,6 +373,21 @@ def _top_k(call: Call) -> tuple[Array, ...]:
     return tuple(call.move(_with_length(x.shape, axis, count), None, x, part=part) for part in (0, 1))
 
 
+@rule("Pad")
+def _pad(call: Call) -> Array:
+    """Return the array with elements before and after; negative numbers cut."""
+    x, pads, filling = call.input(), call.setting("pads", 1, ()), call.optional(2)
+    every = tuple(range(len(x.shape)))
+    axes = onnx_call.checked_axes(call.fixed(3, "axes") if call.optional(3) else every, len(x.shape))
+    require(len(pads) == 2 * len(axes), f"pads must be {2 * len(axes)} integers, got {pads[:64]}")
+    sides = {axis: (pads[place], pads[place + len(axes)]) for place, axis in enumerate(axes)}
+    shape = tuple(length + sum(sides.get(axis, ())) for axis, length in enumerate(x.shape))
+    zeros = call.get("mode", "constant") == "constant" and call.get("value", 0.0) == 0 <= min(pads, default=0)
+    zeros &= filling is None or (filling.values is not None and not filling.values.any())
+    around = (side for axis in reversed(every) for side in sides.get(axis, (0, 0)))
+    return call.move(shape, None, x, border=tuple(around) if zeros else ())
+
+
 # Rules that say no more than a shape: operator -> arrays that it reads, and the shape that it makes of theirs.
 
 
@@ -393,14 +408,6 @@ def _replaced(call: Call, x: Shape, axes: Shape, lengths: Shape) -> Shape:
         f"{call.operator} must have {len(axes)} numbers, got {lengths[:64]}",
     )
     return tuple(found.get(axis, length) for axis, length in enumerate(x))
-
-
-def _padded(call: Call, x: Shape) -> Shape:
-    """Return the shape with elements before and after; negative numbers cut."""
-    axes, pads = call.fixed(3, "axes") if call.optional(3) else tuple(range(len(x))), call.setting("pads", 1, ())
-    require(len(pads) == 2 * len(axes), f"pads must be {2 * len(axes)} integers, got {pads[:64]}")
-    whole = (x[axis] + pads[i] + pads[i + len(axes)] for i, axis in enumerate(onnx_call.checked_axes(axes, len(x))))
-    return _replaced(call, x, axes, tuple(whole))
 
 
 def _unpooled(call: Call, x: Shape, _: Shape) -> Shape:
@@ -436,7 +443,6 @@ _SHAPES: dict[str, tuple[int, Callable[..., Shape]]] = {
     **dict.fromkeys(("Trilu", "ReverseSequence", "BitCast"), (1, _same)),
     **dict.fromkeys(("Scatter", "ScatterElements", "ScatterND"), (3, _same)),
     "TensorScatter": (2, _same),
-    "Pad": (1, _padded),
     "CenterCropPad": (
         1,
         lambda call, x: _replaced(call, x, call.get("axes", tuple(range(len(x)))), call.fixed(1, "shape")),
