@@ -252,7 +252,7 @@ def macs(
     Args:
         target: What to count.
         input: Shape of the input such as 1,3,224,224, or C,H,W of one image. A module is given an array of that
-            shape, or if it takes none, of the same with a batch of one in front; the output says which.
+            shape, or if it has no axis of samples, with a batch of one in front; the output says which.
         classes: Number of classes, for a target that leaves it open.
         convention: Whose rules to count by.
         explain: A second convention, whose difference from the first is listed term by term.

@@ -226,9 +226,10 @@ def _of_arrays(name: str, module: Any, inputs: Any, options: Any) -> Target:
 
 
 def _of_shape(name: str, module: Any, shape: tuple[int, ...], options: Any) -> Target:
-    """Return what a module does with an array of `shape`, or if it takes none, with a batch of one of that shape.
+    """Return what a module does with an array of `shape`.
 
-    TargetError if it takes both and they cost differently: the shape does not say what is meant.
+    If it takes none, or a layer finds no axis of samples in it, a batch of one of that shape is meant. TargetError
+    if it takes both and they cost differently: the shape does not say what is meant.
     """
     from nachos_min.macs.readers.torch_reader import ModuleFailedError
 
@@ -248,7 +249,8 @@ def _of_shape(name: str, module: Any, shape: tuple[int, ...], options: Any) -> T
     if other and other != [one]:
         both = f"{shorten(name)} takes {shape}: {one:,} MACs, and {batch}: {other[0]:,} MACs"
         raise TargetError(f"{both}; give an array, or a function that returns (module, inputs), got only a shape")
-    return found[0]
+    written = (node.written.facts for node in found[0].graph if node.written and len(shape) > 1)
+    return found[-1 if any("unbatched" in facts for facts in written) else 0]
 
 
 def _by_parameter(module: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -283,8 +285,9 @@ def count_macs(
         target: a name as in `read_target`, a path, an Architecture, a graph of records, or a PyTorch module.
         inputs: what a PyTorch module is called with: an array, arguments in a tuple or list, nested as the module
             wants them, or keyword arguments in a mapping. Or a shape, for which numbers are drawn; it is taken as
-            written, or if the module takes no such array, with a batch of one in front. For an ONNX file a shape,
-            or a mapping of names to shapes; for an architecture (C, H, W). None: the target has it.
+            written, or if the module takes no such array, or a layer finds no axis of samples in it, with a batch
+            of one in front. For an ONNX file a shape, or a mapping of names to shapes; for an architecture (C, H,
+            W). None: the target has it.
         convention: whose rules to count by, such as "exact" or "thop".
         input_shape: another name for `inputs`.
         classes: number of classes, for a target that leaves it open.

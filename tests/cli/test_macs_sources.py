@@ -112,6 +112,9 @@ def test_a_shape_is_taken_as_written_where_the_module_takes_it():
     linear, conv = torch.nn.Linear(8, 4), torch.nn.Conv2d(3, 8, 3)
     for shape in ((8,), (5, 8), (2, 5, 8), (1, 2, 5, 8), (1, 1, 2, 5, 8)):
         assert nachos_min.count_macs(linear, shape).input == shape
+    assert nachos_min.count_macs(conv, (3, 8, 8)).input == (1, 3, 8, 8), (
+        "a convolution takes an image, others do not"
+    )
     normed = torch.nn.Sequential(conv, torch.nn.BatchNorm2d(8))
     assert nachos_min.count_macs(normed, (3, 8, 8)).input == (1, 3, 8, 8)
     assert nachos_min.count_macs(normed, (2, 3, 8, 8)).input == (2, 3, 8, 8)
