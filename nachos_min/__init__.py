@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from nachos_min.data import DataError as DataError
     from nachos_min.eenn.trained import Prediction as Prediction
     from nachos_min.errors import InputError as InputError
+    from nachos_min.macs.result import Count as Count
     from nachos_min.nas.configuration import ConfigurationError as ConfigurationError
     from nachos_min.nas.nachos import search as search
     from nachos_min.nas.pools import UnguardedError as UnguardedError
@@ -31,6 +32,7 @@ _PUBLIC = {
     "load_run": "nas.runs",
     "retrain": "report.notebook",
     "count_macs": "targets",
+    "Count": "macs.result",
     "EarlyExitClassifier": "classifier",
     "SearchResult": "nas.result",
     "Network": "nas.result",
