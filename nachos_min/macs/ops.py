@@ -14,7 +14,7 @@ in a convolution, transposed convolution, linear or recurrent layer or matrix pr
 
 from dataclasses import dataclass
 from math import log2, prod
-from typing import TypeVar, final
+from typing import TypeVar
 
 from nachos_min.macs.record import MapOperator, Operator, Shape, UnaryOperator, broadcast
 from nachos_min.macs.windows import AvgPool as AvgPool
@@ -26,8 +26,6 @@ from nachos_min.macs.windows import MaxPool as MaxPool
 from nachos_min.macs.windows import Pool
 
 
-@final
-@dataclass(frozen=True)
 class Linear(UnaryOperator, plural="linear layers"):
     """Linear layer over the last axis; every other axis is rows: rows * in * out MACs."""
 
@@ -51,8 +49,6 @@ class Linear(UnaryOperator, plural="linear layers"):
         return {"bias_adds": prod(self.output)} if self.bias else {}
 
 
-@final
-@dataclass(frozen=True)
 class MatMul(Operator, plural="matrix products"):
     """Matrix product (..., m, k) times (..., k, n); leading axes broadcast: batch * m * k * n MACs."""
 
@@ -68,10 +64,6 @@ class MatMul(Operator, plural="matrix products"):
         self.require(broadcast(self.left[:-2], self.right[:-2]) is not None, "leading axes must broadcast", both)
 
     @property
-    def operands(self) -> tuple[Shape, ...]:
-        return (self.left, self.right)
-
-    @property
     def output(self) -> Shape:
         return (*(broadcast(self.left[:-2], self.right[:-2]) or ()), self.left[-2], self.right[-1])
 
@@ -80,8 +72,6 @@ class MatMul(Operator, plural="matrix products"):
         return prod(self.output) * self.left[-1]
 
 
-@final
-@dataclass(frozen=True)
 class Einsum(Operator, plural="Einstein sums"):
     """Einstein sum of one or two arrays: the product of all lengths in MACs, if a letter is summed over.
 
@@ -134,10 +124,6 @@ class Einsum(Operator, plural="Einstein sums"):
         return bool(set("".join(self.terms)) - set(self.equation.partition("->")[2]))
 
     @property
-    def operands(self) -> tuple[Shape, ...]:
-        return self.shapes
-
-    @property
     def output(self) -> Shape:
         lengths = self.lengths
         return tuple(lengths[letter] for letter in self.equation.partition("->")[2])
@@ -160,8 +146,6 @@ _CELLS: dict[str, tuple[int, int, dict[str, int]]] = {
 }
 
 
-@final
-@dataclass(frozen=True)
 class Recurrent(UnaryOperator, plural="recurrent layers"):
     """One layer and direction of a recurrent network: T * gates * H * (I + R) MACs, and T * H * P of a projection.
 
@@ -214,8 +198,6 @@ class Recurrent(UnaryOperator, plural="recurrent layers"):
         return found | {f"act_elems:{kind}": each * states for kind, each in activations.items()}
 
 
-@final
-@dataclass(frozen=True)
 class Transform(UnaryOperator, plural="Fourier transforms", column="fft_ops"):
     """Fourier transforms of `length` points over all elements, the work of each estimated as 5 n log2 n.
 
@@ -235,23 +217,22 @@ class Transform(UnaryOperator, plural="Fourier transforms", column="fft_ops"):
 class Norm(UnaryOperator, column="norm_elems"):
     """Every element is normalised once; `affine` trains a scale and a shift for each channel, the last axis."""
 
-    affine: bool  # a field of the records below
+    @property
+    def affine(self) -> bool:
+        """Whether it has them: a field of each record below."""
+        return False
 
     @property
     def params(self) -> int:
         return 2 * self.input[-1] * self.affine
 
 
-@final
-@dataclass(frozen=True)
 class BatchNorm(Norm, plural="batch norm"):
     """Normalisation per channel, the same work in training and inference."""
 
     affine: bool = True
 
 
-@final
-@dataclass(frozen=True)
 class LayerNorm(Norm, plural="layer norm"):
     """Normalisation over the last `axes` axes, with a scale (`affine`) and a shift (`bias`) for each feature."""
 
@@ -268,8 +249,6 @@ class LayerNorm(Norm, plural="layer norm"):
         return prod(self.input[-self.axes :]) * (self.affine + self.bias)
 
 
-@final
-@dataclass(frozen=True)
 class GroupNorm(Norm, plural="group norm"):
     """Normalisation over groups of channels of each sample."""
 
@@ -283,24 +262,18 @@ class GroupNorm(Norm, plural="group norm"):
         )
 
 
-@final
-@dataclass(frozen=True)
 class InstanceNorm(Norm, plural="instance norm"):
     """Normalisation of each channel of each sample."""
 
     affine: bool = False
 
 
-@final
-@dataclass(frozen=True)
 class Activation(UnaryOperator, plural="{0.kind} activations", column="act_elems:{0.kind}"):
     """Element-wise function, counted in a column of its kind, such as "relu" or "hswish"."""
 
     kind: str
 
 
-@final
-@dataclass(frozen=True)
 class Softmax(UnaryOperator, plural="softmax", column="act_elems:softmax"):
     """Exponentials divided by their sum along one axis of length `features`; counted as an activation."""
 
@@ -314,20 +287,10 @@ class Softmax(UnaryOperator, plural="softmax", column="act_elems:softmax"):
         )
 
 
-@dataclass(frozen=True)
-class _Several(Operator):
-    """An operator that reads any number of arrays."""
+class _Elementwise(Operator):
+    """Arrays combined element by element, broadcast to one shape; a number is no array, so one shape will do."""
 
     shapes: tuple[Shape, ...]
-
-    @property
-    def operands(self) -> tuple[Shape, ...]:
-        return self.shapes
-
-
-@dataclass(frozen=True)
-class _Elementwise(_Several):
-    """Arrays combined element by element, broadcast to one shape; a number is no array, so one shape will do."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -339,28 +302,20 @@ class _Elementwise(_Several):
         return broadcast(*self.shapes) or ()
 
 
-@final
-@dataclass(frozen=True)
 class Add(_Elementwise, plural="element-wise sums", column="add_elems"):
     """Element-wise sum, such as a residual connection."""
 
 
-@final
-@dataclass(frozen=True)
 class Multiply(_Elementwise, plural="element-wise products", column="mul_elems"):
     """Element-wise product, such as squeeze-and-excitation's scaling of a map (H, W, C) by (C,): no MAC."""
 
 
-@final
-@dataclass(frozen=True)
 class Pointwise(_Elementwise, plural="element-wise {0.kind}", column="pointwise:{0.kind}"):
     """Any other element-wise operator, counted in a column of its kind, such as "sub", "div" or "exp"."""
 
     kind: str
 
 
-@final
-@dataclass(frozen=True)
 class GlobalAvgPool(MapOperator, plural="the mean over the map", column="mean_out"):
     """Mean over the map: (H, W, C) to (C,)."""
 
@@ -369,7 +324,6 @@ class GlobalAvgPool(MapOperator, plural="the mean over the map", column="mean_ou
         return self.input[-1:]
 
 
-@dataclass(frozen=True)
 class _Resized(MapOperator):
     """A map of another size."""
 
@@ -380,8 +334,6 @@ class _Resized(MapOperator):
         return (*self.size, self.input[-1])
 
 
-@final
-@dataclass(frozen=True)
 class AdaptiveAvgPool(_Resized, Pool, plural="adaptive average pooling"):
     """Means of as many windows as the output has pixels; to one pixel it is the mean over the map."""
 
@@ -390,22 +342,16 @@ class AdaptiveAvgPool(_Resized, Pool, plural="adaptive average pooling"):
         return {"mean_out": self.input[-1]} if set(self.size) == {1} else super().columns
 
 
-@final
-@dataclass(frozen=True)
 class AdaptiveMaxPool(_Resized, Pool, plural="adaptive max pooling"):
     """Largest values of as many windows as the output has pixels."""
 
 
-@final
-@dataclass(frozen=True)
 class Resize(_Resized, plural="resizing", column="resize_out:{0.mode}"):
     """Interpolation of a map by a mode such as "nearest" or "bilinear"."""
 
     mode: str
 
 
-@final
-@dataclass(frozen=True)
 class Reduce(UnaryOperator, plural="reductions"):
     """Reduction of a kind such as "mean", "sum" or "max" to the shape `result`; a single number is (1,)."""
 
@@ -418,17 +364,11 @@ class Reduce(UnaryOperator, plural="reductions"):
         self.require(divides, f"result must divide the {prod(self.input)} elements", self.result)
 
     @property
-    def output(self) -> Shape:
-        return self.result
-
-    @property
     def columns(self) -> dict[str, int]:
         is_mean = self.kind == "mean"
         return {"mean_out": prod(self.result)} if is_mean else {f"reduce_in:{self.kind}": prod(self.input)}
 
 
-@final
-@dataclass(frozen=True)
 class Flatten(UnaryOperator, plural="flattening"):
     """The same numbers as one vector: (H, W, C) to (H * W * C,). Nothing is computed or copied."""
 
@@ -437,8 +377,6 @@ class Flatten(UnaryOperator, plural="flattening"):
         return (prod(self.input),)
 
 
-@final
-@dataclass(frozen=True)
 class Slice(UnaryOperator, plural="slicing"):
     """The numbers `begin` up to `end` of the last axis, such as the logits of a head. Nothing is computed."""
 
@@ -455,17 +393,11 @@ class Slice(UnaryOperator, plural="slicing"):
         return (*self.input[:-1], self.end - self.begin)
 
 
-@final
-@dataclass(frozen=True)
 class Source(Operator, plural="given arrays"):
     """An array that no operator makes: another input, a constant, a parameter of which `trained` are trained."""
 
     shape: Shape
     trained: int = 0
-
-    @property
-    def operands(self) -> tuple[Shape, ...]:
-        return ()
 
     @property
     def output(self) -> Shape:
@@ -476,32 +408,22 @@ class Source(Operator, plural="given arrays"):
         return self.trained
 
 
-@final
-@dataclass(frozen=True)
-class Move(_Several, plural="moving elements"):
+class Move(Operator, plural="moving elements"):
     """Elements at other places: reshaped, permuted, sliced, padded, repeated, joined, looked up in a table."""
 
+    shapes: tuple[Shape, ...]
     result: Shape
 
-    @property
-    def output(self) -> Shape:
-        return self.result
 
-
-@final
-@dataclass(frozen=True)
-class Sample(_Several, plural="values between pixels"):
+class Sample(Operator, plural="values between pixels"):
     """Values read between pixels, each a sum of `products`: 4 for a bilinear point, 8 for a trilinear one.
 
     Where several points are averaged, as by roi_align, `products` is that of all. It is a column of its own.
     """
 
+    shapes: tuple[Shape, ...]
     result: Shape
     products: int
-
-    @property
-    def output(self) -> Shape:
-        return self.result
 
     @property
     def columns(self) -> dict[str, int]:

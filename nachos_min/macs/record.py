@@ -5,17 +5,17 @@ integers, too: a NumPy integer would overflow silently above 2**63.
 """
 
 import re
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar, TypeGuard
+from typing import ClassVar, TypeGuard, dataclass_transform
 
 from nachos_min.errors import InputError
 
 Shape = tuple[int, ...]  # of one sample: (L, C), (H, W, C) or (D, H, W, C) for a map, else (..., features)
 
 # Rules of fields by name, the same in every record.
-_SHAPES = ("input", "left", "right", "shape", "result")
+_READ = ("input", "left", "right")
+_SHAPES = (*_READ, "shape", "result")
 _NUMBERS = dict.fromkeys(("out_channels", "out_features", "groups", "axes", "end"), 1)
 _NUMBERS |= dict.fromkeys(("hidden", "length", "products"), 1)
 _NUMBERS |= dict.fromkeys(("features", "begin", "trained", "projection", "biases"), 0)
@@ -31,19 +31,24 @@ class CountError(InputError):
     """Something that cannot be counted; the message gives the value and the rule it breaks."""
 
 
+@dataclass_transform(frozen_default=True)
 @dataclass(frozen=True)
-class Operator(ABC):
+class Operator:
     """What one operator does to one sample. A record states its fields and overrides what is not zero.
 
-    The head of a class gives `plural`, what to call its kind in a sentence, and `column`, where the elements that
-    it writes are counted; "{0.kind}" in them stands for the field. CountError names a rule that its fields break.
+    Every class is a frozen dataclass. Its head gives `plural`, what to call its kind in a sentence, and `column`,
+    where the elements that it writes are counted; "{0.kind}" in them stands for the field. A kind with a plural is
+    final. CountError names a rule that its fields break.
     """
 
     plural: ClassVar[str] = ""
     column: ClassVar[str] = ""
 
     def __init_subclass__(cls, plural: str = "", column: str = "") -> None:
-        cls.plural, cls.column = plural or cls.plural, column or cls.column
+        if cls.plural:
+            raise TypeError(f"a kind of operator must not derive from another, got {cls.__name__}")
+        cls.plural, cls.column = plural, column or cls.column
+        dataclass(frozen=True)(cls)
 
     def __post_init__(self) -> None:
         for field in self.__dataclass_fields__:
@@ -57,14 +62,16 @@ class Operator(ABC):
         return 0
 
     @property
-    @abstractmethod
     def operands(self) -> tuple[Shape, ...]:
-        """Shapes of the arrays it reads, in order."""
+        """Shapes of the arrays it reads, in order: its fields `input`, `left`, `right` and those in `shapes`."""
+        fields = vars(self)
+        return (*(fields[each] for each in _READ if each in fields), *fields.get("shapes", ()))
 
     @property
-    @abstractmethod
     def output(self) -> Shape:
-        """Shape of the array it writes."""
+        """Shape of the array it writes: its field `result`, or that of the first array it reads."""
+        found: Shape = vars(self).get("result") or self.operands[0]
+        return found
 
     @property
     def macs(self) -> int:
@@ -92,22 +99,12 @@ class Operator(ABC):
             raise CountError(f"{name(self)}: {rule}, got {got}")
 
 
-@dataclass(frozen=True)
 class UnaryOperator(Operator):
     """An operator that reads one array and, unless it says otherwise, writes one of the same shape."""
 
     input: Shape
 
-    @property
-    def operands(self) -> tuple[Shape, ...]:
-        return (self.input,)
 
-    @property
-    def output(self) -> Shape:
-        return self.input
-
-
-@dataclass(frozen=True)
 class MapOperator(UnaryOperator):
     """An operator whose input is a map of 1, 2 or 3 axes: (L, C), (H, W, C) or (D, H, W, C)."""
 

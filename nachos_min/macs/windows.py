@@ -4,11 +4,9 @@ A map is (L, C), (H, W, C) or (D, H, W, C). The axes of a window are independent
 products of what holds for one axis. A field that is left empty is filled with its neutral value on every axis.
 """
 
-from abc import abstractmethod
-from dataclasses import dataclass
 from math import prod
 from operator import add, le
-from typing import TypeAlias, final
+from typing import TypeAlias
 
 from nachos_min.macs.record import MapOperator, Shape
 
@@ -79,7 +77,6 @@ def _floor_sum(count: int, divisor: int, step: int, first: int) -> int:
     return total
 
 
-@dataclass(frozen=True)
 class _Window(MapOperator):
     """A window that slides; `padding` are zeros before and after the map, two numbers for each axis."""
 
@@ -91,7 +88,6 @@ class _Window(MapOperator):
         super().__post_init__()
 
 
-@dataclass(frozen=True)
 class _Convolution(_Window):
     """A window of weights that slides over one map and touches another; `groups` divides both maps' channels.
 
@@ -114,9 +110,9 @@ class _Convolution(_Window):
         self.require(divides, f"groups must divide {channels}", self.groups)
 
     @property
-    @abstractmethod
     def _maps(self) -> tuple[Shape, Shape]:
         """The map whose pixels are the window's positions, and the map that its taps fall on or miss."""
+        return self.output, self.input
 
     @property
     def _channel_pairs(self) -> int:
@@ -128,6 +124,16 @@ class _Convolution(_Window):
         return prod(self._maps[0][:-1]) * prod(self.kernel) * self._channel_pairs
 
     @property
+    def valid_macs(self) -> int:
+        """The axes are independent, so the taps that hit are a product of one count per axis."""
+        places, touched = self._maps
+        before, after = self.zeros[::2], self.zeros[1::2]
+        inside = (length - a - b for length, a, b in zip(touched, before, after, strict=False))
+        pads = map(add, self.padding[::2], before)
+        hits = map(valid_taps, places, inside, self.kernel, self.stride, pads, self.dilation)
+        return prod(hits) * self._channel_pairs
+
+    @property
     def params(self) -> int:
         return prod(self.kernel) * self._channel_pairs + self.bias * self.out_channels
 
@@ -136,8 +142,6 @@ class _Convolution(_Window):
         return {"bias_adds": prod(self.output)} if self.bias else {}
 
 
-@final
-@dataclass(frozen=True)
 class Conv(_Convolution, plural="convolutions"):
     """Convolution of a map, dense, grouped or depthwise (groups = C): outputs * K * (C / G) * taps MACs.
 
@@ -155,22 +159,7 @@ class Conv(_Convolution, plural="convolutions"):
     def output(self) -> Shape:
         return (*positions(self), self.out_channels)
 
-    @property
-    def _maps(self) -> tuple[Shape, Shape]:
-        return self.output, self.input
 
-    @property
-    def valid_macs(self) -> int:
-        """The axes are independent, so the taps that hit are a product of one count per axis."""
-        before, after = self.zeros[::2], self.zeros[1::2]
-        inside = (length - a - b for length, a, b in zip(self.input, before, after, strict=False))
-        pads = map(add, self.padding[::2], before)
-        hits = map(valid_taps, positions(self), inside, self.kernel, self.stride, pads, self.dilation)
-        return prod(hits) * self._channel_pairs
-
-
-@final
-@dataclass(frozen=True)
 class ConvTranspose(_Convolution, plural="transposed convolutions"):
     """Transposed convolution, every input pixel paints a window: inputs * C * (K / G) * taps MACs.
 
@@ -197,12 +186,6 @@ class ConvTranspose(_Convolution, plural="transposed convolutions"):
     def _maps(self) -> tuple[Shape, Shape]:
         return self.input, self.output
 
-    @property
-    def valid_macs(self) -> int:
-        pads = self.padding[::2]
-        hits = map(valid_taps, self.input, self.output, self.kernel, self.stride, pads, self.dilation)
-        return prod(hits) * self._channel_pairs
-
 
 Conv2d: TypeAlias = Conv  # as a network of two axes has them
 ConvTranspose2d: TypeAlias = ConvTranspose
@@ -216,7 +199,6 @@ class Pool(MapOperator):
         return {"pool_in": prod(self.input), "pool_out": prod(self.output)}
 
 
-@dataclass(frozen=True)
 class _WindowPool(Pool, _Window):
     """A sliding window without weights.
 
@@ -242,14 +224,10 @@ class _WindowPool(Pool, _Window):
         return (*found, self.input[-1])
 
 
-@final
-@dataclass(frozen=True)
 class MaxPool(_WindowPool, plural="max pooling"):
     """Largest value of each window."""
 
 
-@final
-@dataclass(frozen=True)
 class AvgPool(_WindowPool, plural="average pooling"):
     """Mean of each window."""
 

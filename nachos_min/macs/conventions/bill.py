@@ -5,7 +5,6 @@ An architecture or an ONNX file was never written in PyTorch; for them the class
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from math import prod
 
 from nachos_min.macs import ops
@@ -129,40 +128,45 @@ def numpy_estimate(op: ops.Einsum) -> float:
 
 ATTENTION = "F.scaled_dot_product_attention"
 
-# Operator -> function and class of torch.nn.
-_USUAL: dict[type[Operator], tuple[str, str]] = {
-    ops.Conv2d: ("F.conv2d", "Conv2d"),
-    ops.ConvTranspose2d: ("F.conv_transpose2d", "ConvTranspose2d"),
-    ops.Linear: ("F.linear", "Linear"),
-    ops.BatchNorm: ("F.batch_norm", "BatchNorm2d"),
-    ops.LayerNorm: ("F.layer_norm", "LayerNorm"),
-    ops.GroupNorm: ("F.group_norm", "GroupNorm"),
-    ops.InstanceNorm: ("F.instance_norm", "InstanceNorm2d"),
-    ops.Softmax: ("F.softmax", "Softmax"),
-    ops.MaxPool: ("F.max_pool2d", "MaxPool2d"),
-    ops.AvgPool: ("F.avg_pool2d", "AvgPool2d"),
-    ops.AdaptiveAvgPool: ("F.adaptive_avg_pool2d", "AdaptiveAvgPool2d"),
-    ops.AdaptiveMaxPool: ("F.adaptive_max_pool2d", "AdaptiveMaxPool2d"),
-    ops.GlobalAvgPool: ("F.adaptive_avg_pool2d", "AdaptiveAvgPool2d"),
-    ops.Resize: ("F.interpolate", "Upsample"),
-    ops.MatMul: ("torch.matmul", ""),
-    ops.Einsum: ("torch.einsum", ""),
-    ops.Add: ("x + y", ""),
-    ops.Multiply: ("x * y", ""),
+
+def _usual(function: str, module: str = "") -> Written:
+    return Written(function, module=module, layer=module)
+
+
+# How most people write an operator, and an activation of each kind.
+_USUAL: dict[type[Operator], Written] = {
+    ops.Conv2d: _usual("F.conv2d", "Conv2d"),
+    ops.ConvTranspose2d: _usual("F.conv_transpose2d", "ConvTranspose2d"),
+    ops.Linear: _usual("F.linear", "Linear"),
+    ops.BatchNorm: _usual("F.batch_norm", "BatchNorm2d"),
+    ops.LayerNorm: _usual("F.layer_norm", "LayerNorm"),
+    ops.GroupNorm: _usual("F.group_norm", "GroupNorm"),
+    ops.InstanceNorm: _usual("F.instance_norm", "InstanceNorm2d"),
+    ops.Softmax: _usual("F.softmax", "Softmax"),
+    ops.MaxPool: _usual("F.max_pool2d", "MaxPool2d"),
+    ops.AvgPool: _usual("F.avg_pool2d", "AvgPool2d"),
+    ops.AdaptiveAvgPool: _usual("F.adaptive_avg_pool2d", "AdaptiveAvgPool2d"),
+    ops.AdaptiveMaxPool: _usual("F.adaptive_max_pool2d", "AdaptiveMaxPool2d"),
+    ops.GlobalAvgPool: _usual("F.adaptive_avg_pool2d", "AdaptiveAvgPool2d"),
+    ops.Resize: _usual("F.interpolate", "Upsample"),
+    ops.MatMul: _usual("torch.matmul"),
+    ops.Einsum: _usual("torch.einsum"),
+    ops.Add: _usual("x + y"),
+    ops.Multiply: _usual("x * y"),
 }
 
 _ACTIVATIONS = {
-    "relu": ("F.relu", "ReLU"),
-    "relu6": ("F.hardtanh", "ReLU6"),  # nn.ReLU6 calls its parent's function, not F.relu6
-    "hswish": ("F.hardswish", "Hardswish"),
-    "hsigmoid": ("F.hardsigmoid", "Hardsigmoid"),
-    "sigmoid": ("torch.sigmoid", "Sigmoid"),
-    "tanh": ("torch.tanh", "Tanh"),
-    "silu": ("F.silu", "SiLU"),
-    "gelu": ("F.gelu", "GELU"),
-    "elu": ("F.elu", "ELU"),
-    "leaky_relu": ("F.leaky_relu", "LeakyReLU"),
-    "prelu": ("F.prelu", "PReLU"),
+    "relu": _usual("F.relu", "ReLU"),
+    "relu6": _usual("F.hardtanh", "ReLU6"),  # nn.ReLU6 calls its parent's function, not F.relu6
+    "hswish": _usual("F.hardswish", "Hardswish"),
+    "hsigmoid": _usual("F.hardsigmoid", "Hardsigmoid"),
+    "sigmoid": _usual("torch.sigmoid", "Sigmoid"),
+    "tanh": _usual("torch.tanh", "Tanh"),
+    "silu": _usual("F.silu", "SiLU"),
+    "gelu": _usual("F.gelu", "GELU"),
+    "elu": _usual("F.elu", "ELU"),
+    "leaky_relu": _usual("F.leaky_relu", "LeakyReLU"),
+    "prelu": _usual("F.prelu", "PReLU"),
 }
 
 
@@ -170,14 +174,9 @@ def as_written(node: Node) -> Written:
     """Return how a node was written, or else the usual module or operator sign."""
     if node.written is not None:
         return node.written
-    return _usual(type(node.op), node.op.kind if isinstance(node.op, ops.Activation) else "")
-
-
-@lru_cache(512)
-def _usual(operator: type[Operator], kind: str) -> Written:
-    """Return the usual module or sign of an operator, of an activation by its kind."""
-    function, module = _ACTIVATIONS.get(kind, (kind, "")) if kind else _USUAL.get(operator, ("", ""))
-    return Written(function, module=module, layer=module)
+    if isinstance(node.op, ops.Activation):
+        return _ACTIVATIONS.get(node.op.kind) or Written(node.op.kind)
+    return _USUAL.get(type(node.op)) or Written("")
 
 
 def method(node: Node) -> str:
