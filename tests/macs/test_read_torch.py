@@ -261,3 +261,16 @@ def test_a_deformable_convolution_reads_between_pixels_and_multiplies_as_any():
     assert totals.macs == 2 * 25 * 8 * 2 * 9
     assert (totals.columns["interpolation"], totals.params) == (4 * 2 * 25 * 4 * 9, 8 * 2 * 9 + 8)
     library._destroy()
+
+
+def test_boxes_that_overlap_are_left_out_without_a_product():
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    library.define("nms(Tensor boxes, Tensor scores, float most) -> Tensor")
+    library.impl("nms", lambda _boxes, scores, _most: torch.arange(len(scores) // 2), "CPU")
+
+    def kept(x):
+        return torch.ones(3, 4) @ x[torch.ops.torchvision.nms(x, x.sum(1), 0.5)].T
+
+    totals = count(read_torch(Calling(kept), (torch.ones(6, 4),)))
+    assert (totals.macs, totals.columns["mean_out"]) == (3 * 4 * 3, 0)
+    library._destroy()
