@@ -28,7 +28,7 @@ def _attention(call: Call) -> tuple[Array, ...]:
     return _together(call, made) if flat else made, key, value, scores
 
 
-@rule("com.microsoft.MultiHeadAttention")
+@rule("~MultiHeadAttention")
 def _multi_head(call: Call) -> tuple[Array, ...]:
     """Return attention of arrays (N, L, features), or of one that has all three, with biases added before."""
     arrays = [array for array in map(call.optional, (0, 1, 2)) if array is not None]
@@ -47,7 +47,7 @@ def _multi_head(call: Call) -> tuple[Array, ...]:
     return _together(call, made), key, value, scores
 
 
-@rule("com.microsoft.GroupQueryAttention")
+@rule("~GroupQueryAttention")
 def _group_query(call: Call) -> tuple[Array, ...]:
     """Return attention whose heads share keys and values; input 7 says how many keys there are with the cache."""
     count, shared, past = call.get("num_heads", 0), call.get("kv_num_heads", 0), call.optional(3)
@@ -70,7 +70,7 @@ def _group_query(call: Call) -> tuple[Array, ...]:
     return _together(call, made), *kept
 
 
-@rule("com.microsoft.Attention")
+@rule("~Attention")
 def _projected(call: Call) -> tuple[Array, ...]:
     """Return attention of what a linear layer makes of (N, L, features), and its keys and values in one array."""
     x, weight, bias, past = call.input(), call.input(1), call.optional(2), call.optional(4)
@@ -93,7 +93,7 @@ def _projected(call: Call) -> tuple[Array, ...]:
     return _together(call, out), present
 
 
-@rule("com.microsoft.QAttention")
+@rule("~QAttention")
 def _quantised(call: Call) -> Array | tuple[Array, ...]:
     inputs = tuple(call.optional(index) for index in (0, 1, 2, 5, 8))
     return RULES["com.microsoft.Attention"](replace(call, inputs=inputs))
@@ -155,7 +155,7 @@ def _heads(call: Call, array: Array, count: int) -> Array:
     return call.move((array.shape[0], count, array.shape[1], array.shape[2] // count), None, array)
 
 
-@rule("RotaryEmbedding", "com.microsoft.RotaryEmbedding")
+@rule("RotaryEmbedding", "~RotaryEmbedding")
 def _rotary(call: Call) -> Array:
     """Return queries or keys turned by their places, of (N, heads, L, features) or (N, L, heads * features)."""
     x, count = call.input(), call.get("num_heads", 0)

@@ -223,11 +223,10 @@ class Call:
 
         `build` gives the record of the operands' shapes; `fold` does the same in NumPy, for constants.
         """
-        shape: Shape | None = ()
-        for array in arrays:
-            shape = None if shape is None else broadcast_any(shape, array.shape)
+        shapes = tuple(array.shape for array in arrays)
+        shape = broadcast(*shapes)
         if shape is None:
-            raise CountError(f"shapes must broadcast, got {tuple(array.shape for array in arrays)}")
+            raise CountError(f"shapes must broadcast, got {shapes}")
         values = self._folded(arrays, shape, fold)
         if values is not None and not any(array.trained for array in arrays):
             return Array(shape, None, values, self.key)
@@ -290,23 +289,13 @@ RULES: Final[dict[str, Rule]] = {}  # by operator; an operator without a rule is
 
 
 def rule(*operators: str) -> Callable[[Rule], Rule]:
-    """Return a decorator that makes a function the rule of operators."""
+    """Return a decorator that makes a function the rule of operators; "~" is ONNX Runtime's domain."""
 
     def register(function: Rule) -> Rule:
-        RULES.update(dict.fromkeys(operators, function))
+        RULES.update({operator.replace("~", "com.microsoft."): function for operator in operators})
         return function
 
     return register
-
-
-def broadcast_any(left: Shape, right: Shape) -> Shape | None:
-    """Return the shape that both broadcast to, None if there is none; axes of no elements are allowed."""
-    if 0 not in left and 0 not in right:
-        return broadcast(left, right)
-    axes = max(len(left), len(right))
-    pairs = zip((1,) * (axes - len(left)) + left, (1,) * (axes - len(right)) + right, strict=True)
-    shape = tuple(b if a == 1 else a if b in (1, a) else -1 for a, b in pairs)
-    return None if -1 in shape else shape
 
 
 def checked_axes(axes: tuple[int, ...], count: int) -> tuple[int, ...]:

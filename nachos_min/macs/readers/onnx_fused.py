@@ -5,41 +5,31 @@ Each is spelt out in ONNX's own operators, whose rules run. Scales and zero poin
 Source: ONNX Runtime, ContribOperators.md.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+
+import numpy as np
 
 from nachos_min.macs import ops
 from nachos_min.macs.readers import onnx_layers, onnx_moves
 from nachos_min.macs.readers.builder import quoted, require
 from nachos_min.macs.readers.names import ACTIVATIONS
-from nachos_min.macs.readers.onnx_call import RULES, Array, Call, Rule
-from nachos_min.macs.readers.onnx_file import Values
+from nachos_min.macs.readers.onnx_call import RULES, Array, Call, Rule, rule
 
 _NEEDED = (onnx_layers, onnx_moves)  # files whose rules are used here
-_OURS = "com.microsoft."
-# Operator -> ONNX's operator that does the same, and which of its inputs that reads.
-_SPELT: dict[str, tuple[str, slice]] = {
-    "Gelu": ("Gelu", slice(1)),
-    "QuantizeLinear": ("QuantizeLinear", slice(3)),
-    "DequantizeLinear": ("DequantizeLinear", slice(3)),
-    "QLinearAdd": ("Add", slice(0, 4, 3)),
-    "QLinearMul": ("Mul", slice(0, 4, 3)),
-    "QLinearSigmoid": ("Sigmoid", slice(1)),
-    "QLinearLeakyRelu": ("LeakyRelu", slice(1)),
-    "QLinearSoftmax": ("Softmax", slice(1)),
-    "QLinearReduceMean": ("ReduceMean", slice(1)),
-    "QLinearAveragePool": ("AveragePool", slice(1)),
-    "QLinearGlobalAveragePool": ("GlobalAveragePool", slice(1)),
-    "QLinearConcat": ("Concat", slice(2, None, 3)),
-    "QGemm": ("Gemm", slice(0, 7, 3)),
-    "QLinearConv": ("QLinearConv", slice(9)),
-    "MatMulInteger16": ("MatMulInteger", slice(2)),
-    "TransposeMatMul": ("com.microsoft.FusedMatMul", slice(2)),
-    "ExpandDims": ("Unsqueeze", slice(2)),
-    "Trilu": ("Trilu", slice(2)),
-    "NhwcMaxPool": ("MaxPool", slice(1)),
-}
+# Operators that do what one of ONNX's does, and which of their inputs that reads.
+_SPELT = (
+    (slice(1), "Gelu:Gelu QLinearSigmoid:Sigmoid QLinearLeakyRelu:LeakyRelu QLinearSoftmax:Softmax"),
+    (slice(1), "QLinearReduceMean:ReduceMean QLinearAveragePool:AveragePool NhwcMaxPool:MaxPool"),
+    (slice(1), "QLinearGlobalAveragePool:GlobalAveragePool"),
+    (slice(2), "MatMulInteger16:MatMulInteger ExpandDims:Unsqueeze Trilu:Trilu"),
+    (slice(2), "TransposeMatMul:com.microsoft.FusedMatMul"),
+    (slice(3), "QuantizeLinear:QuantizeLinear DequantizeLinear:DequantizeLinear"),
+    (slice(9), "QLinearConv:QLinearConv"),
+    (slice(0, 4, 3), "QLinearAdd:Add QLinearMul:Mul"),
+    (slice(0, 7, 3), "QGemm:Gemm"),
+    (slice(2, None, 3), "QLinearConcat:Concat"),
+)
 _LAST = ("Conv", "ConvTranspose", "QLinearConv", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool")
 
 
@@ -74,21 +64,14 @@ def _axis_to(array: Array, source: int, place: int) -> Array:
     return replace(array, shape=tuple(shape), values=None)
 
 
-RULES.update({_OURS + name: _same(*same, name.startswith("Nhwc")) for name, same in _SPELT.items()})
-RULES.update({f"com.ms.internal.nhwc.{name}": _same(name, slice(None), last=True) for name in _LAST})
+for _places, _pairs in _SPELT:
+    for _name, _operator in (pair.split(":") for pair in _pairs.split()):
+        rule(f"~{_name}")(_same(_operator, _places, _name.startswith("Nhwc")))
+for _name in _LAST:
+    RULES[f"com.ms.internal.nhwc.{_name}"] = _same(_name, slice(None), last=True)
 
 
-def _fused(*operators: str) -> Callable[[Rule], Rule]:
-    """Return a decorator that makes a function the rule of operators of ONNX Runtime."""
-
-    def register(function: Rule) -> Rule:
-        RULES.update({_OURS + operator: function for operator in operators})
-        return function
-
-    return register
-
-
-@_fused("FusedConv", "FusedGemm")
+@rule("~FusedConv", "~FusedGemm")
 def _then_activation(call: Call) -> Array:
     """Return a convolution, with an array added if there is a fourth input, or a Gemm, and an activation."""
     made = _spell(call, call.operator.removeprefix("Fused"), *call.inputs[:3])
@@ -106,7 +89,7 @@ def _activated(call: Call, made: Array) -> Array:
     return call.activation(made, ACTIVATIONS[word]) if word else made
 
 
-@_fused("FusedMatMul")
+@rule("~FusedMatMul")
 def _turned_product(call: Call) -> Array:
     """Return alpha times a product of arrays whose axes are turned first."""
     arrays = []
@@ -118,17 +101,13 @@ def _turned_product(call: Call) -> Array:
         if call.get(f"trans{side}", 0):
             order[-2:] = order[-2:][::-1]
         shape = tuple(array.shape[axis] for axis in order)
-        turn = partial(_transposed, order=order)
+        turn = partial(np.transpose, axes=order)
         arrays.append(array if shape == array.shape else call.move(shape, turn, array, part=place))
     made = _spell(call, "MatMul", *arrays)
     return made if call.get("alpha", 1.0) == 1 else call.elementwise((made,), ops.Multiply)
 
 
-def _transposed(values: Values, order: list[int]) -> Values:
-    return values.transpose(order)
-
-
-@_fused("SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
+@rule("~SkipLayerNormalization", "~SkipSimplifiedLayerNormalization")
 def _norm_of_sum(call: Call) -> tuple[Array, ...]:
     """Return the norm of a sum, its mean and deviation, which only training reads, and the sum."""
     simple = "Simplified" in call.operator
@@ -141,14 +120,14 @@ def _norm_of_sum(call: Call) -> tuple[Array, ...]:
     return made, measured, measured, total
 
 
-@_fused("BiasGelu", "FastGelu", "BiasSoftmax")
+@rule("~BiasGelu", "~FastGelu", "~BiasSoftmax")
 def _of_sum(call: Call) -> Array:
     x, bias = call.input(), call.optional(1)
     total = x if bias is None else _spell(call, "Add", x, bias)
     return _spell(call, "Softmax" if call.operator == "BiasSoftmax" else "Gelu", total)
 
 
-@_fused("QuickGelu")
+@rule("~QuickGelu")
 def _sigmoid_gate(call: Call) -> Array:
     """Return x * sigmoid(alpha * x)."""
     x, alpha = call.input(), call.get("alpha", 1.702)
@@ -158,7 +137,7 @@ def _sigmoid_gate(call: Call) -> Array:
     return _spell(call, "Mul", x, gate)
 
 
-@_fused("DynamicQuantizeMatMul", "MatMulIntegerToFloat")
+@rule("~DynamicQuantizeMatMul", "~MatMulIntegerToFloat")
 def _integer_product(call: Call) -> Array:
     """Return a product of integers as floating point numbers, with a bias added."""
     dynamic = call.operator == "DynamicQuantizeMatMul"
@@ -171,7 +150,7 @@ def _integer_product(call: Call) -> Array:
 # Maps in blocks of channels, of which the last may be filled up with zeros that are multiplied, too.
 
 
-@_fused("nchwc.Conv")
+@rule("~nchwc.Conv")
 def _blocked(call: Call) -> Array:
     x, weight = call.input(), call.input(1)
     channels = weight.shape[1] * call.get("group", 1) if len(weight.shape) > 1 else 0
@@ -180,26 +159,24 @@ def _blocked(call: Call) -> Array:
     return _activated(call, _spell(call, "Conv", x, *call.inputs[1:3]))
 
 
-@_fused("nchwc.ReorderOutput")
+@rule("~nchwc.ReorderOutput")
 def _unblocked(call: Call) -> Array:
     x, last = call.input(), call.get("channels_last", 0) != 0
     made = call.move((*x.shape[:1], call.get("channels", 0), *x.shape[2:]), None, x)
     return _axis_to(made, 1, -1) if last else made
 
 
-@_fused("nchwc.ReorderInput")
-def _into_blocks(call: Call) -> Array:
-    return _axis_to(call.input(), -1, 1) if call.get("channels_last", 0) else call.input()
-
-
+rule("~nchwc.ReorderInput")(
+    lambda call: _axis_to(call.input(), -1, 1) if call.get("channels_last", 0) else call.input()
+)
 for _name in ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"):
-    RULES[f"{_OURS}nchwc.{_name}"] = RULES[_name]
+    rule(f"~nchwc.{_name}")(RULES[_name])
 
 
 # Products with weights of a few bits, embeddings, biases.
 
 
-@_fused("MatMulNBits", "MatMulBnb4")
+@rule("~MatMulNBits", "~MatMulBnb4")
 def _few_bits(call: Call) -> Array:
     x, bias, inner, outer = call.input(), call.optional(5), call.get("K", 0), call.get("N", 0)
     require(x.shape[-1:] == (inner,) and outer > 0, f"K and N must fit {x.shape}, got {inner} and {outer}")
@@ -208,7 +185,7 @@ def _few_bits(call: Call) -> Array:
     return made if bias is None else _spell(call, "Add", made, bias)
 
 
-@_fused("EmbedLayerNormalization")
+@rule("~EmbedLayerNormalization")
 def _embedded(call: Call) -> tuple[Array, ...]:
     """Return the norm of embeddings added, of a word, its place and its segment; the lengths; the sum."""
     numbers, words = call.input(), call.input(2)
@@ -220,12 +197,7 @@ def _embedded(call: Call) -> tuple[Array, ...]:
     return normed, call.sourced(numbers.shape[:1]), total
 
 
-@_fused("BiasAdd", "BiasDropout")
-def _sums(call: Call) -> Array:
-    return call.elementwise(call.given()[:3], ops.Add)
-
-
-@_fused("BiasSplitGelu")
+@rule("~BiasSplitGelu")
 def _gated(call: Call) -> Array:
     """Return the first half of a sum times gelu of the second."""
     total = _spell(call, "Add", call.input(), call.input(1))
@@ -234,14 +206,14 @@ def _gated(call: Call) -> Array:
     return _spell(call, "Mul", one, _spell(call, "Gelu", other))
 
 
-@_fused("CropAndResize")
+@rule("~CropAndResize")
 def _crops(call: Call) -> Array:
     x, boxes = call.input(), call.input(1)
     shape = (*boxes.shape[:1], *x.shape[1:2], *call.fixed(3, "size"))
     return onnx_layers.sample(call, shape, 4, x, boxes)
 
 
-@_fused("DynamicQuantizeLSTM")
+@rule("~DynamicQuantizeLSTM")
 def _quantised_lstm(call: Call) -> Array | tuple[Array, ...]:
     """Return what an LSTM makes, whose weights are turned."""
     x, *weights = call.inputs[:8]
@@ -249,10 +221,8 @@ def _quantised_lstm(call: Call) -> Array | tuple[Array, ...]:
     return RULES["LSTM"](replace(call, operator="LSTM", inputs=(x, *turned, *weights[2:])))
 
 
-@_fused("QLinearWhere")
-def _choice(call: Call) -> Array:
-    return _spell(call, "Where", call.input(), call.input(1), call.input(4))
-
-
+rule("~BiasAdd", "~BiasDropout")(lambda call: call.elementwise(call.given()[:3], ops.Add))
+rule("~QLinearWhere")(lambda call: _spell(call, "Where", call.input(), call.input(1), call.input(4)))
 RULES["SimplifiedLayerNormalization"] = lambda call: _spell(call, "RMSNormalization", *call.inputs)
-RULES[f"{_OURS}Unique"], RULES[f"{_OURS}GridSample"] = RULES["Unique"], RULES["GridSample"]
+rule("~Unique")(RULES["Unique"])
+rule("~GridSample")(RULES["GridSample"])

@@ -21,7 +21,7 @@ from nachos_min.macs.readers import onnx_call
 from nachos_min.macs.readers.builder import array_shape, maps, quoted, require
 from nachos_min.macs.readers.onnx_call import RULES, Array, Call, Fold, rule
 from nachos_min.macs.readers.onnx_file import Tensor
-from nachos_min.macs.record import CountError, Shape
+from nachos_min.macs.record import CountError, Shape, broadcast
 
 _VALUES: dict[str, Any] = {"value_int": int, "value_ints": tuple, "value_float": float, "value_floats": list}
 _ONE_SCALE: dict[str, Any] = {"not_larger": min, "not_smaller": max}  # of all axes, so that none is distorted
@@ -251,7 +251,7 @@ def _transpose(call: Call) -> Array:
 @rule("Expand")
 def _expand(call: Call) -> Array:
     x, wanted = call.input(), onnx_call.checked_shape(call.fixed(1, "shape"))
-    shape = onnx_call.broadcast_any(x.shape, wanted)
+    shape = broadcast(x.shape, wanted)
     if shape is None:
         raise CountError(f"{x.shape} must broadcast to the shape given, got {wanted}")
     return call.move(shape, lambda values: np.broadcast_to(values, shape), x)
