@@ -25,6 +25,7 @@ _TUPLES = {  # how many numbers for each axis of the map, and the least of them
     "output_padding": (1, 0),
 }
 _WORDS = ("kind", "mode")
+_INTEGERS = frozenset((int,))
 
 
 class CountError(InputError):
@@ -51,9 +52,9 @@ class Operator:
         dataclass(frozen=True)(cls)
 
     def __post_init__(self) -> None:
-        for field in self.__dataclass_fields__:
-            value = getattr(self, field)
-            if rule := _broken_rule(field, value, self.spatial):
+        spatial = self.spatial
+        for field, value in vars(self).items():
+            if rule := _broken_rule(field, value, spatial):
                 raise CountError(f"{name(self)}: {field} must be {rule}, got {value!r}")
 
     @property
@@ -159,4 +160,6 @@ def _is_shape(value: object) -> bool:
 
 
 def _are_numbers(values: object, least: int) -> TypeGuard[tuple[int, ...]]:
-    return isinstance(values, tuple) and all(type(value) is int and value >= least for value in values)
+    if not isinstance(values, tuple) or not set(map(type, values)) <= _INTEGERS:
+        return False
+    return not values or bool(min(values) >= least)

@@ -4,6 +4,7 @@ A map is (L, C), (H, W, C) or (D, H, W, C). The axes of a window are independent
 products of what holds for one axis. A field that is left empty is filled with its neutral value on every axis.
 """
 
+from functools import cached_property
 from math import prod
 from operator import add, le
 from typing import TypeAlias
@@ -105,9 +106,9 @@ class _Convolution(_Window):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        divides = self.input[-1] % self.groups == 0 == self.out_channels % self.groups
-        channels = f"the {self.input[-1]} input and {self.out_channels} output channels"
-        self.require(divides, f"groups must divide {channels}", self.groups)
+        if self.input[-1] % self.groups or self.out_channels % self.groups:
+            channels = f"the {self.input[-1]} input and {self.out_channels} output channels"
+            self.require(False, f"groups must divide {channels}", self.groups)
 
     @property
     def _maps(self) -> tuple[Shape, Shape]:
@@ -155,7 +156,7 @@ class Conv(_Convolution, plural="convolutions"):
         border = tuple(map(sum, zip(self.zeros[::2], self.zeros[1::2], strict=True)))
         self.require(all(map(le, border, self.input)), "zeros must be inside the map", self.zeros)
 
-    @property
+    @cached_property
     def output(self) -> Shape:
         return (*positions(self), self.out_channels)
 
@@ -244,14 +245,17 @@ def _taps(record: _Convolution | _WindowPool) -> Shape:
 
 def _pads(record: _Convolution | _WindowPool) -> Shape:
     """Zeros on both sides of an axis together; with `ceil`, what the last window may hang over the end as well."""
-    over = isinstance(record, _WindowPool) and record.ceil
-    sides = zip(record.padding[::2], record.padding[1::2], record.stride, strict=True)
-    return tuple(before + after + over * (stride - 1) for before, after, stride in sides)
+    pads = tuple(map(add, record.padding[::2], record.padding[1::2]))
+    if isinstance(record, _WindowPool) and record.ceil:
+        return tuple(map(add, pads, (stride - 1 for stride in record.stride)))
+    return pads
 
 
 def _check_window_fits(record: _Convolution | _WindowPool) -> None:
     names = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}[record.spatial]
-    for axis, side in enumerate(names):
-        span = record.dilation[axis] * (_taps(record)[axis] - 1) + 1
-        room = record.input[axis] + _pads(record)[axis]
-        record.require(span <= room, f"the window's {side} with dilation must fit the padded map's {room}", span)
+    for side, step, taps, length, pad in zip(
+        names, record.dilation, _taps(record), record.input, _pads(record), strict=False
+    ):
+        if (span := step * (taps - 1) + 1) > length + pad:
+            rule = f"the window's {side} with dilation must fit the padded map's {length + pad}"
+            record.require(False, rule, span)

@@ -41,6 +41,17 @@ def test_how_a_call_was_written(function, written):
     assert functions(read(function, (4, 4)))[-1] == written
 
 
+def test_signs_that_run_often_enough_to_be_specialised():
+    def often(x):
+        for _ in range(60):
+            x = -(x + x).add(x) * 0.5 - x
+            x += x > 1
+        return x
+
+    written = ["x + y", "Tensor.add", "-x", "x * y", "x - y", "x > y", "x += y"]
+    assert functions(read(often, (2, 3))) == written * 60
+
+
 def test_in_place_signs():
     def change(x):
         y = x + 1

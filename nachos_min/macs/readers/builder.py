@@ -18,7 +18,7 @@ _PATH_SHOWN = 240  # of one that is made of names of modules
 Weight = tuple[Hashable, int]  # what two nodes have in common that use it, and its trained values
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Step:
     """One record of an operator or call."""
 
@@ -63,7 +63,7 @@ def facts(**known: bool) -> frozenset[str]:
 class Builder:
     """Nodes in execution order. Trained values count at the first node that uses them."""
 
-    def __init__(self, spend: Callable[[int], None] = lambda _steps: None, times: int = 1) -> None:
+    def __init__(self, spend: Callable[[int], None] | None = None, times: int = 1) -> None:
         """Start a graph; `spend` is told before each node how many steps it takes to count it.
 
         A node that is added runs `times` times, such as one in a loop.
@@ -118,11 +118,11 @@ class Builder:
         earlier = self.nodes[first] if first < len(self.nodes) else None
         if trained == 0 and earlier and earlier.trained is None and earlier.op.params == op.params:
             shares, trained = first, None
-        known: dict[str, Any] = {"written": written, "trained": trained, "real": real}
-        return self._append(Node(name, op, inputs, shares=shares, batch=batch, relaid=True, **known))
+        return self._append(Node(name, op, inputs, 0, shares, batch, True, written, trained, real))
 
     def _append(self, node: Node) -> int:
-        self._spend(100 + sum(20 + 8 * len(shape) for shape in node.op.operands))
+        if self._spend is not None:
+            self._spend(100 + sum(20 + 8 * len(shape) for shape in node.op.operands))
         self.nodes.append(replace(node, batch=node.batch * self.times) if self.times != 1 else node)
         return len(self.nodes) - 1
 

@@ -17,6 +17,7 @@ class Operator(NamedTuple):
     name: str  # such as "aten::add_"
     writes: tuple[int | str, ...]  # positions and names of the arguments that it writes to
     views: bool  # whether its result is an argument's memory seen otherwise
+    products: Callable[[tuple[Any, ...], Any], int] | None  # MACs of its arguments and result, None for none
 
     def written(self, args: tuple[Any, ...], options: dict[str, Any]) -> list[Any]:
         """Return the arrays among the arguments that it writes to."""
@@ -33,11 +34,12 @@ def described(operator: Any) -> Operator:
         if argument.alias_info is not None and argument.alias_info.is_write
     )
     shared = [each.alias_info for each in schema.returns if each.alias_info is not None]
-    return Operator(schema.name, writes, bool(shared) and not any(each.is_write for each in shared))
+    views = bool(shared) and not any(each.is_write for each in shared)
+    return Operator(schema.name, writes, views, products_of(schema.name))
 
 
 def _matrices(left: Any, right: Any) -> int:
-    return int(prod(left.shape) * right.shape[-1]) * real_products(left)
+    return prod(map(int, (*left.shape, right.shape[-1], real_products(left))))
 
 
 def _vector(left: Any) -> int:
@@ -45,7 +47,7 @@ def _vector(left: Any) -> int:
 
 
 def _grouped(left: Any, right: Any) -> int:
-    return prod(left.shape if right.dim() == 3 else left.shape[-2:]) * int(right.shape[-1])
+    return int(prod(left.shape if right.dim() == 3 else left.shape[-2:]) * right.shape[-1])
 
 
 def _trilinear(left: Any, weight: Any) -> int:
@@ -54,7 +56,7 @@ def _trilinear(left: Any, weight: Any) -> int:
 
 
 def _recurrent(x: Any, inner: Any, outer: Any) -> int:
-    return prod(x.shape[:2]) * int(inner.numel() + outer.numel())
+    return int(prod(x.shape[:2]) * (inner.numel() + outer.numel()))
 
 
 def _attention(query: Any, key: Any, value: Any) -> int:
@@ -89,23 +91,36 @@ _SUSPICIOUS = re.compile(
 )
 
 
-def executed_macs(name: str, args: tuple[Any, ...], output: Any) -> int:
-    """Return the MACs of a basic operator, of all samples; CountError if it may multiply and has no rule."""
+def _convolution(args: tuple[Any, ...], output: Any) -> int:
+    """Return one product per weight and pixel that the window slides over."""
+    x, weight, transposed = args[0], args[1], args[6]
+    spatial = (x.shape if transposed else output.shape)[2:]
+    return prod((int(x.shape[0]), *spatial, *weight.shape)) * real_products(x)
+
+
+def _distances(args: tuple[Any, ...], output: Any) -> int:
+    """Return one product for each feature of two rows whose 2-norm is measured."""
+    return int(prod(output.shape) * args[0].shape[-1]) if args[2:3] in ((), (2,)) else 0
+
+
+# Operator -> MACs of its arguments and its result.
+_OF_RESULTS: dict[str, Callable[[tuple[Any, ...], Any], int]] = {
+    **dict.fromkeys(("convolution", "_convolution"), _convolution),
+    **dict.fromkeys(("_euclidean_dist", "_cdist_forward"), _distances),
+    "affine_grid_generator": lambda _args, output: int(prod(output.shape) * (output.shape[-1] + 1)),
+}
+
+
+def products_of(name: str) -> Callable[[tuple[Any, ...], Any], int] | None:
+    """Return what counts a basic operator's MACs, of all samples, or refuses if it may multiply; None for none."""
     own, _, base = name.partition("::")
-    if name in (
-        "aten::convolution",
-        "aten::_convolution",
-    ):  # one product per weight and pixel that the window slides over
-        x, weight, transposed = args[0], args[1], args[6]
-        spatial = (x.shape if transposed else output.shape)[2:]
-        return prod((int(x.shape[0]), *spatial, *weight.shape)) * real_products(x)
+    if own == "aten" and base in _OF_RESULTS:
+        return _OF_RESULTS[base]
     if own == "aten" and base in PRODUCTS:
         rule, positions = PRODUCTS[base]
-        return rule(*(args[i] for i in positions))
-    if name == "aten::affine_grid_generator":
-        return int(prod(output.shape) * (output.shape[-1] + 1))
-    if name in ("aten::_euclidean_dist", "aten::_cdist_forward"):
-        return int(prod(output.shape) * args[0].shape[-1]) if args[2:3] in ((), (2,)) else 0
-    if own not in ("aten", "prim", "profiler") or _SUSPICIOUS.search(base):
+        return lambda args, _output: rule(*(args[i] for i in positions))
+
+    def refuse(_args: tuple[Any, ...], _output: Any) -> int:
         raise CountError(f"no rule for the operator {name}, which may multiply and accumulate")
-    return 0
+
+    return refuse if own not in ("aten", "prim", "profiler") or _SUSPICIOUS.search(base) else None

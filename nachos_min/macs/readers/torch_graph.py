@@ -7,6 +7,7 @@ write to one of them, the others are read through a further node that moves the 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from importlib import import_module
 from itertools import count
 from threading import local
@@ -20,6 +21,7 @@ from nachos_min.macs.record import CountError, Shape, name
 Tensor = Any  # a torch.Tensor: PyTorch is untyped here, so that types can be checked where it is not installed
 
 
+@cache
 def load_torch() -> Any:
     """Return the module `torch`, imported when it is first needed; CountError if it is not installed."""
     try:
@@ -29,16 +31,26 @@ def load_torch() -> Any:
 
 
 def tensors_in(values: object) -> Iterator[Tensor]:
-    """Yield the tensors of nested tuples, lists, dictionaries and dataclasses, in order."""
-    if isinstance(values, load_torch().Tensor):
-        yield values
+    """Return the tensors of nested tuples, lists, mappings and dataclasses, in order."""
+    found: list[Tensor] = []
+    _gather(values, load_torch().Tensor, found)
+    return iter(found)
+
+
+_PLAIN = frozenset((int, float, bool, str, type(None)))  # what holds no tensors, and is often met
+
+
+def _gather(values: Any, kind: type, found: list[Tensor]) -> None:
+    if isinstance(values, kind):
+        found.append(values)
     elif isinstance(values, tuple | list):
         for value in values:
-            yield from tensors_in(value)
+            if type(value) not in _PLAIN:
+                _gather(value, kind, found)
     elif isinstance(values, Mapping):
-        yield from tensors_in(list(values.values()))
+        _gather(list(values.values()), kind, found)
     elif is_dataclass(values) and not isinstance(values, type):
-        yield from tensors_in([getattr(values, field.name) for field in fields(values)])
+        _gather([getattr(values, field.name) for field in fields(values)], kind, found)
 
 
 def shape_of(x: Tensor) -> Shape:
@@ -103,13 +115,18 @@ class RunningModules:
 
     def _place(self, module: Any) -> Place:
         names = self._names.get(id(module), [])
-        kinds = [kind for kind in type(module).__mro__ if kind.__module__.startswith("torch.nn.modules.")]
-        layers = [kind.__qualname__ for kind in kinds if kind.__qualname__ != "Module"]
-        own = type(module).__module__.startswith("torch.nn.modules.")
-        kind = ("" if own else f"{type(module).__module__}.") + type(module).__qualname__
-        leaf, layer = not any(True for _ in module.children()), layers[0] if layers else ""
-        written = Written("", kind, layer, leaf, paths=len(names), training=_training(module))
+        kind: Any = type(module)
+        leaf = next(module.children(), None) is None
+        written = Written("", *_class(kind), leaf, paths=len(names), training=_training(module))
         return names[0] if names else "", written
+
+
+@cache
+def _class(kind: Any) -> tuple[str, str]:
+    """Return the names of a module's class, and of the class of torch.nn that it is or derives from."""
+    own = [each for each in kind.__mro__ if each.__module__.startswith("torch.nn.modules.")]
+    layers = [each.__qualname__ for each in own if each.__qualname__ != "Module"]
+    return ("" if kind in own else f"{kind.__module__}.") + kind.__qualname__, layers[0] if layers else ""
 
 
 class _Running(local):
@@ -204,8 +221,9 @@ class Recording:
 
     def _append(self, step: Step, inputs: tuple[int, ...], function: str, place: Place) -> int:
         path, module = place
-        known = step.facts - ({"statistics"} if module.training else set())
-        written = replace(module, function=function, padding=step.padding, samples=self._samples, facts=known)
+        known = step.facts - {"statistics"} if module.training else step.facts
+        about = module.module, module.layer, module.leaf, module.paths, True, module.training
+        written = Written(function, *about, step.padding, self._samples, known)
         own_layer = path and module.module == module.layer and function
         label = path if own_layer else f"{path} {function or name(step.op)}".strip()
         weights = [self._weight(x) for x in step.weights]
@@ -226,7 +244,7 @@ class Recording:
                 used.add(position)
                 waiting += [*nodes[position].inputs, *self._weights_from.get(position, ())]
         return tuple(
-            replace(node, written=node.written and replace(node.written, used=position in used))
+            node if position in used else replace(node, written=node.written and replace(node.written, used=False))
             for position, node in enumerate(nodes)
         )
 

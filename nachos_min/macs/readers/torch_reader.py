@@ -214,7 +214,7 @@ def restored(module: Any, training: bool | None = None) -> Iterator[None]:
     before = [(vars(each), dict(vars(each))) for each in module.modules()]
     # Hooks and the like are in tables, to which handles refer, so these are emptied and filled again.
     before += [(table, dict(table)) for _, own in before for table in own.values() if isinstance(table, dict)]
-    if training is not None:
+    if training is not None and any(flag is not training for _, flag in flags):
         with suppress(NotImplementedError, AttributeError):  # of programs of torch.export and frozen TorchScript
             module.train(training)
     try:
@@ -224,7 +224,8 @@ def restored(module: Any, training: bool | None = None) -> Iterator[None]:
             table.clear()
             table.update(entries)
         for each, flag in flags:
-            each.training = flag
+            if each.training is not flag:  # TorchScript keeps flags elsewhere
+                each.training = flag
         for x, values in buffers:
             x.data.copy_(values)
 

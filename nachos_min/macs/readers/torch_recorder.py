@@ -6,6 +6,7 @@ that it executes are recorded, by the listener below, which also counts the prod
 if the two disagree over a call, it cannot be counted. What cannot be counted is noted, and reading goes on.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +17,7 @@ from typing import Any
 
 from nachos_min.macs.ops import Conv
 from nachos_min.macs.readers.builder import Step, require
-from nachos_min.macs.readers.torch_executed import Operator, described, executed_macs
+from nachos_min.macs.readers.torch_executed import Operator, described
 from nachos_min.macs.readers.torch_graph import Recording, RunningModules, load_torch, tensors_in, version
 from nachos_min.macs.readers.torch_rules import RULES, Rule
 from nachos_min.macs.readers.torch_spelling import spell
@@ -96,7 +97,7 @@ class Recorder:
         self._modules = RunningModules(module)
         self.recording = Recording(inputs)
         self._origins = Origins()
-        self._operators: dict[Any, Operator | None] = {}  # None for one that is made of others
+        self._operators: dict[Any, Operator] = {}  # those that are not made of others
         self._here = _Here()
         self._writing = RLock()
         self._over = False
@@ -137,39 +138,28 @@ class Recorder:
         here = self._here
         if self._over:
             return operator(*args, **options)
-        if operator not in self._operators:
-            with here.below:
-                output = NotImplemented if operator.namespace == "prim" else operator.decompose(*args, **options)
-            self._operators[operator] = described(operator) if output is NotImplemented else None
-            if output is not NotImplemented:
-                return output
-        known = self._operators[operator]
+        known = self._operators.get(operator)
         if known is None:
             with here.below:
-                return operator.decompose(*args, **options)
-        executing, here.executing = here.executing, True
+                output = NotImplemented if operator.namespace == "prim" else operator.decompose(*args, **options)
+            if output is not NotImplemented:
+                return output
+            known = self._operators[operator] = described(operator)
+        here.executing = True
         try:
             output = operator(*args, **options)
         except Exception:
             self.failed = self._where(here.calling or here.unruled or known.name)
             raise
         finally:
-            here.executing = executing
+            here.executing = False
         self._origins.note(output)
         if here.calling is None:
-            with self._noted(here.unruled):
-                self._by_operator(known, output, args, options)
-        elif here.products is not None:
-            here.products = self._executed(known, output, args, options)
+            self._noting(here.unruled, self._by_operator, known, output, args, options)
+        elif here.products is not None and known.products is not None:
+            more = self._noting(here.calling, _products, known, output, args, options)
+            here.products = None if more is None else here.products + more
         return output
-
-    def _executed(self, known: Operator, output: Any, args: Arguments, options: Options) -> int | None:
-        """Return the products so far, those of an operator added; None if it is not known what it multiplies."""
-        here = self._here
-        assert here.products is not None
-        with self._noted(here.calling or ""):
-            return here.products + _products(known, output, args, options)
-        return None
 
     def _by_operator(self, known: Operator, output: Any, args: Arguments, options: Options) -> None:
         """Record a basic operator by its rule; one that only gives a view of an array moves elements."""
@@ -177,17 +167,15 @@ class Recorder:
             require(not self._left, "what NumPy computes is not seen, got torch.from_numpy")
             return
         rule, spelt = _operator_rule(known.name)
-        if rule is None and known.views:
-            rule = RULES["view"]
-        if rule is None:
-            executed_macs(known.name, args, output)  # says more about one that may multiply
+        products = _products(known, output, args, options)
+        if rule is None and not known.views:
             made = any(True for _ in tensors_in(output))
             require(not made and not known.writes, f"no rule for the operator {known.name}")
             return
         changed = {id(x) for x in known.written(args, options)}
-        steps = self._steps(rule, output, args, options)
+        steps = _steps(rule or RULES["view"], output, args, options)
         require(steps is not NotImplemented, f"no rule for the operator {known.name} with these arguments")
-        self._add(steps, changed, spelt, _products(known, output, args, options), args, bool(self._here.unruled))
+        self._add(steps, changed, spelt, products, args, heard=bool(self._here.unruled))
 
     # Functions.
 
@@ -220,15 +208,18 @@ class Recorder:
         finally:
             here.calling, products = outer, here.products
         changed = {id(x) for x, old in zip(given, versions, strict=True) if version(x) != old}
-        with self._noted(spelt):
+
+        def record() -> Any:
             if self._left and any(type(value).__name__ == "ndarray" for value in args):
                 raise CountError("what NumPy computes is not seen, got an array of its")
-            steps = self._steps(rule, result, args, options)
-            if steps is NotImplemented and not changed:
-                return self._without_rule(spelt, function, args, options)
-            require(steps is not NotImplemented, "no rule for these arguments")
-            self._add(steps, changed, spelt, products, given)
-        return result
+            steps = _steps(rule, result, args, options)
+            if steps is NotImplemented:
+                require(not changed, "no rule for these arguments")
+                return steps
+            return self._add(steps, changed, spelt, products, given)
+
+        declined = self._noting(spelt, record) is NotImplemented
+        return self._without_rule(spelt, function, args, options) if declined else result
 
     def _without_rule(self, text: str, function: Any, args: Arguments, options: Options) -> Any:
         """Run a function whose own calls, or else whose basic operators are recorded."""
@@ -283,49 +274,54 @@ class Recorder:
 
     # Records.
 
-    def _steps(self, rule: Rule, result: Any, args: Arguments, options: Options) -> Any:
-        """Return the steps of a call, or NotImplemented."""
-        try:
-            return rule(result, *args, **options)
-        except CountError:
-            raise
-        except Exception as error:  # whatever a rule stumbles over in arguments that it was not made for
-            raise CountError(f"no rule for these arguments: {' '.join(str(error).split())[:160]}") from error
-
     def _add(
         self, steps: list[Step], changed: set[int], spelt: str, products: int | None, given: Any, heard: bool = True
     ) -> None:
         """Append the steps of a call that executed so many products; compiled code has constants unheard of."""
-        own = [x for x in given if id(x) in changed and not self.recording.knows(x) and not x.is_floating_point()]
-        if own and id(own[0]) == id(given[0]):
+        own = changed and id(given[0]) in changed and not self.recording.knows(given[0])
+        if own and not given[0].is_floating_point():
             return  # a counter of the network's own, such as batch norm's number of batches
-        if products is not None and products != _counted(steps) and any(x.is_complex() for x in tensors_in(given)):
+        counted = _counted(steps)
+        if products not in (None, counted) and any(x.is_complex() for x in tensors_in(given)):
             steps = [replace(step, real=3 if isinstance(step.op, Conv) else 4) for step in steps]
-        _check(steps, products)
-        unknown = [
-            x for step in steps for x in step.reads if not isinstance(x, Step) and not self.recording.knows(x)
-        ]
+            counted = _counted(steps)
+        require(products in (None, counted), f"PyTorch executed {products} MACs where {counted} were counted")
+        for step in steps:
+            for x in step.makes:
+                shape, same = step.op.output, step.batch * prod(step.op.output) == x.numel()
+                require(same, f"PyTorch made an array {tuple(x.shape)} where {shape} was expected")
         if heard:
-            self._origins.check(unknown)
+            reads = (x for step in steps for x in step.reads if not isinstance(x, Step))
+            self._origins.check(x for x in reads if not self.recording.knows(x))
         with self._writing:
             self.recording.add(steps, changed, spelt, self._modules.innermost())
 
     def _where(self, function: str) -> str:
         return " ".join(part for part in (self._modules.innermost()[0], function) if part)
 
-    @contextmanager
-    def _noted(self, function: str) -> Iterator[None]:
-        """Note what cannot be counted, with its module and function, and go on."""
+    def _noting(self, function: str, action: Callable[..., Any], *arguments: Any) -> Any:
+        """Return what an action does; if it says that a call cannot be counted, note it and return None."""
         try:
-            yield
+            return action(*arguments)
         except CountError as error:
             self.causes.add(str(error), self._where(function))
+            return None
+
+
+def _steps(rule: Rule, result: Any, args: Arguments, options: Options) -> Any:
+    """Return the steps of a call, or NotImplemented."""
+    try:
+        return rule(result, *args, **options)
+    except CountError:
+        raise
+    except Exception as error:  # whatever a rule stumbles over in arguments that it was not made for
+        raise CountError(f"no rule for these arguments: {' '.join(str(error).split())[:160]}") from error
 
 
 def _products(known: Operator, output: Any, args: Arguments, options: Options) -> int:
     """Return the products of an operator, those of the rule under its full name if nothing else is known."""
     try:
-        return executed_macs(known.name, args, output)
+        return known.products(args, output) if known.products is not None else 0
     except CountError:
         space, _, base = known.name.partition("::")
         rule = RULES.get(f"{space}.{base.removesuffix('_')}")
@@ -336,17 +332,6 @@ def _products(known: Operator, output: Any, args: Arguments, options: Options) -
 
 def _counted(steps: list[Step]) -> int:
     return sum(step.batch * step.op.macs * step.real for step in steps)
-
-
-def _check(steps: list[Step], executed: int | None) -> None:
-    """Check that records say what happened: as many products, as many elements."""
-    if executed is not None:
-        counted = _counted(steps)
-        require(counted == executed, f"PyTorch executed {executed} MACs where {counted} were counted")
-    for step in steps:
-        for x in step.makes:
-            shape, same = step.op.output, step.batch * prod(step.op.output) == x.numel()
-            require(same, f"PyTorch made an array {tuple(x.shape)} where {shape} was expected")
 
 
 def _operator_rule(name: str) -> tuple[Rule | None, str]:
@@ -372,9 +357,8 @@ def _described(function: Any) -> str:
 
 def _listener(base: Any, method: str, handle: Callable[[Any, Arguments, Options, FrameType], Any]) -> Any:
     """Return one of PyTorch's modes that hands every call to `handle`, with the frame that called."""
-    from sys import _getframe
 
     def listen(_self: Any, function: Any, _types: Any, args: Arguments = (), kwargs: Options | None = None) -> Any:
-        return handle(function, args, kwargs or {}, _getframe(1))
+        return handle(function, args, kwargs or {}, sys._getframe(1))
 
     return type("Listener", (base,), {method: listen})()
