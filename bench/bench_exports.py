@@ -126,7 +126,7 @@ def counted(what: str, path: Path, graph: Graph, inputs: Inputs) -> Row:
     """Return the MACs of a file, and which nodes have no counterpart in the module's graph; or its refusal."""
     try:
         target = read_target(str(path))
-        least, most = target.span(lambda part: count(part).macs)
+        least, most, _ = target.ways(lambda part: count(part).macs)
     except CountError as error:
         return {f"{what}_refused": str(error)}
     row: Row = {what: least, f"{what}_most": most}

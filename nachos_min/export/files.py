@@ -105,7 +105,7 @@ def _check(option: str, path: Path) -> None:
 def onnx_written(engine: Engine, path: str | Path, *, gated: bool) -> Written:
     """Return the ONNX file that is written; its MACs are counted in the file."""
     write_onnx(engine.trained, path, gated=gated)
-    least, most = read_target(str(path)).span(lambda graph: count(graph).macs)
+    least, most, _ = read_target(str(path)).ways(lambda graph: count(graph).macs)
     what = "ONNX, one image at a time, stops early" if gated else "ONNX, every exit an output"
     notes, comparison = [f"{least:,} to {most:,} MACs" if gated else f"{most:,} MACs"], None
     try:

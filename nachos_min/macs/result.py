@@ -42,28 +42,24 @@ class Network:
     inputs: dict[str, Shape] = field(default_factory=dict)  # of all arrays, by name, if there are several
     stages: tuple[int, ...] = ()  # after which an early-exit network has an exit
 
-    def way(self, cost: Callable[[Graph], int], *, most: bool) -> tuple[int, list[Graph]]:
-        """Return what the dearest or the cheapest way through the branches costs, and the graphs that it runs."""
+    def ways(self, cost: Callable[[Graph], int]) -> tuple[int, int, list[Graph]]:
+        """Return the least and the most `cost` of all ways through the branches, and the graphs of the dearest."""
         inside: dict[str, list[Branch]] = {}
         for branch in self.branches:
             inside.setdefault(branch.inside, []).append(branch)
 
-        def through(graph: Graph, name: str) -> tuple[int, list[Graph]]:
-            total, graphs = cost(graph), [graph]
-            ways: dict[str, list[tuple[int, list[Graph]]]] = {}
+        def through(graph: Graph, name: str) -> tuple[int, int, list[Graph]]:
+            least = most = cost(graph)
+            graphs, choices = [graph], dict[str, list[tuple[int, int, list[Graph]]]]()
             for branch in inside.get(name, ()):
-                ways.setdefault(branch.decision, []).append(through(branch.graph, branch.name))
-            for each in ways.values():
-                taken = (max if most else min)(each, key=lambda way: way[0])
-                total, graphs = total + taken[0], graphs + taken[1]
-            return total, graphs
+                choices.setdefault(branch.decision, []).append(through(branch.graph, branch.name))
+            for each in choices.values():
+                dearest = max(each, key=lambda way: way[1])
+                least, most = least + min(way[0] for way in each), most + dearest[1]
+                graphs += dearest[2]
+            return least, most, graphs
 
         return through(self.graph, "")
-
-    def span(self, cost: Callable[[Graph], int]) -> tuple[int, int]:
-        """Return the least and the most `cost` of all ways through the branches, that of the graph included."""
-        least = self.way(cost, most=False)[0]
-        return least, self.way(cost, most=True)[0] if self.branches else least
 
 
 class Exit(NamedTuple):
@@ -132,10 +128,10 @@ class Count(_Table, _Number):
         name, input, inputs: what was counted, the shape of its first array, and of all, by name, if several.
     """
 
-    def __init__(self, network: Network, convention: Convention, least: int, most: int) -> None:
-        self.network, self._rules = network, convention
+    def __init__(self, network: Network, rules: Convention, least: int, most: int, graphs: list[Graph]) -> None:
+        self.network, self._rules, self._graphs = network, rules, graphs
         self.least, self.most = least, most
-        self.convention, self.unit = convention.name, convention.unit
+        self.convention, self.unit = rules.name, rules.unit
         self.name, self.input, self.inputs = network.name, network.input, network.inputs
 
     def __reduce__(self) -> Any:
@@ -168,10 +164,6 @@ class Count(_Table, _Number):
         """Work that is not a MAC, by column."""
         found = [count(graph).columns for graph in self._graphs]
         return {column: sum(each.get(column, 0) for each in found) for column in chain(*found)}
-
-    @cached_property
-    def _graphs(self) -> list[Graph]:
-        return self.network.way(self._rules.total, most=True)[1]
 
     @cached_property
     def _terms(self) -> list[Term]:
@@ -261,7 +253,7 @@ class Count(_Table, _Number):
 class _Whole(Count, int):
     """A count that is a number."""
 
-    def __new__(cls, _network: Network, _convention: Convention, least: int, _most: int) -> "_Whole":
+    def __new__(cls, _network: Network, _rules: Convention, least: int, *_: Any) -> "_Whole":
         return int.__new__(cls, least)
 
     __str__ = int.__repr__
@@ -298,8 +290,8 @@ for _name in vars(int).keys() - _kept:
 def count_network(network: Network, convention: str = "exact") -> Count:
     """Return the count of a network, whose graphs `check_graph` has accepted, by the convention of that name."""
     rules = find_convention(convention)
-    least, most = network.span(rules.total)
-    return (_Whole if least == most else _Between)(network, rules, least, most)
+    least, most, graphs = network.ways(rules.total)
+    return (_Whole if least == most else _Between)(network, rules, least, most, graphs)
 
 
 @dataclass(frozen=True, repr=False)

@@ -87,7 +87,7 @@ def test_the_gated_file_has_the_macs_of_the_exits(run):
     assert file["macs"] == [costs[0], costs[-1]]
     assert file["comparison"]["images"] == 18
     counted = read_target("gated.onnx")
-    assert counted.span(lambda graph: sum(node.macs for node in graph)) == (costs[0], costs[-1])
+    assert counted.ways(lambda graph: sum(node.macs for node in graph))[:2] == (costs[0], costs[-1])
 
 
 def test_c_is_written_to_a_folder_that_is_made(run, monkeypatch):

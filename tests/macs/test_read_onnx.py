@@ -169,7 +169,7 @@ def test_the_cheapest_and_the_dearest_way_take_one_branch_of_each_if(tmp_path):
     path = write(tmp_path, model(nodes, {"x": (1, 2)}, {"y": None}, {"v": (2, 5)}))
     target = read_target(str(path))
     assert len({branch.name for branch in target.branches}) == 6
-    assert target.span(lambda part: count(part).macs) == (10, 10 + 8 + 8)
+    assert target.ways(lambda part: count(part).macs)[:2] == (10, 10 + 8 + 8)
 
 
 @pytest.mark.parametrize("given", [(3, 4), {"x": (3, 4)}, {"o": (3, 6)}, {"x": (3, 4), "o": (3, 6)}])
