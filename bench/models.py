@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 SEED = 0
+BOXES = 5  # that a detector keeps
 Inputs = tuple[Any, ...] | dict[str, Any]  # positional arguments, or keyword arguments
 Made = tuple[Any, Inputs]
 
@@ -112,8 +113,8 @@ def _segmenter(name: str) -> Made:
 
 
 def _detector(name: str) -> Made:
-    """Return a detector that keeps five boxes even of random scores, so that what follows the boxes runs."""
-    few: dict[str, Any] = {"score_thresh": 0.0, "detections_per_img": 5}
+    """Return a detector that keeps some boxes even of random scores, so that what follows the boxes runs."""
+    few: dict[str, Any] = {"score_thresh": 0.0, "detections_per_img": BOXES}
     if "rcnn" in name:
         few = {f"box_{key}": value for key, value in few.items()}
     return _of_torchvision(name, weights_backbone=None, **few), ([_image(320)[0]],)
@@ -125,7 +126,7 @@ def _film_classifier(name: str) -> Made:
 
 
 def _flow(name: str) -> Made:
-    return _of_torchvision(name), (_image(128), _image(128))
+    return _of_torchvision(name), (_image(512), _image(512))
 
 
 def _quantised(name: str) -> Made:
