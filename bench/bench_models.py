@@ -337,7 +337,7 @@ def _lines(rows: Iterable[Row]) -> Iterable[str]:
     yield "\nOther than published:\n"
     for row in table:
         if "macs" in row and row["published"] and not agrees(row):
-            cause = of_other_boxes(row) if row["heads"] else ""
+            cause = of_other_boxes(row) if row.get("heads") else ""
             yield f"- {row['name']}: {row['macs'] / 1e9:.3f}, published {row['published']}{cause}"
     yield "\nRefused:\n"
     yield from (f"- {row['name']}: {row['refused']}" for row in table if outcome(row) == "refused")
@@ -349,6 +349,7 @@ def main(
     json: bool = False,
     device: str = "",
     seconds: int = 240,
+    rows: str = "",
     speed: bool = False,
 ) -> None:
     """Print what both report.
@@ -359,6 +360,7 @@ def main(
         json: print one JSON object a line, as soon as a network is counted.
         device: "cpu" or "meta" for all networks.
         seconds: the most that one network may take.
+        rows: a file of what `--json` printed: its table, and nothing is counted.
         speed: measure time and memory of a few networks instead.
     """
     if speed:
@@ -366,15 +368,16 @@ def main(
         show({}, [in_process(large_language_model)])
         return
     names = only if isinstance(only, str) else ",".join(only)  # Fire makes a tuple of a,b
-    rows = []
-    for model in models(family, names):
-        rows.append(row_of(model, device or device_of(model), seconds))
+    stored = Path(rows).read_text(encoding="utf-8").splitlines() if rows else []
+    table: list[Row] = [json_format.loads(line) for line in stored]
+    for model in models(family, names) if not rows else ():
+        table.append(row_of(model, device or device_of(model), seconds))
         if json:
-            print(json_format.dumps(rows[-1]), flush=True)
+            print(json_format.dumps(table[-1]), flush=True)
         else:
-            print(model.name, outcome(rows[-1]), file=sys.stderr, flush=True)
+            print(model.name, outcome(table[-1]), file=sys.stderr, flush=True)
     if not json:
-        print("\n".join(_lines(rows)))
+        print("\n".join(_lines(table)))
 
 
 if __name__ == "__main__":
