@@ -301,6 +301,19 @@ def test_a_refusal_of_thousands_of_causes_is_one_line(tmp_path):
     assert refusal(write(tmp_path, other)).endswith("causes more")
 
 
+@pytest.mark.parametrize("body", [["Identity"], []])
+def test_a_loop_without_an_end_is_refused(body, tmp_path):
+    nodes = [node(name, "a", "b") for name in body]
+    endless = node("Loop", "- t x", "y", body=turns(nodes, writes="c b" if body else "c a"))
+    path = write(tmp_path, model([endless], {"x": (2,)}, {"y": None}, {"t": np.bool_(1)}))
+    assert "an ONNX file must take at most 3,000,000 steps to read" in refusal(path)
+
+
+def test_a_sequence_has_few_arrays(tmp_path):
+    path = write(tmp_path, model([node("SplitToSequence", "x", "s")], {"x": (10**9,)}, {"s": None}))
+    assert "a sequence must have 1 to 4096 arrays, got parts of 1 of (1000000000,)" in refusal(path)
+
+
 # onnx's own tests of operators state the shapes of what each makes. Lengths that are inputs are made constants.
 
 # fmt: off

@@ -20,7 +20,7 @@ from nachos_min.macs.ops import Move, Resize
 from nachos_min.macs.readers import onnx_call
 from nachos_min.macs.readers.builder import array_shape, maps, quoted, require
 from nachos_min.macs.readers.onnx_call import RULES, Array, Call, Fold, rule
-from nachos_min.macs.readers.onnx_file import Tensor
+from nachos_min.macs.readers.onnx_file import MAX_NUMBERS, Tensor
 from nachos_min.macs.record import CountError, Shape, broadcast
 
 _VALUES: dict[str, Any] = {"value_int": int, "value_ints": tuple, "value_float": float, "value_floats": list}
@@ -161,8 +161,10 @@ def _split_to_sequence(call: Call) -> Array:
     x, split = call.input(), call.optional(1)
     axis = call.axis(0, len(x.shape))
     size = 1 if split is None else split.fixed
-    sizes = call.fixed(1, "split") if size is None or (split and split.shape) else ()
+    sizes = call.fixed(1, "split") if size is None or (split is not None and split.shape) else ()
     if size and not sizes:
+        few = 0 < -(-x.shape[axis] // size) <= MAX_NUMBERS
+        require(few, f"a sequence must have 1 to {MAX_NUMBERS} arrays, got parts of {size} of {x.shape}")
         sizes = tuple(min(size, x.shape[axis] - begin) for begin in range(0, x.shape[axis], size))
     parts, shape = _parts(call, x, axis, sizes), _with_length(x.shape, axis)
     apart = split is None and not call.get("keepdims", 1)

@@ -154,6 +154,7 @@ class Walk:
             except CountError as error:
                 if self.steps.left < 0:
                     raise
+                self.steps.spend(100)
                 operator = label(f"{node.domain}.{node.op_type}" if node.domain else node.op_type)
                 place = f"{scope.branch}/{index}" if scope.branch else str(index)
                 self.causes.add(f"{place} {quoted(node.name)}", operator, str(error))
