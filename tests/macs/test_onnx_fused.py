@@ -67,6 +67,9 @@ def test_what_is_fused_in_an_unknown_way_is_refused(tmp_path):
     conv = fused("FusedConv", "x w", activation="Wavy")
     path = write(tmp_path, model([conv], {"x": IMAGE}, {"y": IMAGE}, {"w": (4, 4, 1, 1)}, domains=(_OURS,)))
     assert "attribute 'activation' must be one of ONNX's, got 'Wavy'" in refusal(path)
+
+
+def test_channels_may_be_the_last_axis(tmp_path):
     pool = fused("QLinearGlobalAveragePool", "x s z s z", channels_last=1)
-    path = write(tmp_path, model([pool], {"x": IMAGE}, {"y": None}, _WHOLE, domains=(_OURS,)))
-    assert "no rule for QLinearGlobalAveragePool with channels last" in refusal(path)
+    path = write(tmp_path, model([pool], {"x": (2, 9, 8, 4)}, {"y": (2, 1, 1, 4)}, _WHOLE, domains=(_OURS,)))
+    assert count(read_onnx(path).graph).columns["mean_out"] == 2 * 4
