@@ -61,8 +61,9 @@ CAUSES: dict[tuple[str, str], tuple[int, str]] = {}
 def measure(model: Model, exporter: str, folder: Path, keep: Path | None) -> Iterator[Row]:
     """Give, part by part, what becomes of a network that an exporter writes."""
     module, inputs = make(model)
-    if (config := getattr(module, "config", None)) is not None:
-        config.use_cache = False  # a file has no place for one
+    for part in module.modules():
+        if (config := getattr(part, "config", None)) is not None:
+            config.use_cache = False  # a file has no place for one
     graph: Graph = ()
     import_module("torch").backends.mha.set_fastpath_enabled(False)  # the older exporter does not know it
     try:
