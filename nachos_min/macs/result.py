@@ -1,7 +1,7 @@
 """What `count_macs` returns: a number that knows what it is the sum of.
 
-Where what runs depends on the data there is no one number, but a least and a most. Modules and operators are then
-those of the dearest way through the branches.
+Where what runs depends on the data there is no one number, but a least and a most. Modules, operators, parameters
+and columns are then those of the dearest way through the branches.
 """
 
 from abc import abstractmethod
@@ -148,8 +148,8 @@ class Count(_Table, _Number):
 
     @property
     def params(self) -> int:
-        """Trained values, those of branches left out."""
-        return sum(node.params for node in self.network.graph)
+        """Trained values."""
+        return sum(node.params for graph in self._graphs for node in graph)
 
     @property
     def exits(self) -> tuple[Exit, ...]:

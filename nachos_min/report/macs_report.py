@@ -20,7 +20,7 @@ from nachos_min.eenn.architecture import Architecture
 from nachos_min.errors import InputError
 from nachos_min.macs import ops
 from nachos_min.macs.conventions import CONVENTIONS, Convention, Difference
-from nachos_min.macs.count import Totals, count, exit_costs, peak_activation_bytes
+from nachos_min.macs.count import count, exit_costs, peak_activation_bytes
 from nachos_min.macs.record import name
 from nachos_min.macs.result import Count, Explanation, does_work, shown_shape
 from nachos_min.report.console import output, table
@@ -41,8 +41,7 @@ class MacsReport:
 
     target: Target
     count: Count
-    exact: Totals  # of what always runs
-    peak_bytes: int  # of float32 activations alive at once
+    peak_bytes: int  # of float32 activations alive at once, outside the branches
     totals: dict[str, Count]  # by every convention
     branches: Rows  # what runs on a condition: name, macs in the convention, params
     explanation: Explanation | None
@@ -68,10 +67,10 @@ class MacsReport:
             "tool": CONVENTIONS[counted.convention].tool,
             "input": list(self.target.input),
             "macs": _one(counted),
-            "params": self.exact.params,
+            "params": counted.params,
             "valid_macs": _one(self.totals["exact-valid"]),
             "peak_activation_bytes": self.peak_bytes,
-            "columns": self.exact.columns,
+            "columns": counted.columns,
             "exits": [each._asdict() for each in counted.exits],
             "totals": {
                 name: _one(each) if isinstance(each, int) else {"least": each.least, "most": each.most}
@@ -121,13 +120,12 @@ def report_macs(
     target: Target, convention: Convention, against: Convention | None, *, verify: bool, execute: bool
 ) -> MacsReport:
     """Return the count of `target` by a convention, and what else was requested, as the options of `macs`."""
-    counted, graph = target.count(convention.name), target.graph
+    counted = target.count(convention.name)
     totals = {each: counted.as_convention(each) for each in CONVENTIONS}
     return MacsReport(
         target=target,
         count=counted,
-        exact=count(graph),
-        peak_bytes=peak_activation_bytes(graph),
+        peak_bytes=peak_activation_bytes(target.graph),
         totals=totals,
         branches=tuple(
             {"name": each.name, "macs": convention.total(each.graph), "params": count(each.graph).params}
@@ -262,18 +260,18 @@ def _verified(row: dict[str, Any]) -> tuple[object, ...]:
 
 def _headline(report: MacsReport) -> Group:
     """Return the lines that say what was counted, and how much it is."""
-    exact, counted = report.exact, report.count
+    counted = report.count
     lines = [counted.what]
     ways = ", with one branch of each condition" if report.branches else ""
-    lines.append(f"{counted:,} {counted.unit} ({counted.convention}){ways}; {exact.params:,} parameters")
+    lines.append(f"{counted:,} {counted.unit} ({counted.convention}){ways}; {counted.params:,} parameters")
     valid = report.totals["exact-valid"]
     if counted.convention == "exact" and (valid.least, valid.most) != (counted.least, counted.most):
         lines.append(f"{valid:,} of them without products with padded zeros")
-    work = [f"{column} {amount:,}" for column, amount in exact.columns.items() if amount]
+    work = [f"{column} {amount:,}" for column, amount in counted.columns.items() if amount]
     lines.append("beside exact MACs: " + (", ".join(work) or "nothing"))
     lines.append(f"activations held at one time: at most {report.peak_bytes:,} bytes in float32")
     if report.branches:
-        lines.append("parameters, what stands beside exact MACs, and activations are those outside the branches")
+        lines.append("parameters and what stands beside are of the dearest way; activations, outside the branches")
     return Group(*lines)
 
 

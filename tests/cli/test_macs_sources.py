@@ -272,7 +272,7 @@ def test_an_onnx_file_is_a_target_and_its_branches_stand_apart(macs):
     assert (found["valid_macs"], found["inputs"]) == (None, {"x": [1, 4], "c": []})
     shown = macs("net.onnx", "--input", "1,4", "--layers")[1]
     assert "only on a condition" in shown
-    assert "\n20 to 32 MACs (exact), with one branch of each condition; 12 parameters\n" in shown
+    assert "\n20 to 32 MACs (exact), with one branch of each condition; 32 parameters\n" in shown
     assert "net.onnx, inputs x 1x4, c one number\n" in shown
     assert "of each condition the dearest branch is shown" in shown
     for shape in ({"x": (1, 4)}, {"x": np.zeros((1, 4))}, [1, 4], np.zeros((1, 4))):

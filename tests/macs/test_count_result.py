@@ -198,6 +198,7 @@ def test_least_and_most():
     assert len({count, count}) == 1
     assert repr(count).splitlines()[0] == "net.onnx, input 1x4: 20 to 32 MACs (exact)"
     assert count.by_module() == {"w": 12, "b": 20}
+    assert count.params == sum(part.params for _, _, part in count.tree().lines()) == 15 + 25
     torch = count.as_convention("torch")
     assert (torch.least, torch.most, torch.unit) == (40, 64, "FLOPs")
     assert count.explain("torch").difference == 32
