@@ -182,7 +182,7 @@ MODELS = [
     (lambda: relu(opset=6), f"the operator set must be 7 to {NEWEST}, got 6"),
     (lambda: relu(opset=99), f"the operator set must be 7 to {NEWEST}, got 99"),
     (lambda: model([node("Add", "x o")], {"x": (2, 3), "o": ("M", 3)}, {"y": None}),
-        "input 'o' has dynamic dimensions (M, 3): give them with read_onnx(..., {'o': (1, 3)})"),
+        "input 'o' has dynamic dimensions (M, 3): give them with count_macs(..., {'o': (1, 3)})"),
     (lambda: second_input(lambda z: z.type.Clear()), "input 'z' must be a tensor, got another type or none"),
     (lambda: second_input(lambda z: setattr(z, "name", "x")),
         "every input must have its own name, got 'x' twice"),

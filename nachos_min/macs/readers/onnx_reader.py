@@ -127,7 +127,9 @@ def _completed(name: str, declared: tuple[Length, ...] | None, lengths: dict[str
     if -1 in shape:
         usual = (1, 3, 224, 224) if len(shape) == 4 else (1,) * len(shape)
         filled = tuple(filling if length < 0 else length for length, filling in zip(shape, usual, strict=True))
-        way = f"--input {','.join(map(str, filled))}" if first else f"read_onnx(..., {{{label(name)!r}: {filled}}})"
+        way = (
+            f"--input {','.join(map(str, filled))}" if first else f"count_macs(..., {{{label(name)!r}: {filled}}})"
+        )
         raise CountError(f"input {quoted(name)} has dynamic dimensions {_listed(declared)}: give them with {way}")
     return shape
 
