@@ -63,7 +63,7 @@ def _convolutional():
     return nn.Sequential(*layers).eval()
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own, on TorchScript
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # PyTorch's own, on TorchScript
 def test_exported_and_compiled_modules():
     module, x = _convolutional(), torch.zeros(1, 3, 8, 8)
     program = torch.export.export(module, (x,))
@@ -146,3 +146,30 @@ def test_what_is_no_input():
     for inputs in ((), "text", None, {"x": 1}, (None, 3)):
         with pytest.raises(CountError, match="inputs must be tensors or a shape of Python integers >= 1, got "):
             read_torch(LAYER, inputs)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # PyTorch's own, on TorchScript
+def test_torchscript_is_counted_by_its_basic_operators():
+    module, x = _convolutional(), torch.zeros(2, 3, 8, 8)
+    expected = count(read_torch(module, x))
+    scripted = torch.jit.script(module)
+    for each in (scripted, torch.jit.trace(module, x), nn.Sequential(scripted), scripted.train()):
+        totals = count(read_torch(each, x))
+        assert (totals.macs, totals.params) == (expected.macs, expected.params)
+    assert scripted.training
+    assert count(read_torch(torch.jit.freeze(scripted.eval()), x)).macs == expected.macs
+    function = torch.jit.script(_product)
+    assert count(read_torch(With(lambda _, y: function(y, y)), (4, 4))).macs == 64
+
+
+def _product(a, b):
+    """A function that TorchScript can compile."""
+    return a @ b + 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # PyTorch's own, on TorchScript
+def test_a_trained_layer_of_torchscript_has_its_parameters_once():
+    layer = nn.Linear(4, 4)
+    module = torch.jit.script(nn.Sequential(layer, nn.ReLU(), layer))
+    totals = count(read_torch(module, (2, 4)))
+    assert (totals.macs, totals.params) == (64, 20)

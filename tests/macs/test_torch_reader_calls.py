@@ -149,7 +149,7 @@ def test_only_the_branch_taken_counts_and_a_head_passed_by_is_not_used():
     assert not any(node.written.used for node in decision)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own, on TorchScript
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # PyTorch's own, on TorchScript
 def test_unused_nodes_are_those_that_tracing_drops():
     module = With(lambda m, x: (m.a(x), m.b(x))[0], a=nn.Linear(3, 2), b=nn.Linear(3, 2)).eval()
     traced = torch.jit.trace(module, torch.zeros(1, 3)).inlined_graph
@@ -248,7 +248,7 @@ def test_functions_with_a_gradient_of_their_own():
     assert all(node.written.used for node in graph)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own, on TorchScript
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # PyTorch's own, on TorchScript
 def test_modes_that_a_module_switches_on():
     layer = nn.Linear(3, 2)
     for run in (torch.inference_mode()(layer.forward), torch.compile(layer), torch.enable_grad()(layer.forward)):

@@ -56,7 +56,7 @@ def _arguments(names: str, args: X, options: dict[str, X]) -> dict[str, X]:
 # Convolutions and linear layers.
 
 
-@rule("convolution", names="bias stride padding dilation transposed output_padding groups")
+@rule("convolution", "_convolution", names="bias stride padding dilation transposed output_padding groups")
 @rule("conv1d", "conv2d", "conv3d", names="bias stride padding dilation groups")
 @rule(*(f"conv_transpose{n}d" for n in (1, 2, 3)), names="bias stride padding output_padding groups dilation")
 def _convolution(y: X, input: X, weight: X, *args: X, names: str, **options: X) -> Steps:
