@@ -186,6 +186,36 @@ def test_rows_that_depend_on_the_data_are_moved_but_not_multiplied(what, tmp_pat
     assert refusal(path) == f"{place}{words}{(most, features)}"
 
 
+def multiplied(what):
+    """Nodes that multiply what NonZero makes, r, in some roundabout way."""
+    body = graph([node("MatMul", "a w", "b")], {"i": (), "c": (), "a": (2, 2)}, {"c": None, "b": None})
+    scanned = graph([node("Relu", "a", "b")], {"a": (2,)}, {"b": None})
+    return {
+        "attention": [node("Attention", "r3 r3 r3", q_num_heads=1, kv_num_heads=1)],
+        "linear": [node("Gemm", "r w")],
+        "turned": [node("FusedMatMul", "w r", transB=1, domain=MS)],
+        "loop": [node("Loop", "n - r", body=body)],
+        "scan": [node("Scan", "r", body=scanned, num_scan_inputs=1)],
+        "sequence": [node("SplitToSequence", "r", "s"), node("SequenceAt", "s n", "a"), node("MatMul", "a w")],
+    }[what]
+
+
+@pytest.mark.parametrize("what", ["attention", "linear", "turned", "loop", "scan", "sequence"])
+def test_products_of_such_rows_are_refused_however_they_come(what, tmp_path):
+    nodes = [node("NonZero", "x", "p"), node("Transpose", "p", "i"), node("Cast", "i", "r", to=1)]
+    nodes += [node("Unsqueeze", "r zeros", "r3"), *multiplied(what)]
+    constants = {"w": (2, 2), "n": np.int64(3 if what == "sequence" else 100), "zeros": [0]}
+    path = write(tmp_path, model(nodes, {"x": (4, 4)}, {"y": None}, constants, 23, domains=[MS]))
+    assert "depend" in refusal(path)
+
+
+def test_what_is_scattered_by_such_rows_keeps_its_shape(tmp_path):
+    nodes = [node("NonZero", "x", "p"), node("Transpose", "p", "i"), node("Gather", "i zero", "u", axis=1)]
+    nodes += [node("Cast", "u", "v", to=1), node("ScatterND", "x i v", "t"), node("MatMul", "t t")]
+    made = model(nodes, {"x": (4, 4)}, {"y": (4, 4)}, {"zero": np.int64(0)})
+    assert count(read_onnx(write(tmp_path, made)).graph).macs == 64
+
+
 def test_a_shape_that_depends_on_the_data_decides_nothing(tmp_path):
     """The length of what NonZero makes is at most 16, which is no number for an If or a Loop."""
     one, other = (graph([node(name, "x", "o")], {}, {"o": None}) for name in ("Relu", "Tanh"))

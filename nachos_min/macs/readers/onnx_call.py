@@ -191,7 +191,8 @@ class Call:
         border: Shape = (),
     ) -> Array:
         """Return what a new node makes, which reads `arrays`, has `weights` and puts a `border` of zeros around."""
-        if op.macs and any(array.bounded for array in (*arrays, *weights)):
+        bounded = any(array.bounded for array in (*arrays, *weights))
+        if op.macs and bounded:
             raise CountError(f"the rows that it multiplies depend on the data, got at most {arrays[0].shape}")
         inputs = []
         for array in arrays:  # a constant gets a node when it is first read
@@ -200,7 +201,7 @@ class Call:
             inputs.append(source(label(array.key), array.shape, array.counted) if known is None else known)
         trained = tuple(array.counted for array in weights if array.constant)
         node = self.builder.add(path_label(self.name), op, tuple(inputs), batch, trained, border=border)
-        return Array(checked_shape(shape), node)
+        return Array(checked_shape(shape), node, bounded=bounded)
 
     def run(self, steps: Sequence[Step]) -> list[Array]:
         """Return what each of several steps makes."""
@@ -229,7 +230,7 @@ class Call:
             raise CountError(f"shapes must broadcast, got {shapes}")
         values = self._folded(arrays, shape, fold)
         if values is not None and not any(array.trained for array in arrays):
-            return Array(shape, None, values, self.key)
+            return Array(shape, None, values, self.key, bounded=any(array.bounded for array in arrays))
         operands = tuple(array for array in arrays if array.shape or not array.constant) or arrays[:1]
         made = self.add(build(tuple(array_shape(array.shape) for array in operands)), operands, shape)
         return replace(made, values=values)
@@ -245,7 +246,8 @@ class Call:
         if values is not None or prod(shape) == 0 or all(array.constant for array in arrays):
             same = len(arrays) == 1 and arrays[0].constant and arrays[0].elements == prod(shape)
             trained = any(array.constant and array.trained for array in arrays)
-            return Array(shape, None, values, arrays[0].key if same else f"{self.key}/{part}", trained)
+            key, bounded = arrays[0].key if same else f"{self.key}/{part}", any(array.bounded for array in arrays)
+            return Array(shape, None, values, key, trained, bounded)
         arrays = tuple(array for array in arrays if array.elements)  # Concat may join empty ones
         shapes = tuple(array_shape(array.shape) for array in arrays)
         return self.add(Move(shapes, array_shape(shape)), arrays, shape, border=border)

@@ -335,9 +335,7 @@ def _recurrent(call: Call) -> tuple[Array, ...]:
 def _grid_sample(call: Call) -> Array:
     x, grid, mode = call.input(), call.input(1), call.get("mode", "linear")
     axes = len(x.shape) - 2
-    fits = (
-        axes >= 1 and len(grid.shape) == len(x.shape) and (*grid.shape[:1], *grid.shape[-1:]) == (x.shape[0], axes)
-    )
+    fits = len(grid.shape) == len(x.shape) > 2 and (grid.shape[0], grid.shape[-1]) == (x.shape[0], axes)
     require(fits, f"places must fit {x.shape}, got {grid.shape}")
     shape = (*x.shape[:2], *grid.shape[1:-1])
     if mode == "nearest":

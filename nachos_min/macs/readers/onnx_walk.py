@@ -93,10 +93,14 @@ class Scope:
         if found is None:
             raise CountError(f"must read an array of fixed shape, got {quoted(name)}, which no rule gives one")
         if scope.builder is not self.builder or scope.times != self.times:
-            if not found.constant and found.parts is None:
-                found = replace(found, node=self.builder.given(label(name), found.shape))
-            self.arrays[name] = found
+            found = self.arrays[name] = self.here(name, found)
         return found
+
+    def here(self, name: str, array: Array) -> Array:
+        """Return an array of another graph, or all arrays of a sequence, as sources of this one."""
+        if array.parts is not None:
+            return replace(array, parts=tuple(self.here(name, part) for part in array.parts))
+        return array if array.constant else replace(array, node=self.builder.given(label(name), array.shape))
 
 
 @final
@@ -189,10 +193,9 @@ class Walk:
             return flow(call, scope, depth)
         made = RULES[name](call)
         arrays = (made,) if isinstance(made, Array) else made
-        decide = call.inputs[:1] if node.op_type in _FIRST_DECIDES else call.inputs
-        if any(array is not None and array.bounded for array in decide):
-            return tuple(replace(array, bounded=True) for array in arrays)
-        return arrays
+        first = node.op_type in _FIRST_DECIDES
+        bounded = any(array is not None and array.bounded for array in call.inputs[: 1 if first else None])
+        return tuple(replace(array, bounded=bounded) for array in arrays) if bounded or first else arrays
 
     # Branches.
 
@@ -264,6 +267,7 @@ class Walk:
         counts = (len(axes), len(states) + len(after))
         require(counts == (number, call.outputs), f"it must have an axis for each array, got {axes} and {after}")
         places = [checked_axes((axis,), len(x.shape))[0] for axis, x in zip(axes, scanned, strict=True)]
+        require(not any(array.bounded for array in scanned), "how often it runs depends on the data")
         lengths = {x.shape[place] for place, x in zip(places, scanned, strict=True)}
         require(len(lengths) == 1, f"the arrays that it scans must be of one length, got {sorted(lengths)}")
         slices = [x.shape[:place] + x.shape[place + 1 :] for place, x in zip(places, scanned, strict=True)]
@@ -286,7 +290,7 @@ class Walk:
         scope.builder.times *= turns
         try:
             inner = replace(self.within(call, scope, prefix=f"{call.name}/"), times=scope.builder.times)
-            reads = [each and call.sourced(each.shape) for each in states]
+            reads = [each and replace(call.sourced(each.shape), bounded=each.bounded) for each in states]
             if slices is None:
                 reads = [call.sourced(()), call.constant(np.True_), *reads]
             reads += [call.sourced(shape) for shape in slices or ()]
@@ -297,10 +301,11 @@ class Walk:
             return (UNKNOWN,) * call.outputs
         if slices is None:
             require(made.pop(0).fixed, f"whether it goes on must be fixed in a loop of more than {_UNROLLED} turns")
-        before, after = ([each and (each.shape, each.parts) for each in part] for part in (states, made))
-        same = before == after[: len(before)]
-        require(same, f"its arrays must keep their shapes in a loop of more than {_UNROLLED} turns")
         shapes = [array.shape for array in made[: call.outputs]]
+        before, after = ([(each.shape, each.bounded) for each in part if each] for part in (states, made))
+        same = before == after[: len(states)]
+        same &= all(each is not None and each.parts is None for each in (*states, *made))
+        require(same, f"it must read arrays that keep their shapes in a loop of more than {_UNROLLED} turns")
         for place, axis in enumerate(axes, len(states)):
             (at,) = checked_axes((axis,), len(shapes[place]) + 1)
             shapes[place] = (*shapes[place][:at], turns, *shapes[place][at:])
