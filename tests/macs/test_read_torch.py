@@ -97,6 +97,9 @@ BY_HAND = {
     "grouped product": (
         Calling(lambda x, w: torch._grouped_mm(x.half(), w.half(), offs=torch.tensor([8, 20], dtype=torch.int32))),
         ((20, 8), (2, 8, 16)), 20 * 8 * 16),
+    "rows of no group": (
+        Calling(lambda x, w: torch._grouped_mm(x.half(), w.half(), offs=torch.tensor([8, 9], dtype=torch.int32))),
+        ((20, 8), (2, 8, 16)), 9 * 8 * 16),
 }
 # fmt: on
 
@@ -231,6 +234,13 @@ def test_dynamically_quantized_recurrent_layers_count_with_their_weights():
     totals = count(read_torch(module, (3, 2, 4)))
     assert totals.macs == 6 * 2 * 20 * (9 + 15)
     assert totals.params == trained(original)
+
+
+@deprecated
+def test_scripted_attention_counts_a_causal_mask_as_none():
+    function = Calling(lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True))
+    scripted = torch.jit.trace(function, torch.ones(1, 2, 4, 8))
+    assert count(read_torch(scripted, (2, 3, 5, 8))).macs == 2 * 6 * 5 * 5 * 8
 
 
 @deprecated

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-from nachos_min.macs.readers.torch_graph import tensors_in
+from nachos_min.macs.readers.torch_graph import load_torch, tensors_in
 from nachos_min.macs.record import CountError
 
 Shape = Sequence[int]
@@ -46,8 +46,20 @@ def _vector(left: Any) -> int:
     return int(prod(left.shape)) * real_products(left)
 
 
-def _grouped(left: Any, right: Any) -> int:
-    return int(prod(left.shape if right.dim() == 3 else left.shape[-2:]) * right.shape[-1])
+def _grouped(left: Any, right: Any, ends: Any = None) -> int:
+    if ends is None:
+        return _matrices(left, right)
+    rows = routed_rows(left, ends) if right.dim() == 3 else int(left.shape[-2])
+    return rows * int(left.shape[-1]) * int(right.shape[-1])
+
+
+def routed_rows(rows: Any, ends: Any) -> int:
+    """Return how many rows belong to a group, of which `ends` are the ends; all, where there are no values."""
+    torch = load_torch()
+    if ends.is_meta or isinstance(ends, torch._subclasses.FakeTensor):
+        return int(rows.shape[0])
+    with torch.utils._python_dispatch._disable_current_modes(), torch._C.DisableTorchFunction():
+        return int(ends[-1])
 
 
 def _trilinear(left: Any, weight: Any) -> int:
@@ -72,11 +84,11 @@ def real_products(x: Any) -> int:
 _KINDS = "flash_attention flash_attention_for_cpu efficient_attention cudnn_attention fused_attention_overrideable"
 # Operator -> MACs of its arrays, and the positions of the arguments that these are.
 PRODUCTS: dict[str, tuple[Callable[..., int], tuple[int, ...]]] = {
-    **dict.fromkeys(("mm", "bmm"), (_matrices, (0, 1))),
+    **dict.fromkeys(("mm", "bmm", "_int_mm", "_scaled_mm"), (_matrices, (0, 1))),
     **dict.fromkeys(("addmm", "baddbmm", "addbmm"), (_matrices, (1, 2))),
     **dict.fromkeys(("mv", "dot", "vdot"), (_vector, (0,))),
     "addmv": (_vector, (1,)),
-    "_grouped_mm": (_grouped, (0, 1)),
+    "_grouped_mm": (_grouped, (0, 1, 2)),
     "_trilinear": (_trilinear, (0, 1)),
     "mkldnn_rnn_layer": (_recurrent, (0, 1, 2)),
     **dict.fromkeys(("_fft_c2c", "_fft_r2c", "_fft_c2r"), (lambda: 0, ())),
@@ -118,7 +130,7 @@ def products_of(name: str) -> Callable[[tuple[Any, ...], Any], int] | None:
         return _OF_RESULTS[base]
     if own == "aten" and base in PRODUCTS:
         rule, positions = PRODUCTS[base]
-        return lambda args, _output: rule(*(args[i] for i in positions))
+        return lambda args, _output: rule(*(args[i] for i in positions if i < len(args)))
 
     def refuse(_args: tuple[Any, ...], _output: Any) -> int:
         raise CountError(f"no rule for the operator {name}, which may multiply and accumulate")

@@ -14,6 +14,7 @@ from nachos_min.macs import ops
 from nachos_min.macs.readers import names as tables
 from nachos_min.macs.readers import products
 from nachos_min.macs.readers.builder import Step, both_sides, channels_last, facts, maps, require, rows
+from nachos_min.macs.readers.torch_executed import routed_rows
 from nachos_min.macs.readers.torch_graph import load_torch, shape_of, tensors_in
 from nachos_min.macs.record import Shape
 
@@ -106,7 +107,7 @@ def _scattered(x: X, samples: int) -> bool:
 # Products.
 
 
-@rule("matmul", "mm", "bmm", "mv", "dot", "vdot")
+@rule("matmul", "mm", "bmm", "mv", "dot", "vdot", "_int_mm", "_scaled_mm")
 def _matmul(y: X, *args: X, **options: X) -> Steps:
     """Return the product of two arrays whose leading axes broadcast; a vector is a matrix of one row or column."""
     first, second, *_ = tensors_in((args, options))
@@ -128,11 +129,11 @@ def _plus_product(y: X, input: X, first: X, second: X, **_: X) -> Steps:
 
 
 @rule("inner", "tensordot")
-def _contraction(y: X, input: X, other: X, *_rest: X, **_: X) -> Steps:
+def _contraction(y: X, input: X, other: X, *_rest: X, **_: X) -> Steps | Any:
     """Return a sum over some axes of both arrays: as many products as their elements times the result's, rooted."""
     left, right, made = (prod(shape_of(x)) for x in (input, other, y))
-    if not left * right * made:
-        return _move(y, input, other)
+    if not (input.dim() and other.dim() and left * right * made):
+        return NotImplemented  # a number times an array, or no element
     summed = isqrt(left * right // made)
     return [Step(ops.MatMul((left // summed, summed), (summed, right // summed)), (input, other), (y,))]
 
@@ -144,17 +145,19 @@ def _outer(y: X, input: X, other: X, **_: X) -> Steps:
 
 @rule("_grouped_mm")
 def _grouped(y: X, left: X, right: X, offs: X = None, bias: X = None, *_rest: X, **_: X) -> Steps:
-    """Return products of groups of rows, each with a matrix of its own; `offs` are where groups end.
+    """Return products of groups of rows, columns or features: as many as of one pair of matrices.
 
-    Rows, features or columns are divided among the groups; so their products are those of one pair of matrices.
+    `offs` are where groups end; rows after the last belong to none.
     """
     require(bias is None, "a grouped product must have no bias, got one")
     if offs is None:
         return _matmul(y, left, right)
-    steps = [Step(ops.Move((shape_of(x),), shape_of(x)[-2:]), (x,)) for x in (left, right) if x.dim() == 3]
-    first, second = (steps[0] if x.dim() == 3 else x for x in (left, right))
-    steps.append(Step(ops.MatMul(shape_of(left)[-2:], shape_of(right)[-2:]), (first, second)))
-    return [*steps, Step(ops.Move((steps[-1].op.output,), shape_of(y)), (steps[-1],), (y,))]
+    shapes = [shape_of(left)[-2:], shape_of(right)[-2:]]
+    if right.dim() == 3:
+        shapes[0] = (routed_rows(left, offs), shapes[0][1])
+    steps = [Step(ops.Move((shape_of(x),), shape), (x,)) for x, shape in zip((left, right), shapes, strict=True)]
+    product = Step(ops.MatMul(*shapes), tuple(steps))
+    return [*steps, product, Step(ops.Move((product.op.output,), shape_of(y)), (product,), (y,))]
 
 
 @rule("cdist", "_cdist_forward", "_euclidean_dist")
@@ -203,7 +206,7 @@ def _einsum(y: X, equation: str, *operands: X) -> Steps | Any:
     return _making(y, products.einsum(equation.replace(" ", ""), arrays, shapes, ones=False))
 
 
-@rule("scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu")
+@rule("scaled_dot_product_attention", "_scaled_dot_product_efficient_attention")
 def _attention(
     y: X, query: X, key: X, value: X, attn_mask: X = None, *_rest: X, enable_gqa: bool = False, **_: X
 ) -> Steps:
@@ -219,6 +222,11 @@ def _attention(
     fused = plain and q[:2] == k[:2] == v[:2] and q[-1] == k[-1] == v[-1]
     mask = None if attn_mask is None else (attn_mask, shape_of(attn_mask))
     return [*repeated, *_making(_first(y), products.attention((query, key, value), (q, k, v), mask, fused=fused))]
+
+
+rule("_scaled_dot_product_flash_attention", "_scaled_dot_product_flash_attention_for_cpu")(
+    lambda y, query, key, value, *_, attn_mask=None, **__: _attention(y, query, key, value, attn_mask)
+)
 
 
 # Recurrent layers and cells.
