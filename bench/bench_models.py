@@ -30,9 +30,8 @@ from fire import Fire
 from measuring import machine, peak_megabytes, show
 from models import BOXES, Inputs, Made, Model, make, models, published
 
-from nachos_min.macs.count import count
-from nachos_min.macs.readers.torch_reader import read_torch
-from nachos_min.macs.record import CountError
+from nachos_min import count_macs
+from nachos_min.errors import InputError
 
 Row = dict[str, Any]
 GIGABYTE = 1 << 30
@@ -131,8 +130,8 @@ def peer(module: Any, inputs: Inputs, *, listen: bool = True) -> tuple[float, Co
 
 
 def ours(module: Any, inputs: Inputs) -> int:
-    """Return the MACs of the graph of records."""
-    return int(count(read_torch(module, inputs)).macs)
+    """Return what `count_macs` returns."""
+    return int(count_macs(module, inputs))
 
 
 def measured(model: Model, device: str) -> Row:
@@ -142,7 +141,7 @@ def measured(model: Model, device: str) -> Row:
     start = time.perf_counter()
     try:
         row["macs"] = ours(module, inputs)
-    except CountError as error:
+    except InputError as error:
         row["refused"] = str(error)
     row["seconds"] = time.perf_counter() - start
     start = time.perf_counter()
