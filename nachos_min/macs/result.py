@@ -253,8 +253,8 @@ class Count(_Table, _Number):
 class _Whole(Count, int):
     """A count that is a number."""
 
-    def __new__(cls, _network: Network, _rules: Convention, least: int, *_: Any) -> "_Whole":
-        return int.__new__(cls, least)
+    def __new__(cls, network: Any, *made: Any) -> Any:
+        return int.__new__(cls, made[1]) if made else int(network)  # a library may convert as by int(...)
 
     __str__ = int.__repr__
 
