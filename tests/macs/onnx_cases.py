@@ -115,6 +115,8 @@ CASES = {
         ((3, 2, 4, 5), (3, 2, 4, 6)), {"w": (2, 5, 6)}, {"macs": 3 * 2 * 4 * 5 * 6}),
     "einsum, an axis summed first": ([node("Einsum", "x w", equation="ij,jk->k")], ((4, 5), (6,)), {"w": (5, 6)},
         {"macs": 5 * 6, "reduce_in:sum": 20}),
+    "einsum of three arrays": ([node("Einsum", "x w v", equation="bi,ij,jk->kb")], ((3, 4), (6, 3)),
+        {"w": (4, 5), "v": (5, 6)}, {"macs": 3 * 4 * 5 + 3 * 5 * 6, "params": 50}),
     "attention": ([node("Attention", "x x x", q_num_heads=3, kv_num_heads=3)], ((2, 7, 12), (2, 7, 12)), {},
         {"macs": 2 * (2 * 3 * 7 * 7 * 4), "act_elems:softmax": 2 * 3 * 49}),
     "attention, heads shared": ([node("Split", "x", "q k", axis=1, num_outputs=2), node("Attention", "x k k m")],

@@ -1,6 +1,7 @@
 """Steps of what both readers spell out as several records: Einstein sums and attention."""
 
 from collections import Counter
+from operator import itemgetter
 from string import ascii_letters
 from typing import Any
 
@@ -10,18 +11,25 @@ from nachos_min.macs.record import Operator, Shape
 
 
 def einsum(equation: str, arrays: tuple[Any, ...], shapes: tuple[Shape, ...], ones: bool) -> list[Step]:
-    """Return an Einstein sum of one or two arrays, its ellipsis written out and its output stated.
+    """Return an Einstein sum, its ellipsis written out and its output stated; of three arrays, that of two first.
 
     An axis that only one operand has is summed over first. `ones`: whether axes of length 1 count as axes, as in
     ONNX. PyTorch leaves them out, and reads a letter that one array has twice as its diagonal.
     """
-    require(len(arrays) <= 2, f"an Einstein sum must have one or two arrays, got {len(arrays)}")
     known = facts(dots="..." in equation)
     terms, result = written_out(equation, tuple(map(len, shapes)))
+    if len(arrays) > 2:
+        one, other, *rest = terms
+        pair = "".join(dict.fromkeys(letter for letter in one + other if letter in "".join(rest) + result))
+        first = einsum(f"{one},{other}->{pair}", arrays[:2], shapes[:2], ones)
+        lengths = dict(sorted(zip(one + other, shapes[0] + shapes[1], strict=True), key=itemgetter(1)))
+        shape = tuple(lengths[letter] for letter in pair)
+        equation = f"{','.join((pair, *rest))}->{result}"
+        return [*first, *einsum(equation, (first[-1], *arrays[2:]), (shape, *shapes[2:]), ones)]
     if len(arrays) == 1 and (terms[0] or not ones):
         return [Step(Einsum(f"{terms[0]}->{result}", shapes), arrays, facts=known)]
     axes = [axis for term, shape in zip(terms, shapes, strict=True) for axis in zip(term, shape, strict=True)]
-    lengths: dict[str, int] = {}
+    lengths = dict[str, int]()
     for letter, length in axes:
         lengths[letter] = max(length, lengths.get(letter, 1))
     for letter, length in axes:
