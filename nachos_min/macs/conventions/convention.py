@@ -24,7 +24,7 @@ Counted = tuple[Multiplicity, tuple[Term, ...]]
 def installed_version(package: str) -> str:
     """Return the version of a package without the name of its build, "" if it is not installed."""
     try:
-        return version(package).partition("+")[0]
+        return version(package).partition("+")[0].replace("-", ".post")
     except PackageNotFoundError:
         return ""
 

@@ -10,12 +10,12 @@ from dataclasses import replace
 from math import prod
 
 from nachos_min.macs import ops
-from nachos_min.macs.conventions import bill
+from nachos_min.macs.conventions import bill, recurrent
 from nachos_min.macs.conventions.convention import ONCE, Convention, Multiplicity
 from nachos_min.macs.ops import Node
 
 _HOOKED = bill.names("Conv ConvTranspose BatchNorm InstanceNorm AvgPool AdaptiveAvgPool", "1d 2d 3d")
-_HOOKED |= {"SyncBatchNorm", "LayerNorm", "PReLU", "Softmax", "Linear"}
+_HOOKED |= {"SyncBatchNorm", "LayerNorm", "PReLU", "Softmax", "Linear"} | recurrent.MODULES
 _HOOKED |= {"Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d"}
 
 
@@ -78,6 +78,7 @@ THOP = Convention(
         **dict.fromkeys((ops.AdaptiveAvgPool, ops.GlobalAvgPool), _adaptive),
         ops.Softmax: _softmax,
         ops.Resize: bill.by_kind(bill.outputs, {"nearest": 1, "linear": 5, "bilinear": 11, "bicubic": 259}),
+        ops.Recurrent: recurrent.thop,
         ops.Activation: bill.by_kind(bill.inputs, {"prelu": 1}, others=False),
     },
     multiplicity=_hooked,
@@ -148,6 +149,7 @@ TORCHINFO = Convention(
         **dict.fromkeys(bill.NORMS, _parameters),
         ops.Activation: _slopes,
         ops.Move: _embedding,
+        ops.Recurrent: recurrent.torchinfo,
     },
     multiplicity=_leaf,
 )

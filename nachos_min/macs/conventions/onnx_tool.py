@@ -7,13 +7,16 @@ it out. The exporter also improves the network: the second part. Operators that 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from math import prod
+from operator import floordiv
 
 from nachos_min.macs import ops
-from nachos_min.macs.conventions import bill
+from nachos_min.macs.conventions import bill, recurrent
 from nachos_min.macs.conventions.convention import ONCE, Convention, Counted
 from nachos_min.macs.conventions.traces import in_trace, mean_over_width, product_of_lengths
 from nachos_min.macs.ops import Graph, Node
+from nachos_min.macs.record import Shape
 from nachos_min.macs.windows import positions
 
 _DIVISION, _ROOT, _EXPONENTIAL = 4, 24, 32
@@ -33,12 +36,16 @@ _REDUCTIONS = {**dict.fromkeys(("mean", "sum", "max", "min", "prod"), 1), "norm"
 
 
 def _convolution(node: Node) -> tuple[bill.Term, ...]:
-    """With padding='valid', the output is computed as if there were no dilation."""
-    op, terms = node.op_as(ops.Conv2d), (bill.products(node), bill.biases(node))
-    if bill.as_written(node).padding != "valid" or set(op.dilation) == {1}:
+    """With padding given as a word, the output has wrong sizes for some."""
+    op, terms = node.op_as(ops.Conv), (bill.products(node), bill.biases(node))
+    word, sizes = bill.as_written(node).padding, op.output[:-1]
+    if word == "valid":
+        sizes = positions(op, (0,) * op.spatial, (1,) * op.spatial)
+    sizes = sizes[:1] if word and op.spatial == 3 else sizes
+    pixels, taken_for = prod(op.output[:-1]), prod(sizes)
+    if pixels == taken_for:
         return terms
-    pixels, taken_for = prod(op.output[:-1]), prod(positions(op, (0,) * op.spatial, (1,) * op.spatial))
-    note = "with padding='valid' its output is computed as if there were no dilation"
+    note = f"with padding={word!r} its output is computed as if it had no dilation, and its third axis none"
     return tuple(replace(term, quantity=term.quantity // pixels * taken_for, note=note) for term in terms)
 
 
@@ -98,7 +105,12 @@ def _pool(node: Node) -> tuple[bill.Term, ...]:
     op = node.op_as(ops.MaxPool, ops.AvgPool)
     counted = node.batch * prod(positions(op)) * op.input[-1]
     note = "a last window that would begin beyond the map is kept"
-    return (bill.outputs(node, prod(op.size)).taken_for(counted, note),)
+    return (bill.outputs(node, prod(_taps(op.size))).taken_for(counted, note),)
+
+
+def _taps(window: Shape) -> Shape:
+    """Return the axes of a window that it multiplies: of three only the first."""
+    return window if len(window) < 3 else window[:1]
 
 
 def _adaptive(node: Node) -> tuple[bill.Term, ...]:
@@ -108,6 +120,11 @@ def _adaptive(node: Node) -> tuple[bill.Term, ...]:
     if isinstance(node.op, ops.GlobalAvgPool) or set(node.op.output[:-1]) == {1}:
         return bill.inputs(node), bill.outputs(node, _DIVISION)
     return (bill.inputs(node),)
+
+
+def _adaptive_max(node: Node) -> tuple[bill.Term, ...]:
+    ratio = map(floordiv, node.op.operands[0][:-1], node.op.output)
+    return (bill.outputs(node, prod(_taps(tuple(ratio)))),)
 
 
 class _OnnxTool(Convention):
@@ -120,6 +137,9 @@ class _OnnxTool(Convention):
                 weighted = node.inputs[0] >= 0 and isinstance(graph[node.inputs[0]].op, ops.Softmax)
                 if not weighted:
                     found[position] = (in_trace(node), (*self.priced(node), *_scaling(node)))
+        for position, (before, node) in enumerate(pairwise(graph), 1):
+            if isinstance(node.op, ops.Recurrent) and (before.op, before.inputs) == (node.op, node.inputs):
+                found[position] = (in_trace(node), recurrent.in_file(node, first=recurrent.is_cell(node)))
         for position, product in merged_products(graph).items():
             note = "merged into the sum, but its result is needed elsewhere, too"
             merged = replace(bill.products(graph[product]), note=note)
@@ -157,9 +177,10 @@ ONNX_TOOL = _OnnxTool(
         ops.Multiply: bill.each(bill.outputs),
         **dict.fromkeys((ops.MaxPool, ops.AvgPool), _pool),
         **dict.fromkeys((ops.AdaptiveAvgPool, ops.GlobalAvgPool), _adaptive),
-        ops.AdaptiveMaxPool: bill.each(bill.inputs),
+        ops.AdaptiveMaxPool: _adaptive_max,
         ops.Reduce: bill.by_kind(bill.inputs, _REDUCTIONS),
-        ops.Resize: bill.by_kind(bill.outputs, {"linear": 4, "bilinear": 4, "bicubic": 8}),
+        ops.Resize: bill.by_kind(bill.outputs, {"linear": 4, "bilinear": 4, "trilinear": 8, "bicubic": 8}),
+        ops.Recurrent: recurrent.in_file,
     },
     multiplicity=in_trace,
 )

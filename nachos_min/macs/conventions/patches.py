@@ -14,7 +14,7 @@ from dataclasses import replace
 from math import prod
 
 from nachos_min.macs import ops
-from nachos_min.macs.conventions import bill
+from nachos_min.macs.conventions import bill, recurrent
 from nachos_min.macs.conventions.convention import ONCE, Convention, Multiplicity, installed_version
 from nachos_min.macs.ops import Node
 from nachos_min.macs.record import Operator, Shape, broadcast
@@ -51,9 +51,9 @@ def _aligned_left(node: Node, shapes: tuple[Shape, ...]) -> bill.Term:
 
 
 _POOLS = "MaxPool AvgPool AdaptiveMaxPool AdaptiveAvgPool"
-_HOOKED = bill.names(f"Conv ConvTranspose BatchNorm InstanceNorm {_POOLS}", "1d 2d")
+_HOOKED = bill.names(f"Conv ConvTranspose BatchNorm InstanceNorm {_POOLS}", "1d 2d 3d") | recurrent.MODULES
 _HOOKED |= {"GroupNorm", "LayerNorm", "Linear", "Upsample", "ReLU", "PReLU", "ELU", "LeakyReLU", "ReLU6", "GELU"}
-_PTFLOPS_REPLACES = bill.names("F.max_pool F.avg_pool F.adaptive_max_pool F.adaptive_avg_pool", "1d 2d")
+_PTFLOPS_REPLACES = bill.names("F.max_pool F.avg_pool F.adaptive_max_pool F.adaptive_avg_pool", "1d 2d 3d")
 _PTFLOPS_REPLACES |= bill.names("F.", "relu prelu elu relu6 gelu silu softmax interpolate upsample")
 _PTFLOPS_REPLACES |= bill.names("torch. Tensor.", "matmul mm bmm addmm mul add")
 _PTFLOPS_REPLACES |= {"torch.baddbmm"} | _SPELT_OUT
@@ -130,6 +130,7 @@ _PER_SAMPLE: dict[type[Operator], bill.Rule] = {
     **dict.fromkeys(bill.NORMS, _ptflops_norm),
     **dict.fromkeys((ops.Activation, ops.Softmax, *_POOLED), bill.each(bill.inputs)),
     ops.Resize: bill.each(bill.outputs),
+    ops.Recurrent: recurrent.hooked,
 }
 
 PTFLOPS = Convention(
@@ -148,7 +149,7 @@ PTFLOPS = Convention(
 )
 
 _CALLED = "F.conv F.conv_transpose F.max_pool F.avg_pool F.adaptive_max_pool F.adaptive_avg_pool"
-_CALFLOPS_REPLACES = bill.names(_CALLED, "1d 2d") | bill.names("F.", "linear softmax interpolate upsample")
+_CALFLOPS_REPLACES = bill.names(_CALLED, "1d 2d 3d") | bill.names("F.", "linear softmax interpolate upsample")
 _CALFLOPS_REPLACES |= bill.names("F.batch F.layer F.group F.instance", "_norm")
 _CALFLOPS_REPLACES |= bill.names("F.", "relu relu6 prelu elu leaky_relu silu gelu")
 _CALFLOPS_REPLACES |= bill.names("torch. Tensor.", "matmul addmm mul add")
@@ -157,7 +158,8 @@ _CALFLOPS_REPLACES |= {"torch.einsum", "torch.baddbmm"} | _SPELT_OUT
 
 def _added_to_modules(node: Node) -> Multiplicity:
     """What a module does that stands under no name is counted for the module that calls it."""
-    times, why = _called(node, _CALFLOPS_REPLACES)
+    hooked = bill.as_written(node).module in recurrent.MODULES
+    times, why = ONCE if hooked else _called(node, _CALFLOPS_REPLACES)
     paths = bill.as_written(node).paths
     return (paths, bill.under_names(node)) if times and paths else (times, why)
 
@@ -260,6 +262,7 @@ CALFLOPS_FLOPS = Convention(
         **dict.fromkeys(bill.NORMS, _norm),
         ops.Einsum: _einsum,
         ops.Resize: _resize,
+        ops.Recurrent: recurrent.calflops,
     },
     multiplicity=_added_to_modules,
 )
@@ -269,8 +272,8 @@ def _dispatched(node: Node) -> Multiplicity:
     facts = bill.as_written(node).facts
     if "vector" in facts and "strided" not in facts:
         return 0, "a product with a vector is an operator of its own, which it does not know"
-    if "fused" in facts:
-        return 0, "attention is one fused operator on a processor, which it does not know"
+    if "fused" in facts or recurrent.is_one_operator(node):
+        return 0, "it is one fused operator on a processor, which it does not know"
     return ONCE
 
 
@@ -300,7 +303,7 @@ PTFLOPS_ATEN = Convention(
     unit="MACs",
     about="Products of convolutions and matrix products, and the biases of both; nothing else.",
     prices={
-        **dict.fromkeys(bill.LAYERS, _of_one_sample(_dispatched_layer)),
+        **dict.fromkeys((*bill.LAYERS, ops.Recurrent), _of_one_sample(_dispatched_layer)),
         ops.Add: _of_one_sample(_dispatched_sum),
     },
     multiplicity=_dispatched_for_ptflops,
@@ -325,6 +328,6 @@ TORCH = Convention(
     part="(torch.utils.flop_counter)",
     unit="FLOPs",
     about="Two operations, a multiplication and an addition, for each product; nothing else.",
-    prices=dict.fromkeys(bill.LAYERS, bill.each(bill.products, factor=2)),
+    prices=dict.fromkeys((*bill.LAYERS, ops.Recurrent), bill.each(bill.products, factor=2)),
     multiplicity=_dispatched_for_torch,
 )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import floor, prod
 
 from nachos_min.macs import ops
-from nachos_min.macs.conventions import bill
+from nachos_min.macs.conventions import bill, recurrent
 from nachos_min.macs.conventions.convention import ONCE, Convention, Multiplicity
 from nachos_min.macs.ops import Node
 from nachos_min.macs.record import Operator
@@ -111,6 +111,7 @@ FVCORE = Convention(
         **dict.fromkeys(bill.NORMS, _fvcore_norm),
         **dict.fromkeys((ops.AdaptiveAvgPool, ops.GlobalAvgPool), _fvcore_adaptive),
         ops.Resize: _fvcore_resize,
+        ops.Recurrent: recurrent.FVCORE,
     },
     multiplicity=_looked_up(_FUSED | bill.names("torch. Tensor.", "mv dot inner vdot")),
 )
@@ -158,6 +159,7 @@ _PRICES: dict[type[Operator], bill.Rule] = {
     ops.GlobalAvgPool: lambda node: (bill.outputs(node), *mean_over_width(node)),
     ops.Reduce: bill.by_kind(bill.outputs, {"mean": 1}, others=False),
     ops.Resize: bill.by_kind(bill.outputs, {"bilinear": 4}, others=False),
+    ops.Recurrent: recurrent.TORCHPROFILE,
 }
 _UNKNOWN = bill.names("torch. Tensor.", "mm mv dot inner vdot multiply multiply_")
 
@@ -171,7 +173,7 @@ TORCHPROFILE = Convention(
     multiplicity=_looked_up(_UNKNOWN),
 )
 
-_LATER = (ops.BatchNorm, ops.GroupNorm, ops.Einsum, ops.Resize)  # operators without a rule in 0.0.2
+_LATER = (ops.BatchNorm, ops.GroupNorm, ops.Einsum, ops.Resize, ops.Recurrent)  # operators without a rule in 0.0.2
 
 # On the PyTorch of its day: later ones trace a linear layer as an operator that it does not know.
 TORCHPROFILE_0_0_2 = Convention(
