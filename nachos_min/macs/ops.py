@@ -451,7 +451,9 @@ class Written:
             index of the second axis; "size": an interpolation was told its output's size, "side": by one number;
             "dots": an Einstein sum's equation had some; "unbatched": a layer's array had no axis of samples;
             "statistics": a norm used its input's, not its own; "slopes": PReLU has one for each channel; "fused":
-            attention was executed as one operator; "scaled": a product whose first array attention scales.
+            attention was executed as one operator; "scaled": a product whose first array attention scales;
+            "causal": one of which attention masks what comes later; "taken": the caller took the function out of
+            its module before, as by `from torch.nn.functional import relu`.
     """
 
     function: str

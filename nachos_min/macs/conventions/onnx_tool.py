@@ -66,9 +66,11 @@ def _matmul(node: Node) -> tuple[bill.Term, ...]:
 def _scaling(node: Node) -> tuple[bill.Term, ...]:
     """Attention's queries and keys are each multiplied by the root of the scale, which is computed on the way."""
     scaled = node.batch * sum(map(prod, node.op.operands))
+    masked = (bill.outputs(node).quantity + prod(node.op.output[-2:])) * ("causal" in bill.as_written(node).facts)
     return (
         bill.Term("elements of queries and keys that are scaled", 1, scaled),
         bill.Term("computation of attention's scale", 3 * _ROOT + _DIVISION, 1),
+        bill.Term("elements of attention's scores and causal mask", 1, masked),
     )
 
 
@@ -179,7 +181,7 @@ ONNX_TOOL = _OnnxTool(
         **dict.fromkeys((ops.AdaptiveAvgPool, ops.GlobalAvgPool), _adaptive),
         ops.AdaptiveMaxPool: _adaptive_max,
         ops.Reduce: bill.by_kind(bill.inputs, _REDUCTIONS),
-        ops.Resize: bill.by_kind(bill.outputs, {"linear": 4, "bilinear": 4, "trilinear": 8, "bicubic": 8}),
+        ops.Resize: bill.by_kind(bill.outputs, {"linear": 4, "bilinear": 4, "trilinear": 4, "bicubic": 8}),
         ops.Recurrent: recurrent.in_file,
     },
     multiplicity=in_trace,

@@ -23,9 +23,6 @@ from nachos_min.macs.windows import positions
 # Operators of one record that call F.relu6; the rest of them is operator signs.
 _SPELT_OUT = {"x * relu6(x + 3) / 6", "relu6(x + 3) / 6"}
 
-# These take their activation when they are made; what is replaced later is not what they call.
-_TAKEN_BEFORE = ("TransformerEncoderLayer", "TransformerDecoderLayer")
-
 _POOLED = (ops.MaxPool, ops.AvgPool, ops.AdaptiveAvgPool, ops.AdaptiveMaxPool, ops.GlobalAvgPool)
 
 
@@ -34,8 +31,8 @@ def _called(node: Node, replaced: Collection[str]) -> Multiplicity:
     written = bill.as_written(node)
     if written.function not in replaced:
         return 0, f"not a function it replaces ({written.function})"
-    if written.module in _TAKEN_BEFORE and isinstance(node.op, ops.Activation):
-        return 0, f"{written.module} took {written.function} when it was made, before it was replaced"
+    if "taken" in written.facts:
+        return 0, f"{written.function} was taken out of its module before it was replaced"
     return ONCE
 
 

@@ -89,19 +89,18 @@ def attention(
     shapes: tuple[Shape, Shape, Shape],
     mask: tuple[Any, Shape] | None,
     by_rows: bool = False,
-    fused: bool = False,
+    causal: bool = False,
 ) -> list[Step]:
     """Return softmax(query @ key^T [+ mask]) @ value, of arrays (..., length, features).
 
-    The mask has its shape beside it. `by_rows`: the softmax's first axis is the batch. `fused`: one operator.
+    The mask has its shape beside it. `by_rows`: the softmax's first axis is the batch. `causal`: what comes later is masked.
     """
     query, key, value = shapes
-    known = facts(fused=fused)
     turned = (*key[:-2], key[-1], key[-2])
-    steps = [Step(MatMul(query, turned), arrays[:2], facts=known | facts(scaled=True))]
+    steps = [Step(MatMul(query, turned), arrays[:2], facts=facts(scaled=True, causal=causal))]
     if mask is not None:
         steps.append(Step(Add((steps[-1].op.output, mask[1])), (steps[-1], mask[0])))
     scores = steps[-1].op.output
     batch, sample = rows(scores) if by_rows else (1, scores)
     steps.append(Step(Softmax(sample, scores[-1]), (steps[-1],), batch=batch))
-    return [*steps, Step(MatMul(scores, value), (steps[-1], arrays[2]), facts=known)]
+    return [*steps, Step(MatMul(scores, value), (steps[-1], arrays[2]))]

@@ -221,7 +221,8 @@ class Recording:
 
     def _append(self, step: Step, inputs: tuple[int, ...], function: str, place: Place) -> int:
         path, module = place
-        known = step.facts - {"statistics"} if module.training else step.facts
+        known = module.facts | step.facts if module.facts else step.facts
+        known = known - {"statistics"} if module.training else known
         about = module.module, module.layer, module.leaf, module.paths, True, module.training
         written = Written(function, *about, step.padding, self._samples, known)
         own_layer = path and module.module == module.layer and function

@@ -16,7 +16,7 @@ from types import FrameType, FunctionType
 from typing import Any
 
 from nachos_min.macs.ops import Conv
-from nachos_min.macs.readers.builder import Step, require
+from nachos_min.macs.readers.builder import Step, facts, require
 from nachos_min.macs.readers.torch_executed import Operator, described
 from nachos_min.macs.readers.torch_graph import Recording, RunningModules, load_torch, tensors_in, version
 from nachos_min.macs.readers.torch_rules import RULES, Rule
@@ -83,6 +83,7 @@ class _Here(local):
     below: Any = None
     products: int | None = 0  # of the function whose rule says what is executed; None: not known
     calling: str | None = None  # that function
+    fused = False  # whether attention was executed as one operator
     unruled = ""  # the function without a rule that is being executed
     executing = False  # whether a basic operator is: that is no call of the module's
 
@@ -157,6 +158,7 @@ class Recorder:
         if here.calling is None:
             self._noting(here.unruled, self._by_operator, known, output, args, options)
         elif here.products is not None and known.products is not None:
+            here.fused |= "_scaled_dot_product_" in known.name
             more = self._noting(here.calling, _products, known, output, args, options)
             here.products = None if more is None else here.products + more
         return output
@@ -189,17 +191,19 @@ class Recorder:
             rule, text = _operator_rule(_qualified(function))
             text = text or _described(function)
         if rule is not None and self._mapped() is None:
-            return self._by_rule(rule, text, function, args, options)
+            return self._by_rule(rule, text, function, args, options, taken=spelling is not None and spelling.taken)
         if spelling is not None and spelling.rule in _SAME:
             return self._same(function, args, options)
         if text.endswith(_TO_NUMPY) and args and self.recording.knows(args[0]):
             self._left = True
         return self._without_rule(text, function, args, options)
 
-    def _by_rule(self, rule: Rule, spelt: str, function: Any, args: Arguments, options: Options) -> Any:
+    def _by_rule(
+        self, rule: Rule, spelt: str, function: Any, args: Arguments, options: Options, *, taken: bool
+    ) -> Any:
         here, given = self._here, list(tensors_in((args, options)))
         versions = [version(x) for x in given]
-        outer, here.calling, here.products = here.calling, spelt, 0
+        outer, here.calling, here.products, here.fused = here.calling, spelt, 0, False
         try:
             result = function(*args, **options)
         except Exception:
@@ -216,7 +220,8 @@ class Recorder:
             if steps is NotImplemented:
                 require(not changed, "no rule for these arguments")
                 return steps
-            return self._add(steps, changed, spelt, products, given)
+            seen = facts(taken=taken, fused=here.fused)
+            return self._add(steps, changed, spelt, products, given, seen=seen)
 
         declined = self._noting(spelt, record) is NotImplemented
         return self._without_rule(spelt, function, args, options) if declined else result
@@ -275,7 +280,14 @@ class Recorder:
     # Records.
 
     def _add(
-        self, steps: list[Step], changed: set[int], spelt: str, products: int | None, given: Any, heard: bool = True
+        self,
+        steps: list[Step],
+        changed: set[int],
+        spelt: str,
+        products: int | None,
+        given: Any,
+        heard: bool = True,
+        seen: frozenset[str] = frozenset(),
     ) -> None:
         """Append the steps of a call that executed so many products; compiled code has constants unheard of."""
         own = changed and id(given[0]) in changed and not self.recording.knows(given[0])
@@ -294,7 +306,8 @@ class Recorder:
             reads = (x for step in steps for x in step.reads if not isinstance(x, Step))
             self._origins.check(x for x in reads if not self.recording.knows(x))
         with self._writing:
-            self.recording.add(steps, changed, spelt, self._modules.innermost())
+            path, written = self._modules.innermost()
+            self.recording.add(steps, changed, spelt, (path, replace(written, facts=seen) if seen else written))
 
     def _where(self, function: str) -> str:
         return " ".join(part for part in (self._modules.innermost()[0], function) if part)

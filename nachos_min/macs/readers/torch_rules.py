@@ -208,20 +208,19 @@ def _einsum(y: X, equation: str, *operands: X) -> Steps | Any:
 
 @rule("scaled_dot_product_attention", "_scaled_dot_product_efficient_attention")
 def _attention(
-    y: X, query: X, key: X, value: X, attn_mask: X = None, *_rest: X, enable_gqa: bool = False, **_: X
+    y: X, query: X, key: X, value: X, attn_mask: X = None, *rest: X, enable_gqa: bool = False, **options: X
 ) -> Steps:
     """Return attention; heads that are shared are repeated first."""
     q, k, v = shape_of(query), shape_of(key), shape_of(value)
-    # What PyTorch needs before it runs attention as one operator on a processor.
-    plain = len(q) == 4 and all(x.stride(-1) == 1 for x in (query, key, value))
     repeated: Steps = []
     if enable_gqa:
         k, v = (*k[:-3], q[-3], *k[-2:]), (*v[:-3], q[-3], *v[-2:])
         repeated = [Step(ops.Move((shape_of(x),), shape), (x,)) for x, shape in ((key, k), (value, v))]
         key, value = repeated
-    fused = plain and q[:2] == k[:2] == v[:2] and q[-1] == k[-1] == v[-1]
     mask = None if attn_mask is None else (attn_mask, shape_of(attn_mask))
-    return [*repeated, *_making(_first(y), products.attention((query, key, value), (q, k, v), mask, fused=fused))]
+    causal = _arguments("dropout_p is_causal", rest, options).get("is_causal", False)
+    steps = products.attention((query, key, value), (q, k, v), mask, causal=causal)
+    return [*repeated, *_making(_first(y), steps)]
 
 
 rule("_scaled_dot_product_flash_attention", "_scaled_dot_product_flash_attention_for_cpu")(

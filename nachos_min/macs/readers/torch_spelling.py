@@ -7,7 +7,7 @@ caller was executing tells them apart.
 import dis
 from functools import cache
 from operator import attrgetter
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 from nachos_min.macs.readers.torch_graph import load_torch
@@ -26,6 +26,8 @@ _SHORT = {
 # fmt: on
 _ONE_OPERAND = ("neg", "invert")
 _LONG = {"and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "invert": "bitwise_not"}
+_OWN = ("torch/nn/functional.py", "torch/functional.py")
+_BETWEEN = ("torch/overrides.py", "torch/_jit_internal.py")  # code between a call and the listener
 _SIGN_INSTRUCTIONS = ("BINARY_OP", "COMPARE_OP", "UNARY_NEGATIVE", "UNARY_INVERT")
 
 
@@ -34,6 +36,7 @@ class Spelling(NamedTuple):
 
     rule: str  # PyTorch's bare name, such as "add"
     text: str  # `Written.function`, such as "x += y"
+    taken: bool = False  # whether the caller took the function out of its module before, under whatever name
 
 
 @cache
@@ -72,17 +75,26 @@ def spell(function: Any, caller: FrameType) -> Spelling | None:
     in_place = (name.endswith("_") and not dunder) or (dunder and bare in ("ipow", "ifloordiv"))
     rule = _LONG.get(base, base) if dunder else base
     if base not in _SIGNS or not (dunder or (space == "Tensor" and _is_sign(name, caller))):
-        return Spelling(rule, f"{space}.{name}")
+        return Spelling(rule, f"{space}.{name}", space in ("F", "torch") and _is_taken(name, caller))
     return Spelling(rule, f"{_SIGNS[base]}x" if base in _ONE_OPERAND else f"x {_SIGNS[base]}{'=' * in_place} y")
-
-
-def _described(function: Any) -> str:
-    """Return what to call a function that is not one of PyTorch's own, or not one with a name."""
-    text = getattr(function, "_qualified_op_name", "") or getattr(function, "__name__", "") or str(function)
-    return "torch.from_numpy" if "lift_fresh" in text else text
 
 
 def _is_sign(name: str, caller: FrameType) -> bool:
     """Return whether the caller wrote a sign: its instruction is one, or it never names the method (`sum(xs)`)."""
     code = caller.f_code
     return dis.opname[code.co_code[caller.f_lasti]] in _SIGN_INSTRUCTIONS or name not in code.co_names
+
+
+def _is_taken(name: str, caller: FrameType) -> bool:
+    """Return whether the code that called a function of this name never looks it up in PyTorch's module."""
+    code = caller.f_code
+    own = code.co_filename.endswith(_OWN)  # which looks functions up in its own module
+    if code.co_filename.endswith(_BETWEEN) or (own and code.co_name.strip("_") == name):
+        return caller.f_back is not None and _is_taken(name, caller.f_back)
+    return not own and name not in _attributes(code)
+
+
+@cache
+def _attributes(code: CodeType) -> frozenset[str]:
+    looked_up = ("LOAD_ATTR", "LOAD_METHOD")
+    return frozenset(each.argval for each in dis.get_instructions(code) if each.opname in looked_up)
