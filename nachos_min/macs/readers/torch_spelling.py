@@ -75,7 +75,7 @@ def spell(function: Any, caller: FrameType) -> Spelling | None:
     in_place = (name.endswith("_") and not dunder) or (dunder and bare in ("ipow", "ifloordiv"))
     rule = _LONG.get(base, base) if dunder else base
     if base not in _SIGNS or not (dunder or (space == "Tensor" and _is_sign(name, caller))):
-        return Spelling(rule, f"{space}.{name}", space in ("F", "torch") and _is_taken(name, caller))
+        return Spelling(rule, f"{space}.{name}", space in ("F", "torch") and _is_taken(function, name, caller))
     return Spelling(rule, f"{_SIGNS[base]}x" if base in _ONE_OPERAND else f"x {_SIGNS[base]}{'=' * in_place} y")
 
 
@@ -85,16 +85,27 @@ def _is_sign(name: str, caller: FrameType) -> bool:
     return dis.opname[code.co_code[caller.f_lasti]] in _SIGN_INSTRUCTIONS or name not in code.co_names
 
 
-def _is_taken(name: str, caller: FrameType) -> bool:
-    """Return whether the code that called a function of this name never looks it up in PyTorch's module."""
-    code = caller.f_code
+def _is_taken(function: Any, name: str, caller: FrameType | None) -> bool:
+    """Return whether the code that called a function holds it, as a name of its own or as an attribute.
+
+    An argument may have been looked up just before, by the code that called that code.
+    """
+    if caller is None:
+        return False
+    code, local = caller.f_code, list(caller.f_locals.values())
     own = code.co_filename.endswith(_OWN)  # which looks functions up in its own module
     if code.co_filename.endswith(_BETWEEN) or (own and code.co_name.strip("_") == name):
-        return caller.f_back is not None and _is_taken(name, caller.f_back)
-    return not own and name not in _attributes(code)
+        return _is_taken(function, name, caller.f_back)
+    if own or name in _attributes(code):
+        return False
+    holders = [caller.f_globals, *(vars(x) for x in local if hasattr(x, "__dict__") and not isinstance(x, type))]
+    if any(holder.get(each) is function for holder in holders for each in code.co_names):
+        return True
+    return any(x is function for x in local) and _is_taken(function, name, caller.f_back)
 
 
 @cache
 def _attributes(code: CodeType) -> frozenset[str]:
+    """Return the names that code looks up in modules and other objects."""
     looked_up = ("LOAD_ATTR", "LOAD_METHOD")
     return frozenset(each.argval for each in dis.get_instructions(code) if each.opname in looked_up)
