@@ -93,7 +93,7 @@ def attention(
 ) -> list[Step]:
     """Return softmax(query @ key^T [+ mask]) @ value, of arrays (..., length, features).
 
-    The mask has its shape beside it. `by_rows`: the softmax's first axis is the batch. `causal`: later ones are masked.
+    The mask has its shape beside it. `by_rows`: the softmax's first axis is the batch. `causal`: later are masked.
     """
     query, key, value = shapes
     turned = (*key[:-2], key[-1], key[-2])
