@@ -33,6 +33,9 @@ def encoded() -> bytes:
     """A model with a little of everything: windows, products, folded shapes, attention, functions, branches."""
     late = graph([node("Gemm", "p v", "g"), node("Relu", "g", "r")], {}, {"r": None}, {"v": (4, 3)})
     early = graph([node("Gemm", "p v", "e")], {}, {"e": None}, {"v": (4, 3)})
+    states = {"i": (), "go": (), "la": (1, 4)}
+    body = graph([node("Relu", "la", "ll"), node("Add", "ll p", "ln")], states, dict.fromkeys(("go", "ln", "ll")))
+    each = graph([node("Relu", "sa", "sl")], {"sa": (4,)}, {"sl": None})
     # fmt: off
     nodes = [
         node("Conv", "x w b", "c", strides=[2, 2], pads=[1, 1, 1, 1], group=1, auto_pad="NOTSET"),
@@ -48,16 +51,28 @@ def encoded() -> bytes:
         node("Range", "n0 n4 n1", "places"), node("Gather", "x places2", "picked", axis=1),
         node("ReduceMean", "f", "p", axes=[2], keepdims=0), node("ReduceMax", "p", "top", keepdims=0),
         node("Cast", "top", "sure", to=9), node("If", "sure", "y", then_branch=early, else_branch=late),
+        node("Loop", "often - p", "looped rows", body=body),
+        node("Scan", "p", "scanned", body=each, num_scan_inputs=1),
+        node("SplitToSequence", "p", "parts", axis=1), node("SequenceAt", "parts n1", "part"),
+        node("SequenceInsert", "parts p", "more"), node("ConcatFromSequence", "more", "joined", axis=1),
+        node("NonZero", "p", "found"), node("Unique", "p", "u1 u2 u3 u4"), node("LSTM", "f lw lr", "h1 h2 h3"),
+        node("ReduceMean", "f", "means", axes=[2]), node("DFT", "means", "spectrum", axis=1),
+        node("GridSample", "grid grid", "sampled"),
+        node("FusedMatMul", "f f", "fused", transB=1, domain="com.microsoft"),
+        node("MultiHeadAttention", "f f f", "attended", num_heads=1, domain="com.microsoft"),
     ]
     constants: dict[str, Any] = {"w": (4, 3, 3, 3), "b": (4,), "s": (4,), "zero": [0], "two": [2], "minus": [-1]}
     constants |= {"sizes": tensor(np.float32([1, 1, 2, 2])), "k": (4, 4, 2, 2), "ones": [1, 1, 1], "pads": [0] * 6}
+    constants |= {"often": tensor(3), "lw": (1, 8, 961), "lr": (1, 8, 2), "grid": (1, 2, 2, 2)}
     constants |= {"n0": tensor(0), "n4": tensor(4), "n1": tensor(1), "places2": [0, 1]}
     # fmt: on
     body = [node("LeakyRelu", "a", "l"), node("Add", "l a", "h")]
     body[0].attribute.add(name="alpha", type=1, ref_attr_name="alpha")
     twice = helper.make_function("own", "Twice", ["a"], ["h"], body, [helper.make_opsetid("", 17)], ["alpha"])
     plain = {name: value for name, value in constants.items() if not isinstance(value, onnx.TensorProto)}
-    made = model(nodes, {"x": (1, 3, 16, 16)}, {"y": (1, 3)}, plain, functions=[twice], domains=["own"])
+    made = model(
+        nodes, {"x": (1, 3, 16, 16)}, {"y": (1, 3)}, plain, functions=[twice], domains=["own", "com.microsoft"]
+    )
     for name, value in constants.items():
         if isinstance(value, onnx.TensorProto):
             made.graph.initializer.add().CopyFrom(value)
