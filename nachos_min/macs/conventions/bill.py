@@ -9,7 +9,7 @@ from math import prod
 
 from nachos_min.macs import ops
 from nachos_min.macs.ops import Node, Written
-from nachos_min.macs.record import Operator, Shape, broadcast
+from nachos_min.macs.record import Shape, broadcast
 
 
 @dataclass(frozen=True)
@@ -128,55 +128,38 @@ def numpy_estimate(op: ops.Einsum) -> float:
 
 ATTENTION = "F.scaled_dot_product_attention"
 
-
-def _usual(function: str, module: str = "") -> Written:
-    return Written(function, module=module, layer=module)
-
-
-# How most people write an operator, and an activation of each kind.
-_USUAL: dict[type[Operator], Written] = {
-    ops.Conv2d: _usual("F.conv2d", "Conv2d"),
-    ops.ConvTranspose2d: _usual("F.conv_transpose2d", "ConvTranspose2d"),
-    ops.Linear: _usual("F.linear", "Linear"),
-    ops.BatchNorm: _usual("F.batch_norm", "BatchNorm2d"),
-    ops.LayerNorm: _usual("F.layer_norm", "LayerNorm"),
-    ops.GroupNorm: _usual("F.group_norm", "GroupNorm"),
-    ops.InstanceNorm: _usual("F.instance_norm", "InstanceNorm2d"),
-    ops.Softmax: _usual("F.softmax", "Softmax"),
-    ops.MaxPool: _usual("F.max_pool2d", "MaxPool2d"),
-    ops.AvgPool: _usual("F.avg_pool2d", "AvgPool2d"),
-    ops.AdaptiveAvgPool: _usual("F.adaptive_avg_pool2d", "AdaptiveAvgPool2d"),
-    ops.AdaptiveMaxPool: _usual("F.adaptive_max_pool2d", "AdaptiveMaxPool2d"),
-    ops.GlobalAvgPool: _usual("F.adaptive_avg_pool2d", "AdaptiveAvgPool2d"),
-    ops.Resize: _usual("F.interpolate", "Upsample"),
-    ops.MatMul: _usual("torch.matmul"),
-    ops.Einsum: _usual("torch.einsum"),
-    ops.Add: _usual("x + y"),
-    ops.Multiply: _usual("x * y"),
+# Operator or kind of activation, and the function and class of torch.nn that most people would use. The class
+# ReLU6 calls its parent's function, not F.relu6.
+_TABLE = """
+    Conv           F.conv2d              Conv2d          ConvTranspose    F.conv_transpose2d     ConvTranspose2d
+    Linear         F.linear              Linear          BatchNorm        F.batch_norm           BatchNorm2d
+    LayerNorm      F.layer_norm          LayerNorm       GroupNorm        F.group_norm           GroupNorm
+    InstanceNorm   F.instance_norm       InstanceNorm2d  Softmax          F.softmax              Softmax
+    MaxPool        F.max_pool2d          MaxPool2d       AdaptiveMaxPool  F.adaptive_max_pool2d  AdaptiveMaxPool2d
+    AvgPool        F.avg_pool2d          AvgPool2d       AdaptiveAvgPool  F.adaptive_avg_pool2d  AdaptiveAvgPool2d
+    Resize         F.interpolate         Upsample        GlobalAvgPool    F.adaptive_avg_pool2d  AdaptiveAvgPool2d
+    relu           F.relu                ReLU            relu6            F.hardtanh             ReLU6
+    hswish         F.hardswish           Hardswish       hsigmoid         F.hardsigmoid          Hardsigmoid
+    sigmoid        torch.sigmoid         Sigmoid         tanh             torch.tanh             Tanh
+    silu           F.silu                SiLU            gelu             F.gelu                 GELU
+    elu            F.elu                 ELU             leaky_relu       F.leaky_relu           LeakyReLU
+    prelu          F.prelu               PReLU
+"""
+_words = _TABLE.split()
+_USUAL = {
+    key: Written(function, module=module, layer=module)
+    for key, function, module in zip(_words[::3], _words[1::3], _words[2::3], strict=True)
 }
-
-_ACTIVATIONS = {
-    "relu": _usual("F.relu", "ReLU"),
-    "relu6": _usual("F.hardtanh", "ReLU6"),  # nn.ReLU6 calls its parent's function, not F.relu6
-    "hswish": _usual("F.hardswish", "Hardswish"),
-    "hsigmoid": _usual("F.hardsigmoid", "Hardsigmoid"),
-    "sigmoid": _usual("torch.sigmoid", "Sigmoid"),
-    "tanh": _usual("torch.tanh", "Tanh"),
-    "silu": _usual("F.silu", "SiLU"),
-    "gelu": _usual("F.gelu", "GELU"),
-    "elu": _usual("F.elu", "ELU"),
-    "leaky_relu": _usual("F.leaky_relu", "LeakyReLU"),
-    "prelu": _usual("F.prelu", "PReLU"),
-}
+_SIGNS = {"MatMul": "torch.matmul", "Einsum": "torch.einsum", "Add": "x + y", "Multiply": "x * y"}
+_USUAL |= {key: Written(function) for key, function in _SIGNS.items()}
 
 
 def as_written(node: Node) -> Written:
     """Return how a node was written, or else the usual module or operator sign."""
     if node.written is not None:
         return node.written
-    if isinstance(node.op, ops.Activation):
-        return _ACTIVATIONS.get(node.op.kind) or Written(node.op.kind)
-    return _USUAL.get(type(node.op)) or Written("")
+    kind = node.op.kind if isinstance(node.op, ops.Activation) else ""
+    return _USUAL.get(kind or type(node.op).__name__) or Written(kind)
 
 
 def method(node: Node) -> str:

@@ -234,9 +234,7 @@ PEERS: dict[str, Peer] = {
     "ptflops": Peer("ptflops", partial(_ptflops, "pytorch")),
     "ptflops-aten": Peer("ptflops", partial(_ptflops, "aten")),
     "torchprofile": _imported(
-        "torchprofile",
-        lambda torchprofile, *call: torchprofile.profile_macs(*call),
-        lengths=_torchprofile_lengths,
+        "torchprofile", lambda torchprofile, *call: torchprofile.profile_macs(*call), lengths=_torchprofile_lengths
     ),
     "calflops": Peer("calflops", partial(_calflops, 1)),
     "calflops-flops": Peer("calflops", partial(_calflops, 0)),
