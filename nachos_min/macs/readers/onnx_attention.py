@@ -16,9 +16,8 @@ from nachos_min.macs.record import CountError
 
 
 @rule("Attention")
-def _attention(call: Call) -> tuple[Array, ...]:
+def _attention(call: Call, query: Array, key: Array, value: Array) -> tuple[Array, ...]:
     """Return scaled dot product attention, keys and values with those of a cache before them, and the scores."""
-    query, key, value = (call.input(index) for index in (0, 1, 2))
     flat = len(query.shape) == 3
     if flat:
         query = _heads(call, query, call.get("q_num_heads", 0))
@@ -71,9 +70,9 @@ def _group_query(call: Call) -> tuple[Array, ...]:
 
 
 @rule("~Attention")
-def _projected(call: Call) -> tuple[Array, ...]:
+def _projected(call: Call, x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, ...]:
     """Return attention of what a linear layer makes of (N, L, features), and its keys and values in one array."""
-    x, weight, bias, past = call.input(), call.input(1), call.optional(2), call.optional(4)
+    past = call.optional(4)
     require(not call.get("past_present_share_buffer", 0), "no rule for a cache that is a buffer")
     axes = len(x.shape) == 3 and len(weight.shape) == 2 and x.shape[2] == weight.shape[0]
     require(axes, f"weights must fit (N, L, features), got {x.shape} and {weight.shape}")
@@ -156,9 +155,9 @@ def _heads(call: Call, array: Array, count: int) -> Array:
 
 
 @rule("RotaryEmbedding", "~RotaryEmbedding")
-def _rotary(call: Call) -> Array:
+def _rotary(call: Call, x: Array) -> Array:
     """Return queries or keys turned by their places, of (N, heads, L, features) or (N, L, heads * features)."""
-    x, count = call.input(), call.get("num_heads", 0)
+    count = call.get("num_heads", 0)
     flat = len(x.shape) == 3 and count > 0
     made = _rotated(call, _heads(call, x, count) if flat else x, call.get("rotary_embedding_dim", 0))
     return replace(made, shape=x.shape)

@@ -7,6 +7,7 @@ elements. A larger array is only a shape.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from math import prod
 from typing import Any, Final, TypeVar, cast, final
 
@@ -290,11 +291,22 @@ Rule = Callable[[Call], Array | tuple[Array, ...]]
 RULES: Final[dict[str, Rule]] = {}  # by operator; an operator without a rule is refused
 
 
-def rule(*operators: str) -> Callable[[Rule], Rule]:
-    """Return a decorator that makes a function the rule of operators; "~" is ONNX Runtime's domain."""
+def rule(*operators: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that makes a function the rule of operators; "~" is ONNX Runtime's domain.
 
-    def register(function: Rule) -> Rule:
-        RULES.update({operator.replace("~", "com.microsoft."): function for operator in operators})
+    The function takes the call and then the node's inputs; one that may be left out has the default None.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        _, *reads = signature(function).parameters.values()
+        left_out = [each.default is None for each in reads]
+
+        def run(call: Call) -> Array | tuple[Array, ...]:
+            inputs = (call.optional(i) if may else call.input(i) for i, may in enumerate(left_out))
+            made: Array | tuple[Array, ...] = function(call, *inputs)
+            return made
+
+        RULES.update({operator.replace("~", "com.microsoft."): run for operator in operators})
         return function
 
     return register

@@ -121,16 +121,15 @@ def _norm_of_sum(call: Call) -> tuple[Array, ...]:
 
 
 @rule("~BiasGelu", "~FastGelu", "~BiasSoftmax")
-def _of_sum(call: Call) -> Array:
-    x, bias = call.input(), call.optional(1)
+def _of_sum(call: Call, x: Array, bias: Array | None = None) -> Array:
     total = x if bias is None else _spell(call, "Add", x, bias)
     return _spell(call, "Softmax" if call.operator == "BiasSoftmax" else "Gelu", total)
 
 
 @rule("~QuickGelu")
-def _sigmoid_gate(call: Call) -> Array:
+def _sigmoid_gate(call: Call, x: Array) -> Array:
     """Return x * sigmoid(alpha * x)."""
-    x, alpha = call.input(), call.get("alpha", 1.702)
+    alpha = call.get("alpha", 1.702)
     if alpha == 1:
         return call.activation(x, "silu")
     gate = call.activation(call.elementwise((x,), ops.Multiply), "sigmoid")
@@ -151,8 +150,7 @@ def _integer_product(call: Call) -> Array:
 
 
 @rule("~nchwc.Conv")
-def _blocked(call: Call) -> Array:
-    x, weight = call.input(), call.input(1)
+def _blocked(call: Call, x: Array, weight: Array) -> Array:
     channels = weight.shape[1] * call.get("group", 1) if len(weight.shape) > 1 else 0
     if x.shape[1:2] < (channels,):
         x = call.move((x.shape[0], channels, *x.shape[2:]), None, x)
@@ -160,8 +158,8 @@ def _blocked(call: Call) -> Array:
 
 
 @rule("~nchwc.ReorderOutput")
-def _unblocked(call: Call) -> Array:
-    x, last = call.input(), call.get("channels_last", 0) != 0
+def _unblocked(call: Call, x: Array) -> Array:
+    last = call.get("channels_last", 0) != 0
     made = call.move((*x.shape[:1], call.get("channels", 0), *x.shape[2:]), None, x)
     return _axis_to(made, 1, -1) if last else made
 
@@ -177,8 +175,8 @@ for _name in ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"):
 
 
 @rule("~MatMulNBits", "~MatMulBnb4")
-def _few_bits(call: Call) -> Array:
-    x, bias, inner, outer = call.input(), call.optional(5), call.get("K", 0), call.get("N", 0)
+def _few_bits(call: Call, x: Array) -> Array:
+    bias, inner, outer = call.optional(5), call.get("K", 0), call.get("N", 0)
     require(x.shape[-1:] == (inner,) and outer > 0, f"K and N must fit {x.shape}, got {inner} and {outer}")
     weight = replace(call.input(1).weight, shape=(inner, outer))
     made = _spell(call, "MatMul", x, weight)
@@ -186,9 +184,9 @@ def _few_bits(call: Call) -> Array:
 
 
 @rule("~EmbedLayerNormalization")
-def _embedded(call: Call) -> tuple[Array, ...]:
+def _embedded(call: Call, numbers: Array) -> tuple[Array, ...]:
     """Return the norm of embeddings added, of a word, its place and its segment; the lengths; the sum."""
-    numbers, words = call.input(), call.input(2)
+    words = call.input(2)
     shape = (*numbers.shape, words.shape[-1])
     tables = [words, *(each for each in (call.input(3), call.optional(4)) if each is not None)]
     made = [call.move(shape, None, numbers, table, part=part) for part, table in enumerate(tables)]
@@ -207,8 +205,7 @@ def _gated(call: Call) -> Array:
 
 
 @rule("~CropAndResize")
-def _crops(call: Call) -> Array:
-    x, boxes = call.input(), call.input(1)
+def _crops(call: Call, x: Array, boxes: Array) -> Array:
     shape = (*boxes.shape[:1], *x.shape[1:2], *call.fixed(3, "size"))
     return onnx_layers.sample(call, shape, 4, x, boxes)
 

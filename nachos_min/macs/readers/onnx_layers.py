@@ -40,16 +40,14 @@ def _windowed(call: Call, op: Operator, x: Array, weights: tuple[Array, ...] = (
 
 
 @rule("Conv", "ConvInteger", "QLinearConv", "ConvTranspose")
-def _convolution(call: Call) -> Array:
+def _convolution(call: Call, x: Array) -> Array:
     """Return what a convolution makes, or a transposed one: its padding can follow from the output's size."""
     weight_at, bias_at = {"ConvInteger": (1, 4), "QLinearConv": (3, 8)}.get(call.operator, (1, 2))
     transposed = call.operator == "ConvTranspose"
-    x, weight, bias = call.input(), call.input(weight_at), call.optional(bias_at)
+    weight, bias = call.input(weight_at), call.optional(bias_at)
     _, image = _map(x)
-    require(
-        len(weight.shape) == len(x.shape) and 0 not in weight.shape,
-        f"weights must have {len(x.shape)} axes, got {weight.shape}",
-    )
+    fits = len(weight.shape) == len(x.shape) and 0 not in weight.shape
+    require(fits, f"weights must have {len(x.shape)} axes, got {weight.shape}")
     stated = call.get("kernel_shape", weight.shape[2:])
     require(stated == weight.shape[2:], f"kernel_shape must be that of weights {weight.shape}, got {stated}")
     groups, kernel = call.get("group", 1), weight.shape[2:]
@@ -57,16 +55,14 @@ def _convolution(call: Call) -> Array:
     fits = image[-1] == (outer if transposed else inner)
     require(fits, f"weights {weight.shape} in {groups} groups must fit {image[-1]} channels")
     stride, dilation = _each_axis(call, "strides", x), _each_axis(call, "dilations", x)
+    padding = () if transposed else _padding(call, x, kernel, stride, dilation)
+    settings = (kernel, stride, padding, dilation, groups, bias is not None)
     op: ops.Conv | ops.ConvTranspose
     if transposed:
         extra = _each_axis(call, "output_padding", x, 0)
-        op = ops.ConvTranspose(
-            *(image, inner, kernel, stride, (), dilation, groups, bias is not None), output_padding=extra
-        )
-        op = _cropped(call, op, x)
+        op = _cropped(call, ops.ConvTranspose(image, inner, *settings, output_padding=extra), x)
     else:
-        padding = _padding(call, x, kernel, stride, dilation)
-        op = ops.Conv(image, outer, kernel, stride, padding, dilation, groups, bias is not None)
+        op = ops.Conv(image, outer, *settings)
     if bias is None:
         return _windowed(call, op, x, (weight.weight,))
     require(bias.shape == (op.out_channels,), f"the bias must have shape ({op.out_channels},), got {bias.shape}")
@@ -74,9 +70,8 @@ def _convolution(call: Call) -> Array:
 
 
 @rule("MaxPool", "AveragePool", "LpPool")
-def _pool(call: Call) -> tuple[Array, Array]:
+def _pool(call: Call, x: Array) -> tuple[Array, Array]:
     """Return what a pool makes, and as many places of its maxima; a sum of powers is a mean but for a factor."""
-    x = call.input()
     _, image = _map(x)
     require("kernel_shape" in call.attributes, f"attribute 'kernel_shape' must be given, got none for {image}")
     size, stride, dilation = (_each_axis(call, name, x) for name in ("kernel_shape", "strides", "dilations"))
@@ -86,16 +81,11 @@ def _pool(call: Call) -> tuple[Array, Array]:
     return made, made
 
 
-@rule("GlobalLpPool")
-def _global_norm(call: Call) -> Array:
-    x = call.input()
-    shape = (*x.shape[:2], *(1,) * (len(x.shape) - 2))
-    return call.add(ops.Reduce(x.shape, shape, "norm"), (x,), shape)
-
-
-@rule("GlobalAveragePool", "GlobalMaxPool")
-def _global_pool(call: Call) -> Array:
-    x = call.input()
+@rule("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+def _global_pool(call: Call, x: Array) -> Array:
+    if call.operator == "GlobalLpPool":
+        shape = (*x.shape[:2], *(1,) * (len(x.shape) - 2))
+        return call.add(ops.Reduce(x.shape, shape, "norm"), (x,), shape)
     kind = ops.AdaptiveMaxPool if call.operator == "GlobalMaxPool" else ops.AdaptiveAvgPool
     return _windowed(call, kind(_map(x)[1], (1,) * (len(x.shape) - 2)), x)
 
@@ -180,9 +170,8 @@ def _product(call: Call, left: Array, right: Array) -> Array:
 
 
 @rule("Gemm")
-def _gemm(call: Call) -> Array:
+def _gemm(call: Call, left: Array, right: Array, bias: Array | None = None) -> Array:
     """Return alpha * A @ B + beta * C, a linear layer if B is constant, C its bias, and both factors are 1."""
-    left, right, bias = call.input(), call.input(1), call.optional(2)
     flat = len(left.shape) == len(right.shape) == 2
     require(flat, f"A and B must have 2 axes, got {left.shape} and {right.shape}")
     a = left.shape[::-1] if call.get("transA", 0) else left.shape
@@ -217,11 +206,10 @@ def _einsum(call: Call) -> Array:
 
 
 @rule("BatchNormalization", "InstanceNormalization", "GroupNormalization")
-def _channel_norm(call: Call) -> Array:
+def _channel_norm(call: Call, x: Array, scale: Array, shift: Array) -> Array:
     """Return a norm with scale and shift per channel; up to operator set 20, GroupNormalization's are per group."""
-    x, parameters = call.input(), (call.input(1), call.input(2))
     batch, sample = channels_last(x.shape)
-    channels, groups = sample[-1], call.get("num_groups", 0)
+    parameters, channels, groups = (scale, shift), sample[-1], call.get("num_groups", 0)
     grouped = call.operator == "GroupNormalization" and any(each.shape != (channels,) for each in parameters)
     statistics = (call.input(3), call.input(4)) if call.operator == "BatchNormalization" else ()
     wanted = groups if grouped else channels
@@ -235,8 +223,7 @@ def _channel_norm(call: Call) -> Array:
 
 
 @rule("LayerNormalization", "RMSNormalization")
-def _layer_norm(call: Call) -> Array:
-    x, scale, shift = call.input(), call.input(1), call.optional(2)
+def _layer_norm(call: Call, x: Array, scale: Array, shift: Array | None = None) -> Array:
     axis = call.axis(-1, len(x.shape))
     batch, sample = rows(x.shape) if axis else (1, x.shape)
     parameters = (scale,) if shift is None else (scale, shift)
@@ -246,18 +233,16 @@ def _layer_norm(call: Call) -> Array:
 
 
 @rule("MeanVarianceNormalization")
-def _normalised(call: Call) -> Array:
-    batch, sample = rows(call.input().shape)
-    return call.add(ops.LayerNorm(sample, affine=False, bias=False), call.given(), call.input().shape, batch)
+def _normalised(call: Call, x: Array) -> Array:
+    batch, sample = rows(x.shape)
+    return call.add(ops.LayerNorm(sample, affine=False, bias=False), (x,), x.shape, batch)
 
 
 @rule(*(name for name in REDUCTIONS if name.startswith("Reduce")))
-def _reduction(call: Call) -> Array:
+def _reduction(call: Call, x: Array) -> Array:
     """Return a mean, sum or other reduction; its axes are an attribute or, in newer operator sets, an input."""
     axes = call.setting("axes", 1, ())
-    if not axes and call.get("noop_with_empty_axes", 0):
-        return call.input()
-    return _reduced(call, axes)
+    return x if not axes and call.get("noop_with_empty_axes", 0) else _reduced(call, axes)
 
 
 _REDUCTION_FOLDS = {"ReduceSum": np.sum, "ReduceMax": np.max, "ReduceMin": np.min, "ReduceProd": np.prod}
@@ -276,9 +261,8 @@ def _reduced(call: Call, axes: tuple[int, ...]) -> Array:
 
 
 @rule("Softmax", "LogSoftmax", "Hardmax")
-def _softmax(call: Call) -> Array:
+def _softmax(call: Call, x: Array) -> Array:
     """Return exponentials over their sum along `axis`; up to operator set 12, over all axes from it on."""
-    x = call.input()
     old = call.opset < 13
     axis = call.axis(1 if old else -1, len(x.shape))
     features = prod(x.shape[axis:] if old else x.shape[axis : axis + 1])
@@ -292,9 +276,8 @@ _CELLS = {"LSTM": (4, b"Sigmoid Tanh Tanh"), "GRU": (3, b"Sigmoid Tanh"), "RNN":
 
 
 @rule("LSTM", "GRU", "RNN")
-def _recurrent(call: Call) -> tuple[Array, ...]:
+def _recurrent(call: Call, x: Array, weights: Array, again: Array) -> tuple[Array, ...]:
     """Return all states and the last ones of each direction; sequences of known lengths are counted by those."""
-    x, weights, again = (call.input(index) for index in (0, 1, 2))
     axes = len(x.shape) == len(weights.shape) == len(again.shape) == 3
     require(axes, f"input and weights must have 3 axes, got {x.shape}, {weights.shape}, {again.shape}")
     by_sample = call.get("layout", 0) != 0
@@ -332,8 +315,8 @@ def _recurrent(call: Call) -> tuple[Array, ...]:
 
 
 @rule("GridSample")
-def _grid_sample(call: Call) -> Array:
-    x, grid, mode = call.input(), call.input(1), call.get("mode", "linear")
+def _grid_sample(call: Call, x: Array, grid: Array) -> Array:
+    mode = call.get("mode", "linear")
     axes = len(x.shape) - 2
     fits = len(grid.shape) == len(x.shape) > 2 and (grid.shape[0], grid.shape[-1]) == (x.shape[0], axes)
     require(fits, f"places must fit {x.shape}, got {grid.shape}")
@@ -353,9 +336,9 @@ _TAPS = {"linear": 2, "bilinear": 2, "cubic": 4, "bicubic": 4}  # along each axi
 
 
 @rule("RoiAlign")
-def _roi_align(call: Call) -> Array:
+def _roi_align(call: Call, x: Array, boxes: Array) -> Array:
     """Return the mean or largest of bilinear points in each cell; `sampling_ratio` of them along each axis."""
-    x, boxes, each = call.input(), call.input(1), call.get("sampling_ratio", 0)
+    each = call.get("sampling_ratio", 0)
     require(len(x.shape) == 4, f"must read a map of two axes, got {x.shape}")
     require(each > 0, f"sampling_ratio must be fixed, or the number of points depends on the data, got {each}")
     shape = (*boxes.shape[:1], x.shape[1], call.get("output_height", 1), call.get("output_width", 1))
@@ -363,9 +346,9 @@ def _roi_align(call: Call) -> Array:
 
 
 @rule("AffineGrid")
-def _affine_grid(call: Call) -> Array:
+def _affine_grid(call: Call, theta: Array) -> Array:
     """Return theta times each place of a map."""
-    theta, size = call.input(), call.fixed(1, "size")
+    size = call.fixed(1, "size")
     places = Array((prod(size[2:]), len(size) - 1), key=call.key)
     fits = theta.shape == (*size[:1], len(size) - 2, len(size) - 1)
     require(fits, f"theta must fit maps {size[:8]}, got {theta.shape}")
@@ -374,10 +357,11 @@ def _affine_grid(call: Call) -> Array:
 
 
 @rule("DeformConv")
-def _deformed(call: Call) -> Array:
+def _deformed(
+    call: Call, x: Array, weight: Array, offset: Array, bias: Array | None = None, mask: Array | None = None
+) -> Array:
     """Return a convolution of values between pixels: of one column for each position, 4 products a value."""
-    x, weight, offset = (call.input(index) for index in (0, 1, 2))
-    bias, mask, groups = call.optional(3), call.optional(4), call.get("group", 1)
+    groups = call.get("group", 1)
     axes = len(x.shape) == len(weight.shape) == len(offset.shape) == 4
     require(axes, f"a map and its weights must have 4 axes, got {x.shape}, {weight.shape}, {offset.shape}")
     taps, positions = prod(weight.shape[2:]), offset.shape[2:]
@@ -392,9 +376,8 @@ def _deformed(call: Call) -> Array:
 
 
 @rule("DFT")
-def _fourier(call: Call) -> Array:
+def _fourier(call: Call, x: Array) -> Array:
     """Return Fourier transforms along an axis; the last axis has real and imaginary parts."""
-    x = call.input()
     axes = len(x.shape)
     require(axes >= 2 and x.shape[-1] in (1, 2), f"the last axis must be real and imaginary parts, got {x.shape}")
     axis = call.get("axis", 1) if call.opset < 20 else -2 if call.optional(2) is None else call.fixed(2, "axis")[0]
@@ -415,9 +398,9 @@ def _transformed(call: Call, x: Array, length: int, shape: Shape) -> Array:
 
 
 @rule("STFT")
-def _short_fourier(call: Call) -> Array:
+def _short_fourier(call: Call, x: Array) -> Array:
     """Return Fourier transforms of overlapping frames of a signal (N, L, 1 or 2)."""
-    x, step, window = call.input(), call.fixed(1, "step")[0], call.optional(2)
+    step, window = call.fixed(1, "step")[0], call.optional(2)
     if call.optional(3) is None and window is None:
         raise CountError("the length of a frame must be given, got neither a window nor a number")
     length = call.fixed(3, "length of frames")[0] if call.optional(3) is not None else call.input(2).elements
@@ -458,9 +441,8 @@ _FOLDS: Final[dict[str, Fold]] = {
 
 
 @rule("Clip")
-def _clip(call: Call) -> Array:
+def _clip(call: Call, x: Array) -> Array:
     """Return a clip, which from 0 to 6 is relu6; older operator sets have the bounds as attributes."""
-    x = call.input()
     bounds: list[float | None] = []
     for index, name in ((1, "min"), (2, "max")):
         array = call.optional(index)
@@ -475,8 +457,7 @@ def _clip(call: Call) -> Array:
 
 
 @rule("Cast", "CastLike")
-def _cast(call: Call) -> Array:
-    x = call.input()
+def _cast(call: Call, x: Array) -> Array:
     dtype = DTYPES.get(call.get("to", 0))
     if call.operator == "CastLike" and (like := call.input(1).values) is not None:
         dtype = like.dtype.str
@@ -486,9 +467,8 @@ def _cast(call: Call) -> Array:
 
 
 @rule("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
-def _quantize(call: Call) -> Array | tuple[Array, ...]:
+def _quantize(call: Call, x: Array) -> Array | tuple[Array, ...]:
     """Return an array in a coarser or a finer type; the constants of a quantised file are weights."""
-    x = call.input()
     if x.constant:
         return Array(x.shape, None, None, x.key, trained=x.shape != ())
     kind = "dequantize" if call.operator == "DequantizeLinear" else "quantize"

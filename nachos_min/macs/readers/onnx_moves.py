@@ -29,9 +29,8 @@ _MODES = {"nearest": "nearest", "linear": "bilinear", "cubic": "bicubic"}  # of 
 
 
 @rule("Dropout")
-def _dropout(call: Call) -> tuple[Array, ...]:
+def _dropout(call: Call, x: Array) -> tuple[Array, ...]:
     """Return the same array, since a dropout at rest changes nothing, and its mask."""
-    x = call.input()
     return call.move(x.shape, lambda values: values, x), Array(x.shape, key=call.key)
 
 
@@ -93,8 +92,7 @@ def _at_most(call: Call, shape: Shape, *arrays: Array, part: int = 0) -> Array:
 
 
 @rule("NonZero")
-def _places_of_ones(call: Call) -> Array:
-    x = call.input()
+def _places_of_ones(call: Call, x: Array) -> Array:
     if x.values is None:
         return _at_most(call, (max(1, len(x.shape)), x.elements), x)
     values = np.atleast_1d(x.values)
@@ -103,9 +101,8 @@ def _places_of_ones(call: Call) -> Array:
 
 
 @rule("Unique")
-def _different(call: Call) -> tuple[Array, ...]:
+def _different(call: Call, x: Array) -> tuple[Array, ...]:
     """Return what differs, where it is first, which of those each one is, and how often that occurs."""
-    x = call.input()
     axis = call.axis(0, len(x.shape)) if "axis" in call.attributes else None
     count = x.elements if axis is None else x.shape[axis]
     found = _at_most(call, (count,) if axis is None else x.shape, x)
@@ -114,8 +111,7 @@ def _different(call: Call) -> tuple[Array, ...]:
 
 
 @rule("Compress")
-def _compressed(call: Call) -> Array:
-    x, chosen = call.input(), call.input(1)
+def _compressed(call: Call, x: Array, chosen: Array) -> Array:
     axis = call.axis(0, len(x.shape)) if "axis" in call.attributes else None
     shape, at = (x.shape, axis) if axis is not None else ((x.elements,), 0)
     if chosen.values is None:
@@ -124,9 +120,8 @@ def _compressed(call: Call) -> Array:
 
 
 @rule("NonMaxSuppression")
-def _best_boxes(call: Call) -> Array:
+def _best_boxes(call: Call, boxes: Array, scores: Array, most: Array | None = None) -> Array:
     """Return the sample, class and place of each box that is kept."""
-    boxes, scores, most = call.input(), call.input(1), call.optional(2)
     require(len(scores.shape) == 3, f"scores must have 3 axes, got {scores.shape}")
     samples, classes, count = scores.shape
     each = 0 if most is None else count if most.fixed is None else min(count, max(0, most.fixed))
@@ -157,8 +152,7 @@ def _changed(call: Call) -> Array:
 
 
 @rule("SplitToSequence")
-def _split_to_sequence(call: Call) -> Array:
-    x, split = call.input(), call.optional(1)
+def _split_to_sequence(call: Call, x: Array, split: Array | None = None) -> Array:
     axis = call.axis(0, len(x.shape))
     size = 1 if split is None else split.fixed
     sizes = call.fixed(1, "split") if size is None or (split is not None and split.shape) else ()
@@ -178,7 +172,7 @@ def _concat_from_sequence(call: Call) -> Array | tuple[Array, ...]:
         axis = call.axis(0, len(inputs[0].shape) + 1)
         shapes = ((*each.shape[:axis], 1, *each.shape[axis:]) for each in inputs)
         inputs = tuple(map(partial(_reshaped, call), inputs, shapes))
-    return _concat(replace(call, inputs=(*inputs,)))
+    return RULES["Concat"](replace(call, inputs=(*inputs,)))
 
 
 RULES["SequenceConstruct"] = lambda call: _sequence(*call.given())
@@ -199,9 +193,9 @@ def _itself(call: Call) -> Array:
 
 
 @rule("Reshape")
-def _reshape(call: Call) -> Array:
+def _reshape(call: Call, x: Array) -> Array:
     """Return the elements in a given shape; -1 is what remains, 0 is copied unless `allowzero` is set."""
-    x, wanted = call.input(), call.setting("shape", 1, ())
+    wanted = call.setting("shape", 1, ())
     copies = not call.get("allowzero", 0)
     lengths = [x.shape[axis] if not n and copies and axis < len(x.shape) else n for axis, n in enumerate(wanted)]
     if -1 in lengths:
@@ -213,8 +207,8 @@ def _reshape(call: Call) -> Array:
 
 
 @rule("Flatten")
-def _flatten(call: Call) -> Array:
-    x, axis = call.input(), call.get("axis", 1)
+def _flatten(call: Call, x: Array) -> Array:
+    axis = call.get("axis", 1)
     axes = len(x.shape)
     require(-axes <= axis <= axes, f"attribute 'axis' must name one of {axes} axes, got {axis}")
     axis += axes if axis < 0 else 0
@@ -222,8 +216,7 @@ def _flatten(call: Call) -> Array:
 
 
 @rule("Squeeze")
-def _squeeze(call: Call) -> Array:
-    x = call.input()
+def _squeeze(call: Call, x: Array) -> Array:
     axes = onnx_call.checked_axes(call.setting("axes", 1, ()), len(x.shape))
     gone = axes or tuple(axis for axis, length in enumerate(x.shape) if length == 1)
     require(all(x.shape[axis] == 1 for axis in gone), f"axes {axes} must have length 1, got {x.shape}")
@@ -231,8 +224,8 @@ def _squeeze(call: Call) -> Array:
 
 
 @rule("Unsqueeze")
-def _unsqueeze(call: Call) -> Array:
-    x, wanted = call.input(), call.setting("axes", 1, ())
+def _unsqueeze(call: Call, x: Array) -> Array:
+    wanted = call.setting("axes", 1, ())
     count = len(x.shape) + len(wanted)
     axes, lengths = onnx_call.checked_axes(wanted, count), iter(x.shape)
     return _reshaped(call, x, tuple(1 if axis in axes else next(lengths) for axis in range(count)))
@@ -243,16 +236,15 @@ def _reshaped(call: Call, x: Array, shape: Shape) -> Array:
 
 
 @rule("Transpose")
-def _transpose(call: Call) -> Array:
-    x = call.input()
+def _transpose(call: Call, x: Array) -> Array:
     order = onnx_call.checked_axes(call.get("perm", tuple(range(len(x.shape)))[::-1]), len(x.shape))
     require(len(order) == len(x.shape), f"attribute 'perm' must have {len(x.shape)} axes, got {order}")
     return call.move(tuple(x.shape[axis] for axis in order), lambda values: values.transpose(order), x)
 
 
 @rule("Expand")
-def _expand(call: Call) -> Array:
-    x, wanted = call.input(), onnx_call.checked_shape(call.fixed(1, "shape"))
+def _expand(call: Call, x: Array) -> Array:
+    wanted = onnx_call.checked_shape(call.fixed(1, "shape"))
     shape = broadcast(x.shape, wanted)
     if shape is None:
         raise CountError(f"{x.shape} must broadcast to the shape given, got {wanted}")
@@ -260,8 +252,8 @@ def _expand(call: Call) -> Array:
 
 
 @rule("Tile")
-def _tile(call: Call) -> Array:
-    x, times = call.input(), call.fixed(1, "repeats")
+def _tile(call: Call, x: Array) -> Array:
+    times = call.fixed(1, "repeats")
     sound = len(times) == len(x.shape) and min(times, default=0) >= 0
     require(sound, f"repeats must be {len(x.shape)} integers >= 0, got {times[:64]}")
     shape = tuple(length * count for length, count in zip(x.shape, times, strict=True))
@@ -288,9 +280,8 @@ def _concat(call: Call) -> Array:
 
 
 @rule("Split")
-def _split(call: Call) -> tuple[Array, ...]:
+def _split(call: Call, x: Array) -> tuple[Array, ...]:
     """Return parts of the sizes given, or equal ones, of which the last may be smaller."""
-    x = call.input()
     axis = call.axis(0, len(x.shape))
     length = x.shape[axis]
     parts = call.get("num_outputs", call.outputs)
@@ -313,8 +304,7 @@ def _parts(call: Call, x: Array, axis: int, sizes: tuple[int, ...]) -> tuple[Arr
 
 
 @rule("Slice")
-def _cut(call: Call) -> Array:
-    x = call.input()
+def _cut(call: Call, x: Array) -> Array:
     starts, ends = call.setting("starts", 1, ()), call.setting("ends", 2, ())
     axes = onnx_call.checked_axes(call.setting("axes", 3, tuple(range(len(starts)))), len(x.shape))
     steps = call.setting("steps", 4, (1,) * len(starts))
@@ -338,16 +328,15 @@ def _run(start: int, end: int, step: int, length: int) -> tuple[slice, int]:
 
 
 @rule("Gather")
-def _gather(call: Call) -> Array:
-    x, places = call.input(), call.input(1)
+def _gather(call: Call, x: Array, places: Array) -> Array:
     axis = call.axis(0, len(x.shape))
     shape = _with_length(x.shape, axis, *places.shape)
     return _looked_up(call, x, places, shape, lambda values, numbers: np.take(values, numbers.astype(int), axis))
 
 
 @rule("GatherElements")
-def _gather_elements(call: Call) -> Array:
-    x, places, axis = call.input(), call.input(1), call.get("axis", 0)
+def _gather_elements(call: Call, x: Array, places: Array) -> Array:
+    axis = call.get("axis", 0)
     return _looked_up(call, x, places, places.shape, partial(np.take_along_axis, axis=axis))
 
 
@@ -367,8 +356,7 @@ def _made_of_numbers(call: Call) -> Array:
 
 
 @rule("TopK")
-def _top_k(call: Call) -> tuple[Array, ...]:
-    x = call.input()
+def _top_k(call: Call, x: Array) -> tuple[Array, ...]:
     axis = call.axis(-1, len(x.shape))
     count = call.get("k", 0) if call.opset < 10 else (*call.fixed(1, "k"), -1)[0]
     require(0 <= count <= x.shape[axis], f"k must be 0 to {x.shape[axis]}, got {count}")
@@ -376,9 +364,9 @@ def _top_k(call: Call) -> tuple[Array, ...]:
 
 
 @rule("Pad")
-def _pad(call: Call) -> Array:
+def _pad(call: Call, x: Array) -> Array:
     """Return the array with elements before and after; negative numbers cut."""
-    x, pads, filling = call.input(), call.setting("pads", 1, ()), call.optional(2)
+    pads, filling = call.setting("pads", 1, ()), call.optional(2)
     every = tuple(range(len(x.shape)))
     axes = onnx_call.checked_axes(call.fixed(3, "axes") if call.optional(3) else every, len(x.shape))
     require(len(pads) == 2 * len(axes), f"pads must be {2 * len(axes)} integers, got {pads[:64]}")
@@ -474,8 +462,7 @@ def _moved(call: Call) -> Array:
 
 
 @rule("Resize", "Upsample")
-def _resize(call: Call) -> Array:
-    x = call.input()
+def _resize(call: Call, x: Array) -> Array:
     batch, image = maps(x.shape, len(x.shape) - 2)
     axes = onnx_call.checked_axes(call.get("axes", tuple(range(len(x.shape)))), len(x.shape))
     resized = dict(zip(axes, _lengths(call, tuple(x.shape[axis] for axis in axes)), strict=True))
