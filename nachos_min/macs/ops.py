@@ -44,10 +44,6 @@ class Linear(UnaryOperator, plural="linear layers"):
     def params(self) -> int:
         return (self.input[-1] + self.bias) * self.out_features
 
-    @property
-    def columns(self) -> dict[str, int]:
-        return {"bias_adds": prod(self.output)} if self.bias else {}
-
 
 class MatMul(Operator, plural="matrix products"):
     """Matrix product (..., m, k) times (..., k, n); leading axes broadcast: batch * m * k * n MACs."""

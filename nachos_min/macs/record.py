@@ -91,8 +91,9 @@ class Operator:
 
     @property
     def columns(self) -> dict[str, int]:
-        """Work that is not a MAC: the columns this operator touches, by name."""
-        return {self.column.format(self): prod(self.output)} if self.column else {}
+        """Work that is not a MAC: the columns this operator touches, by name; a field `bias` is one."""
+        column = self.column or ("bias_adds" if vars(self).get("bias") else "")
+        return {column.format(self): prod(self.output)} if column else {}
 
     def require(self, sound: bool, rule: str, got: object) -> None:
         """Raise CountError with the rule and the value unless `sound`."""

@@ -138,10 +138,6 @@ class _Convolution(_Window):
     def params(self) -> int:
         return prod(self.kernel) * self._channel_pairs + self.bias * self.out_channels
 
-    @property
-    def columns(self) -> dict[str, int]:
-        return {"bias_adds": prod(self.output)} if self.bias else {}
-
 
 class Conv(_Convolution, plural="convolutions"):
     """Convolution of a map, dense, grouped or depthwise (groups = C): outputs * K * (C / G) * taps MACs.
