@@ -8,9 +8,9 @@ from torch.nn.modules import module as hooks
 
 from nachos_min.macs import CountError, count
 from nachos_min.macs.readers import torch_graph
+from nachos_min.macs.readers.builder import Causes
 from nachos_min.macs.readers.torch_executed import products_of
 from nachos_min.macs.readers.torch_reader import example_inputs, load_torch_target, read_torch
-from nachos_min.macs.readers.torch_recorder import Causes
 from nachos_min.macs.readers.torch_rules import RULES
 
 
@@ -98,7 +98,7 @@ def test_all_causes_are_listed_at_once_the_most_frequent_first():
         return inverse @ torch.linalg.svd(x)[0]
 
     operators = "no rule for the operator aten::{}"
-    assert refusal(read_torch, Calling(several), (4, 4)) == "; ".join((
+    assert refusal(read_torch, Calling(several), (4, 4)) == "3 causes: " + "; ".join((
         f"torch.poisson: {operators.format('poisson')} (3 times)",
         f"torch.linalg.inv: {operators.format('linalg_inv_ex')}, which may multiply and accumulate",
         f"torch.linalg.svd: {operators.format('_linalg_svd')}, which may multiply and accumulate",
@@ -108,9 +108,9 @@ def test_all_causes_are_listed_at_once_the_most_frequent_first():
 def test_a_list_of_many_causes_is_cut():
     causes = Causes()
     for k in range(100):
-        causes.add(f"cause {k} {'x' * 40}", "place")
-    assert str(causes.error()).startswith("place: cause 0 xxx")
-    assert str(causes.error()).endswith("; and 92 more")
+        causes.add(f": cause {k} {'x' * 40}", "place")
+    assert str(causes.error()).startswith("100 causes: place: cause 0 xxx")
+    assert str(causes.error()).endswith("; and 92 causes more")
     assert len(str(causes.error())) <= 500
 
 

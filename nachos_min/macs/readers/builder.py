@@ -3,6 +3,7 @@
 Records have shapes of one sample, channels last. Arrays that are read have a batch axis first, channels second.
 """
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -14,6 +15,8 @@ from nachos_min.macs.record import CountError, Operator, Shape
 
 _NAME_SHOWN = 60  # characters of a name
 _PATH_SHOWN = 240  # of one that is made of names of modules
+_MOST_SHOWN = 500  # of a message about all that cannot be counted
+_MOST_CAUSES = 1000  # that are told apart
 
 Weight = tuple[Hashable, int]  # what two nodes have in common that use it, and its trained values
 
@@ -58,6 +61,32 @@ def quoted(text: str) -> str:
 def facts(**known: bool) -> frozenset[str]:
     """Return the names of the facts that hold."""
     return frozenset(fact for fact, holds in known.items() if holds)
+
+
+class Causes:
+    """What cannot be counted: where each cause first arose, and how often."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+        self._times = Counter[str]()
+
+    def add(self, cause: str, where: str) -> None:
+        """Note a cause, such as ": no rule", that arose at a place, "" if it has no name."""
+        cause = cause if len(self._first) < _MOST_CAUSES else ""
+        self._first.setdefault(cause, f"{where}{cause}".removeprefix(": "))
+        self._times[cause] += 1
+
+    def error(self) -> CountError | None:
+        """Return all causes in one line, the most frequent first; None if there is none."""
+        found = self._times.most_common()
+        shown = f"{len(found)} causes: " if len(found) > 1 else ""
+        for place, (cause, times) in enumerate(found):
+            text = self._first[cause] + (f" ({times} times)" if times > 1 else "")
+            left = f"; and {len(found) - place} causes more"
+            if place and len(shown + text + left) + 2 > _MOST_SHOWN:
+                return CountError(shown + left)
+            shown += f"; {text}" if place else text[: _MOST_SHOWN - 50]
+        return CountError(shown) if found else None
 
 
 class Builder:

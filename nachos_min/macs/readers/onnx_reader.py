@@ -50,7 +50,8 @@ def read_onnx(path: str | os.PathLike[str], input_shapes: Mapping[str, Shape] | 
     for position, (name, shape) in enumerate(shapes.items()):
         scope.define(name, Array(shape, scope.builder.given(label(name), shape) if position else -1))
     walk.body(model.graph.node, scope)
-    walk.causes.check()
+    if (refused := walk.causes.error()) is not None:
+        raise refused
     for value in model.graph.output:
         require(value.name in scope.arrays, f"an output must be made by some node, got {quoted(value.name)}")
         made = scope.arrays[value.name]

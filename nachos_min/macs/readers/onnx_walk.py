@@ -5,7 +5,6 @@ A function's body is put in the place of its call. A node that cannot be counted
 reading goes on, so that one error lists all causes.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count, zip_longest
@@ -14,7 +13,7 @@ from typing import Final, final
 import numpy as np
 
 from nachos_min.macs.ops import Graph
-from nachos_min.macs.readers.builder import Builder, label, path_label, quoted, require
+from nachos_min.macs.readers.builder import Builder, Causes, label, path_label, quoted, require
 from nachos_min.macs.readers.names import ARITIES, ATTRIBUTES
 from nachos_min.macs.readers.onnx_call import RULES, UNKNOWN, Array, Call, checked_axes, from_tensor
 from nachos_min.macs.readers.onnx_file import Message, Steps
@@ -26,8 +25,6 @@ NEWEST: Final = 28
 _STANDARD = ("", "ai.onnx")
 _UNROLLED = 64  # turns of a loop that are followed one by one
 _ENDLESS = 2**31 - 1  # turns, of a loop that ends by its condition
-_MOST_CAUSES = 1000  # that are told apart
-_SHOWN = 4  # causes in a message
 _FIRST_DECIDES = ("ScatterND", "ScatterElements", "Scatter", "TensorScatter")  # what shape an array has
 
 
@@ -104,33 +101,6 @@ class Scope:
 
 
 @final
-class Causes:
-    """What cannot be counted: operator and message, where that is first, and how often it occurs."""
-
-    def __init__(self) -> None:
-        self.first: dict[tuple[str, str], str] = {}
-        self.times = Counter[tuple[str, str]]()
-
-    def add(self, place: str, operator: str, message: str) -> None:
-        cause = (operator, message) if len(self.first) < _MOST_CAUSES else ("", "")
-        self.first.setdefault(cause, f"node {place} ({operator}): {message}")
-        self.times[cause] += 1
-
-    def check(self) -> None:
-        """Raise CountError with all causes, the most frequent first, if there is any."""
-        found = self.times.most_common()
-        shown = [_short(self.first[cause], times, len(found) > 1) for cause, times in found[:_SHOWN]]
-        more = f"; and {len(found) - _SHOWN} causes more" if len(found) > _SHOWN else ""
-        require(not found, f"{f'{len(found)} causes: ' if more or shown[1:] else ''}{'; '.join(shown)}{more}")
-
-
-def _short(text: str, times: int, several: bool) -> str:
-    """Return a message, cut if there are several, with how often it holds."""
-    often = f" ({times} times)" if times > 1 else ""
-    return f"{text[:97]}...{often}" if several and len(text) > 100 else f"{text}{often}"
-
-
-@final
 class Walk:
     """A walk through one model; CountError for an operator set that is not known."""
 
@@ -161,7 +131,7 @@ class Walk:
                 self.steps.spend(100)
                 operator = label(f"{node.domain}.{node.op_type}" if node.domain else node.op_type)
                 place = f"{scope.branch}/{index}" if scope.branch else str(index)
-                self.causes.add(f"{place} {quoted(node.name)}", operator, str(error))
+                self.causes.add(f" ({operator}): {error}", f"node {place} {quoted(node.name)}")
                 scope.arrays.update(dict.fromkeys(filter(None, node.output), UNKNOWN))
 
     def node(self, node: Message, index: int, scope: Scope, depth: int) -> tuple[Array | None, ...]:

@@ -16,7 +16,7 @@ from types import FrameType, FunctionType
 from typing import Any
 
 from nachos_min.macs.ops import Conv
-from nachos_min.macs.readers.builder import Step, facts, require
+from nachos_min.macs.readers.builder import Causes, Step, facts, require
 from nachos_min.macs.readers.torch_executed import Operator, described
 from nachos_min.macs.readers.torch_graph import Recording, RunningModules, load_torch, tensors_in, version
 from nachos_min.macs.readers.torch_rules import RULES, Rule
@@ -26,8 +26,6 @@ from nachos_min.macs.record import CountError
 
 Arguments = tuple[Any, ...]
 Options = dict[str, Any]
-
-_MOST_SHOWN = 500  # characters of a message about all that cannot be counted
 
 # Functions and attributes that give the same array under another name.
 _SAME = ("data", "data =", "detach", "requires_grad", "_base", "as_subclass")
@@ -47,33 +45,6 @@ def _while(holds: Callable[..., Any], turn: Callable[..., Any], carried: Any, co
 
 
 _BRANCHES: dict[str, Callable[..., Any]] = {"cond": _cond, "while_loop": _while}
-
-
-class Causes:
-    """What cannot be counted, where it first arose and how often."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, tuple[str, int]] = {}  # cause -> first place, and how often
-
-    def add(self, cause: str, where: str) -> None:
-        """Note a cause that arose at a place, "" if it has no name."""
-        first, times = self._found.get(cause, (where, 0))
-        self._found[cause] = first, times + 1
-
-    def error(self) -> CountError | None:
-        """Return all causes in one line, the most frequent first; None if there is none."""
-        ordered = sorted(self._found.items(), key=lambda each: -each[1][1])
-        texts = [
-            (f"{where}: {cause}" if where else cause) + (f" ({times} times)" if times > 1 else "")
-            for cause, (where, times) in ordered
-        ]
-        shown = ""
-        for position, text in enumerate(texts):
-            left = f"; and {len(texts) - position} more"
-            if position and len(shown) + len(text) + 2 + len(left) > _MOST_SHOWN:
-                return CountError(shown + left)
-            shown += f"; {text}" if position else text[: _MOST_SHOWN - 20]
-        return CountError(shown) if texts else None
 
 
 class _Here(local):
@@ -317,7 +288,7 @@ class Recorder:
         try:
             return action(*arguments)
         except CountError as error:
-            self.causes.add(str(error), self._where(function))
+            self.causes.add(f": {error}", self._where(function))
             return None
 
 
