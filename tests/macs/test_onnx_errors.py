@@ -33,7 +33,7 @@ NODES = [
     (node("Gemm", "x w"), (2, 5), {"w": (4, 3)}),
     (node("Gemm", "x w c"), (2, 4), {"w": (4, 3), "c": (7, 2, 3)}),
     (node("MatMul", "x w"), (2, 4), {"w": (5, 4)}),
-    (node("Einsum", "x x x", equation="i,i,i->i"), (3,), {}),
+    (node("Einsum", "x x x", equation="i,i->i"), (3,), {}),
     (node("Einsum", "x x", equation="i->i"), (3,), {}),
     (node("Einsum", "x", equation="ij->i"), (3,), {}),
     (node("Einsum", "x w", equation="i,j->"), (3,), {"w": (4,)}),

@@ -32,6 +32,10 @@ CASES = {
         {"s": np.float32([1, 1, 2, 2, 2])}, {"macs": 0}),
     "resize, aspect kept": ([node("Resize", "x - - s", axes=[2, 3], keep_aspect_ratio_policy="not_larger")],
         {"x": (1, 1, 4, 6)}, {"y": (1, 1, 7, 11)}, {"s": [7, 12]}, {"resize_out:nearest": 77}),
+    "einsum of three arrays, from left to right": ([node("Einsum", "x v w", equation="bi,ij,jk->bk")],
+        {"x": (2, 3)}, {"y": (2, 5)}, {"v": (3, 4), "w": (4, 5)}, {"macs": 2 * 12 + 2 * 20}),
+    "einsum of three arrays, an axis of all": ([node("Einsum", "x x x", equation="...i,...i,...i")], {"x": (2, 3)},
+        {"y": (2,)}, {}, {"macs": 6, "mul_elems": 6}),
     # Recurrent layers: T * gates * H * (I + H) for each sample and direction.
     "lstm": ([node("LSTM", "x w r b - h h p", "y z c", hidden_size=6)], {"x": (5, 2, 3)},
         {"y": (5, 1, 2, 6), "z": (1, 2, 6), "c": (1, 2, 6)},

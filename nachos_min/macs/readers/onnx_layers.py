@@ -197,9 +197,18 @@ def _gemm(call: Call, left: Array, right: Array, bias: Array | None = None) -> A
 
 @rule("Einsum")
 def _einsum(call: Call) -> Array:
-    arrays = call.given()
-    equation = call.get("equation", "").replace(" ", "")
-    return call.run(products.einsum(equation, arrays, tuple(array.shape for array in arrays), ones=True))[-1]
+    """Return an Einstein sum; more than two arrays are multiplied from left to right, as in ONNX Runtime."""
+    arrays, equation = call.given(), call.get("equation", "").replace(" ", "")
+    while len(arrays) > 2:
+        (one, other, *terms), result = products.written_out(equation, tuple(len(x.shape) for x in arrays))
+        kept = "".join(c for c in dict.fromkeys(one + other) if c in "".join((result, *terms)))
+        made = call.run(products.einsum(f"{one},{other}->{kept}", arrays[:2], _shapes(arrays[:2]), ones=True))[-1]
+        arrays, equation = (made, *arrays[2:]), f"{','.join((kept, *terms))}->{result}"
+    return call.run(products.einsum(equation, arrays, _shapes(arrays), ones=True))[-1]
+
+
+def _shapes(arrays: tuple[Array, ...]) -> tuple[Shape, ...]:
+    return tuple(array.shape for array in arrays)
 
 
 # Norms and reductions.
