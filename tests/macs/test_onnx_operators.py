@@ -343,6 +343,34 @@ def test_a_loop_without_an_end_is_refused(body, tmp_path):
     assert "an ONNX file must take at most 3,000,000 steps to read" in refusal(path)
 
 
+# fmt: off
+WRONG = {
+    "parts of a sequence": node("SplitToSequence", "x four", "s"),
+    "nothing to stack": node("ConcatFromSequence", "e", "s", axis=0, new_axis=1),
+    "an array for a sequence": node("SequenceAt", "x zero", "s"),
+    "a sequence for an array": node("Relu", "e", "s"),
+    "a place outside": node("SequenceErase", "e zero", "s"),
+    "no length": node("DFT", "x3 none", "s"),
+    "no caches of cosines": node("GroupQueryAttention", "x3 x3 x3 - - zero zero zero", "s", num_heads=1,
+        kv_num_heads=1, do_rotary=1, domain=MS),
+    "recurrent weights of another size": node("LSTM", "x3 x3 x3", "s"),
+    "an axis that is not": node("Scan", "x", "s", num_scan_inputs=1, scan_input_axes=[5],
+        body=graph([], {"a": ()}, {"a": None})),
+    "more axes than arrays": node("Scan", "x", "s", num_scan_inputs=1, scan_input_axes=[0, 0],
+        body=graph([], {"a": ()}, {"a": None})),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_wrong_is_refused_by_the_node_s_name(what, tmp_path):
+    constants = {"four": [1, 3], "zero": np.int64(0), "none": np.zeros(0, np.int64), "x3": (1, 4, 2)}
+    made = model(
+        [node("SequenceEmpty", "", "e"), WRONG[what]], {"x": (3, 2)}, {"s": None}, constants, 20, domains=[MS]
+    )
+    assert refusal(write(tmp_path, made)).startswith("node 1 '' (")
+
+
 def test_a_sequence_has_few_arrays(tmp_path):
     path = write(tmp_path, model([node("SplitToSequence", "x", "s")], {"x": (10**9,)}, {"s": None}))
     assert "a sequence must have 1 to 4096 arrays, got parts of 1 of (1000000000,)" in refusal(path)

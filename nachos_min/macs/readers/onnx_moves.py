@@ -160,6 +160,8 @@ def _split_to_sequence(call: Call, x: Array, split: Array | None = None) -> Arra
         few = 0 < -(-x.shape[axis] // size) <= MAX_NUMBERS
         require(few, f"a sequence must have 1 to {MAX_NUMBERS} arrays, got parts of {size} of {x.shape}")
         sizes = tuple(min(size, x.shape[axis] - begin) for begin in range(0, x.shape[axis], size))
+    sound = sum(sizes) == x.shape[axis] and min(sizes, default=0) >= 0
+    require(sound, f"parts must add up to {x.shape[axis]}, got {sizes[:64]}")
     parts, shape = _parts(call, x, axis, sizes), _with_length(x.shape, axis)
     apart = split is None and not call.get("keepdims", 1)
     return _sequence(*(_reshaped(call, each, shape) if apart else each for each in parts))
@@ -452,10 +454,7 @@ _SHAPES: dict[str, tuple[int, Callable[..., Shape]]] = {
 def _moved(call: Call) -> Array:
     count, shape = _SHAPES[call.operator]
     arrays = [call.input(index) for index in range(count)]
-    try:
-        return call.move(shape(call, *(array.shape for array in arrays)), None, *arrays)
-    except IndexError:
-        raise CountError(f"its arrays must fit one another, got {[array.shape for array in arrays]}") from None
+    return call.move(shape(call, *(array.shape for array in arrays)), None, *arrays)
 
 
 # Resized.

@@ -161,7 +161,11 @@ class Walk:
             return self.written_out(function, call, scope, depth)
         if flow:
             return flow(call, scope, depth)
-        made = RULES[name](call)
+        try:
+            made = RULES[name](call)
+        except IndexError:
+            shapes = [array.shape for array in call.inputs if array]
+            raise CountError(f"its arrays must have more axes or elements, got {shapes[:8]}") from None
         arrays = (made,) if isinstance(made, Array) else made
         first = node.op_type in _FIRST_DECIDES
         bounded = any(array is not None and array.bounded for array in call.inputs[: 1 if first else None])
