@@ -106,7 +106,6 @@ def _file_shapes(inputs: Any) -> Any:
 
 
 def _refuse(**options: object) -> None:
-    """Refuse options that this kind of target does not have."""
     for option, value in options.items():
         if value not in (None, False):
             raise TargetError(f"--{option} does not apply to this kind of target, got {shorten(str(value))}")

@@ -12,11 +12,13 @@ in a convolution, transposed convolution, linear or recurrent layer or matrix pr
 `macs` counts taps on padded zeros; `valid_macs` leaves them out. Convolutions and pools are in `windows.py`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import log2, prod
 from typing import TypeVar
 
-from nachos_min.macs.record import MapOperator, Operator, Shape, UnaryOperator, broadcast
+from nachos_min.macs.record import CountError, MapOperator, Operator, Shape, UnaryOperator, broadcast
 from nachos_min.macs.windows import AvgPool as AvgPool
 from nachos_min.macs.windows import Conv as Conv
 from nachos_min.macs.windows import Conv2d as Conv2d
@@ -95,10 +97,7 @@ class Einsum(Operator, plural="Einstein sums"):
         self.require(len(self.shapes) <= 2, "must have one or two arrays", len(self.shapes))
         fits = list(map(len, self.terms)) == list(map(len, self.shapes))
         self.require(fits, f"equation {self.equation!r} must fit the shapes", self.shapes)
-        lengths = self.lengths
-        for letter, length in zip(letters, (length for shape in self.shapes for length in shape), strict=True):
-            longest = lengths[letter]
-            self.require(length in (1, longest), f"axis {letter} must have length {longest}", length)
+        letter_lengths(self.terms, self.shapes)
 
     @property
     def terms(self) -> list[str]:
@@ -108,11 +107,7 @@ class Einsum(Operator, plural="Einstein sums"):
     @property
     def lengths(self) -> dict[str, int]:
         """Length of the axis that each letter stands for."""
-        found: dict[str, int] = {}
-        for term, shape in zip(self.terms, self.shapes, strict=True):
-            for letter, length in zip(term, shape, strict=True):
-                found[letter] = max(length, found.get(letter, 1))
-        return found
+        return letter_lengths(self.terms, self.shapes)
 
     @property
     def sums(self) -> bool:
@@ -131,6 +126,18 @@ class Einsum(Operator, plural="Einstein sums"):
     @property
     def columns(self) -> dict[str, int]:
         return {"mul_elems": prod(self.output)} if len(self.shapes) == 2 and not self.sums else {}
+
+
+def letter_lengths(terms: Sequence[str], shapes: Sequence[Shape]) -> dict[str, int]:
+    """Return the length of each letter's axes, of which some may be 1; CountError if the others differ."""
+    found: dict[str, int] = {}
+    axes = list(zip("".join(terms), chain(*shapes), strict=True))
+    for letter, length in axes:
+        found[letter] = max(length, found.get(letter, 1))
+    for letter, length in axes:
+        if length not in (1, found[letter]):
+            raise CountError(f"Einsum: axis {letter} must have length {found[letter]}, got {length}")
+    return found
 
 
 # What one step of a recurrent layer does for each hidden value: gates, products, and activations by kind.
@@ -253,9 +260,8 @@ class GroupNorm(Norm, plural="group norm"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(
-            self.input[-1] % self.groups == 0, f"groups must divide {self.input[-1]} channels", self.groups
-        )
+        channels = self.input[-1]
+        self.require(channels % self.groups == 0, f"groups must divide {channels} channels", self.groups)
 
 
 class InstanceNorm(Norm, plural="instance norm"):
@@ -277,10 +283,8 @@ class Softmax(UnaryOperator, plural="softmax", column="act_elems:softmax"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        elements = prod(self.input)
-        self.require(
-            elements % (self.features or 1) == 0, f"features must divide {elements} elements", self.features
-        )
+        elements, divides = prod(self.input), prod(self.input) % (self.features or 1) == 0
+        self.require(divides, f"features must divide {elements} elements", self.features)
 
 
 class _Elementwise(Operator):

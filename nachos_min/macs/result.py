@@ -142,9 +142,8 @@ class Count(_Table, _Number):
         """The number; CountError if it depends on the data."""
         if self.least == self.most:
             return self.least
-        raise CountError(
-            f"{self.unit} of {self.name} depend on its data: at least {self.least:,}, at most {self.most:,}"
-        )
+        span = f"at least {self.least:,}, at most {self.most:,}"
+        raise CountError(f"{self.unit} of {self.name} depend on its data: {span}")
 
     @property
     def params(self) -> int:

@@ -249,9 +249,7 @@ def _pads(record: _Convolution | _WindowPool) -> Shape:
 
 def _check_window_fits(record: _Convolution | _WindowPool) -> None:
     names = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}[record.spatial]
-    for side, step, taps, length, pad in zip(
-        names, record.dilation, _taps(record), record.input, _pads(record), strict=False
-    ):
-        if (span := step * (taps - 1) + 1) > length + pad:
-            rule = f"the window's {side} with dilation must fit the padded map's {length + pad}"
-            record.require(False, rule, span)
+    rooms = map(add, record.input, _pads(record))
+    for side, step, taps, room in zip(names, record.dilation, _taps(record), rooms, strict=True):
+        if (span := step * (taps - 1) + 1) > room:
+            record.require(False, f"the window's {side} with dilation must fit the padded map's {room}", span)

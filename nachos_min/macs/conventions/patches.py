@@ -314,7 +314,6 @@ def _dispatched_for_torch(node: Node) -> Multiplicity:
 
 
 def _release(version: str) -> tuple[int, ...]:
-    """Return the first two numbers of a version."""
     return tuple(map(int, version.split(".")[:2]))
 
 

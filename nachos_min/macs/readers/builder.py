@@ -137,9 +137,8 @@ class Builder:
         if isinstance(op, Conv) and any(around):
             axes = len(op.kernel)
             zeros = (*around, *(0,) * 2 * axes)
-            op = replace(
-                op, zeros=tuple(zeros[2 * axis + side] for axis in reversed(range(axes)) for side in (0, 1))
-            )
+            sides = tuple(zeros[2 * axis + side] for axis in reversed(range(axes)) for side in (0, 1))
+            op = replace(op, zeros=sides)
         new = sum(self._new_values(weight) for weight in weights)
         keys = tuple(key for key, _ in weights)
         first = self._users.setdefault(keys, len(self.nodes)) if keys else len(self.nodes)

@@ -56,9 +56,8 @@ class Array:
     def fixed(self) -> int | None:
         """The integer that it is, None if it depends on the data."""
         values = None if self.bounded else self.values
-        return (
-            int(values.item()) if values is not None and values.size == 1 and values.dtype.kind in "iub" else None
-        )
+        whole = values is not None and values.size == 1 and values.dtype.kind in "iub"
+        return int(values.item()) if whole and values is not None else None
 
     @property
     def weight(self) -> "Array":
@@ -67,7 +66,6 @@ class Array:
 
     @property
     def elements(self) -> int:
-        """Number of elements."""
         return prod(self.shape)
 
     @property
@@ -254,7 +252,6 @@ class Call:
         return self.add(Move(shapes, array_shape(shape)), arrays, shape, border=border)
 
     def constant(self, values: Any) -> Array:
-        """Return a constant of known values."""
         return Array(np.shape(values), None, np.asarray(values), self.key)
 
     def filled(self, shape: Shape, make: Callable[[], Any]) -> Array:

@@ -235,7 +235,6 @@ class _Parser:
             yield self.text(body, end)
 
     def text(self, body: int, end: int) -> str:
-        """Return a name."""
         size = end - body
         require(size <= _MAX_NAME, f"a name must have at most {_MAX_NAME} bytes, got {size} at byte {body}")
         try:

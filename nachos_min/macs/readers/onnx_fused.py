@@ -56,7 +56,6 @@ def _same(operator: str, places: slice, last: bool = False) -> Rule:
 
 
 def _axis_to(array: Array, source: int, place: int) -> Array:
-    """Return an array with the axis of channels elsewhere."""
     shape = list(array.shape)
     require(len(shape) >= 3, f"a map must have a batch and channels, got {array.shape}")
     channels = shape.pop(source)
@@ -164,9 +163,7 @@ def _unblocked(call: Call, x: Array) -> Array:
     return _axis_to(made, 1, -1) if last else made
 
 
-rule("~nchwc.ReorderInput")(
-    lambda call: _axis_to(call.input(), -1, 1) if call.get("channels_last", 0) else call.input()
-)
+rule("~nchwc.ReorderInput")(lambda call, x: _axis_to(x, -1, 1) if call.get("channels_last", 0) else x)
 for _name in ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"):
     rule(f"~nchwc.{_name}")(RULES[_name])
 
@@ -219,7 +216,7 @@ def _quantised_lstm(call: Call) -> Array | tuple[Array, ...]:
 
 
 rule("~BiasAdd", "~BiasDropout")(lambda call: call.elementwise(call.given()[:3], ops.Add))
-rule("~QLinearWhere")(lambda call: _spell(call, "Where", call.input(), call.input(1), call.input(4)))
+rule("~QLinearWhere")(lambda call, chosen, x: _spell(call, "Where", chosen, x, call.input(4)))
 RULES["SimplifiedLayerNormalization"] = lambda call: _spell(call, "RMSNormalization", *call.inputs)
 rule("~Unique")(RULES["Unique"])
 rule("~GridSample")(RULES["GridSample"])

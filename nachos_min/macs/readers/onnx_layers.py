@@ -91,7 +91,6 @@ def _global_pool(call: Call, x: Array) -> Array:
 
 
 def _each_axis(call: Call, name: str, x: Array, default: int = 1) -> Shape:
-    """Return an attribute with one number per axis of the map."""
     axes = len(x.shape) - 2
     values = call.get(name, (default,) * axes)
     sound = len(values) == axes and min(values) >= default
@@ -258,7 +257,6 @@ _REDUCTION_FOLDS = {"ReduceSum": np.sum, "ReduceMax": np.max, "ReduceMin": np.mi
 
 
 def _reduced(call: Call, axes: tuple[int, ...]) -> Array:
-    """Return a reduction over axes, over all if there is none."""
     x, keep = call.input(), call.get("keepdims", 1) != 0
     gone = checked_axes(axes, len(x.shape)) or tuple(range(len(x.shape)))
     kept = tuple(1 if axis in gone else n for axis, n in enumerate(x.shape) if keep or axis not in gone)
@@ -499,11 +497,9 @@ for _name in (name for name in POINTWISE if name[0].isupper()):
 RULES["Mod"] = lambda call: _pointwise(call, "mod", np.fmod if call.get("fmod", 0) else np.mod)
 RULES["Add"] = RULES["Sum"] = lambda call: call.elementwise(call.given(), ops.Add, _all(np.add))
 RULES["Mul"] = lambda call: call.elementwise(call.given(), ops.Multiply, _all(np.multiply))
-RULES["SwiGLU"] = lambda call: call.elementwise(
-    (call.activation(call.input(), "silu"), call.input(1)), ops.Multiply
-)
-RULES["PRelu"] = lambda call: call.activation(call.input(), "prelu", (call.input(1).weight,))
-RULES["MatMul"] = lambda call: _product(call, call.input(), call.input(1))
-RULES["MatMulInteger"] = lambda call: _product(call, call.input(), call.input(1).weight)  # rounded after training
+rule("SwiGLU")(lambda call, x, other: call.elementwise((call.activation(x, "silu"), other), ops.Multiply))
+rule("PRelu")(lambda call, x, slopes: call.activation(x, "prelu", (slopes.weight,)))
+rule("MatMul")(_product)
+rule("MatMulInteger")(lambda call, left, right: _product(call, left, right.weight))  # rounded after training
 RULES["QLinearMatMul"] = lambda call: _product(call, call.input(), call.input(3).weight)
 RULES["ArgMax"] = RULES["ArgMin"] = lambda call: _reduced(call, (call.get("axis", 0),))

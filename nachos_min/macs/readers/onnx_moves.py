@@ -51,9 +51,8 @@ def _constant(call: Call) -> Array:
 
 
 @rule("Shape")
-def _shape_of(call: Call) -> Array:
-    shape = call.input().shape
-    part = shape[call.get("start", 0) : call.get("end", len(shape))]
+def _shape_of(call: Call, x: Array) -> Array:
+    part = x.shape[call.get("start", 0) : call.get("end", len(x.shape))]
     return call.constant(np.array(part, dtype=np.int64))
 
 
@@ -393,7 +392,6 @@ def _over(length: int, divisor: int) -> int:
 
 
 def _replaced(call: Call, x: Shape, axes: Shape, lengths: Shape) -> Shape:
-    """Return the shape with other lengths on some axes."""
     found = dict(zip(onnx_call.checked_axes(axes, len(x)), lengths, strict=False))
     require(
         len(found) == len(lengths) == len(axes),
@@ -475,7 +473,6 @@ def _resize(call: Call, x: Array) -> Array:
 
 
 def _lengths(call: Call, before: Shape) -> Shape:
-    """Return the new lengths of axes."""
     sizes = call.optional(3)
     if sizes is None or sizes.shape == (0,):
         scales = zip(before, _scales(call, before), strict=True)
@@ -505,10 +502,8 @@ def _scales(call: Call, before: Shape) -> tuple[float, ...]:
     return scales
 
 
-RULES["RandomNormal"] = RULES["RandomUniform"] = lambda call: Array(
-    onnx_call.checked_shape(call.get("shape", ())), key=call.key
+rule("RandomNormal", "RandomUniform")(
+    lambda call: Array(onnx_call.checked_shape(call.get("shape", ())), key=call.key)
 )
-RULES["RandomNormalLike"] = RULES["RandomUniformLike"] = RULES["EyeLike"] = lambda call: Array(
-    call.input().shape, key=call.key
-)
+rule("RandomNormalLike", "RandomUniformLike", "EyeLike")(lambda call, x: Array(x.shape, key=call.key))
 RULES["Size"] = lambda call: call.constant(np.int64(onnx_call.checked_shape((call.input().elements,))[0]))

@@ -302,9 +302,8 @@ class Walk:
         require(fits, f"it must have up to {sizes[0]} inputs and {sizes[1]} outputs, got {given[0]} and {given[1]}")
         attributes = {each.name: each for each in function.attribute_proto} | dict(call.attributes)
         opset = _standard_set(function.opset_import, scope.opset)
-        inner = replace(
-            self.within(call, scope, prefix=f"{call.name}/"), parent=None, opset=opset, attributes=attributes
-        )
+        inner = self.within(call, scope, prefix=f"{call.name}/")
+        inner = replace(inner, parent=None, opset=opset, attributes=attributes)
         self.steps.spend(len(function.input))
         inner.arrays.update(zip_longest(function.input, call.inputs))
         require(len(inner.arrays) == len(function.input), "the inputs of a function must have different names")

@@ -1,11 +1,10 @@
 """Steps of what both readers spell out as several records: Einstein sums and attention."""
 
 from collections import Counter
-from operator import itemgetter
 from string import ascii_letters
 from typing import Any
 
-from nachos_min.macs.ops import Add, Einsum, MatMul, Multiply, Reduce, Softmax
+from nachos_min.macs.ops import Add, Einsum, MatMul, Multiply, Reduce, Softmax, letter_lengths
 from nachos_min.macs.readers.builder import Step, array_shape, facts, require, rows
 from nachos_min.macs.record import Operator, Shape
 
@@ -22,18 +21,13 @@ def einsum(equation: str, arrays: tuple[Any, ...], shapes: tuple[Shape, ...], on
         one, other, *rest = terms
         pair = "".join(dict.fromkeys(letter for letter in one + other if letter in "".join(rest) + result))
         first = einsum(f"{one},{other}->{pair}", arrays[:2], shapes[:2], ones)
-        lengths = dict(sorted(zip(one + other, shapes[0] + shapes[1], strict=True), key=itemgetter(1)))
+        lengths = letter_lengths((one, other), shapes[:2])
         shape = tuple(lengths[letter] for letter in pair)
         equation = f"{','.join((pair, *rest))}->{result}"
         return [*first, *einsum(equation, (first[-1], *arrays[2:]), (shape, *shapes[2:]), ones)]
     if len(arrays) == 1 and (terms[0] or not ones):
         return [Step(Einsum(f"{terms[0]}->{result}", shapes), arrays, facts=known)]
-    axes = [axis for term, shape in zip(terms, shapes, strict=True) for axis in zip(term, shape, strict=True)]
-    lengths = dict[str, int]()
-    for letter, length in axes:
-        lengths[letter] = max(length, lengths.get(letter, 1))
-    for letter, length in axes:
-        require(length in (1, lengths[letter]), f"axis {letter} must have length {lengths[letter]}, got {length}")
+    lengths = letter_lengths(terms, shapes)
     own = [  # letters of each array, without axes of length 1 that broadcast
         "".join(c for c, n in zip(term, shape, strict=True) if n == lengths[c] and (ones or n > 1))
         for term, shape in zip(terms, shapes, strict=True)

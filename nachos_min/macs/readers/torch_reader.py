@@ -144,7 +144,6 @@ def _drawn(module: Any, shape: Any, seed: int) -> Any:
 
 
 def _is_program(target: Any) -> bool:
-    """Return whether the target is a program of torch.export."""
     return type(target).__name__ == "ExportedProgram" and type(target).__module__.startswith("torch.export")
 
 

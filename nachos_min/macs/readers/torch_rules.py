@@ -193,7 +193,6 @@ def _affine_grid(y: X, theta: X, size: X, *_rest: X, **_: X) -> Steps:
 
 
 def _making(y: X, steps: Steps) -> Steps:
-    """Return the steps, of which the last makes the result."""
     return [*steps[:-1], replace(steps[-1], makes=(y,))]
 
 
@@ -326,9 +325,7 @@ def _layer_norm(y: X, input: X, normalized_shape: X, weight: X = None, bias: X =
 RULES["rms_norm"] = RULES["_fused_rms_norm"] = lambda y, input, normalized_shape, weight=None, *_rest, **_: (
     _layer_norm(y, input, normalized_shape, weight)
 )
-RULES["native_group_norm"] = lambda y, input, weight, bias, _n, _c, _size, groups, _eps: _group_norm(
-    y, input, groups, weight, bias
-)
+rule("native_group_norm")(lambda y, input, weight, bias, *sizes: _group_norm(y, input, sizes[3], weight, bias))
 
 
 # Pools and interpolation.
@@ -339,9 +336,7 @@ def _pool(y: X, input: X, kernel_size: X, *args: X, axes: int, record: X, names:
     batch, shape = maps(shape_of(input), axes)
     size = _numbers(kernel_size, axes)
     stride = _numbers(given["stride"], axes) if given.get("stride") else size
-    padding, dilation = (
-        _numbers(given.get(name, value), axes) for name, value in (("padding", 0), ("dilation", 1))
-    )
+    padding, dilation = _numbers(given.get("padding", 0), axes), _numbers(given.get("dilation", 1), axes)
     op = record(shape, size, stride, both_sides(padding), dilation, given.get("ceil_mode", False))
     return [Step(op, (input,), tuple(tensors_in(y)), batch=batch)]
 
@@ -579,7 +574,6 @@ def _held(_identity: int, shape: Shape) -> X:
 
 
 def _unpacked(packed: X) -> list[X]:
-    """Return stand-ins for packed weights and their bias."""
     with load_torch().utils._python_dispatch._disable_current_modes():  # unpacking is none of the network's work
         shapes = [x if x is None else tuple(x.shape) for x in packed.unpack()]
     return [x if x is None else _held(hash(packed), x) for x in shapes]
