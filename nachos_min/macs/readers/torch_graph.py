@@ -47,8 +47,9 @@ def _gather(values: Any, kind: type, found: list[Tensor]) -> None:
         for value in values:
             if type(value) not in _PLAIN:
                 _gather(value, kind, found)
-    elif isinstance(values, Mapping):
-        _gather(list(values.values()), kind, found)
+    elif type(values) is dict or isinstance(values, Mapping):
+        if values:
+            _gather(list(values.values()), kind, found)
     elif is_dataclass(values) and not isinstance(values, type):
         _gather([getattr(values, field.name) for field in fields(values)], kind, found)
 

@@ -9,6 +9,7 @@ A module on the meta device, or made of fake tensors, is counted without its wei
 
 import sys
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from importlib import import_module
@@ -108,10 +109,13 @@ def example_inputs(
         args, named = module.example_inputs
         return tuple(args), {**named, **(options or {})}
     try:
-        arrays = (*module.parameters(), *module.buffers())
+        held = module.parameters() if program else module.modules()
+        lazy = any(
+            isinstance(x, torch.nn.modules.lazy.LazyModuleMixin) and x.has_uninitialized_params() for x in held
+        )
     except Exception as error:
         raise CountError(f"the module cannot list what it holds, got {_one_line(error)}") from error
-    if any(torch.nn.parameter.is_lazy(x) for x in arrays):
+    if lazy:
         raise CountError(f"the module must know its shapes, got lazy parameters in {type(module).__name__}")
     args, named = _arguments(inputs)
     named |= options or {}
@@ -202,26 +206,31 @@ def load_torch_target(target: str) -> tuple[Any, Any, Any]:
     return module, inputs, options
 
 
+_TABLES = (dict, OrderedDict)  # a module's tables of parameters, hooks and the like
+
+
 @contextmanager
 def restored(module: Any, training: bool | None = None) -> Iterator[None]:
     """Set the training flags; afterwards put back every attribute, hook and buffer of the modules inside.
 
     A copy would not do: functions of its own may call the layers of the original, which nothing would hook.
     """
-    flags = [(each, each.training) for each in module.modules() if hasattr(each, "training")]
+    modules = tuple(module.modules())
+    flags = [(each, each.training) for each in modules if hasattr(each, "training")]
     buffers = [(x, x.clone()) for x in module.buffers()]
-    before = [(vars(each), dict(vars(each))) for each in module.modules()]
+    before = [(own, dict(own)) for own in map(vars, modules)]
     # Hooks and the like are in tables, to which handles refer, so these are emptied and filled again.
-    before += [(table, dict(table)) for _, own in before for table in own.values() if isinstance(table, dict)]
+    tables = [(each, dict(each)) for _, own in before for each in own.values() if type(each) in _TABLES]
     if training is not None and any(flag is not training for _, flag in flags):
         with suppress(NotImplementedError, AttributeError):  # of programs of torch.export and frozen TorchScript
             module.train(training)
     try:
         yield
     finally:
-        for table, entries in before:
-            table.clear()
-            table.update(entries)
+        for table, entries in (*before, *tables):
+            if table or entries:
+                table.clear()
+                table.update(entries)
         for each, flag in flags:
             if each.training is not flag:  # TorchScript keeps flags elsewhere
                 each.training = flag

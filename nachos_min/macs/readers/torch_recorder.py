@@ -345,4 +345,6 @@ def _listener(base: Any, method: str, handle: Callable[[Any, Arguments, Options,
     def listen(_self: Any, function: Any, _types: Any, args: Arguments = (), kwargs: Options | None = None) -> Any:
         return handle(function, args, kwargs or {}, sys._getframe(1))
 
-    return type("Listener", (base,), {method: listen})()
+    # PyTorch would else guard each call against its compiler, which does not run.
+    members = {method: listen, "_should_skip_dynamo": classmethod(lambda _cls: False)}
+    return type("Listener", (base,), members)()
