@@ -27,7 +27,7 @@ ACTIVATIONS: Final = _by_name("""
     hswish           hardswish HardSwish
     hsigmoid         hardsigmoid HardSigmoid
     sigmoid          expit
-    logsigmoid       log_sigmoid
+    logsigmoid       log_sigmoid log_sigmoid_forward
     rrelu            rrelu_with_noise
     silu             Swish
     leaky_relu       LeakyRelu

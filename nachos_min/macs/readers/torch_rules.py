@@ -183,6 +183,12 @@ def _bilinear(y: X, first: X, second: X, weight: X, bias: X = None) -> Steps:
     return _making(y, steps)
 
 
+@rule("aten._trilinear")
+def _trilinear(y: X, first: X, weight: X, second: X, *axes: X) -> Steps:
+    require(list(map(list, axes[:4])) == [[1, 3], [0], [1, 2], [2, 3]], "no rule but for a bilinear layer's axes")
+    return _bilinear(y, first, second, weight)
+
+
 @rule("affine_grid_generator")
 def _affine_grid(y: X, theta: X, size: X, *_rest: X, **_: X) -> Steps:
     """Return where pixels come from: each pixel's coordinates and a one, times a matrix."""
