@@ -154,10 +154,7 @@ SPECIAL: Final = _names("""
     airy_ai bessel_j0 bessel_j1 bessel_y0 bessel_y1 digamma psi entr erfc erfcx erfinv gammainc gammaincc igamma
     igammac gammaln lgamma i0 i0e i1 i1e log_ndtr ndtr ndtri multigammaln mvlgamma polygamma xlog1py xlogy zeta
     modified_bessel_i0 modified_bessel_i1 modified_bessel_k0 modified_bessel_k1 scaled_modified_bessel_k0
-    scaled_modified_bessel_k1 spherical_bessel_j0 chebyshev_polynomial_t chebyshev_polynomial_u
-    chebyshev_polynomial_v chebyshev_polynomial_w hermite_polynomial_h hermite_polynomial_he laguerre_polynomial_l
-    legendre_polynomial_p shifted_chebyshev_polynomial_t shifted_chebyshev_polynomial_u
-    shifted_chebyshev_polynomial_v shifted_chebyshev_polynomial_w
+    scaled_modified_bessel_k1 spherical_bessel_j0
 """)
 
 # PyTorch's losses: each element is compared with its target, and what is found is averaged.

@@ -16,7 +16,7 @@ from nachos_min.macs.readers import products
 from nachos_min.macs.readers.builder import Step, both_sides, channels_last, facts, maps, require, rows
 from nachos_min.macs.readers.torch_executed import routed_rows
 from nachos_min.macs.readers.torch_graph import load_torch, shape_of, tensors_in
-from nachos_min.macs.record import Shape
+from nachos_min.macs.record import Operator, Shape
 
 X = Any  # a tensor, or another argument of PyTorch's functions
 Steps = list[Step]
@@ -168,8 +168,7 @@ def _distances(y: X, x1: X, x2: X, p: float = 2.0, *_rest: X, **_: X) -> Steps:
         turned = (*right[:-2], right[-1], right[-2])
         return [Step(ops.MatMul(left, turned), (x1, x2), (y,))]
     apart = ops.Pointwise(((*left[:-1], 1, left[-1]), (*right[:-2], 1, *right[-2:])), "distance")
-    each = Step(apart, (x1, x2))
-    return [each, Step(ops.Reduce(apart.output, shape_of(y), "norm"), (each,), (y,))]
+    return _chained(y, (x1, x2), apart, ops.Reduce(apart.output, shape_of(y), "norm"))
 
 
 @rule("bilinear")
@@ -200,6 +199,14 @@ def _affine_grid(y: X, theta: X, size: X, *_rest: X, **_: X) -> Steps:
 
 def _making(y: X, steps: Steps) -> Steps:
     return [*steps[:-1], replace(steps[-1], makes=(y,))]
+
+
+def _chained(y: X, reads: tuple[X, ...], *ops_in_order: Operator) -> Steps:
+    """Return steps of which the first reads these arrays, each further one what the one before made."""
+    steps: Steps = []
+    for op in ops_in_order:
+        steps.append(Step(op, (steps[-1],) if steps else reads))
+    return _making(y, steps)
 
 
 @rule("einsum")
@@ -389,10 +396,10 @@ def _sampled(y: X, input: X, places: X, terms: int) -> Steps:
 
 
 @rule("torchvision.roi_align", "torchvision.ps_roi_align")
-def _regions(y: X, input: X, rois: X, _scale: X, _height: X, _width: X, points: int, *_rest: X) -> Steps:
-    """Return means of so many points in each direction, each a sum of 4 products."""
-    require(points > 0, "a region's number of points must not depend on its size, got sampling_ratio <= 0")
-    return _sampled(_first(y), input, rois, 4 * points * points)
+def _regions(y: X, input: X, rois: X, *args: X) -> Steps:
+    """Return means of `args[3]` points in each direction, each a sum of 4 products."""
+    require(args[3] > 0, "a region's number of points must not depend on its size, got sampling_ratio <= 0")
+    return _sampled(_first(y), input, rois, 4 * args[3] ** 2)
 
 
 @rule("torchvision.deform_conv2d")
@@ -412,12 +419,10 @@ def _deformed(y: X, input: X, weight: X, offset: X, mask: X, bias: X, *args: X) 
 def _transforms(y: X, input: X, dim: X, *_rest: X, **_: X) -> Steps:
     """Return a transform along each axis; where one half mirrors the other, both are taken to be computed."""
     shape = shape_of(max(input, y, key=lambda x: x.numel()))
-    steps = [] if shape == shape_of(input) else [Step(ops.Move((shape_of(input),), shape), (input,))]
-    for axis in dim:
-        steps.append(Step(ops.Transform(shape, shape[axis]), (steps[-1] if steps else input,)))
-    if shape != shape_of(y):
-        steps.append(_gathered(steps[-1:], shape_of(y)))
-    return _making(y, steps)
+    transforms = [ops.Transform(shape, shape[axis]) for axis in dim]
+    before, after = (([] if shape_of(x) == shape else [x]) for x in (input, y))
+    moved = [ops.Move((shape_of(x),), shape) for x in before]
+    return _chained(y, (input,), *moved, *transforms, *(ops.Move((shape,), shape_of(x)) for x in after))
 
 
 # What has no weights and makes no products.
@@ -509,18 +514,17 @@ def _embedding_bag(y: X, *args: X, **options: X) -> Steps:
     made, (first, second, *rest) = _first(y), _operands(args, options)
     table, places = (second, first) if second.is_floating_point() else (first, second)
     shape = (*shape_of(places), int(table.shape[-1]))
-    rows_of = Step(ops.Move((shape_of(table), shape_of(places)), shape), (table, places))
-    scales = [x for x in rest if x.is_floating_point()]
-    scaled = [Step(ops.Multiply((shape, (*shape_of(x), 1))), (rows_of, x)) for x in scales]
-    added = Step(ops.Add((shape,)), (scaled[-1] if scaled else rows_of,))
-    return [rows_of, *scaled, added, Step(ops.Move((shape,), shape_of(made)), (added,), (made,))]
+    looked_up = ops.Move((shape_of(table), shape_of(places)), shape)
+    scaled = [ops.Multiply((shape,)) for x in rest if x.is_floating_point()]
+    return _chained(
+        made, (table, places), looked_up, *scaled, ops.Add((shape,)), ops.Move((shape,), shape_of(made))
+    )
 
 
 @rule(*tables.LOSSES)
 def _loss(y: X, input: X, *_rest: X, **_: X) -> Steps:
-    made = _first(y)
-    compared = Step(ops.Pointwise((shape_of(input),), "loss"), (input,))
-    return [compared, Step(ops.Reduce(shape_of(input), shape_of(made), "sum"), (compared,), (made,))]
+    made, shape = _first(y), shape_of(input)
+    return _chained(made, (input,), ops.Pointwise((shape,), "loss"), ops.Reduce(shape, shape_of(made), "sum"))
 
 
 @rule("pad", names="mode value")
@@ -586,31 +590,23 @@ def _unpacked(packed: X) -> list[X]:
 
 
 def _activated(y: X, steps: Steps, kind: str) -> Steps:
-    """Return the steps and an activation after them, if there is one."""
+    """Return the steps and an activation after them, if it has a kind."""
     if not kind:
         return steps
     before = replace(steps[-1], makes=())
-    activation = Step(ops.Activation(before.op.output, kind), (before,), (y,), batch=before.batch)
-    return [*steps[:-1], before, activation]
+    return [*steps[:-1], before, Step(ops.Activation(before.op.output, kind), (before,), (y,), batch=before.batch)]
 
 
-def _quantized_linear(y: X, input: X, packed: X, *_rest: X, kind: str, **_: X) -> Steps:
-    return _activated(y, _linear(y, input, *_unpacked(packed)), kind)
-
-
-def _quantized_convolution(y: X, input: X, packed: X, *_rest: X, kind: str, axes: int, **_: X) -> Steps:
+def _quantized_layer(y: X, input: X, packed: X, *_rest: X, kind: str, axes: int, **_: X) -> Steps:
+    """Return a convolution of so many axes, or for 0 a linear layer."""
     weight, bias = _unpacked(packed)
+    if not axes:
+        return _activated(y, _linear(y, input, weight, bias), kind)
     weight = _held(hash(packed), (*weight.shape[:2], *weight.shape[-axes:]))  # a sequence's has a height of 1, too
     given = {"bias": bias, "groups": packed.groups(), "transposed": packed.transpose()}
-    for name in ("stride", "padding", "dilation", "output_padding"):
+    for name in ("stride", "padding", "dilation", *(("output_padding",) if given["transposed"] else ())):
         given[name] = getattr(packed, name)()[-axes:]
-    names = "output_padding" if given["transposed"] else ""
-    return _activated(y, _convolution(y, input, weight, names=names, **given), kind)
-
-
-def _quantized(y: X, input: X, *_rest: X, kind: str, **_: X) -> Steps:
-    """Return a change of the kind of numbers; scales and zero points are part of it."""
-    return [Step(ops.Pointwise((shape_of(input),), kind), (input,), (_first(y),))]
+    return _activated(y, _convolution(y, input, weight, names="", **given), kind)
 
 
 def _quantized_sum(y: X, *args: X, record: X, kind: str, **_: X) -> Steps:
@@ -632,15 +628,13 @@ def _quantized_recurrent(y: X, input: X, *args: X, kind: str, gates: int, **_: X
 
 for _kind in ("", "relu", "leaky_relu", "tanh"):
     _end = f"_{_kind}" if _kind else ""
-    for _form in ("", "_dynamic", "_dynamic_fp16"):
-        rule(f"quantized.linear{_end}{_form}", kind=_kind)(_quantized_linear)
-    for _axes in (1, 2, 3):
-        for _form in (f"conv{_axes}d{_end}", f"conv{_axes}d{_end}_dynamic", f"conv_transpose{_axes}d{_end}"):
-            rule(f"quantized.{_form}", kind=_kind, axes=_axes)(_quantized_convolution)
+    for _axes, _base in enumerate(("linear", "conv1d", "conv2d", "conv3d")):
+        _full = [f"quantized.{_base}{_end}{_form}" for _form in ("", "_dynamic", "_dynamic_fp16")]
+        rule(*_full, f"quantized.conv_transpose{_axes}d{_end}", kind=_kind, axes=_axes)(_quantized_layer)
     for _name, _record in (("add", ops.Add), ("mul", ops.Multiply)):
-        for _form in (f"{_name}{_end}", f"{_name}_scalar{_end}"):
-            rule(f"quantized.{_form}", record=_record, kind=_kind)(_quantized_sum)
+        _full = [f"quantized.{_name}{_form}{_end}" for _form in ("", "_scalar")]
+        rule(*_full, record=_record, kind=_kind)(_quantized_sum)
 for _name in ("prelu", "softmax", "group_norm", "layer_norm", "cat"):
     RULES[f"quantized.{_name}"] = RULES[_name]
 for _name, _kind in tables.QUANTIZING.items():
-    rule(_name, kind=_kind)(_quantized)
+    RULES[_name] = lambda y, input, *_, kind=_kind, **__: _pointwise(_first(y), input, kind=kind)
