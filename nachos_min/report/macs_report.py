@@ -99,14 +99,9 @@ def _reason(why: Difference, theirs: str, ours: str) -> dict[str, Any]:
 
 
 def _layer(node: ops.Node, billed: int) -> dict[str, Any]:
-    op, shapes = node.op, [list(shape) for shape in node.op.operands]
-    found = {
-        "name": node.name,
-        "operator": name(op),
-        "exit": node.exit,
-        "inputs": shapes,
-        "output": list(op.output),
-    }
+    reads, writes = [list(shape) for shape in node.op.operands], list(node.op.output)
+    found: dict[str, Any] = {"name": node.name, "operator": name(node.op), "exit": node.exit}
+    found |= {"inputs": reads, "output": writes}
     found |= {"batch": node.batch, "macs": billed, "exact_macs": node.macs, "valid_macs": node.valid_macs}
     return found | {"params": node.params, "columns": node.columns}
 
