@@ -77,20 +77,15 @@ class MacsReport:
                 for name, each in self.totals.items()
             },
         }
-        if self.target.inputs:
-            found["inputs"] = {name: list(shape) for name, shape in self.target.inputs.items()}
+        further: dict[str, Any] = {"inputs": {name: list(shape) for name, shape in self.target.inputs.items()}}
         if self.branches:
-            found |= {"branches": list(self.branches), "least": counted.least, "most": counted.most}
+            further |= {"branches": list(self.branches), "least": counted.least, "most": counted.most}
         if why := self.explanation:
             terms = [_reason(each, *why.conventions) for each in why]
-            found["explain"] = {"convention": why.conventions[0], "difference": why.difference, "terms": terms}
-        if self.verified:
-            found["verify"] = list(self.verified)
-        if self.executed:
-            found["execute"] = list(self.executed)
-        if layers:
-            found["layers"] = [_layer(*each) for each in counted.nodes]
-        return found
+            further["explain"] = {"convention": why.conventions[0], "difference": why.difference, "terms": terms}
+        further |= {"verify": list(self.verified), "execute": list(self.executed)}
+        found |= {name: each for name, each in further.items() if each not in ({}, [])}
+        return found | {"layers": [_layer(*each) for each in counted.nodes]} if layers else found
 
 
 def _reason(why: Difference, theirs: str, ours: str) -> dict[str, Any]:
