@@ -8,11 +8,14 @@ from typing import Final
 
 
 def _by_name(table: str) -> dict[str, str]:
-    """Return name -> kind. A line is a kind and the names that it has; of a line with "=" each name is the kind."""
+    """Return name -> kind. A kind ends with a colon, its names follow; after "=:" each name is the kind."""
     found: dict[str, str] = {}
-    for line in table.strip().splitlines():
-        kind, *names = line.split()
-        found |= {name: name.lower() if kind == "=" else kind for name in names}
+    kind = ""
+    for word in table.replace("|", "").split():
+        if word.endswith(":"):
+            kind = word.removesuffix(":")
+        else:
+            found[word] = word.lower() if kind == "=" else kind
     return found
 
 
@@ -21,100 +24,60 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 ACTIVATIONS: Final = _by_name("""
-    =                relu Relu relu6 sigmoid Sigmoid tanh Tanh silu gelu Gelu elu Elu selu Selu celu Celu mish Mish
-    =                softplus Softplus softsign Softsign leaky_relu rrelu logsigmoid hardshrink softshrink Shrink
-    =                tanhshrink threshold
-    hswish           hardswish HardSwish
-    hsigmoid         hardsigmoid HardSigmoid
-    sigmoid          expit
-    logsigmoid       log_sigmoid log_sigmoid_forward
-    rrelu            rrelu_with_noise
-    silu             Swish
-    leaky_relu       LeakyRelu
-    thresholded_relu ThresholdedRelu
+    =: relu Relu relu6 sigmoid Sigmoid tanh Tanh silu gelu Gelu elu Elu selu Selu celu Celu mish Mish softplus
+        Softplus softsign Softsign leaky_relu rrelu logsigmoid hardshrink softshrink Shrink tanhshrink threshold
+    hswish: hardswish HardSwish | hsigmoid: hardsigmoid HardSigmoid | sigmoid: expit | silu: Swish
+    logsigmoid: log_sigmoid log_sigmoid_forward | rrelu: rrelu_with_noise | leaky_relu: LeakyRelu
+    thresholded_relu: ThresholdedRelu
 """)
 
 POINTWISE: Final = _by_name("""
-    =          Sub Div pow Pow square sqrt Sqrt rsqrt exp Exp log Log sin Sin cos Cos tan Tan atan Atan atan2
-    =          erf Erf abs Abs neg Neg sign Sign floor Floor ceil Ceil round Round trunc frac reciprocal Reciprocal
-    =          Min Max where Where lerp addcmul addcdiv cumsum CumSum cumprod CumProd logaddexp floor_divide
-    =          remainder Asin Acos Sinh Cosh Asinh Acosh Atanh IsNaN IsInf LRN Mean LpNormalization
-    =          BitShift BitwiseAnd BitwiseOr BitwiseXor BitwiseNot
-    =          acos asin sinh cosh acosh asinh atanh angle polar copysign hypot gcd lcm ldexp frexp nextafter sinc
-    =          deg2rad rad2deg renorm cummax cummin logcumsumexp
-    acos       arccos
-    asin       arcsin
-    atan       arctan
-    atan2      arctan2
-    acosh      arccosh
-    asinh      arcsinh
-    atanh      arctanh
-    sign       sgn
-    trunc      fix
-    logaddexp  logaddexp2
-    log        logit special_logit
-    shift      bitwise_left_shift bitwise_right_shift lshift rshift ilshift irshift
-    sub        sub subtract rsub
-    div        div divide true_divide
-    remainder  fmod
-    pow        float_power
-    exp        exp2 expm1
-    log        log2 log10 log1p
-    abs        absolute
-    neg        negative
-    max        maximum fmax
-    min        minimum fmin
-    clamp      clamp_min clamp_max
-    where      masked_fill nan_to_num
-    compare    gt lt ge le eq ne greater less greater_equal less_equal isnan isinf isfinite heaviside
-    compare    not_equal isposinf isneginf isreal isclose signbit
-    compare    Equal Less LessOrEqual Greater GreaterOrEqual
-    logic      logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor
-    logic      iand ior ixor And Or Not Xor
-    random     bernoulli binomial geometric log_normal cauchy Bernoulli
-    weight_norm _weight_norm
+    =: Sub Div pow Pow square sqrt Sqrt rsqrt exp Exp log Log sin Sin cos Cos tan Tan atan Atan atan2 erf Erf abs
+        Abs neg Neg sign Sign floor Floor ceil Ceil round Round trunc frac reciprocal Reciprocal Min Max where Where
+        lerp addcmul addcdiv cumsum CumSum cumprod CumProd logaddexp floor_divide remainder Asin Acos Sinh Cosh
+        Asinh Acosh Atanh IsNaN IsInf LRN Mean LpNormalization BitShift BitwiseAnd BitwiseOr BitwiseXor BitwiseNot
+        acos asin sinh cosh acosh asinh atanh angle polar copysign hypot gcd lcm ldexp frexp nextafter sinc deg2rad
+        rad2deg renorm cummax cummin logcumsumexp | acos: arccos | asin: arcsin | atan: arctan | atan2: arctan2
+    acosh: arccosh | asinh: arcsinh | atanh: arctanh | sign: sgn | trunc: fix | logaddexp: logaddexp2
+    log: logit special_logit log2 log10 log1p
+    shift: bitwise_left_shift bitwise_right_shift lshift rshift ilshift irshift | sub: sub subtract rsub
+    div: div divide true_divide | remainder: fmod | pow: float_power | exp: exp2 expm1 | abs: absolute
+    neg: negative | max: maximum fmax | min: minimum fmin | clamp: clamp_min clamp_max
+    where: masked_fill nan_to_num
+    compare: gt lt ge le eq ne greater less greater_equal less_equal isnan isinf isfinite heaviside not_equal
+        isposinf isneginf isreal isclose signbit Equal Less LessOrEqual Greater GreaterOrEqual
+    logic: logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor iand ior
+        ixor And Or Not Xor | random: bernoulli binomial geometric log_normal cauchy Bernoulli
+    weight_norm: _weight_norm
 """)
 
 REDUCTIONS: Final = _by_name("""
-    =           mean sum prod max min argmax ArgMax argmin ArgMin var std logsumexp any all median
-    mean        nanmean ReduceMean
-    median      nanmedian
-    sum         nansum trace ReduceSum
-    prod        ReduceProd
-    max         amax aminmax ReduceMax
-    min         amin ReduceMin
-    var         var_mean
-    std         std_mean
-    norm        vector_norm linalg_vector_norm native_norm
-    count       count_nonzero
-    l1          ReduceL1
-    l2          ReduceL2
-    log_sum     ReduceLogSum
-    log_sum_exp ReduceLogSumExp
-    sum_square  ReduceSumSquare
+    =: mean sum prod max min argmax ArgMax argmin ArgMin var std logsumexp any all median | mean: nanmean ReduceMean
+    median: nanmedian | sum: nansum trace ReduceSum | prod: ReduceProd | max: amax aminmax ReduceMax
+    min: amin ReduceMin | var: var_mean | std: std_mean | norm: vector_norm linalg_vector_norm native_norm
+    count: count_nonzero | l1: ReduceL1 | l2: ReduceL2 | log_sum: ReduceLogSum | log_sum_exp: ReduceLogSumExp
+    sum_square: ReduceSumSquare
 """)
 
 # Interpolation by PyTorch's basic operators, by mode.
 UPSAMPLING: Final = _by_name("""
-    nearest       upsample_nearest1d upsample_nearest2d upsample_nearest3d
-    nearest-exact _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d
-    linear        upsample_linear1d
-    bilinear      upsample_bilinear2d _upsample_bilinear2d_aa
-    trilinear     upsample_trilinear3d
-    bicubic       upsample_bicubic2d _upsample_bicubic2d_aa
+    nearest: upsample_nearest1d upsample_nearest2d upsample_nearest3d
+    nearest-exact: _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d
+    linear: upsample_linear1d | bilinear: upsample_bilinear2d _upsample_bilinear2d_aa
+    trilinear: upsample_trilinear3d | bicubic: upsample_bicubic2d _upsample_bicubic2d_aa
 """)
 
 # Changes between kinds of numbers.
 QUANTIZING: Final = _by_name("""
-    quantize      quantize_per_tensor quantize_per_channel quantize_per_tensor_dynamic
-    quantize      quantized_decomposed.quantize_per_tensor quantized_decomposed.quantize_per_channel
-    quantize      quantized_decomposed.quantize_per_token
-    dequantize    dequantize quantized_decomposed.dequantize_per_tensor quantized_decomposed.dequantize_per_channel
-    dequantize    quantized_decomposed.dequantize_per_token
-    fake_quantize fake_quantize_per_tensor_affine_cachemask fake_quantize_per_channel_affine_cachemask
-    fake_quantize _fake_quantize_per_tensor_affine_cachemask_tensor_qparams fused_moving_avg_obs_fake_quant
-    fake_quantize _fused_moving_avg_obs_fq_helper _fake_quantize_learnable_per_tensor_affine
-    fake_quantize _fake_quantize_learnable_per_channel_affine
+    quantize: quantize_per_tensor quantize_per_channel quantize_per_tensor_dynamic
+        quantized_decomposed.quantize_per_tensor quantized_decomposed.quantize_per_channel
+        quantized_decomposed.quantize_per_token
+    dequantize: dequantize quantized_decomposed.dequantize_per_tensor quantized_decomposed.dequantize_per_channel
+        quantized_decomposed.dequantize_per_token
+    fake_quantize: fake_quantize_per_tensor_affine_cachemask fake_quantize_per_channel_affine_cachemask
+        _fake_quantize_per_tensor_affine_cachemask_tensor_qparams fused_moving_avg_obs_fake_quant
+        _fused_moving_avg_obs_fq_helper _fake_quantize_learnable_per_tensor_affine
+        _fake_quantize_learnable_per_channel_affine
 """)
 
 # PyTorch's functions that only move elements. ONNX says in each operator's own way where they go.
@@ -168,75 +131,46 @@ _ANY = 1 << 31  # arrays
 
 
 def _arities(table: str) -> dict[str, tuple[int, int, int]]:
+    """Return the three numbers that stand before each name."""
     found: dict[str, tuple[int, int, int]] = {}
-    for line in table.strip().splitlines():
-        least, most, outputs, *names = line.replace("*", str(_ANY)).replace("~", "com.microsoft.").split()
-        found |= dict.fromkeys(names, (int(least), int(most), int(outputs)))
+    numbers: list[int] = []
+    for word in table.replace("*", str(_ANY)).replace("~", "com.microsoft.").replace("|", "").split():
+        if word.isdecimal():
+            numbers.append(int(word))
+        else:
+            least, most, outputs = numbers[-3:]
+            found[word] = (least, most, outputs)
     return found
 
 
 # Least and most inputs and most outputs, in any operator set, of operators that have not one of each. "~" is ONNX
 # Runtime's domain.
 ARITIES: Final = _arities("""
-    0 0 1   Constant RandomNormal RandomUniform SequenceEmpty
-    0 1 1   Optional OptionalHasElement
-    1 1 2   MaxPool com.ms.internal.nhwc.MaxPool
-    1 1 3   DynamicQuantizeLinear ~Unique
-    1 1 4   Unique
-    1 1 *   If
-    1 2 1   ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMean ReduceSum
-    1 2 1   ReduceSumSquare ReduceProd Squeeze Unsqueeze Upsample Trilu SequenceErase SplitToSequence
-    1 2 1   ~FastGelu ~Trilu
-    1 2 2   TopK
-    1 2 *   Split
-    1 3 1   Clip DFT
-    1 3 2   Dropout
-    1 4 1   Pad Resize
-    1 5 1   Slice
-    1 10 4   ~MultiHeadAttention
-    1 * 1   Max Min Mean Sum Einsum Concat SequenceConstruct
-    1 * *   Scan
-    2 2 1   Add Sub Mul Div Mod Pow And Or Xor Equal Less LessOrEqual Greater GreaterOrEqual BitShift
-    2 2 1   BitwiseAnd BitwiseOr BitwiseXor CumSum CumProd PRelu MatMul RMSNormalization CastLike Reshape
-    2 2 1   Expand Tile Gather GatherND GatherElements ReverseSequence CenterCropPad Compress MaxRoiPool
-    2 2 1   SequenceAt AffineGrid GridSample SwiGLU ~BiasGelu ~BiasSoftmax ~FusedMatMul ~MatMulInteger16
-    2 2 1   ~TransposeMatMul ~BiasSplitGelu ~ExpandDims ~GridSample
-    2 2 2   SimplifiedLayerNormalization
-    2 3 1   Conv ConvTranspose Gemm QuantizeLinear DequantizeLinear MaxUnpool SequenceInsert TensorScatter
-    2 3 1   ~FusedGemm ~QuantizeLinear ~DequantizeLinear com.ms.internal.nhwc.Conv
-    2 3 1   com.ms.internal.nhwc.ConvTranspose
-    2 3 3   LayerNormalization
-    2 4 1   ConvInteger MatMulInteger STFT ~FusedConv ~nchwc.Conv
-    2 5 1   NonMaxSuppression
-    2 5 2   ~BiasDropout
-    2 7 2   ~Attention
-    2 * *   Loop
-    3 3 1   Col2Im Scatter Where Range OneHot ScatterND ScatterElements GroupNormalization
-    3 3 1   InstanceNormalization RoiAlign ~BiasAdd ~MatMulBnb4
-    3 4 1   RotaryEmbedding
-    3 4 4   ~SkipSimplifiedLayerNormalization
-    3 5 1   DeformConv ~DynamicQuantizeMatMul
-    3 5 4   ~SkipLayerNormalization
-    3 6 1   ~MatMulNBits
-    3 6 2   GRU RNN
-    3 7 4   Attention
-    3 8 3   LSTM
-    7 17 4   ~GroupQueryAttention
-    4 4 1   ~RotaryEmbedding ~CropAndResize
-    4 5 1   ~QLinearSigmoid ~QLinearLeakyRelu ~QLinearSoftmax ~QLinearReduceMean ~QLinearAveragePool
-    4 5 1   ~QLinearGlobalAveragePool
-    4 7 1   ~MatMulIntegerToFloat
-    5 5 1   MelWeightMatrix
-    5 5 5   BatchNormalization
-    5 9 2   ~QAttention
-    5 * 1   ~QLinearConcat
-    6 9 1   ~QGemm
-    7 8 1   ~QLinearAdd ~QLinearMul
-    7 9 3   ~EmbedLayerNormalization
-    8 8 1   QLinearMatMul
-    8 9 1   QLinearConv com.ms.internal.nhwc.QLinearConv ~QLinearConv
-    9 9 1   ~QLinearWhere
-    12 12 3   ~DynamicQuantizeLSTM
+    0 0 1 Constant RandomNormal RandomUniform SequenceEmpty | 0 1 1 Optional OptionalHasElement
+    1 1 2 MaxPool com.ms.internal.nhwc.MaxPool | 1 1 3 DynamicQuantizeLinear ~Unique | 1 1 4 Unique | 1 1 * If
+    1 2 1 ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMean ReduceSum ReduceSumSquare
+          ReduceProd Squeeze Unsqueeze Upsample Trilu SequenceErase SplitToSequence ~FastGelu ~Trilu | 1 2 2 TopK
+    1 2 * Split | 1 3 1 Clip DFT | 1 3 2 Dropout | 1 4 1 Pad Resize | 1 5 1 Slice | 1 10 4 ~MultiHeadAttention
+    1 * 1 Max Min Mean Sum Einsum Concat SequenceConstruct | 1 * * Scan
+    2 2 1 Add Sub Mul Div Mod Pow And Or Xor Equal Less LessOrEqual Greater GreaterOrEqual BitShift BitwiseAnd
+          BitwiseOr BitwiseXor CumSum CumProd PRelu MatMul RMSNormalization CastLike Reshape Expand Tile Gather
+          GatherND GatherElements ReverseSequence CenterCropPad Compress MaxRoiPool SequenceAt AffineGrid GridSample
+          SwiGLU ~BiasGelu ~BiasSoftmax ~FusedMatMul ~MatMulInteger16 ~TransposeMatMul ~BiasSplitGelu ~ExpandDims
+          ~GridSample | 2 2 2 SimplifiedLayerNormalization
+    2 3 1 Conv ConvTranspose Gemm QuantizeLinear DequantizeLinear MaxUnpool SequenceInsert TensorScatter ~FusedGemm
+          ~QuantizeLinear ~DequantizeLinear com.ms.internal.nhwc.Conv com.ms.internal.nhwc.ConvTranspose
+    2 3 3 LayerNormalization | 2 4 1 ConvInteger MatMulInteger STFT ~FusedConv ~nchwc.Conv | 2 5 1 NonMaxSuppression
+    2 5 2 ~BiasDropout | 2 7 2 ~Attention | 2 * * Loop
+    3 3 1 Col2Im Scatter Where Range OneHot ScatterND ScatterElements GroupNormalization InstanceNormalization
+          RoiAlign ~BiasAdd ~MatMulBnb4 | 3 4 1 RotaryEmbedding | 3 4 4 ~SkipSimplifiedLayerNormalization
+    3 5 1 DeformConv ~DynamicQuantizeMatMul | 3 5 4 ~SkipLayerNormalization | 3 6 1 ~MatMulNBits | 3 6 2 GRU RNN
+    3 7 4 Attention | 3 8 3 LSTM | 7 17 4 ~GroupQueryAttention | 4 4 1 ~RotaryEmbedding ~CropAndResize
+    4 5 1 ~QLinearSigmoid ~QLinearLeakyRelu ~QLinearSoftmax ~QLinearReduceMean ~QLinearAveragePool
+          ~QLinearGlobalAveragePool | 4 7 1 ~MatMulIntegerToFloat | 5 5 1 MelWeightMatrix | 5 5 5 BatchNormalization
+    5 9 2 ~QAttention | 5 * 1 ~QLinearConcat | 6 9 1 ~QGemm | 7 8 1 ~QLinearAdd ~QLinearMul
+    7 9 3 ~EmbedLayerNormalization | 8 8 1 QLinearMatMul
+    8 9 1 QLinearConv com.ms.internal.nhwc.QLinearConv ~QLinearConv | 9 9 1 ~QLinearWhere
+    12 12 3 ~DynamicQuantizeLSTM
 """)
 
 # Attributes of ONNX's operators. Another name may be a damaged one, in whose place the default would be counted.
