@@ -18,6 +18,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from nachos_min.errors import shorten
 from nachos_min.macs.count import check_graph
 from nachos_min.macs.ops import Graph
 from nachos_min.macs.readers.torch_graph import load_torch, tensors_in
@@ -137,12 +138,12 @@ def _drawn(module: Any, shape: Any, seed: int) -> Any:
     """Return an array of a shape as a module takes it."""
     torch = load_torch()
     if not isinstance(shape, tuple | list) or not shape or any(type(n) is not int or n < 1 for n in shape):
-        raise CountError(f"inputs must be tensors or a shape of Python integers >= 1, got {_shown(shape)}")
+        raise CountError(f"inputs must be tensors or a shape of Python integers >= 1, got {shorten(shape)}")
     like = next((x for x in module.parameters() if x.is_floating_point()), torch.empty(0))
     if like.is_meta or isinstance(like, torch._subclasses.FakeTensor):
         return like.detach().new_empty(tuple(shape))
     if prod(shape) > _MOST_ELEMENTS:
-        raise CountError(f"an input must have at most {_MOST_ELEMENTS} elements, got {_shown(tuple(shape))}")
+        raise CountError(f"an input must have at most {_MOST_ELEMENTS} elements, got {shorten(tuple(shape))}")
     drawn = torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed))
     return drawn.to(dtype=like.dtype, device=like.device)
 
@@ -179,7 +180,7 @@ def load_torch_target(target: str) -> tuple[Any, Any, Any]:
     torch = load_torch()
     place, _, attribute = target.partition(":")
     if not place or not attribute:
-        raise CountError(f"a PyTorch target must be torch:package.module:function, got {_shown(target)}")
+        raise CountError(f"a PyTorch target must be torch:package.module:function, got {shorten(target)}")
     here, compiled = str(Path.cwd()), sys.dont_write_bytecode
     sys.path.insert(0, here)
     sys.dont_write_bytecode = True  # nothing is left behind in the user's folder
@@ -196,13 +197,13 @@ def load_torch_target(target: str) -> tuple[Any, Any, Any]:
         raise
     except BaseException as error:  # a module may call sys.exit
         reason = _one_line(error)
-        raise CountError(f"{_shown(target)} must be a function that makes a module, got {reason}") from error
+        raise CountError(f"{shorten(target)} must be a function that makes a module, got {reason}") from error
     finally:
         sys.dont_write_bytecode = compiled
         with suppress(ValueError):  # what was imported may have taken it out
             sys.path.remove(here)
     if not _is_program(module) and not isinstance(module, torch.nn.Module):
-        raise CountError(f"{_shown(target)} must return a torch.nn.Module, got {type(module).__name__}")
+        raise CountError(f"{shorten(target)} must return a torch.nn.Module, got {type(module).__name__}")
     return module, inputs, options
 
 
@@ -244,11 +245,6 @@ def _quiet() -> Iterator[None]:
     with redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _one_line(error: BaseException) -> str:
