@@ -39,9 +39,8 @@ class Convention:
         about: one sentence for a reader who sees it for the first time.
         prices: operator -> its terms; an operator without a price adds nothing.
         multiplicity: node -> how often it is counted.
-        package: as it is installed whose count this is; "" for our own.
-        versions: of that package with which this was compared, in ascending order.
-        part: of the package, or the tool itself if it is none.
+        tool: whose count this is, a package with the versions that were compared, ascending, and its part in
+            brackets; "" for our own.
     """
 
     name: str
@@ -49,20 +48,19 @@ class Convention:
     about: str
     prices: Mapping[type[Operator], Rule]
     multiplicity: Callable[[Node], Multiplicity] = lambda _node: ONCE
-    package: str = ""
-    versions: tuple[str, ...] = ()
-    part: str = ""
+    tool: str = ""
 
     @property
-    def tool(self) -> str:
-        """Whose count this is, with the versions it was compared with; "" for our own."""
-        return " ".join(part for part in (self.package, " and ".join(self.versions), self.part) if part)
+    def versions(self) -> tuple[str, ...]:
+        """Those with which this was compared, in ascending order."""
+        return tuple(word for word in self.tool.partition("(")[0].split() if word[0].isdigit())
 
     @property
     def version_note(self) -> str:
         """What is installed, if it is another version than those compared with; "" if not."""
-        found = installed_version(self.package) if self.versions else ""
-        return f"{self.package} {found} is installed" if found and found not in self.versions else ""
+        package, versions = self.tool.partition(" ")[0], self.versions
+        found = installed_version(package) if versions else ""
+        return f"{package} {found} is installed" if found and found not in versions else ""
 
     def terms(self, graph: Graph) -> tuple[Term, ...]:
         """Return what the tool adds up, in execution order."""

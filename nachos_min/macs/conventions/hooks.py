@@ -65,8 +65,7 @@ def _softmax(node: Node) -> tuple[bill.Term, ...]:
 
 THOP = Convention(
     name="thop",
-    package="thop",
-    versions=("0.1.1.post2209072238",),
+    tool="thop 0.1.1.post2209072238",
     unit="MACs",
     about="Products of known modules, 4 per batch-norm element, and additions and divisions of average pooling.",
     prices={
@@ -140,8 +139,7 @@ def _embedding(node: Node) -> tuple[bill.Term, ...]:
 
 TORCHINFO = Convention(
     name="torchinfo",
-    package="torchinfo",
-    versions=("1.8.0",),
+    tool="torchinfo 1.8.0",
     unit="MACs",
     about="Parameters of modules, times pixels of the output for a convolution and times samples for the rest.",
     prices={

@@ -88,7 +88,7 @@ def _exits(graph: Graph) -> int:
 
 NACHOS_OFFICIAL = _Official(
     name="nachos-official",
-    part="the released NACHOS code (CNAS 67d07e8, EarlyExits db1af40)",
+    tool="the released NACHOS code (CNAS 67d07e8, EarlyExits db1af40)",
     unit="MACs",
     about="The backbone as torchprofile 0.0.2 counts it, rounded to 0.01 M, and only the head that is taken.",
     prices=TORCHPROFILE_0_0_2.prices,

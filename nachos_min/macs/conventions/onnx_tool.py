@@ -158,8 +158,7 @@ class _OnnxTool(Convention):
 
 ONNX_TOOL = _OnnxTool(
     name="onnx-tool",
-    package="onnx-tool",
-    versions=("1.0.1",),
+    tool="onnx-tool 1.0.1",
     unit="MACs",
     about="Every operator of the exported file at a price: products and biases 1, a sigmoid 32, a softmax 36.",
     prices={

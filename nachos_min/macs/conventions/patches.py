@@ -132,9 +132,7 @@ _PER_SAMPLE: dict[type[Operator], bill.Rule] = {
 
 PTFLOPS = Convention(
     name="ptflops",
-    package="ptflops",
-    versions=("0.7.5",),
-    part="(backend pytorch)",
+    tool="ptflops 0.7.5 (backend pytorch)",
     unit="MACs",
     about="Products and biases of known modules, 2 per batch-norm element, and activations and pools up to twice.",
     prices={
@@ -236,9 +234,7 @@ def _operations(rule: bill.Rule) -> bill.Rule:
 
 CALFLOPS = Convention(
     name="calflops",
-    package="calflops",
-    versions=("0.3.2",),
-    part="(its MACs)",
+    tool="calflops 0.3.2 (its MACs)",
     unit="MACs",
     about="Products of convolutions, linear layers and torch.matmul; operator signs such as x @ y are missed.",
     prices={operator: _products(rule) for operator, rule in _PRODUCTS.items()},
@@ -247,9 +243,7 @@ CALFLOPS = Convention(
 
 CALFLOPS_FLOPS = Convention(
     name="calflops-flops",
-    package="calflops",
-    versions=("0.3.2",),
-    part="(its FLOPs)",
+    tool="calflops 0.3.2 (its FLOPs)",
     unit="FLOPs",
     about="Twice the products, biases of convolutions, 2 per batch-norm element, and activations and pools.",
     prices={
@@ -294,9 +288,7 @@ def _dispatched_sum(node: Node) -> tuple[bill.Term, ...]:
 
 PTFLOPS_ATEN = Convention(
     name="ptflops-aten",
-    package="ptflops",
-    versions=("0.7.5",),
-    part="(backend aten)",
+    tool="ptflops 0.7.5 (backend aten)",
     unit="MACs",
     about="Products of convolutions and matrix products, and the biases of both; nothing else.",
     prices={
@@ -319,9 +311,7 @@ def _release(version: str) -> tuple[int, ...]:
 
 TORCH = Convention(
     name="torch",
-    package="torch",
-    versions=("2.13.0", "2.15.0"),
-    part="(torch.utils.flop_counter)",
+    tool="torch 2.13.0 and 2.15.0 (torch.utils.flop_counter)",
     unit="FLOPs",
     about="Two operations, a multiplication and an addition, for each product; nothing else.",
     prices=dict.fromkeys((*bill.LAYERS, ops.Recurrent), bill.each(bill.products, factor=2)),

@@ -100,8 +100,7 @@ def _fvcore_resize(node: Node) -> tuple[bill.Term, ...]:
 
 FVCORE = Convention(
     name="fvcore",
-    package="fvcore",
-    versions=("0.1.5.post20221221",),
+    tool="fvcore 0.1.5.post20221221",
     unit="FLOPs",
     about="Products of traced operators, called FLOPs; 2 per batch-norm element, 1 per adaptively pooled one.",
     prices={
@@ -165,8 +164,7 @@ _UNKNOWN = bill.names("torch. Tensor.", "mm mv dot inner vdot multiply multiply_
 
 TORCHPROFILE = Convention(
     name="torchprofile",
-    package="torchprofile",
-    versions=("0.1.0",),
+    tool="torchprofile 0.1.0",
     unit="MACs",
     about="Products of traced operators; 1 per batch-norm element, element-wise product and element of a mean.",
     prices=_PRICES,
@@ -178,8 +176,7 @@ _LATER = (ops.BatchNorm, ops.GroupNorm, ops.Einsum, ops.Resize, ops.Recurrent)  
 # On the PyTorch of its day: later ones trace a linear layer as an operator that it does not know.
 TORCHPROFILE_0_0_2 = Convention(
     name="torchprofile-0.0.2",
-    package="torchprofile",
-    versions=("0.0.2",),
+    tool="torchprofile 0.0.2",
     unit="MACs",
     about="The same before batch norm was counted: products, and 1 per element-wise product and element of a mean.",
     prices={
