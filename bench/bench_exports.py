@@ -185,7 +185,7 @@ def export(module: Any, inputs: Inputs, path: Path, exporter: str) -> None:
     torch = import_module("torch")
     options = dict(EXPORTERS[exporter])
     if options["dynamo"]:
-        options["external_data"] = sum(x.nbytes for x in module.state_dict().values()) > LARGEST
+        options["external_data"] = sum(getattr(x, "nbytes", 0) for x in module.state_dict().values()) > LARGEST
     elif isinstance(inputs, dict):
         module, inputs = by_place(module, tuple(inputs)), tuple(inputs.values())
     positional, named = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
