@@ -1,7 +1,7 @@
 """Networks that others wrote, exported to ONNX: the count of the file beside that of the module.
 
     python bench/bench_exports.py [--family timm] [--only resnet18,vit_b_16] [--rows rows.jsonl] [--keep folder]
-    python bench/bench_exports.py --show rows.jsonl
+    python bench/bench_exports.py --table rows.jsonl
 
 Each network of `models.py` is exported by both exporters of PyTorch, each time in a process of its own with limits
 of time and memory. ONNX Runtime then optimises the file, and quantises those of classifiers. A difference has a
@@ -369,7 +369,7 @@ def main(
     exporters: str | tuple[str, ...] = tuple(EXPORTERS),
     rows: str = "",
     keep: str = "",
-    show_: str = "",
+    table: str = "",
 ) -> None:
     """Export, count and print.
 
@@ -379,10 +379,10 @@ def main(
         exporters: comma-separated, of torchscript and dynamo.
         rows: a file to which each row is added as soon as it is known.
         keep: a folder for the files, without the values of weights; what is there is counted again, not exported.
-        show_: a file of rows, to print without measuring.
+        table: a file of rows, to print without measuring.
     """
-    if show_:
-        show([json.loads(line) for line in Path(show_).read_text().splitlines()])
+    if table:
+        show([json.loads(line) for line in Path(table).read_text().splitlines()])
         return
     names = only if isinstance(only, str) else ",".join(only)  # Fire makes a tuple of a,b
     ways = exporters.split(",") if isinstance(exporters, str) else exporters
