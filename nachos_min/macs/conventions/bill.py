@@ -92,6 +92,12 @@ def by_kind(quantity: Callable[[Node, int], Term], prices: Mapping[str, int], *,
     return rule
 
 
+def executed(node: Node, factor: int = 1) -> Term:
+    """Return `factor` for each product that PyTorch executes: a complex convolution is three real ones."""
+    made, times = products(node, factor), node.real if isinstance(node.op, ops.Conv) else 1
+    return made.taken_for(made.quantity * times, "three real convolutions are executed for a complex one")
+
+
 def products_as(node: Node, quantity: int, note: str = "") -> Term:
     """Return one for each of `quantity`, which a tool takes for the products of a node."""
     return replace(products(node), quantity=quantity, note=note)
@@ -127,6 +133,7 @@ def numpy_estimate(op: ops.Einsum) -> float:
 
 
 ATTENTION = "F.scaled_dot_product_attention"
+WHOLE = {"F.bilinear", "torch.cdist"}  # executed as one operator, which no tool knows
 
 # Operator or kind of activation, and the function and class of torch.nn that most people would use. The class
 # ReLU6 calls its parent's function, not F.relu6.

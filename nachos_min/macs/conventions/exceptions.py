@@ -4,13 +4,15 @@ A cell is one tool's number for one network. `cause_of` names the cause of a dif
 error of the prediction or of the tool.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nachos_min.macs.conventions.bill import as_written, outputs
 from nachos_min.macs.conventions.catalogue import CONVENTIONS
-from nachos_min.macs.conventions.peers import lengths_in
-from nachos_min.macs.ops import Graph
+from nachos_min.macs.conventions.peers import part_of
+from nachos_min.macs.ops import Add, Graph
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,40 @@ class Known:
     explains: Callable[[Cell], bool]
 
 
-def _are_lengths(cell: Cell) -> bool:
-    return lengths_in(cell.tool, cell.module, cell.inputs, cell.options) == cell.difference
+def _part(cell: Cell) -> int:
+    return part_of(cell.tool, cell.module, cell.inputs, cell.options)
+
+
+def _is_of_own_classes(cell: Cell) -> bool:
+    own = {position for position, node in enumerate(cell.graph) if "." in as_written(node).module}
+    predicted = sum(term.amount for term in CONVENTIONS[cell.tool].terms(cell.graph) if term.node in own)
+    return _part(cell) - predicted == cell.difference
+
+
+def _is_sums_with_a_number(cell: Cell) -> bool:
+    """Return whether the difference is what all sums of an array and a number in one class of modules write."""
+    written: Counter[str] = Counter()
+    for node in cell.graph:
+        if isinstance(node.op, Add) and len(node.op.shapes) == 1:
+            written[as_written(node).module] += outputs(node).quantity
+    return -cell.difference in written.values()
 
 
 EXCEPTIONS = (
     Known(
         ("torchprofile", "onnx-tool"),
         "arithmetic on lengths, which the network does outside of PyTorch's operators, is traced and counted",
-        _are_lengths,
+        lambda cell: _part(cell) == cell.difference,
+    ),
+    Known(
+        ("onnx-tool",),
+        "a sum with 0 is left out of the exported file, and which number is added is not recorded",
+        _is_sums_with_a_number,
+    ),
+    Known(
+        ("torchinfo",),
+        "it counts parameters of classes that are not PyTorch's by their names, which are not recorded",
+        _is_of_own_classes,
     ),
 )
 

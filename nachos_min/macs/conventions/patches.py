@@ -9,14 +9,14 @@ The dispatcher shows what is executed, however it was written. Both of its tools
 two arrays of at least two axes each.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from math import prod
 
 from nachos_min.macs import ops
 from nachos_min.macs.conventions import bill, recurrent
-from nachos_min.macs.conventions.convention import ONCE, Convention, Multiplicity, installed_version
-from nachos_min.macs.ops import Node
+from nachos_min.macs.conventions.convention import ONCE, Convention, Counted, Multiplicity, installed_version
+from nachos_min.macs.ops import Graph, Node
 from nachos_min.macs.record import Operator, Shape, broadcast
 from nachos_min.macs.windows import positions
 
@@ -57,13 +57,16 @@ _PTFLOPS_REPLACES |= {"torch.baddbmm"} | _SPELT_OUT
 
 # Its hook bills as one what is recorded here piece by piece: the projections, scaling, products and softmax.
 _ATTENTION = "MultiheadAttention"
-_BILLED_IN_ATTENTION = (ops.Linear, ops.MatMul, ops.Softmax, ops.Multiply)
+_OF_TIMM = {"timm.layers.attention.Attention", "timm.models.vision_transformer.Attention"}
+_BILLED = (ops.MatMul, ops.Softmax, ops.Multiply)
+_BILLED_IN_ATTENTION: dict[str, tuple[type[Operator], ...]] = {_ATTENTION: (*_BILLED, ops.Linear)}
+_BILLED_IN_ATTENTION |= dict.fromkeys(_OF_TIMM, _BILLED)
 
 
 def _hooked_and_called(node: Node) -> Multiplicity:
     written = bill.as_written(node)
-    if written.module == _ATTENTION:
-        hooked = isinstance(node.op, _BILLED_IN_ATTENTION)
+    if written.module in _BILLED_IN_ATTENTION:
+        hooked = isinstance(node.op, _BILLED_IN_ATTENTION[written.module])
     else:  # a layer may compute its weights from others, which its hook does not see
         hooked = written.module in _HOOKED and not isinstance(node.op, ops.MatMul)
     hooks = written.paths if hooked else 0
@@ -115,7 +118,7 @@ def _ptflops_norm(node: Node) -> tuple[bill.Term, ...]:
 def _ptflops_matmul(node: Node) -> tuple[bill.Term, ...]:
     made = _of_arrays(bill.products_of_left, 1)(node)
     written = bill.as_written(node)
-    if written.module != _ATTENTION or "scaled" not in written.facts:
+    if written.module not in _BILLED_IN_ATTENTION or "scaled" not in written.facts:
         return made
     queries = bill.inputs(node).quantity
     scaled = bill.Term("elements out of element-wise products", 1, queries, "attention scales the query")
@@ -130,7 +133,21 @@ _PER_SAMPLE: dict[type[Operator], bill.Rule] = {
     ops.Recurrent: recurrent.hooked,
 }
 
-PTFLOPS = Convention(
+
+class _Ptflops(Convention):
+    """A module with a hook hides those inside it, which timm's attention has."""
+
+    def decided(self, graph: Graph) -> Mapping[int, Counted]:
+        attention = {node.name.split(" ")[0] for node in graph if bill.as_written(node).module in _OF_TIMM}
+        why = "it is inside a module that has a hook"
+        return {
+            position: ((_called(node, _PTFLOPS_REPLACES)[0], why), self.priced(node))
+            for position, node in enumerate(graph)
+            if attention and node.name.split(" ")[0].rpartition(".")[0] in attention
+        }
+
+
+PTFLOPS = _Ptflops(
     name="ptflops",
     tool="ptflops 0.7.5 (backend pytorch)",
     unit="MACs",
@@ -263,7 +280,7 @@ def _dispatched(node: Node) -> Multiplicity:
     facts = bill.as_written(node).facts
     if "vector" in facts and "strided" not in facts:
         return 0, "a product with a vector is an operator of its own, which it does not know"
-    if "fused" in facts or recurrent.is_one_operator(node):
+    if "fused" in facts or recurrent.is_one_operator(node) or bill.as_written(node).function in bill.WHOLE:
         return 0, "it is one fused operator on a processor, which it does not know"
     return ONCE
 
@@ -278,7 +295,8 @@ def _dispatched_layer(node: Node) -> tuple[bill.Term, ...]:
     written = bill.as_written(node)
     samples_second = "swapped" in written.facts and node.op.operands[0][0] == written.samples
     apart = "strided" in written.facts and not samples_second
-    return (bill.products(node),) if apart else (bill.products(node), bill.biases(node))
+    added = bill.biases(node, 1 + (node.real == 3))  # real and imaginary ones
+    return (bill.executed(node),) if apart else (bill.executed(node), added)
 
 
 def _dispatched_sum(node: Node) -> tuple[bill.Term, ...]:
@@ -314,6 +332,6 @@ TORCH = Convention(
     tool="torch 2.13.0 and 2.15.0 (torch.utils.flop_counter)",
     unit="FLOPs",
     about="Two operations, a multiplication and an addition, for each product; nothing else.",
-    prices=dict.fromkeys((*bill.LAYERS, ops.Recurrent), bill.each(bill.products, factor=2)),
+    prices=dict.fromkeys((*bill.LAYERS, ops.Recurrent), bill.each(bill.executed, factor=2)),
     multiplicity=_dispatched_for_torch,
 )

@@ -27,12 +27,12 @@ from nachos_min.macs.readers.torch_reader import restored
 class Peer:
     """Another tool: the package that is imported, and what counts a module called with arrays; it may raise.
 
-    `lengths` returns how much of the count is arithmetic on lengths of arrays, for a tool that traces it.
+    `part` returns how much of the count is what the tool's cause in `exceptions.py` says.
     """
 
     package: str
     run: Callable[[Any, tuple[Any, ...]], Any]
-    lengths: Callable[[Any, tuple[Any, ...]], Any] = lambda _module, _inputs: 0
+    part: Callable[[Any, tuple[Any, ...]], Any] = lambda _module, _inputs: 0
 
 
 def installed(name: str) -> bool:
@@ -53,9 +53,9 @@ def reported(
     return _counted(PEERS[name].run, module, inputs, options or {})
 
 
-def lengths_in(name: str, module: Any, inputs: Sequence[Any], options: Mapping[str, Any] | None = None) -> int:
-    """Return how much of what `reported` returns is arithmetic on lengths of arrays; 0 if the tool fails."""
-    return _counted(PEERS[name].lengths, module, inputs, options or {})[0] or 0
+def part_of(name: str, module: Any, inputs: Sequence[Any], options: Mapping[str, Any] | None = None) -> int:
+    """Return how much of what `reported` returns a tool's stated cause makes; 0 if the tool fails."""
+    return _counted(PEERS[name].part, module, inputs, options or {})[0] or 0
 
 
 def _counted(
@@ -219,7 +219,13 @@ def _torchprofile_lengths(module: Any, inputs: tuple[Any, ...]) -> Any:
 def _torchinfo(module: Any, inputs: tuple[Any, ...]) -> Any:
     from torchinfo import summary
 
-    return summary(module, input_data=list(inputs), verbose=0).total_mult_adds
+    return summary(module, input_data=list(inputs), verbose=0)
+
+
+def _torchinfo_own(module: Any, inputs: tuple[Any, ...]) -> Any:
+    """Sum up the modules without modules inside whose class is not one of torch.nn."""
+    layers = (each for each in _torchinfo(module, inputs).summary_list if each.is_leaf_layer)
+    return sum(each.macs for each in layers if not type(each.module).__module__.startswith("torch.nn."))
 
 
 def _imported(package: str, count: Callable[[Any, Any, tuple[Any, ...]], Any], **options: Any) -> Peer:
@@ -234,11 +240,11 @@ PEERS: dict[str, Peer] = {
     "ptflops": Peer("ptflops", partial(_ptflops, "pytorch")),
     "ptflops-aten": Peer("ptflops", partial(_ptflops, "aten")),
     "torchprofile": _imported(
-        "torchprofile", lambda torchprofile, *call: torchprofile.profile_macs(*call), lengths=_torchprofile_lengths
+        "torchprofile", lambda torchprofile, *call: torchprofile.profile_macs(*call), part=_torchprofile_lengths
     ),
     "calflops": Peer("calflops", partial(_calflops, 1)),
     "calflops-flops": Peer("calflops", partial(_calflops, 0)),
-    "torchinfo": Peer("torchinfo", _torchinfo),
+    "torchinfo": Peer("torchinfo", lambda *call: _torchinfo(*call).total_mult_adds, _torchinfo_own),
     "torch": Peer("torch", _torch),
     "onnx-tool": Peer("onnx_tool", lambda *call: _onnx_graph(*call).macs[0], _onnx_lengths),
 }

@@ -17,6 +17,7 @@ from nachos_min.macs.ops import Node
 from nachos_min.macs.record import Operator
 
 _LAYERS = (ops.Conv2d, ops.Linear)
+_UNSEEN = {"F.rms_norm", *bill.WHOLE}
 _FUSED = {bill.ATTENTION} | bill.names("torch. Tensor.", "baddbmm")
 
 
@@ -104,7 +105,7 @@ FVCORE = Convention(
     unit="FLOPs",
     about="Products of traced operators, called FLOPs; 2 per batch-norm element, 1 per adaptively pooled one.",
     prices={
-        **dict.fromkeys((*_LAYERS, ops.ConvTranspose2d), bill.each(bill.products)),
+        **dict.fromkeys((*_LAYERS, ops.ConvTranspose2d), bill.each(bill.executed)),
         ops.MatMul: _fvcore_matmul,
         ops.Einsum: _fvcore_einsum,
         **dict.fromkeys(bill.NORMS, _fvcore_norm),
@@ -112,7 +113,7 @@ FVCORE = Convention(
         ops.Resize: _fvcore_resize,
         ops.Recurrent: recurrent.FVCORE,
     },
-    multiplicity=_looked_up(_FUSED | bill.names("torch. Tensor.", "mv dot inner vdot")),
+    multiplicity=_looked_up(_FUSED | _UNSEEN | bill.names("torch. Tensor.", "mv dot inner vdot")),
 )
 
 
@@ -160,7 +161,7 @@ _PRICES: dict[type[Operator], bill.Rule] = {
     ops.Resize: bill.by_kind(bill.outputs, {"bilinear": 4}, others=False),
     ops.Recurrent: recurrent.TORCHPROFILE,
 }
-_UNKNOWN = bill.names("torch. Tensor.", "mm mv dot inner vdot multiply multiply_")
+_UNKNOWN = bill.names("torch. Tensor.", "mm mv dot inner vdot multiply multiply_") | _UNSEEN
 
 TORCHPROFILE = Convention(
     name="torchprofile",
