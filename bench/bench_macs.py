@@ -3,8 +3,8 @@
     python bench/bench_macs.py [--json] [--networks resnet20_a,two_exits] [--most 40]
 
 Needs PyTorch, and counts with as many of the tools as are installed (`pip install -e ".[counters]"`). Networks are
-our own, layers as PyTorch has them and, where torchvision is installed, some that others wrote. The exit status is 1
-if a difference has no cause, a network is refused, or more than 3 of 100 numbers are exceptions.
+our own, layers as PyTorch has them and, where torchvision is installed, some that others wrote. The exit status is
+1 if a difference has no cause, a network is refused, or more than 3 of 100 numbers are exceptions.
 """
 
 import json as json_format
