@@ -266,8 +266,8 @@ def _shapes(values: Any, name: str = "") -> Iterator[tuple[str, tuple[int, ...]]
         pairs = values.items() if isinstance(values, Mapping) else enumerate(values)
         for key, value in pairs:
             yield from _shapes(value, f"{name}.{key}" if name else str(key))
-    elif hasattr(values, "shape"):
-        yield name, tuple(int(length) for length in values.shape)
+    elif (shape := getattr(values, "shape", None)) is not None:
+        yield name, tuple(map(int, shape))
 
 
 def count_macs(

@@ -124,15 +124,17 @@ class Count(_Table, _Number):
 
     Attributes:
         least, most: totals of the cheapest and the dearest way through branches that depend on the data.
-        convention, unit: name of the convention, and what it calls its total, "MACs" or "FLOPs".
+        convention, unit: name of the convention, and what it calls its total, such as "MACs".
         name, input, inputs: what was counted, the shape of its first array, and of all, by name, if several.
     """
 
     def __init__(self, network: Network, rules: Convention, least: int, most: int, graphs: list[Graph]) -> None:
         self.network, self._rules, self._graphs = network, rules, graphs
         self.least, self.most = least, most
-        self.convention, self.unit = rules.name, rules.unit
-        self.name, self.input, self.inputs = network.name, network.input, network.inputs
+        self.convention = rules.name
+        self.unit = rules.unit
+        self.name, self.inputs = network.name, network.inputs
+        self.input = network.input
 
     def __reduce__(self) -> Any:
         return count_network, (self.network, self.convention)

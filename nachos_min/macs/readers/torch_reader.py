@@ -217,7 +217,7 @@ def restored(module: Any, training: bool | None = None) -> Iterator[None]:
     A copy would not do: functions of its own may call the layers of the original, which nothing would hook.
     """
     modules = tuple(module.modules())
-    flags = [(each, each.training) for each in modules if hasattr(each, "training")]
+    flags = [(each, each.training) for each in modules if getattr(each, "training", None) is not None]
     buffers = [(x, x.clone()) for x in module.buffers()]
     before = [(own, dict(own)) for own in map(vars, modules)]
     # Hooks and the like are in tables, to which handles refer, so these are emptied and filled again.
