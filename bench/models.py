@@ -121,8 +121,8 @@ def _detector(name: str) -> Made:
 
 
 def _film_classifier(name: str) -> Made:
-    side, frames = _FILM_SIDES.get(name, 112), 14 if name == "s3d" else 16
-    return _of_torchvision(name), (import_module("torch").randn(1, 3, frames, side, side),)
+    side = _FILM_SIDES.get(name, 112)
+    return _of_torchvision(name), (import_module("torch").randn(1, 3, 16, side, side),)
 
 
 def _flow(name: str) -> Made:
