@@ -60,22 +60,14 @@ class MacsReport:
         A total that depends on the data has a least and a most.
         """
         counted = self.count
-        found: dict[str, Any] = {
-            "target": self.target.name,
-            "convention": counted.convention,
-            "unit": counted.unit,
-            "tool": CONVENTIONS[counted.convention].tool,
-            "input": list(self.target.input),
-            "macs": _one(counted),
-            "params": counted.params,
-            "valid_macs": _one(self.totals["exact-valid"]),
-            "peak_activation_bytes": self.peak_bytes,
-            "columns": counted.columns,
-            "exits": [each._asdict() for each in counted.exits],
-            "totals": {
-                name: _one(each) if isinstance(each, int) else {"least": each.least, "most": each.most}
-                for name, each in self.totals.items()
-            },
+        tool = CONVENTIONS[counted.convention].tool
+        found: dict[str, Any] = {"target": self.target.name, "convention": counted.convention, "unit": counted.unit}
+        found |= {"tool": tool, "input": list(self.target.input), "macs": _one(counted), "params": counted.params}
+        found |= {"valid_macs": _one(self.totals["exact-valid"]), "peak_activation_bytes": self.peak_bytes}
+        found |= {"columns": counted.columns, "exits": [each._asdict() for each in counted.exits]}
+        found["totals"] = {
+            name: _one(each) if isinstance(each, int) else {"least": each.least, "most": each.most}
+            for name, each in self.totals.items()
         }
         further: dict[str, Any] = {"inputs": {name: list(shape) for name, shape in self.target.inputs.items()}}
         if self.branches:

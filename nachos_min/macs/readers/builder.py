@@ -119,21 +119,18 @@ class Builder:
     def add(
         self,
         name: str,
-        op: Operator,
-        inputs: tuple[int, ...] = (),
-        batch: int = 1,
-        weights: Sequence[Weight] = (),
+        step: Step,
+        inputs: tuple[int, ...],
+        weights: Sequence[Weight],
         written: Written | None = None,
-        real: int = 1,
-        border: Shape = (),
     ) -> int:
         """Return the position of a new node; it shares an earlier node's weights if it has just the same.
 
-        `border` is as a step's. A convolution is told of the zeros around what it reads.
+        Inputs and weights stand for what the step reads. A convolution is told of the zeros around its input.
         """
-        around = self._borders.get(inputs[0], ()) if inputs else ()
-        if any(border):
-            self._borders[len(self.nodes)] = tuple(map(sum, zip_longest(border, around, fillvalue=0)))
+        op, around = step.op, self._borders.get(inputs[0], ()) if inputs else ()
+        if any(step.border):
+            self._borders[len(self.nodes)] = tuple(map(sum, zip_longest(step.border, around, fillvalue=0)))
         if isinstance(op, Conv) and any(around):
             axes = len(op.kernel)
             zeros = (*around, *(0,) * 2 * axes)
@@ -146,7 +143,7 @@ class Builder:
         earlier = self.nodes[first] if first < len(self.nodes) else None
         if trained == 0 and earlier and earlier.trained is None and earlier.op.params == op.params:
             shares, trained = first, None
-        return self._append(Node(name, op, inputs, 0, shares, batch, True, written, trained, real))
+        return self._append(Node(name, op, inputs, 0, shares, step.batch, True, written, trained, step.real))
 
     def _append(self, node: Node) -> int:
         if self._spend is not None:

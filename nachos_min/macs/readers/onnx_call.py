@@ -74,6 +74,7 @@ class Array:
         return self.key, self.elements if self.trained else 0
 
 
+Arrays = Sequence[Array]
 UNKNOWN: Final = Array((), key="?")  # what a node makes that cannot be counted
 
 
@@ -181,13 +182,7 @@ class Call:
     # What it does.
 
     def add(
-        self,
-        op: Operator,
-        arrays: Sequence[Array],
-        shape: Shape,
-        batch: int = 1,
-        weights: Sequence[Array] = (),
-        border: Shape = (),
+        self, op: Operator, arrays: Arrays, shape: Shape, batch: int = 1, weights: Arrays = (), border: Shape = ()
     ) -> Array:
         """Return what a new node makes, which reads `arrays`, has `weights` and puts a `border` of zeros around."""
         bounded = any(array.bounded for array in (*arrays, *weights))
@@ -199,7 +194,8 @@ class Call:
             source = self.builder.source
             inputs.append(source(label(array.key), array.shape, array.counted) if known is None else known)
         trained = tuple(array.counted for array in weights if array.constant)
-        node = self.builder.add(path_label(self.name), op, tuple(inputs), batch, trained, border=border)
+        step = Step(op, (), batch=batch, border=border)
+        node = self.builder.add(path_label(self.name), step, tuple(inputs), trained)
         return Array(checked_shape(shape), node, bounded=bounded)
 
     def run(self, steps: Sequence[Step]) -> list[Array]:

@@ -229,7 +229,7 @@ class Recording:
         own_layer = path and module.module == module.layer and function
         label = path if own_layer else f"{path} {function or name(step.op)}".strip()
         weights = [self._weight(x) for x in step.weights]
-        return self._builder.add(label, step.op, inputs, step.batch, weights, written, step.real, step.border)
+        return self._builder.add(label, step, inputs, weights, written)
 
     def _weight(self, x: Tensor) -> Weight:
         known = self._find(x) or self._put(x, _WEIGHT)

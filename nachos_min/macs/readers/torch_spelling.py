@@ -43,12 +43,8 @@ class Spelling(NamedTuple):
 def _functions() -> dict[int, tuple[str, str]]:
     """Return function's id -> (namespace, name); what stands in several is called by the first."""
     torch = load_torch()
-    spaces = [
-        ("F", torch.nn.functional),
-        ("torch", torch),
-        ("Tensor", torch.Tensor),
-        ("Tensor", torch._C.TensorBase),
-    ]
+    spaces = [("F", torch.nn.functional), ("torch", torch)]
+    spaces += [("Tensor", holder) for holder in (torch.Tensor, torch._C.TensorBase)]
     paths = ("linalg", "special", "nn.init", "fft", "_C._nn")
     spaces += [(f"torch.{path}", attrgetter(path)(torch)) for path in paths]
     found: dict[int, tuple[str, str]] = {}
