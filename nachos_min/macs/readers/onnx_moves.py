@@ -337,8 +337,7 @@ def _gather(call: Call, x: Array, places: Array) -> Array:
 
 @rule("GatherElements")
 def _gather_elements(call: Call, x: Array, places: Array) -> Array:
-    axis = call.get("axis", 0)
-    return _looked_up(call, x, places, places.shape, partial(np.take_along_axis, axis=axis))
+    return _looked_up(call, x, places, places.shape, partial(np.take_along_axis, axis=call.get("axis", 0)))
 
 
 def _looked_up(call: Call, x: Array, places: Array, shape: Shape, fold: Fold) -> Array:
@@ -393,10 +392,8 @@ def _over(length: int, divisor: int) -> int:
 
 def _replaced(call: Call, x: Shape, axes: Shape, lengths: Shape) -> Shape:
     found = dict(zip(onnx_call.checked_axes(axes, len(x)), lengths, strict=False))
-    require(
-        len(found) == len(lengths) == len(axes),
-        f"{call.operator} must have {len(axes)} numbers, got {lengths[:64]}",
-    )
+    fits = len(found) == len(lengths) == len(axes)
+    require(fits, f"{call.operator} must have {len(axes)} numbers, got {lengths[:64]}")
     return tuple(found.get(axis, length) for axis, length in enumerate(x))
 
 
