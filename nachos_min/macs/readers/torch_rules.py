@@ -36,8 +36,8 @@ def rule(*names: str, **settings: X) -> Callable[[Rule], Rule]:
 
 def _numbers(value: X, axes: int) -> Shape:
     """Return one number per axis of what PyTorch takes as one for all or one per axis."""
-    numbers = [int(number) for number in value] if isinstance(value, tuple | list) else [int(value)]
-    return tuple(numbers * axes if len(numbers) == 1 else numbers)
+    numbers = tuple(map(int, value)) if isinstance(value, tuple | list) else (int(value),)
+    return numbers * axes if len(numbers) == 1 else numbers
 
 
 def _first(made: X) -> X:

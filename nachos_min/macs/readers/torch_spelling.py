@@ -88,20 +88,27 @@ def _is_taken(function: Any, name: str, caller: FrameType | None) -> bool:
     """
     if caller is None:
         return False
-    code, local = caller.f_code, list(caller.f_locals.values())
+    code = caller.f_code
     own = code.co_filename.endswith(_OWN)  # which looks functions up in its own module
     if code.co_filename.endswith(_BETWEEN) or (own and code.co_name.strip("_") == name):
         return _is_taken(function, name, caller.f_back)
     if own or name in _attributes(code):
         return False
+    local = list(caller.f_locals.values())  # slow, so last
     holders = [caller.f_globals, *(vars(x) for x in local if hasattr(x, "__dict__") and not isinstance(x, type))]
     if any(holder.get(each) is function for holder in holders for each in code.co_names):
         return True
     return any(x is function for x in local) and _is_taken(function, name, caller.f_back)
 
 
-@cache
+_SEEN: dict[int, tuple[CodeType, frozenset[str]]] = {}  # by identity: code is slow to hash
+
+
 def _attributes(code: CodeType) -> frozenset[str]:
     """Return the names that code looks up in modules and other objects."""
-    looked_up = ("LOAD_ATTR", "LOAD_METHOD")
-    return frozenset(each.argval for each in dis.get_instructions(code) if each.opname in looked_up)
+    if id(code) not in _SEEN:
+        looked_up = (
+            each.argval for each in dis.get_instructions(code) if each.opname in ("LOAD_ATTR", "LOAD_METHOD")
+        )
+        _SEEN[id(code)] = code, frozenset(looked_up)
+    return _SEEN[id(code)][1]
