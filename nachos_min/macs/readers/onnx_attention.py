@@ -60,7 +60,7 @@ def _group_query(call: Call) -> tuple[Array, ...]:
     length = key.shape[2]
     total = call.input(6).fixed if past is not None and past.elements else length
     if total is None:
-        raise CountError("how much of its cache is filled depends on the data")
+        raise CountError(f"how much of its cache is filled depends on the data, got input 7 {call.input(6).shape}")
     room = max(total, 0 if past is None else past.shape[2])
     both = zip((key, value), (past, call.optional(4)), strict=True)
     filled = [_cached(call, before, x, 3 + place, total) for place, (x, before) in enumerate(both)]

@@ -133,7 +133,7 @@ class Call:
         """Return the arrays of the first input; CountError if it is no sequence of known length."""
         found = self.inputs[0].parts if self.inputs and self.inputs[0] else None
         if found is None:
-            raise CountError("input 1 must be a sequence of fixed length, got an array or none")
+            raise CountError(f"input 1 must be a sequence of fixed length, got {len(self.inputs)} inputs")
         self.steps.spend(len(found))
         return found
 

@@ -409,7 +409,7 @@ def _short_fourier(call: Call, x: Array) -> Array:
     """Return Fourier transforms of overlapping frames of a signal (N, L, 1 or 2)."""
     step, window = call.fixed(1, "step")[0], call.optional(2)
     if call.optional(3) is None and window is None:
-        raise CountError("the length of a frame must be given, got neither a window nor a number")
+        raise CountError(f"a window or the length of a frame must be given, got {len(call.inputs)} inputs")
     length = call.fixed(3, "length of frames")[0] if call.optional(3) is not None else call.input(2).elements
     frames = (x.shape[1] - length) // step + 1 if len(x.shape) in (2, 3) and step > 0 else 0
     require(frames > 0, f"frames of {length} every {step} must fit the signal, got {x.shape}")

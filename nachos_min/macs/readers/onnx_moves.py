@@ -189,7 +189,7 @@ RULES["OptionalHasElement"] = lambda call: call.constant(np.bool_(any(each is no
 @rule("Optional", "OptionalGetElement", "Identity")
 def _itself(call: Call) -> Array:
     if not call.inputs or call.inputs[0] is None:
-        raise CountError("no rule for an array that may be left out, got none")
+        raise CountError(f"no rule for an array that is left out, got {len(call.inputs)} inputs")
     return call.inputs[0]
 
 
@@ -422,7 +422,7 @@ def _gathered(call: Call, x: Shape, places: Shape) -> Shape:
 def _one_hot(call: Call, x: Shape) -> Shape:
     known, axis = call.input(1).values, call.axis(-1, len(x) + 1)
     if known is None or not known.size or not np.isfinite(known.flat[0]):
-        raise CountError("its depth must be fixed before any sample comes, got input 2 computed")
+        raise CountError(f"its depth must be fixed before any sample comes, got {call.input(1).shape} as input 2")
     return (*x[:axis], int(known.flat[0]), *x[axis:])
 
 
