@@ -155,6 +155,17 @@ def test_networks_of_the_odd_kind() -> None:
 
 
 @needs_tools
+@pytest.mark.filterwarnings("ignore")
+def test_other_kinds_of_layers() -> None:
+    from macs.torch_cases import KINDS, torch
+
+    for name, (make, shape) in KINDS.items():
+        torch.manual_seed(0)
+        tools = WATCHING if name == "distances" else RECORDED  # a file spells out the differences
+        check_peers(make().eval(), torch.randn(shape), tools)
+
+
+@needs_tools
 @pytest.mark.filterwarnings("ignore:.*spectral_norm.*is deprecated:FutureWarning")
 def test_ptflops_hook_does_not_see_how_a_layer_computes_its_weight() -> None:
     from macs.torch_cases import torch

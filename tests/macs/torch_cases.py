@@ -214,3 +214,65 @@ ODD = {
     "larger than 2**31": (lambda: nn.Conv2d(64, 256, 3, padding=1), (1, 64, 128, 128)),
 }
 # fmt: on
+
+
+# Records of other kinds, each beside every tool: windows of one and three axes, recurrent layers and cells, complex
+# numbers, functions that were taken out of their module, operators that stand for several products.
+
+
+class First(nn.Module):
+    """What a layer returns first."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(x)[0]
+
+
+class Holding(nn.Module):
+    """An activation that was taken out of its module when this was made."""
+
+    def __init__(self):
+        super().__init__()
+        self.act = F.gelu
+
+    def forward(self, x):
+        return self.act(x)
+
+
+_STEPS = (3, 5, 8)
+_TWO_WAYS = {"num_layers": 2, "bidirectional": True}
+KINDS = {
+    **{
+        f"{kind} {axes}": (
+            partial(getattr(nn, f"{kind}{axes}d"), 8, 4, 3, 2, 1, groups=2),
+            (2, 8, *(6, 7, 8)[:axes]),
+        )
+        for kind in ("Conv", "ConvTranspose")
+        for axes in (1, 3)
+    },
+    **{
+        f"{kind} {axes}": (partial(getattr(nn, f"{kind}{axes}d"), 2), (2, 8, *(6, 4, 8)[:axes]))
+        for kind in ("MaxPool", "AvgPool", "AdaptiveAvgPool", "AdaptiveMaxPool")
+        for axes in (1, 3)
+    },
+    **{kind: (lambda kind=kind: First(getattr(nn, kind)(8, 6)), _STEPS) for kind in ("LSTM", "GRU", "RNN")},
+    **{
+        f"{kind}, two ways": (lambda kind=kind: First(getattr(nn, kind)(8, 6, **_TWO_WAYS, bias=False)), _STEPS)
+        for kind in ("LSTM", "GRU", "RNN")
+    },
+    **{kind: (partial(getattr(nn, kind), 8, 6), (3, 8)) for kind in ("LSTMCell", "GRUCell", "RNNCell")},
+    "projected": (lambda: First(nn.LSTM(8, 6, proj_size=3)), _STEPS),
+    "complex": (
+        lambda: With(lambda m, x: m.c(x.to(torch.complex64)).abs(), c=nn.Conv1d(8, 4, 3, dtype=torch.complex64)),
+        (2, 8, 9),
+    ),
+    "taken": (Holding, _STEPS),
+    "looked up": (lambda: Calling(lambda x: F.gelu(x)), _STEPS),
+    "distances": (lambda: Calling(lambda x: torch.cdist(x, x).relu()), (1, 5, 8)),
+    "root mean square": (lambda: nn.Sequential(nn.RMSNorm(8), nn.Linear(8, 3)), _STEPS),
+    "causal": (lambda: Calling(lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True)), (2, 2, 5, 8)),
+    "three axes": (lambda: Calling(lambda x: F.scaled_dot_product_attention(x, x, x)), (2, 5, 8)),
+}

@@ -121,10 +121,11 @@ def _adaptive(node: Node) -> tuple[bill.Term, ...]:
         return (bill.inputs(node), *width)
     if isinstance(node.op, ops.GlobalAvgPool) or set(node.op.output[:-1]) == {1}:
         return bill.inputs(node), bill.outputs(node, _DIVISION)
-    return (bill.inputs(node),)
+    return _windows(node)
 
 
-def _adaptive_max(node: Node) -> tuple[bill.Term, ...]:
+def _windows(node: Node) -> tuple[bill.Term, ...]:
+    """Windows that together cover the map once."""
     ratio = map(floordiv, node.op.operands[0][:-1], node.op.output)
     return (bill.outputs(node, prod(_taps(tuple(ratio)))),)
 
@@ -178,7 +179,7 @@ ONNX_TOOL = _OnnxTool(
         ops.Multiply: bill.each(bill.outputs),
         **dict.fromkeys((ops.MaxPool, ops.AvgPool), _pool),
         **dict.fromkeys((ops.AdaptiveAvgPool, ops.GlobalAvgPool), _adaptive),
-        ops.AdaptiveMaxPool: _adaptive_max,
+        ops.AdaptiveMaxPool: _windows,
         ops.Reduce: bill.by_kind(bill.inputs, _REDUCTIONS),
         ops.Resize: bill.by_kind(bill.outputs, {"linear": 4, "bilinear": 4, "trilinear": 4, "bicubic": 8}),
         ops.Recurrent: recurrent.in_file,
