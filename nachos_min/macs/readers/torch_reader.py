@@ -110,10 +110,10 @@ def example_inputs(
         args, named = module.example_inputs
         return tuple(args), {**named, **(options or {})}
     try:
-        held = module.parameters() if program else module.modules()
-        lazy = any(
-            isinstance(x, torch.nn.modules.lazy.LazyModuleMixin) and x.has_uninitialized_params() for x in held
-        )
+        like = next((x for x in module.parameters() if x.is_floating_point()), torch.empty(0))
+        mixin = torch.nn.modules.lazy.LazyModuleMixin
+        held = () if program else module.modules()
+        lazy = any(isinstance(x, mixin) and x.has_uninitialized_params() for x in held)
     except Exception as error:
         raise CountError(f"the module cannot list what it holds, got {_one_line(error)}") from error
     if lazy:
@@ -122,7 +122,7 @@ def example_inputs(
     named |= options or {}
     if any(True for _ in tensors_in((args, named))):
         return args, named
-    return (_drawn(module, inputs, seed),), named
+    return (_drawn(like, inputs, seed),), named
 
 
 def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -134,12 +134,11 @@ def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (inputs,), {}
 
 
-def _drawn(module: Any, shape: Any, seed: int) -> Any:
-    """Return an array of a shape as a module takes it."""
+def _drawn(like: Any, shape: Any, seed: int) -> Any:
+    """Return an array of a shape, of the type and on the device of another."""
     torch = load_torch()
     if not isinstance(shape, tuple | list) or not shape or any(type(n) is not int or n < 1 for n in shape):
         raise CountError(f"inputs must be tensors or a shape of Python integers >= 1, got {shorten(shape)}")
-    like = next((x for x in module.parameters() if x.is_floating_point()), torch.empty(0))
     if like.is_meta or isinstance(like, torch._subclasses.FakeTensor):
         return like.detach().new_empty(tuple(shape))
     if prod(shape) > _MOST_ELEMENTS:
