@@ -5,71 +5,52 @@ error of the prediction or of the tool.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from nachos_min.macs.conventions.bill import as_written, outputs
 from nachos_min.macs.conventions.catalogue import CONVENTIONS
-from nachos_min.macs.conventions.peers import part_of
+from nachos_min.macs.conventions.peers import Options, part_of
 from nachos_min.macs.ops import Add, Graph
 
-
-@dataclass(frozen=True)
-class Cell:
-    """A tool's number for a network that differs from the prediction, and how the network was called."""
-
-    tool: str
-    graph: Graph
-    difference: int  # reported minus predicted
-    module: Any
-    inputs: Sequence[Any]
-    options: Mapping[str, Any]
+# Whether a cause explains the difference (reported minus predicted) of a tool for a graph: what it names occurs and
+# makes up the difference. The last argument runs the tool and returns how much of its count the cause makes.
+Explains = Callable[[str, Graph, int, Callable[[], int]], bool]
 
 
-@dataclass(frozen=True)
-class Known:
-    """A known cause: the conventions whose tools differ for it, one plain clause, and whether it explains a cell.
-
-    It explains a cell if what it names occurs there and makes up the difference.
-    """
-
-    tools: tuple[str, ...]
-    cause: str
-    explains: Callable[[Cell], bool]
+def _is_part(_tool: str, _graph: Graph, difference: int, part: Callable[[], int]) -> bool:
+    return part() == difference
 
 
-def _part(cell: Cell) -> int:
-    return part_of(cell.tool, cell.module, cell.inputs, cell.options)
+def _is_of_own_classes(tool: str, graph: Graph, difference: int, part: Callable[[], int]) -> bool:
+    own = {position for position, node in enumerate(graph) if "." in as_written(node).module}
+    predicted = sum(term.amount for term in CONVENTIONS[tool].terms(graph) if term.node in own)
+    return part() - predicted == difference
 
 
-def _is_of_own_classes(cell: Cell) -> bool:
-    own = {position for position, node in enumerate(cell.graph) if "." in as_written(node).module}
-    predicted = sum(term.amount for term in CONVENTIONS[cell.tool].terms(cell.graph) if term.node in own)
-    return _part(cell) - predicted == cell.difference
-
-
-def _is_sums_with_a_number(cell: Cell) -> bool:
+def _is_sums_with_a_number(_tool: str, graph: Graph, difference: int, _part: Callable[[], int]) -> bool:
     """Return whether the difference is what all sums of an array and a number in one class of modules write."""
     written: Counter[str] = Counter()
-    for node in cell.graph:
+    for node in graph:
         if isinstance(node.op, Add) and len(node.op.shapes) == 1:
             written[as_written(node).module] += outputs(node).quantity
-    return -cell.difference in written.values()
+    return -difference in written.values()
 
 
-EXCEPTIONS = (
-    Known(
+# Conventions whose tools differ for a known cause, the cause in one plain clause, and what tells that it explains.
+EXCEPTIONS: tuple[tuple[tuple[str, ...], str, Explains], ...] = (
+    (
         ("torchprofile", "onnx-tool"),
         "arithmetic on lengths, which the network does outside of PyTorch's operators, is traced and counted",
-        lambda cell: _part(cell) == cell.difference,
+        _is_part,
     ),
-    Known(
+    (
         ("onnx-tool",),
         "a sum with 0 is left out of the exported file, and which number is added is not recorded",
         _is_sums_with_a_number,
     ),
-    Known(
+    (
         ("torchinfo",),
         "it counts parameters of classes that are not PyTorch's by their names, which are not recorded",
         _is_of_own_classes,
@@ -78,14 +59,11 @@ EXCEPTIONS = (
 
 
 def cause_of(
-    name: str,
-    graph: Graph,
-    reported: int,
-    module: Any,
-    inputs: Sequence[Any],
-    options: Mapping[str, Any] | None = None,
+    name: str, graph: Graph, reported: int, module: Any, inputs: Sequence[Any], options: Options = None
 ) -> str:
     """Return why the tool behind the convention `name` did not report the prediction, "" if no cause is known."""
-    cell = Cell(name, graph, reported - CONVENTIONS[name].total(graph), module, inputs, options or {})
-    known = (each for each in EXCEPTIONS if name in each.tools)
-    return next((each.cause for each in known if cell.difference and each.explains(cell)), "")
+    difference, part = reported - CONVENTIONS[name].total(graph), partial(part_of, name, module, inputs, options)
+    for tools, cause, explains in EXCEPTIONS:
+        if difference and name in tools and explains(name, graph, difference, part):
+            return cause
+    return ""

@@ -22,6 +22,8 @@ from typing import Any
 
 from nachos_min.macs.readers.torch_reader import restored
 
+Options = Mapping[str, Any] | None  # arguments by their names
+
 
 @dataclass(frozen=True)
 class Peer:
@@ -40,9 +42,7 @@ def installed(name: str) -> bool:
     return all(importlib.util.find_spec(package) is not None for package in ("torch", PEERS[name].package))
 
 
-def reported(
-    name: str, module: Any, inputs: Sequence[Any], options: Mapping[str, Any] | None = None
-) -> tuple[int | None, str]:
+def reported(name: str, module: Any, inputs: Sequence[Any], options: Options = None) -> tuple[int | None, str]:
     """Return what the tool behind the convention `name` reports for a torch.nn.Module called with torch.Tensors.
 
     None of them is changed. `options` are arguments by their names, which are handed over by position. The result
@@ -53,7 +53,7 @@ def reported(
     return _counted(PEERS[name].run, module, inputs, options or {})
 
 
-def part_of(name: str, module: Any, inputs: Sequence[Any], options: Mapping[str, Any] | None = None) -> int:
+def part_of(name: str, module: Any, inputs: Sequence[Any], options: Options = None) -> int:
     """Return how much of what `reported` returns a tool's stated cause makes; 0 if the tool fails."""
     return _counted(PEERS[name].part, module, inputs, options or {})[0] or 0
 
