@@ -64,7 +64,7 @@ def _counted(
     try:
         with _silent(), _torch_restored(), restored(module):
             given = _by_position(module, inputs, options) if options else inputs
-            return int(run(module, tuple(x.clone() if hasattr(x, "clone") else x for x in given))), ""
+            return int(run(module, tuple(getattr(x, "clone", lambda x=x: x)() for x in given))), ""
     except (Exception, SystemExit) as error:
         return None, _reason(error)
 

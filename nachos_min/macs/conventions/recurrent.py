@@ -46,6 +46,7 @@ def _made(node: Node, state: int, note: str) -> bill.Term:
 
 
 def thop(node: Node) -> tuple[bill.Term, ...]:
+    """Return what the hook of thop adds."""
     made = _made(node, node.op_as(ops.Recurrent).hidden, "the state is taken to be hidden features")
     return made, bill.biases(node), _states(node, _THOP)
 

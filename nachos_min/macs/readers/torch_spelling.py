@@ -95,7 +95,7 @@ def _is_taken(function: Any, name: str, caller: FrameType | None) -> bool:
     if own or name in _attributes(code):
         return False
     local = list(caller.f_locals.values())  # slow, so last
-    holders = [caller.f_globals, *(vars(x) for x in local if hasattr(x, "__dict__") and not isinstance(x, type))]
+    holders = [caller.f_globals, *(x.__dict__ for x in local if isinstance(x, load_torch().nn.Module))]
     if any(holder.get(each) is function for holder in holders for each in code.co_names):
         return True
     return any(x is function for x in local) and _is_taken(function, name, caller.f_back)
