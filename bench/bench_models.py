@@ -112,7 +112,7 @@ def peer(module: Any, inputs: Inputs, *, listen: bool = True) -> tuple[float, Co
     torch = import_module("torch")
     missed: Counter[str] = Counter()
 
-    class Listener(import_module("torch.utils._python_dispatch").TorchDispatchMode):  # type: ignore[misc] # untyped
+    class Listener(import_module("torch.utils._python_dispatch").TorchDispatchMode):
         def __torch_dispatch__(self, operator: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
             output = operator(*args, **(kwargs or {}))
             if operator._schema.name in UNSEEN:
