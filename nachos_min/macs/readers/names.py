@@ -147,7 +147,7 @@ def _arities(table: str) -> dict[str, tuple[int, int, int]]:
 # Runtime's domain.
 ARITIES: Final = _arities("""
     0 0 1 Constant RandomNormal RandomUniform SequenceEmpty | 0 1 1 Optional OptionalHasElement
-    1 1 2 MaxPool com.ms.internal.nhwc.MaxPool | 1 1 3 DynamicQuantizeLinear ~Unique | 1 1 4 Unique | 1 1 * If
+    1 1 2 MaxPool | 1 1 3 DynamicQuantizeLinear ~Unique | 1 1 4 Unique | 1 1 * If
     1 2 1 ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMean ReduceSum ReduceSumSquare
           ReduceProd Squeeze Unsqueeze Upsample Trilu SequenceErase SplitToSequence ~FastGelu ~Trilu | 1 2 2 TopK
     1 2 * Split | 1 3 1 Clip DFT | 1 3 2 Dropout | 1 4 1 Pad Resize | 1 5 1 Slice | 1 10 4 ~MultiHeadAttention
@@ -155,21 +155,21 @@ ARITIES: Final = _arities("""
     2 2 1 Add Sub Mul Div Mod Pow And Or Xor Equal Less LessOrEqual Greater GreaterOrEqual BitShift BitwiseAnd
           BitwiseOr BitwiseXor CumSum CumProd PRelu MatMul RMSNormalization CastLike Reshape Expand Tile Gather
           GatherND GatherElements ReverseSequence CenterCropPad Compress MaxRoiPool SequenceAt AffineGrid GridSample
-          SwiGLU ~BiasGelu ~BiasSoftmax ~FusedMatMul ~MatMulInteger16 ~TransposeMatMul ~BiasSplitGelu ~ExpandDims
+          SwiGLU ~BiasGelu ~BiasSoftmax ~FusedMatMul ~MatMulInteger16 ~TransposeMatMul ~ExpandDims
           ~GridSample | 2 2 2 SimplifiedLayerNormalization
     2 3 1 Conv ConvTranspose Gemm QuantizeLinear DequantizeLinear MaxUnpool SequenceInsert TensorScatter ~FusedGemm
-          ~QuantizeLinear ~DequantizeLinear com.ms.internal.nhwc.Conv com.ms.internal.nhwc.ConvTranspose
+          ~QuantizeLinear ~DequantizeLinear
     2 3 3 LayerNormalization | 2 4 1 ConvInteger MatMulInteger STFT ~FusedConv ~nchwc.Conv | 2 5 1 NonMaxSuppression
     2 5 2 ~BiasDropout | 2 7 2 ~Attention | 2 * * Loop
     3 3 1 Col2Im Scatter Where Range OneHot ScatterND ScatterElements GroupNormalization InstanceNormalization
           RoiAlign ~BiasAdd ~MatMulBnb4 | 3 4 1 RotaryEmbedding | 3 4 4 ~SkipSimplifiedLayerNormalization
     3 5 1 DeformConv ~DynamicQuantizeMatMul | 3 5 4 ~SkipLayerNormalization | 3 6 1 ~MatMulNBits | 3 6 2 GRU RNN
-    3 7 4 Attention | 3 8 3 LSTM | 7 17 4 ~GroupQueryAttention | 4 4 1 ~RotaryEmbedding ~CropAndResize
+    3 7 4 Attention | 3 8 3 LSTM | 7 17 4 ~GroupQueryAttention | 4 4 1 ~RotaryEmbedding
     4 5 1 ~QLinearSigmoid ~QLinearLeakyRelu ~QLinearSoftmax ~QLinearReduceMean ~QLinearAveragePool
           ~QLinearGlobalAveragePool | 4 7 1 ~MatMulIntegerToFloat | 5 5 1 MelWeightMatrix | 5 5 5 BatchNormalization
     5 9 2 ~QAttention | 5 * 1 ~QLinearConcat | 6 9 1 ~QGemm | 7 8 1 ~QLinearAdd ~QLinearMul
     7 9 3 ~EmbedLayerNormalization | 8 8 1 QLinearMatMul
-    8 9 1 QLinearConv com.ms.internal.nhwc.QLinearConv ~QLinearConv | 9 9 1 ~QLinearWhere
+    8 9 1 QLinearConv ~QLinearConv | 9 9 1 ~QLinearWhere
     12 12 3 ~DynamicQuantizeLSTM
 """)
 

@@ -7,13 +7,14 @@ elements. A larger array is only a shape.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from inspect import signature
 from math import prod
 from typing import Any, Final, TypeVar, cast, final
 
 import numpy as np
 
-from nachos_min.macs.ops import Activation, Move
+from nachos_min.macs.ops import Activation, Move, Pointwise
 from nachos_min.macs.readers.builder import Builder, Step, array_shape, label, path_label, quoted, require, rows
 from nachos_min.macs.readers.onnx_file import FLOATS, MAX_AXES, MAX_NUMBERS, Message, Steps, Tensor, Values
 from nachos_min.macs.record import CountError, Operator, Shape, broadcast
@@ -32,6 +33,7 @@ _ATTRIBUTES: Final[dict[Any, tuple[int, str, str]]] = {
     tuple: (7, "ints", "integers"),
     bytes: (8, "strings", "texts"),
 }
+MICROSOFT: Final = "com.microsoft."  # ONNX Runtime's domain
 Fold = Callable[..., Any]  # NumPy's form of an operator: arrays in, an array out
 
 
@@ -76,6 +78,11 @@ class Array:
 
 Arrays = Sequence[Array]
 UNKNOWN: Final = Array((), key="?")  # what a node makes that cannot be counted
+
+
+def layer_weights(*arrays: Array | None) -> tuple[Array, ...]:
+    """Return the weights of a layer, without those left out."""
+    return tuple(array.weight for array in arrays if array is not None)
 
 
 def checked_shape(shape: Shape) -> Shape:
@@ -230,6 +237,10 @@ class Call:
         made = self.add(build(tuple(array_shape(array.shape) for array in operands)), operands, shape)
         return replace(made, values=values)
 
+    def pointwise(self, kind: str, arrays: tuple[Array, ...], fold: Fold | None = None) -> Array:
+        """Return what a function of each element makes."""
+        return self.elementwise(arrays, partial(Pointwise, kind=kind), fold)
+
     def move(self, shape: Shape, fold: Fold | None, *arrays: Array, part: int = 0, border: Shape = ()) -> Array:
         """Return the elements of arrays at other places; constants are folded.
 
@@ -299,7 +310,7 @@ def rule(*operators: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             made: Array | tuple[Array, ...] = function(call, *inputs)
             return made
 
-        RULES.update({operator.replace("~", "com.microsoft."): run for operator in operators})
+        RULES.update({operator.replace("~", MICROSOFT): run for operator in operators})
         return function
 
     return register

@@ -17,10 +17,9 @@ from nachos_min.macs import ops
 from nachos_min.macs.readers import products
 from nachos_min.macs.readers.builder import array_shape, channels_last, maps, require, rows
 from nachos_min.macs.readers.names import ACTIVATIONS, POINTWISE, REDUCTIONS
-from nachos_min.macs.readers.onnx_call import RULES, Array, Call, Fold, checked_axes, rule
+from nachos_min.macs.readers.onnx_call import RULES, Array, Call, Fold, checked_axes, layer_weights, rule
 from nachos_min.macs.readers.onnx_file import DTYPES, Values
 from nachos_min.macs.record import CountError, Operator, Shape
-from nachos_min.macs.windows import transposed_length
 
 _SAME = ("SAME_UPPER", "SAME_LOWER")
 _AUTO_PAD = ("NOTSET", "VALID", *_SAME)
@@ -33,40 +32,34 @@ def _map(x: Array) -> tuple[int, Shape]:
     return maps(x.shape, len(x.shape) - 2)
 
 
-def _windowed(call: Call, op: Operator, x: Array, weights: tuple[Array, ...] = ()) -> Array:
+def _windowed(call: Call, op: Operator, x: Array, *weights: Array | None) -> Array:
     """Return what a record of windows over `x` makes, channels first."""
     *lengths, channels = op.output
-    return call.add(op, (x,), (x.shape[0], channels, *lengths), x.shape[0], weights)
+    return call.add(op, (x,), (x.shape[0], channels, *lengths), x.shape[0], layer_weights(*weights))
 
 
-@rule("Conv", "ConvInteger", "QLinearConv", "ConvTranspose")
-def _convolution(call: Call, x: Array) -> Array:
-    """Return what a convolution makes, or a transposed one: its padding can follow from the output's size."""
-    weight_at, bias_at = {"ConvInteger": (1, 4), "QLinearConv": (3, 8)}.get(call.operator, (1, 2))
-    transposed = call.operator == "ConvTranspose"
-    weight, bias = call.input(weight_at), call.optional(bias_at)
-    _, image = _map(x)
+@rule("Conv", "ConvTranspose")
+def _convolution(call: Call, x: Array, weight: Array, bias: Array | None = None) -> Array:
+    (_, image), kernel, groups = _map(x), weight.shape[2:], call.get("group", 1)
     fits = len(weight.shape) == len(x.shape) and 0 not in weight.shape
     require(fits, f"weights must have {len(x.shape)} axes, got {weight.shape}")
-    stated = call.get("kernel_shape", weight.shape[2:])
-    require(stated == weight.shape[2:], f"kernel_shape must be that of weights {weight.shape}, got {stated}")
-    groups, kernel = call.get("group", 1), weight.shape[2:]
+    stated = call.get("kernel_shape", kernel)
+    require(stated == kernel, f"kernel_shape must be that of weights {weight.shape}, got {stated}")
     inner, outer = weight.shape[1] * groups, weight.shape[0]
+    transposed = call.operator == "ConvTranspose"
     fits = image[-1] == (outer if transposed else inner)
     require(fits, f"weights {weight.shape} in {groups} groups must fit {image[-1]} channels")
     stride, dilation = _each_axis(call, "strides", x), _each_axis(call, "dilations", x)
-    padding = () if transposed else _padding(call, x, kernel, stride, dilation)
-    settings = (kernel, stride, padding, dilation, groups, bias is not None)
+    settings = (dilation, groups, bias is not None)
     op: ops.Conv | ops.ConvTranspose
     if transposed:
         extra = _each_axis(call, "output_padding", x, 0)
-        op = _cropped(call, ops.ConvTranspose(image, inner, *settings, output_padding=extra), x)
+        op = _cropped(call, ops.ConvTranspose(image, inner, kernel, stride, (), *settings, output_padding=extra), x)
     else:
-        op = ops.Conv(image, outer, *settings)
-    if bias is None:
-        return _windowed(call, op, x, (weight.weight,))
-    require(bias.shape == (op.out_channels,), f"the bias must have shape ({op.out_channels},), got {bias.shape}")
-    return _windowed(call, op, x, (weight.weight, bias.weight))
+        op = ops.Conv(image, outer, kernel, stride, _around(call, x, kernel, stride, dilation), *settings)
+    wanted = (op.out_channels,)
+    require(bias is None or bias.shape == wanted, f"the bias must have shape {wanted}, got {bias and bias.shape}")
+    return _windowed(call, op, x, weight, bias)
 
 
 @rule("MaxPool", "AveragePool", "LpPool")
@@ -76,16 +69,13 @@ def _pool(call: Call, x: Array) -> tuple[Array, Array]:
     require("kernel_shape" in call.attributes, f"attribute 'kernel_shape' must be given, got none for {image}")
     size, stride, dilation = (_each_axis(call, name, x) for name in ("kernel_shape", "strides", "dilations"))
     kind = ops.MaxPool if call.operator == "MaxPool" else ops.AvgPool
-    padding, ceil = _padding(call, x, size, stride, dilation), call.get("ceil_mode", 0) != 0
+    padding, ceil = _around(call, x, size, stride, dilation), call.get("ceil_mode", 0) != 0
     made = _windowed(call, kind(image, size, stride, padding, dilation, ceil), x)
     return made, made
 
 
-@rule("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+@rule("GlobalAveragePool", "GlobalMaxPool")
 def _global_pool(call: Call, x: Array) -> Array:
-    if call.operator == "GlobalLpPool":
-        shape = (*x.shape[:2], *(1,) * (len(x.shape) - 2))
-        return call.add(ops.Reduce(x.shape, shape, "norm"), (x,), shape)
     kind = ops.AdaptiveMaxPool if call.operator == "GlobalMaxPool" else ops.AdaptiveAvgPool
     return _windowed(call, kind(_map(x)[1], (1,) * (len(x.shape) - 2)), x)
 
@@ -98,38 +88,10 @@ def _each_axis(call: Call, name: str, x: Array, default: int = 1) -> Shape:
     return values
 
 
-def _auto_pad(call: Call) -> str:
-    word = call.get("auto_pad", "NOTSET")
-    require(word in _AUTO_PAD, f"attribute 'auto_pad' must be one of {', '.join(_AUTO_PAD)}, got {word[:40]!r}")
-    return word
-
-
-def _padding(call: Call, x: Array, kernel: Shape, stride: Shape, dilation: Shape) -> Shape:
-    """Return zeros before and after on each axis; SAME leaves ceil(length / stride) positions."""
-    word = _auto_pad(call)
-    if word not in _SAME:
-        return _stated_padding(call, x) if word == "NOTSET" else ()
-    surplus = []
-    for length, window, step, spread in zip(_map(x)[1][:-1], kernel, stride, dilation, strict=True):
-        surplus.append((-(-length // step) - 1) * step + spread * (window - 1) + 1 - length)
-    return _halves(surplus, word)
-
-
-def _stated_padding(call: Call, x: Array) -> Shape:
-    axes = len(x.shape) - 2
-    pads: Shape = call.get("pads", (0,) * (2 * axes))
-    sound = len(pads) == 2 * axes and min(pads) >= 0
-    require(sound, f"attribute 'pads' must be {2 * axes} integers >= 0, got {pads}")
-    return tuple(side for both in zip(pads[:axes], pads[axes:], strict=True) for side in both)
-
-
-def _halves(surplus: list[int], word: str) -> Shape:
-    """Return zeros before and after on each axis; SAME_UPPER puts an odd one after."""
-    found: list[int] = []
-    for each in (max(0, each) for each in surplus):
-        before = each // 2 if word == "SAME_UPPER" else each - each // 2
-        found += (before, each - before)
-    return tuple(found)
+def _around(call: Call, x: Array, kernel: Shape, stride: Shape, dilation: Shape) -> Shape:
+    """Return the padding of a sliding window; by the word SAME it leaves ceil(length / stride) positions."""
+    sizes = zip(x.shape[2:], kernel, stride, dilation, strict=True)
+    return _padding(call, [(-(-n // step) - 1) * step + d * (window - 1) + 1 - n for n, window, step, d in sizes])
 
 
 def _cropped(call: Call, op: ops.ConvTranspose, x: Array) -> ops.ConvTranspose:
@@ -137,22 +99,33 @@ def _cropped(call: Call, op: ops.ConvTranspose, x: Array) -> ops.ConvTranspose:
 
     Where even the uncropped output is too small, a stated size adds output padding, as in ONNX Runtime.
     """
-    word = _auto_pad(call)
     axes = len(x.shape) - 2
     stated: Shape = call.get("output_shape", ())[-axes:]
-    if stated and (len(stated) != axes or min(stated) < 1):
-        raise CountError(f"attribute 'output_shape' must be {axes} integers >= 1, got {stated}")
-    if not stated and word not in _SAME:
-        return op if word == "VALID" else replace(op, padding=_stated_padding(call, x))
-    wanted = stated or tuple(length * step for length, step in zip(op.input, op.stride, strict=False))
-    surplus = []
-    for axis, added in enumerate(op.output_padding):
-        window = op.input[axis], op.kernel[axis], op.stride[axis], 0, op.dilation[axis], added
-        surplus.append(transposed_length(*window) - wanted[axis])
+    sound = not stated or (len(stated) == axes and min(stated) >= 1)
+    require(sound, f"attribute 'output_shape' must be {axes} integers >= 1, got {stated}")
+    wanted = stated or tuple(length * step for length, step in zip(x.shape[2:], op.stride, strict=True))
+    surplus = [made - length for made, length in zip(op.output, wanted, strict=False)]
     extra = op.output_padding
     if stated:
         extra = tuple(added + max(0, -each) for added, each in zip(extra, surplus, strict=True))
-    return replace(op, padding=_halves(surplus, word), output_padding=extra)
+    return replace(op, padding=_padding(call, surplus, bool(stated)), output_padding=extra)
+
+
+def _padding(call: Call, surplus: list[int], halved: bool = False) -> Shape:
+    """Return zeros before and after on each axis: what the file states, or halves of the surplus.
+
+    The word SAME asks for halves, too; SAME_UPPER puts an odd one after.
+    """
+    word, axes = call.get("auto_pad", "NOTSET"), len(surplus)
+    require(word in _AUTO_PAD, f"attribute 'auto_pad' must be one of {', '.join(_AUTO_PAD)}, got {word[:40]!r}")
+    if halved or word in _SAME:
+        smaller = [max(0, each) // 2 for each in surplus]
+        sides = [(each, max(0, whole) - each) for each, whole in zip(smaller, surplus, strict=True)]
+        return tuple(n for pair in sides for n in (pair if word == "SAME_UPPER" else pair[::-1]))
+    pads: Shape = () if word == "VALID" else call.get("pads", ())
+    sound = not pads or (len(pads) == 2 * axes and min(pads) >= 0)
+    require(sound, f"attribute 'pads' must be {2 * axes} integers >= 0, got {pads}")
+    return tuple(pads[place] for axis in range(axes) for place in (axis, axis + axes)) if pads else ()
 
 
 # Products.
@@ -182,8 +155,8 @@ def _gemm(call: Call, left: Array, right: Array, bias: Array | None = None) -> A
     row = bias is None or (bias.constant and bias.elements == features and bias.shape[-1:] == (features,))
     shape = (a[0], features)
     if right.constant and row and alpha == 1 and (beta == 1 or bias is None):
-        weights = (right.weight,) if bias is None else (right.weight, bias.weight)
-        return call.add(ops.Linear((inner,), features, bias is not None), (left,), shape, a[0], weights)
+        op = ops.Linear((inner,), features, bias is not None)
+        return call.add(op, (left,), shape, a[0], layer_weights(right, bias))
     made = call.add(ops.MatMul(a, (inner, features)), (left, right), shape)
     if alpha != 1:
         made = call.add(ops.Multiply((shape,)), (made,), shape)
@@ -198,16 +171,8 @@ def _gemm(call: Call, left: Array, right: Array, bias: Array | None = None) -> A
 def _einsum(call: Call) -> Array:
     """Return an Einstein sum; more than two arrays are multiplied from left to right, as in ONNX Runtime."""
     arrays, equation = call.given(), call.get("equation", "").replace(" ", "")
-    while len(arrays) > 2:
-        (one, other, *terms), result = products.written_out(equation, tuple(len(x.shape) for x in arrays))
-        kept = "".join(c for c in dict.fromkeys(one + other) if c in "".join((result, *terms)))
-        made = call.run(products.einsum(f"{one},{other}->{kept}", arrays[:2], _shapes(arrays[:2]), ones=True))[-1]
-        arrays, equation = (made, *arrays[2:]), f"{','.join((kept, *terms))}->{result}"
-    return call.run(products.einsum(equation, arrays, _shapes(arrays), ones=True))[-1]
-
-
-def _shapes(arrays: tuple[Array, ...]) -> tuple[Shape, ...]:
-    return tuple(array.shape for array in arrays)
+    shapes = tuple(array.shape for array in arrays)
+    return call.run(products.einsum(equation, arrays, shapes, ones=True))[-1]
 
 
 # Norms and reductions.
@@ -240,24 +205,16 @@ def _layer_norm(call: Call, x: Array, scale: Array, shift: Array | None = None) 
     return call.add(op, (x,), x.shape, batch, parameters)
 
 
-@rule("MeanVarianceNormalization")
-def _normalised(call: Call, x: Array) -> Array:
-    batch, sample = rows(x.shape)
-    return call.add(ops.LayerNorm(sample, affine=False, bias=False), (x,), x.shape, batch)
-
-
-@rule(*(name for name in REDUCTIONS if name.startswith("Reduce")))
-def _reduction(call: Call, x: Array) -> Array:
-    """Return a mean, sum or other reduction; its axes are an attribute or, in newer operator sets, an input."""
-    axes = call.setting("axes", 1, ())
-    return x if not axes and call.get("noop_with_empty_axes", 0) else _reduced(call, axes)
-
-
 _REDUCTION_FOLDS = {"ReduceSum": np.sum, "ReduceMax": np.max, "ReduceMin": np.min, "ReduceProd": np.prod}
 
 
-def _reduced(call: Call, axes: tuple[int, ...]) -> Array:
-    x, keep = call.input(), call.get("keepdims", 1) != 0
+@rule("ArgMax", "ArgMin", *(name for name in REDUCTIONS if name.startswith("Reduce")))
+def _reduction(call: Call, x: Array) -> Array:
+    """Return a mean, sum or other reduction; its axes are an attribute or, in newer operator sets, an input."""
+    axes = (call.get("axis", 0),) if call.operator.startswith("Arg") else call.setting("axes", 1, ())
+    if not axes and call.get("noop_with_empty_axes", 0):
+        return x
+    keep = call.get("keepdims", 1) != 0
     gone = checked_axes(axes, len(x.shape)) or tuple(range(len(x.shape)))
     kept = tuple(1 if axis in gone else n for axis, n in enumerate(x.shape) if keep or axis not in gone)
     fold: Any = _REDUCTION_FOLDS.get(call.operator)
@@ -305,7 +262,7 @@ def _recurrent(call: Call, x: Array, weights: Array, again: Array) -> tuple[Arra
         x = call.move((steps, x.shape[2]), None, x)
     bias, slopes = call.optional(3), call.optional(7)
     op = ops.Recurrent((steps, x.shape[-1]), kind, hidden, biases=0 if bias is None else 2)
-    own = [each.weight for each in (weights, again, bias) if each is not None]
+    own = layer_weights(weights, again, bias)
     made = [call.add(op, (x,), (batch, steps, hidden), batch, own) for _ in range(directions)]
     for part in range(3 * directions if slopes is not None else 0):  # of input, output and forget gate
         state, gate = made[part % directions], call.move((hidden,), None, call.input(7), part=part)
@@ -331,10 +288,10 @@ def _grid_sample(call: Call, x: Array, grid: Array) -> Array:
     if mode == "nearest":
         return call.move(shape, None, x, grid)
     require(mode in _TAPS, f"attribute 'mode' must be one of {', '.join(_TAPS)}, got {mode[:40]!r}")
-    return sample(call, shape, _TAPS[mode] ** axes, x, grid)
+    return _sample(call, shape, _TAPS[mode] ** axes, x, grid)
 
 
-def sample(call: Call, shape: Shape, taps: int, *arrays: Array) -> Array:
+def _sample(call: Call, shape: Shape, taps: int, *arrays: Array) -> Array:
     """Return values between pixels, each a sum of so many products."""
     return call.add(ops.Sample(tuple(array_shape(each.shape) for each in arrays), shape, taps), arrays, shape)
 
@@ -349,7 +306,7 @@ def _roi_align(call: Call, x: Array, boxes: Array) -> Array:
     require(len(x.shape) == 4, f"must read a map of two axes, got {x.shape}")
     require(each > 0, f"sampling_ratio must be fixed, or the number of points depends on the data, got {each}")
     shape = (*boxes.shape[:1], x.shape[1], call.get("output_height", 1), call.get("output_width", 1))
-    return sample(call, shape, 4 * each * each, x, boxes)
+    return _sample(call, shape, 4 * each * each, x, boxes)
 
 
 @rule("AffineGrid")
@@ -374,12 +331,12 @@ def _deformed(
     taps, positions = prod(weight.shape[2:]), offset.shape[2:]
     fits = weight.shape[1] * groups == x.shape[1]
     require(fits, f"weights {weight.shape} in {groups} groups must fit {x.shape[1]} channels")
-    columns = sample(call, (x.shape[0], x.shape[1] * taps, *positions), 4, x, offset)
+    columns = _sample(call, (x.shape[0], x.shape[1] * taps, *positions), 4, x, offset)
     if mask is not None:
         call.elementwise((mask,), ops.Multiply)
     image = (*positions, x.shape[1] * taps)
     op = ops.Conv(image, weight.shape[0], (1, 1), groups=groups, bias=bias is not None)
-    return _windowed(call, op, columns, tuple(each.weight for each in (weight, bias) if each is not None))
+    return _windowed(call, op, columns, weight, bias)
 
 
 @rule("DFT")
@@ -460,7 +417,7 @@ def _clip(call: Call, x: Array) -> Array:
     low, high = bounds
     if bounds == [0, 6]:
         return call.activation(x, "relu6")
-    return call.elementwise((x,), partial(ops.Pointwise, kind="clamp"), lambda each: np.clip(each, low, high))
+    return call.pointwise("clamp", (x,), lambda each: np.clip(each, low, high))
 
 
 @rule("Cast", "CastLike")
@@ -470,7 +427,7 @@ def _cast(call: Call, x: Array) -> Array:
         dtype = like.dtype.str
     if x.constant:
         return call.move(x.shape, None if dtype is None else lambda values: values.astype(dtype), x)
-    return call.elementwise((x,), partial(ops.Pointwise, kind="cast"))
+    return call.pointwise("cast", (x,))
 
 
 @rule("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
@@ -478,8 +435,7 @@ def _quantize(call: Call, x: Array) -> Array | tuple[Array, ...]:
     """Return an array in a coarser or a finer type; the constants of a quantised file are weights."""
     if x.constant:
         return Array(x.shape, None, None, x.key, trained=x.shape != ())
-    kind = "dequantize" if call.operator == "DequantizeLinear" else "quantize"
-    made = call.elementwise((x,), partial(ops.Pointwise, kind=kind))
+    made = call.pointwise("dequantize" if call.operator == "DequantizeLinear" else "quantize", (x,))
     if call.operator != "DynamicQuantizeLinear":
         return made
     return made, call.sourced(()), call.sourced(())  # its scale and zero point, found as it runs
@@ -487,7 +443,7 @@ def _quantize(call: Call, x: Array) -> Array | tuple[Array, ...]:
 
 def _pointwise(call: Call, kind: str, fold: Fold | None = None) -> Array:
     arrays = call.given()[:1] if call.operator.startswith("Cum") else call.given()  # axes are no operand
-    return call.elementwise(arrays, partial(ops.Pointwise, kind=kind), fold)
+    return call.pointwise(kind, arrays, fold)
 
 
 for _name in (name for name in ACTIVATIONS if name[0].isupper()):
@@ -500,6 +456,3 @@ RULES["Mul"] = lambda call: call.elementwise(call.given(), ops.Multiply, _all(np
 rule("SwiGLU")(lambda call, x, other: call.elementwise((call.activation(x, "silu"), other), ops.Multiply))
 rule("PRelu")(lambda call, x, slopes: call.activation(x, "prelu", (slopes.weight,)))
 rule("MatMul")(_product)
-rule("MatMulInteger")(lambda call, left, right: _product(call, left, right.weight))  # rounded after training
-RULES["QLinearMatMul"] = lambda call: _product(call, call.input(), call.input(3).weight)
-RULES["ArgMax"] = RULES["ArgMin"] = lambda call: _reduced(call, (call.get("axis", 0),))
