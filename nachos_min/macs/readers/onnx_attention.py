@@ -6,25 +6,20 @@ Source: the operator references of ONNX and ONNX Runtime (ContribOperators.md).
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from nachos_min.macs import ops
 from nachos_min.macs.readers import products
 from nachos_min.macs.readers.builder import array_shape, require
-from nachos_min.macs.readers.onnx_call import RULES, Array, Call, rule
+from nachos_min.macs.readers.onnx_call import Array, Call, layer_weights, rule
 from nachos_min.macs.record import CountError
 
 
 @rule("Attention")
 def _attention(call: Call, query: Array, key: Array, value: Array) -> tuple[Array, ...]:
     """Return scaled dot product attention, keys and values with those of a cache before them, and the scores."""
-    flat = len(query.shape) == 3
-    if flat:
-        query = _heads(call, query, call.get("q_num_heads", 0))
-        key, value = (_heads(call, array, call.get("kv_num_heads", 0)) for array in (key, value))
-    key, value = (_cached(call, call.optional(index), array, index) for index, array in ((4, key), (5, value)))
-    made, scores = _attend(call, query, key, value, call.optional(3))
-    return _together(call, made) if flat else made, key, value, scores
+    heads, cache = (call.get("q_num_heads", 0), call.get("kv_num_heads", 0)), (call.optional(4), call.optional(5))
+    made, *others = _attend(call, (query, key, value), heads, cache, call.optional(3))
+    return _together(call, made) if len(query.shape) == 3 else made, *others
 
 
 @rule("~MultiHeadAttention")
@@ -39,32 +34,28 @@ def _multi_head(call: Call) -> tuple[Array, ...]:
     require(len(arrays) == 3, f"queries, keys and values must be given, got {len(call.inputs)} inputs")
     for place, array in enumerate(arrays):
         if bias is not None and len(array.shape) == 3:
-            array = call.elementwise((array, call.move(array.shape[2:], None, bias, part=place)), ops.Add)
-        arrays[place] = _heads(call, array, count) if len(array.shape) == 3 else array
-    key, value = (_cached(call, call.optional(index + 5), arrays[index], index + 5) for index in (1, 2))
-    made, scores = _attend(call, arrays[0], key, value, call.optional(5))
-    return _together(call, made), key, value, scores
+            own = call.move(array.shape[2:], None, bias, part=place)
+            arrays[place] = call.elementwise((array, own), ops.Add)
+    cache = (call.optional(6), call.optional(7))
+    made, *others = _attend(call, arrays, (count, count), cache, call.optional(5))
+    return _together(call, made), *others
 
 
 @rule("~GroupQueryAttention")
-def _group_query(call: Call) -> tuple[Array, ...]:
+def _group_query(call: Call, query: Array) -> tuple[Array, ...]:
     """Return attention whose heads share keys and values; input 7 says how many keys there are with the cache."""
     count, shared, past = call.get("num_heads", 0), call.get("kv_num_heads", 0), call.optional(3)
-    arrays: Sequence[Array] = call.given()[:3]
-    if call.optional(1) is None:
-        arrays = _parted(call, call.input(), (count, shared, shared))
-    query, key, value = (_heads(call, x, n) for x, n in zip(arrays, (count, shared, shared), strict=True))
+    packed = call.optional(1) is None
+    arrays = _parted(call, query, (count, shared, shared)) if packed else [query, call.input(1), call.input(2)]
     if call.get("do_rotary", 0):
-        query, key = (_rotated(call, x, 2 * call.input(7).shape[-1]) for x in (query, key))
+        each = 2 * call.input(7).shape[-1]
+        arrays[:2] = [_rotated(call, x, each, heads) for x, heads in zip(arrays, (count, shared), strict=False)]
     require(call.optional(14) is None and call.optional(15) is None, "no rule for norms of queries and keys")
-    length = key.shape[2]
-    total = call.input(6).fixed if past is not None and past.elements else length
+    total = call.input(6).fixed if past is not None and past.elements else arrays[1].shape[-2]
     if total is None:
         raise CountError(f"how much of its cache is filled depends on the data, got input 7 {call.input(6).shape}")
-    room = max(total, 0 if past is None else past.shape[2])
-    both = zip((key, value), (past, call.optional(4)), strict=True)
-    filled = [_cached(call, before, x, 3 + place, total) for place, (x, before) in enumerate(both)]
-    made, _ = _attend(call, query, filled[0], filled[1], call.optional(10))
+    room, cache = max(total, 0 if past is None else past.shape[2]), (past, call.optional(4))
+    made, *filled, _ = _attend(call, arrays, (count, shared), cache, call.optional(10), total)
     kept = [x if room == total else call.move((*x.shape[:2], room, x.shape[3]), None, x) for x in filled]
     return _together(call, made), *kept
 
@@ -77,25 +68,15 @@ def _projected(call: Call, x: Array, weight: Array, bias: Array | None = None) -
     axes = len(x.shape) == 3 and len(weight.shape) == 2 and x.shape[2] == weight.shape[0]
     require(axes, f"weights must fit (N, L, features), got {x.shape} and {weight.shape}")
     count, width = call.get("num_heads", 0), weight.shape[1]
-    own = tuple(each.weight for each in (weight, bias) if each is not None)
     op = ops.Linear(x.shape[1:], width, bias is not None)
-    made = call.add(op, (x,), (*x.shape[:2], width), x.shape[0], own)
-    parts = _parted(call, made, call.get("qkv_hidden_sizes", (1, 1, 1)))
-    query, key, value = (_heads(call, part, count) for part in parts)
+    made = call.add(op, (x,), (*x.shape[:2], width), x.shape[0], layer_weights(weight, bias))
+    arrays = _parted(call, made, call.get("qkv_hidden_sizes", (1, 1, 1)))
     if call.get("do_rotary", 0):
-        query, key = (_rotated(call, each, each.shape[3]) for each in (query, key))
-    if past is not None:
-        halves = [call.move(past.shape[1:], None, past, part=part) for part in (1, 2)]
-        key, value = (_cached(call, halves[i], x, 3 + i) for i, x in enumerate((key, value)))
-    out, _ = _attend(call, query, key, value, call.optional(5))
+        arrays[:2] = [_rotated(call, each, 0, count) for each in arrays[:2]]
+    cache = [past and call.move(past.shape[1:], None, past, part=part) for part in (1, 2)]
+    out, key, value, _ = _attend(call, arrays, (count, count), cache, call.optional(5))
     present = call.move((2, *key.shape), None, key, value) if call.outputs > 1 else key
     return _together(call, out), present
-
-
-@rule("~QAttention")
-def _quantised(call: Call) -> Array | tuple[Array, ...]:
-    inputs = tuple(call.optional(index) for index in (0, 1, 2, 5, 8))
-    return RULES["com.microsoft.Attention"](replace(call, inputs=inputs))
 
 
 def _parted(call: Call, array: Array, sizes: tuple[int, ...]) -> list[Array]:
@@ -108,38 +89,13 @@ def _parted(call: Call, array: Array, sizes: tuple[int, ...]) -> list[Array]:
     return [call.move(shape, None, array, part=10 + place) for place, shape in enumerate(shapes)]
 
 
-def _cached(call: Call, before: Array | None, array: Array, part: int, total: int | None = None) -> Array:
-    """Return keys or values (N, heads, L, features) with those of a cache before them, `total` in all."""
-    if before is None:
+def _heads(call: Call, array: Array, count: int) -> Array:
+    """Return (N, L, features) as (N, count, L, features / count); an array of four axes has heads already."""
+    if len(array.shape) == 4:
         return array
-    axes = len(array.shape) == len(before.shape) == 4
-    fits = axes and (*before.shape[:2], before.shape[3]) == (*array.shape[:2], array.shape[3])
-    require(fits, f"a cache must fit {array.shape}, got {before.shape}")
-    length = before.shape[2] + array.shape[2] if total is None else total
-    return call.move((*array.shape[:2], length, array.shape[3]), None, before, array, part=part)
-
-
-def _attend(call: Call, query: Array, key: Array, value: Array, mask: Array | None) -> tuple[Array, Array]:
-    """Return attention of (N, heads, L, features), in which heads may share keys and values, and its scores."""
-    if not len(query.shape) == len(key.shape) == len(value.shape) == 4:
-        got = f"{query.shape}, {key.shape}, {value.shape}"
-        raise CountError(f"queries, keys and values must have 3 or 4 axes, got {got}")
-    count, shared = query.shape[1], key.shape[1]
-    divides = shared >= 1 and count % shared == 0
-    require(divides, f"{count} heads of queries must be a multiple of those of keys, got {shared}")
-    turned = (key.shape[0], shared, key.shape[3], key.shape[2])
-    key = call.move(turned, None, key, part=20)
-    if count != shared:
-        key = call.move((key.shape[0], count, *key.shape[2:]), None, key, part=21)
-        many = value.shape[1] * (count // shared)
-        value = call.move((value.shape[0], many, *value.shape[2:]), None, value, part=22)
-    length = key.shape[3]
-    if mask is not None and mask.shape and 1 < mask.shape[-1] < length:  # the rest is left out
-        mask = call.move((*mask.shape[:-1], length), None, mask)
-    shapes = (query.shape, (*key.shape[:2], length, key.shape[2]), value.shape)
-    masked = None if mask is None else (mask, array_shape(mask.shape))
-    scores, *_, made = call.run(products.attention((query, key, value), shapes, masked, by_rows=True))
-    return made, scores
+    sound = count >= 1 and len(array.shape) == 3 and array.shape[2] % count == 0
+    require(sound, f"heads must divide the last of 3 axes, got {count} of {array.shape}")
+    return call.move((array.shape[0], count, array.shape[1], array.shape[2] // count), None, array)
 
 
 def _together(call: Call, array: Array) -> Array:
@@ -147,27 +103,53 @@ def _together(call: Call, array: Array) -> Array:
     return call.move((array.shape[0], array.shape[2], array.shape[1] * array.shape[3]), None, array)
 
 
-def _heads(call: Call, array: Array, count: int) -> Array:
-    """Return (N, L, features) as (N, count, L, features / count)."""
-    sound = count >= 1 and len(array.shape) == 3 and array.shape[2] % count == 0
-    require(sound, f"heads must divide the last of 3 axes, got {count} of {array.shape}")
-    return call.move((array.shape[0], count, array.shape[1], array.shape[2] // count), None, array)
+def _attend(
+    call: Call,
+    arrays: Sequence[Array],
+    heads: tuple[int, int],
+    cache: Sequence[Array | None],
+    mask: Array | None,
+    total: int | None = None,
+) -> tuple[Array, ...]:
+    """Return attention of (N, heads, L, features), its keys and values with a cache before them, and its scores.
+
+    Heads may share keys and values; `total`: how many keys are filled.
+    """
+    query, *both = (_heads(call, x, n) for x, n in zip(arrays, (*heads, heads[1]), strict=True))
+    for place, before in enumerate(cache):
+        if before is not None:
+            samples, count, length, size = both[place].shape
+            fits = len(before.shape) == 4 and (*before.shape[:2], before.shape[3]) == (samples, count, size)
+            require(fits, f"a cache must fit {both[place].shape}, got {before.shape}")
+            length = before.shape[2] + length if total is None else total
+            both[place] = call.move((samples, count, length, size), None, before, both[place], part=3 + place)
+    (samples, shared, length, size), (key, value), count = both[0].shape, both, query.shape[1]
+    divides = shared >= 1 and count % shared == 0
+    require(divides, f"{count} heads of queries must be a multiple of those of keys, got {shared}")
+    key = call.move((samples, shared, size, length), None, key, part=20)
+    if count != shared:
+        key = call.move((samples, count, size, length), None, key, part=21)
+        many = value.shape[1] * (count // shared)
+        value = call.move((value.shape[0], many, *value.shape[2:]), None, value, part=22)
+    if mask is not None and mask.shape and 1 < mask.shape[-1] < length:  # the rest is left out
+        mask = call.move((*mask.shape[:-1], length), None, mask)
+    masked = None if mask is None else (mask, array_shape(mask.shape))
+    shapes = (query.shape, (samples, count, length, size), value.shape)
+    scores, *_, made = call.run(products.attention((query, key, value), shapes, masked, by_rows=True))
+    return made, *both, scores
 
 
 @rule("RotaryEmbedding", "~RotaryEmbedding")
 def _rotary(call: Call, x: Array) -> Array:
-    """Return queries or keys turned by their places, of (N, heads, L, features) or (N, L, heads * features)."""
-    count = call.get("num_heads", 0)
-    flat = len(x.shape) == 3 and count > 0
-    made = _rotated(call, _heads(call, x, count) if flat else x, call.get("rotary_embedding_dim", 0))
-    return replace(made, shape=x.shape)
+    heads = call.get("num_heads", 0) if len(x.shape) == 3 else 1
+    return _rotated(call, x, call.get("rotary_embedding_dim", 0), heads or 1)
 
 
-def _rotated(call: Call, x: Array, part: int) -> Array:
-    """Return x * cos + turned x * sin, of the first `part` features of each head, of all if it is 0."""
-    part = part or x.shape[-1]
-    require(0 < part <= x.shape[-1], f"rotary_embedding_dim must be 0 to {x.shape[-1]}, got {part}")
-    whole, shape = part == x.shape[-1], (*x.shape[:-1], part)
-    taken = x if whole else call.move(shape, None, x)
+def _rotated(call: Call, x: Array, part: int, heads: int) -> Array:
+    """Return x * cos + turned x * sin, of the first `part` features of each of its heads, of all if it is 0."""
+    whole = x.shape[-1] // max(1, heads)
+    part = part or whole
+    require(0 < part <= whole, f"rotary_embedding_dim must be 0 to {whole}, got {part}")
+    taken = x if part == whole else call.move((*x.shape[:-1], part * heads), None, x)
     made = call.elementwise(tuple(call.elementwise((taken,), ops.Multiply) for _ in range(2)), ops.Add)
-    return made if whole else call.move(x.shape, None, made, x)
+    return made if part == whole else call.move(x.shape, None, made, x)

@@ -5,18 +5,19 @@ Each is spelt out in ONNX's own operators, whose rules run. Scales and zero poin
 Source: ONNX Runtime, ContribOperators.md.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from nachos_min.macs import ops
-from nachos_min.macs.readers import onnx_layers, onnx_moves
+from nachos_min.macs.readers import onnx_attention, onnx_layers, onnx_moves
 from nachos_min.macs.readers.builder import quoted, require
 from nachos_min.macs.readers.names import ACTIVATIONS
 from nachos_min.macs.readers.onnx_call import MICROSOFT, RULES, Array, Call, rule
 
-_NEEDED = (onnx_layers, onnx_moves)  # files whose rules are used here
+_NEEDED = (onnx_attention, onnx_layers, onnx_moves)  # files whose rules are used here
 # Places of the inputs that count -> operators, each with the one of ONNX's that does the same with those.
 _SPELT = {
     (0,): "~Gelu:Gelu ~QLinearSigmoid:Sigmoid ~QLinearLeakyRelu:LeakyRelu ~QLinearSoftmax:Softmax "
@@ -27,6 +28,7 @@ _SPELT = {
     "~MatMulInteger16:MatMul ~ExpandDims:Unsqueeze ~Trilu:Trilu ~TransposeMatMul:com.microsoft.FusedMatMul "
     "~GridSample:GridSample",
     (0, 1, 2): "~QuantizeLinear:QuantizeLinear ~DequantizeLinear:DequantizeLinear",
+    (0, 1, 2, 5, 8): "~QAttention:com.microsoft.Attention",
     (0, 1, 4): "~QLinearWhere:Where",
     (0, 3): "QLinearMatMul:MatMul ~QLinearAdd:Add ~QLinearMul:Mul",
     (0, 3, 6): "~QGemm:Gemm",
@@ -41,13 +43,13 @@ def _spell(call: Call, operator: str, *inputs: Array | None) -> Array:
     return made if isinstance(made, Array) else made[0]
 
 
-def _same(call: Call, operator: str, places: tuple[int, ...]) -> Array:
+def _same(call: Call, operator: str, places: Sequence[int]) -> Array | tuple[Array, ...]:
     """Return what ONNX's operator makes of the inputs at `places`, whose channels may be the last axis."""
-    inputs = [call.optional(place) for place in places if place < len(call.inputs)]
-    if call.operator.startswith(("Q", "MatMulInteger")):  # its constants were rounded after training
+    inputs = [call.optional(place) for place in places]
+    if call.operator.startswith(("QLinear", "QGemm", "MatMulInteger")):  # constants were rounded after training
         inputs = [each.weight if each and each.constant and each.shape else each for each in inputs]
     if not (call.operator.startswith("Nhwc") or call.get("channels_last", 0)):
-        return _spell(call, operator, *inputs)
+        return RULES[operator](replace(call, operator=operator, inputs=tuple(inputs)))
     return _axis_to(_spell(call, operator, _axis_to(call.input(), -1, 1), *inputs[1:]), 1, -1)
 
 
@@ -173,4 +175,4 @@ def _quantised_lstm(call: Call) -> Array | tuple[Array, ...]:
 
 rule("~nchwc.ReorderInput")(lambda call, x: _axis_to(x, -1, 1) if call.get("channels_last", 0) else x)
 rule("~BiasAdd", "~BiasDropout")(lambda call: call.elementwise(call.given()[:3], ops.Add))
-rule("~QLinearConcat")(lambda call: _same(call, "Concat", tuple(range(2, len(call.inputs), 3))))
+rule("~QLinearConcat")(lambda call: _same(call, "Concat", range(2, len(call.inputs), 3)))
