@@ -146,7 +146,7 @@ def _arities(table: str) -> dict[str, tuple[int, int, int]]:
 # Least and most inputs and most outputs, in any operator set, of operators that have not one of each. "~" is ONNX
 # Runtime's domain.
 ARITIES: Final = _arities("""
-    0 0 1 Constant RandomNormal RandomUniform SequenceEmpty | 0 1 1 Optional OptionalHasElement
+    0 0 1 Constant RandomNormal RandomUniform SequenceEmpty
     1 1 2 MaxPool | 1 1 3 DynamicQuantizeLinear ~Unique | 1 1 4 Unique | 1 1 * If
     1 2 1 ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMean ReduceSum ReduceSumSquare
           ReduceProd Squeeze Unsqueeze Upsample Trilu SequenceErase SplitToSequence ~FastGelu ~Trilu | 1 2 2 TopK
@@ -154,7 +154,7 @@ ARITIES: Final = _arities("""
     1 * 1 Max Min Mean Sum Einsum Concat SequenceConstruct | 1 * * Scan
     2 2 1 Add Sub Mul Div Mod Pow And Or Xor Equal Less LessOrEqual Greater GreaterOrEqual BitShift BitwiseAnd
           BitwiseOr BitwiseXor CumSum CumProd PRelu MatMul RMSNormalization CastLike Reshape Expand Tile Gather
-          GatherND GatherElements ReverseSequence CenterCropPad Compress MaxRoiPool SequenceAt AffineGrid GridSample
+          GatherND GatherElements ReverseSequence Compress SequenceAt AffineGrid GridSample
           SwiGLU ~BiasGelu ~BiasSoftmax ~FusedMatMul ~MatMulInteger16 ~TransposeMatMul ~ExpandDims
           ~GridSample | 2 2 2 SimplifiedLayerNormalization
     2 3 1 Conv ConvTranspose Gemm QuantizeLinear DequantizeLinear MaxUnpool SequenceInsert TensorScatter ~FusedGemm
@@ -166,7 +166,7 @@ ARITIES: Final = _arities("""
     3 5 1 DeformConv ~DynamicQuantizeMatMul | 3 5 4 ~SkipLayerNormalization | 3 6 1 ~MatMulNBits | 3 6 2 GRU RNN
     3 7 4 Attention | 3 8 3 LSTM | 7 17 4 ~GroupQueryAttention | 4 4 1 ~RotaryEmbedding
     4 5 1 ~QLinearSigmoid ~QLinearLeakyRelu ~QLinearSoftmax ~QLinearReduceMean ~QLinearAveragePool
-          ~QLinearGlobalAveragePool | 4 7 1 ~MatMulIntegerToFloat | 5 5 1 MelWeightMatrix | 5 5 5 BatchNormalization
+          ~QLinearGlobalAveragePool | 4 7 1 ~MatMulIntegerToFloat | 5 5 5 BatchNormalization
     5 9 2 ~QAttention | 5 * 1 ~QLinearConcat | 6 9 1 ~QGemm | 7 8 1 ~QLinearAdd ~QLinearMul
     7 9 3 ~EmbedLayerNormalization | 8 8 1 QLinearMatMul
     8 9 1 QLinearConv ~QLinearConv | 9 9 1 ~QLinearWhere

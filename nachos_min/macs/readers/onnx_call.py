@@ -93,6 +93,13 @@ def checked_shape(shape: Shape) -> Shape:
     return shape
 
 
+def integers(what: str, values: Shape, count: int, least: int) -> Shape:
+    """Return the integers of a setting, of which there must be `count`, none below `least`."""
+    sound = len(values) == count and min(values, default=least) >= least
+    require(sound, f"{what} must be {count} integers >= {least}, got {values[:64]}")
+    return values
+
+
 def from_tensor(tensor: Tensor, key: str, trainable: bool) -> Array:
     """Return a file's constant; it is trained if it may be and has more than one floating point number."""
     shape = checked_shape(tensor.dims)
@@ -260,6 +267,10 @@ class Call:
 
     def constant(self, values: Any) -> Array:
         return Array(np.shape(values), None, np.asarray(values), self.key)
+
+    def unknown(self, shape: Shape) -> Array:
+        """Return a constant whose values are not known."""
+        return Array(checked_shape(shape), key=self.key)
 
     def filled(self, shape: Shape, make: Callable[[], Any]) -> Array:
         """Return a constant whose values `make` gives, if they are few."""

@@ -17,7 +17,7 @@ from nachos_min.macs import ops
 from nachos_min.macs.readers import products
 from nachos_min.macs.readers.builder import array_shape, channels_last, maps, require, rows
 from nachos_min.macs.readers.names import ACTIVATIONS, POINTWISE, REDUCTIONS
-from nachos_min.macs.readers.onnx_call import RULES, Array, Call, Fold, checked_axes, layer_weights, rule
+from nachos_min.macs.readers.onnx_call import RULES, Array, Call, Fold, checked_axes, integers, layer_weights, rule
 from nachos_min.macs.readers.onnx_file import DTYPES, Values
 from nachos_min.macs.record import CountError, Operator, Shape
 
@@ -82,10 +82,7 @@ def _global_pool(call: Call, x: Array) -> Array:
 
 def _each_axis(call: Call, name: str, x: Array, default: int = 1) -> Shape:
     axes = len(x.shape) - 2
-    values = call.get(name, (default,) * axes)
-    sound = len(values) == axes and min(values) >= default
-    require(sound, f"attribute {name!r} must be {axes} integers >= {default}, got {values}")
-    return values
+    return integers(f"attribute {name!r}", call.get(name, (default,) * axes), axes, default)
 
 
 def _around(call: Call, x: Array, kernel: Shape, stride: Shape, dilation: Shape) -> Shape:
@@ -101,8 +98,7 @@ def _cropped(call: Call, op: ops.ConvTranspose, x: Array) -> ops.ConvTranspose:
     """
     axes = len(x.shape) - 2
     stated: Shape = call.get("output_shape", ())[-axes:]
-    sound = not stated or (len(stated) == axes and min(stated) >= 1)
-    require(sound, f"attribute 'output_shape' must be {axes} integers >= 1, got {stated}")
+    stated = stated and integers("attribute 'output_shape'", stated, axes, 1)
     wanted = stated or tuple(length * step for length, step in zip(x.shape[2:], op.stride, strict=True))
     surplus = [made - length for made, length in zip(op.output, wanted, strict=False)]
     extra = op.output_padding
@@ -122,10 +118,9 @@ def _padding(call: Call, surplus: list[int], halved: bool = False) -> Shape:
         smaller = [max(0, each) // 2 for each in surplus]
         sides = [(each, max(0, whole) - each) for each, whole in zip(smaller, surplus, strict=True)]
         return tuple(n for pair in sides for n in (pair if word == "SAME_UPPER" else pair[::-1]))
-    pads: Shape = () if word == "VALID" else call.get("pads", ())
-    sound = not pads or (len(pads) == 2 * axes and min(pads) >= 0)
-    require(sound, f"attribute 'pads' must be {2 * axes} integers >= 0, got {pads}")
-    return tuple(pads[place] for axis in range(axes) for place in (axis, axis + axes)) if pads else ()
+    none = (0,) * 2 * axes
+    pads = none if word == "VALID" else integers("attribute 'pads'", call.get("pads", none), 2 * axes, 0)
+    return tuple(pads[place] for axis in range(axes) for place in (axis, axis + axes))
 
 
 # Products.
@@ -313,7 +308,7 @@ def _roi_align(call: Call, x: Array, boxes: Array) -> Array:
 def _affine_grid(call: Call, theta: Array) -> Array:
     """Return theta times each place of a map."""
     size = call.fixed(1, "size")
-    places = Array((prod(size[2:]), len(size) - 1), key=call.key)
+    places = call.unknown((prod(size[2:]), len(size) - 1))
     fits = theta.shape == (*size[:1], len(size) - 2, len(size) - 1)
     require(fits, f"theta must fit maps {size[:8]}, got {theta.shape}")
     turned = call.move((theta.shape[0], theta.shape[2], theta.shape[1]), None, theta)

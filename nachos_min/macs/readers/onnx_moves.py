@@ -7,10 +7,9 @@ Source: the ONNX operator reference; Resize makes floor(length * scale).
 
 from collections.abc import Callable
 from dataclasses import replace
-from fractions import Fraction
 from functools import partial
 from itertools import accumulate
-from math import floor, prod
+from math import prod
 from operator import itemgetter
 from typing import Any
 
@@ -19,12 +18,11 @@ import numpy as np
 from nachos_min.macs.ops import Move, Resize
 from nachos_min.macs.readers import onnx_call
 from nachos_min.macs.readers.builder import array_shape, maps, quoted, require
-from nachos_min.macs.readers.onnx_call import RULES, Array, Call, Fold, rule
+from nachos_min.macs.readers.onnx_call import RULES, Array, Call, Fold, integers, rule
 from nachos_min.macs.readers.onnx_file import MAX_NUMBERS, Tensor
 from nachos_min.macs.record import CountError, Shape, broadcast
 
 _VALUES: dict[str, Any] = {"value_int": int, "value_ints": tuple, "value_float": float, "value_floats": list}
-_ONE_SCALE: dict[str, Any] = {"not_larger": min, "not_smaller": max}  # of all axes, so that none is distorted
 _MODES = {"nearest": "nearest", "linear": "bilinear", "cubic": "bicubic"}  # of one axis: as in the file
 
 
@@ -59,13 +57,11 @@ def _shape_of(call: Call, x: Array) -> Array:
 @rule("ConstantOfShape")
 def _constant_of_shape(call: Call) -> Array:
     shape = onnx_call.checked_shape(call.fixed(0, "shape"))
-    tensor, single = call.attribute("value", Tensor), np.zeros(1, np.float32)
-    if tensor is not None:
-        values = onnx_call.from_tensor(tensor, call.key, trainable=False).values
-        if values is None or values.size != 1:
-            return Array(shape, key=call.key)
-        single = values
-    return call.filled(shape, lambda: np.full(shape, single.ravel()[0]))
+    tensor: Tensor | None = call.attribute("value", Tensor)
+    values = np.zeros(1, np.float32) if tensor is None else tensor.values
+    if values is None or values.size != 1:
+        return call.unknown(shape)
+    return call.filled(shape, lambda: np.full(shape, values.ravel()[0]))
 
 
 @rule("Range")
@@ -135,7 +131,7 @@ def _sequence(*arrays: Array) -> Array:
 
 
 def _at(call: Call, index: int, count: int) -> int:
-    """Return the place in a sequence of `count` arrays that an input says."""
+    """Return the place in a sequence of `count` arrays that an input says, the last if it is left out."""
     array = call.optional(index)
     place = -1 if array is None else array.fixed
     if place is None or not -count <= place < count:
@@ -145,9 +141,9 @@ def _at(call: Call, index: int, count: int) -> int:
 
 @rule("SequenceInsert", "SequenceErase")
 def _changed(call: Call) -> Array:
-    parts, more = call.sequence(), int(call.operator == "SequenceInsert")
-    place = _at(call, 1 + more, len(parts) + more)
-    return _sequence(*parts[:place], *(call.input(1) for _ in range(more)), *parts[place + 1 - more :])
+    parts, more = call.sequence(), [call.input(1)] if call.operator == "SequenceInsert" else []
+    place = _at(call, 1 + len(more), len(parts) + len(more))
+    return _sequence(*parts[:place], *more, *parts[place + 1 - len(more) :])
 
 
 @rule("SplitToSequence")
@@ -180,17 +176,10 @@ RULES["SequenceConstruct"] = lambda call: _sequence(*call.given())
 RULES["SequenceEmpty"] = lambda _: _sequence()
 RULES["SequenceAt"] = lambda call: call.sequence()[_at(call, 1, len(call.sequence()))]
 RULES["SequenceLength"] = lambda call: call.constant(np.int64(len(call.sequence())))
-RULES["OptionalHasElement"] = lambda call: call.constant(np.bool_(any(each is not None for each in call.inputs)))
+RULES["Identity"] = lambda call: call.inputs[0] or call.input()
 
 
 # Other axes.
-
-
-@rule("Optional", "OptionalGetElement", "Identity")
-def _itself(call: Call) -> Array:
-    if not call.inputs or call.inputs[0] is None:
-        raise CountError(f"no rule for an array that is left out, got {len(call.inputs)} inputs")
-    return call.inputs[0]
 
 
 @rule("Reshape")
@@ -254,9 +243,7 @@ def _expand(call: Call, x: Array) -> Array:
 
 @rule("Tile")
 def _tile(call: Call, x: Array) -> Array:
-    times = call.fixed(1, "repeats")
-    sound = len(times) == len(x.shape) and min(times, default=0) >= 0
-    require(sound, f"repeats must be {len(x.shape)} integers >= 0, got {times[:64]}")
+    times = integers("repeats", call.fixed(1, "repeats"), len(x.shape), 0)
     shape = tuple(length * count for length, count in zip(x.shape, times, strict=True))
     return call.move(shape, lambda values: np.tile(values, times), x)
 
@@ -313,19 +300,9 @@ def _cut(call: Call, x: Array) -> Array:
     require(sound, f"starts, ends, axes and steps must be as many, and no step 0, got steps {steps[:64]}")
     window = [slice(None)] * len(x.shape)
     shape = list(x.shape)
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        window[axis], shape[axis] = _run(start, end, step, x.shape[axis])
+    for axis, each in zip(axes, map(slice, starts, ends, steps), strict=True):
+        window[axis], shape[axis] = each, len(range(*each.indices(x.shape[axis])))
     return call.move(tuple(shape), lambda values: values[tuple(window)], x)
-
-
-def _run(start: int, end: int, step: int, length: int) -> tuple[slice, int]:
-    """Return the slice of an axis that Python understands, and its length; ends beyond the axis are cut off.
-
-    Backwards, an end before the first element is None: Python would count -1 from the back.
-    """
-    least, most = (0, length) if step > 0 else (-1, length - 1)
-    first, last = (min(max(n + length if n < 0 else n, least), most) for n in (start, end))
-    return slice(first, None if last < 0 else last, step), max(0, -((first - last) // step))
 
 
 @rule("Gather")
@@ -345,14 +322,6 @@ def _looked_up(call: Call, x: Array, places: Array, shape: Shape, fold: Fold) ->
     if places.constant and not x.constant:
         return call.add(Move((x.shape,), array_shape(shape)), (x,), shape)
     return call.move(shape, fold, x, places)
-
-
-@rule("HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix")
-def _made_of_numbers(call: Call) -> Array:
-    shape = call.fixed(0, "length")
-    if call.operator == "MelWeightMatrix":
-        shape = (call.fixed(1, "length of the transform")[0] // 2 + 1, *shape)
-    return Array(onnx_call.checked_shape(shape), key=call.key)
 
 
 @rule("TopK")
@@ -390,13 +359,6 @@ def _over(length: int, divisor: int) -> int:
     return length // divisor
 
 
-def _replaced(call: Call, x: Shape, axes: Shape, lengths: Shape) -> Shape:
-    found = dict(zip(onnx_call.checked_axes(axes, len(x)), lengths, strict=False))
-    fits = len(found) == len(lengths) == len(axes)
-    require(fits, f"{call.operator} must have {len(axes)} numbers, got {lengths[:64]}")
-    return tuple(found.get(axis, length) for axis, length in enumerate(x))
-
-
 def _unpooled(call: Call, x: Shape, _: Shape) -> Shape:
     if call.optional(2):
         return call.fixed(2, "output_shape")
@@ -430,13 +392,8 @@ _SHAPES: dict[str, tuple[int, Callable[..., Shape]]] = {
     **dict.fromkeys(("Trilu", "ReverseSequence", "BitCast"), (1, _same)),
     **dict.fromkeys(("Scatter", "ScatterElements", "ScatterND"), (3, _same)),
     "TensorScatter": (2, _same),
-    "CenterCropPad": (
-        1,
-        lambda call, x: _replaced(call, x, call.get("axes", tuple(range(len(x)))), call.fixed(1, "shape")),
-    ),
     "Col2Im": (1, lambda call, x: (x[0], _over(x[1], prod(call.fixed(2, "block"))), *call.fixed(1, "shape"))),
     "MaxUnpool": (2, _unpooled),
-    "MaxRoiPool": (2, lambda call, x, boxes: (boxes[0], x[1], *call.get("pooled_shape", ()))),
     "DepthToSpace": (1, _in_blocks),
     "SpaceToDepth": (1, _in_blocks),
     "GatherND": (2, _gathered),
@@ -470,18 +427,12 @@ def _resize(call: Call, x: Array) -> Array:
 
 
 def _lengths(call: Call, before: Shape) -> Shape:
-    sizes = call.optional(3)
-    if sizes is None or sizes.shape == (0,):
-        scales = zip(before, _scales(call, before), strict=True)
-        return tuple(int(np.float32(length) * np.float32(scale)) for length, scale in scales)
-    policy = call.get("keep_aspect_ratio_policy", "stretch")
-    lengths = call.fixed(3, "sizes")
-    require(len(lengths) == len(before), f"sizes must be {len(before)} integers, got {lengths[:64]}")
-    if policy == "stretch" or not before:
-        return lengths
-    require(policy in _ONE_SCALE, f"attribute 'keep_aspect_ratio_policy' must be known, got {policy[:40]!r}")
-    scale = _ONE_SCALE[policy](Fraction(after, n or 1) for after, n in zip(lengths, before, strict=True))
-    return tuple(floor(scale * n + Fraction(1, 2)) for n in before)
+    sizes, policy = call.optional(3), call.get("keep_aspect_ratio_policy", "stretch")
+    require(policy == "stretch", f"no rule for lengths of one scale, got policy {quoted(policy)}")
+    if sizes is not None and sizes.shape != (0,):
+        return integers("sizes", call.fixed(3, "sizes"), len(before), 0)
+    scales = zip(before, _scales(call, before), strict=True)
+    return tuple(int(np.float32(length) * np.float32(scale)) for length, scale in scales)
 
 
 def _scales(call: Call, before: Shape) -> tuple[float, ...]:
@@ -499,8 +450,7 @@ def _scales(call: Call, before: Shape) -> tuple[float, ...]:
     return scales
 
 
-rule("RandomNormal", "RandomUniform")(
-    lambda call: Array(onnx_call.checked_shape(call.get("shape", ())), key=call.key)
-)
-rule("RandomNormalLike", "RandomUniformLike", "EyeLike")(lambda call, x: Array(x.shape, key=call.key))
+rule("RandomNormal", "RandomUniform")(lambda call: call.unknown(call.get("shape", ())))
+rule("RandomNormalLike", "RandomUniformLike", "EyeLike")(lambda call, x: call.unknown(x.shape))
+rule("HannWindow", "HammingWindow", "BlackmanWindow")(lambda call: call.unknown(call.fixed(0, "length")))
 RULES["Size"] = lambda call: call.constant(np.int64(onnx_call.checked_shape((call.input().elements,))[0]))
