@@ -133,7 +133,7 @@ def numpy_estimate(op: ops.Einsum) -> float:
 
 
 ATTENTION = "F.scaled_dot_product_attention"
-WHOLE = {"F.bilinear", "torch.cdist"}  # executed as one operator, which no tool knows
+WHOLE = {"aten._trilinear", "torch.cdist"}  # executed as one operator, which no tool knows
 
 # Operator or kind of activation, and the function and class of torch.nn that most people would use. The class
 # ReLU6 calls its parent's function, not F.relu6.

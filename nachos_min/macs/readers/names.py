@@ -100,7 +100,8 @@ MOVES: Final = _names("""
     reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
     _to_copy _unsafe_view _reshape_alias _reshape_copy _stack _chunk_cat _unique _unique2 _unsafe_index index
     unfold_backward _index_put_impl _unsafe_index_put _unsafe_masked_index lift lift_fresh lift_fresh_copy alias
-    _pin_memory _pack_padded_sequence _pad_packed_sequence torchvision.nms
+    _pin_memory _pack_padded_sequence _pad_packed_sequence tensor as_tensor asarray torchvision.nms
+    torchvision.roi_pool torchvision.ps_roi_pool
 """)
 
 # PyTorch's functions that give an array which is not computed.

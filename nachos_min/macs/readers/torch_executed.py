@@ -17,7 +17,7 @@ class Operator(NamedTuple):
     name: str  # such as "aten::add_"
     writes: tuple[int | str, ...]  # positions and names of the arguments that it writes to
     views: bool  # whether its result is an argument's memory seen otherwise
-    products: Callable[[tuple[Any, ...], Any], int] | None  # MACs of its arguments and result, None for none
+    products: Callable[..., int] | None  # MACs of its result and arguments, None for none
 
     def written(self, args: tuple[Any, ...], options: dict[str, Any]) -> list[Any]:
         """Return the arrays among the arguments that it writes to."""
@@ -38,17 +38,18 @@ def described(operator: Any) -> Operator:
     return Operator(schema.name, writes, views, products_of(schema.name))
 
 
-def _matrices(left: Any, right: Any) -> int:
-    return prod(map(int, (*left.shape, right.shape[-1], real_products(left))))
+def _product(_y: Any, left: Any, right: Any, *_: Any) -> int:
+    columns = right.shape[-1] if right.dim() > 1 else 1
+    return prod(map(int, (*left.shape, columns, _real(left))))
 
 
-def _vector(left: Any) -> int:
-    return int(prod(left.shape)) * real_products(left)
+def _plus_product(y: Any, _added: Any, left: Any, right: Any, *_: Any) -> int:
+    return _product(y, left, right)
 
 
-def _grouped(left: Any, right: Any, ends: Any = None) -> int:
+def _grouped(y: Any, left: Any, right: Any, ends: Any = None, *_: Any) -> int:
     if ends is None:
-        return _matrices(left, right)
+        return _product(y, left, right)
     rows = routed_rows(left, ends) if right.dim() == 3 else int(left.shape[-2])
     return rows * int(left.shape[-1]) * int(right.shape[-1])
 
@@ -62,38 +63,53 @@ def routed_rows(rows: Any, ends: Any) -> int:
         return int(ends[-1])
 
 
-def _trilinear(left: Any, weight: Any) -> int:
+def _convolution(
+    y: Any, x: Any, weight: Any, _bias: Any, _stride: Any, _padding: Any, _dilation: Any, transposed: bool, *_: Any
+) -> int:
+    """Return one product per weight and pixel that the window slides over."""
+    pixels = (x if transposed else y).shape[2:]
+    return prod(map(int, (x.shape[0], *pixels, *weight.shape, _real(x))))
+
+
+def _trilinear(_y: Any, left: Any, weight: Any, *_: Any) -> int:
     made, features, others = weight.shape
     return int(left.shape[0] * made * (features + 1) * others)
 
 
-def _recurrent(x: Any, inner: Any, outer: Any) -> int:
+def _recurrent(_y: Any, x: Any, inner: Any, outer: Any, *_: Any) -> int:
     return int(prod(x.shape[:2]) * (inner.numel() + outer.numel()))
 
 
-def _attention(query: Any, key: Any, value: Any) -> int:
-    q, k, v = query.shape, key.shape, value.shape
-    return int(prod(q[:-1]) * k[-2] * (q[-1] + v[-1]))
+def _attention(_y: Any, query: Any, key: Any, value: Any, *_: Any) -> int:
+    return int(prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1]))
 
 
-def real_products(x: Any) -> int:
+def _distances(y: Any, left: Any, _right: Any, power: float = 2, *_: Any) -> int:
+    """Return one product for each feature of two rows whose 2-norm is measured."""
+    return int(prod(y.shape) * left.shape[-1]) if power == 2 else 0
+
+
+def _real(x: Any) -> int:
     """Return the real multiplications of one product of elements such as those of `x`."""
     return 4 if x.is_complex() else 1
 
 
-_KINDS = "flash_attention flash_attention_for_cpu efficient_attention cudnn_attention fused_attention_overrideable"
-# Operator -> MACs of its arrays, and the positions of the arguments that these are.
-PRODUCTS: dict[str, tuple[Callable[..., int], tuple[int, ...]]] = {
-    **dict.fromkeys(("mm", "bmm", "_int_mm", "_scaled_mm"), (_matrices, (0, 1))),
-    **dict.fromkeys(("addmm", "baddbmm", "addbmm"), (_matrices, (1, 2))),
-    **dict.fromkeys(("mv", "dot", "vdot"), (_vector, (0,))),
-    "addmv": (_vector, (1,)),
-    "_grouped_mm": (_grouped, (0, 1, 2)),
-    "_trilinear": (_trilinear, (0, 1)),
-    "mkldnn_rnn_layer": (_recurrent, (0, 1, 2)),
-    **dict.fromkeys(("_fft_c2c", "_fft_r2c", "_fft_c2r"), (lambda: 0, ())),
-    **{f"_scaled_dot_product_{kind}": (_attention, (0, 1, 2)) for kind in _KINDS.split()},
+_RULES: dict[str, Callable[..., int]] = {
+    "mm bmm _int_mm _scaled_mm mv dot vdot": _product,
+    "addmm baddbmm addbmm addmv": _plus_product,
+    "_grouped_mm": _grouped,
+    "convolution _convolution": _convolution,
+    "_trilinear": _trilinear,
+    "mkldnn_rnn_layer": _recurrent,
+    "_scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_for_cpu": _attention,
+    "_scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention": _attention,
+    "_scaled_dot_product_fused_attention_overrideable": _attention,
+    "_euclidean_dist _cdist_forward": _distances,
+    "affine_grid_generator": lambda y, *_: int(prod(y.shape) * (y.shape[-1] + 1)),
+    "_fft_c2c _fft_r2c _fft_c2r": lambda *_: 0,
 }
+# Operator -> MACs of its result and its arguments.
+_PRODUCTS = {name: rule for names, rule in _RULES.items() for name in names.split()}
 
 # What multiplies and accumulates under another name, by the words in the names of PyTorch's operators.
 _SUSPICIOUS = re.compile(
@@ -103,36 +119,13 @@ _SUSPICIOUS = re.compile(
 )
 
 
-def _convolution(args: tuple[Any, ...], output: Any) -> int:
-    """Return one product per weight and pixel that the window slides over."""
-    x, weight, transposed = args[0], args[1], args[6]
-    spatial = (x.shape if transposed else output.shape)[2:]
-    return prod((int(x.shape[0]), *spatial, *weight.shape)) * real_products(x)
-
-
-def _distances(args: tuple[Any, ...], output: Any) -> int:
-    """Return one product for each feature of two rows whose 2-norm is measured."""
-    return int(prod(output.shape) * args[0].shape[-1]) if args[2:3] in ((), (2,)) else 0
-
-
-# Operator -> MACs of its arguments and its result.
-_OF_RESULTS: dict[str, Callable[[tuple[Any, ...], Any], int]] = {
-    **dict.fromkeys(("convolution", "_convolution"), _convolution),
-    **dict.fromkeys(("_euclidean_dist", "_cdist_forward"), _distances),
-    "affine_grid_generator": lambda _args, output: int(prod(output.shape) * (output.shape[-1] + 1)),
-}
-
-
-def products_of(name: str) -> Callable[[tuple[Any, ...], Any], int] | None:
+def products_of(name: str) -> Callable[..., int] | None:
     """Return what counts a basic operator's MACs, of all samples, or refuses if it may multiply; None for none."""
     own, _, base = name.partition("::")
-    if own == "aten" and base in _OF_RESULTS:
-        return _OF_RESULTS[base]
-    if own == "aten" and base in PRODUCTS:
-        rule, positions = PRODUCTS[base]
-        return lambda args, _output: rule(*(args[i] for i in positions if i < len(args)))
+    if own == "aten" and base in _PRODUCTS:
+        return _PRODUCTS[base]
 
-    def refuse(_args: tuple[Any, ...], _output: Any) -> int:
+    def refuse(*_: Any) -> int:
         raise CountError(f"no rule for the operator {name}, which may multiply and accumulate")
 
     return refuse if own not in ("aten", "prim", "profiler") or _SUSPICIOUS.search(base) else None

@@ -305,7 +305,7 @@ def _steps(rule: Rule, result: Any, args: Arguments, options: Options) -> Any:
 def _products(known: Operator, output: Any, args: Arguments, options: Options) -> int:
     """Return the products of an operator, those of the rule under its full name if nothing else is known."""
     try:
-        return known.products(args, output) if known.products is not None else 0
+        return known.products(output, *args) if known.products is not None else 0
     except CountError:
         space, _, base = known.name.partition("::")
         rule = RULES.get(f"{space}.{base.removesuffix('_')}")

@@ -7,7 +7,7 @@ rule is refused, or entered if it is written in Python.
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
-from math import isqrt, prod
+from math import prod
 from typing import Any, Final
 
 from nachos_min.macs import ops
@@ -24,11 +24,17 @@ Rule = Callable[..., Steps]
 RULES: Final[dict[str, Rule]] = {}  # by a function's name, with its namespace where two differ
 
 
-def rule(*names: str, **settings: X) -> Callable[[Rule], Rule]:
-    """Return a decorator that makes a function the rule of PyTorch's functions, with these settings."""
+def rule(*names: str, order: str = "", **settings: X) -> Callable[[Rule], Rule]:
+    """Return a decorator that makes a function the rule of PyTorch's functions, with these settings.
+
+    `order` names the positional arguments that the rule wants, where PyTorch's functions have them in several.
+    """
 
     def register(function: Rule) -> Rule:
-        RULES.update(dict.fromkeys(names, partial(function, **settings) if settings else function))
+        def ordered(y: X, *args: X, **options: X) -> Steps:
+            return function(y, **(settings | dict(zip(order.split(), args, strict=False)) | options))
+
+        RULES.update(dict.fromkeys(names, ordered if order else partial(function, **settings)))
         return function
 
     return register
@@ -49,34 +55,31 @@ def _present(*weights: X) -> tuple[X, ...]:
     return tuple(weight for weight in weights if weight is not None)
 
 
-def _arguments(names: str, args: X, options: dict[str, X]) -> dict[str, X]:
-    """Return the arguments that were given, by name."""
-    return dict(zip(names.split(), args, strict=False)) | options
-
-
 # Convolutions and linear layers.
 
 
-@rule("convolution", "_convolution", names="bias stride padding dilation transposed output_padding groups")
-@rule("conv1d", "conv2d", "conv3d", names="bias stride padding dilation groups")
-@rule(*(f"conv_transpose{n}d" for n in (1, 2, 3)), names="bias stride padding output_padding groups dilation")
-def _convolution(y: X, input: X, weight: X, *args: X, names: str, **options: X) -> Steps:
-    given, axes = _arguments(names, args, options), weight.dim() - 2
+_CONV = "input weight bias stride padding"
+
+
+@rule("convolution", "_convolution", order=f"{_CONV} dilation transposed output_padding groups")
+@rule("conv1d", "conv2d", "conv3d", order=f"{_CONV} dilation groups")
+@rule(*(f"conv_transpose{n}d" for n in (1, 2, 3)), order=f"{_CONV} output_padding groups dilation", transposed=True)
+def _convolution(
+    y: X, input: X, weight: X, bias: X = None, groups: int = 1, transposed: bool = False, **given: X
+) -> Steps:
+    (channels, each, *kernel), axes, padding = shape_of(weight), weight.dim() - 2, given.get("padding", 0)
     batch, shape = maps(shape_of(input), axes)
-    kernel, dilation = _numbers(tuple(weight.shape[2:]), axes), _numbers(given.get("dilation", 1), axes)
-    padding, groups, bias = given.get("padding", 0), given.get("groups", 1), given.get("bias")
+    stride, dilation = (_numbers(given.get(name, 1), axes) for name in ("stride", "dilation"))
     word = padding if isinstance(padding, str) else ""
     sides: Shape = () if word else both_sides(_numbers(padding, axes))
     if word == "same":  # of an odd number of zeros PyTorch puts the extra one at the end
         needed = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
         sides = tuple(side for zeros in needed for side in (zeros // 2, zeros - zeros // 2))
     record: X = ops.Conv
-    channels = int(weight.shape[0])
-    if given.get("transposed", "output_padding" in names):
+    if transposed:
         extra = _numbers(given.get("output_padding", 0), axes)
-        record, channels = partial(ops.ConvTranspose, output_padding=extra), int(weight.shape[1]) * groups
-    stride = _numbers(given.get("stride", 1), axes)
-    op = record(shape, channels, kernel, stride, sides, dilation, groups, bias is not None)
+        record, channels = partial(ops.ConvTranspose, output_padding=extra), each * groups
+    op = record(shape, channels, tuple(kernel), stride, sides, dilation, groups, bias is not None)
     known = facts(unbatched=input.dim() == axes + 1)
     return [Step(op, (input,), (y,), _present(weight, bias), batch, word, known)]
 
@@ -128,21 +131,6 @@ def _plus_product(y: X, input: X, first: X, second: X, **_: X) -> Steps:
     return [*steps, Step(ops.Add((shape_of(input), shape_of(y))), (input, steps[-1]), (y,))]
 
 
-@rule("inner", "tensordot")
-def _contraction(y: X, input: X, other: X, *_rest: X, **_: X) -> Steps | Any:
-    """Return a sum over some axes of both arrays: as many products as their elements times the result's, rooted."""
-    left, right, made = (prod(shape_of(x)) for x in (input, other, y))
-    if not (input.dim() and other.dim() and left * right * made):
-        return NotImplemented  # a number times an array, or no element
-    summed = isqrt(left * right // made)
-    return [Step(ops.MatMul((left // summed, summed), (summed, right // summed)), (input, other), (y,))]
-
-
-@rule("outer", "ger")
-def _outer(y: X, input: X, other: X, **_: X) -> Steps:
-    return [Step(ops.Multiply(((*shape_of(input), 1), (1, *shape_of(other)))), (input, other), (y,))]
-
-
 @rule("_grouped_mm")
 def _grouped(y: X, left: X, right: X, offs: X = None, bias: X = None, *_rest: X, **_: X) -> Steps:
     """Return products of groups of rows, columns or features: as many as of one pair of matrices.
@@ -171,21 +159,13 @@ def _distances(y: X, x1: X, x2: X, p: float = 2.0, *_rest: X, **_: X) -> Steps:
     return _chained(y, (x1, x2), apart, ops.Reduce(apart.output, shape_of(y), "norm"))
 
 
-@rule("bilinear")
-def _bilinear(y: X, first: X, second: X, weight: X, bias: X = None) -> Steps:
-    """Return first @ weight @ second for each output: the first product has a row for each output and feature."""
-    samples, (made, left, right) = prod(shape_of(y)[:-1]), shape_of(weight)
-    inner = Step(ops.Linear((samples, left), made * right, bias=False), (first,), weights=(weight,))
-    steps = [inner, Step(ops.MatMul((samples, made, right), (samples, right, 1)), (inner, second))]
-    if bias is not None:
-        steps.append(Step(ops.Add(((samples, made), (made,))), (steps[-1], bias)))
-    return _making(y, steps)
-
-
 @rule("aten._trilinear")
 def _trilinear(y: X, first: X, weight: X, second: X, *axes: X) -> Steps:
+    """Return first @ weight @ second for each output: the first product has a row for each output and feature."""
     require(list(map(list, axes[:4])) == [[1, 3], [0], [1, 2], [2, 3]], "no rule but for a bilinear layer's axes")
-    return _bilinear(y, first, second, weight)
+    (samples, _), (made, left, right) = shape_of(y), shape_of(weight)
+    inner = Step(ops.Linear((samples, left), made * right, bias=False), (first,), weights=(weight,))
+    return [inner, Step(ops.MatMul((samples, made, right), (samples, right, 1)), (inner, second), (y,))]
 
 
 @rule("affine_grid_generator")
@@ -218,9 +198,15 @@ def _einsum(y: X, equation: str, *operands: X) -> Steps | Any:
     return _making(y, products.einsum(equation.replace(" ", ""), arrays, shapes, ones=False))
 
 
-@rule("scaled_dot_product_attention", "_scaled_dot_product_efficient_attention")
+_QKV = "query key value"
+
+
+@rule("scaled_dot_product_attention", order=f"{_QKV} attn_mask dropout_p is_causal")
+@rule("_scaled_dot_product_efficient_attention", order=f"{_QKV} attn_mask sums dropout_p is_causal")
+@rule("_scaled_dot_product_flash_attention", order=f"{_QKV} dropout_p is_causal")
+@rule("_scaled_dot_product_flash_attention_for_cpu", order=f"{_QKV} dropout_p is_causal")
 def _attention(
-    y: X, query: X, key: X, value: X, attn_mask: X = None, *rest: X, enable_gqa: bool = False, **options: X
+    y: X, query: X, key: X, value: X, attn_mask: X = None, is_causal: bool = False, enable_gqa: bool = False, **_: X
 ) -> Steps:
     """Return attention; heads that are shared are repeated first."""
     q, k, v = shape_of(query), shape_of(key), shape_of(value)
@@ -230,40 +216,36 @@ def _attention(
         repeated = [Step(ops.Move((shape_of(x),), shape), (x,)) for x, shape in ((key, k), (value, v))]
         key, value = repeated
     mask = None if attn_mask is None else (attn_mask, shape_of(attn_mask))
-    causal = _arguments("dropout_p is_causal", rest, options).get("is_causal", False)
-    steps = products.attention((query, key, value), (q, k, v), mask, causal=causal)
+    steps = products.attention((query, key, value), (q, k, v), mask, causal=is_causal)
     return [*repeated, *_making(_first(y), steps)]
-
-
-rule("_scaled_dot_product_flash_attention", "_scaled_dot_product_flash_attention_for_cpu")(
-    lambda y, query, key, value, *_, attn_mask=None, **__: _attention(y, query, key, value, attn_mask)
-)
 
 
 # Recurrent layers and cells.
 
 
-def _recurrent(y: X, input: X, *args: X, kind: str, gates: int) -> Steps:
+def _recurrent(y: X, input: X, *args: X, kind: str) -> Steps:
     """Return a record a layer and direction; all elements of packed sequences are steps of one sample."""
     flag = next(place for place, value in enumerate(args) if isinstance(value, bool))
     states, weights, biased, layers, dropout, training, two_ways = args[flag - 2 : flag + 5]
     samples = 1 if flag == 3 else shape_of(input)[0 if args[flag + 5] else 1]
     length, ways = prod(shape_of(input)[:-1]) // (samples or 1), 1 + two_ways
     each = len(weights) // (layers * ways)
-    projection = int(weights[each - 1].shape[0]) if each % 2 else 0
+    hidden, projection = (
+        shape_of(list(tensors_in(states))[-1])[-1],
+        shape_of(weights[each - 1])[0] if each % 2 else 0,
+    )
     steps: Steps = []
-    layer: Steps = []
-    for place in range(0, len(weights), each):
-        own = weights[place : place + each]
-        shape, hidden = (length, int(own[0].shape[1])), int(own[0].shape[0]) // gates
-        op, reads = ops.Recurrent(shape, kind, hidden, projection, 2 * biased), steps[-1] if steps else input
-        layer.append(Step(op, (reads,), weights=(*own, *tensors_in(states)), batch=samples))
-        if len(layer) == ways:
-            both = [_gathered(layer, (samples, length, ways * op.output[1]))] if two_ways else []
-            steps, layer = [*steps, *layer, *both], []
-            if training and dropout and place + each < len(weights):
-                made = steps[-1]
-                steps.append(Step(ops.Pointwise((made.op.output,), "dropout"), (made,), batch=made.batch))
+    for layer in range(layers):
+        reads = steps[-1] if steps else input
+        for place in range(layer * ways * each, (layer + 1) * ways * each, each):
+            own = weights[place : place + each]
+            op = ops.Recurrent((length, shape_of(own[0])[1]), kind, hidden, projection, 2 * biased)
+            steps.append(Step(op, (reads,), weights=(*own, *tensors_in(states)), batch=samples))
+        if two_ways:
+            steps.append(_gathered(steps[-2:], (samples, length, 2 * op.output[1])))
+        if training and dropout and layer < layers - 1:
+            made = steps[-1]
+            steps.append(Step(ops.Pointwise((made.op.output,), "dropout"), (made,), batch=made.batch))
     return _with_states(y, steps)
 
 
@@ -293,41 +275,39 @@ def _cell(y: X, input: X, hx: X, w_ih: X, w_hh: X, *biases: X, kind: str) -> Ste
     return _with_states(y, [Step(op, (input,), weights=(*weights, *tensors_in(hx)), batch=samples)])
 
 
-for _kind, _gates in (("lstm", 4), ("gru", 3), ("rnn_tanh", 1), ("rnn_relu", 1)):
-    rule(_kind, kind=_kind, gates=_gates)(_recurrent)
+for _kind in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
+    rule(_kind, kind=_kind)(_recurrent)
     rule(f"{_kind}_cell", kind=_kind)(_cell)
 
 
 # Norms.
 
-_F, _TORCH = "running_mean running_var weight bias", "weight bias running_mean running_var"
+_SCALE, _MEASURED = "weight bias", "running_mean running_var"
+_F, _TORCH = f"input {_MEASURED} {_SCALE}", f"input {_SCALE} {_MEASURED}"
+_BATCH = ("torch.batch_norm", "aten.batch_norm", "native_batch_norm", "_native_batch_norm_legit")
 
 
-@rule("batch_norm", record=ops.BatchNorm, names=f"{_F} training")
-@rule("_native_batch_norm_legit_no_training", "_batch_norm_with_update", record=ops.BatchNorm, names=_TORCH)
-@rule("torch.batch_norm", "aten.batch_norm", record=ops.BatchNorm, names=f"{_TORCH} training")
-@rule("native_batch_norm", "_native_batch_norm_legit", record=ops.BatchNorm, names=f"{_TORCH} training")
-@rule("instance_norm", record=ops.InstanceNorm, names=f"{_F} use_input_stats")
-@rule("torch.instance_norm", "aten.instance_norm", record=ops.InstanceNorm, names=f"{_TORCH} use_input_stats")
-def _channel_norm(y: X, input: X, *args: X, record: X, names: str, **options: X) -> Steps:
-    """Return a norm of channels; F and torch have the same arguments in another order."""
-    given = _arguments(names, args, options)
-    weight = given.get("weight")
-    measured = given.get("training", False) or given.get("use_input_stats", record is ops.InstanceNorm)
+@rule("batch_norm", record=ops.BatchNorm, order=f"{_F} training")
+@rule(*_BATCH, record=ops.BatchNorm, order=f"{_TORCH} training")
+@rule("_native_batch_norm_legit_no_training", "_batch_norm_with_update", record=ops.BatchNorm, order=_TORCH)
+@rule("instance_norm", record=ops.InstanceNorm, order=f"{_F} use_input_stats", use_input_stats=True)
+@rule("torch.instance_norm", "aten.instance_norm", record=ops.InstanceNorm, order=f"{_TORCH} use_input_stats")
+def _channel_norm(y: X, input: X, record: X, weight: X = None, bias: X = None, **given: X) -> Steps:
     batch, shape = channels_last(shape_of(input))
-    weights = _present(weight, given.get("bias"))
+    known = facts(statistics=given.get("training") or given.get("use_input_stats", False))
     op = record(shape, affine=weight is not None)
-    return [Step(op, (input,), (_first(y),), weights, batch, facts=facts(statistics=measured))]
+    return [Step(op, (input,), (_first(y),), _present(weight, bias), batch, facts=known)]
 
 
-@rule("group_norm")
-def _group_norm(y: X, input: X, num_groups: int, *args: X, **options: X) -> Steps:
-    record = partial(ops.GroupNorm, groups=num_groups)
-    return _channel_norm(y, input, *args, record=record, names="weight bias", **options)
+@rule("group_norm", order=f"input num_groups {_SCALE}")
+@rule("native_group_norm", order=f"input {_SCALE} samples channels pixels num_groups")
+def _group_norm(y: X, input: X, num_groups: int, weight: X = None, bias: X = None, **_: X) -> Steps:
+    return _channel_norm(y, input, partial(ops.GroupNorm, groups=num_groups), weight, bias)
 
 
-@rule("layer_norm", "native_layer_norm")
-def _layer_norm(y: X, input: X, normalized_shape: X, weight: X = None, bias: X = None, *_rest: X, **_: X) -> Steps:
+@rule("layer_norm", "native_layer_norm", order=f"input normalized_shape {_SCALE}")
+@rule("rms_norm", "_fused_rms_norm", order="input normalized_shape weight")
+def _layer_norm(y: X, input: X, normalized_shape: X, weight: X = None, bias: X = None, **_: X) -> Steps:
     axes = len(normalized_shape)
     batch, shape = rows(shape_of(input)) if input.dim() > axes else (1, shape_of(input))
     op = ops.LayerNorm(shape, axes=axes, affine=weight is not None, bias=bias is not None)
@@ -335,22 +315,13 @@ def _layer_norm(y: X, input: X, normalized_shape: X, weight: X = None, bias: X =
     return [Step(op, (input,), (_first(y),), _present(weight, bias), batch, facts=known)]
 
 
-RULES["rms_norm"] = RULES["_fused_rms_norm"] = lambda y, input, normalized_shape, weight=None, *_rest, **_: (
-    _layer_norm(y, input, normalized_shape, weight)
-)
-rule("native_group_norm")(lambda y, input, weight, bias, *sizes: _group_norm(y, input, sizes[3], weight, bias))
-
-
 # Pools and interpolation.
 
 
-def _pool(y: X, input: X, kernel_size: X, *args: X, axes: int, record: X, names: str, **options: X) -> Steps:
-    given = _arguments(names, args, options)
-    batch, shape = maps(shape_of(input), axes)
-    size = _numbers(kernel_size, axes)
-    stride = _numbers(given["stride"], axes) if given.get("stride") else size
+def _pool(y: X, input: X, kernel_size: X, axes: int, record: X, ceil_mode: bool = False, **given: X) -> Steps:
+    (batch, shape), size = maps(shape_of(input), axes), _numbers(kernel_size, axes)
     padding, dilation = _numbers(given.get("padding", 0), axes), _numbers(given.get("dilation", 1), axes)
-    op = record(shape, size, stride, both_sides(padding), dilation, given.get("ceil_mode", False))
+    op = record(shape, size, _numbers(given.get("stride") or size, axes), both_sides(padding), dilation, ceil_mode)
     return [Step(op, (input,), tuple(tensors_in(y)), batch=batch)]
 
 
@@ -361,28 +332,27 @@ def _adaptive_pool(y: X, input: X, *_rest: X, axes: int, record: X, **_: X) -> S
     return [Step(record(shape, size), (input,), made, batch=batch)]
 
 
+_POOL = "input kernel_size stride padding"
 for _axes in (1, 2, 3):
-    _forms = (f"max_pool{_axes}d", f"max_pool{_axes}d_with_indices")
-    rule(*_forms, axes=_axes, record=ops.MaxPool, names="stride padding dilation ceil_mode")(_pool)
-    rule(f"avg_pool{_axes}d", axes=_axes, record=ops.AvgPool, names="stride padding ceil_mode")(_pool)
-    _forms = (f"adaptive_avg_pool{_axes}d", f"_adaptive_avg_pool{_axes}d")
-    rule(*_forms, axes=_axes, record=ops.AdaptiveAvgPool)(_adaptive_pool)
-    for _form in (f"adaptive_max_pool{_axes}d", f"fractional_max_pool{_axes}d"):
+    _max, _avg = f"max_pool{_axes}d", f"avg_pool{_axes}d"
+    _order = f"{_POOL} dilation ceil_mode"
+    rule(_max, f"{_max}_with_indices", axes=_axes, record=ops.MaxPool, order=_order)(_pool)
+    rule(_avg, axes=_axes, record=ops.AvgPool, order=f"{_POOL} ceil_mode")(_pool)
+    rule(f"adaptive_{_avg}", f"_adaptive_{_avg}", axes=_axes, record=ops.AdaptiveAvgPool)(_adaptive_pool)
+    for _form in (f"adaptive_{_max}", f"fractional_{_max}"):
         rule(_form, f"{_form}_with_indices", axes=_axes, record=ops.AdaptiveMaxPool)(_adaptive_pool)
 
 
-@rule("interpolate", names="size scale_factor mode")
-def _interpolate(y: X, input: X, *args: X, names: str = "", **options: X) -> Steps:
-    given = _arguments(names, args, options)
-    size, mode = given.get("size"), given.get("mode", "nearest")
+@rule("interpolate", order="input size scale_factor mode")
+def _interpolate(y: X, input: X, size: X = None, mode: str = "nearest", **_: X) -> Steps:
     batch, shape = maps(shape_of(input), input.dim() - 2)
-    _, (*lengths, _) = maps(shape_of(y), input.dim() - 2)
+    *lengths, _channels = maps(shape_of(y), input.dim() - 2)[1]
     known = facts(size=isinstance(size, tuple | list), side=isinstance(size, int))
     return [Step(ops.Resize(shape, tuple(lengths), mode), (input,), (y,), batch=batch, facts=known)]
 
 
 for _name, _mode in tables.UPSAMPLING.items():
-    rule(_name, mode=_mode)(_interpolate)
+    rule(_name, mode=_mode, order="input")(_interpolate)
 
 
 @rule("grid_sampler", "grid_sampler_2d", "grid_sampler_3d")
@@ -448,16 +418,17 @@ def _glu(y: X, input: X, *_rest: X, **_: X) -> Steps:
     return [*halves, gate, Step(ops.Multiply((shape, shape)), (halves[0], gate), (y,))]
 
 
-@rule("hardtanh", bounds=(-1, 1), kind="hardtanh")
-@rule("clamp", "clip", bounds=(None, None), kind="clamp")
-def _clip(y: X, input: X, *args: X, bounds: tuple[X, X], kind: str, **options: X) -> Steps:
+@rule("hardtanh")
+def _hardtanh(y: X, input: X, min_val: float = -1, max_val: float = 1, *_rest: X, **_: X) -> Steps:
     """Return a clip, which from 0 to 6 is relu6 however it is written."""
-    names = "min_val max_val" if kind == "hardtanh" else "min max"
-    given = _arguments(names, args, options)
-    low, high = (given.get(name, bound) for name, bound in zip(names.split(), bounds, strict=True))
-    if not list(tensors_in((low, high))) and (low, high) == (0, 6):
-        return _activation(y, input, kind="relu6")
-    return _activation(y, input, kind=kind) if kind == "hardtanh" else _pointwise(y, input, low, high, kind=kind)
+    return _activation(y, input, kind="relu6" if (min_val, max_val) == (0, 6) else "hardtanh")
+
+
+@rule("clamp", "clip")
+def _clamp(y: X, input: X, min: X = None, max: X = None, **_: X) -> Steps:
+    numbers = not any(True for _ in tensors_in((min, max)))
+    is_relu6 = numbers and (min, max) == (0, 6)
+    return _activation(y, input, kind="relu6") if is_relu6 else _pointwise(y, input, min, max, kind="clamp")
 
 
 @rule("softmax", "log_softmax", "_softmax", "_log_softmax", "_safe_softmax")
@@ -473,8 +444,6 @@ def _operands(args: X, options: dict[str, X]) -> tuple[X, ...]:
     return tuple(tensors_in((args, {key: value for key, value in options.items() if key != "out"})))
 
 
-@rule("add", record=ops.Add)
-@rule("mul", "multiply", record=ops.Multiply)
 def _elementwise(result: X, *args: X, record: X, **options: X) -> Steps:
     reads = _operands(args, options)
     return [Step(record(tuple(map(shape_of, reads))), reads, tuple(tensors_in(result)))]
@@ -493,10 +462,10 @@ def _reduce(result: X, input: X, *args: X, kind: str, **options: X) -> Steps:
 
 @rule(*tables.MOVES, *(f"{name}_copy" for name in tables.MOVES))
 def _move(result: X, *args: X, **options: X) -> Steps:
-    """Return one record per array that is made; nothing is computed."""
+    """Return one record per array that is made of others; nothing is computed."""
     reads = _operands(args, options)
     shapes = tuple(map(shape_of, reads))
-    return [Step(ops.Move(shapes, shape_of(made)), reads, (made,)) for made in tensors_in(result)]
+    return [Step(ops.Move(shapes, shape_of(made)), reads, (made,)) for made in tensors_in(result) if reads]
 
 
 @rule("index_add", "index_reduce", "scatter_add", "scatter_reduce", "put")
@@ -508,17 +477,14 @@ def _accumulated(y: X, input: X, *args: X, **options: X) -> Steps:
     return [added, Step(ops.Move(shapes, shape_of(y)), (input, *places, added), (y,))]
 
 
-@rule("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
-def _embedding_bag(y: X, *args: X, **options: X) -> Steps:
-    """Return sums of rows that are looked up, each times a number if `per_sample_weights` are given."""
-    made, (first, second, *rest) = _first(y), _operands(args, options)
-    table, places = (second, first) if second.is_floating_point() else (first, second)
-    shape = (*shape_of(places), int(table.shape[-1]))
+@rule("_embedding_bag", "_embedding_bag_forward_only")
+def _embedding_bag(y: X, table: X, places: X, *options: X) -> Steps:
+    """Return sums of rows that are looked up, each times a number if the call has some."""
+    shape, made = (*shape_of(places), shape_of(table)[-1]), _first(y)
     looked_up = ops.Move((shape_of(table), shape_of(places)), shape)
-    scaled = [ops.Multiply((shape,)) for x in rest if x.is_floating_point()]
-    return _chained(
-        made, (table, places), looked_up, *scaled, ops.Add((shape,)), ops.Move((shape,), shape_of(made))
-    )
+    scaled = [ops.Multiply((shape,)) for x in tensors_in(options) if x.is_floating_point()]
+    last = ops.Move((shape,), shape_of(made))
+    return _chained(made, (table, places), looked_up, *scaled, ops.Add((shape,)), last)
 
 
 @rule(*tables.LOSSES)
@@ -527,16 +493,15 @@ def _loss(y: X, input: X, *_rest: X, **_: X) -> Steps:
     return _chained(made, (input,), ops.Pointwise((shape,), "loss"), ops.Reduce(shape, shape_of(made), "sum"))
 
 
-@rule("pad", names="mode value")
-@rule("constant_pad_nd", names="value")
-def _pad(y: X, input: X, pad: X, *args: X, names: str, **options: X) -> Steps:
-    given = _arguments(names, args, options)
-    zeros = given.get("mode", "constant") == "constant" and not given.get("value") and min(pad, default=0) >= 0
+@rule("pad", order="input pad mode value")
+@rule("constant_pad_nd", order="input pad value")
+def _pad(y: X, input: X, pad: X, mode: str = "constant", value: X = None) -> Steps:
+    zeros = mode == "constant" and not value and min(pad, default=0) >= 0
     return [replace(step, border=tuple(pad) if zeros else ()) for step in _move(y, input)]
 
 
-@rule("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "feature_alpha_dropout")
-@rule("native_dropout")
+@rule("dropout", "dropout1d", "dropout2d", "dropout3d", "native_dropout")
+@rule("alpha_dropout", "feature_dropout", "feature_alpha_dropout")
 def _dropout(y: X, input: X, p: float = 0.5, training: bool | None = True, *_rest: X, **_: X) -> Steps:
     made = _first(y)
     return _pointwise(made, input, kind="dropout") if training and p > 0 else _move(made, input)
@@ -549,19 +514,13 @@ def _where(y: X, *args: X, **options: X) -> Steps:
     return _move(y, *args, **options) if places else _pointwise(y, *args, kind="where", **options)
 
 
-@rule("tensor", "as_tensor", "asarray")
-def _converted(y: X, data: X, **_: X) -> Steps:
-    """Return a copy of tensors, or nothing if only numbers are made into a tensor."""
-    return _move(y, data) if any(True for _ in tensors_in(data)) else []
-
-
 RULES["_weight_norm_interface"] = lambda y, *args: _pointwise(_first(y), *args, kind="weight_norm")
-RULES["torchvision.nms"] = RULES["torchvision.roi_pool"] = RULES["torchvision.ps_roi_pool"] = _move
 RULES["rmatmul"] = lambda y, input, other: _matmul(y, other, input)
-rule(*tables.CONSTANTS)(lambda *_, **__: [])  # an array that is not computed becomes a source when it is read
-RULES["aten.norm"] = partial(_reduce, kind="norm")
-RULES["linalg_cross"] = partial(_elementwise, record=ops.Multiply)
 RULES["setitem"] = lambda _result, input, *args: _move(input, input, *args)
+rule("aten.norm", kind="norm")(_reduce)
+rule("mul", "multiply", "linalg_cross", record=ops.Multiply)(_elementwise)
+rule("add", record=ops.Add)(_elementwise)
+rule(*tables.CONSTANTS)(lambda *_, **__: [])  # an array that is not computed becomes a source when it is read
 for _name in tables.SPECIAL:
     rule(_name, f"special_{_name}", kind="special")(_pointwise)
 for _name, _kind in tables.ACTIVATIONS.items():
@@ -606,16 +565,16 @@ def _quantized_layer(y: X, input: X, packed: X, *_rest: X, kind: str, axes: int,
     given = {"bias": bias, "groups": packed.groups(), "transposed": packed.transpose()}
     for name in ("stride", "padding", "dilation", *(("output_padding",) if given["transposed"] else ())):
         given[name] = getattr(packed, name)()[-axes:]
-    return _activated(y, _convolution(y, input, weight, names="", **given), kind)
+    return _activated(y, _convolution(y, input, weight, **given), kind)
 
 
 def _quantized_sum(y: X, *args: X, record: X, kind: str, **_: X) -> Steps:
     return _activated(y, _elementwise(y, *args[:2], record=record), kind)
 
 
-@rule("aten.quantized_lstm", "quantized_lstm", kind="lstm", gates=4)
-@rule("aten.quantized_gru", "quantized_gru", kind="gru", gates=3)
-def _quantized_recurrent(y: X, input: X, *args: X, kind: str, gates: int, **_: X) -> Steps:
+@rule("aten.quantized_lstm", "quantized_lstm", kind="lstm")
+@rule("aten.quantized_gru", "quantized_gru", kind="gru")
+def _quantized_recurrent(y: X, input: X, *args: X, kind: str, **_: X) -> Steps:
     """Return recurrent layers whose cells have packed weights beside the biases."""
     flag = next(place for place, value in enumerate(args) if isinstance(value, bool))
     weights: list[X] = []
@@ -623,11 +582,11 @@ def _quantized_recurrent(y: X, input: X, *args: X, kind: str, gates: int, **_: X
         (_, biases, _, _, packed), _ = cell.__getstate__()
         kernels = [_unpacked(each)[0] for each in packed]
         weights += [_held(hash((cell, i)), tuple(x.shape)) for i, x in enumerate([*kernels, *biases])]
-    return _recurrent(y, input, *args[: flag - 1], weights, *args[flag:], kind=kind, gates=gates)
+    return _recurrent(y, input, *args[: flag - 1], weights, *args[flag:], kind=kind)
 
 
-for _kind in ("", "relu", "leaky_relu", "tanh"):
-    _end = f"_{_kind}" if _kind else ""
+for _end in ("", "_relu", "_leaky_relu", "_tanh"):
+    _kind = _end.removeprefix("_")
     for _axes, _base in enumerate(("linear", "conv1d", "conv2d", "conv3d")):
         _full = [f"quantized.{_base}{_end}{_form}" for _form in ("", "_dynamic", "_dynamic_fp16")]
         rule(*_full, f"quantized.conv_transpose{_axes}d{_end}", kind=_kind, axes=_axes)(_quantized_layer)
