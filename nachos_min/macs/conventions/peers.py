@@ -200,7 +200,7 @@ def _onnx_lengths(module: Any, inputs: tuple[Any, ...]) -> Any:
     for node in graph.nodemap.values():
         read = {*node.input}
         integers = bool(read) and "int64" in str(graph.tensormap[node.input[0]].dtype)
-        if node.op_type == "Shape" or (lengths & read and read <= lengths | fixed and integers):
+        if node.op_type == "Shape" or (integers and read <= lengths | fixed):
             lengths |= {*node.output}
             total += node.macs[0]
         elif read <= fixed:
