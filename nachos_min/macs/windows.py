@@ -149,8 +149,9 @@ class Conv(_Convolution, plural="convolutions"):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_window_fits(self)
-        border = tuple(map(sum, zip(self.zeros[::2], self.zeros[1::2], strict=True)))
-        self.require(all(map(le, border, self.input)), "zeros must be inside the map", self.zeros)
+        if any(self.zeros):
+            border = map(add, self.zeros[::2], self.zeros[1::2])
+            self.require(all(map(le, border, self.input)), "zeros must be inside the map", self.zeros)
 
     @cached_property
     def output(self) -> Shape:

@@ -4,15 +4,14 @@ A cell is one tool's number for one network. `cause_of` names the cause of a dif
 error of the prediction or of the tool.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from nachos_min.macs.conventions.bill import as_written, outputs
+from nachos_min.macs.conventions.bill import as_written
 from nachos_min.macs.conventions.catalogue import CONVENTIONS
 from nachos_min.macs.conventions.peers import Options, part_of
-from nachos_min.macs.ops import Add, Graph
+from nachos_min.macs.ops import Graph
 
 # Whether a cause explains the difference (reported minus predicted) of a tool for a graph: what it names occurs and
 # makes up the difference. The last argument runs the tool and returns how much of its count the cause makes.
@@ -29,26 +28,12 @@ def _is_of_own_classes(tool: str, graph: Graph, difference: int, part: Callable[
     return part() - predicted == difference
 
 
-def _is_sums_with_a_number(_tool: str, graph: Graph, difference: int, _part: Callable[[], int]) -> bool:
-    """Return whether the difference is what all sums of an array and a number in one class of modules write."""
-    written: Counter[str] = Counter()
-    for node in graph:
-        if isinstance(node.op, Add) and len(node.op.shapes) == 1:
-            written[as_written(node).module] += outputs(node).quantity
-    return -difference in written.values()
-
-
 # Conventions whose tools differ for a known cause, the cause in one plain clause, and what tells that it explains.
 EXCEPTIONS: tuple[tuple[tuple[str, ...], str, Explains], ...] = (
     (
         ("torchprofile", "onnx-tool"),
         "arithmetic on lengths, which the network does outside of PyTorch's operators, is traced and counted",
         _is_part,
-    ),
-    (
-        ("onnx-tool",),
-        "a sum with 0 is left out of the exported file, and which number is added is not recorded",
-        _is_sums_with_a_number,
     ),
     (
         ("torchinfo",),

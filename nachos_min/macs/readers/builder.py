@@ -21,7 +21,7 @@ _MOST_CAUSES = 1000  # that are told apart
 Weight = tuple[Hashable, int]  # what two nodes have in common that use it, and its trained values
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Step:
     """One record of an operator or call."""
 
@@ -32,7 +32,6 @@ class Step:
     batch: int = 1  # samples treated at once; the record is of one
     padding: str = ""  # "same" or "valid" if the padding was given by that word
     facts: frozenset[str] = frozenset()  # what else the shapes do not show, as of `Written`
-    real: int = 1  # real multiplications of one product
     border: Shape = ()  # zeros that it puts around what it reads: before and after, from the last axis to the first
 
 
@@ -123,6 +122,7 @@ class Builder:
         inputs: tuple[int, ...],
         weights: Sequence[Weight],
         written: Written | None = None,
+        real: int = 1,
     ) -> int:
         """Return the position of a new node; it shares an earlier node's weights if it has just the same.
 
@@ -143,7 +143,7 @@ class Builder:
         earlier = self.nodes[first] if first < len(self.nodes) else None
         if trained == 0 and earlier and earlier.trained is None and earlier.op.params == op.params:
             shares, trained = first, None
-        return self._append(Node(name, op, inputs, 0, shares, step.batch, True, written, trained, step.real))
+        return self._append(Node(name, op, inputs, 0, shares, step.batch, True, written, trained, real))
 
     def _append(self, node: Node) -> int:
         if self._spend is not None:

@@ -14,9 +14,9 @@ from threading import local
 from typing import Any, NamedTuple
 from weakref import ref
 
-from nachos_min.macs.ops import Graph, Move, Written
+from nachos_min.macs.ops import Conv, Graph, Move, Written
 from nachos_min.macs.readers.builder import Builder, Step, Weight
-from nachos_min.macs.record import CountError, Shape, name
+from nachos_min.macs.record import CountError, Operator, Shape, name
 
 Tensor = Any  # a torch.Tensor: PyTorch is untyped here, so that types can be checked where it is not installed
 
@@ -56,12 +56,15 @@ def _gather(values: Any, kind: type, found: list[Tensor]) -> None:
 
 def shape_of(x: Tensor) -> Shape:
     """Return a tensor's shape as records have it: that of a single number is (1,)."""
-    return tuple(int(length) for length in x.shape) or (1,)
+    return tuple(map(int, x.shape)) or (1,)
 
 
-def version(x: Tensor) -> int:
-    """Return a number that grows with each in-place write to a tensor's memory; 0 if PyTorch keeps none."""
-    return 0 if x.is_inference() else int(x._version)
+def versions(tensors: list[Tensor]) -> list[int]:
+    """Return numbers that grow with each in-place write to a tensor's memory; 0 if PyTorch keeps none."""
+    try:
+        return [x._version for x in tensors]
+    except RuntimeError:  # made in inference mode
+        return [0 if x.is_inference() else x._version for x in tensors]
 
 
 Place = tuple[str, Written]  # the innermost module that is running: its first name, and how it is written
@@ -183,13 +186,16 @@ class Recording:
         known = self._find(x)
         return known is not None and known.node != _WEIGHT
 
-    def add(self, steps: Iterable[Step], changed: set[int], function: str, place: Place) -> None:
+    def add(
+        self, steps: Iterable[Step], changed: set[int], function: str, place: Place, of_complex: bool = False
+    ) -> None:
         """Append the steps of a call, spelt `function`, that wrote over the tensors with identities `changed`."""
         made: dict[int, int] = {}
         for step in steps:
             inputs = tuple(made[id(x)] if isinstance(x, Step) else self.position(x, place) for x in step.reads)
             computed = tuple(self.position(x, place) for x in step.weights if self.knows(x))
-            position = made[id(step)] = self._append(step, inputs, function, place)
+            real = real_products(step.op) if of_complex else 1
+            position = made[id(step)] = self._append(step, inputs, function, place, real)
             if computed:
                 self._weights_from[position] = computed
             for x in step.makes:
@@ -220,7 +226,7 @@ class Recording:
         known = self._known[id(x)] = _Known(ref(x), serial, position, writes)
         return known
 
-    def _append(self, step: Step, inputs: tuple[int, ...], function: str, place: Place) -> int:
+    def _append(self, step: Step, inputs: tuple[int, ...], function: str, place: Place, real: int = 1) -> int:
         path, module = place
         known = module.facts | step.facts if module.facts else step.facts
         known = known - {"statistics"} if module.training else known
@@ -229,7 +235,7 @@ class Recording:
         own_layer = path and module.module == module.layer and function
         label = path if own_layer else f"{path} {function or name(step.op)}".strip()
         weights = [self._weight(x) for x in step.weights]
-        return self._builder.add(label, step, inputs, weights, written)
+        return self._builder.add(label, step, inputs, weights, written, real)
 
     def _weight(self, x: Tensor) -> Weight:
         known = self._find(x) or self._put(x, _WEIGHT)
@@ -249,6 +255,11 @@ class Recording:
             node if position in used else replace(node, written=node.written and replace(node.written, used=False))
             for position, node in enumerate(nodes)
         )
+
+
+def real_products(op: Operator) -> int:
+    """Return the real multiplications of a product of complex numbers: PyTorch's convolutions need one less."""
+    return 3 if isinstance(op, Conv) else 4
 
 
 def _memory(x: Tensor) -> int:

@@ -7,6 +7,7 @@ refused, all causes at once, with the names of functions and modules.
 A module on the meta device, or made of fake tensors, is counted without its weights: only shapes are computed.
 """
 
+import gc
 import sys
 import warnings
 from collections import OrderedDict
@@ -68,6 +69,7 @@ def read_torch(
             _quiet(),
             restored(module, training),
             _uncompiled(),
+            _old_objects_left_alone(),
         ):
             torch.manual_seed(seed)
             with recorder.listening():
@@ -157,6 +159,18 @@ def _as_called(module: Any) -> Any:
         return module.module()
     compiled = any(kind.__name__ == "OptimizedModule" for kind in type(module).__mro__)
     return _as_called(module._orig_mod) if compiled else module
+
+
+@contextmanager
+def _old_objects_left_alone() -> Iterator[None]:
+    """Keep what exists from garbage collection, which the many records that are made would else set off."""
+    frozen = gc.get_freeze_count()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        if not frozen:
+            gc.unfreeze()
 
 
 @contextmanager

@@ -15,10 +15,16 @@ from threading import RLock, local
 from types import FrameType, FunctionType
 from typing import Any
 
-from nachos_min.macs.ops import Conv
 from nachos_min.macs.readers.builder import Causes, Step, facts, require
 from nachos_min.macs.readers.torch_executed import Operator, described
-from nachos_min.macs.readers.torch_graph import Recording, RunningModules, load_torch, tensors_in, version
+from nachos_min.macs.readers.torch_graph import (
+    Recording,
+    RunningModules,
+    load_torch,
+    real_products,
+    tensors_in,
+    versions,
+)
 from nachos_min.macs.readers.torch_rules import RULES, Rule
 from nachos_min.macs.readers.torch_spelling import spell
 from nachos_min.macs.readers.torch_threads import Origins, threads_followed
@@ -173,7 +179,7 @@ class Recorder:
         self, rule: Rule, spelt: str, function: Any, args: Arguments, options: Options, *, taken: bool
     ) -> Any:
         here, given = self._here, list(tensors_in((args, options)))
-        versions = [version(x) for x in given]
+        before = versions(given)
         outer, here.calling, here.products, here.fused = here.calling, spelt, 0, False
         try:
             result = function(*args, **options)
@@ -182,7 +188,8 @@ class Recorder:
             raise
         finally:
             here.calling, products = outer, here.products
-        changed = {id(x) for x, old in zip(given, versions, strict=True) if version(x) != old}
+        after = versions(given)
+        changed = {id(given[i]) for i in range(len(given)) if before[i] != after[i]} if before != after else set()
 
         def record() -> Any:
             if self._left and any(type(value).__name__ == "ndarray" for value in args):
@@ -191,7 +198,7 @@ class Recorder:
             if steps is NotImplemented:
                 require(not changed, "no rule for these arguments")
                 return steps
-            seen = facts(taken=taken, fused=here.fused)
+            seen = facts(taken=taken, fused=here.fused) if taken or here.fused else frozenset[str]()
             return self._add(steps, changed, spelt, products, given, seen=seen)
 
         declined = self._noting(spelt, record) is NotImplemented
@@ -264,10 +271,9 @@ class Recorder:
         own = changed and id(given[0]) in changed and not self.recording.knows(given[0])
         if own and not given[0].is_floating_point():
             return  # a counter of the network's own, such as batch norm's number of batches
-        counted = _counted(steps)
+        of_complex, counted = False, _counted(steps)
         if products not in (None, counted) and any(x.is_complex() for x in tensors_in(given)):
-            steps = [replace(step, real=3 if isinstance(step.op, Conv) else 4) for step in steps]
-            counted = _counted(steps)
+            of_complex, counted = True, sum(step.batch * step.op.macs * real_products(step.op) for step in steps)
         require(products in (None, counted), f"PyTorch executed {products} MACs where {counted} were counted")
         for step in steps:
             for x in step.makes:
@@ -278,7 +284,9 @@ class Recorder:
             self._origins.check(x for x in reads if not self.recording.knows(x))
         with self._writing:
             path, written = self._modules.innermost()
-            self.recording.add(steps, changed, spelt, (path, replace(written, facts=seen) if seen else written))
+            self.recording.add(
+                steps, changed, spelt, (path, replace(written, facts=seen) if seen else written), of_complex
+            )
 
     def _where(self, function: str) -> str:
         return " ".join(part for part in (self._modules.innermost()[0], function) if part)
@@ -315,7 +323,7 @@ def _products(known: Operator, output: Any, args: Arguments, options: Options) -
 
 
 def _counted(steps: list[Step]) -> int:
-    return sum(step.batch * step.op.macs * step.real for step in steps)
+    return sum(step.batch * step.op.macs for step in steps)
 
 
 def _operator_rule(name: str) -> tuple[Rule | None, str]:
