@@ -33,25 +33,25 @@ def load_torch() -> Any:
 def tensors_in(values: object) -> Iterator[Tensor]:
     """Return the tensors of nested tuples, lists, mappings and dataclasses, in order."""
     found: list[Tensor] = []
-    _gather(values, load_torch().Tensor, found)
+    _gather((values,), load_torch().Tensor, found)
     return iter(found)
 
 
 _PLAIN = frozenset((int, float, bool, str, type(None)))  # what holds no tensors, and is often met
 
 
-def _gather(values: Any, kind: type, found: list[Tensor]) -> None:
-    if isinstance(values, kind):
-        found.append(values)
-    elif isinstance(values, tuple | list):
-        for value in values:
-            if type(value) not in _PLAIN:
-                _gather(value, kind, found)
-    elif type(values) is dict or isinstance(values, Mapping):
-        if values:
-            _gather(list(values.values()), kind, found)
-    elif is_dataclass(values) and not isinstance(values, type):
-        _gather([getattr(values, field.name) for field in fields(values)], kind, found)
+def _gather(values: Iterable[Any], kind: type, found: list[Tensor]) -> None:
+    for value in values:
+        if isinstance(value, kind):
+            found.append(value)
+        elif type(value) in _PLAIN:
+            continue
+        elif isinstance(value, tuple | list):
+            _gather(value, kind, found)
+        elif type(value) is dict or isinstance(value, Mapping):
+            _gather(list(value.values()), kind, found)
+        elif is_dataclass(value) and not isinstance(value, type):
+            _gather([getattr(value, field.name) for field in fields(value)], kind, found)
 
 
 def shape_of(x: Tensor) -> Shape:
@@ -107,15 +107,17 @@ class RunningModules:
 
     def innermost(self) -> Place:
         """Return the innermost module that is running in this thread."""
-        if not self._here.running:
+        running = self._here.running
+        if not running:
             return "", Written("")
-        module = self._here.running[-1]
+        module = running[-1]
         key = id(module), _training(module)
-        if id(module) not in self._names:
-            return self._place(module)
-        if key not in self._places:
-            self._places[key] = self._place(module)
-        return self._places[key]
+        place = self._places.get(key)
+        if place is None:
+            place = self._place(module)
+            if id(module) in self._names:
+                self._places[key] = place
+        return place
 
     def _place(self, module: Any) -> Place:
         names = self._names.get(id(module), [])

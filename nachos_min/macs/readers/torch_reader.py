@@ -234,7 +234,8 @@ def restored(module: Any, training: bool | None = None) -> Iterator[None]:
     buffers = [(x, x.clone()) for x in module.buffers()]
     before = [(own, dict(own)) for own in map(vars, modules)]
     # Hooks and the like are in tables, to which handles refer, so these are emptied and filled again.
-    tables = [(each, dict(each)) for _, own in before for each in own.values() if type(each) in _TABLES]
+    held = (each for _, own in before for each in own.values() if type(each) in _TABLES)
+    tables: list[tuple[Any, Any]] = [(each, dict(each) if each else ()) for each in held]  # most are empty
     if training is not None and any(flag is not training for _, flag in flags):
         with suppress(NotImplementedError, AttributeError):  # of programs of torch.export and frozen TorchScript
             module.train(training)

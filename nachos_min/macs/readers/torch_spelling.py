@@ -39,40 +39,59 @@ class Spelling(NamedTuple):
     taken: bool = False  # whether the caller took the function out of its module before, under whatever name
 
 
+class _Function(NamedTuple):
+    """One of PyTorch's own functions."""
+
+    name: str  # in its namespace
+    plain: Spelling
+    taken: Spelling | None  # None for a method, which is always looked up
+    sign: Spelling | None  # None if there is no sign for it
+    only_sign: bool  # whether nothing else calls it, such as __add__
+
+
 @cache
-def _functions() -> dict[int, tuple[str, str]]:
-    """Return function's id -> (namespace, name); what stands in several is called by the first."""
+def _functions() -> dict[int, _Function]:
+    """Return PyTorch's functions by identity; what stands in several namespaces is called by the first."""
     torch = load_torch()
     spaces = [("F", torch.nn.functional), ("torch", torch)]
     spaces += [("Tensor", holder) for holder in (torch.Tensor, torch._C.TensorBase)]
     paths = ("linalg", "special", "nn.init", "fft", "_C._nn")
     spaces += [(f"torch.{path}", attrgetter(path)(torch)) for path in paths]
-    found: dict[int, tuple[str, str]] = {}
+    found: dict[int, _Function] = {}
     for space, holder in spaces:
         for name, function in vars(holder).items():
-            if callable(function):
-                found.setdefault(id(function), (space, name))
+            if callable(function) and id(function) not in found:
+                found[id(function)] = _function(space, name)
     return found
 
 
-def spell(function: Any, caller: FrameType) -> Spelling | None:
-    """Return how the frame `caller` spelt a call, None for a function that is not one of PyTorch's own."""
-    name = getattr(function, "__name__", "")
-    if name in ("__get__", "__set__"):
-        own, sets = function.__self__, " =" if name == "__set__" else ""
-        name = getattr(own, "__name__", "") or getattr(getattr(own, "fget", None), "__name__", "")
-        return Spelling(f"{name}{sets}", f"Tensor.{name}{sets}")
-    if id(function) not in _functions():
-        return None
-    space, name = _functions()[id(function)]
+def _function(space: str, name: str) -> _Function:
     bare = name.strip("_")
     dunder = name.startswith("__") and name.endswith("__")
     base = _SHORT.get(bare, bare) if dunder else name.removesuffix("_")
     in_place = (name.endswith("_") and not dunder) or (dunder and bare in ("ipow", "ifloordiv"))
     rule = _LONG.get(base, base) if dunder else base
-    if base not in _SIGNS or not (dunder or (space == "Tensor" and _is_sign(name, caller))):
-        return Spelling(rule, f"{space}.{name}", space in ("F", "torch") and _is_taken(function, name, caller))
-    return Spelling(rule, f"{_SIGNS[base]}x" if base in _ONE_OPERAND else f"x {_SIGNS[base]}{'=' * in_place} y")
+    plain, sign = Spelling(rule, f"{space}.{name}"), None
+    if base in _SIGNS and (dunder or space == "Tensor"):
+        text = f"{_SIGNS[base]}x" if base in _ONE_OPERAND else f"x {_SIGNS[base]}{'=' * in_place} y"
+        sign = Spelling(rule, text)
+    return _Function(name, plain, plain._replace(taken=True) if space in ("F", "torch") else None, sign, dunder)
+
+
+def spell(function: Any, caller: FrameType) -> Spelling | None:
+    """Return how the frame `caller` spelt a call, None for a function that is not one of PyTorch's own."""
+    known = _functions().get(id(function))
+    if known is None:
+        name = getattr(function, "__name__", "")
+        if name not in ("__get__", "__set__"):
+            return None
+        own, sets = function.__self__, " =" if name == "__set__" else ""
+        name = getattr(own, "__name__", "") or getattr(getattr(own, "fget", None), "__name__", "")
+        return Spelling(f"{name}{sets}", f"Tensor.{name}{sets}")
+    if known.sign is not None and (known.only_sign or _is_sign(known.name, caller)):
+        return known.sign
+    taken = known.taken is not None and _is_taken(function, known.name, caller)
+    return known.taken if taken else known.plain
 
 
 def _is_sign(name: str, caller: FrameType) -> bool:
