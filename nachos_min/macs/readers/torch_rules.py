@@ -6,7 +6,7 @@ rule is refused, or entered if it is written in Python.
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from math import prod
 from typing import Any, Final
 
@@ -59,6 +59,7 @@ def _present(*weights: X) -> tuple[X, ...]:
 
 
 _CONV = "input weight bias stride padding"
+_layer: X = lru_cache(1024)(ops.Conv)  # networks repeat their layers, and those of one shape share a record
 
 
 @rule("convolution", "_convolution", order=f"{_CONV} dilation transposed output_padding groups")
@@ -75,11 +76,12 @@ def _convolution(
     if word == "same":  # of an odd number of zeros PyTorch puts the extra one at the end
         needed = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
         sides = tuple(side for zeros in needed for side in (zeros // 2, zeros - zeros // 2))
-    record: X = ops.Conv
+    window = tuple(kernel), stride, sides, dilation, groups, bias is not None
     if transposed:
         extra = _numbers(given.get("output_padding", 0), axes)
-        record, channels = partial(ops.ConvTranspose, output_padding=extra), each * groups
-    op = record(shape, channels, tuple(kernel), stride, sides, dilation, groups, bias is not None)
+        op: Operator = ops.ConvTranspose(shape, each * groups, *window, output_padding=extra)
+    else:
+        op = _layer(shape, channels, *window)
     known = facts(unbatched=input.dim() == axes + 1)
     return [Step(op, (input,), (y,), _present(weight, bias), batch, word, known)]
 
