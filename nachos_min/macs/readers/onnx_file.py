@@ -39,13 +39,14 @@ DTYPES: Final = {number: dtype for number, dtype in enumerate(_NUMPY) if dtype}
 # Bytes of one element in `raw_data`; types of less than a byte are not checked.
 _BYTES = {number: np.dtype(dtype).itemsize for number, dtype in DTYPES.items()} | {14: 8, 15: 16, 16: 2}
 _COMPLEX = (14, 15)
-_FLOAT_DATA, _TEXT_DATA, _RAW_DATA, _DOUBLE_DATA = 4, 6, 9, 10  # fields of a tensor
-# Others are in int32_data, 5.
-_TYPED_DATA = {1: _FLOAT_DATA, 7: 7, 11: _DOUBLE_DATA, 12: 11, 13: 11, 14: _FLOAT_DATA, 15: _DOUBLE_DATA}
+_TYPED = {1: "floats", 7: "longs", 11: "doubles", 12: "unsigned", 13: "unsigned", 14: "floats", 15: "doubles"}
+_NUMBERS = {"floats": "float", "doubles": "double"}  # what the fields of data hold; others have integers
+_FIXED = {"float": (4, 5), "double": (8, 1)}  # bytes of a number, and wire type of one that stands alone
 _CONTINUED = bytes(range(128, 256))
 
 # The messages of onnx.proto, as far as a count reads them: number, name and type of each field, "*" if it is
-# repeated. Fields of one name are a `oneof`. They become named tuples; `Tensor` stands below.
+# repeated. Fields of one name are a `oneof`. They become named tuples. The data of a tensor
+# are spans: wire type, integer, first byte and end.
 _MESSAGES = {
     "Model": "7 graph Graph, 8 opset_import OperatorSet*, 25 functions Function*",
     "OperatorSet": "1 domain text, 2 version int",
@@ -61,6 +62,9 @@ _MESSAGES = {
     "TensorType": "2 shape Shape",
     "Shape": "1 dim Dimension*",
     "Dimension": "1 length int, 2 length text",
+    "Tensor": "1 dims int*, 2 data_type int, 4 floats span*, 5 ints span*, 6 texts span*, 7 longs span*, "
+    "8 name text, 9 raw span*, 10 doubles span*, 11 unsigned span*, 13 external_data Entry*, 14 data_location int",
+    "Entry": "1 key text, 2 value text",
 }
 _DATA_OF = {1: "f", 2: "i", 3: "s", 4: "t", 5: "g", 6: "floats", 7: "ints", 8: "strings"}  # AttributeType -> field
 _DATA = frozenset(_DATA_OF.values())
@@ -93,7 +97,7 @@ class Steps:
     """What is left of the work that may be done with one file.
 
     A step is a number, a name or an attribute that is looked at. What takes longer, or more memory, is more steps:
-    a field 2, a message 4, an initialiser 5, a node 10, a node of the graph 100, 20 for each
+    a field 2, a message or data of a tensor 4, an initialiser 5, a node 10, a node of the graph 100, 20 for each
     array that it reads and 8 for each axis of those.
     """
 
@@ -149,8 +153,6 @@ class _Parser:
         """Return the message whose encoding stands in `spans`; a singular message may be written in parts."""
         if depth > _MAX_DEPTH:
             raise CountError(f"messages must be nested at most {_MAX_DEPTH} deep, got more at byte {spans[0][0]}")
-        if form == "Tensor":
-            return self.tensor(spans)
         self.spend(4)
         known = _NUMBERED[form]
         found: dict[str, Any] = {}
@@ -161,7 +163,10 @@ class _Parser:
             if number not in known:
                 continue
             name, kind, many = known[number]
-            if kind in _DEFAULTS:
+            if kind == "span":
+                self.spend(4)
+                found.setdefault(name, []).append((wire, value, body, end))
+            elif kind in _DEFAULTS:
                 values = self.values(kind, wire, value, body, end)
                 if many:
                     found.setdefault(name, []).extend(values)
@@ -177,7 +182,8 @@ class _Parser:
         if form == "Attribute" and (unfit := found.keys() & _DATA - {_DATA_OF.get(found.get("type", 0))}):
             named = quoted(found.get("name", ""))
             raise CountError(f"attribute {named} must have the data of its type, got {', '.join(sorted(unfit))}")
-        return _FORMS[form](**{name: tuple(v) if isinstance(v, list) else v for name, v in found.items()})
+        made = _FORMS[form](**{name: tuple(v) if isinstance(v, list) else v for name, v in found.items()})
+        return self.tensor(made, spans[-1][1]) if form == "Tensor" else made
 
     def fields(self, spans: Iterable[Span]) -> Iterator[tuple[int, int, int, int, int]]:
         """Yield each field's number, wire type, integer (0 if it has none), first byte and end."""
@@ -223,12 +229,13 @@ class _Parser:
                     self.spend(1)
                     value, body = self.varint(body, end)
                     yield _signed(value)
-        elif kind == "float" and wire in (2, 5):
-            count = min((end - body) // 4, MAX_NUMBERS + 1)
-            fits = (end - body) % 4 == 0
+        elif kind in _FIXED and wire in (2, _FIXED[kind][1]):
+            size, _ = _FIXED[kind]
+            count = min((end - body) // size, MAX_NUMBERS + 1)
+            fits = (end - body) % size == 0
             require(fits, f"no ONNX file or a damaged one: a number at byte {end} has no end")
             self.spend(count)
-            yield from struct.unpack(f"<{count}f", self.data[body : body + 4 * count])
+            yield from struct.unpack(f"<{count}{kind[0]}", self.data[body : body + size * count])
         elif kind == "bytes" and wire == 2:
             yield self.data[body:end]
         elif kind == "text" and wire == 2:
@@ -242,59 +249,39 @@ class _Parser:
         except UnicodeDecodeError:
             raise CountError(f"names must be UTF-8, got other bytes at byte {body}") from None
 
-    def tensor(self, spans: list[Span]) -> Tensor:
-        """Return a tensor, having checked that it has the data that its shape needs."""
-        name, data_type, raw = "", 0, b""
-        dims: list[int] = []
-        numbers: dict[int, list[Any]] = {}  # by field, of those that are kept
-        count, raw_bytes, external = 0, -1, False
-        for number, wire, value, body, end in self.fields(spans):
-            small = end - body <= _MAX_DATA
-            if number == 1:
-                for length in self.values("int", wire, value, body, end):
-                    require(len(dims) < MAX_AXES, f"a tensor must have at most {MAX_AXES} axes, got more")
-                    dims.append(length)
-            elif number == 2 and wire == 0:
-                data_type = value
-            elif number == 8 and wire == 2:
-                name = self.text(body, end)
-            elif number == 13 and wire == 2:
-                external = True
-                fields = self.fields([(body, end)])
-                entry = {n: self.text(at, to) for n, wire, _, at, to in fields if wire == 2 and n in (1, 2)}
-                if entry.get(1) == "location":
-                    _check_location(entry.get(2, ""), name)
-            elif number == 14:
-                external |= value != 0
-            elif number == _RAW_DATA and wire == 2:
-                raw_bytes = max(raw_bytes, 0) + end - body
-                raw = self.data[body:end] if small else b""
-            elif number in (_FLOAT_DATA, 5, _TEXT_DATA, 7, _DOUBLE_DATA, 11):
-                count += self.packed(number, wire, body, end)
-                kept = numbers.setdefault(number, [])
-                if small and number == _DOUBLE_DATA and wire in (1, 2):
-                    self.spend((end - body) // 8)
-                    kept += np.frombuffer(self.data[body : end - (end - body) % 8], "<f8").tolist()
-                elif small and number not in (_DOUBLE_DATA, _TEXT_DATA):
-                    kept += self.values("float" if number == _FLOAT_DATA else "int", wire, value, body, end)
-        elements, size = prod(dims), _BYTES.get(data_type)
+    def tensor(self, read: Message, at: int) -> Tensor:
+        """Return a tensor, having checked that it has the data that its shape needs; few values are kept."""
+        dims, kind, external = read.dims, read.data_type, bool(read.external_data) or read.data_location != 0
+        require(len(dims) <= MAX_AXES, f"a tensor must have at most {MAX_AXES} axes, got {len(dims)}")
+        for entry in read.external_data:
+            if entry.key == "location":
+                _check_location(entry.value, read.name)
+        elements, size, field = prod(dims), _BYTES.get(kind), _TYPED.get(kind, "ints")
         if not external and size is not None and min(dims, default=0) >= 0:
-            found, enough = f"{count} values", count == elements * (1 + (data_type in _COMPLEX))
-            unfit = numbers.keys() - {_TYPED_DATA.get(data_type, 5)} or (numbers and raw_bytes >= 0)
-            require(not unfit, f"a tensor must have one field of data, that of its type, got {[*numbers]}")
-            if raw_bytes >= 0:
-                found, enough = f"{raw_bytes} bytes", raw_bytes == elements * size
-            at = spans[-1][1]
+            typed = {name for name in ("texts", "ints", *_TYPED.values()) if getattr(read, name)}
+            unfit = typed - {field} or (typed and read.raw)
+            require(not unfit, f"a tensor must have one field of data, that of its type, got {sorted(typed)}")
+            count = sum(self.packed(_NUMBERS.get(field), *span) for span in getattr(read, field))
+            found, enough = f"{count} values", count == elements * (1 + (kind in _COMPLEX))
+            if read.raw:
+                count = sum(end - body for _, _, body, end in read.raw)
+                found, enough = f"{count} bytes", count == elements * size
             require(enough, f"the tensor that ends at byte {at} must hold {elements} elements, got {found}")
-        values = None if external else _array(data_type, tuple(dims), raw, numbers)
-        return Tensor(name, tuple(dims), data_type, values)
+        raw, few = b"", [span for span in read.raw or getattr(read, field) if span[3] - span[2] <= _MAX_DATA]
+        numbers: list[Any] = []
+        for span in few:
+            if read.raw:
+                raw = self.data[span[2] : span[3]]
+            else:
+                numbers += self.values(_NUMBERS.get(field, "int"), *span)
+        return Tensor(read.name, dims, kind, None if external else _array(kind, dims, raw, numbers))
 
-    def packed(self, number: int, wire: int, body: int, end: int) -> int:
-        """Return how many values a typed data field holds: one, unless they are packed."""
-        if wire != 2 or number == _TEXT_DATA:
+    def packed(self, kind: str | None, wire: int, _: int, body: int, end: int) -> int:
+        """Return how many values a span of data holds: one, unless they are packed."""
+        if wire != 2:
             return 1
-        if number in (_FLOAT_DATA, _DOUBLE_DATA):
-            return (end - body) // (4 if number == _FLOAT_DATA else 8)
+        if kind is not None:
+            return (end - body) // _FIXED[kind][0]
         step = 1 << 20
         self.spend((end - body) // 512)
         pieces = (self.data[at : min(at + step, end)] for at in range(body, end, step))
@@ -310,7 +297,7 @@ def _check_location(location: str, tensor: str) -> None:
         raise CountError(f"{named} must be in a file beside the model or below, got {quoted(location)}")
 
 
-def _array(data_type: int, dims: tuple[int, ...], raw: bytes, numbers: dict[int, list[Any]]) -> Values | None:
+def _array(data_type: int, dims: tuple[int, ...], raw: bytes, numbers: list[Any]) -> Values | None:
     """Return a tensor's values, None if they were left out or its type has no NumPy equivalent."""
     dtype = DTYPES.get(data_type)
     if dtype is None:
@@ -318,7 +305,7 @@ def _array(data_type: int, dims: tuple[int, ...], raw: bytes, numbers: dict[int,
     try:
         if raw:
             return np.frombuffer(raw, dtype).reshape(dims)
-        given = [n % 2**64 if dtype == "<u8" else n for n in numbers.get(_TYPED_DATA.get(data_type, 5), [])]
+        given = [n % 2**64 if dtype == "<u8" else n for n in numbers]
         return np.array(given, dtype="<u2" if dtype == "<f2" else dtype).view(dtype).reshape(dims)
     except (ValueError, OverflowError):
         return None

@@ -8,7 +8,7 @@ reading goes on, so that one error lists all causes.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count, zip_longest
-from typing import Final, final
+from typing import Any, Final, final
 
 import numpy as np
 
@@ -57,6 +57,7 @@ class Scope:
     prefix: str = ""  # before the names of its nodes
     branch: str = ""  # name of the branch it is in
     attributes: Mapping[str, Message] = field(default_factory=dict)  # of the call, in a function's body
+    depth: int = 0  # branches and functions around it
     times: int = 1  # how often it runs, with arrays of the same shapes
     arrays: dict[str, Array | None] = field(default_factory=dict)  # None for one whose shape is not known
 
@@ -115,13 +116,15 @@ class Walk:
         self.homes: dict[tuple[str, str, str], str] = {}
         self.causes = Causes()
 
-    def body(self, nodes: Sequence[Message], scope: Scope, depth: int = 0) -> None:
+    def body(self, nodes: Sequence[Message], scope: Scope) -> None:
         """Add nodes to a scope; what one that cannot be counted makes is unknown."""
-        require(depth <= MAX_DEPTH, f"branches and functions must be nested at most {MAX_DEPTH} deep, got more")
+        require(
+            scope.depth <= MAX_DEPTH, f"branches and functions must be nested at most {MAX_DEPTH} deep, got more"
+        )
         for index, node in enumerate(nodes):
             self.steps.spend(10 + len(node.attribute) + len(node.output))
             try:
-                made = self.node(node, index, scope, depth)
+                made = self.node(node, index, scope)
                 for output, array in zip_longest(node.output, made[: len(node.output)]):
                     if output:
                         scope.define(output, array)
@@ -134,7 +137,7 @@ class Walk:
                 self.causes.add(f" ({operator}): {error}", f"node {place} {quoted(node.name)}")
                 scope.arrays.update(dict.fromkeys(filter(None, node.output), UNKNOWN))
 
-    def node(self, node: Message, index: int, scope: Scope, depth: int) -> tuple[Array | None, ...]:
+    def node(self, node: Message, index: int, scope: Scope) -> tuple[Array | None, ...]:
         """Return what one node makes, None where no rule gives a shape."""
         call = Call(
             operator=node.op_type,
@@ -158,9 +161,9 @@ class Walk:
         if any(array is UNKNOWN for array in call.inputs):
             return (UNKNOWN,) * call.outputs
         if function is not None and name not in RULES:
-            return self.written_out(function, call, scope, depth)
+            return self.written_out(function, call, scope)
         if flow:
-            return flow(call, scope, depth)
+            return flow(call, scope)
         try:
             made = RULES[name](call)
         except IndexError:
@@ -173,12 +176,12 @@ class Walk:
 
     # Branches.
 
-    def either(self, call: Call, scope: Scope, depth: int) -> tuple[Array | None, ...]:
+    def either(self, call: Call, scope: Scope) -> tuple[Array | None, ...]:
         """Return what `If` makes; None for an output whose shape depends on the branch."""
         condition = call.input()
         if condition.fixed is not None:
             inner = self.within(call, scope)
-            return self.inside(call, "then_branch" if condition.fixed else "else_branch", inner, depth)
+            return self.inside(call, "then_branch" if condition.fixed else "else_branch", inner)
         decision, made = f"{scope.branch}/{call.name}".removeprefix("/"), []
         if decision in self.decisions:  # names of nodes need not differ
             decision += f".{len(self.decisions)}"
@@ -186,15 +189,13 @@ class Walk:
         for word in ("then", "else"):
             name, builder, place = f"{decision}/{word}", Builder(self.steps.spend, scope.times), len(self.branches)
             inner = replace(self.within(call, scope, name), builder=builder, branch=name, prefix="")
-            made.append(self.inside(call, f"{word}_branch", inner, depth))
+            made.append(self.inside(call, f"{word}_branch", inner))
             self.branches.insert(place, Branch(name, tuple(builder.nodes), scope.branch))
         one, other = map(len, made)
         require(one == other, f"branches must make as many arrays, got {one} and {other}")
         return tuple(_joined(call, *pair) for pair in zip(*made, strict=True))
 
-    def inside(
-        self, call: Call, attribute: str, inner: Scope, depth: int, reads: Sequence[Array | None] = ()
-    ) -> tuple[Array, ...]:
+    def inside(self, call: Call, attribute: str, inner: Scope, reads: Sequence[Any] = ()) -> tuple[Array, ...]:
         """Return the outputs of a graph in an attribute, whose inputs are `reads`."""
         graph = call.attribute(attribute, None)
         require(graph is not None, f"attribute '{attribute}' must be given, got none")
@@ -204,25 +205,25 @@ class Walk:
         inner.constants(graph)
         for value, array in zip(graph.input, reads, strict=True):
             inner.define(value.name, array)
-        self.body(graph.node, inner, depth + 1)
+        self.body(graph.node, inner)
         return inner.outputs([output.name for output in graph.output])
 
     # Loops. A short one is followed turn by turn, so that what is constant is folded.
 
-    def loop(self, call: Call, scope: Scope, depth: int) -> tuple[Array | None, ...]:
+    def loop(self, call: Call, scope: Scope) -> tuple[Array | None, ...]:
         """Return the states after the last turn, and what each turn adds, stacked."""
         last, going, *states = (*call.inputs, None)[: max(2, len(call.inputs))]
         turns, more = (1 if array is None else array.fixed for array in (last, going))
         require(None not in (turns, more), "how often it runs depends on the data")
         turns = _ENDLESS if last is None else turns or 0
         if more and _UNROLLED < turns < _ENDLESS:
-            return self.repeated(call, turns, states, (0,) * (call.outputs - len(states)), (scope, depth))
+            return self.repeated(call, turns, states, (0,) * (call.outputs - len(states)), scope)
         rows: list[tuple[Array, ...]] = []
         while more and len(rows) < turns:
             self.steps.spend(100)
             given = (call.constant(len(rows)), call.constant(np.True_), *states)
             inner = self.within(call, scope, prefix=f"{call.name}/{len(rows)}/")
-            go, *made = self.inside(call, "body", inner, depth, given)
+            go, *made = self.inside(call, "body", inner, given)
             if go is UNKNOWN:
                 return (UNKNOWN,) * call.outputs
             more, states = go.fixed, [*made[: len(states)]]
@@ -230,7 +231,7 @@ class Walk:
             rows.append(tuple(made[len(states) :]))
         return (*states, *(_stacked(call, arrays) for arrays in zip(*rows, strict=True)))
 
-    def scan(self, call: Call, scope: Scope, depth: int) -> tuple[Array | None, ...]:
+    def scan(self, call: Call, scope: Scope) -> tuple[Array | None, ...]:
         """Return the states after the last turn, and what each turn adds; a turn reads a slice of some arrays."""
         require(call.opset > 8, "no rule for Scan of operator set 8")
         arrays, number = call.given(), call.get("num_scan_inputs", 0)
@@ -245,22 +246,15 @@ class Walk:
         lengths = {x.shape[place] for place, x in zip(places, scanned, strict=True)}
         require(len(lengths) == 1, f"the arrays that it scans must be of one length, got {sorted(lengths)}")
         slices = [x.shape[:place] + x.shape[place + 1 :] for place, x in zip(places, scanned, strict=True)]
-        return self.repeated(call, lengths.pop(), states, after, (scope, depth), slices)
+        return self.repeated(call, lengths.pop(), states, after, scope, slices)
 
     def repeated(
-        self,
-        call: Call,
-        turns: int,
-        states: Sequence[Array | None],
-        axes: tuple[int, ...],
-        where: tuple[Scope, int],
-        slices: Sequence[Shape] | None = None,
+        self, call: Call, turns: int, states: Any, axes: Shape, scope: Scope, slices: Sequence[Shape] | None = None
     ) -> tuple[Array | None, ...]:
         """Return what a body makes that runs `turns` times with arrays of the same shapes, counted as a batch.
 
         `axes`: where each output is stacked. `slices`: what a Scan's body reads besides its states.
         """
-        scope, depth = where
         scope.builder.times *= turns
         try:
             inner = replace(self.within(call, scope, prefix=f"{call.name}/"), times=scope.builder.times)
@@ -268,7 +262,7 @@ class Walk:
             if slices is None:
                 reads = [call.sourced(()), call.constant(np.True_), *reads]
             reads += [call.sourced(shape) for shape in slices or ()]
-            made = list(self.inside(call, "body", inner, depth, reads))
+            made = list(self.inside(call, "body", inner, reads))
         finally:
             scope.builder.times //= turns
         if any(array is UNKNOWN for array in made):
@@ -289,12 +283,12 @@ class Walk:
         """Return a scope inside; where it stands names its initialisers, however often it runs."""
         place = (scope.home, call.key.removeprefix(scope.path), word)
         home = self.homes.setdefault(place, f"{len(self.homes)}/")
-        inner = replace(scope, parent=scope, path=next(self.paths), attributes={}, arrays={})
-        return replace(inner, home=home, prefix=prefix or scope.prefix)
+        inner = replace(scope, parent=scope, path=next(self.paths), home=home, prefix=prefix or scope.prefix)
+        return replace(inner, depth=scope.depth + 1, attributes={}, arrays={})
 
     # Functions.
 
-    def written_out(self, function: Message, call: Call, scope: Scope, depth: int) -> tuple[Array, ...]:
+    def written_out(self, function: Message, call: Call, scope: Scope) -> tuple[Array, ...]:
         """Return what a function makes, its body in the place of the call."""
         self.steps.spend(len(function.attribute_proto) + len(call.attributes) + len(function.opset_import))
         sizes, given = (len(function.input), len(function.output)), (len(call.inputs), call.outputs)
@@ -307,7 +301,7 @@ class Walk:
         self.steps.spend(len(function.input))
         inner.arrays.update(zip_longest(function.input, call.inputs))
         require(len(inner.arrays) == len(function.input), "the inputs of a function must have different names")
-        self.body(function.node, inner, depth + 1)
+        self.body(function.node, inner)
         return inner.outputs(function.output)
 
 
