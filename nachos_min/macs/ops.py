@@ -453,7 +453,8 @@ class Written:
             "statistics": a norm used its input's, not its own; "slopes": PReLU has one for each channel; "fused":
             attention was executed as one operator; "scaled": a product whose first array attention scales;
             "causal": one of which attention masks what comes later; "taken": the caller took the function out of
-            its module before, as by `from torch.nn.functional import relu`.
+            its module before, as by `from torch.nn.functional import relu`; "packed": a recurrent layer was given
+            a packed sequence.
     """
 
     function: str

@@ -17,6 +17,7 @@ from torch_random import network
 
 from bench import torch_networks
 from nachos_min.macs import count
+from nachos_min.macs.conventions.catalogue import CONVENTIONS
 from nachos_min.macs.readers.torch_reader import example_inputs, read_torch
 
 # Of the 46,021 parameters those of layers that run: 34,058 stand after the first exit, 7,307 in it.
@@ -118,8 +119,12 @@ def test_packed_sequences_count_their_elements():
         return nn.utils.rnn.pad_packed_sequence(m.layer(m.layer(packed)[0])[0])[0]
 
     module = With(run, layer=nn.LSTM(5, 5))
-    totals = count(read_torch(module, (3, 4, 5)))
+    graph = read_torch(module, (3, 4, 5))
+    totals = count(graph)
     assert totals.macs == 2 * (4 + 2 + 1) * 20 * 10
+    with FlopCounterMode(display=False) as counter:
+        module(torch.randn(3, 4, 5))
+    assert CONVENTIONS["torch"].total(graph) == counter.get_total_flops() == 2 * totals.macs
     assert totals.params == trained(module)  # a layer that runs twice
 
 
@@ -221,7 +226,9 @@ def test_quantized_layers_count_with_their_weights():
     module.qconfig = quantization.get_default_qconfig(torch.backends.quantized.engine)
     observed = quantization.prepare(quantization.fuse_modules(module, [["1", "2"]]))
     observed(torch.randn(1, 3, 8, 8))
-    totals = count(read_torch(quantization.convert(observed), (2, 3, 8, 8)))
+    graph = read_torch(quantization.convert(observed), (2, 3, 8, 8))
+    assert CONVENTIONS["torch"].total(graph) == 0  # its counter knows no quantised operator
+    totals = count(graph)
     assert totals.macs == 2 * (36 * 8 * 27 + 8 * 36 * 5)
     assert totals.params == trained(nn.Sequential(*layers))
     assert totals.columns["act_elems:relu"] == 2 * 36 * 8

@@ -26,7 +26,7 @@ INPUTS = [
     (lambda m, xs: m.f(xs["a"]["b"][0]), ({"a": {"b": [X]}},), 40),
     (lambda m, *, x, y: m.f(x) * y, {"x": X, "y": 2}, 40),
     (lambda m, *, x: {"y": [m.f(x)]}, UserDict(x=X), 40), (lambda m, packed: m.f(packed.data), PACKED, 8 * 20),
-    (lambda m, packed: m.f(packed.data), (PACKED,), 8 * 20),
+    (lambda m, packed: m.f(packed.data), (PACKED,), 8 * 20), (lambda m, x: m.f(x), X[:0], 0),
 ]
 # fmt: on
 

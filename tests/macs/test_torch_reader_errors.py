@@ -90,6 +90,24 @@ def test_inputs_that_are_none(inputs):
     )
 
 
+@pytest.mark.parametrize("options", [3, [1], {1: 2}])
+def test_keyword_arguments_that_are_none(options):
+    message = refusal(read_torch, nn.ReLU(), (torch.ones(2, 3),), options)
+    assert message == f"keyword arguments must be a mapping with names, got {options}"
+
+
+def test_a_result_that_waits_is_no_result():
+    message = refusal(read_torch, Calling(lambda x: (x @ x for _ in range(3))), (4, 4))
+    assert message == "a module must return what it has computed, got a generator that waits"
+
+
+def test_a_recursion_without_end_is_no_gap_in_the_rules():
+    def deeper(x):
+        return deeper(x.relu())
+
+    assert refusal(read_torch, Calling(deeper), (4, 4)).startswith("the module failed: RecursionError")
+
+
 def test_all_causes_are_listed_at_once_the_most_frequent_first():
     def several(x):
         inverse = torch.linalg.inv(x)
@@ -181,7 +199,7 @@ def test_targets(tmp_path, monkeypatch, capsys):
     makes = "must be a function that makes a module, got"
     for target, message in {
         "small": "a PyTorch target must be torch:package.module:function, got 'small'",
-        f"{place}:number": "must return a torch.nn.Module, got int",
+        f"{place}:number": "must return a torch.nn.Module, (module, inputs) or (module, inputs, keyword ",
         f"{place}:broken": f"{makes} RuntimeError: two lines",
         f"{place}:leaves": f"{makes} SystemExit: 1",
         f"{place}:missing": f"{makes} AttributeError: ",

@@ -277,10 +277,12 @@ CALFLOPS_FLOPS = Convention(
 
 
 def _dispatched(node: Node) -> Multiplicity:
-    facts = bill.as_written(node).facts
+    facts, function = bill.as_written(node).facts, bill.as_written(node).function
+    if function.startswith("quantized."):
+        return 0, "it is a quantised operator, which it does not know"
     if "vector" in facts and "strided" not in facts:
         return 0, "a product with a vector is an operator of its own, which it does not know"
-    if "fused" in facts or recurrent.is_one_operator(node) or bill.as_written(node).function in bill.WHOLE:
+    if "fused" in facts or recurrent.is_one_operator(node) or function in bill.WHOLE:
         return 0, "it is one fused operator on a processor, which it does not know"
     return ONCE
 

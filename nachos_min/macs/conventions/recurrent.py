@@ -29,7 +29,8 @@ def is_cell(node: Node) -> bool:
 def is_one_operator(node: Node) -> bool:
     """Return whether PyTorch runs a node as an operator that no tool which watches the dispatcher knows."""
     op = node.op
-    return isinstance(op, ops.Recurrent) and op.kind == "lstm" and not (op.projection or is_cell(node))
+    whole = isinstance(op, ops.Recurrent) and op.kind == "lstm" and not (op.projection or is_cell(node))
+    return whole and "packed" not in bill.as_written(node).facts
 
 
 def _states(node: Node, prices: Mapping[str, int]) -> bill.Term:

@@ -176,7 +176,7 @@ class Recording:
         self._serials = count()
         self._writes: dict[int, list[int]] = {}  # memory -> nodes that wrote to it in place
         first = next(tensors_in(inputs))
-        self._samples = shape_of(first)[0]
+        self._samples = shape_of(first)[0] or 1
         self._put(first, -1)
 
     def _find(self, x: Tensor) -> _Known | None:

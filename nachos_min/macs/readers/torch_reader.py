@@ -11,7 +11,7 @@ import gc
 import sys
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from importlib import import_module
 from math import prod
@@ -82,6 +82,8 @@ def read_torch(
         raise refused or ModuleFailedError(f"the module failed{where}: {_one_line(error)}") from error
     if (refused := recorder.causes.error()) is not None:
         raise refused
+    if isinstance(outputs, Iterator | Awaitable):
+        raise CountError(f"a module must return what it has computed, got a {type(outputs).__name__} that waits")
     try:
         graph = recorder.recording.graph(outputs)
     except RecursionError:
@@ -120,8 +122,10 @@ def example_inputs(
         raise CountError(f"the module cannot list what it holds, got {_one_line(error)}") from error
     if lazy:
         raise CountError(f"the module must know its shapes, got lazy parameters in {type(module).__name__}")
+    if not _is_named(options := {} if options is None else options):
+        raise CountError(f"keyword arguments must be a mapping with names, got {shorten(options)}")
     args, named = _arguments(inputs)
-    named |= options or {}
+    named |= options
     if any(True for _ in tensors_in((args, named))):
         return args, named
     return (_drawn(like, inputs, seed),), named
@@ -131,9 +135,13 @@ def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return positional and keyword arguments; a named tuple, such as a packed sequence, is one argument."""
     if type(inputs) in (tuple, list):
         return tuple(inputs), {}
-    if isinstance(inputs, Mapping) and all(isinstance(key, str) for key in inputs):
-        return (), dict(inputs)
-    return (inputs,), {}
+    if inputs is None:
+        return (), {}
+    return ((), dict(inputs)) if _is_named(inputs) else ((inputs,), {})
+
+
+def _is_named(values: Any) -> bool:
+    return isinstance(values, Mapping) and all(isinstance(key, str) for key in values)
 
 
 def _drawn(like: Any, shape: Any, seed: int) -> Any:
@@ -216,7 +224,8 @@ def load_torch_target(target: str) -> tuple[Any, Any, Any]:
         with suppress(ValueError):  # what was imported may have taken it out
             sys.path.remove(here)
     if not _is_program(module) and not isinstance(module, torch.nn.Module):
-        raise CountError(f"{shorten(target)} must return a torch.nn.Module, got {type(module).__name__}")
+        rule = "must return a torch.nn.Module, (module, inputs) or (module, inputs, keyword arguments)"
+        raise CountError(f"{shorten(target)} {rule}, got {type(module).__name__}")
     return module, inputs, options
 
 

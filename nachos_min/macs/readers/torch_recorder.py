@@ -304,7 +304,7 @@ def _steps(rule: Rule, result: Any, args: Arguments, options: Options) -> Any:
     """Return the steps of a call, or NotImplemented."""
     try:
         return rule(result, *args, **options)
-    except CountError:
+    except (CountError, RecursionError):
         raise
     except Exception as error:  # whatever a rule stumbles over in arguments that it was not made for
         raise CountError(f"no rule for these arguments: {' '.join(str(error).split())[:160]}") from error

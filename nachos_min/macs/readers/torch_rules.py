@@ -230,7 +230,7 @@ def _recurrent(y: X, input: X, *args: X, kind: str) -> Steps:
     flag = next(place for place, value in enumerate(args) if isinstance(value, bool))
     states, weights, biased, layers, dropout, training, two_ways = args[flag - 2 : flag + 5]
     samples = 1 if flag == 3 else shape_of(input)[0 if args[flag + 5] else 1]
-    length, ways = prod(shape_of(input)[:-1]) // (samples or 1), 1 + two_ways
+    length, ways, known = prod(shape_of(input)[:-1]) // (samples or 1), 1 + two_ways, facts(packed=flag == 3)
     each = len(weights) // (layers * ways)
     hidden, projection = (
         shape_of(list(tensors_in(states))[-1])[-1],
@@ -242,7 +242,7 @@ def _recurrent(y: X, input: X, *args: X, kind: str) -> Steps:
         for place in range(layer * ways * each, (layer + 1) * ways * each, each):
             own = weights[place : place + each]
             op = ops.Recurrent((length, shape_of(own[0])[1]), kind, hidden, projection, 2 * biased)
-            steps.append(Step(op, (reads,), weights=(*own, *tensors_in(states)), batch=samples))
+            steps.append(Step(op, (reads,), weights=(*own, *tensors_in(states)), batch=samples, facts=known))
         if two_ways:
             steps.append(_gathered(steps[-2:], (samples, length, 2 * op.output[1])))
         if training and dropout and layer < layers - 1:
