@@ -92,6 +92,18 @@ def test_complex_products():
     assert count(read_torch(convolution, (1, 3, 8, 8))).macs == 3 * 36 * 2 * 27, "PyTorch runs three real ones"
 
 
+@pytest.mark.parametrize(("kind", "real"), [("float", 1), ("long", 1), ("cfloat", 4)])
+def test_products_added_to_an_array_in_place(kind, real):
+    def forward(_, x):
+        one, many = (getattr(torch.zeros(shape), kind)() for shape in ((2, 5), (3, 2, 5)))
+        left, right = (getattr(torch.ones(3, *shape), kind)() for shape in ((2, 4), (4, 5)))
+        one.addmm_(getattr(x, kind)(), right[0])
+        many.baddbmm_(left, right)
+        return one, many, torch.addmm(one, left[0], right[0])
+
+    assert count(read_torch(With(forward), (2, 4))).macs == real * (40 + 3 * 40 + 40)
+
+
 def test_an_array_by_another_name():
     def forward(_, x):
         y = torch.zeros(2, 4)

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 
+import numpy as np
 import pytest
 from macs.torch_cases import CASES, Calling, nn, torch
 from torch.nn.modules import module as hooks
@@ -32,12 +33,21 @@ def refusal(function, *arguments) -> str:
     return str(raised.value)
 
 
+ONES = np.ones((4, 4), np.float32)
+
 # fmt: off
 CALLS = [
     (lambda x: torch.cdist(x, x) @ torch.linalg.inv(x + torch.eye(4)),
      "linalg.inv: no rule for the operator aten::linalg_inv_ex, which may multiply"),
     (lambda x: torch.from_numpy(x.numpy()), "body: what NumPy computes is not seen, got torch.from_numpy"),
     (lambda x: x * torch.tensor(x.numpy()), "body torch.tensor: what NumPy computes is not seen, got an array"),
+    (lambda x: torch.as_tensor(data=x.numpy() @ ONES), "torch.as_tensor: what NumPy computes is not seen"),
+    (lambda x: torch.tensor([*(x.numpy() @ ONES)]), "torch.tensor: what NumPy computes is not seen"),
+    (lambda x: torch.tensor((x.numpy() @ ONES).tolist()), "torch.tensor: what NumPy computes is not seen"),
+    (lambda x: torch.from_dlpack(np.from_dlpack(x) @ ONES), "output: what made the array (4, 4) is not heard"),
+    (lambda x: torch.from_dlpack(np.from_dlpack(x) @ ONES) + 1, "x + y: what made the array (4, 4) is not heard"),
+    (lambda x: np.matmul(x.numpy(), ONES, (made := torch.empty(4, 4)).numpy()) is None or made + 1,
+     "what NumPy writes into an array is not seen"),
     (lambda x: torch.poisson(x.abs()), "body torch.poisson: no rule for the operator aten::poisson"),
     (lambda x: x @ torch.ones(3), "the module failed in body x @ y: RuntimeError: size mismatch"),
     (lambda x: [][len(x)], "the module failed: IndexError: "),
@@ -217,3 +227,33 @@ def test_without_pytorch(monkeypatch):
     torch_graph.load_torch.cache_clear()  # which errors do not fill
     assert "PyTorch must be installed to read a module, got no torch" in refusal(torch_graph.load_torch)
     assert "PyTorch must be installed" in refusal(load_torch_target, "a:b")
+
+
+def test_nested_arrays_are_refused():
+    nested = torch.nested.nested_tensor([torch.ones(2, 4), torch.ones(3, 4)], layout=torch.jagged)
+    assert "got a nested one of Linear" in refusal(read_torch, nn.Linear(4, 5), nested)
+
+
+class LowRank(torch.Tensor):
+    """A matrix that is kept as two factors, and multiplied one after the other."""
+
+    @staticmethod
+    def __new__(cls, one, other):
+        return torch.Tensor._make_wrapper_subclass(cls, (one.shape[0], other.shape[1]), dtype=one.dtype)
+
+    def __init__(self, one, other):
+        self.factors = one, other
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        assert function is torch.ops.aten.mm.default
+        one, other = args[1].factors
+        return args[0] @ one @ other
+
+
+def test_what_an_array_of_a_kind_of_its_own_executes():
+    matrix = LowRank(torch.ones(4, 1), torch.ones(1, 5))
+    with_rule, without = Calling(lambda x: x @ matrix), Calling(lambda x: torch.ops.aten.mm(x, matrix))
+    message = f"PyTorch executed {2 * 4 + 2 * 5} MACs where {2 * 4 * 5} were counted"
+    assert message in refusal(read_torch, with_rule, (2, 4))
+    assert message in refusal(read_torch, without, (2, 4))

@@ -1,5 +1,6 @@
 """What a module computes in another thread is counted, or the count is refused: never 0."""
 
+import _thread
 import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,13 @@ def _started(_, run, x):
     thread.start()
     thread.join()
     return results[0]
+
+
+def _begun(_, run, x):
+    """A thread that the module `threading` does not know."""
+    results = queue.Queue()
+    _thread.start_new_thread(lambda: results.put(run(x)), ())
+    return results.get(timeout=20)
 
 
 def _pooled(pool, run, x):
@@ -50,7 +58,7 @@ def server():
     thread.join()
 
 
-@pytest.mark.parametrize("call", [_started, _pooled, _mapped])
+@pytest.mark.parametrize("call", [_started, _begun, _pooled, _mapped])
 def test_threads_listen(call):
     layer, weight = nn.Linear(4, 5), torch.zeros(4, 5)
     with ThreadPoolExecutor(1) as pool:
@@ -73,9 +81,12 @@ def test_a_thread_of_long_ago_is_heard_while_it_runs_a_module(server):
 
 def test_what_another_thread_computes_unheard_is_refused(server):
     weight = torch.zeros(4, 5)
-    module = With(lambda _, x: _served(server, lambda y: y @ weight, x) + torch.ones(5))
-    with pytest.raises(CountError, match=r"what made the array \(2, 5\) is not heard, such as another"):
-        read_torch(module, (2, 4))
+    for further in (torch.ones(5).add, lambda y: [y]):  # read by the network, or only returned
+        module = With(lambda _, x, f=further: f(_served(server, lambda y: y @ weight, x)))
+        with pytest.raises(
+            CountError, match=r"what made the array \(2, 5\) is not heard, such as NumPy or another"
+        ):
+            read_torch(module, (2, 4))
     graph = read_torch(With(lambda _, x: x @ weight + torch.ones(5).sqrt() + torch.zeros(3)[0]), (2, 4))
     assert count(graph).macs == 40
 

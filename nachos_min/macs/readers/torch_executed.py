@@ -122,6 +122,7 @@ _SUSPICIOUS = re.compile(
 def products_of(name: str) -> Callable[..., int] | None:
     """Return what counts a basic operator's MACs, of all samples, or refuses if it may multiply; None for none."""
     own, _, base = name.partition("::")
+    base = base.removesuffix("_")
     if own == "aten" and base in _PRODUCTS:
         return _PRODUCTS[base]
 

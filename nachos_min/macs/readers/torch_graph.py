@@ -202,7 +202,7 @@ class Recording:
                 self._weights_from[position] = computed
             for x in step.makes:
                 if id(x) in changed:
-                    self._writes.setdefault(_memory(x), []).append(position)
+                    self._writes.setdefault(memory(x), []).append(position)
                 self._put(x, position)
 
     def same(self, result: Tensor, source: Tensor, place: Place) -> None:
@@ -215,7 +215,7 @@ class Recording:
         if known is None or known.node == _WEIGHT:
             label, written = f"{place[0]} Source".strip(), replace(place[1], samples=self._samples)
             known = self._put(x, self._builder.source(label, shape_of(x), self._weight(x), written))
-        for write in self._writes.get(_memory(x), [])[known.writes :] if self._writes else ():
+        for write in self._writes.get(memory(x), [])[known.writes :] if self._writes else ():
             node = self._builder.nodes[write]
             move = Step(Move((shape_of(x), (node.batch, *node.op.output)), shape_of(x)), ())
             known = self._put(x, self._append(move, (known.node, write), "", place))
@@ -224,7 +224,7 @@ class Recording:
     def _put(self, x: Tensor, position: int) -> _Known:
         before = self._find(x)
         serial = before.serial if before else next(self._serials)
-        writes = len(self._writes.get(_memory(x), ())) if self._writes else 0
+        writes = len(self._writes.get(memory(x), ())) if self._writes else 0
         known = self._known[id(x)] = _Known(ref(x), serial, position, writes)
         return known
 
@@ -264,7 +264,7 @@ def real_products(op: Operator) -> int:
     return 3 if isinstance(op, Conv) else 4
 
 
-def _memory(x: Tensor) -> int:
+def memory(x: Tensor) -> int:
     """Return what tensors have in common that share their memory."""
     try:
         return int(x.untyped_storage()._cdata)

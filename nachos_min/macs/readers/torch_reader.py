@@ -80,11 +80,12 @@ def read_torch(
         where = f" in {recorder.failed}" if recorder.failed else ""
         refused = recorder.causes.error()
         raise refused or ModuleFailedError(f"the module failed{where}: {_one_line(error)}") from error
-    if (refused := recorder.causes.error()) is not None:
-        raise refused
     if isinstance(outputs, Iterator | Awaitable):
         raise CountError(f"a module must return what it has computed, got a {type(outputs).__name__} that waits")
     try:
+        recorder.check_outputs(outputs)
+        if (refused := recorder.causes.error()) is not None:
+            raise refused
         graph = recorder.recording.graph(outputs)
     except RecursionError:
         kind = type(outputs).__name__
@@ -126,7 +127,11 @@ def example_inputs(
         raise CountError(f"keyword arguments must be a mapping with names, got {shorten(options)}")
     args, named = _arguments(inputs)
     named |= options
-    if any(True for _ in tensors_in((args, named))):
+    if given := list(tensors_in((args, named))):
+        if any(x.is_nested for x in given):
+            raise CountError(
+                f"arrays must have one length along each axis, got a nested one of {type(module).__name__}"
+            )
         return args, named
     return (_drawn(like, inputs, seed),), named
 

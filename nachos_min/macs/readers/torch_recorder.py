@@ -7,7 +7,7 @@ if the two disagree over a call, it cannot be counted. What cannot be counted is
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
@@ -15,12 +15,15 @@ from threading import RLock, local
 from types import FrameType, FunctionType
 from typing import Any
 
+import numpy as np
+
 from nachos_min.macs.readers.builder import Causes, Step, facts, require
 from nachos_min.macs.readers.torch_executed import Operator, described
 from nachos_min.macs.readers.torch_graph import (
     Recording,
     RunningModules,
     load_torch,
+    memory,
     real_products,
     tensors_in,
     versions,
@@ -79,7 +82,8 @@ class Recorder:
         self._here = _Here()
         self._writing = RLock()
         self._over = False
-        self._left = False  # whether an array was handed to NumPy
+        self._left = False  # whether an array of the network's was handed to NumPy
+        self._shared = set[int]()  # memory of other arrays that NumPy may write to
         self._mapped = load_torch()._C._functorch.peek_interpreter_stack  # not None inside torch.vmap
         self.causes = Causes()
         self.failed = ""  # module and function of the last call that PyTorch itself refused
@@ -171,8 +175,8 @@ class Recorder:
             return self._by_rule(rule, text, function, args, options, taken=spelling is not None and spelling.taken)
         if spelling is not None and spelling.rule in _SAME:
             return self._same(function, args, options)
-        if text.endswith(_TO_NUMPY) and args and self.recording.knows(args[0]):
-            self._left = True
+        if text.endswith(_TO_NUMPY) and args:
+            self._hand_over(args[0])
         return self._without_rule(text, function, args, options)
 
     def _by_rule(
@@ -192,7 +196,9 @@ class Recorder:
         changed = {id(given[i]) for i in range(len(given)) if before[i] != after[i]} if before != after else set()
 
         def record() -> Any:
-            if self._left and any(type(value).__name__ == "ndarray" for value in args):
+            if self._left and (
+                _holds_numpy((args, options)) or (rule is RULES["tensor"] and _of_reals(result, given))
+            ):
                 raise CountError("what NumPy computes is not seen, got an array of its")
             steps = _steps(rule, result, args, options)
             if steps is NotImplemented:
@@ -269,9 +275,9 @@ class Recorder:
     ) -> None:
         """Append the steps of a call that executed so many products; compiled code has constants unheard of."""
         own = changed and id(given[0]) in changed and not self.recording.knows(given[0])
-        if own and not given[0].is_floating_point():
-            return  # a counter of the network's own, such as batch norm's number of batches
         of_complex, counted = False, _counted(steps)
+        if own and not (products or counted or given[0].is_floating_point()):
+            return  # a counter of the network's own, such as batch norm's number of batches
         if products not in (None, counted) and any(x.is_complex() for x in tensors_in(given)):
             of_complex, counted = True, sum(step.batch * step.op.macs * real_products(step.op) for step in steps)
         require(products in (None, counted), f"PyTorch executed {products} MACs where {counted} were counted")
@@ -280,13 +286,31 @@ class Recorder:
                 shape, same = step.op.output, step.batch * prod(step.op.output) == x.numel()
                 require(same, f"PyTorch made an array {tuple(x.shape)} where {shape} was expected")
         if heard:
-            reads = (x for step in steps for x in step.reads if not isinstance(x, Step))
-            self._origins.check(x for x in reads if not self.recording.knows(x))
+            self.check_origins(x for step in steps for x in step.reads if not isinstance(x, Step))
         with self._writing:
             path, written = self._modules.innermost()
             self.recording.add(
                 steps, changed, spelt, (path, replace(written, facts=seen) if seen else written), of_complex
             )
+
+    def _hand_over(self, x: Any) -> None:
+        """Note that NumPy has an array's elements: what it makes of the network's is not heard."""
+        if self.recording.knows(x):
+            self._left = True
+            self._origins.begin()
+        else:
+            self._shared.add(memory(x))
+
+    def check_origins(self, arrays: Iterable[Any]) -> None:
+        """Check that what is heard, or existed before, made the arrays."""
+        unknown = [x for x in arrays if not self.recording.knows(x)]
+        if self._left and self._shared:
+            require(self._shared.isdisjoint(map(memory, unknown)), "what NumPy writes into an array is not seen")
+        self._origins.check(unknown)
+
+    def check_outputs(self, outputs: object) -> None:
+        """Note a cause if what made an output is not heard."""
+        self._noting("output", self.check_origins, tensors_in(outputs))
 
     def _where(self, function: str) -> str:
         return " ".join(part for part in (self._modules.innermost()[0], function) if part)
@@ -347,10 +371,32 @@ def _described(function: Any) -> str:
     return getattr(function, "__name__", "") or str(function)
 
 
+def _of_reals(made: Any, given: list[Any]) -> bool:
+    """Return whether an array was made of several Python numbers that are no integers."""
+    return made.numel() > 1 and not given and (made.is_floating_point() or made.is_complex())
+
+
+def _holds_numpy(values: Any) -> bool:
+    """Return whether NumPy made a value, or one of nested lists and mappings."""
+    if isinstance(values, tuple | list | Mapping):
+        return any(map(_holds_numpy, values.values() if isinstance(values, Mapping) else values))
+    return isinstance(values, np.ndarray | np.inexact)
+
+
+def _executes(kind: Any) -> bool:
+    """Return whether arrays of a kind execute other operators in an operator's place, which are heard instead."""
+    torch = load_torch()
+    return (
+        kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__ and kind is not torch._subclasses.FakeTensor
+    )
+
+
 def _listener(base: Any, method: str, handle: Callable[[Any, Arguments, Options, FrameType], Any]) -> Any:
     """Return one of PyTorch's modes that hands every call to `handle`, with the frame that called."""
 
-    def listen(_self: Any, function: Any, _types: Any, args: Arguments = (), kwargs: Options | None = None) -> Any:
+    def listen(_self: Any, function: Any, types: Any, args: Arguments = (), kwargs: Options | None = None) -> Any:
+        if method == "__torch_dispatch__" and any(map(_executes, types)):
+            return NotImplemented
         return handle(function, args, kwargs or {}, sys._getframe(1))
 
     # PyTorch would else guard each call against its compiler, which does not run.

@@ -4,6 +4,7 @@ PyTorch's listeners belong to a thread. A thread listens while it runs a module 
 that is started and a task that is handed to a pool. What another thread computes is an array of unknown origin.
 """
 
+import _thread
 import gc
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -40,20 +41,28 @@ def threads_followed(listening: Callable[[], AbstractContextManager[None]]) -> I
     thread: Any = threading.Thread  # whose methods are replaced for a while
     pool: Any = ThreadPoolExecutor
     start, submit = thread.start, pool.submit
+    plain = _thread.start_new_thread
     thread.start, pool.submit = begin, hand_over
+    _thread.start_new_thread = lambda function, *rest: plain(heard(function), *rest)
     try:
         yield
     finally:
-        thread.start, pool.submit = start, submit
+        thread.start, pool.submit, _thread.start_new_thread = start, submit, plain
 
 
 class Origins:
     """Which arrays exist for a known reason, where other threads may make some unheard."""
 
     def __init__(self) -> None:
-        tensor = load_torch().Tensor
-        others = threading.active_count() > 1
-        self._known = {id(x): ref(x) for x in gc.get_objects() if issubclass(type(x), tensor)} if others else None
+        self._known: dict[int, Any] | None = None
+        if threading.active_count() > 1:
+            self.begin()
+
+    def begin(self) -> None:
+        """Note which arrays there are."""
+        if self._known is None:
+            tensor = load_torch().Tensor
+            self._known = {id(x): ref(x) for x in gc.get_objects() if issubclass(type(x), tensor)}
 
     def note(self, values: object) -> None:
         """Note that the arrays in `values` were made by what is heard."""
@@ -68,4 +77,6 @@ class Origins:
             found = self._known.get(id(x))
             if (found is None or found() is None) and not isinstance(x, load_torch().nn.Parameter):
                 self.note(x)
-                raise CountError(f"what made the array {tuple(x.shape)} is not heard, such as another thread")
+                raise CountError(
+                    f"what made the array {tuple(x.shape)} is not heard, such as NumPy or another thread"
+                )
