@@ -194,6 +194,9 @@ MODELS = [
     *((lambda place=place: weights_in(place), ELSEWHERE)
         for place in ("/etc/passwd", "../secret", "a/../../b", "C:\\w", "\\\\host\\w")),
     (lambda: calling([node("Fused", "a", "c", domain="other")]), "its domain must be imported, got 'other'"),
+    (lambda: model([node("Relu", "x")], {"x": (2, 2)}, {"y": None}, functions=[helper.make_function(
+        "", "Relu", ["a"], ["c"], [node("MatMul", "a a", "c")], [helper.make_opsetid("", 17)])]),
+        "no rule for a function of the file that is named as an operator, got 'Relu'"),
     (two_values, "attribute 'axis' must have the data of its type, got ints"),
     (sparse, "initialisers must be dense, got a sparse one at byte"),
 ]

@@ -222,6 +222,35 @@ def test_a_shape_that_depends_on_the_data_decides_nothing(tmp_path):
     assert "(Loop): how often it runs depends on the data" in refusal(path)
 
 
+@pytest.mark.parametrize(
+    ("operators", "rows"),
+    [
+        ([node("Pow", "n half", "r"), node("Mul", "r four", "c")], 8),  # floor(sqrt(7)) * 4
+        ([node("Clip", "n one four", "c")], 4),
+        ([node("Clip", "n - four", "r"), node("Pow", "r half", "c")], 2),
+    ],
+)
+def test_integers_that_a_file_computes_stay_integers(operators, rows, tmp_path):
+    nodes = [node("Shape", "x", "s"), node("Gather", "s zero", "n"), *operators]
+    nodes += [node("Unsqueeze", "c axis", "u"), node("Concat", "u seven", "v", axis=0), node("Expand", "w v", "e")]
+    constants = {"zero": np.int64(0), "one": np.int64(1), "four": np.int64(4), "half": np.float32(0.5)}
+    constants |= {"axis": [0], "seven": [7], "w": (1, 7)}
+    made = model([*nodes, node("MatMul", "e x")], {"x": (7, 3)}, {"y": None}, constants)
+    assert count(read_onnx(write(tmp_path, made)).graph).macs == rows * 7 * 3
+
+
+def test_branches_of_three_ifs_whose_names_may_be_taken_for_another(tmp_path):
+    product, other = (
+        graph([node("MatMul", "x x", "o")], {}, {"o": None}),
+        graph([node("Relu", "x", "o")], {}, {"o": None}),
+    )
+    nodes = [node("ReduceSum", "x", "s", keepdims=0), node("Cast", "s", "c", to=BOOL)]
+    for place, name in enumerate(("a.2", "a", "a")):
+        nodes.append(node("If", "c", f"y{place}", name=name, then_branch=product, else_branch=other))
+    made = model(nodes, {"x": (4, 4)}, {f"y{place}": None for place in range(3)})
+    assert len({branch.decision for branch in read_onnx(write(tmp_path, made)).branches}) == 3
+
+
 # Loops.
 
 

@@ -384,13 +384,21 @@ def _quotient(a: Values, b: Values) -> Values:
     return np.asarray(np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b)))
 
 
+def _as(values: Values, dtype: Any) -> Values:
+    """Return values in another type; ArithmeticError for an integer of what is no number."""
+    if np.dtype(dtype).kind in "iu" and not np.all(np.isfinite(values)):
+        raise ArithmeticError
+    return values.astype(dtype)
+
+
 def _all(pair: Any) -> Fold:
     return lambda *arrays: reduce(pair, arrays)
 
 
 # fmt: off
 _FOLDS: Final[dict[str, Fold]] = {
-    "Sub": np.subtract, "Div": _quotient, "Pow": np.power, "Sqrt": np.sqrt, "Neg": np.negative, "Abs": np.abs,
+    "Sub": np.subtract, "Div": _quotient, "Pow": lambda a, b: _as(np.power(a, b), a.dtype),
+    "Sqrt": np.sqrt, "Neg": np.negative, "Abs": np.abs,
     "Sign": np.sign, "Reciprocal": np.reciprocal, "Floor": np.floor, "Ceil": np.ceil, "Round": np.round,
     "Min": _all(np.minimum), "Max": _all(np.maximum), "Where": np.where, "Not": np.logical_not,
     "And": np.logical_and, "Or": np.logical_or, "Xor": np.logical_xor, "Equal": np.equal, "Less": np.less,
@@ -407,7 +415,7 @@ def _clip(call: Call, x: Array) -> Array:
         array = call.optional(index)
         bound = call.get(name, 0.0) if array is None and name in call.attributes else None
         if array is not None and array.values is not None and array.values.size:
-            bound = float(array.values.ravel()[0])
+            bound = array.values.ravel()[0].item()
         bounds.append(bound)
     low, high = bounds
     if bounds == [0, 6]:
@@ -421,7 +429,7 @@ def _cast(call: Call, x: Array) -> Array:
     if call.operator == "CastLike" and (like := call.input(1).values) is not None:
         dtype = like.dtype.str
     if x.constant:
-        return call.move(x.shape, None if dtype is None else lambda values: values.astype(dtype), x)
+        return call.move(x.shape, None if dtype is None else lambda values: _as(values, dtype), x)
     return call.pointwise("cast", (x,))
 
 

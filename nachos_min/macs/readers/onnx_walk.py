@@ -155,6 +155,8 @@ class Walk:
         imported = node.domain in _STANDARD or node.domain in self.domains
         require(imported, f"its domain must be imported, got {quoted(node.domain)}")
         function = self.functions.get((node.domain, node.op_type, node.overload))
+        clashes = function is not None and node.domain in _STANDARD and name in RULES
+        require(not clashes, f"no rule for a function of the file that is named as an operator, got {quoted(name)}")
         flow = {"If": self.either, "Loop": self.loop, "Scan": self.scan}.get(name)
         if name not in RULES and not flow and function is None:
             raise CountError(f"no rule for counting operator {quoted(node.op_type)}")
@@ -183,7 +185,7 @@ class Walk:
             inner = self.within(call, scope)
             return self.inside(call, "then_branch" if condition.fixed else "else_branch", inner)
         decision, made = f"{scope.branch}/{call.name}".removeprefix("/"), []
-        if decision in self.decisions:  # names of nodes need not differ
+        while decision in self.decisions:  # names of nodes need not differ
             decision += f".{len(self.decisions)}"
         self.decisions.add(decision)
         for word in ("then", "else"):
