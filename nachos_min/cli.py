@@ -240,8 +240,8 @@ def macs(
     """The exact number of multiply-accumulates (MACs) of a network, and why other tools count differently.
 
     TARGET is an architecture or a configuration of CNAS (.json), RUN#k (runs/digits#0), an .onnx file,
-    or torch:package.module:function, a function without arguments that returns a PyTorch module,
-    (module, inputs) or (module, inputs, keyword arguments).
+    or torch:package.module:function, found from the current folder: a function without arguments that
+    returns a PyTorch module, (module, inputs) or (module, inputs, keyword arguments).
 
     Conventions are exact, exact-valid, thop, fvcore, ptflops, ptflops-aten, torchprofile,
     torchprofile-0.0.2, calflops, calflops-flops, torchinfo, torch, onnx-tool, nachos-official.
@@ -252,7 +252,8 @@ def macs(
     Args:
         target: What to count.
         input: Shape of the input such as 1,3,224,224, or C,H,W of one image. A module is given an array of that
-            shape, or if it has no axis of samples, with a batch of one in front; the output says which.
+            shape, or if it has no axis of samples, with a batch of one in front; the output says which. An ONNX
+            file takes all axes that it declares.
         classes: Number of classes, for a target that leaves it open.
         convention: Whose rules to count by.
         explain: A second convention, whose difference from the first is listed term by term.

@@ -208,7 +208,9 @@ def _module(name: str, module: Any, inputs: Any, options: Any = None) -> Target:
     from nachos_min.macs.readers.torch_graph import load_torch
 
     if inputs is None and options is None and isinstance(module, load_torch().nn.Module):
-        raise TargetError(f"--input must give the shape that {shorten(name)} reads, such as 1,3,224,224, got none")
+        raise TargetError(
+            f"inputs of {shorten(name)} must be given, such as --input 1,3,224,224 or a tensor, got none"
+        )
     if _is_shape(inputs):
         return _of_shape(name, module, tuple(inputs), options)
     return _of_arrays(name, module, inputs, options)
@@ -243,7 +245,8 @@ def _of_shape(name: str, module: Any, shape: tuple[int, ...], options: Any) -> T
                 raise
     if not found:
         told = [f"{each}: {error}" for each, error in zip((shape, batch), failed, strict=True)]
-        raise ModuleFailedError(f"on floats of shape {'; of '.join(told[: len({*failed})])}")
+        advice = "if it wants other inputs, give tensors: a function may return (module, inputs)"
+        raise ModuleFailedError(f"on floats of shape {'; of '.join(told[: len({*failed})])}; {advice}")
     one, *other = (each.count().total for each in found)
     if other and other != [one]:
         both = f"{shorten(name)} takes {shape}: {one:,} MACs, and {batch}: {other[0]:,} MACs"
@@ -282,7 +285,7 @@ def count_macs(
 
     Args:
         target: a name as in `read_target`, a path, an Architecture, a graph of records, or a PyTorch module.
-        inputs: what a PyTorch module is called with: an array, arguments in a tuple or list, nested as the module
+        inputs: what a PyTorch module is called with: a tensor, arguments in a tuple or list, nested as the module
             wants them, or keyword arguments in a mapping. Or a shape, for which numbers are drawn; it is taken as
             written, or if the module takes no such array, or a layer finds no axis of samples in it, with a batch
             of one in front. For an ONNX file a shape, or a mapping of names to shapes; for an architecture (C, H,

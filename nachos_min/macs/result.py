@@ -195,8 +195,7 @@ class Count(_Table, _Number):
 
     def by_module(self, depth: int | None = None) -> dict[str, int]:
         """Return what each module adds, of names of at most `depth` parts; "" is what runs outside any module."""
-        if depth is not None and (type(depth) is not int or depth < 1):
-            raise CountError(f"depth must be a Python integer >= 1 or None, got {depth!r}")
+        _check_depth(depth)
         return self._grouped(lambda path, _node: ".".join(path[:depth]))
 
     def by_operator(self) -> dict[str, int]:
@@ -248,7 +247,13 @@ class Count(_Table, _Number):
 
     def table(self, depth: int | None = 2) -> str:
         """Return a table of modules to a depth with subtotals and shares; None: down to each operator."""
+        _check_depth(depth)
         return text_table(*self._shown(depth, None))
+
+
+def _check_depth(depth: object) -> None:
+    if depth is not None and (type(depth) is not int or depth < 1):
+        raise CountError(f"depth must be a Python integer >= 1 or None, got {depth!r}")
 
 
 class _Whole(Count, int):

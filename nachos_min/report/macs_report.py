@@ -253,7 +253,8 @@ def _headline(report: MacsReport) -> Group:
     lines.append("beside exact MACs: " + (", ".join(work) or "nothing"))
     lines.append(f"activations held at one time: at most {report.peak_bytes:,} bytes in float32")
     if report.branches:
-        lines.append("parameters and what stands beside are of the dearest way; activations, outside the branches")
+        lines.append("parameters, what stands beside and what is explained are of the dearest way;")
+        lines.append("activations, outside the branches")
     return Group(*lines)
 
 

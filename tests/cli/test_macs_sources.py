@@ -121,7 +121,9 @@ def test_a_shape_is_taken_as_written_where_the_module_takes_it():
     two = r"^on floats of shape \(3, 8\): the module failed.*2D.*; of \(1, 3, 8\): the module failed.*3D"
     with pytest.raises(InputError, match=two):
         nachos_min.count_macs(torch.nn.Sequential(torch.nn.Conv1d(3, 8, 3), torch.nn.BatchNorm2d(8)), (3, 8))
-    with pytest.raises(InputError, match="--input must give the shape that 'Linear' reads"):
+    with pytest.raises(
+        InputError, match="inputs of 'Linear' must be given, such as --input 1,3,224,224 or a tensor, got none"
+    ):
         nachos_min.count_macs(linear)
 
 
@@ -232,7 +234,7 @@ def test_layers_are_a_tree_of_modules_with_sums(module):
 
 
 MISTAKES = {
-    "torch:mine:net": "--input must give the shape that 'torch:mine:net' reads, such as 1,3,224,224, got none",
+    "torch:mine:net": "inputs of 'torch:mine:net' must be given, such as --input 1,3,224,224 or a tensor, got none",
     "torch:mine:nothing --input 3,8,8": "has no attribute 'nothing'",
     "torch:nowhere:net --input 3,8,8": "No module named 'nowhere'",
     "torch:mine:net --input 4,8,8": "the module failed in 0 F.conv2d: RuntimeError",

@@ -98,6 +98,8 @@ def test_parts_add_up_by_every_convention_at_every_depth(count):
 def test_a_depth_must_be_a_whole_number(depth, count):
     with pytest.raises(CountError, match="depth must be a Python integer >= 1 or None, got"):
         count.by_module(depth)
+    with pytest.raises(CountError, match="depth must be a Python integer >= 1 or None, got"):
+        count.table(depth)
 
 
 def test_what_no_operator_adds_stands_by_itself(count):

@@ -84,6 +84,7 @@ def test_branches_of_an_operator_run_as_pythons():
 
 
 def test_complex_products():
+    assert count(read_torch(nn.Linear(4, 5, dtype=torch.complex64), (1, 4))).macs == 4 * 20
     weight, kernel = torch.zeros(4, 5, dtype=torch.complex64), torch.zeros(2, 3, 3, 3, dtype=torch.complex64)
     product = With(lambda _, x: x.to(torch.complex64) @ weight)
     convolution = With(lambda _, x: torch.conv2d(x.to(torch.complex64), kernel))

@@ -106,6 +106,12 @@ def test_keyword_arguments_that_are_none(options):
     assert message == f"keyword arguments must be a mapping with names, got {options}"
 
 
+def test_a_module_that_holds_itself():
+    module = nn.Sequential(nn.ReLU())
+    module.again = module
+    assert refusal(read_torch, module, (2, 3)) == "a module must not hold itself, got Sequential"
+
+
 def test_a_result_that_waits_is_no_result():
     message = refusal(read_torch, Calling(lambda x: (x @ x for _ in range(3))), (4, 4))
     assert message == "a module must return what it has computed, got a generator that waits"

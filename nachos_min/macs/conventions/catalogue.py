@@ -28,7 +28,7 @@ def _valid(node: Node) -> tuple[bill.Term, ...]:
 EXACT = Convention(
     name="exact",
     unit="MACs",
-    about="Multiplications whose product feeds an accumulator; taps on padded zeros are counted.",
+    about="Multiplications whose product feeds an accumulator; those with padded zeros are counted.",
     prices=_PRODUCTS,
 )
 

@@ -83,7 +83,7 @@ def _reason(error: BaseException) -> str:
     """What was raised first, in one line: a tool may wrap what the network raised."""
     while error.__cause__ is not None:
         error = error.__cause__
-    text = f"{type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {error}".removesuffix(": ")
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return line if len(line) <= 120 else f"{line[:117]}..."
 

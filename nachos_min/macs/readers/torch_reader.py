@@ -61,7 +61,10 @@ def read_torch(
     torch = load_torch()
     args, named = example_inputs(module, inputs, options, seed)
     module = _as_called(module)
-    recorder = Recorder(module, (args, named))
+    try:
+        recorder = Recorder(module, (args, named))
+    except RecursionError:
+        raise CountError(f"a module must not hold itself, got {type(module).__name__}") from None
     try:
         with (
             torch.no_grad(),
@@ -115,7 +118,7 @@ def example_inputs(
         args, named = module.example_inputs
         return tuple(args), {**named, **(options or {})}
     try:
-        like = next((x for x in module.parameters() if x.is_floating_point()), torch.empty(0))
+        like = next((x for x in module.parameters() if x.is_floating_point() or x.is_complex()), torch.empty(0))
         mixin = torch.nn.modules.lazy.LazyModuleMixin
         held = () if program else module.modules()
         lazy = any(isinstance(x, mixin) and x.has_uninitialized_params() for x in held)
