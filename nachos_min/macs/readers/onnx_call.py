@@ -327,6 +327,20 @@ def rule(*operators: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return register
 
 
+def moves(*operators: str, reads: int = 1) -> Callable[[Callable[..., Shape]], Callable[..., Shape]]:
+    """Return a decorator of a function that says to which shape operators move the elements of so many inputs."""
+
+    def register(function: Callable[..., Shape]) -> Callable[..., Shape]:
+        def run(call: Call) -> Array:
+            arrays = [call.input(index) for index in range(reads)]
+            return call.move(function(call, *(array.shape for array in arrays)), None, *arrays)
+
+        RULES.update(dict.fromkeys(operators, run))
+        return function
+
+    return register
+
+
 def checked_axes(axes: tuple[int, ...], count: int) -> tuple[int, ...]:
     """Return different axes of `count`, counted from the front; those given may be counted from the end."""
     found = tuple(axis + count if axis < 0 else axis for axis in axes)

@@ -19,7 +19,7 @@ from nachos_min.macs.readers.builder import array_shape, channels_last, maps, re
 from nachos_min.macs.readers.names import ACTIVATIONS, POINTWISE, REDUCTIONS
 from nachos_min.macs.readers.onnx_call import RULES, Array, Call, Fold, checked_axes, integers, layer_weights, rule
 from nachos_min.macs.readers.onnx_file import DTYPES, Values
-from nachos_min.macs.record import CountError, Operator, Shape
+from nachos_min.macs.record import Operator, Shape
 
 _SAME = ("SAME_UPPER", "SAME_LOWER")
 _AUTO_PAD = ("NOTSET", "VALID", *_SAME)
@@ -154,12 +154,11 @@ def _gemm(call: Call, left: Array, right: Array, bias: Array | None = None) -> A
         return call.add(op, (left,), shape, a[0], layer_weights(right, bias))
     made = call.add(ops.MatMul(a, (inner, features)), (left, right), shape)
     if alpha != 1:
-        made = call.add(ops.Multiply((shape,)), (made,), shape)
-    if bias is None:
-        return made
-    total = call.elementwise((made, bias if beta == 1 else call.elementwise((bias,), ops.Multiply)), ops.Add)
-    require(total.shape == shape, f"C must broadcast to {shape}, got {bias.shape}")
-    return total
+        made = call.elementwise((made,), ops.Multiply)
+    if bias is not None:
+        made = call.elementwise((made, bias if beta == 1 else call.elementwise((bias,), ops.Multiply)), ops.Add)
+    require(made.shape == shape, f"C must broadcast to {shape}, got {made.shape}")
+    return made
 
 
 @rule("Einsum")
@@ -183,11 +182,10 @@ def _channel_norm(call: Call, x: Array, scale: Array, shift: Array) -> Array:
     wanted = groups if grouped else channels
     for array in (*parameters, *statistics):
         require(array.shape == (wanted,), f"scale and shift must have shape ({wanted},), got {array.shape}")
-    affine = parameters[0].trained and not grouped
-    make: Any = ops.BatchNorm if statistics else ops.InstanceNorm
-    if call.operator == "GroupNormalization":
-        make = partial(ops.GroupNorm, groups=groups)
-    return call.add(make(sample, affine=affine), (x,), x.shape, batch, parameters)
+    make: Any = partial(ops.GroupNorm, groups=groups)
+    if call.operator != "GroupNormalization":
+        make = ops.BatchNorm if statistics else ops.InstanceNorm
+    return call.add(make(sample, affine=scale.trained and not grouped), (x,), x.shape, batch, parameters)
 
 
 @rule("LayerNormalization", "RMSNormalization")
@@ -339,12 +337,9 @@ def _fourier(call: Call, x: Array) -> Array:
     """Return Fourier transforms along an axis; the last axis has real and imaginary parts."""
     axes = len(x.shape)
     require(axes >= 2 and x.shape[-1] in (1, 2), f"the last axis must be real and imaginary parts, got {x.shape}")
-    axis = call.get("axis", 1) if call.opset < 20 else -2 if call.optional(2) is None else call.fixed(2, "axis")[0]
-    (axis,) = checked_axes((axis,), axes)
-    length = x.shape[axis] if call.optional(1) is None else call.fixed(1, "length")[0]
+    (axis, *_) = checked_axes((call.get("axis", 1),) if call.opset < 20 else call.setting("axis", 2, (-2,)), axes)
     half, inverse = call.get("onesided", 0) != 0, call.get("inverse", 0) != 0
-    if call.optional(1) is None and half and inverse:
-        length = 2 * (length - 1)
+    length = call.setting("length", 1, (2 * (x.shape[axis] - 1) if half and inverse else x.shape[axis],))[0]
     whole = (*x.shape[:axis], length, *x.shape[axis + 1 : -1])
     kept = length // 2 + 1 if half and not inverse else length
     shape = (*x.shape[:axis], kept, *x.shape[axis + 1 : -1], 1 if half and inverse else 2)
@@ -360,11 +355,9 @@ def _transformed(call: Call, x: Array, length: int, shape: Shape) -> Array:
 def _short_fourier(call: Call, x: Array) -> Array:
     """Return Fourier transforms of overlapping frames of a signal (N, L, 1 or 2)."""
     step, window = call.fixed(1, "step")[0], call.optional(2)
-    if call.optional(3) is None and window is None:
-        raise CountError(f"a window or the length of a frame must be given, got {len(call.inputs)} inputs")
-    length = call.fixed(3, "length of frames")[0] if call.optional(3) is not None else call.input(2).elements
+    length = call.setting("frame_length", 3, (0 if window is None else window.elements,))[0]
     frames = (x.shape[1] - length) // step + 1 if len(x.shape) in (2, 3) and step > 0 else 0
-    require(frames > 0, f"frames of {length} every {step} must fit the signal, got {x.shape}")
+    require(length > 0 and frames > 0, f"frames of {length} every {step} must fit the signal, got {x.shape}")
     made = call.move((x.shape[0], frames, length), None, x)
     if window is not None:
         made = call.elementwise((made, window), ops.Multiply)

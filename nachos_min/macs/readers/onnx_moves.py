@@ -5,7 +5,6 @@ Exported networks compute shapes by them, so constants are folded. A shape that 
 Source: the ONNX operator reference; Resize makes floor(length * scale).
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
@@ -18,18 +17,12 @@ import numpy as np
 from nachos_min.macs.ops import Move, Resize
 from nachos_min.macs.readers import onnx_call
 from nachos_min.macs.readers.builder import array_shape, maps, quoted, require
-from nachos_min.macs.readers.onnx_call import RULES, Array, Call, Fold, integers, rule
+from nachos_min.macs.readers.onnx_call import RULES, Array, Call, integers, moves, rule
 from nachos_min.macs.readers.onnx_file import MAX_NUMBERS, Tensor
 from nachos_min.macs.record import CountError, Shape, broadcast
 
 _VALUES: dict[str, Any] = {"value_int": int, "value_ints": tuple, "value_float": float, "value_floats": list}
 _MODES = {"nearest": "nearest", "linear": "bilinear", "cubic": "bicubic"}  # of one axis: as in the file
-
-
-@rule("Dropout")
-def _dropout(call: Call, x: Array) -> tuple[Array, ...]:
-    """Return the same array, since a dropout at rest changes nothing, and its mask."""
-    return call.move(x.shape, lambda values: values, x), Array(x.shape, key=call.key)
 
 
 # Constants.
@@ -44,14 +37,8 @@ def _constant(call: Call) -> Array:
             dtype = np.int64 if kind in (int, tuple) else np.float32
             return call.constant(np.array(call.attribute(name, kind), dtype))
     if "value_string" in call.attributes:
-        return Array((), key=call.key)
+        return call.unknown(())
     raise CountError(f"a Constant must have a value of numbers, got attributes {sorted(call.attributes)[:4]}")
-
-
-@rule("Shape")
-def _shape_of(call: Call, x: Array) -> Array:
-    part = x.shape[call.get("start", 0) : call.get("end", len(x.shape))]
-    return call.constant(np.array(part, dtype=np.int64))
 
 
 @rule("ConstantOfShape")
@@ -95,23 +82,25 @@ def _places_of_ones(call: Call, x: Array) -> Array:
     return call.filled(shape, lambda: np.array(np.nonzero(values), dtype=np.int64))
 
 
+def _along(call: Call, x: Array) -> tuple[Shape, int]:
+    """Return a shape and the attribute "axis"; without it, all elements are one axis."""
+    return (x.shape, call.axis(0, len(x.shape))) if "axis" in call.attributes else ((x.elements,), 0)
+
+
 @rule("Unique")
 def _different(call: Call, x: Array) -> tuple[Array, ...]:
     """Return what differs, where it is first, which of those each one is, and how often that occurs."""
-    axis = call.axis(0, len(x.shape)) if "axis" in call.attributes else None
-    count = x.elements if axis is None else x.shape[axis]
-    found = _at_most(call, (count,) if axis is None else x.shape, x)
-    each, whole = (_at_most(call, (count,), x, part=part) for part in (1, 2))
-    return found, each, replace(whole, bounded=False), each
+    shape, axis = _along(call, x)
+    each, whole = (_at_most(call, (shape[axis],), x, part=part) for part in (1, 2))
+    return _at_most(call, shape, x), each, replace(whole, bounded=False), each
 
 
 @rule("Compress")
 def _compressed(call: Call, x: Array, chosen: Array) -> Array:
-    axis = call.axis(0, len(x.shape)) if "axis" in call.attributes else None
-    shape, at = (x.shape, axis) if axis is not None else ((x.elements,), 0)
+    shape, axis = _along(call, x)
     if chosen.values is None:
-        return _at_most(call, _with_length(shape, at, min(shape[at], chosen.elements)), x, chosen)
-    return call.move(_with_length(shape, at, int(np.count_nonzero(chosen.values))), None, x)
+        return _at_most(call, _with_length(shape, axis, min(shape[axis], chosen.elements)), x, chosen)
+    return call.move(_with_length(shape, axis, int(np.count_nonzero(chosen.values))), None, x)
 
 
 @rule("NonMaxSuppression")
@@ -149,14 +138,12 @@ def _changed(call: Call) -> Array:
 @rule("SplitToSequence")
 def _split_to_sequence(call: Call, x: Array, split: Array | None = None) -> Array:
     axis = call.axis(0, len(x.shape))
-    size = 1 if split is None else split.fixed
-    sizes = call.fixed(1, "split") if size is None or (split is not None and split.shape) else ()
-    if size and not sizes:
-        few = 0 < -(-x.shape[axis] // size) <= MAX_NUMBERS
+    length, sizes = x.shape[axis], (1,) if split is None else call.fixed(1, "split")
+    if split is None or not split.shape:
+        size = sizes[0]
+        few = size > 0 and 0 < -(-length // size) <= MAX_NUMBERS
         require(few, f"a sequence must have 1 to {MAX_NUMBERS} arrays, got parts of {size} of {x.shape}")
-        sizes = tuple(min(size, x.shape[axis] - begin) for begin in range(0, x.shape[axis], size))
-    sound = sum(sizes) == x.shape[axis] and min(sizes, default=0) >= 0
-    require(sound, f"parts must add up to {x.shape[axis]}, got {sizes[:64]}")
+        sizes = tuple(min(size, length - begin) for begin in range(0, length, size))
     parts, shape = _parts(call, x, axis, sizes), _with_length(x.shape, axis)
     apart = split is None and not call.get("keepdims", 1)
     return _sequence(*(_reshaped(call, each, shape) if apart else each for each in parts))
@@ -270,24 +257,22 @@ def _concat(call: Call) -> Array:
 @rule("Split")
 def _split(call: Call, x: Array) -> tuple[Array, ...]:
     """Return parts of the sizes given, or equal ones, of which the last may be smaller."""
-    axis = call.axis(0, len(x.shape))
-    length = x.shape[axis]
-    parts = call.get("num_outputs", call.outputs)
+    axis, parts = call.axis(0, len(x.shape)), call.get("num_outputs", call.outputs)
     sound = parts == call.outputs and parts >= 1
     require(sound, f"num_outputs must be the number of outputs, {call.outputs}, got {parts}")
+    length = x.shape[axis]
     each = -(-length // parts)
     sizes = call.setting("split", 1, (*(each,) * (parts - 1), length - each * (parts - 1)))
-    sound = len(sizes) == parts and sum(sizes) == length and min(sizes) >= 0
-    require(sound, f"{parts} parts must add up to {length}, got {sizes[:64]}")
-    return _parts(call, x, axis, sizes)
+    return _parts(call, x, axis, integers("sizes of parts", sizes, parts, 0))
 
 
-def _parts(call: Call, x: Array, axis: int, sizes: tuple[int, ...]) -> tuple[Array, ...]:
+def _parts(call: Call, x: Array, axis: int, sizes: Shape) -> tuple[Array, ...]:
+    sound = sum(sizes) == x.shape[axis] and min(sizes, default=0) >= 0
+    require(sound, f"parts must add up to {x.shape[axis]}, got {sizes[:64]}")
     found = []
     for place, (size, end) in enumerate(zip(sizes, accumulate(sizes), strict=True)):
         window = (slice(None),) * axis + (slice(end - size, end),)
-        shape, take = _with_length(x.shape, axis, size), itemgetter(window)
-        found.append(call.move(shape, take, x, part=place))
+        found.append(call.move(_with_length(x.shape, axis, size), itemgetter(window), x, part=place))
     return tuple(found)
 
 
@@ -298,30 +283,21 @@ def _cut(call: Call, x: Array) -> Array:
     steps = call.setting("steps", 4, (1,) * len(starts))
     sound = len(starts) == len(ends) == len(axes) == len(steps) and 0 not in steps
     require(sound, f"starts, ends, axes and steps must be as many, and no step 0, got steps {steps[:64]}")
-    window = [slice(None)] * len(x.shape)
-    shape = list(x.shape)
-    for axis, each in zip(axes, map(slice, starts, ends, steps), strict=True):
-        window[axis], shape[axis] = each, len(range(*each.indices(x.shape[axis])))
-    return call.move(tuple(shape), lambda values: values[tuple(window)], x)
+    cuts = dict(zip(axes, map(slice, starts, ends, steps), strict=True))
+    window = tuple(cuts.get(axis, slice(None)) for axis in range(len(x.shape)))
+    shape = tuple(len(range(*cut.indices(length))) for cut, length in zip(window, x.shape, strict=True))
+    return call.move(shape, itemgetter(window), x)
 
 
-@rule("Gather")
-def _gather(call: Call, x: Array, places: Array) -> Array:
-    axis = call.axis(0, len(x.shape))
-    shape = _with_length(x.shape, axis, *places.shape)
-    return _looked_up(call, x, places, shape, lambda values, numbers: np.take(values, numbers.astype(int), axis))
-
-
-@rule("GatherElements")
-def _gather_elements(call: Call, x: Array, places: Array) -> Array:
-    return _looked_up(call, x, places, places.shape, partial(np.take_along_axis, axis=call.get("axis", 0)))
-
-
-def _looked_up(call: Call, x: Array, places: Array, shape: Shape, fold: Fold) -> Array:
+@rule("Gather", "GatherElements")
+def _looked_up(call: Call, x: Array, places: Array) -> Array:
     """Return elements of x at places; fixed places are no operand, just as in `x[:, 0]`."""
+    axis, whole = call.axis(0, len(x.shape)), call.operator == "Gather"
+    shape = _with_length(x.shape, axis, *places.shape) if whole else places.shape
     if places.constant and not x.constant:
         return call.add(Move((x.shape,), array_shape(shape)), (x,), shape)
-    return call.move(shape, fold, x, places)
+    take: Any = np.take if whole else np.take_along_axis
+    return call.move(shape, lambda values, numbers: take(values, numbers.astype(int), axis), x, places)
 
 
 @rule("TopK")
@@ -347,11 +323,7 @@ def _pad(call: Call, x: Array) -> Array:
     return call.move(shape, None, x, border=tuple(around) if zeros else ())
 
 
-# Rules that say no more than a shape: operator -> arrays that it reads, and the shape that it makes of theirs.
-
-
-def _same(_: Call, shape: Shape, *_others: Shape) -> Shape:
-    return shape
+# Rules that say no more than a shape.
 
 
 def _over(length: int, divisor: int) -> int:
@@ -359,6 +331,12 @@ def _over(length: int, divisor: int) -> int:
     return length // divisor
 
 
+@moves("Col2Im")
+def _columns(call: Call, x: Shape) -> Shape:
+    return (x[0], _over(x[1], prod(call.fixed(2, "block"))), *call.fixed(1, "shape"))
+
+
+@moves("MaxUnpool", reads=2)
 def _unpooled(call: Call, x: Shape, _: Shape) -> Shape:
     if call.optional(2):
         return call.fixed(2, "output_shape")
@@ -367,20 +345,23 @@ def _unpooled(call: Call, x: Shape, _: Shape) -> Shape:
     return (*x[:2], *((x[i + 2] - 1) * steps[i] + kernel[i] - pads[i] - pads[i + axes] for i in range(axes)))
 
 
+@moves("DepthToSpace", "SpaceToDepth")
 def _in_blocks(call: Call, x: Shape) -> Shape:
-    side, into_depth = call.get("blocksize", 0), call.operator == "SpaceToDepth"
+    side = call.get("blocksize", 0)
     require(len(x) == 4, f"must read a map of two axes, got {x}")
-    if into_depth:
+    if call.operator == "SpaceToDepth":
         return (x[0], x[1] * side * side, _over(x[2], side), _over(x[3], side))
     return (x[0], _over(x[1], side * side), x[2] * side, x[3] * side)
 
 
+@moves("GatherND", reads=2)
 def _gathered(call: Call, x: Shape, places: Shape) -> Shape:
     known = call.get("batch_dims", 0) + places[-1]
     require(places[-1] <= known <= len(x), f"places {places} must fit the axes of {x}, got batch_dims {known}")
     return (*places[:-1], *x[known:])
 
 
+@moves("OneHot")
 def _one_hot(call: Call, x: Shape) -> Shape:
     known, axis = call.input(1).values, call.axis(-1, len(x) + 1)
     if known is None or not known.size or not np.isfinite(known.flat[0]):
@@ -388,25 +369,10 @@ def _one_hot(call: Call, x: Shape) -> Shape:
     return (*x[:axis], int(known.flat[0]), *x[axis:])
 
 
-_SHAPES: dict[str, tuple[int, Callable[..., Shape]]] = {
-    **dict.fromkeys(("Trilu", "ReverseSequence", "BitCast"), (1, _same)),
-    **dict.fromkeys(("Scatter", "ScatterElements", "ScatterND"), (3, _same)),
-    "TensorScatter": (2, _same),
-    "Col2Im": (1, lambda call, x: (x[0], _over(x[1], prod(call.fixed(2, "block"))), *call.fixed(1, "shape"))),
-    "MaxUnpool": (2, _unpooled),
-    "DepthToSpace": (1, _in_blocks),
-    "SpaceToDepth": (1, _in_blocks),
-    "GatherND": (2, _gathered),
-    "Multinomial": (1, lambda call, x: (x[0], call.get("sample_size", 1))),
-    "OneHot": (1, _one_hot),
-}
-
-
-@rule(*_SHAPES)
-def _moved(call: Call) -> Array:
-    count, shape = _SHAPES[call.operator]
-    arrays = [call.input(index) for index in range(count)]
-    return call.move(shape(call, *(array.shape for array in arrays)), None, *arrays)
+moves("Trilu", "ReverseSequence", "BitCast")(lambda _, x: x)
+moves("TensorScatter", reads=2)(lambda _, x, _new: x)
+moves("Scatter", "ScatterElements", "ScatterND", reads=3)(lambda _, x, _places, _new: x)
+moves("Multinomial")(lambda call, x: (x[0], call.get("sample_size", 1)))
 
 
 # Resized.
@@ -450,7 +416,13 @@ def _scales(call: Call, before: Shape) -> tuple[float, ...]:
     return scales
 
 
+# Rules of one line.
+
+rule("Dropout")(lambda call, x: (call.move(x.shape, np.asarray, x), call.unknown(x.shape)))  # at rest, and its mask
 rule("RandomNormal", "RandomUniform")(lambda call: call.unknown(call.get("shape", ())))
 rule("RandomNormalLike", "RandomUniformLike", "EyeLike")(lambda call, x: call.unknown(x.shape))
 rule("HannWindow", "HammingWindow", "BlackmanWindow")(lambda call: call.unknown(call.fixed(0, "length")))
-RULES["Size"] = lambda call: call.constant(np.int64(onnx_call.checked_shape((call.input().elements,))[0]))
+rule("Size")(lambda call, x: call.constant(np.int64(onnx_call.checked_shape((x.elements,))[0])))
+rule("Shape")(
+    lambda call, x: call.constant(np.array(x.shape[call.get("start", 0) : call.get("end", len(x.shape))], np.int64))
+)
