@@ -186,3 +186,12 @@ def test_a_trained_layer_of_torchscript_has_its_parameters_once():
     module = torch.jit.script(nn.Sequential(layer, nn.ReLU(), layer))
     totals = count(read_torch(module, (2, 4)))
     assert (totals.macs, totals.params) == (64, 20)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+def test_attention_with_functions_of_the_users_counts_in_full():
+    flex = pytest.importorskip("torch.nn.attention.flex_attention")
+    mask = flex.create_block_mask(lambda _b, _h, q, k: q >= k, None, None, 16, 16, device="cpu", BLOCK_SIZE=16)
+    for how in ({}, {"score_mod": lambda score, _b, _h, q, k: score + q - k}, {"block_mask": mask}):
+        attend = Keyworded(lambda _, x, how=how: flex.flex_attention(x, x, x, **how))
+        assert count(read_torch(attend, (1, 2, 16, 32))).macs == 2 * 2 * 16 * 16 * 32

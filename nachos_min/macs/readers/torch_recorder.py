@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from math import prod
 from threading import RLock, local
 from types import FrameType, FunctionType
@@ -53,7 +54,12 @@ def _while(holds: Callable[..., Any], turn: Callable[..., Any], carried: Any, co
     return carried
 
 
-_BRANCHES: dict[str, Callable[..., Any]] = {"cond": _cond, "while_loop": _while}
+def _flex(*args: Any, **options: Any) -> Any:
+    """Run attention with functions of the user's as PyTorch does without its compiler."""
+    return import_module("torch._higher_order_ops.flex_attention").math_attention(*args, **options)
+
+
+_BRANCHES: dict[str, Callable[..., Any]] = {"cond": _cond, "while_loop": _while, "flex_attention": _flex}
 
 
 class _Here(local):
