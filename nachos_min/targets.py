@@ -265,12 +265,14 @@ def _by_parameter(module: Any, arguments: tuple[Any, ...], options: Mapping[str,
 
 def _shapes(values: Any, name: str = "") -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield (name, shape) of the arrays in nested lists and mappings."""
+    from nachos_min.macs.readers.torch_graph import load_torch
+
     if isinstance(values, Mapping | tuple | list):
         pairs = values.items() if isinstance(values, Mapping) else enumerate(values)
         for key, value in pairs:
             yield from _shapes(value, f"{name}.{key}" if name else str(key))
-    elif (shape := getattr(values, "shape", None)) is not None:
-        yield name, tuple(map(int, shape))
+    elif isinstance(values, load_torch().Tensor):
+        yield name, tuple(map(int, values.shape))
 
 
 def count_macs(

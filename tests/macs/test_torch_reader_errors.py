@@ -106,6 +106,13 @@ def test_keyword_arguments_that_are_none(options):
     assert message == f"keyword arguments must be a mapping with names, got {options}"
 
 
+def test_inputs_that_hold_themselves():
+    held = [torch.ones(2, 3)]
+    held.append(held)
+    message = refusal(read_torch, nn.ReLU(), (held,))
+    assert message.startswith("inputs must be nested lists and mappings of tensors, got RecursionError")
+
+
 def test_a_module_that_holds_itself():
     module = nn.Sequential(nn.ReLU())
     module.again = module

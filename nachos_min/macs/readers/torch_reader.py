@@ -130,7 +130,11 @@ def example_inputs(
         raise CountError(f"keyword arguments must be a mapping with names, got {shorten(options)}")
     args, named = _arguments(inputs)
     named |= options
-    if given := list(tensors_in((args, named))):
+    try:
+        given = list(tensors_in((args, named)))
+    except Exception as error:  # of a list that holds itself, or a mapping of the user's own
+        raise CountError(f"inputs must be nested lists and mappings of tensors, got {_one_line(error)}") from error
+    if given:
         if any(x.is_nested for x in given):
             raise CountError(
                 f"arrays must have one length along each axis, got a nested one of {type(module).__name__}"
