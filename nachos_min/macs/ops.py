@@ -206,7 +206,7 @@ class Transform(UnaryOperator, plural="Fourier transforms", column="fft_ops"):
 
     A product of a transform feeds no accumulator here: it is no MAC. The estimate is the usual one, rounded.
 
-    Source: Frigo and Johnson, "The Design and Implementation of FFTW3", section 4 ("mflops").
+    Source: Frigo and Johnson, "The Design and Implementation of FFTW3", section 4.
     """
 
     length: int

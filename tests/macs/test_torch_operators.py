@@ -1,6 +1,7 @@
 """Functions without a rule, TorchScript and exported programs: their basic operators are counted."""
 
-from macs.torch_cases import F, With, torch
+import pytest
+from macs.torch_cases import F, With, nn, torch
 
 from nachos_min.macs.count import count
 from nachos_min.macs.ops import Move
@@ -30,3 +31,26 @@ def test_views_and_writes_of_basic_operators():
     assert [node.written.function for node in graph] == ["aten.mul", "aten.slice", "aten.add_", "", "aten.relu"]
     assert isinstance(graph[1].op, Move)
     assert all(node.written.used for node in graph)
+
+
+# fmt: off
+LAYERS = {
+    "relu": {}, "gelu": {"activation": "gelu"}, "norms first": {"norm_first": True},
+}
+MASKS = {
+    "none": {}, "of places": {"src_mask": torch.ones(5, 5, dtype=torch.bool).triu(1)},
+    "of samples": {"src_key_padding_mask": torch.tensor([[False] * 5, [False] * 4 + [True]])},
+}
+# fmt: on
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_operators_that_stand_for_whole_layers(layer, mask):
+    module = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, **LAYERS[layer]).eval()
+    x = torch.ones(2, 5, 8)
+    eager = count(read_torch(module, (x,), MASKS[mask]))
+    scripted = count(read_torch(torch.jit.script(module), (x,), MASKS[mask]))
+    assert scripted.macs == eager.macs == 10 * (4 * 8 * 8 + 2 * 8 * 16) + 2 * 2 * 5 * 5 * 8
+    assert (scripted.params, scripted.columns) == (eager.params, eager.columns)

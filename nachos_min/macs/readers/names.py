@@ -37,15 +37,12 @@ POINTWISE: Final = _by_name("""
         lerp addcmul addcdiv cumsum CumSum cumprod CumProd logaddexp floor_divide remainder Asin Acos Sinh Cosh
         Asinh Acosh Atanh IsNaN IsInf LRN Mean LpNormalization BitShift BitwiseAnd BitwiseOr BitwiseXor BitwiseNot
         acos asin sinh cosh acosh asinh atanh angle polar copysign hypot gcd lcm ldexp frexp nextafter sinc deg2rad
-        rad2deg renorm cummax cummin logcumsumexp | acos: arccos | asin: arcsin | atan: arctan | atan2: arctan2
-    acosh: arccosh | asinh: arcsinh | atanh: arctanh | sign: sgn | trunc: fix | logaddexp: logaddexp2
-    log: logit special_logit log2 log10 log1p
-    shift: bitwise_left_shift bitwise_right_shift lshift rshift ilshift irshift | sub: sub subtract rsub
-    div: div divide true_divide | remainder: fmod | pow: float_power | exp: exp2 expm1 | abs: absolute
-    neg: negative | max: maximum fmax | min: minimum fmin | clamp: clamp_min clamp_max
-    where: masked_fill nan_to_num
-    compare: gt lt ge le eq ne greater less greater_equal less_equal isnan isinf isfinite heaviside not_equal
-        isposinf isneginf isreal isclose signbit Equal Less LessOrEqual Greater GreaterOrEqual
+        rad2deg renorm cummax cummin logcumsumexp sub div | sign: sgn | logaddexp: logaddexp2 | sub: rsub
+    log: logit log2 log10 log1p | shift: bitwise_left_shift bitwise_right_shift lshift rshift ilshift irshift
+    remainder: fmod | pow: float_power | exp: exp2 expm1 | max: maximum fmax | min: minimum fmin
+    clamp: clamp_min clamp_max | where: masked_fill nan_to_num
+    compare: gt lt ge le eq ne isnan isinf isfinite heaviside isposinf isneginf isreal isclose signbit Equal Less
+        LessOrEqual Greater GreaterOrEqual
     logic: logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor iand ior
         ixor And Or Not Xor | random: bernoulli binomial geometric log_normal cauchy Bernoulli
     weight_norm: _weight_norm
@@ -59,21 +56,16 @@ REDUCTIONS: Final = _by_name("""
     sum_square: ReduceSumSquare
 """)
 
-# Interpolation by PyTorch's basic operators, by mode.
+# Interpolation by PyTorch's basic operators: what follows "upsample_" in their names.
 UPSAMPLING: Final = _by_name("""
-    nearest: upsample_nearest1d upsample_nearest2d upsample_nearest3d
-    nearest-exact: _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d
-    linear: upsample_linear1d | bilinear: upsample_bilinear2d _upsample_bilinear2d_aa
-    trilinear: upsample_trilinear3d | bicubic: upsample_bicubic2d _upsample_bicubic2d_aa
+    nearest: nearest1d nearest2d nearest3d | nearest-exact: nearest_exact1d nearest_exact2d nearest_exact3d
+    linear: linear1d | bilinear: bilinear2d bilinear2d_aa | trilinear: trilinear3d | bicubic: bicubic2d bicubic2d_aa
 """)
 
 # Changes between kinds of numbers.
 QUANTIZING: Final = _by_name("""
-    quantize: quantize_per_tensor quantize_per_channel quantize_per_tensor_dynamic
-        quantized_decomposed.quantize_per_tensor quantized_decomposed.quantize_per_channel
-        quantized_decomposed.quantize_per_token
-    dequantize: dequantize quantized_decomposed.dequantize_per_tensor quantized_decomposed.dequantize_per_channel
-        quantized_decomposed.dequantize_per_token
+    quantize: quantize_per_tensor quantize_per_channel quantize_per_token quantize_per_tensor_dynamic
+    dequantize: dequantize dequantize_per_tensor dequantize_per_channel dequantize_per_token
     fake_quantize: fake_quantize_per_tensor_affine_cachemask fake_quantize_per_channel_affine_cachemask
         _fake_quantize_per_tensor_affine_cachemask_tensor_qparams fused_moving_avg_obs_fake_quant
         _fused_moving_avg_obs_fq_helper _fake_quantize_learnable_per_tensor_affine
@@ -82,26 +74,17 @@ QUANTIZING: Final = _by_name("""
 
 # PyTorch's functions that only move elements. ONNX says in each operator's own way where they go.
 MOVES: Final = _names("""
-    view reshape flatten unflatten permute transpose t adjoint swapaxes swapdims moveaxis movedim squeeze unsqueeze
-    expand expand_as repeat repeat_interleave tile cat concat concatenate stack hstack vstack dstack column_stack
-    split split_with_sizes tensor_split chunk unbind hsplit vsplit select narrow select_scatter slice_scatter
-    index_select index_put index_fill index_copy gather take take_along_dim scatter masked_select masked_scatter
-    roll flip fliplr flipud rot90 pad constant_pad_nd contiguous clone to float double half bfloat16 type type_as
-    cpu cuda int long short bool byte view_as reshape_as as_strided unfold pixel_shuffle pixel_unshuffle
-    channel_shuffle native_channel_shuffle tril triu diag diagonal diag_embed broadcast_to broadcast_tensors
-    meshgrid sort argsort topk one_hot embedding copy ravel atleast_1d atleast_2d atleast_3d T mT H mH getitem
-    nonzero unfold_copy im2col col2im fold fill zero align_to refine_names block_diag resolve_conj resolve_neg
-    max_unpool1d max_unpool2d max_unpool3d real imag conj conj_physical complex view_as_real view_as_complex
-    row_stack dsplit diagflat slice slice_inverse as_strided_scatter diagonal_scatter put positive pos
-    fftshift ifftshift combinations cartesian_prod argwhere nonzero_static unsafe_split unsafe_split_with_sizes
-    unsafe_chunk fill_diagonal char cfloat cdouble chalf pin_memory to_dense
-    isin bincount histc histogram bucketize searchsorted msort kthvalue mode multinomial unique unique_consecutive
-    unique_dim unique_dim_consecutive int_repr
-    reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
-    _to_copy _unsafe_view _reshape_alias _reshape_copy _stack _chunk_cat _unique _unique2 _unsafe_index index
-    unfold_backward _index_put_impl _unsafe_index_put _unsafe_masked_index lift lift_fresh lift_fresh_copy alias
-    _pin_memory _pack_padded_sequence _pad_packed_sequence tensor as_tensor asarray torchvision.nms
-    torchvision.roi_pool torchvision.ps_roi_pool
+    view reshape flatten permute transpose t squeeze unsqueeze expand repeat repeat_interleave cat stack split
+    chunk unbind select select_scatter slice_scatter index_select index_put index_fill index_copy gather take
+    scatter masked_select masked_scatter roll flip pad constant_pad_nd contiguous clone to unfold pixel_shuffle
+    pixel_unshuffle channel_shuffle tril triu diagonal diag_embed sort topk one_hot embedding copy getitem nonzero
+    unfold_copy im2col col2im fill zero max_unpool2d max_unpool3d complex slice as_strided_scatter
+    diagonal_scatter put nonzero_static unsafe_split isin bincount histc histogram bucketize searchsorted kthvalue
+    mode multinomial unique_consecutive unique_dim unique_dim_consecutive int_repr reflection_pad1d
+    reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d _to_copy _unsafe_view
+    _reshape_copy _stack _chunk_cat _unique _unique2 _unsafe_index index unfold_backward _index_put_impl
+    _unsafe_index_put _unsafe_masked_index lift lift_fresh_copy _pin_memory _pack_padded_sequence tensor as_tensor
+    asarray torchvision.nms torchvision.roi_pool torchvision.ps_roi_pool
 """)
 
 # PyTorch's functions that give an array which is not computed.

@@ -130,3 +130,38 @@ def products_of(name: str) -> Callable[..., int] | None:
         raise CountError(f"no rule for the operator {name}, which may multiply and accumulate")
 
     return refuse if own not in ("aten", "prim", "profiler") or _SUSPICIOUS.search(base) else None
+
+
+def _attend(query: Any, key: Any, value: Any, width: int, heads: int, *args: Any) -> tuple[Any, Any]:
+    """Return attention between linear layers, whose arguments are weights, biases and options."""
+    defaults: tuple[Any, ...] = (None, True, True, None)
+    into, into_bias, out, out_bias, mask, needed, averaged, kind = (*args, *defaults[len(args) - 4 :])
+    options = {"training": False, "need_weights": needed, "average_attn_weights": averaged}
+    options["key_padding_mask" if kind == 1 else "attn_mask"] = mask.flatten(0, 1) if kind == 2 else mask
+    arrays = (x.transpose(0, 1) for x in (query, key, value))  # samples are their second axis
+    given = (width, heads, into, into_bias, None, None, False, 0.0, out, out_bias)
+    made, scores = load_torch().nn.functional.multi_head_attention_forward(*arrays, *given, **options)
+    return made.transpose(0, 1), scores if needed else query.new_empty(0)
+
+
+def _encode(x: Any, width: int, heads: int, *args: Any) -> Any:
+    """Return what a layer of a transformer's encoder makes: attention and two linear layers, each with a norm."""
+    gelu, norm_first, epsilon, scale, shift, *others = args[4:11]
+    wide, wide_bias, narrow, narrow_bias, mask, kind = (*args[11:], None, None)[:6]
+    functional = load_torch().nn.functional
+    active = functional.gelu if gelu else functional.relu
+    for attends, (weight, bias) in (True, (scale, shift)), (False, others):
+        inner = functional.layer_norm(x, (width,), weight, bias, epsilon) if norm_first else x
+        if attends:
+            made, _ = _attend(inner, inner, inner, width, heads, *args[:4], mask, False, True, kind)
+        else:
+            made = functional.linear(active(functional.linear(inner, wide, wide_bias)), narrow, narrow_bias)
+        x = x + made if norm_first else functional.layer_norm(x + made, (width,), weight, bias, epsilon)
+    return x
+
+
+# Operators that stand for whole layers, and what is executed in their place, so that it is seen.
+IN_PARTS: dict[str, Callable[..., Any]] = {
+    "aten::_native_multi_head_attention": _attend,
+    "aten::_transformer_encoder_layer_fwd": _encode,
+}

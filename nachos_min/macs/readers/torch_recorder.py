@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from nachos_min.macs.readers.builder import Causes, Step, facts, require
-from nachos_min.macs.readers.torch_executed import Operator, described
+from nachos_min.macs.readers.torch_executed import IN_PARTS, Operator, described
 from nachos_min.macs.readers.torch_graph import (
     Recording,
     RunningModules,
@@ -128,8 +128,9 @@ class Recorder:
             return operator(*args, **options)
         known = self._operators.get(operator)
         if known is None:
+            parts = IN_PARTS.get(operator._schema.name, operator.decompose)
             with here.below:
-                output = NotImplemented if operator.namespace == "prim" else operator.decompose(*args, **options)
+                output = NotImplemented if operator.namespace == "prim" else parts(*args, **options)
             if output is not NotImplemented:
                 return output
             known = self._operators[operator] = described(operator)
@@ -202,10 +203,9 @@ class Recorder:
         changed = {id(given[i]) for i in range(len(given)) if before[i] != after[i]} if before != after else set()
 
         def record() -> Any:
-            if self._left and (
-                _holds_numpy((args, options)) or (rule is RULES["tensor"] and _of_reals(result, given))
-            ):
-                raise CountError("what NumPy computes is not seen, got an array of its")
+            numbers = rule is RULES["tensor"] and _of_reals(result, given)
+            unseen = self._left and (numbers or _holds_numpy((args, options)))
+            require(not unseen, "what NumPy computes is not seen, got an array of its")
             steps = _steps(rule, result, args, options)
             if steps is NotImplemented:
                 require(not changed, "no rule for these arguments")
@@ -219,7 +219,7 @@ class Recorder:
     def _without_rule(self, text: str, function: Any, args: Arguments, options: Options) -> Any:
         """Run a function whose own calls, or else whose basic operators are recorded."""
         here = self._here
-        branch = _BRANCHES.get(getattr(function, "__name__", "")) if not hasattr(function, "_schema") else None
+        branch = _BRANCHES.get(getattr(function, "__name__", ""))
         if branch is not None and type(function).__module__.startswith("torch._higher_order_ops"):
             with here.above:
                 return branch(*args, **options)

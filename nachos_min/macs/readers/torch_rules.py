@@ -327,11 +327,11 @@ def _pool(y: X, input: X, kernel_size: X, axes: int, record: X, ceil_mode: bool 
     return [Step(op, (input,), tuple(tensors_in(y)), batch=batch)]
 
 
-def _adaptive_pool(y: X, input: X, *_rest: X, axes: int, record: X, **_: X) -> Steps:
+def _resized(y: X, input: X, *_rest: X, axes: int, record: X, **_: X) -> Steps:
     batch, shape = maps(shape_of(input), axes)
     made = tuple(tensors_in(y))  # values, and positions where PyTorch gives both
-    size = maps(shape_of(made[0]), axes)[1][:-1]
-    return [Step(record(shape, size), (input,), made, batch=batch)]
+    *size, _channels = maps(shape_of(made[0]), axes)[1]
+    return [Step(record(shape, size=tuple(size)), (input,), made, batch=batch)]
 
 
 _POOL = "input kernel_size stride padding"
@@ -340,21 +340,20 @@ for _axes in (1, 2, 3):
     _order = f"{_POOL} dilation ceil_mode"
     rule(_max, f"{_max}_with_indices", axes=_axes, record=ops.MaxPool, order=_order)(_pool)
     rule(_avg, axes=_axes, record=ops.AvgPool, order=f"{_POOL} ceil_mode")(_pool)
-    rule(f"adaptive_{_avg}", f"_adaptive_{_avg}", axes=_axes, record=ops.AdaptiveAvgPool)(_adaptive_pool)
+    rule(f"adaptive_{_avg}", f"_adaptive_{_avg}", axes=_axes, record=ops.AdaptiveAvgPool)(_resized)
     for _form in (f"adaptive_{_max}", f"fractional_{_max}"):
-        rule(_form, f"{_form}_with_indices", axes=_axes, record=ops.AdaptiveMaxPool)(_adaptive_pool)
+        rule(_form, f"{_form}_with_indices", axes=_axes, record=ops.AdaptiveMaxPool)(_resized)
 
 
 @rule("interpolate", order="input size scale_factor mode")
 def _interpolate(y: X, input: X, size: X = None, mode: str = "nearest", **_: X) -> Steps:
-    batch, shape = maps(shape_of(input), input.dim() - 2)
-    *lengths, _channels = maps(shape_of(y), input.dim() - 2)[1]
     known = facts(size=isinstance(size, tuple | list), side=isinstance(size, int))
-    return [Step(ops.Resize(shape, tuple(lengths), mode), (input,), (y,), batch=batch, facts=known)]
+    steps = _resized(y, input, axes=input.dim() - 2, record=partial(ops.Resize, mode=mode))
+    return [replace(step, facts=known) for step in steps]
 
 
 for _name, _mode in tables.UPSAMPLING.items():
-    rule(_name, mode=_mode, order="input")(_interpolate)
+    rule(f"upsample_{_name}", f"_upsample_{_name}", mode=_mode, order="input")(_interpolate)
 
 
 @rule("grid_sampler", "grid_sampler_2d", "grid_sampler_3d")
@@ -550,28 +549,25 @@ def _unpacked(packed: X) -> list[X]:
     return [x if x is None else _held(hash(packed), x) for x in shapes]
 
 
-def _activated(y: X, steps: Steps, kind: str) -> Steps:
-    """Return the steps and an activation after them, if it has a kind."""
-    if not kind:
-        return steps
-    before = replace(steps[-1], makes=())
-    return [*steps[:-1], before, Step(ops.Activation(before.op.output, kind), (before,), (y,), batch=before.batch)]
-
-
-def _quantized_layer(y: X, input: X, packed: X, *_rest: X, kind: str, axes: int, **_: X) -> Steps:
+def _packed_layer(y: X, input: X, packed: X, axes: int) -> Steps:
     """Return a convolution of so many axes, or for 0 a linear layer."""
     weight, bias = _unpacked(packed)
     if not axes:
-        return _activated(y, _linear(y, input, weight, bias), kind)
+        return _linear(y, input, weight, bias)
     weight = _held(hash(packed), (*weight.shape[:2], *weight.shape[-axes:]))  # a sequence's has a height of 1, too
     given = {"bias": bias, "groups": packed.groups(), "transposed": packed.transpose()}
-    for name in ("stride", "padding", "dilation", *(("output_padding",) if given["transposed"] else ())):
+    for name in ("stride", "padding", "dilation", *(["output_padding"] if given["transposed"] else [])):
         given[name] = getattr(packed, name)()[-axes:]
-    return _activated(y, _convolution(y, input, weight, **given), kind)
+    return _convolution(y, input, weight, **given)
 
 
-def _quantized_sum(y: X, *args: X, record: X, kind: str, **_: X) -> Steps:
-    return _activated(y, _elementwise(y, *args[:2], record=record), kind)
+def _quantized(y: X, *args: X, plain: Rule, kind: str, **_: X) -> Steps:
+    """Return the steps of a rule of two arguments, and an activation after them if it has a kind."""
+    steps = plain(y, *args[:2])
+    if kind:
+        before = steps[-1] = replace(steps[-1], makes=())
+        steps.append(Step(ops.Activation(before.op.output, kind), (before,), (y,), batch=before.batch))
+    return steps
 
 
 @rule("aten.quantized_lstm", "quantized_lstm", kind="lstm")
@@ -588,14 +584,16 @@ def _quantized_recurrent(y: X, input: X, *args: X, kind: str, **_: X) -> Steps:
 
 
 for _end in ("", "_relu", "_leaky_relu", "_tanh"):
-    _kind = _end.removeprefix("_")
+    _quantize = partial(_quantized, kind=_end.removeprefix("_"))
     for _axes, _base in enumerate(("linear", "conv1d", "conv2d", "conv3d")):
-        _full = [f"quantized.{_base}{_end}{_form}" for _form in ("", "_dynamic", "_dynamic_fp16")]
-        rule(*_full, f"quantized.conv_transpose{_axes}d{_end}", kind=_kind, axes=_axes)(_quantized_layer)
-    for _name, _record in (("add", ops.Add), ("mul", ops.Multiply)):
-        _full = [f"quantized.{_name}{_form}{_end}" for _form in ("", "_scalar")]
-        rule(*_full, record=_record, kind=_kind)(_quantized_sum)
+        _forms = [f"{_base}{_end}{_form}" for _form in ("", "_dynamic", "_dynamic_fp16")]
+        for _name in (*_forms, f"conv_transpose{_axes}d{_end}"):
+            RULES[f"quantized.{_name}"] = partial(_quantize, plain=partial(_packed_layer, axes=_axes))
+    for _name in ("add", "mul"):
+        for _form in ("", "_scalar"):
+            RULES[f"quantized.{_name}{_form}{_end}"] = partial(_quantize, plain=RULES[_name])
 for _name in ("prelu", "softmax", "group_norm", "layer_norm", "cat"):
     RULES[f"quantized.{_name}"] = RULES[_name]
 for _name, _kind in tables.QUANTIZING.items():
-    RULES[_name] = lambda y, input, *_, kind=_kind, **__: _pointwise(_first(y), input, kind=kind)
+    for _base in (_name, f"quantized_decomposed.{_name}"):
+        RULES[_base] = lambda y, input, *_, kind=_kind, **__: _pointwise(_first(y), input, kind=kind)

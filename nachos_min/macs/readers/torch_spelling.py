@@ -12,18 +12,12 @@ from typing import Any, NamedTuple
 
 from nachos_min.macs.readers.torch_graph import load_torch
 
-# fmt: off
-_SIGNS = {
-    "add": "+", "sub": "-", "mul": "*", "div": "/", "matmul": "@", "pow": "**", "floor_divide": "//",
-    "remainder": "%", "gt": ">", "lt": "<", "ge": ">=", "le": "<=", "eq": "==", "ne": "!=", "and": "&", "or": "|",
-    "xor": "^", "neg": "-", "invert": "~",
-}
-_SHORT = {
-    "rsub": "sub", "rdiv": "div", "rtruediv": "div", "truediv": "div", "rpow": "pow", "ipow": "pow", "radd": "add",
-    "floordiv": "floor_divide", "rfloordiv": "floor_divide", "ifloordiv": "floor_divide", "rmod": "remainder",
-    "mod": "remainder", "rmul": "mul",
-}
-# fmt: on
+_METHODS = "add sub mul div matmul pow floor_divide remainder gt lt ge le eq ne and or xor neg invert"
+_WRITTEN = "+ - * / @ ** // % > < >= <= == != & | ^ - ~"
+_SIGNS = dict(zip(_METHODS.split(), _WRITTEN.split(), strict=True))
+_SHORTER = """radd:add rsub:sub rmul:mul rdiv:div truediv:div rtruediv:div pow:pow rpow:pow ipow:pow mod:remainder
+    rmod:remainder floordiv:floor_divide rfloordiv:floor_divide ifloordiv:floor_divide"""
+_SHORT = dict(pair.split(":") for pair in _SHORTER.split())
 _ONE_OPERAND = ("neg", "invert")
 _LONG = {"and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "invert": "bitwise_not"}
 _OWN = ("torch/nn/functional.py", "torch/functional.py")
