@@ -83,8 +83,8 @@ MOVES: Final = _names("""
     mode multinomial unique_consecutive unique_dim unique_dim_consecutive int_repr reflection_pad1d
     reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d _to_copy _unsafe_view
     _reshape_copy _stack _chunk_cat _unique _unique2 _unsafe_index index unfold_backward _index_put_impl
-    _unsafe_index_put _unsafe_masked_index lift lift_fresh_copy _pin_memory _pack_padded_sequence tensor as_tensor
-    asarray torchvision.nms torchvision.roi_pool torchvision.ps_roi_pool
+    _unsafe_index_put _unsafe_masked_index lift lift_fresh_copy _pin_memory _pack_padded_sequence
+    torchvision.nms torchvision.roi_pool torchvision.ps_roi_pool
 """)
 
 # PyTorch's functions that give an array which is not computed.

@@ -462,6 +462,7 @@ def _reduce(result: X, input: X, *args: X, kind: str, **options: X) -> Steps:
 
 
 @rule(*tables.MOVES, *(f"{name}_copy" for name in tables.MOVES))
+@rule("tensor", "as_tensor", "asarray")
 def _move(result: X, *args: X, **options: X) -> Steps:
     """Return one record per array that is made of others; nothing is computed."""
     reads = _operands(args, options)
