@@ -138,7 +138,7 @@ ARITIES: Final = _arities("""
     1 * 1 Max Min Mean Sum Einsum Concat SequenceConstruct | 1 * * Scan
     2 2 1 Add Sub Mul Div Mod Pow And Or Xor Equal Less LessOrEqual Greater GreaterOrEqual BitShift BitwiseAnd
           BitwiseOr BitwiseXor CumSum CumProd PRelu MatMul RMSNormalization CastLike Reshape Expand Tile Gather
-          GatherND GatherElements ReverseSequence Compress SequenceAt AffineGrid GridSample
+          GatherND GatherElements ReverseSequence SequenceAt AffineGrid GridSample
           SwiGLU ~BiasGelu ~BiasSoftmax ~FusedMatMul ~MatMulInteger16 ~TransposeMatMul ~ExpandDims
           ~GridSample | 2 2 2 SimplifiedLayerNormalization
     2 3 1 Conv ConvTranspose Gemm QuantizeLinear DequantizeLinear MaxUnpool SequenceInsert TensorScatter ~FusedGemm

@@ -189,9 +189,7 @@ class Call:
 
     def axis(self, default: int, axes: int) -> int:
         """Return the attribute "axis", counted from the front."""
-        axis = self.get("axis", default)
-        require(-axes <= axis < axes, f"attribute 'axis' must name one of {axes} axes, got {axis}")
-        return axis % axes
+        return checked_axes((self.get("axis", default),), axes)[0]
 
     # What it does.
 
@@ -217,8 +215,7 @@ class Call:
         made: dict[int, Array] = {}
         for step in steps:
             reads = [made[id(each)] if isinstance(each, Step) else each for each in step.reads]
-            weights = tuple(each.weight for each in step.weights)
-            made[id(step)] = self.add(step.op, reads, step.op.output, step.batch, weights)
+            made[id(step)] = self.add(step.op, reads, step.op.output, step.batch)
         return [made[id(step)] for step in steps]
 
     def activation(self, array: Array, kind: str, weights: tuple[Array, ...] = ()) -> Array:
@@ -322,20 +319,6 @@ def rule(*operators: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             return made
 
         RULES.update({operator.replace("~", MICROSOFT): run for operator in operators})
-        return function
-
-    return register
-
-
-def moves(*operators: str, reads: int = 1) -> Callable[[Callable[..., Shape]], Callable[..., Shape]]:
-    """Return a decorator of a function that says to which shape operators move the elements of so many inputs."""
-
-    def register(function: Callable[..., Shape]) -> Callable[..., Shape]:
-        def run(call: Call) -> Array:
-            arrays = [call.input(index) for index in range(reads)]
-            return call.move(function(call, *(array.shape for array in arrays)), None, *arrays)
-
-        RULES.update(dict.fromkeys(operators, run))
         return function
 
     return register

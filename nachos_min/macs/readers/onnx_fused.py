@@ -43,6 +43,10 @@ def _spell(call: Call, operator: str, *inputs: Array | None) -> Array:
     return made if isinstance(made, Array) else made[0]
 
 
+def _plus(call: Call, x: Array, bias: Array | None) -> Array:
+    return x if bias is None else _spell(call, "Add", x, bias)
+
+
 def _same(call: Call, operator: str, places: Sequence[int]) -> Array | tuple[Array, ...]:
     """Return what ONNX's operator makes of the inputs at `places`, whose channels may be the last axis."""
     inputs = [call.optional(place) for place in places]
@@ -76,8 +80,7 @@ def _then_activation(call: Call, x: Array, weight: Array) -> Array:
     if call.operator == "Conv" and x.shape[1:2] < (channels,):
         x = call.move((x.shape[0], channels, *x.shape[2:]), None, x)
     made = _spell(call, call.operator.removeprefix("Fused"), x, weight, call.optional(2))
-    if (added := call.optional(3)) is not None:
-        made = _spell(call, "Add", made, added)
+    made = _plus(call, made, call.optional(3))
     word, bounds = call.get("activation", ""), list(call.attribute("activation_params", list, ()))
     if word == "Clip":
         return call.activation(made, "relu6") if bounds == [0, 6] else call.pointwise("clamp", (made,))
@@ -107,19 +110,11 @@ def _turned_product(call: Call) -> Array:
 def _norm_of_sum(call: Call, x: Array, skip: Array, scale: Array) -> tuple[Array, ...]:
     """Return the norm of a sum, its mean and deviation, which only training reads, and the sum."""
     simple = "Simplified" in call.operator
-    total, bias = _spell(call, "Add", x, skip), call.optional(3 if simple else 4)
-    if bias is not None:
-        total = _spell(call, "Add", total, bias)
+    total = _plus(call, _plus(call, x, skip), call.optional(3 if simple else 4))
     norm, shift = ("RMSNormalization", None) if simple else ("LayerNormalization", call.optional(3))
     made = _spell(call, norm, total, scale, shift)
     measured = call.sourced((*made.shape[:-1], 1)) if call.outputs > 1 else made
     return made, measured, measured, total
-
-
-@rule("~BiasGelu", "~FastGelu", "~BiasSoftmax")
-def _of_sum(call: Call, x: Array, bias: Array | None = None) -> Array:
-    total = x if bias is None else _spell(call, "Add", x, bias)
-    return _spell(call, "Softmax" if call.operator == "BiasSoftmax" else "Gelu", total)
 
 
 @rule("~QuickGelu")
@@ -136,16 +131,14 @@ def _integer_product(call: Call, x: Array, weight: Array) -> Array:
     """Return a product of integers as floating point numbers, with a bias added."""
     dynamic = call.operator == "DynamicQuantizeMatMul"
     made = _spell(call, "MatMulInteger", call.pointwise("quantize", (x,)) if dynamic else x, weight)
-    made, bias = call.pointwise("dequantize", (made,)), call.optional(4 if dynamic else 6)
-    return made if bias is None else _spell(call, "Add", made, bias)
+    return _plus(call, call.pointwise("dequantize", (made,)), call.optional(4 if dynamic else 6))
 
 
 @rule("~MatMulNBits", "~MatMulBnb4")
 def _few_bits(call: Call, x: Array, packed: Array) -> Array:
-    bias, inner, outer = call.optional(5), call.get("K", 0), call.get("N", 0)
+    inner, outer = call.get("K", 0), call.get("N", 0)
     require(x.shape[-1:] == (inner,) and outer > 0, f"K and N must fit {x.shape}, got {inner} and {outer}")
-    made = _spell(call, "MatMul", x, replace(packed.weight, shape=(inner, outer)))
-    return made if bias is None else _spell(call, "Add", made, bias)
+    return _plus(call, _spell(call, "MatMul", x, replace(packed.weight, shape=(inner, outer))), call.optional(5))
 
 
 @rule("~nchwc.ReorderOutput")
@@ -174,5 +167,7 @@ def _quantised_lstm(call: Call) -> Array | tuple[Array, ...]:
 
 
 rule("~nchwc.ReorderInput")(lambda call, x: _axis_to(x, -1, 1) if call.get("channels_last", 0) else x)
+rule("~BiasGelu", "~FastGelu")(lambda call, x, bias=None: _spell(call, "Gelu", _plus(call, x, bias)))
+rule("~BiasSoftmax")(lambda call, x, bias: _spell(call, "Softmax", _plus(call, x, bias)))
 rule("~BiasAdd", "~BiasDropout")(lambda call: call.elementwise(call.given()[:3], ops.Add))
 rule("~QLinearConcat")(lambda call: _same(call, "Concat", range(2, len(call.inputs), 3)))

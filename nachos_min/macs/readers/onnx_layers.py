@@ -174,18 +174,16 @@ def _einsum(call: Call) -> Array:
 
 @rule("BatchNormalization", "InstanceNormalization", "GroupNormalization")
 def _channel_norm(call: Call, x: Array, scale: Array, shift: Array) -> Array:
-    """Return a norm with scale and shift per channel; up to operator set 20, GroupNormalization's are per group."""
+    """Return a norm with scale and shift per channel."""
     batch, sample = channels_last(x.shape)
-    parameters, channels, groups = (scale, shift), sample[-1], call.get("num_groups", 0)
-    grouped = call.operator == "GroupNormalization" and any(each.shape != (channels,) for each in parameters)
-    statistics = (call.input(3), call.input(4)) if call.operator == "BatchNormalization" else ()
-    wanted = groups if grouped else channels
-    for array in (*parameters, *statistics):
-        require(array.shape == (wanted,), f"scale and shift must have shape ({wanted},), got {array.shape}")
-    make: Any = partial(ops.GroupNorm, groups=groups)
+    make: Any = partial(ops.GroupNorm, groups=call.get("num_groups", 0))
     if call.operator != "GroupNormalization":
-        make = ops.BatchNorm if statistics else ops.InstanceNorm
-    return call.add(make(sample, affine=scale.trained and not grouped), (x,), x.shape, batch, parameters)
+        make = ops.BatchNorm if call.operator == "BatchNormalization" else ops.InstanceNorm
+    statistics = (call.input(3), call.input(4)) if make is ops.BatchNorm else ()
+    for array in (scale, shift, *statistics):
+        fits = array.shape == sample[-1:]
+        require(fits, f"scale and shift must have one number for each channel of {x.shape}, got {array.shape}")
+    return call.add(make(sample, affine=scale.trained), (x,), x.shape, batch, (scale, shift))
 
 
 @rule("LayerNormalization", "RMSNormalization")
@@ -244,10 +242,10 @@ def _recurrent(call: Call, x: Array, weights: Array, again: Array) -> tuple[Arra
     fits = (directions, gates) == (1 + twice, _CELLS[call.operator][0] * hidden)
     fits &= weights.shape == (directions, gates, x.shape[2])
     require(fits, f"weights must fit {x.shape}, got {weights.shape} and {again.shape}")
-    kind, words = call.operator.lower(), b" ".join(call.attribute("activations", bytes, ()))
-    usual = b" ".join([_CELLS[call.operator][1]] * directions)
+    words, kind = b" ".join(call.attribute("activations", bytes, ())), call.operator.lower()
     if kind == "rnn":
         kind = "rnn_relu" if words and set(words.split()) == {b"Relu"} else "rnn_tanh"
+    usual = b" ".join([_CELLS[call.operator][1]] * directions)
     require(words in (b"", usual) or kind == "rnn_relu", f"activations must be {usual!r}, got {words[:99]!r}")
     batch, steps = samples, length
     if call.optional(4) is not None:
@@ -260,8 +258,8 @@ def _recurrent(call: Call, x: Array, weights: Array, again: Array) -> tuple[Arra
     for part in range(3 * directions if slopes is not None else 0):  # of input, output and forget gate
         state, gate = made[part % directions], call.move((hidden,), None, call.input(7), part=part)
         call.elementwise((state, call.elementwise((state, gate), ops.Multiply)), ops.Add)
-    shape = (samples, length, directions, hidden) if by_sample else (length, directions, samples, hidden)
     last = (samples, directions, hidden) if by_sample else (directions, samples, hidden)
+    shape = (samples, length, *last[1:]) if by_sample else (length, *last)
     states = [state.shape for state in map(call.optional, (5, 6)) if state is not None]
     require(all(state == last for state in states), f"first states must have shape {last}, got {states}")
     whole = call.move(shape, None, *made)

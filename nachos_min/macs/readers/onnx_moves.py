@@ -5,6 +5,7 @@ Exported networks compute shapes by them, so constants are folded. A shape that 
 Source: the ONNX operator reference; Resize makes floor(length * scale).
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
@@ -17,7 +18,7 @@ import numpy as np
 from nachos_min.macs.ops import Move, Resize
 from nachos_min.macs.readers import onnx_call
 from nachos_min.macs.readers.builder import array_shape, maps, quoted, require
-from nachos_min.macs.readers.onnx_call import RULES, Array, Call, integers, moves, rule
+from nachos_min.macs.readers.onnx_call import RULES, Array, Call, integers, rule
 from nachos_min.macs.readers.onnx_file import MAX_NUMBERS, Tensor
 from nachos_min.macs.record import CountError, Shape, broadcast
 
@@ -82,25 +83,13 @@ def _places_of_ones(call: Call, x: Array) -> Array:
     return call.filled(shape, lambda: np.array(np.nonzero(values), dtype=np.int64))
 
 
-def _along(call: Call, x: Array) -> tuple[Shape, int]:
-    """Return a shape and the attribute "axis"; without it, all elements are one axis."""
-    return (x.shape, call.axis(0, len(x.shape))) if "axis" in call.attributes else ((x.elements,), 0)
-
-
 @rule("Unique")
 def _different(call: Call, x: Array) -> tuple[Array, ...]:
     """Return what differs, where it is first, which of those each one is, and how often that occurs."""
-    shape, axis = _along(call, x)
+    along = "axis" in call.attributes
+    shape, axis = (x.shape, call.axis(0, len(x.shape))) if along else ((x.elements,), 0)
     each, whole = (_at_most(call, (shape[axis],), x, part=part) for part in (1, 2))
     return _at_most(call, shape, x), each, replace(whole, bounded=False), each
-
-
-@rule("Compress")
-def _compressed(call: Call, x: Array, chosen: Array) -> Array:
-    shape, axis = _along(call, x)
-    if chosen.values is None:
-        return _at_most(call, _with_length(shape, axis, min(shape[axis], chosen.elements)), x, chosen)
-    return call.move(_with_length(shape, axis, int(np.count_nonzero(chosen.values))), None, x)
 
 
 @rule("NonMaxSuppression")
@@ -331,12 +320,6 @@ def _over(length: int, divisor: int) -> int:
     return length // divisor
 
 
-@moves("Col2Im")
-def _columns(call: Call, x: Shape) -> Shape:
-    return (x[0], _over(x[1], prod(call.fixed(2, "block"))), *call.fixed(1, "shape"))
-
-
-@moves("MaxUnpool", reads=2)
 def _unpooled(call: Call, x: Shape, _: Shape) -> Shape:
     if call.optional(2):
         return call.fixed(2, "output_shape")
@@ -345,7 +328,6 @@ def _unpooled(call: Call, x: Shape, _: Shape) -> Shape:
     return (*x[:2], *((x[i + 2] - 1) * steps[i] + kernel[i] - pads[i] - pads[i + axes] for i in range(axes)))
 
 
-@moves("DepthToSpace", "SpaceToDepth")
 def _in_blocks(call: Call, x: Shape) -> Shape:
     side = call.get("blocksize", 0)
     require(len(x) == 4, f"must read a map of two axes, got {x}")
@@ -354,14 +336,12 @@ def _in_blocks(call: Call, x: Shape) -> Shape:
     return (x[0], _over(x[1], side * side), x[2] * side, x[3] * side)
 
 
-@moves("GatherND", reads=2)
 def _gathered(call: Call, x: Shape, places: Shape) -> Shape:
     known = call.get("batch_dims", 0) + places[-1]
     require(places[-1] <= known <= len(x), f"places {places} must fit the axes of {x}, got batch_dims {known}")
     return (*places[:-1], *x[known:])
 
 
-@moves("OneHot")
 def _one_hot(call: Call, x: Shape) -> Shape:
     known, axis = call.input(1).values, call.axis(-1, len(x) + 1)
     if known is None or not known.size or not np.isfinite(known.flat[0]):
@@ -369,10 +349,27 @@ def _one_hot(call: Call, x: Shape) -> Shape:
     return (*x[:axis], int(known.flat[0]), *x[axis:])
 
 
-moves("Trilu", "ReverseSequence", "BitCast")(lambda _, x: x)
-moves("TensorScatter", reads=2)(lambda _, x, _new: x)
-moves("Scatter", "ScatterElements", "ScatterND", reads=3)(lambda _, x, _places, _new: x)
-moves("Multinomial")(lambda call, x: (x[0], call.get("sample_size", 1)))
+# Operators, how many inputs they read, and the shape to which they move the elements of those.
+_MOVES: tuple[tuple[str, int, Callable[..., Shape]], ...] = (
+    ("Trilu ReverseSequence BitCast", 1, lambda _, x: x),
+    ("TensorScatter", 2, lambda _, x, _new: x),
+    ("Scatter ScatterElements ScatterND", 3, lambda _, x, _places, _new: x),
+    ("Multinomial", 1, lambda call, x: (x[0], call.get("sample_size", 1))),
+    ("Col2Im", 1, lambda call, x: (x[0], _over(x[1], prod(call.fixed(2, "block"))), *call.fixed(1, "shape"))),
+    ("MaxUnpool", 2, _unpooled),
+    ("DepthToSpace SpaceToDepth", 1, _in_blocks),
+    ("GatherND", 2, _gathered),
+    ("OneHot", 1, _one_hot),
+)
+
+
+def _moved(call: Call, reads: int, shape: Callable[..., Shape]) -> Array:
+    arrays = [call.input(index) for index in range(reads)]
+    return call.move(shape(call, *(array.shape for array in arrays)), None, *arrays)
+
+
+for _names, _reads, _shape in _MOVES:
+    RULES.update(dict.fromkeys(_names.split(), partial(_moved, reads=_reads, shape=_shape)))
 
 
 # Resized.

@@ -80,10 +80,9 @@ def _input_shapes(graph: Message, given: Mapping[str, Shape] | Shape | None) -> 
         given = {names[0]: given}
     given = given or {}
     listed = ", ".join(label(known) for known in names[:8]) or "none"
-    for name in given:
-        require(name in declared, f"inputs are {listed}, got a shape for {quoted(name)}")
     lengths: dict[str, int] = {}
     for name, shape in given.items():
+        require(name in declared, f"inputs are {listed}, got a shape for {quoted(name)}")
         sound = isinstance(shape, tuple) and all(type(length) is int and length >= 0 for length in shape)
         require(sound, f"a shape must be integers >= 0, got {shape!r} for input {quoted(name)}")
         known = declared[name]
