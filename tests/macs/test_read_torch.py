@@ -169,6 +169,8 @@ PADDED = [
     (nn.Sequential(nn.ZeroPad2d((2, 2, 0, 0)), nn.ZeroPad2d((0, 0, 1, 1)), nn.Conv2d(4, 4, 3, 2)),
      nn.Conv2d(4, 4, 3, 2, padding=(1, 2)), (2, 4, 8, 7)),
     (nn.Sequential(nn.ZeroPad2d(1), nn.Conv2d(4, 4, 5, padding=1)), nn.Conv2d(4, 4, 5, padding=2), (1, 4, 8, 7)),
+    (nn.Sequential(nn.ZeroPad2d(1), nn.ZeroPad2d(0), nn.Conv2d(4, 4, 3)), nn.Conv2d(4, 4, 3, padding=1),
+     (1, 4, 8, 7)),
     (nn.Sequential(nn.ConstantPad1d(2, 0.0), nn.Conv1d(4, 4, 3)), nn.Conv1d(4, 4, 3, padding=2), (1, 4, 8)),
     (nn.Sequential(nn.ConstantPad3d(1, 0), nn.Conv3d(4, 4, 3)), nn.Conv3d(4, 4, 3, padding=1), (1, 4, 3, 4, 5)),
 ]  # fmt: skip
@@ -189,6 +191,10 @@ def test_what_is_not_zero_around_a_map_is_valid(layer):
 
 def test_complex_products_are_four_real_ones_and_three_in_a_convolution():
     assert count(read_torch(Calling(lambda x: x @ x), (torch.ones(5, 5, dtype=torch.complex64),))).macs == 4 * 125
+    both = (torch.ones(4, 5, dtype=torch.complex64),) * 2
+    assert count(read_torch(nn.Bilinear(5, 5, 2, dtype=torch.complex64), both)).macs == 4 * (4 * 2 * (25 + 5))
+    layer = nn.ConvTranspose1d(2, 3, 2, dtype=torch.complex64)
+    assert count(read_torch(layer, (torch.ones(1, 2, 4, dtype=torch.complex64),))).macs == 3 * (4 * 3 * 2 * 2)
     layer = nn.Conv1d(2, 3, 2, dtype=torch.complex64)
     assert count(read_torch(layer, (torch.ones(1, 2, 4, dtype=torch.complex64),))).macs == 3 * (3 * 3 * 2 * 2)
 

@@ -129,7 +129,7 @@ class Builder:
         Inputs and weights stand for what the step reads. A convolution is told of the zeros around its input.
         """
         op, around = step.op, self._borders.get(inputs[0], ()) if inputs else ()
-        if any(step.border):
+        if step.border:
             self._borders[len(self.nodes)] = tuple(map(sum, zip_longest(step.border, around, fillvalue=0)))
         if isinstance(op, Conv) and any(around):
             axes = len(op.kernel)

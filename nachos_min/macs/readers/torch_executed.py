@@ -73,7 +73,7 @@ def _convolution(
 
 def _trilinear(_y: Any, left: Any, weight: Any, *_: Any) -> int:
     made, features, others = weight.shape
-    return int(left.shape[0] * made * (features + 1) * others)
+    return int(left.shape[0] * made * (features + 1) * others) * _real(left)
 
 
 def _recurrent(_y: Any, x: Any, inner: Any, outer: Any, *_: Any) -> int:

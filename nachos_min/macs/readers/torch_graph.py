@@ -14,7 +14,7 @@ from threading import local
 from typing import Any, NamedTuple
 from weakref import ref
 
-from nachos_min.macs.ops import Conv, Graph, Move, Written
+from nachos_min.macs.ops import Conv, ConvTranspose, Graph, Move, Written
 from nachos_min.macs.readers.builder import Builder, Step, Weight
 from nachos_min.macs.record import CountError, Operator, Shape, name
 
@@ -261,7 +261,7 @@ class Recording:
 
 def real_products(op: Operator) -> int:
     """Return the real multiplications of a product of complex numbers: PyTorch's convolutions need one less."""
-    return 3 if isinstance(op, Conv) else 4
+    return 3 if isinstance(op, Conv | ConvTranspose) else 4
 
 
 def memory(x: Tensor) -> int:
