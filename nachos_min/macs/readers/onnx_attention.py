@@ -147,7 +147,8 @@ def _rotary(call: Call, x: Array) -> Array:
 
 def _rotated(call: Call, x: Array, part: int, heads: int) -> Array:
     """Return x * cos + turned x * sin, of the first `part` features of each of its heads, of all if it is 0."""
-    whole = x.shape[-1] // max(1, heads)
+    require(heads > 0 and x.shape[-1] % heads == 0, f"heads must divide the last axis of {x.shape}, got {heads}")
+    whole = x.shape[-1] // heads
     part = part or whole
     require(0 < part <= whole, f"rotary_embedding_dim must be 0 to {whole}, got {part}")
     taken = x if part == whole else call.move((*x.shape[:-1], part * heads), None, x)

@@ -335,7 +335,7 @@ def _fourier(call: Call, x: Array) -> Array:
     """Return Fourier transforms along an axis; the last axis has real and imaginary parts."""
     axes = len(x.shape)
     require(axes >= 2 and x.shape[-1] in (1, 2), f"the last axis must be real and imaginary parts, got {x.shape}")
-    (axis, *_) = checked_axes((call.get("axis", 1),) if call.opset < 20 else call.setting("axis", 2, (-2,)), axes)
+    axis = checked_axes((call.get("axis", 1),) if call.opset < 20 else call.setting("axis", 2, (-2,)), axes)[0]
     half, inverse = call.get("onesided", 0) != 0, call.get("inverse", 0) != 0
     length = call.setting("length", 1, (2 * (x.shape[axis] - 1) if half and inverse else x.shape[axis],))[0]
     whole = (*x.shape[:axis], length, *x.shape[axis + 1 : -1])

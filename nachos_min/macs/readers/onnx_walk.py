@@ -118,9 +118,8 @@ class Walk:
 
     def body(self, nodes: Sequence[Message], scope: Scope) -> None:
         """Add nodes to a scope; what one that cannot be counted makes is unknown."""
-        require(
-            scope.depth <= MAX_DEPTH, f"branches and functions must be nested at most {MAX_DEPTH} deep, got more"
-        )
+        limit = f"branches and functions must be nested at most {MAX_DEPTH} deep"
+        require(scope.depth <= MAX_DEPTH, f"{limit}, got more")
         for index, node in enumerate(nodes):
             self.steps.spend(10 + len(node.attribute) + len(node.output))
             try:
