@@ -156,6 +156,16 @@ class Lengths(nn.Module):
         return x.chunk(2, 1)[0].reshape(x.shape[0] * x.shape[1] // 2, -1)
 
 
+class Packed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.LSTM(5, 6, bidirectional=True)
+
+    def forward(self, x):
+        packed = nn.utils.rnn.pack_padded_sequence(x, [4, 2, 1])
+        return nn.utils.rnn.pad_packed_sequence(self.layer(packed)[0])[0]
+
+
 class ByName(nn.Module):
     def forward(self, x, *, factor=1):
         return x * factor
@@ -173,6 +183,18 @@ def test_arithmetic_on_lengths_is_a_known_cause_of_just_its_amount(tool: str) ->
     assert "arithmetic on lengths" in cause_of(*call, module, (x,))
     assert cause_of(tool, graph, number + 1, module, (x,)) == ""
     assert cause_of("thop", graph, 7, module, (x,)) == "", "it has no part in what this tool counts"
+
+
+@pytest.mark.parametrize("tool", ["thop", "torchprofile", "torchinfo", "onnx-tool"])
+def test_further_steps_of_a_packed_sequence_are_a_known_cause(tool: str) -> None:
+    needs(tool)
+    from nachos_min.macs.readers.torch_reader import read_torch
+
+    call = Packed(), (torch.zeros(4, 3, 5),)
+    graph, (number, _) = read_torch(*call), reported(tool, *call)
+    assert number > CONVENTIONS[tool].total(graph)
+    assert "packed" in cause_of(tool, graph, number, *call)
+    assert cause_of(tool, graph, number + 1, *call) == ""
 
 
 def test_arguments_by_their_names_are_handed_over_by_position() -> None:

@@ -28,6 +28,15 @@ def _is_of_own_classes(tool: str, graph: Graph, difference: int, part: Callable[
     return part() - predicted == difference
 
 
+def _is_further_steps(tool: str, graph: Graph, difference: int, _part: Callable[[], int]) -> bool:
+    """Return whether the difference is some whole number of steps more through the layers with packed sequences."""
+    steps = {
+        place: node.op.operands[0][0] for place, node in enumerate(graph) if "packed" in as_written(node).facts
+    }
+    made = sum(term.amount for term in CONVENTIONS[tool].terms(graph) if term.node in steps)
+    return difference > 0 < made and difference * max(steps.values()) % made == 0
+
+
 # Conventions whose tools differ for a known cause, the cause in one plain clause, and what tells that it explains.
 EXCEPTIONS: tuple[tuple[tuple[str, ...], str, Explains], ...] = (
     (
@@ -39,6 +48,11 @@ EXCEPTIONS: tuple[tuple[tuple[str, ...], str, Explains], ...] = (
         ("torchinfo",),
         "it counts parameters of classes that are not PyTorch's by their names, which are not recorded",
         _is_of_own_classes,
+    ),
+    (
+        ("thop", "torchprofile", "torchinfo", "onnx-tool"),
+        "it takes a packed sequence for a padded one, or its features for steps",
+        _is_further_steps,
     ),
 )
 
