@@ -16,8 +16,6 @@ from threading import RLock, local
 from types import FrameType, FunctionType
 from typing import Any
 
-import numpy as np
-
 from nachos_min.macs.readers.builder import Causes, Step, facts, require
 from nachos_min.macs.readers.torch_executed import IN_PARTS, Operator, described
 from nachos_min.macs.readers.torch_graph import (
@@ -386,7 +384,8 @@ def _holds_numpy(values: Any) -> bool:
     """Return whether NumPy made a value, or one of nested lists and mappings."""
     if isinstance(values, tuple | list | Mapping):
         return any(map(_holds_numpy, values.values() if isinstance(values, Mapping) else values))
-    return isinstance(values, np.ndarray | np.inexact)
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(values, numpy.ndarray | numpy.inexact)
 
 
 def _executes(kind: Any) -> bool:
