@@ -105,6 +105,13 @@ def test_products_added_to_an_array_in_place(kind, real):
     assert count(read_torch(With(forward), (2, 4))).macs == real * (40 + 3 * 40 + 40)
 
 
+def test_numpy_may_read_lengths_but_no_other_input():
+    module = With(lambda _, x, y: x.sum() + torch.from_numpy(y.numpy() + 1).sum())
+    assert count(read_torch(module, (X, torch.tensor([2, 3])))).macs == 0
+    with pytest.raises(CountError, match=r"what NumPy computes is not seen"):
+        read_torch(module, (X, X.clone()))
+
+
 def test_an_array_by_another_name():
     def forward(_, x):
         y = torch.zeros(2, 4)

@@ -86,6 +86,8 @@ class Recorder:
         self._here = _Here()
         self._writing = RLock()
         self._over = False
+        reals = (x for x in tensors_in(inputs) if x.is_floating_point() or x.is_complex())
+        self._inputs = {id(x) for x in reals}  # integers say lengths and places
         self._left = False  # whether an array of the network's was handed to NumPy
         self._shared = set[int]()  # memory of other arrays that NumPy may write to
         self._mapped = load_torch()._C._functorch.peek_interpreter_stack  # not None inside torch.vmap
@@ -299,7 +301,7 @@ class Recorder:
 
     def _hand_over(self, x: Any) -> None:
         """Note that NumPy has an array's elements: what it makes of the network's is not heard."""
-        if self.recording.knows(x):
+        if self.recording.knows(x) or id(x) in self._inputs:
             self._left = True
             self._origins.begin()
         else:
