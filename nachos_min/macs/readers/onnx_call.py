@@ -200,11 +200,8 @@ class Call:
         bounded = any(array.bounded for array in (*arrays, *weights))
         if op.macs and bounded:
             raise CountError(f"the rows that it multiplies depend on the data, got at most {arrays[0].shape}")
-        inputs = []
-        for array in arrays:  # a constant gets a node when it is first read
-            known = array.node
-            source = self.builder.source
-            inputs.append(source(label(array.key), array.shape, array.counted) if known is None else known)
+        source = self.builder.source  # of a constant, which gets a node when it is first read
+        inputs = [source(label(x.key), x.shape, x.counted) if x.node is None else x.node for x in arrays]
         trained = tuple(array.counted for array in weights if array.constant)
         step = Step(op, (), batch=batch, border=border)
         node = self.builder.add(path_label(self.name), step, tuple(inputs), trained)

@@ -54,15 +54,15 @@ def _same(call: Call, operator: str, places: Sequence[int]) -> Array | tuple[Arr
         inputs = [each.weight if each and each.constant and each.shape else each for each in inputs]
     if not (call.operator.startswith("Nhwc") or call.get("channels_last", 0)):
         return RULES[operator](replace(call, operator=operator, inputs=tuple(inputs)))
-    return _axis_to(_spell(call, operator, _axis_to(call.input(), -1, 1), *inputs[1:]), 1, -1)
+    return _channels_first(_spell(call, operator, _channels_first(call.input()), *inputs[1:]), before=False)
 
 
-def _axis_to(array: Array, source: int, place: int) -> Array:
-    shape = list(array.shape)
-    require(len(shape) >= 3, f"a map must have a batch and channels, got {array.shape}")
-    channels = shape.pop(source)
-    shape.insert(place if place > 0 else len(shape), channels)
-    return replace(array, shape=tuple(shape), values=None)
+def _channels_first(array: Array, before: bool = True) -> Array:
+    """Return a map whose channels were the last axis; `before` False: one whose channels are the last again."""
+    require(len(array.shape) >= 3, f"a map must have a batch and channels, got {array.shape}")
+    batch, *rest = array.shape
+    turned = (rest[-1], *rest[:-1]) if before else (*rest[1:], rest[0])
+    return replace(array, shape=(batch, *turned), values=None)
 
 
 for _places, _pairs in _SPELT.items():
@@ -144,7 +144,7 @@ def _few_bits(call: Call, x: Array, packed: Array) -> Array:
 @rule("~nchwc.ReorderOutput")
 def _unblocked(call: Call, x: Array) -> Array:
     made = call.move((*x.shape[:1], call.get("channels", 0), *x.shape[2:]), None, x)
-    return _axis_to(made, 1, -1) if call.get("channels_last", 0) else made
+    return _channels_first(made, before=False) if call.get("channels_last", 0) else made
 
 
 @rule("~EmbedLayerNormalization")
@@ -166,7 +166,7 @@ def _quantised_lstm(call: Call) -> Array | tuple[Array, ...]:
     return RULES["LSTM"](replace(call, operator="LSTM", inputs=(x, *turned, *weights[2:])))
 
 
-rule("~nchwc.ReorderInput")(lambda call, x: _axis_to(x, -1, 1) if call.get("channels_last", 0) else x)
+rule("~nchwc.ReorderInput")(lambda call, x: _channels_first(x) if call.get("channels_last", 0) else x)
 rule("~BiasGelu", "~FastGelu")(lambda call, x, bias=None: _spell(call, "Gelu", _plus(call, x, bias)))
 rule("~BiasSoftmax")(lambda call, x, bias: _spell(call, "Softmax", _plus(call, x, bias)))
 rule("~BiasAdd", "~BiasDropout")(lambda call: call.elementwise(call.given()[:3], ops.Add))

@@ -401,17 +401,17 @@ _FOLDS: Final[dict[str, Fold]] = {
 @rule("Clip")
 def _clip(call: Call, x: Array) -> Array:
     """Return a clip, which from 0 to 6 is relu6; older operator sets have the bounds as attributes."""
-    bounds: list[float | None] = []
+    bounds: list[Any] = []
     for index, name in ((1, "min"), (2, "max")):
         array = call.optional(index)
         bound = call.get(name, 0.0) if array is None and name in call.attributes else None
         if array is not None and array.values is not None and array.values.size:
             bound = array.values.ravel()[0].item()
         bounds.append(bound)
-    low, high = bounds
     if bounds == [0, 6]:
         return call.activation(x, "relu6")
-    return call.pointwise("clamp", (x,), lambda each: np.clip(each, low, high))
+    known = all(each is None or each.values is not None for each in map(call.optional, (1, 2)))
+    return call.pointwise("clamp", (x,), (lambda each: np.clip(each, *bounds)) if known else None)
 
 
 @rule("Cast", "CastLike")

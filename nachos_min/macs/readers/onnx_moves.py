@@ -54,12 +54,9 @@ def _constant_of_shape(call: Call) -> Array:
 
 @rule("Range")
 def _numbers_from_to(call: Call) -> Array:
-    numbers: list[Any] = []
-    for index in (0, 1, 2):
-        array = call.input(index)
-        if array.values is None or array.values.size != 1 or not np.isfinite(float(array.values.item())):
-            raise CountError(f"a fixed number must be given as input {index + 1} of Range, got {array.shape}")
-        numbers.append(array.values.item())
+    known = [call.input(index).values for index in (0, 1, 2)]
+    numbers = [each.item() for each in known if each is not None and each.size == 1 and np.isfinite(each).all()]
+    require(len(numbers) == 3, f"three fixed numbers must be given, got {len(numbers)} such")
     start, limit, step = numbers
     steps = -((start - limit) // step) if step else np.inf
     require(np.isfinite(float(steps)), f"step of Range must not be 0 or next to it, got {step}")
