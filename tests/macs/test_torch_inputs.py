@@ -112,6 +112,15 @@ def test_numpy_may_read_lengths_but_no_other_input():
         read_torch(module, (X, X.clone()))
 
 
+def test_what_numpy_reads_may_be_read_on():
+    def forward(_, x, y):
+        x.numpy().sum()
+        return x @ table + y @ table + torch.ones(5)
+
+    table = torch.ones(4, 5)
+    assert count(read_torch(With(forward), (X, X.clone()))).macs == 2 * 40
+
+
 def test_an_array_by_another_name():
     def forward(_, x):
         y = torch.zeros(2, 4)

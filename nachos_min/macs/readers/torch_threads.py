@@ -59,10 +59,14 @@ class Origins:
             self.begin()
 
     def begin(self) -> None:
-        """Note which arrays there are."""
+        """Note which arrays there are, those too that are kept from garbage collection."""
         if self._known is None:
-            tensor = load_torch().Tensor
+            tensor, frozen = load_torch().Tensor, gc.get_freeze_count()
+            if frozen:
+                gc.unfreeze()
             self._known = {id(x): ref(x) for x in gc.get_objects() if issubclass(type(x), tensor)}
+            if frozen:
+                gc.freeze()
 
     def note(self, values: object) -> None:
         """Note that the arrays in `values` were made by what is heard."""
