@@ -34,9 +34,7 @@ def test_views_and_writes_of_basic_operators():
 
 
 # fmt: off
-LAYERS = {
-    "relu": {}, "gelu": {"activation": "gelu"}, "norms first": {"norm_first": True},
-}
+LAYERS = {"relu": {}, "gelu": {"activation": "gelu"}, "norms first": {"norm_first": True}}
 MASKS = {
     "none": {}, "of places": {"src_mask": torch.ones(5, 5, dtype=torch.bool).triu(1)},
     "of samples": {"src_key_padding_mask": torch.tensor([[False] * 5, [False] * 4 + [True]])},
@@ -44,7 +42,7 @@ MASKS = {
 # fmt: on
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own, on TorchScript
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("layer", LAYERS)
 def test_operators_that_stand_for_whole_layers(layer, mask):
@@ -54,3 +52,9 @@ def test_operators_that_stand_for_whole_layers(layer, mask):
     scripted = count(read_torch(torch.jit.script(module), (x,), MASKS[mask]))
     assert scripted.macs == eager.macs == 10 * (4 * 8 * 8 + 2 * 8 * 16) + 2 * 2 * 5 * 5 * 8
     assert (scripted.params, scripted.columns) == (eager.params, eager.columns)
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own, on TorchScript
+def test_a_traced_modules_numbers_are_arrays():
+    columns = count(read_torch(torch.jit.trace(nn.Softsign(), torch.ones(2, 3)), (2, 3))).columns
+    assert (columns["add_elems"], columns["pointwise:div"], columns["pointwise:abs"]) == (6, 6, 6)

@@ -31,6 +31,7 @@ ACTIVATIONS: Final = _by_name("""
     thresholded_relu: ThresholdedRelu
 """)
 
+# One kind for most functions of torch.special: no network has many.
 POINTWISE: Final = _by_name("""
     =: Sub Div pow Pow square sqrt Sqrt rsqrt exp Exp log Log sin Sin cos Cos tan Tan atan Atan atan2 erf Erf abs
         Abs neg Neg sign Sign floor Floor ceil Ceil round Round trunc frac reciprocal Reciprocal Min Max where Where
@@ -45,6 +46,10 @@ POINTWISE: Final = _by_name("""
         LessOrEqual Greater GreaterOrEqual
     logic: logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor iand ior
         ixor And Or Not Xor | random: bernoulli binomial geometric log_normal cauchy Bernoulli
+    special: airy_ai bessel_j0 bessel_j1 bessel_y0 bessel_y1 digamma psi entr erfc erfcx erfinv gammainc gammaincc
+        igamma igammac gammaln lgamma i0 i0e i1 i1e log_ndtr ndtr ndtri multigammaln mvlgamma polygamma xlog1py
+        xlogy zeta modified_bessel_i0 modified_bessel_i1 modified_bessel_k0 modified_bessel_k1
+        scaled_modified_bessel_k0 scaled_modified_bessel_k1 spherical_bessel_j0
     weight_norm: _weight_norm
 """)
 
@@ -94,14 +99,6 @@ CONSTANTS: Final = _names("""
     new_empty new_tensor new_empty_strided empty_strided empty_permuted bartlett_window blackman_window
     kaiser_window hann_window hamming_window fft_fftfreq fft_rfftfreq fftfreq rfftfreq tril_indices triu_indices
     uniform exponential random constant kaiming_uniform kaiming_normal xavier_uniform xavier_normal trunc_normal
-""")
-
-# PyTorch's functions of torch.special, one kind for all: no network has many.
-SPECIAL: Final = _names("""
-    airy_ai bessel_j0 bessel_j1 bessel_y0 bessel_y1 digamma psi entr erfc erfcx erfinv gammainc gammaincc igamma
-    igammac gammaln lgamma i0 i0e i1 i1e log_ndtr ndtr ndtri multigammaln mvlgamma polygamma xlog1py xlogy zeta
-    modified_bessel_i0 modified_bessel_i1 modified_bessel_k0 modified_bessel_k1 scaled_modified_bessel_k0
-    scaled_modified_bessel_k1 spherical_bessel_j0
 """)
 
 # PyTorch's losses: each element is compared with its target, and what is found is averaged.

@@ -18,6 +18,7 @@ class Operator(NamedTuple):
     writes: tuple[int | str, ...]  # positions and names of the arguments that it writes to
     views: bool  # whether its result is an argument's memory seen otherwise
     products: Callable[..., int] | None  # MACs of its result and arguments, None for none
+    of_tensor: bool  # whether its first argument is an array
 
     def written(self, args: tuple[Any, ...], options: dict[str, Any]) -> list[Any]:
         """Return the arrays among the arguments that it writes to."""
@@ -35,7 +36,8 @@ def described(operator: Any) -> Operator:
     )
     shared = [each.alias_info for each in schema.returns if each.alias_info is not None]
     views = bool(shared) and not any(each.is_write for each in shared)
-    return Operator(schema.name, writes, views, products_of(schema.name))
+    of_tensor = any(str(argument.type) == "Tensor" for argument in schema.arguments[:1])
+    return Operator(schema.name, writes, views, products_of(schema.name), of_tensor)
 
 
 def _product(_y: Any, left: Any, right: Any, *_: Any) -> int:

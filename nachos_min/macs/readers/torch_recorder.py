@@ -136,6 +136,8 @@ class Recorder:
             known = self._operators[operator] = described(operator)
         here.executing = True
         try:
+            if known.of_tensor and all(type(x) in (int, float, bool) for x in args):  # as TorchScript has numbers
+                args = tuple(map(load_torch().tensor, args))
             output = operator(*args, **options)
         except Exception:
             self.failed = self._where(here.calling or here.unruled or known.name)

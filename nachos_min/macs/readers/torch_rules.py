@@ -232,10 +232,8 @@ def _recurrent(y: X, input: X, *args: X, kind: str) -> Steps:
     samples = 1 if flag == 3 else shape_of(input)[0 if args[flag + 5] else 1]
     length, ways, known = prod(shape_of(input)[:-1]) // (samples or 1), 1 + two_ways, facts(packed=flag == 3)
     each = len(weights) // (layers * ways)
-    hidden, projection = (
-        shape_of(list(tensors_in(states))[-1])[-1],
-        shape_of(weights[each - 1])[0] if each % 2 else 0,
-    )
+    hidden = shape_of(list(tensors_in(states))[-1])[-1]
+    projection = shape_of(weights[each - 1])[0] if each % 2 else 0
     steps: Steps = []
     for layer in range(layers):
         reads = steps[-1] if steps else input
@@ -523,15 +521,12 @@ rule("aten.norm", kind="norm")(_reduce)
 rule("mul", "multiply", "linalg_cross", record=ops.Multiply)(_elementwise)
 rule("add", record=ops.Add)(_elementwise)
 rule(*tables.CONSTANTS)(lambda *_, **__: [])  # an array that is not computed becomes a source when it is read
-for _name in tables.SPECIAL:
-    rule(_name, f"special_{_name}", kind="special")(_pointwise)
 for _name, _kind in tables.ACTIVATIONS.items():
     rule(_name, f"quantized.{_name}", kind=_kind)(_activation)
-for _name, _kind in tables.POINTWISE.items():
-    if _name not in RULES:
-        rule(_name, kind=_kind)(_pointwise)
-for _name, _kind in tables.REDUCTIONS.items():
-    rule(_name, kind=_kind)(_reduce)
+for _table, _function in ((tables.POINTWISE, _pointwise), (tables.REDUCTIONS, _reduce)):
+    for _name, _kind in _table.items():
+        for _full in (_name, f"special_{_name}"):
+            RULES.setdefault(_full, partial(_function, kind=_kind))
 
 
 # Quantized layers. Their packed weights are the trained values.
