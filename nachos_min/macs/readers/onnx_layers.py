@@ -174,16 +174,18 @@ def _einsum(call: Call) -> Array:
 
 @rule("BatchNormalization", "InstanceNormalization", "GroupNormalization")
 def _channel_norm(call: Call, x: Array, scale: Array, shift: Array) -> Array:
-    """Return a norm with scale and shift per channel."""
+    """Return a norm with scale and shift per channel; up to operator set 20, GroupNormalization's are per group."""
     batch, sample = channels_last(x.shape)
     make: Any = partial(ops.GroupNorm, groups=call.get("num_groups", 0))
     if call.operator != "GroupNormalization":
         make = ops.BatchNorm if call.operator == "BatchNormalization" else ops.InstanceNorm
     statistics = (call.input(3), call.input(4)) if make is ops.BatchNorm else ()
+    each = (call.get("num_groups", 0),) if call.opset < 21 and "num_groups" in call.attributes else sample[-1:]
     for array in (scale, shift, *statistics):
-        fits = array.shape == sample[-1:]
+        fits = array.shape in (each, sample[-1:])  # PyTorch's exporter writes one for each channel at any time
         require(fits, f"scale and shift must have one number for each channel of {x.shape}, got {array.shape}")
-    return call.add(make(sample, affine=scale.trained), (x,), x.shape, batch, (scale, shift))
+    affine = scale.trained and scale.shape == sample[-1:]
+    return call.add(make(sample, affine=affine), (x,), x.shape, batch, (scale, shift))
 
 
 @rule("LayerNormalization", "RMSNormalization")
