@@ -2,6 +2,7 @@
 
 PyTorch's listeners belong to a thread. A thread listens while it runs a module of the network, and so do a thread
 that is started and a task that is handed to a pool. What another thread computes is an array of unknown origin.
+What it writes into an array that is there already, or gives as a number, is not seen.
 """
 
 import _thread
