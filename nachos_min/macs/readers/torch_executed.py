@@ -45,10 +45,6 @@ def _product(_y: Any, left: Any, right: Any, *_: Any) -> int:
     return prod(map(int, (*left.shape, columns, _real(left))))
 
 
-def _plus_product(y: Any, _added: Any, left: Any, right: Any, *_: Any) -> int:
-    return _product(y, left, right)
-
-
 def _grouped(y: Any, left: Any, right: Any, ends: Any = None, *_: Any) -> int:
     if ends is None:
         return _product(y, left, right)
@@ -98,7 +94,7 @@ def _real(x: Any) -> int:
 
 _RULES: dict[str, Callable[..., int]] = {
     "mm bmm _int_mm _scaled_mm mv dot vdot": _product,
-    "addmm baddbmm addbmm addmv": _plus_product,
+    "addmm baddbmm addbmm addmv": lambda y, _added, *arrays, **_: _product(y, *arrays),
     "_grouped_mm": _grouped,
     "convolution _convolution": _convolution,
     "_trilinear": _trilinear,

@@ -179,7 +179,7 @@ class Recorder:
             rule, text = RULES.get(spelling.text) or RULES.get(spelling.rule), spelling.text
         else:
             rule, text = _operator_rule(_qualified(function))
-            text = text or _described(function)
+            text = text or getattr(function, "__name__", "") or str(function)
         if rule is not None and self._mapped() is None:
             return self._by_rule(rule, text, function, args, options, taken=spelling is not None and spelling.taken)
         if spelling is not None and spelling.rule in _SAME:
@@ -372,11 +372,6 @@ def _qualified(function: Any) -> str:
     """Return the full name of an operator that Python called, "" if it is none."""
     schema = getattr(function, "_schema", None)
     return str(getattr(schema, "name", "") or getattr(function, "_qualified_op_name", ""))
-
-
-def _described(function: Any) -> str:
-    """Return what to call a function that is not one of PyTorch's own."""
-    return getattr(function, "__name__", "") or str(function)
 
 
 def _of_reals(made: Any, given: list[Any]) -> bool:

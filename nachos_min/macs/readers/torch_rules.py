@@ -551,10 +551,9 @@ def _packed_layer(y: X, input: X, packed: X, axes: int) -> Steps:
     if not axes:
         return _linear(y, input, weight, bias)
     weight = _held(hash(packed), (*weight.shape[:2], *weight.shape[-axes:]))  # a sequence's has a height of 1, too
-    given = {"bias": bias, "groups": packed.groups(), "transposed": packed.transpose()}
-    for name in ("stride", "padding", "dilation", *(["output_padding"] if given["transposed"] else [])):
-        given[name] = getattr(packed, name)()[-axes:]
-    return _convolution(y, input, weight, **given)
+    names = ["stride", "padding", "dilation", *(["output_padding"] if packed.transpose() else [])]
+    given = {name: getattr(packed, name)()[-axes:] for name in names}
+    return _convolution(y, input, weight, bias, packed.groups(), packed.transpose(), **given)
 
 
 def _quantized(y: X, *args: X, plain: Rule, kind: str, **_: X) -> Steps:
