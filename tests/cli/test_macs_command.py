@@ -345,8 +345,8 @@ def test_more_parts_than_a_network_has(place, refused):
     ("name", "message"),
     [
         ("leaves", "the module failed: SystemExit: tensor("),
-        ("own", "the module failed: Own\n"),
-        ("steers", "the module failed: ValueError: red \\x1b[31m\\u202e line\n"),
+        ("own", "the module failed: Own; if it wants other inputs, give tensors"),
+        ("steers", "the module failed: ValueError: red \\x1b[31m\\u202e line; if"),
         ("asked", "must be a function that makes a module, got Own\n"),
         ("held", "must be a function that makes a module, got RecursionError: "),
         ("unlisted", "the module cannot list what it holds, got ValueError: no list\n"),

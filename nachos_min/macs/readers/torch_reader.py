@@ -287,4 +287,5 @@ def _one_line(error: BaseException) -> str:
         text = " ".join(str(error).split())
     except Exception:  # an exception of the module's own
         text = ""
-    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__
+    text = text if len(text) <= 160 else f"{text[:157]}..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
