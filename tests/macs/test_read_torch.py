@@ -162,7 +162,7 @@ def test_what_moves_elements_counts_nothing():
     assert {column for column, amount in totals.columns.items() if amount} == {"pointwise:abs"}
 
 
-deprecated = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+deprecated = pytest.mark.filterwarnings(*(f"ignore::{kind}Warning" for kind in ("Deprecation", "Future", "User")))
 
 PADDED = [
     (nn.Sequential(nn.ZeroPad2d(1), nn.Conv2d(4, 4, 3)), nn.Conv2d(4, 4, 3, padding=1), (2, 4, 8, 7)),
