@@ -1,7 +1,7 @@
 """Rules of PyTorch's functions: what each call comes to.
 
-A rule takes a call's result y, then the arguments under PyTorch's names, and returns steps. A function without a
-rule is refused, or entered if it is written in Python.
+A rule takes a call's result y, then the arguments under PyTorch's names, and returns steps. The same rules serve
+the basic operators that a function without a rule executes.
 """
 
 from collections.abc import Callable
