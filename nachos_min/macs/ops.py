@@ -180,10 +180,14 @@ class Recurrent(UnaryOperator, plural="recurrent layers"):
         return (self.input[0], self.projection or self.hidden)
 
     @property
+    def gates(self) -> int:
+        """Gates of each hidden value."""
+        return _CELLS[self.kind][0]
+
+    @property
     def _weights(self) -> int:
         """Weights of all gates and of the projection; every step multiplies by each once."""
-        gates, _, _ = _CELLS[self.kind]
-        return gates * self.hidden * (self.input[1] + self.output[1]) + self.hidden * self.projection
+        return self.gates * self.hidden * (self.input[1] + self.output[1]) + self.hidden * self.projection
 
     @property
     def macs(self) -> int:
@@ -191,7 +195,7 @@ class Recurrent(UnaryOperator, plural="recurrent layers"):
 
     @property
     def params(self) -> int:
-        return self._weights + self.biases * _CELLS[self.kind][0] * self.hidden
+        return self._weights + self.biases * self.gates * self.hidden
 
     @property
     def columns(self) -> dict[str, int]:

@@ -288,7 +288,7 @@ def _layers(report: MacsReport) -> Table:
     if idle := sum(not does_work(*each) for each in counted.nodes):
         notes.append(f"{idle} nodes that only hold, move or pick elements are not shown (add --json for all)")
     if any(node.relaid for node, _ in counted.nodes):
-        notes.append("what works on maps is shown as height x width x channels, the rest in the source's own axes")
+        notes.append("maps and signals are shown with channels last, the rest in the source's own axes")
     if report.branches:
         notes.append("of each condition the dearest branch is shown")
     made.caption = Text("\n".join(notes)) if notes else None

@@ -12,7 +12,6 @@ from nachos_min.macs.conventions import bill
 from nachos_min.macs.ops import Node
 
 MODULES = bill.names("LSTM GRU RNN", "Cell") | {"LSTM", "GRU", "RNN"}
-_GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 # Operations for each element of a state, by kind.
 _THOP = {"lstm": 8, "gru": 7, "rnn_tanh": 1, "rnn_relu": 1}
@@ -42,7 +41,7 @@ def _states(node: Node, prices: Mapping[str, int]) -> bill.Term:
 def _made(node: Node, state: int, note: str) -> bill.Term:
     """Return the products of the gates with what is read and with the `state` that the step before made."""
     op = node.op_as(ops.Recurrent)
-    gates = _GATES[op.kind] * node.batch * op.input[0] * op.hidden
+    gates = op.gates * node.batch * op.input[0] * op.hidden
     return bill.products(node).taken_for(gates * (op.input[1] + state), note)
 
 
@@ -61,7 +60,8 @@ def hooked(node: Node) -> tuple[bill.Term, ...]:
 def calflops(node: Node) -> tuple[bill.Term, ...]:
     """Return what its hook adds: additions within a product are counted apart, one less than products."""
     made, *others = hooked(node)
-    gates = _states(node, {kind: -2 * gates for kind, gates in _GATES.items()})
+    op = node.op_as(ops.Recurrent)
+    gates = _states(node, {op.kind: -2 * op.gates})
     return replace(made, factor=2), *others, gates
 
 
